@@ -1,0 +1,1 @@
+"""Installs the data source, dashboards and alert rules into an existing Grafana."""

@@ -1,0 +1,117 @@
+"""Who asks, what they may do, and which rows that opens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from server.errors import InsufficientScope, ProjectForbidden
+from server.queries.row_scope import RowScope
+
+
+class Role(StrEnum):
+    """The four roles. A role is a named set of scopes; a token's own scopes can only narrow it."""
+
+    ADMIN = "admin"
+    DEVELOPER = "developer"
+    VIEWER = "viewer"
+    BILLING = "billing"
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeRule:
+    """One OAuth scope: what it permits, and which roles hold it."""
+
+    sentence: str
+    roles: frozenset[Role]
+
+
+_ALL = frozenset(Role)
+_READERS = frozenset({Role.ADMIN, Role.DEVELOPER, Role.VIEWER})
+_WRITERS = frozenset({Role.ADMIN, Role.DEVELOPER})
+_ADMIN = frozenset({Role.ADMIN})
+
+# Feeds enforcement, the token endpoint, OpenAPI and docs/reference/access.md.
+SCOPES: Final[dict[str, ScopeRule]] = {
+    "traces:read": ScopeRule("Read traces, sessions, users and facets; without the role's leave no content.", _ALL),
+    "traces:write": ScopeRule("Send traces over OTLP.", _WRITERS),
+    "traces:delete": ScopeRule("Delete traces.", _ADMIN),
+    "content:read": ScopeRule("Read prompts, answers, messages, attributes and error texts.", _READERS),
+    "metrics:read": ScopeRule("Read metrics other than money.", _ALL),
+    "costs:read": ScopeRule("Read money: costs, prices, budgets, forecasts.", _ALL),
+    "costs:write": ScopeRule("Set prices and budgets, and price stored spans anew.", _ADMIN),
+    "scores:write": ScopeRule("Add scores and feedback to traces.", _WRITERS),
+    "annotations:write": ScopeRule("Add annotations to dashboards.", _WRITERS),
+    "exports:create": ScopeRule("Export traces.", _WRITERS),
+    "keys:manage": ScopeRule("Create, list and revoke API keys and clients.", _WRITERS),
+    "projects:manage": ScopeRule("Create and change projects.", _ADMIN),
+    "audit:read": ScopeRule("Read the audit log.", _ADMIN),
+}
+
+EVERY_PROJECT: Final = "*"
+
+
+def role_scopes(role: Role) -> frozenset[str]:
+    """All scopes that ``role`` holds."""
+    return frozenset(name for name, rule in SCOPES.items() if role in rule.roles)
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """The person behind a data source credential, as a verified identity token of Grafana names them."""
+
+    subject: str
+    login: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A verified caller.
+
+    ``projects`` holds the project ids that the credential grants, or ``{"*"}`` for all of them.
+    ``scopes`` is already the intersection of role and credential.
+    """
+
+    subject: str
+    role: Role
+    scopes: frozenset[str]
+    projects: frozenset[str]
+    kind: str = "token"
+    credential_id: str = ""
+    viewer: Viewer | None = None
+
+    def require(self, scope: str) -> None:
+        """Raise :class:`InsufficientScope` unless the principal holds ``scope``."""
+        if scope not in self.scopes:
+            raise InsufficientScope(
+                f"This needs the scope {scope}.",
+                headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
+            )
+
+    @property
+    def sees_every_project(self) -> bool:
+        """True for a ``*`` grant."""
+        return EVERY_PROJECT in self.projects
+
+    @property
+    def may_read_content(self) -> bool:
+        """Whether prompts, answers and error texts may be shown to this caller."""
+        return "content:read" in self.scopes and self.role is not Role.BILLING
+
+    def scope(self, requested: Sequence[str], existing: Sequence[str]) -> RowScope:
+        """The rows this principal may see: the only place that decides so.
+
+        ``requested``: project ids that the caller asked for, empty for "all of mine". ``existing``:
+        all projects of the installation. Raises :class:`ProjectForbidden`, the same for a foreign
+        project and for one that does not exist, so that nobody can find out which is which.
+        """
+        known = frozenset(existing)
+        granted = known if self.sees_every_project else self.projects & known
+        if requested:
+            if not set(requested) <= granted:
+                raise ProjectForbidden()
+            granted = frozenset(requested)
+        return RowScope(projects=tuple(sorted(granted)), may_read_content=self.may_read_content)

@@ -1,0 +1,199 @@
+"""Connections to PostgreSQL: bounded, scoped, and with their failures translated.
+
+The pool is `databases` over asyncpg. Three rules of this module come from measured traps:
+
+* Never ``Database.transaction()``: a request that is cancelled round BEGIN or COMMIT loses its pool
+  slot for good. ``connection()`` plus asyncpg's own transaction does not.
+* ``databases`` waits for a free connection without end; here the wait has a deadline.
+* Rows are visible only to transactions that name their projects (``SET LOCAL app.projects``), which
+  row-level security checks. The value is written as a literal, because parameters cannot be used in SET
+  and ``set_config()`` does not reach the workers of a distributed engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import asyncpg
+import databases
+
+from server.errors import (
+    ApiError,
+    Conflict,
+    DatabaseUnavailable,
+    InternalError,
+    InvalidParameter,
+    PoolTimeout,
+    QueryTimeout,
+    QueryTooLarge,
+)
+from server.queries.row_scope import RowScope
+
+PROJECT_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+# SQLSTATE, or its first two characters, to the error that the caller sees. The longest match wins.
+SQLSTATE_ERRORS: dict[str, type[ApiError]] = {
+    "08": DatabaseUnavailable,
+    "22": InvalidParameter,
+    "23505": Conflict,
+    "23503": Conflict,
+    "25006": DatabaseUnavailable,
+    "40": DatabaseUnavailable,
+    "53": DatabaseUnavailable,
+    "53400": QueryTooLarge,
+    "54": QueryTooLarge,
+    "55P03": DatabaseUnavailable,
+    "57014": QueryTimeout,
+    "57P": DatabaseUnavailable,
+    "58": DatabaseUnavailable,
+}
+
+
+class Database:
+    """One pool of connections that all run as one database role.
+
+    Opening never fails: while PostgreSQL is away each use raises :class:`DatabaseUnavailable`, and
+    works again as soon as it is back.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        role: str | None,
+        size: int,
+        acquire_timeout: float,
+        statement_timeout: float,
+        application_name: str,
+    ) -> None:
+        """``role`` is taken at connect (None: stay the login role); time-outs are seconds, and
+        ``statement_timeout`` is enforced by the server, so that an abandoned query really ends."""
+        server_settings = {
+            "application_name": application_name,
+            "statement_timeout": str(int(statement_timeout * 1000)),
+            "lock_timeout": "1000",
+            "idle_in_transaction_session_timeout": "10000",
+            "timezone": "UTC",
+            "jit": "off",
+        }
+        if role is not None:
+            server_settings["role"] = role
+        self.size = size
+        self._acquire_timeout = acquire_timeout
+        self._pool = databases.Database(
+            url,
+            min_size=0,
+            max_size=size,
+            timeout=acquire_timeout + 4,
+            command_timeout=statement_timeout + 2,
+            server_settings=server_settings,
+            max_inactive_connection_lifetime=300,
+        )
+
+    async def open(self) -> None:
+        """Make the pool; no connection is opened yet."""
+        await self._pool.connect()
+
+    async def close(self) -> None:
+        """Close all connections, waiting no longer than five seconds for those in use."""
+        try:
+            await asyncio.wait_for(self._pool.disconnect(), timeout=5)
+        except TimeoutError:
+            pool = self.raw_pool
+            if pool is not None:
+                pool.terminate()
+
+    @property
+    def raw_pool(self) -> asyncpg.Pool[asyncpg.Record] | None:
+        """The asyncpg pool, for its figures (size, idle connections)."""
+        return cast("asyncpg.Pool[asyncpg.Record] | None", getattr(self._pool._backend, "_pool", None))
+
+    @asynccontextmanager
+    async def plain(self) -> AsyncIterator[asyncpg.Connection]:
+        """A connection without transaction or project: for tables outside the tenant wall."""
+        try:
+            async with self._acquired() as connection:
+                yield connection
+        except Exception as error:
+            raise translated(error) from error
+
+    @asynccontextmanager
+    async def read(self, scope: RowScope) -> AsyncIterator[asyncpg.Connection]:
+        """A read-only transaction that sees the rows of ``scope``'s projects and no others."""
+        async with self._transaction(scope.projects, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def write(self, projects: Sequence[str]) -> AsyncIterator[asyncpg.Connection]:
+        """A transaction that may read and write rows of ``projects``; commits unless an exception passes."""
+        async with self._transaction(projects, "BEGIN") as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def unscoped(self) -> AsyncIterator[asyncpg.Connection]:
+        """A transaction with no project named: sees every row when the pool's role is observatory_worker, else none."""
+        async with self._transaction((), "BEGIN") as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _transaction(self, projects: Sequence[str], begin: str) -> AsyncIterator[asyncpg.Connection]:
+        opening = f"{begin}; {project_setting(projects)}" if projects else begin
+        try:
+            async with self._acquired() as connection:
+                # A connection that is cancelled inside is rolled back by the pool's reset on release.
+                await connection.execute(opening)
+                try:
+                    yield connection
+                except BaseException:
+                    if not connection.is_closed():
+                        await connection.execute("ROLLBACK")
+                    raise
+                await connection.execute("COMMIT")
+        except Exception as error:
+            raise translated(error) from error
+
+    @asynccontextmanager
+    async def _acquired(self) -> AsyncIterator[asyncpg.Connection]:
+        holder = self._pool.connection()
+        try:
+            async with asyncio.timeout(self._acquire_timeout):
+                await holder.__aenter__()
+        except TimeoutError as error:
+            raise PoolTimeout() from error
+        try:
+            yield cast(asyncpg.Connection, holder.raw_connection)
+        finally:
+            await holder.__aexit__(None, None, None)
+
+
+def project_setting(projects: Sequence[str]) -> str:
+    """The SET LOCAL statement that opens the tenant wall for ``projects``.
+
+    Raises ValueError for anything that is not a project id: this text becomes SQL.
+    """
+    for project in projects:
+        if not PROJECT_ID.fullmatch(project):
+            raise ValueError("not a project id")
+    return f"SET LOCAL app.projects = '{','.join(projects)}'"
+
+
+def translated(error: Exception) -> Exception:
+    """What the caller of the API should get for a driver's ``error``; others are given back as they are."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, asyncpg.PostgresError):
+        state: Any = getattr(error, "sqlstate", None) or ""
+        for length in (5, 3, 2):
+            kind = SQLSTATE_ERRORS.get(state[:length])
+            if kind is not None:
+                return kind()
+        return InternalError()
+    if isinstance(error, TimeoutError):
+        return QueryTimeout()
+    if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError | OSError):
+        return DatabaseUnavailable()
+    return error

@@ -1,0 +1,251 @@
+"""The error catalogue: every way a request can fail, as one class each.
+
+    ApiError
+      400  BadRequest: InvalidParameter UnknownParameter InvalidCursor InvalidBody FilterTooComplex UnknownMetric
+      401  MissingToken InvalidToken
+      403  InsufficientScope ProjectForbidden
+      404  NotFound TraceNotFound
+      405  MethodNotAllowed   406 NotAcceptable   409 Conflict
+      413  PayloadTooLarge    415 UnsupportedMediaType
+      422  QueryTooLarge      429 RateLimited
+      500  InternalError
+      503  DatabaseUnavailable Overloaded
+      504  QueryTimeout PoolTimeout
+
+The first line of a class's docstring is its public title, so that no error exists without an
+explanation. ``code`` is stable and documented in docs/reference/errors.md (a test compares them).
+These are plain exceptions: any layer may raise them, and :mod:`server.error_responses` alone turns
+them into a body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+
+class ApiError(Exception):
+    """The request failed."""
+
+    code: ClassVar[str] = "error"
+    status: ClassVar[int] = 500
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        errors: Sequence[Mapping[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+        extensions: Mapping[str, Any] | None = None,
+    ) -> None:
+        """``detail`` is shown to the caller; ``errors`` point at what was wrong, each with a
+        ``parameter`` or a JSON ``pointer`` and a ``detail``."""
+        self.detail = detail or self.title()
+        self.errors = [dict(item) for item in errors]
+        self.headers = dict(headers or {})
+        self.extensions = dict(extensions or {})
+        super().__init__(self.detail)
+
+    @classmethod
+    def title(cls) -> str:
+        """The short public sentence of this kind of error."""
+        return (cls.__doc__ or "").strip().splitlines()[0].rstrip(".")
+
+
+class BadRequest(ApiError):
+    """The request cannot be understood."""
+
+    code = "bad_request"
+    status = 400
+
+
+class InvalidParameter(BadRequest):
+    """A parameter has a value that cannot be used."""
+
+    code = "invalid_parameter"
+
+    @classmethod
+    def named(cls, parameter: str, detail: str) -> InvalidParameter:
+        """The error for one query ``parameter``."""
+        return cls(f"{parameter}: {detail}", errors=[{"parameter": parameter, "detail": detail}])
+
+
+class UnknownParameter(BadRequest):
+    """The request has a parameter that this route does not know."""
+
+    code = "unknown_parameter"
+
+
+class InvalidCursor(BadRequest):
+    """The cursor cannot be used for this request."""
+
+    code = "invalid_cursor"
+
+
+class InvalidBody(BadRequest):
+    """The body of the request cannot be used."""
+
+    code = "invalid_body"
+
+    @classmethod
+    def at(cls, pointer: str, detail: str) -> InvalidBody:
+        """The error for one place in the body, named by a JSON pointer (RFC 6901)."""
+        return cls(f"{pointer or '/'}: {detail}", errors=[{"pointer": pointer, "detail": detail}])
+
+
+class FilterTooComplex(BadRequest):
+    """The filter is deeper or longer than allowed."""
+
+    code = "filter_too_complex"
+
+
+class UnknownMetric(BadRequest):
+    """There is no metric of that name."""
+
+    code = "unknown_metric"
+
+
+class MissingToken(ApiError):
+    """The request carries no credential."""
+
+    code = "missing_token"
+    status = 401
+
+
+class InvalidToken(ApiError):
+    """The credential is not valid."""
+
+    code = "invalid_token"
+    status = 401
+
+
+class InsufficientScope(ApiError):
+    """The credential does not permit this."""
+
+    code = "insufficient_scope"
+    status = 403
+
+
+class ProjectForbidden(ApiError):
+    """The credential does not give access to that project."""
+
+    code = "project_forbidden"
+    status = 403
+
+
+class NotFound(ApiError):
+    """There is nothing at this address."""
+
+    code = "not_found"
+    status = 404
+
+
+class TraceNotFound(NotFound):
+    """There is no such trace."""
+
+    code = "trace_not_found"
+
+
+class MethodNotAllowed(ApiError):
+    """This address does not take that method."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+class NotAcceptable(ApiError):
+    """None of the accepted media types can be given."""
+
+    code = "not_acceptable"
+    status = 406
+
+
+class Conflict(ApiError):
+    """The request contradicts the present state."""
+
+    code = "conflict"
+    status = 409
+
+
+class PayloadTooLarge(ApiError):
+    """The body is larger than this route takes."""
+
+    code = "payload_too_large"
+    status = 413
+
+
+class UnsupportedMediaType(ApiError):
+    """The body has a media type or encoding that this route does not take."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
+class QueryTooLarge(ApiError):
+    """The question needs more memory or disk than one request may use."""
+
+    code = "query_too_large"
+    status = 422
+
+
+class RateLimited(ApiError):
+    """Too many requests."""
+
+    code = "rate_limited"
+    status = 429
+
+
+class InternalError(ApiError):
+    """The server made a mistake."""
+
+    code = "internal_error"
+    status = 500
+
+
+class DatabaseUnavailable(ApiError):
+    """The database cannot be reached."""
+
+    code = "database_unavailable"
+    status = 503
+
+    def __init__(self, detail: str | None = None, **kwargs: Any) -> None:
+        kwargs.setdefault("headers", {"Retry-After": "2"})
+        super().__init__(detail, **kwargs)
+
+
+class Overloaded(ApiError):
+    """The server has more work than it can take."""
+
+    code = "overloaded"
+    status = 503
+
+    def __init__(self, detail: str | None = None, **kwargs: Any) -> None:
+        kwargs.setdefault("headers", {"Retry-After": "1"})
+        super().__init__(detail, **kwargs)
+
+
+class QueryTimeout(ApiError):
+    """The question took too long."""
+
+    code = "query_timeout"
+    status = 504
+
+
+class PoolTimeout(ApiError):
+    """No database connection became free in time."""
+
+    code = "pool_timeout"
+    status = 504
+
+    def __init__(self, detail: str | None = None, **kwargs: Any) -> None:
+        kwargs.setdefault("headers", {"Retry-After": "1"})
+        super().__init__(detail, **kwargs)
+
+
+def catalogue() -> Iterator[type[ApiError]]:
+    """Every concrete error class, parents first."""
+    pending: list[type[ApiError]] = list(ApiError.__subclasses__())
+    while pending:
+        kind = pending.pop(0)
+        yield kind
+        pending[:0] = kind.__subclasses__()

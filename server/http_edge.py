@@ -1,0 +1,146 @@
+"""The outermost check of a request: its raw head, its id, its path and the size of its body.
+
+Sanic 25.12 takes heads that RFC 9112 tells a server to refuse. The dangerous one is
+``Content-Length : 52``: read as "no body", so that the body is answered as a second request
+(request smuggling). The checks here run on the bytes, before anything is parsed; a bad head is a
+400 and the end of the connection.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+
+from sanic import Request, Sanic
+from sanic.exceptions import BadRequest
+from sanic.http.http1 import Http
+from sanic.signals import Event
+
+from server.errors import InvalidParameter
+
+# RFC 9110 5.6.2 (token) and 5.5 (field value): horizontal tab, visible ASCII and obs-text, no other control.
+_FIELD: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
+_REQUEST_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,24}) (/[!-~]*|\*|https?://[!-~]+) HTTP/1\.([01])")
+_HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_LENGTH: Final = re.compile(rb"[0-9]{1,15}")
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{8,64}")
+
+MAX_HEADERS: Final = 100
+
+# Headers that may stand once only: two of them mean two readers that disagree.
+_SINGLE: Final = frozenset(
+    {b"host", b"content-length", b"transfer-encoding", b"authorization", b"content-type", b"content-encoding"}
+)
+
+KIBIBYTE: Final = 1024
+DEFAULT_BODY_LIMIT: Final = 64 * KIBIBYTE
+
+# Largest body in bytes by path prefix; the first match counts. What is not listed takes DEFAULT_BODY_LIMIT.
+BODY_LIMITS: Final[tuple[tuple[str, int], ...]] = (
+    ("/v1/", 16 * 1024 * KIBIBYTE),
+    ("/api/v1/traces", 1024 * KIBIBYTE),
+    ("/api/v1/metrics", 256 * KIBIBYTE),
+    ("/grafana/", 256 * KIBIBYTE),
+)
+
+
+def check_head(head: bytes) -> None:
+    """Raise ``ValueError`` for a request head that RFC 9112 tells to refuse, or that readers take differently.
+
+    ``head`` is everything before the empty line. Checked: request line, field names and values, exactly
+    one Host, at most one of each framing header, no Content-Length beside Transfer-Encoding, no
+    Transfer-Encoding other than ``chunked``, and an Authorization of ASCII only.
+    """
+    first, *lines = head.split(b"\r\n")
+    request_line = _REQUEST_LINE.fullmatch(first)
+    if request_line is None:
+        raise ValueError("request line")
+    if request_line[2] == b"*" and request_line[1] != b"OPTIONS":
+        raise ValueError("request target")
+    if len(lines) > MAX_HEADERS:
+        raise ValueError("too many headers")
+    seen: dict[bytes, bytes] = {}
+    for line in lines:
+        parts = _FIELD.fullmatch(line)
+        if parts is None:
+            raise ValueError("header field")
+        name = parts[1].lower()
+        if name in _SINGLE:
+            if name in seen:
+                raise ValueError(f"{name.decode()} stands twice")
+            seen[name] = parts[2].rstrip(b" \t")
+    _check_single(seen, is_http_10=request_line[3] == b"0")
+
+
+def _check_single(seen: dict[bytes, bytes], *, is_http_10: bool) -> None:
+    host = seen.get(b"host")
+    if host is None and not is_http_10:
+        raise ValueError("no Host")
+    if host is not None and not _HOST.fullmatch(host):
+        raise ValueError("Host")
+    length = seen.get(b"content-length")
+    if length is not None and not _LENGTH.fullmatch(length):
+        raise ValueError("Content-Length")
+    coding = seen.get(b"transfer-encoding")
+    if coding is not None and (coding != b"chunked" or length is not None or is_http_10):
+        raise ValueError("Transfer-Encoding")
+    if not seen.get(b"authorization", b"").isascii():
+        raise ValueError("Authorization")
+
+
+def body_limit(path: str) -> int:
+    """The largest body in bytes that a route under ``path`` takes."""
+    return next((limit for prefix, limit in BODY_LIMITS if path.startswith(prefix)), DEFAULT_BODY_LIMIT)
+
+
+def accepted_request_id(sent: str | None) -> str:
+    """The caller's request id when it is harmless in headers and logs, else a new one.
+
+    Sanic would take any bytes verbatim, line feeds and escape sequences included.
+    """
+    if sent is not None and _REQUEST_ID.fullmatch(sent):
+        return sent
+    return "req_" + secrets.token_hex(12)
+
+
+def path_value(raw: str, parameter: str) -> str:
+    """A path segment with its percent-encoding undone (Sanic leaves it): ``a%2Fb`` is ``a/b``.
+
+    Raises :class:`InvalidParameter` for bytes that are not UTF-8 and for control characters.
+    """
+    try:
+        value = unquote_to_bytes(raw).decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidParameter.named(parameter, "is not UTF-8") from None
+    if any(ord(character) < 0x20 or ord(character) == 0x7F for character in value):
+        raise InvalidParameter.named(parameter, "has a control character")
+    return value
+
+
+def _strict_int(value: str, base: int = 10) -> int:
+    """A length of a body or chunk. ``int()`` alone would also take ``0x5``, blanks and other scripts' digits."""
+    pattern = r"[0-9A-Fa-f]{1,15}" if base == 16 else r"[0-9]{1,15}"
+    if not re.fullmatch(pattern, value):
+        raise ValueError("length")
+    return int(value, base)
+
+
+def install_http_edge(app: Sanic[Any, Any]) -> None:
+    """Put the checks of this module in front of every route of ``app``."""
+    Http._safe_int = staticmethod(_strict_int)  # type: ignore[method-assign]
+
+    async def refuse_bad_head(head: bytes) -> None:
+        try:
+            check_head(head)
+        except ValueError as error:
+            raise BadRequest("Bad Request") from error
+
+    async def limit_body(request: Request, **_: Any) -> None:
+        stream = request.stream
+        if stream is not None:
+            stream.request_max_size = body_limit(request.path)
+
+    app.add_signal(refuse_bad_head, Event.HTTP_LIFECYCLE_READ_HEAD)
+    app.add_signal(limit_body, Event.HTTP_ROUTING_AFTER)

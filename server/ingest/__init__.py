@@ -1,0 +1,1 @@
+"""From OTLP to rows: decoding, mapping, pricing and durable writing of spans."""

@@ -1,0 +1,1 @@
+"""How often a principal may ask: token buckets and their policy."""

@@ -1,0 +1,1 @@
+"""The database schema as numbered migrations, and the program that applies them."""

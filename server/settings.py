@@ -1,0 +1,219 @@
+"""Every setting of the program, as one table.
+
+A setting is a field of :class:`Settings`: environment variable, default, help text, parser.
+The table feeds loading, ``llm-observatory config``, and docs/reference/configuration.md (a test
+compares them). Values come from the environment alone; an unusable one stops the program with a
+message that names the variable and never shows a secret.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used."""
+
+
+def _text(raw: str) -> str:
+    return raw
+
+
+def _path(raw: str) -> Path:
+    return Path(raw).expanduser()
+
+
+def _flag(raw: str) -> bool:
+    lowered = raw.strip().lower()
+    if lowered in {"1", "true", "yes", "on"}:
+        return True
+    if lowered in {"0", "false", "no", "off", ""}:
+        return False
+    raise ValueError("expected true or false")
+
+
+def _names(raw: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in raw.split(",") if part.strip())
+
+
+def between(low: float, high: float) -> Callable[[str], float]:
+    """A parser of numbers within ``low`` and ``high``, both included."""
+
+    def parse(raw: str) -> float:
+        value = float(raw)
+        if not low <= value <= high:
+            raise ValueError(f"expected a number from {low:g} to {high:g}")
+        return value
+
+    return parse
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """A parser of whole numbers within ``low`` and ``high``, both included."""
+
+    def parse(raw: str) -> int:
+        value = int(raw)
+        if not low <= value <= high:
+            raise ValueError(f"expected a whole number from {low} to {high}")
+        return value
+
+    return parse
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """A parser that takes only the given words."""
+
+    def parse(raw: str) -> str:
+        if raw not in choices:
+            raise ValueError(f"expected one of {', '.join(choices)}")
+        return raw
+
+    return parse
+
+
+def setting(env: str, default: Any, help: str, *, parse: Callable[[str], Any] = _text, secret: bool = False) -> Any:
+    """Declare one setting; ``help`` is a sentence for the reference page."""
+    return field(default=default, metadata={"env": env, "help": help, "parse": parse, "secret": secret})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Effective configuration. Durations are in seconds unless the name says otherwise."""
+
+    # Where the data is.
+    database_url: str = setting(
+        "DATABASE_URL",
+        "",
+        "PostgreSQL 18 or newer, as `postgresql://user:password@host/database`. Empty: a private one is started.",
+        secret=True,
+    )
+    database_owner_url: str = setting(
+        "DATABASE_OWNER_URL",
+        "",
+        "The same database as its owner: used by `migrate`. Empty: `DATABASE_URL`.",
+        secret=True,
+    )
+    database_worker_url: str = setting(
+        "DATABASE_WORKER_URL",
+        "",
+        "The same database for background work (rollups, partitions, retention). Empty: `DATABASE_OWNER_URL`.",
+        secret=True,
+    )
+    redis_url: str = setting(
+        "REDIS_URL",
+        "",
+        "Redis or Valkey, as `redis://host:6379/0`. Empty: a private one is started with the private PostgreSQL.",
+        secret=True,
+    )
+    data_dir: Path = setting(
+        "OBSERVATORY_DATA_DIR",
+        Path(".observatory"),
+        "Folder of the private PostgreSQL and Valkey and of the secrets made for them.",
+        parse=_path,
+    )
+    # How it is reached.
+    host: str = setting("OBSERVATORY_HOST", "127.0.0.1", "Address to listen on.")
+    port: int = setting("OBSERVATORY_PORT", 8080, "Port to listen on.", parse=whole(0, 65535))
+    public_url: str = setting(
+        "OBSERVATORY_PUBLIC_URL",
+        "",
+        "The address under which callers reach the server, used in links. Empty: taken from host and port.",
+    )
+    workers: int = setting("OBSERVATORY_WORKERS", 1, "Server processes of `serve`.", parse=whole(1, 64))
+    # Who may come in.
+    jwt_secret: str = setting(
+        "JWT_SECRET",
+        "",
+        "Secret of HS256 access tokens and of cursors: at least 32 bytes. No default; embedded mode makes one.",
+        secret=True,
+    )
+    jwt_issuer: str = setting("JWT_ISSUER", "llm-observatory", "`iss` of the access tokens issued and accepted.")
+    jwt_audience: str = setting("JWT_AUDIENCE", "llm-observatory-api", "`aud` of the access tokens.")
+    # Database pools and time-outs.
+    database_pool_size: int = setting(
+        "DATABASE_POOL_SIZE", 10, "Connections for reading, per process.", parse=whole(1, 200)
+    )
+    ingest_pool_size: int = setting(
+        "OBSERVATORY_INGEST_CONNECTIONS", 2, "Connections that write spans, per process.", parse=whole(1, 16)
+    )
+    acquire_timeout: float = setting(
+        "DATABASE_ACQUIRE_TIMEOUT",
+        1.0,
+        "Longest wait for a free connection; then the answer is 504.",
+        parse=between(0.05, 60),
+    )
+    statement_timeout: float = setting(
+        "DATABASE_STATEMENT_TIMEOUT",
+        5.0,
+        "Longest run of one statement of a reader; then the answer is 504.",
+        parse=between(0.1, 3600),
+    )
+    redis_timeout: float = setting(
+        "REDIS_TIMEOUT",
+        0.2,
+        "Longest wait for Redis in one step of a request; then the request goes on without it.",
+        parse=between(0.01, 5),
+    )
+    # What is said about itself.
+    log_level: str = setting(
+        "LOG_LEVEL", "INFO", "Least severe level that is logged.", parse=one_of("DEBUG", "INFO", "WARNING", "ERROR")
+    )
+    log_format: str = setting("LOG_FORMAT", "json", "`json` lines or `text`.", parse=one_of("json", "text"))
+
+    @property
+    def base_url(self) -> str:
+        """The address that links are built on, without a trailing slash."""
+        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    @property
+    def owner_url(self) -> str:
+        """URL of the role that owns the schema."""
+        return self.database_owner_url or self.database_url
+
+    @property
+    def worker_url(self) -> str:
+        """URL for background work."""
+        return self.database_worker_url or self.owner_url
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read all settings from ``environ`` (default: the process's).
+
+    Raises :class:`SettingsError` that lists every unusable variable at once.
+    """
+    source = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for item in fields(Settings):
+        raw = source.get(item.metadata["env"])
+        if raw is None or raw == "":
+            continue
+        try:
+            values[item.name] = item.metadata["parse"](raw)
+        except ValueError as error:
+            shown = "" if item.metadata["secret"] else f" (got {raw!r})"
+            problems.append(f"{item.metadata['env']}: {error}{shown}")
+    if problems:
+        raise SettingsError("; ".join(problems))
+    return Settings(**values)
+
+
+def masked(settings: Settings) -> dict[str, str]:
+    """Effective values by environment variable, secrets as ``***``: what ``llm-observatory config`` prints."""
+    shown: dict[str, str] = {}
+    for item in fields(Settings):
+        value = getattr(settings, item.name)
+        if item.metadata["secret"]:
+            text = "***" if value else ""
+        elif isinstance(value, tuple):
+            text = ",".join(value)
+        elif isinstance(value, bool):
+            text = "true" if value else "false"
+        else:
+            text = str(value)
+        shown[item.metadata["env"]] = text
+    return shown
