@@ -1,0 +1,174 @@
+"""Full text in any language: the same words are cut from documents and from questions.
+
+A document is indexed as ``to_tsvector('simple', search_document(text))`` and asked with
+``to_tsquery('simple', …)``; PostgreSQL's parser never sees anything but words between spaces,
+so that addresses, hyphens and file names are found by each of their words.
+
+* Letter case and compatibility forms (full-width letters, ligatures) are folded, Arabic vowel
+  marks and the tatweel are left out.
+* Scripts written without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese) and Korean are
+  cut into overlapping pairs of characters: ``東京都`` becomes ``東京 京都 都``. A question for
+  ``京都`` is then an ordinary word, one for ``東京都`` a phrase of two, one for ``都`` a prefix.
+* No stop words and no stemming: prompts mix languages, and code and names must be found too.
+"""
+
+from __future__ import annotations
+
+import html
+import itertools
+import re
+import unicodedata
+from dataclasses import dataclass
+
+DOCUMENT_BYTES = 262_144
+"""Of a longer document the start is indexed: a tsvector may not exceed 1 MB (error 54000)."""
+LONGEST_WORD = 128
+"""Longer words (base64, hashes) are not indexed; nobody types them and they bloat the index."""
+LONGEST_QUERY = 1000
+MOST_TERMS = 50
+
+# Ranges of the scripts that put no space between words, with Hangul, whose words carry particles.
+_UNSPACED = (
+    "\u0e01-\u0e5b\u0e81-\u0edf\u1000-\u109f\u1780-\u17dd"
+    "\u3005-\u3007\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7a3\U00020000-\U0003ffff"
+)
+_MARKS = "".join(chr(c) for c in range(0x300, 0x10000) if unicodedata.category(chr(c)).startswith("M"))
+_UNSPACED_RUN = re.compile(f"[{_UNSPACED}][{_UNSPACED}{_MARKS}]*")
+_UNIT = re.compile(f".[{_MARKS}]*", re.DOTALL)
+_SEPARATORS = re.compile(f"(?:[^\\w{_MARKS}]|_)+")
+_ARABIC_OPTIONAL = re.compile("[\u0640\u064b-\u0652\u0670]")
+_ASCII_FOLD = {code: chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
+
+
+def search_document(*texts: str | None) -> str:
+    """Give the words of ``texts`` in order, separated by spaces, as they are to be indexed."""
+    text = " ".join(part for part in texts if part)
+    text = text[:DOCUMENT_BYTES]
+    words = _fold(text).split()
+    if not text.isascii() and _UNSPACED_RUN.search(text):
+        words = [token for word in words for token in _tokens(word)]
+    document = " ".join(word for word in words if len(word) <= LONGEST_WORD)
+    if len(document) * 4 <= DOCUMENT_BYTES or len(document.encode()) <= DOCUMENT_BYTES:
+        return document
+    return document.encode()[:DOCUMENT_BYTES].decode(errors="ignore").rpartition(" ")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchTerm:
+    """One word or phrase of a question: its ``words`` must stand next to each other."""
+
+    words: tuple[str, ...]
+    negated: bool = False
+    is_prefix: bool = False
+
+    def tsquery(self) -> str:
+        """Render as an operand of ``to_tsquery``."""
+        tokens: list[str] = []
+        for word in self.words:
+            tokens += _tokens(word)
+        is_prefix = self.is_prefix
+        last_units = _units(self.words[-1])
+        if last_units:
+            # The lone last character of a run is only in the index where a run ends there.
+            is_prefix = len(last_units) == 1
+            tokens = tokens if is_prefix else tokens[:-1]
+        operand = " <-> ".join(f"'{token}'" for token in tokens) + (":*" if is_prefix else "")
+        return f"!({operand})" if self.negated else f"({operand})"
+
+
+@dataclass(frozen=True, slots=True)
+class SearchQuery:
+    """A parsed question: any of the alternatives, each of which wants all of its terms."""
+
+    alternatives: tuple[tuple[SearchTerm, ...], ...]
+
+    @property
+    def tsquery(self) -> str | None:
+        """The text for ``to_tsquery('simple', …)``; None when no word is left: that finds nothing."""
+        groups = [" & ".join(term.tsquery() for term in terms) for terms in self.alternatives]
+        return " | ".join(f"({group})" for group in groups) or None
+
+
+_TERM = re.compile(r'(?P<minus>-?)(?:"(?P<phrase>[^"]*)"?|(?P<word>[^\s"]+))')
+
+
+def search_query(text: str) -> SearchQuery:
+    """Parse web-search syntax: ``words "a phrase" -without this OR that begin*``.
+
+    Never fails on punctuation, like ``websearch_to_tsquery``, and like there ``a b OR c`` means
+    (a and b) or c.
+
+    Raises:
+        ValueError: the text is longer than 1,000 characters, holds NUL or more than 50 terms.
+
+    """
+    if len(text) > LONGEST_QUERY:
+        raise ValueError(f"a search has at most {LONGEST_QUERY} characters")
+    if "\0" in text:
+        raise ValueError("a search cannot hold NUL characters")
+    alternatives: list[list[SearchTerm]] = [[]]
+    for match in _TERM.finditer(text):
+        phrase, word = match["phrase"], match["word"]
+        if word is not None and not match["minus"] and word.lower() == "or":
+            alternatives.append([])
+            continue
+        words = tuple(_fold(phrase if word is None else word).split())
+        if words and all(len(part) <= LONGEST_WORD for part in words):
+            is_prefix = word is not None and word.endswith("*")
+            alternatives[-1].append(SearchTerm(words, bool(match["minus"]), is_prefix))
+    if sum(map(len, alternatives)) > MOST_TERMS:
+        raise ValueError(f"a search has at most {MOST_TERMS} terms")
+    return SearchQuery(tuple(tuple(terms) for terms in alternatives if terms))
+
+
+def snippet(text: str, query: SearchQuery, width: int = 160) -> str | None:
+    """Cut about ``width`` characters round the first hit, hits between ``<mark>`` and ``</mark>``.
+
+    The rest is HTML-escaped: the answer is safe to put in a page. None when no term of the
+    question stands in ``text``.
+    """
+    patterns = [_surface_pattern(term) for terms in query.alternatives for term in terms if not term.negated]
+    if not patterns:
+        return None
+    hit = re.compile("|".join(patterns), re.IGNORECASE)
+    first = hit.search(text)
+    if first is None:
+        return None
+    start = max(0, first.start() - width // 3)
+    end = min(len(text), max(start + width, first.end()))
+    pieces, position = ["…" if start else ""], start
+    for match in hit.finditer(text, start, end):
+        pieces += [html.escape(text[position : match.start()]), "<mark>", html.escape(match[0]), "</mark>"]
+        position = match.end()
+    pieces += [html.escape(text[position:end]), "…" if end < len(text) else ""]
+    return "".join(pieces)
+
+
+def _surface_pattern(term: SearchTerm) -> str:
+    pattern = r"[\W_]+".join(map(re.escape, term.words))
+    starts_unspaced, ends_unspaced = _units(term.words[0]), _units(term.words[-1])
+    before = "" if starts_unspaced else r"(?<![^\W_])"
+    after = "" if ends_unspaced or term.is_prefix else r"(?![^\W_])"
+    return f"{before}{pattern}{after}"
+
+
+def _fold(text: str) -> str:
+    """Lower-case words with single spaces in place of everything else; unspaced runs set apart."""
+    if text.isascii():
+        return text.translate(_ASCII_FOLD)
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    words = _SEPARATORS.sub(" ", _ARABIC_OPTIONAL.sub("", folded))
+    return _UNSPACED_RUN.sub(lambda run: f" {run[0]} ", words)
+
+
+def _units(word: str) -> list[str]:
+    """The characters, with their marks, of a word in an unspaced script; empty for other words."""
+    return _UNIT.findall(word) if _UNSPACED_RUN.match(word) else []
+
+
+def _tokens(word: str) -> list[str]:
+    units = _units(word)
+    if not units:
+        return [word]
+    return [*map("".join, itertools.pairwise(units)), units[-1]]
