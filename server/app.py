@@ -1,0 +1,127 @@
+"""The application factory: the only place where the parts are wired together."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from typing import Any
+
+from sanic import Request, Sanic
+from sanic.config import Config
+from sanic.log import LOGGING_CONFIG_DEFAULTS
+from sanic.response import BaseHTTPResponse
+
+from server import error_responses
+from server.database import Database
+from server.queries.project_list import ProjectList
+from server.redis_store import RedisStore
+from server.rest.health_routes import health
+from server.services import Services
+from server.settings import Settings
+
+BLUEPRINTS = (health,)
+
+MAX_BODY_BYTES = 64 * 1024 * 1024
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
+
+
+def build_services(settings: Settings) -> Services:
+    """Make the long-lived objects. Nothing is connected yet: a store that is down must not stop the start."""
+
+    def pool(url: str, role: str, size: int, timeout: float, name: str) -> Database:
+        return Database(
+            url,
+            role=role,
+            size=size,
+            acquire_timeout=settings.acquire_timeout,
+            statement_timeout=timeout,
+            application_name=f"llm-observatory {name}",
+        )
+
+    reads = pool(
+        settings.database_url,
+        "observatory_api",
+        settings.database_pool_size,
+        settings.statement_timeout,
+        "reads",
+    )
+    writes = pool(settings.database_url, "observatory_api", settings.ingest_pool_size + 2, 10.0, "writes")
+    worker = pool(settings.worker_url, "observatory_worker", 2, 600.0, "worker")
+    return Services(
+        settings=settings,
+        reads=reads,
+        writes=writes,
+        worker=worker,
+        redis=RedisStore(settings.redis_url, timeout=settings.redis_timeout),
+        projects=ProjectList(reads),
+    )
+
+
+async def open_services(services: Services) -> None:
+    """Open pools and start background work."""
+    for database in (services.reads, services.writes, services.worker):
+        await database.open()
+
+
+async def close_services(services: Services) -> None:
+    """Stop background work and close pools."""
+    for database in (services.reads, services.writes, services.worker):
+        await database.close()
+    await services.redis.close()
+
+
+def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[Any, Any]:
+    """The Sanic application for ``settings``; ``name`` must be unique within a process."""
+    app: Sanic[Any, Any] = Sanic(
+        name,
+        config=Config(env_prefix=""),
+        log_config={**LOGGING_CONFIG_DEFAULTS, "disable_existing_loggers": False},
+        configure_logging=False,
+    )
+    app.config.update(
+        REQUEST_MAX_SIZE=MAX_BODY_BYTES,
+        REQUEST_TIMEOUT=15,
+        RESPONSE_TIMEOUT=60,
+        KEEP_ALIVE_TIMEOUT=75,
+        GRACEFUL_SHUTDOWN_TIMEOUT=15,
+        FALLBACK_ERROR_FORMAT="json",
+        MOTD=False,
+        ACCESS_LOG=False,
+        OAS=False,
+    )
+    app.ctx.services = build_services(settings)
+    error_responses.install(app)
+    app.register_middleware(begin_request, "request")
+    app.register_middleware(finish_response, "response")
+    for blueprint in BLUEPRINTS:
+        app.blueprint(blueprint)
+
+    @app.before_server_start
+    async def start(app: Sanic[Any, Any]) -> None:
+        await open_services(app.ctx.services)
+
+    @app.before_server_stop
+    async def drain(app: Sanic[Any, Any]) -> None:
+        app.ctx.services.draining = True
+
+    @app.after_server_stop
+    async def stop(app: Sanic[Any, Any]) -> None:
+        await close_services(app.ctx.services)
+
+    return app
+
+
+async def begin_request(request: Request) -> None:
+    """Note the arrival and settle the request id: the caller's if well formed, else a new one."""
+    request.ctx.started_at = time.perf_counter()
+    offered = request.headers.get("x-request-id", "")
+    request.ctx.request_id = offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
+
+
+async def finish_response(request: Request, response: BaseHTTPResponse) -> None:
+    """Headers that every answer carries."""
+    request_id = getattr(request.ctx, "request_id", None)
+    if request_id is not None:
+        response.headers["x-request-id"] = request_id
+    response.headers.setdefault("x-content-type-options", "nosniff")

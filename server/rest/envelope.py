@@ -1,0 +1,76 @@
+"""The envelope of every REST answer, and JSON that keeps all digits.
+
+{"status": "success", "data": …, "pagination": {"cursor", "has_more", "limit"}, "next_cursor": …,
+ "meta": {"timestamp", "execution_time_ms", "cached", "version", "request_id"}}
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import orjson
+from sanic import HTTPResponse, Request
+
+API_VERSION = "1.0"
+
+
+def _fallback(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            return None
+        # Plain notation: 1E-7 is JSON too, but not every reader of money expects it.
+        text = format(value, "f")
+        if "." in text:
+            text = text.rstrip("0").rstrip(".")
+        return orjson.Fragment(text or "0")
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    raise TypeError(f"cannot render {type(value).__name__}")
+
+
+def dumps(value: Any) -> bytes:
+    """``value`` as JSON bytes: Decimal as a number with all its digits, datetimes as RFC 3339 with ``Z``,
+    NaN and infinities as null."""
+    return orjson.dumps(value, default=_fallback, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS)
+
+
+def meta(request: Request, *, cached: bool = False, **more: Any) -> dict[str, Any]:
+    """The ``meta`` block. ``execution_time_ms`` counts from the arrival of the request."""
+    started = getattr(request.ctx, "started_at", None)
+    elapsed = (time.perf_counter() - started) * 1000 if started is not None else 0.0
+    return {
+        "timestamp": datetime.now(UTC),
+        "execution_time_ms": round(elapsed, 3),
+        "cached": cached,
+        "version": API_VERSION,
+        "request_id": getattr(request.ctx, "request_id", None),
+        **more,
+    }
+
+
+def success(
+    request: Request,
+    data: Any,
+    *,
+    pagination: Mapping[str, Any] | None = None,
+    meta_fields: Mapping[str, Any] | None = None,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> HTTPResponse:
+    """A successful answer. With ``pagination`` the cursor stands at the top level too, as ``next_cursor``,
+    where generic clients look for it; it is null on the last page, never missing."""
+    body: dict[str, Any] = {"status": "success", "data": data}
+    if pagination is not None:
+        body["pagination"] = dict(pagination)
+        body["next_cursor"] = pagination.get("cursor")
+    body["meta"] = meta(request, **dict(meta_fields or {}))
+    return json_response(body, status=status, headers=headers)
+
+
+def json_response(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> HTTPResponse:
+    """``body`` as an ``application/json`` answer."""
+    return HTTPResponse(dumps(body), status=status, headers=dict(headers or {}), content_type="application/json")

@@ -1,0 +1,74 @@
+"""Liveness, readiness and health: what a supervisor and a load balancer ask."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sanic import Blueprint, HTTPResponse, Request
+
+from server.access.guard import public
+from server.errors import ApiError
+from server.redis_store import RedisUnavailable
+from server.rest.envelope import json_response
+from server.schema.migrate import pending_migrations
+from server.services import Services, services_of
+
+health = Blueprint("health")
+CHECK_SECONDS = 1.0
+
+
+@health.get("/live", name="live")
+@public
+async def live(_: Request) -> HTTPResponse:
+    """Whether the event loop answers. Depends on nothing else."""
+    return json_response({"status": "ok"})
+
+
+@health.get("/ready", name="ready")
+@public
+async def ready(request: Request) -> HTTPResponse:
+    """Whether this process should get requests: database reachable, schema current, not draining."""
+    report = await check(services_of(request))
+    return json_response(report, status=200 if report["status"] != "unavailable" else 503)
+
+
+@health.get("/health", name="health")
+@public
+async def report_health(request: Request) -> HTTPResponse:
+    """The same checks for people and the seed's monitors: never an empty body."""
+    report = await check(services_of(request))
+    return json_response(report, status=200 if report["status"] != "unavailable" else 503)
+
+
+async def check(services: Services) -> dict[str, str]:
+    """The state of each thing this process depends on. Redis is optional: without it the state is ``degraded``."""
+    database, redis = await asyncio.gather(_check_database(services), _check_redis(services))
+    if services.draining or database != "ok":
+        status = "unavailable"
+    else:
+        status = "ok" if redis in ("ok", "off") else "degraded"
+    return {
+        "status": status,
+        "database": database,
+        "redis": redis,
+        "draining": "yes" if services.draining else "no",
+    }
+
+
+async def _check_database(services: Services) -> str:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS), services.reads.plain() as connection:
+            pending = await pending_migrations(connection)
+    except (ApiError, TimeoutError):
+        return "unreachable"
+    return "ok" if not pending else "migrations pending"
+
+
+async def _check_redis(services: Services) -> str:
+    if services.redis.redis is None:
+        return "off"
+    try:
+        await services.redis.run(lambda redis: redis.ping())
+    except RedisUnavailable:
+        return "unreachable"
+    return "ok"

@@ -1,0 +1,133 @@
+"""Applies the numbered migrations in ``server/schema``.
+
+Each file runs once, in order, in a transaction of its own, under an advisory lock, so that any number of
+processes may start at the same time. The checksum of every applied file is kept: a file that changed
+after it was applied is refused, because two installations would otherwise differ without a word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+
+import asyncpg
+
+MINIMUM_SERVER_VERSION = 180000
+_FILE_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
+_LOCK_KEY = 0x6C6C6D6F
+
+_HISTORY = """
+CREATE TABLE IF NOT EXISTS schema_migrations (
+    number     integer PRIMARY KEY,
+    name       text NOT NULL,
+    checksum   text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+)
+"""
+
+
+class MigrationError(Exception):
+    """The schema cannot be brought up to date."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file of ``server/schema``."""
+
+    number: int
+    name: str
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the text."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+def load_migrations() -> list[Migration]:
+    """All migrations in order. Raises :class:`MigrationError` for a number that stands twice."""
+    found: dict[int, Migration] = {}
+    for entry in files("server.schema").iterdir():
+        match = _FILE_NAME.fullmatch(entry.name)
+        if match is None:
+            continue
+        number = int(match[1])
+        if number in found:
+            raise MigrationError(f"two migrations have the number {number}")
+        found[number] = Migration(number, entry.name, entry.read_text(encoding="utf-8"))
+    return [found[number] for number in sorted(found)]
+
+
+async def migrate(url: str, *, lock_timeout: float = 30.0) -> list[str]:
+    """Bring the database at ``url`` up to date; gives the names of the files that were applied.
+
+    Raises :class:`MigrationError` when the server is too old, a file changed after it was applied, or a
+    statement fails (nothing of that file remains then); OSError and asyncpg's errors when the
+    database cannot be reached.
+    """
+    connection = await asyncpg.connect(url, timeout=10)
+    try:
+        version = int(await connection.fetchval("SHOW server_version_num"))
+        if version < MINIMUM_SERVER_VERSION:
+            raise MigrationError(
+                "PostgreSQL 18 or newer is needed (RETURNING old/new keeps the rollups exact), "
+                f"this is {version // 10000}"
+            )
+        await connection.execute("SET TIME ZONE 'UTC'")
+        await connection.execute(f"SET lock_timeout = '{int(lock_timeout * 1000)}ms'")
+        async with asyncio.timeout(lock_timeout + 300):
+            await connection.execute("SELECT pg_advisory_lock($1)", _LOCK_KEY)
+            return await _apply_pending(connection)
+    finally:
+        await connection.close()
+
+
+async def pending_migrations(connection: asyncpg.Connection) -> list[str]:
+    """Names of the files that ``connection``'s database has not seen yet."""
+    if await connection.fetchval("SELECT to_regclass('schema_migrations')") is None:
+        return [migration.name for migration in load_migrations()]
+    applied = {row["number"] for row in await connection.fetch("SELECT number FROM schema_migrations")}
+    return [migration.name for migration in load_migrations() if migration.number not in applied]
+
+
+async def _apply_pending(connection: asyncpg.Connection) -> list[str]:
+    await connection.execute(_HISTORY)
+    await _open_history_for_reading(connection)
+    rows = await connection.fetch("SELECT number, checksum FROM schema_migrations")
+    applied = {row["number"]: row["checksum"] for row in rows}
+    done: list[str] = []
+    for migration in load_migrations():
+        if migration.number in applied:
+            if applied[migration.number] != migration.checksum:
+                raise MigrationError(f"{migration.name} was changed after it was applied to this database")
+            continue
+        try:
+            async with connection.transaction():
+                await connection.execute(migration.sql)
+                await connection.execute(
+                    "INSERT INTO schema_migrations (number, name, checksum) VALUES ($1, $2, $3)",
+                    migration.number,
+                    migration.name,
+                    migration.checksum,
+                )
+        except asyncpg.PostgresError as error:
+            raise MigrationError(f"{migration.name}: {error}") from error
+        done.append(migration.name)
+    await _open_history_for_reading(connection)
+    return done
+
+
+async def _open_history_for_reading(connection: asyncpg.Connection) -> None:
+    # Readiness compares the history with the files; the role exists once migration 1 has run.
+    await connection.execute(
+        """
+        DO $$ BEGIN
+            IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'observatory_api') THEN
+                GRANT SELECT ON schema_migrations TO observatory_api, observatory_worker;
+            END IF;
+        END $$
+        """
+    )

@@ -1,0 +1,35 @@
+"""The long-lived objects of one server process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import cast
+
+from sanic import Request
+
+from server.database import Database
+from server.queries.project_list import ProjectList
+from server.redis_store import RedisStore
+from server.settings import Settings
+
+
+@dataclass(kw_only=True)
+class Services:
+    """What request handlers work with; built once by :func:`server.app.build_services`."""
+
+    settings: Settings
+    reads: Database
+    """Questions, as role observatory_api."""
+    writes: Database
+    """Ingest and other changes, as role observatory_api."""
+    worker: Database
+    """Background work, as role observatory_worker: sees every project."""
+    redis: RedisStore
+    projects: ProjectList
+    draining: bool = field(default=False)
+    """True once the process was told to stop: /ready says so."""
+
+
+def services_of(request: Request) -> Services:
+    """The services of the app that handles ``request``."""
+    return cast(Services, request.app.ctx.services)
