@@ -30,9 +30,20 @@ class Account:
     gid: int
     switch: bool
 
-    def popen_options(self) -> dict[str, int | list[int]]:
-        """Arguments for subprocess that make the child run as this account."""
-        return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.switch else {}
+    @property
+    def user(self) -> int | None:
+        """subprocess's ``user`` for a child that runs as this account."""
+        return self.uid if self.switch else None
+
+    @property
+    def group(self) -> int | None:
+        """subprocess's ``group``."""
+        return self.gid if self.switch else None
+
+    @property
+    def extra_groups(self) -> list[int] | None:
+        """subprocess's ``extra_groups``: root's own groups are dropped."""
+        return [] if self.switch else None
 
     def own(self, path: Path) -> None:
         """Hands one file or folder over to the account."""

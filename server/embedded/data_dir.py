@@ -86,6 +86,11 @@ class DataDir:
         self._lock_fd = descriptor
         self._instance.unlink(missing_ok=True)
 
+    def let_through(self, account: Account) -> None:
+        """Lets the services' account reach its own folders in here, and nobody list what else there is."""
+        if account.switch and self.path.stat().st_uid == os.geteuid():
+            self.path.chmod(0o711)
+
     def unlock(self) -> None:
         """Gives the folder back; harmless when it is not held."""
         if self._lock_fd is not None:
@@ -115,7 +120,9 @@ class DataDir:
             try:
                 return EmbeddedUrls(**json.loads(self._instance.read_text()))
             except FileNotFoundError:
-                raise EmbeddedError(f"another instance is just starting in {self.path}: try again in a moment") from None
+                raise EmbeddedError(
+                    f"another instance is just starting in {self.path}: try again in a moment"
+                ) from None
         except PermissionError:
             raise EmbeddedError(
                 f"the data folder {self.path} belongs to another account: use that account, or set OBSERVATORY_DATA_DIR"
@@ -139,11 +146,15 @@ class DataDir:
         fallback.mkdir(exist_ok=True, mode=0o700)
         found = fallback.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (os.geteuid(), account.uid):
-            raise EmbeddedError(f"{fallback} belongs to somebody else: remove it, or set TMPDIR to a folder of your own")
+            raise EmbeddedError(
+                f"{fallback} belongs to somebody else: remove it, or set TMPDIR to a folder of your own"
+            )
         account.own(fallback)
         fallback.chmod(0o700)
         if not _takes_sockets(fallback):
-            raise EmbeddedError(f"no unix socket can be made in {fallback}: set TMPDIR to a local folder with a short path")
+            raise EmbeddedError(
+                f"no unix socket can be made in {fallback}: set TMPDIR to a local folder with a short path"
+            )
         return fallback
 
 

@@ -51,7 +51,9 @@ class ServiceProcess:
                 cwd=cwd,
                 env=clean_environment(cwd),
                 start_new_session=True,
-                **account.popen_options(),  # type: ignore[arg-type]
+                user=account.user,
+                group=account.group,
+                extra_groups=account.extra_groups,
             )
         self._guard = subprocess.Popen(
             ["sh", "-c", GUARD, "guard", stop_signals[0][0].name.removeprefix("SIG"), str(self._process.pid)],

@@ -1,0 +1,113 @@
+"""Starts and stops the embedded services as one."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+
+from server.embedded.account import choose_account
+from server.embedded.binaries import POSTGRES, VALKEY, check_runs, find_program
+from server.embedded.data_dir import DataDir, EmbeddedUrls
+from server.embedded.postgres import SUPERUSER, EmbeddedPostgres
+from server.embedded.valkey import EmbeddedValkey
+
+logger = logging.getLogger("llm_observatory.embedded")
+
+
+class EmbeddedServices:
+    """PostgreSQL and Valkey in a data folder, for as long as this object (or process) lives.
+
+    Synchronous: call it before an event loop runs, or from a thread. Usable as a context manager.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | os.PathLike[str],
+        *,
+        postgres_settings: Mapping[str, str] | None = None,
+        announce: Callable[[str], None] = logger.info,
+    ) -> None:
+        """
+        :param postgres_settings: server settings over ours; tests turn ``fsync`` off.
+        :param announce: gets a sentence for the person at the terminal when something takes time or is changed.
+        """
+        self._data_dir = DataDir(Path(data_dir))
+        self._postgres_settings = postgres_settings or {}
+        self._announce = announce
+        self._postgres: EmbeddedPostgres | None = None
+        self._valkey: EmbeddedValkey | None = None
+
+    @property
+    def path(self) -> Path:
+        """The data folder."""
+        return self._data_dir.path
+
+    def start(self) -> EmbeddedUrls:
+        """Starts both and tells where they answer; on failure nothing is left running.
+
+        :raises EmbeddedError: with the reason and the way out.
+        """
+        postgres_program, valkey_program = find_program(POSTGRES), find_program(VALKEY)
+        self._data_dir.lock()
+        try:
+            account = choose_account(self._data_dir.cluster, os.environ)
+            self._data_dir.let_through(account)
+            for folder in (postgres_program.parent, valkey_program.parent, self._data_dir.path):
+                account.open_way_to(folder, self._announce)
+            check_runs(postgres_program, account, POSTGRES)
+            check_runs(valkey_program, account, VALKEY)
+            self._postgres = EmbeddedPostgres(
+                postgres_program,
+                self._data_dir,
+                account,
+                settings=self._postgres_settings,
+                announce=self._announce,
+            )
+            self._valkey = EmbeddedValkey(valkey_program, self._data_dir, account)
+            self._postgres.start()
+            self._valkey.start()
+            urls = EmbeddedUrls(
+                database_url=self._postgres.url("observatory_app"),
+                owner_url=self._postgres.url(SUPERUSER),
+                worker_url=self._postgres.url("observatory_background"),
+                redis_url=self._valkey.url,
+                jwt_secret=self._data_dir.jwt_secret(),
+            )
+            self._data_dir.publish(urls)
+        except BaseException:
+            self.stop()
+            raise
+        return urls
+
+    def running_instance(self) -> EmbeddedUrls | None:
+        """The addresses of an instance that another process runs in this folder; None when there is none.
+
+        :raises EmbeddedError: the folder is somebody else's, or that instance is still starting.
+        """
+        return self._data_dir.running_instance()
+
+    def stop(self) -> None:
+        """Stops both and gives the folder back; harmless when nothing runs."""
+        for service in (self._valkey, self._postgres):
+            if service is not None:
+                service.stop()
+        self._valkey = self._postgres = None
+        self._data_dir.unlock()
+
+    def failed(self) -> str | None:
+        """The name of a service that has ended by itself, None while all is well."""
+        for name, service in (("PostgreSQL", self._postgres), ("Valkey", self._valkey)):
+            if service is not None and service.exited():
+                return name
+        return None
+
+    def __enter__(self) -> EmbeddedUrls:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
