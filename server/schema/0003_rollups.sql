@@ -29,13 +29,17 @@ CREATE TABLE span_dimensions (
 GRANT USAGE ON SEQUENCE span_dimensions_id TO observatory_api, observatory_worker;
 CALL enable_project_isolation('span_dimensions');
 
--- counters of one (5-minute bucket, dim), signed; sketches are packed pairs of big-endian int16:
--- bin of a logarithmic histogram with relative error 1 %, signed count.
+-- Signed counters of one (5-minute bucket, dim) from one transaction. Tokens, money, first-token
+-- delay and speed are of model calls only (span_dimensions.is_generation). Sums of durations are
+-- numeric: a client may send a thousand spans of thirty years each, and the folder must not overflow.
+-- Sketches are packed pairs of big-endian int16, bin and signed count, of a logarithmic histogram
+-- with relative error 1 % (server/queries/sketch.py); concatenation merges them.
 CREATE TABLE rollup_delta (
     project_id         text NOT NULL,
     bucket             timestamptz NOT NULL,
     dim_id             integer NOT NULL,
     spans              bigint NOT NULL,
+    errors             bigint NOT NULL,
     traces             bigint NOT NULL,
     prompt_tokens      bigint NOT NULL,
     completion_tokens  bigint NOT NULL,
@@ -47,11 +51,33 @@ CREATE TABLE rollup_delta (
     completion_cost    numeric NOT NULL,
     total_cost         numeric NOT NULL,
     cache_savings      numeric NOT NULL,
-    duration_us        bigint NOT NULL,
-    ttft_us            bigint NOT NULL,
+    error_cost         numeric NOT NULL,
+    duration_us        numeric NOT NULL,
+    ttft_us            numeric NOT NULL,
     ttft_count         bigint NOT NULL,
+    speed_us           numeric NOT NULL,
+    speed_tokens       bigint NOT NULL,
+    speed_count        bigint NOT NULL,
     duration_sketch    bytea NOT NULL,
-    ttft_sketch        bytea NOT NULL
+    ttft_sketch        bytea NOT NULL,
+    speed_sketch       bytea NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
         autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000);
 CALL enable_project_isolation('rollup_delta');
+
+-- The same for users and sessions, which are too many for span_dimensions: signed sums of one
+-- (hour, user or session) from one transaction.
+CREATE TABLE actor_delta (
+    project_id   text NOT NULL,
+    kind         text NOT NULL CHECK (kind IN ('user', 'session')),
+    bucket       timestamptz NOT NULL,
+    actor_hash   bigint NOT NULL,
+    actor        text NOT NULL,
+    spans        bigint NOT NULL,
+    calls        bigint NOT NULL,
+    errors       bigint NOT NULL,
+    total_tokens bigint NOT NULL,
+    total_cost   numeric NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
+        autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000);
+CALL enable_project_isolation('actor_delta');
