@@ -1,0 +1,317 @@
+"""Real services for the tests: one private PostgreSQL and Valkey a run, one database a test.
+
+The cluster is started once (by the controller when xdist is used), the schema is migrated once into a
+template database, and each test clones that template: tests share nothing and may run in parallel.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from sanic import Sanic
+
+from server.access.access_token import issue_token
+from server.access.principal import Role
+from server.app import build_services, close_services, create_app, open_services
+from server.embedded import EmbeddedServices, EmbeddedUrls
+from server.queries.statements import statement
+from server.schema.migrate import migrate
+from server.services import Services
+from server.settings import Settings
+
+TEMPLATE = "observatory_template"
+JWT_SECRET = "a-secret-only-for-tests-0123456789abcdef"
+# Nothing that a test stores has to survive the machine; durability has tests with settings of their own.
+FAST_SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Addresses of the services of this test run."""
+
+    urls: EmbeddedUrls
+
+    def url(self, database: str, kind: str = "database_url") -> str:
+        """The URL of ``database`` for the login that ``kind`` names."""
+        base: str = getattr(self.urls, kind)
+        head, _, options = base.partition("?")
+        return f"{head.rpartition('/')[0]}/{database}?{options}"
+
+
+class RunningCluster:
+    """Starts the services at the first need and stops them with the run."""
+
+    def __init__(self) -> None:
+        self._folder: Path | None = None
+        self._services: EmbeddedServices | None = None
+        self._cluster: Cluster | None = None
+
+    def get(self) -> Cluster:
+        if self._cluster is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="observatory-test-"))
+            self._folder.chmod(0o755)
+            self._services = EmbeddedServices(self._folder / "data", postgres_settings=FAST_SETTINGS)
+            self._cluster = Cluster(self._services.start())
+        return self._cluster
+
+    def stop(self) -> None:
+        if self._services is not None:
+            self._services.stop()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+_running = RunningCluster()
+
+
+class ShareClusterWithWorkers:
+    """Hooks that only exist while xdist is in use."""
+
+    def pytest_configure_node(self, node: Any) -> None:
+        node.workerinput["cluster"] = json.dumps(vars_of(_running.get().urls))
+
+
+def vars_of(urls: EmbeddedUrls) -> dict[str, Any]:
+    """The addresses as plain values, to hand them to another process."""
+    return {name: getattr(urls, name) for name in EmbeddedUrls.__dataclass_fields__}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.pluginmanager.hasplugin("xdist") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(ShareClusterWithWorkers())
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        _running.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    """The services of this run, started at the first use."""
+    handed = getattr(request.config, "workerinput", {}).get("cluster")
+    return Cluster(EmbeddedUrls(**json.loads(handed))) if handed else _running.get()
+
+
+@pytest.fixture(scope="session")
+def template_database(cluster: Cluster) -> str:
+    """A migrated database that tests clone. Made once, whichever worker comes first."""
+    import asyncio
+
+    async def prepare() -> None:
+        admin = await asyncpg.connect(cluster.url("postgres", "owner_url"))
+        try:
+            await admin.execute("SELECT pg_advisory_lock(4711)")
+            if await admin.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", TEMPLATE):
+                return
+            await admin.execute(f"CREATE DATABASE {TEMPLATE}_new")
+            url = cluster.url(f"{TEMPLATE}_new", "owner_url")
+            await migrate(url)
+            await make_partitions(url)
+            await admin.execute(f"ALTER DATABASE {TEMPLATE}_new RENAME TO {TEMPLATE}")
+        finally:
+            await admin.close()
+
+    asyncio.run(prepare())
+    return TEMPLATE
+
+
+async def make_partitions(url: str) -> None:
+    """Partitions for the weeks round today: what most tests need."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(
+            "SELECT ensure_trace_partition(now() + make_interval(weeks => week)) FROM generate_series(-5, 1) AS week"
+        )
+    finally:
+        await connection.close()
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+async def database_name(cluster: Cluster, template_database: str) -> AsyncIterator[str]:
+    """A database of this test's own."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    admin = await asyncpg.connect(cluster.url("postgres", "owner_url"))
+    try:
+        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY FILE_COPY")
+        yield name
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await admin.close()
+
+
+@pytest.fixture
+def database_url(cluster: Cluster, database_name: str) -> str:
+    """URL of the test's database as the server's login role."""
+    return cluster.url(database_name)
+
+
+@pytest.fixture
+def owner_url(cluster: Cluster, database_name: str) -> str:
+    """URL of the test's database as its owner (a superuser)."""
+    return cluster.url(database_name, "owner_url")
+
+
+@pytest.fixture
+async def owner(owner_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection that sees everything: to look behind the server's back."""
+    connection = await asyncpg.connect(owner_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def redis_url(cluster: Cluster) -> AsyncIterator[str]:
+    """A Redis database for the test alone: emptied before, one of sixteen, chosen by worker."""
+    from redis.asyncio import Redis
+
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    base = cluster.urls.redis_url
+    separator = "&" if "?" in base else "?"
+    url = f"{base}{separator}db={int(worker) % 16}"
+    redis = Redis.from_url(url)
+    await redis.flushdb()
+    await redis.aclose()
+    yield url
+
+
+@pytest.fixture
+def settings(database_url: str, cluster: Cluster, database_name: str, redis_url: str) -> Settings:
+    """Settings of a server on this test's database."""
+    return Settings(
+        database_url=database_url,
+        database_owner_url=cluster.url(database_name, "owner_url"),
+        database_worker_url=cluster.url(database_name, "worker_url"),
+        redis_url=redis_url,
+        jwt_secret=JWT_SECRET,
+        port=0,
+    )
+
+
+@pytest.fixture
+async def services(settings: Settings) -> AsyncIterator[Services]:
+    """Opened services without an HTTP server."""
+    built = build_services(settings)
+    await open_services(built)
+    yield built
+    await close_services(built)
+
+
+@dataclass
+class AppServer:
+    """The real application, listening in this process."""
+
+    app: Sanic[Any, Any]
+    base_url: str
+
+    @property
+    def services(self) -> Services:
+        return self.app.ctx.services  # type: ignore[no-any-return]
+
+
+AppFactory = Callable[..., Awaitable[AppServer]]
+
+
+@pytest.fixture
+async def start_app(settings: Settings) -> AsyncIterator[AppFactory]:
+    """Starts servers on free ports: ``await start_app(setting=value, …)``; all are stopped after the test."""
+    running: list[tuple[Sanic[Any, Any], Any]] = []
+    Sanic.test_mode = True
+
+    async def start(**changes: Any) -> AppServer:
+        app = create_app(replace(settings, **changes), name=f"test_{secrets.token_hex(6)}")
+        server = await app.create_server(host="127.0.0.1", port=0, return_asyncio_server=True)
+        assert server is not None
+        await server.startup()
+        await server.before_start()
+        await server.after_start()
+        await server.start_serving()
+        running.append((app, server))
+        port = server.sockets[0].getsockname()[1]
+        return AppServer(app, f"http://127.0.0.1:{port}")
+
+    yield start
+    for app, server in reversed(running):
+        await server.before_stop()
+        server.close()
+        for connection in list(server.connections):
+            connection.abort()
+        await server.wait_closed()
+        await server.after_stop()
+        Sanic.unregister_app(app)
+
+
+@pytest.fixture
+async def app_server(start_app: AppFactory) -> AppServer:
+    """One server with the test's settings."""
+    return await start_app()
+
+
+@pytest.fixture
+async def client(app_server: AppServer) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client of ``app_server`` without credentials."""
+    async with httpx.AsyncClient(base_url=app_server.base_url, timeout=30) as http:
+        yield http
+
+
+TokenMaker = Callable[..., str]
+
+
+@pytest.fixture
+def token(settings: Settings) -> TokenMaker:
+    """Makes access tokens: ``token("viewer", ["alpha"], scopes=[…])``."""
+
+    def make(
+        role: str = "admin", projects: Sequence[str] = ("*",), scopes: Sequence[str] | None = None, **more: Any
+    ) -> str:
+        return issue_token(settings, role=Role(role), projects=projects, scopes=scopes, **more)
+
+    return make
+
+
+@pytest.fixture
+def bearer(token: TokenMaker) -> Callable[..., dict[str, str]]:
+    """Makes request headers with an access token; takes what ``token`` takes."""
+
+    def make(*args: Any, **kwargs: Any) -> dict[str, str]:
+        return {"Authorization": f"Bearer {token(*args, **kwargs)}"}
+
+    return make
+
+
+ProjectMaker = Callable[[str], Awaitable[str]]
+
+
+@pytest.fixture
+async def project(owner: asyncpg.Connection) -> ProjectMaker:
+    """Creates projects: ``await project("alpha")``."""
+
+    async def make(project_id: str) -> str:
+        await owner.execute(statement("create_project"), project_id, project_id)
+        return project_id
+
+    return make
+
+
+@pytest.fixture
+def private_folder() -> Iterator[Path]:
+    """A folder with a short path that other accounts can reach: for services of a test's own."""
+    folder = Path(tempfile.mkdtemp(prefix="obs-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
