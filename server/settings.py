@@ -131,8 +131,131 @@ class Settings:
         "Secret of HS256 access tokens and of cursors: at least 32 bytes. No default; embedded mode makes one.",
         secret=True,
     )
-    jwt_issuer: str = setting("JWT_ISSUER", "llm-observatory", "`iss` of the access tokens issued and accepted.")
+    jwt_secret_previous: str = setting(
+        "JWT_SECRET_PREVIOUS",
+        "",
+        "The former secret: still verifies while `JWT_SECRET` is replaced.",
+        secret=True,
+    )
+    jwt_algorithm: str = setting(
+        "JWT_ALGORITHM",
+        "HS256",
+        "Signature of our tokens: `HS256` with `JWT_SECRET`, or `RS256`, `ES256`, `Ed25519` with `JWT_KEYS_FILE`.",
+        parse=one_of("HS256", "RS256", "ES256", "Ed25519"),
+    )
+    jwt_keys_file: Path | None = setting(
+        "JWT_KEYS_FILE",
+        None,
+        "JWK Set of private keys: the first signs, all verify; watched for changes.",
+        parse=_path,
+    )
+    jwt_issuer: str = setting(
+        "JWT_ISSUER", "", "`iss` of our tokens. Empty: `OBSERVATORY_PUBLIC_URL`, or `llm-observatory` without one."
+    )
     jwt_audience: str = setting("JWT_AUDIENCE", "llm-observatory-api", "`aud` of the access tokens.")
+    jwt_leeway: int = setting(
+        "JWT_LEEWAY", 30, "Tolerated difference of clocks in seconds, for exp, nbf and iat alike.", parse=whole(0, 60)
+    )
+    token_lifetime: int = setting(
+        "TOKEN_LIFETIME", 3600, "Lifetime in seconds of tokens from /oauth/token.", parse=whole(60, 86400)
+    )
+    token_max_lifetime: int = setting(
+        "TOKEN_MAX_LIFETIME", 86400, "Longest lifetime in seconds of any token accepted.", parse=whole(60, 2592000)
+    )
+    api_key_max_days: int = setting(
+        "API_KEY_MAX_DAYS", 365, "Longest life of an API key in days.", parse=whole(1, 3650)
+    )
+    public_analytics_projects: tuple[str, ...] = setting(
+        "PUBLIC_ANALYTICS_PROJECTS",
+        (),
+        "Projects whose metrics and costs, never traces, everybody may read without a credential; separated by commas.",
+        parse=_names,
+    )
+    audit_retention_days: int = setting(
+        "AUDIT_RETENTION_DAYS", 400, "Days that the audit log is kept.", parse=whole(1, 3650)
+    )
+    # An external identity provider.
+    oidc_issuer: str = setting("OIDC_ISSUER", "", "`iss` of an identity provider whose tokens count. Empty: none.")
+    oidc_audience: tuple[str, ...] = setting(
+        "OIDC_AUDIENCE", (), "`aud` that its tokens must hold; several separated by commas.", parse=_names
+    )
+    oidc_jwks_url: str = setting("OIDC_JWKS_URL", "", "Its keys. Empty: found by OpenID Connect discovery.")
+    oidc_algorithms: tuple[str, ...] = setting(
+        "OIDC_ALGORITHMS", ("RS256",), "Signature algorithms its tokens may use.", parse=_names
+    )
+    oidc_token_types: tuple[str, ...] = setting(
+        "OIDC_TOKEN_TYPES",
+        ("at+jwt", "application/at+jwt"),
+        "`typ` headers its access tokens may have; many providers say `JWT`.",
+        parse=_names,
+    )
+    oidc_role_claim: str = setting("OIDC_ROLE_CLAIM", "role", "Claim that names the role; dots lead into objects.")
+    oidc_role_map: tuple[str, ...] = setting(
+        "OIDC_ROLE_MAP",
+        (),
+        "What values of that claim mean, as `value=role`; the first that fits.",
+        parse=_names,
+    )
+    oidc_default_role: str = setting(
+        "OIDC_DEFAULT_ROLE",
+        "",
+        "Role of its users when the claim gives none. Empty: they are refused.",
+        parse=one_of("admin", "developer", "viewer", "billing"),
+    )
+    oidc_projects_claim: str = setting(
+        "OIDC_PROJECTS_CLAIM", "projects", "Claim that lists the projects; dots lead into objects."
+    )
+    oidc_default_projects: tuple[str, ...] = setting(
+        "OIDC_DEFAULT_PROJECTS", (), "Projects of its users when the claim gives none.", parse=_names
+    )
+    grafana_issuer: str = setting(
+        "GRAFANA_ISSUER",
+        "",
+        "root_url of the Grafana whose X-Grafana-Id names the viewer. Empty: ignored.",
+    )
+    grafana_audience: tuple[str, ...] = setting(
+        "GRAFANA_AUDIENCE", ("org:1",), "`aud` of X-Grafana-Id: the organizations whose viewers count.", parse=_names
+    )
+    grafana_jwks_url: str = setting(
+        "GRAFANA_JWKS_URL", "", "Keys of X-Grafana-Id. Empty: `/api/signing-keys/keys` under `GRAFANA_ISSUER`."
+    )
+    grafana_viewers_see_content: bool = setting(
+        "GRAFANA_VIEWERS_SEE_CONTENT", True, "Whether Grafana's role Viewer may see prompts and answers.", parse=_flag
+    )
+    allow_http_issuers: bool = setting(
+        "OBSERVATORY_ALLOW_HTTP_ISSUERS",
+        False,
+        "Fetch keys of issuers over plain http, too: only inside a network you trust.",
+        parse=_flag,
+    )
+    # How much each may ask.
+    proxies_count: int = setting(
+        "PROXIES_COUNT",
+        0,
+        "Trusted proxies in front: so many entries of X-Forwarded-For are believed. 0: none.",
+        parse=whole(0, 10),
+    )
+    rate_limit_instances: int = setting(
+        "RATE_LIMIT_INSTANCES",
+        0,
+        "Server processes that share the limits when Redis is away: each then grants its share. 0: as many as workers.",
+        parse=whole(0, 1000),
+    )
+    rate_limit_failed_auth: int = setting(
+        "RATE_LIMIT_FAILED_AUTH", 60, "Failed authentications a minute from one address.", parse=whole(1, 100000)
+    )
+    rate_limit_concurrency: int = setting(
+        "RATE_LIMIT_CONCURRENCY",
+        64,
+        "Requests of one principal at work at the same time in one process.",
+        parse=whole(1, 10000),
+    )
+    rate_limit_project: int = setting(
+        "RATE_LIMIT_PROJECT",
+        0,
+        "Requests a minute of all principals of one project together. 0: no such ceiling.",
+        parse=whole(0, 10000000),
+    )
     # Database pools and time-outs.
     database_pool_size: int = setting(
         "DATABASE_POOL_SIZE", 10, "Connections for reading, per process.", parse=whole(1, 200)
@@ -168,6 +291,11 @@ class Settings:
     def base_url(self) -> str:
         """The address that links are built on, without a trailing slash."""
         return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    @property
+    def token_issuer(self) -> str:
+        """`iss` of our own tokens."""
+        return self.jwt_issuer or self.public_url.rstrip("/") or "llm-observatory"
 
     @property
     def owner_url(self) -> str:

@@ -1,23 +1,96 @@
-"""HS256 access tokens (RFC 7519, profile RFC 9068): issuing and verifying."""
+"""Our own access tokens: JWTs with the profile of RFC 9068.
+
+Beside the registered claims a token carries ``role``, ``projects`` and ``scope``; the principal's
+scopes are what the role holds *and* the token names, so a token can narrow its role and never widen it.
+"""
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import Any, Final
 
-from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import OctKey
-
-from server.access.principal import Principal, Role, role_scopes
-from server.errors import InvalidToken
+from server.access.jwt_verifier import TokenRefused, TokenRules
+from server.access.principal import EVERY_PROJECT, SCOPES, Principal, Role, role_scopes
+from server.access.signing_keys import SigningKeys
+from server.database import PROJECT_ID
 from server.settings import Settings
 
-MINIMUM_SECRET_BYTES = 32
-LEEWAY_SECONDS = 30
-_REQUIRED = ("iss", "aud", "sub", "exp", "iat", "jti", "role", "projects")
+TOKEN_TYPES: Final = frozenset({"at+jwt", "application/at+jwt"})
+MAX_PROJECTS: Final = 200
+
+# A subject becomes part of log lines and store keys; a colon separates the parts of both.
+_ROLE_NAMES: Final = frozenset(str(role) for role in Role)
+_SUBJECT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+=-]{0,254}")
+_TOKEN_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_CLIENT_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def own_rules(settings: Settings) -> TokenRules:
+    """What an access token of this installation must look like."""
+    return TokenRules(
+        issuer=settings.token_issuer,
+        audiences=(settings.jwt_audience,),
+        algorithms=(settings.jwt_algorithm,),
+        types=TOKEN_TYPES,
+        required=("jti", "role", "projects"),
+        max_lifetime=settings.token_max_lifetime,
+        leeway=settings.jwt_leeway,
+    )
+
+
+def checked_projects(projects: Collection[str], role: Role) -> tuple[str, ...]:
+    """``projects`` sorted, without doubles. Raises ValueError for an empty or too long list, for what is
+    no project id, and for the grant of every project to a role other than admin."""
+    unique = set(projects)
+    if not unique or len(unique) > MAX_PROJECTS:
+        raise ValueError(f"1 to {MAX_PROJECTS} projects are needed")
+    if EVERY_PROJECT in unique and (role is not Role.ADMIN or len(unique) > 1):
+        raise ValueError("only an admin may have the grant of every project, and then no other")
+    for project in unique - {EVERY_PROJECT}:
+        if not PROJECT_ID.fullmatch(project):
+            raise ValueError("not a project id")
+    return tuple(sorted(unique))
+
+
+def granted_scopes(role: Role, scopes: Collection[str] | None) -> tuple[str, ...]:
+    """The scopes of ``role`` that ``scopes`` names (None: all). Raises ValueError for one the role does not hold."""
+    held = role_scopes(role)
+    if scopes is None:
+        return tuple(sorted(held))
+    wanted = set(scopes)
+    if not wanted <= held:
+        unknown = sorted(wanted - SCOPES.keys())
+        raise ValueError(f"unknown scope {unknown[0]}" if unknown else f"role {role} does not hold all these scopes")
+    return tuple(sorted(wanted))
+
+
+def access_claims(
+    settings: Settings,
+    *,
+    subject: str,
+    role: Role,
+    projects: Sequence[str],
+    scopes: Sequence[str],
+    ttl: int,
+    client_id: str | None = None,
+) -> dict[str, Any]:
+    """The claims of a new token that lives ``ttl`` seconds."""
+    now = int(time.time())
+    return {
+        "iss": settings.token_issuer,
+        "aud": settings.jwt_audience,
+        "sub": subject,
+        "client_id": client_id or subject,
+        "iat": now,
+        "exp": now + ttl,
+        "jti": uuid.uuid4().hex,
+        "scope": " ".join(scopes),
+        "role": str(role),
+        "projects": list(projects),
+    }
 
 
 def issue_token(
@@ -29,58 +102,63 @@ def issue_token(
     ttl: int = 3600,
     subject: str = "cli",
 ) -> str:
-    """A signed access token. ``ttl`` in seconds; ``scopes`` None means all that the role holds."""
-    now = int(time.time())
-    granted = sorted(role_scopes(role) if scopes is None else role_scopes(role) & set(scopes))
-    claims: dict[str, Any] = {
-        "iss": settings.jwt_issuer,
-        "aud": settings.jwt_audience,
-        "sub": subject,
-        "iat": now,
-        "exp": now + ttl,
-        "jti": uuid.uuid4().hex,
-        "role": str(role),
-        "projects": list(projects),
-        "scope": " ".join(granted),
-    }
-    key = OctKey.import_key(settings.jwt_secret)
-    return jwt.encode({"alg": "HS256", "typ": "at+jwt"}, claims, key, algorithms=["HS256"])
+    """A signed access token, made without asking the database: for the command line and for tests.
 
-
-def verify_token(settings: Settings, token: str) -> Principal:
-    """The principal that ``token`` stands for. Raises :class:`InvalidToken` for anything else."""
-    if not token.isascii() or len(token) > 8192 or token.count(".") != 2:
-        raise InvalidToken()
-    try:
-        decoded = jwt.decode(token, OctKey.import_key(settings.jwt_secret), algorithms=["HS256"])
-        if decoded.header.get("typ") not in ("at+jwt", "application/at+jwt"):
-            raise InvalidToken()
-        registry = jwt.JWTClaimsRegistry(
-            leeway=LEEWAY_SECONDS,
-            iss={"essential": True, "value": settings.jwt_issuer},
-            aud={"essential": True, "value": settings.jwt_audience},
-            **{name: {"essential": True} for name in _REQUIRED if name not in ("iss", "aud")},  # type: ignore[arg-type]
-        )
-        registry.validate(decoded.claims)
-        return _principal(decoded.claims)
-    except (JoseError, ValueError, TypeError, RecursionError) as error:
-        raise InvalidToken() from error
-
-
-def _principal(claims: dict[str, Any]) -> Principal:
-    role_name, projects, scope = claims["role"], claims["projects"], claims.get("scope")
-    if type(role_name) is not str or type(projects) is not list or not all(type(item) is str for item in projects):
-        raise InvalidToken()
-    role = Role(role_name)
-    held = role_scopes(role)
-    scopes = held if scope is None else held & frozenset(str(scope).split())
-    if "*" in projects and role is not Role.ADMIN:
-        raise InvalidToken()
-    return Principal(
-        subject=claims["sub"],
+    ``ttl`` in seconds; ``scopes`` None means all that the role holds. Raises ValueError for a grant that
+    the verifier would refuse, :class:`~server.settings.SettingsError` without a usable key.
+    """
+    if not 1 <= ttl <= settings.token_max_lifetime:
+        raise ValueError(f"a token lives 1 to {settings.token_max_lifetime} seconds (TOKEN_MAX_LIFETIME)")
+    if not _SUBJECT.fullmatch(subject):
+        raise ValueError("not usable as a subject")
+    claims = access_claims(
+        settings,
+        subject=subject,
         role=role,
-        scopes=scopes,
-        projects=frozenset(projects),
-        kind="token",
-        credential_id=claims["jti"],
+        projects=checked_projects(projects, role),
+        scopes=granted_scopes(role, scopes),
+        ttl=ttl,
     )
+    return SigningKeys(settings).sign(claims)
+
+
+def principal_of(claims: dict[str, Any]) -> Principal:
+    """The caller that the verified ``claims`` of one of our tokens stand for. Raises :class:`TokenRefused`."""
+    subject, token_id, client_id = claims["sub"], claims["jti"], claims.get("client_id")
+    if not _SUBJECT.fullmatch(subject) or not _TOKEN_ID.fullmatch(token_id):
+        raise TokenRefused("claims")
+    if client_id is not None and (type(client_id) is not str or not _CLIENT_ID.fullmatch(client_id)):
+        raise TokenRefused("claims")
+    role = parse_role(claims["role"])
+    scope = claims.get("scope")
+    if scope is not None and type(scope) is not str:
+        raise TokenRefused("claims")
+    held = role_scopes(role)
+    return Principal(
+        subject=subject,
+        role=role,
+        scopes=held if scope is None else held & frozenset(scope.split()),
+        projects=parse_projects(claims["projects"], role),
+        kind="token",
+        credential_id=token_id,
+        client_id=client_id or "",
+    )
+
+
+def parse_role(value: Any) -> Role:
+    """The role that a claim names; exactly one, as text. Raises :class:`TokenRefused`."""
+    if type(value) is not str or value not in _ROLE_NAMES:
+        raise TokenRefused("role")
+    return Role(value)
+
+
+def parse_projects(value: Any, role: Role) -> frozenset[str]:
+    """The projects that a claim grants. An empty list grants nothing. Raises :class:`TokenRefused`."""
+    if type(value) is not list or not all(type(item) is str for item in value):
+        raise TokenRefused("projects")
+    if not value:
+        return frozenset()
+    try:
+        return frozenset(checked_projects(value, role))
+    except ValueError as error:
+        raise TokenRefused("projects") from error

@@ -14,8 +14,10 @@ from typing import Any, TypeVar, cast
 
 from sanic import HTTPResponse, Request
 
-from server.access.access_token import verify_token
+from server.access import jwt_verifier
+from server.access.access_token import own_rules, principal_of
 from server.access.principal import Principal
+from server.access.signing_keys import SigningKeys
 from server.errors import InvalidToken, MissingToken
 from server.queries.row_scope import RowScope
 from server.services import Services, services_of
@@ -71,10 +73,11 @@ def authenticate(services: Services, request: Request) -> Principal:
     if kind.lower() != "bearer" or not token:
         raise MissingToken(headers={"WWW-Authenticate": _CHALLENGE})
     try:
-        return verify_token(services.settings, token.strip())
-    except InvalidToken as error:
-        error.headers["WWW-Authenticate"] = f'{_CHALLENGE}, error="invalid_token"'
-        raise
+        parsed = jwt_verifier.parse_token(token.strip())
+        keys = SigningKeys(services.settings).keys
+        return principal_of(jwt_verifier.verify_token(parsed, keys, own_rules(services.settings)))
+    except jwt_verifier.TokenRefused as error:
+        raise InvalidToken(headers={"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token"'}) from error
 
 
 async def row_scope(request: Request, requested: Sequence[str] = ()) -> RowScope:

@@ -81,6 +81,9 @@ class Principal:
     projects: frozenset[str]
     kind: str = "token"
     credential_id: str = ""
+    client_id: str = ""
+    rate_limit_per_minute: int | None = None
+    """Requests a minute that an API key was given in place of its role's."""
     viewer: Viewer | None = None
 
     def require(self, scope: str) -> None:

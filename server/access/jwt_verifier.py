@@ -1,0 +1,190 @@
+"""Strict verification of signed JWTs, for every kind of token that comes in.
+
+joserfc does the cryptography; this module adds what RFC 8725 asks for and the library leaves to its
+caller: an explicit algorithm list, the ``typ`` header, claims that must be there, a cap on the
+lifetime, refusal of duplicate JSON members, and the promise that hostile input raises
+:class:`TokenRefused` and nothing else (the library also raises TypeError, ValueError and
+RecursionError on it).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from joserfc import jwt
+from joserfc.errors import ExpiredTokenError, JoseError
+from joserfc.jwk import Key
+
+MAX_TOKEN_BYTES: Final = 8192
+_COMPACT: Final = re.compile(r"[A-Za-z0-9_-]{1,1024}\.[A-Za-z0-9_-]{1,8192}\.[A-Za-z0-9_-]{1,1400}")
+_KEY_ID: Final = re.compile(r"[\x21-\x7e]{1,256}")
+
+# No `jku`, `x5u`, `jwk` or `x5c`: a token never says where or with what it is to be verified. The
+# thumbprints are only names, which some providers add beside `kid`.
+_HEADER_NAMES: Final = frozenset({"alg", "typ", "kid", "x5t", "x5t#S256"})
+
+KEY_TYPES: Final[dict[str, str]] = {
+    "HS256": "oct",
+    "RS256": "RSA",
+    "RS384": "RSA",
+    "RS512": "RSA",
+    "PS256": "RSA",
+    "ES256": "EC",
+    "ES384": "EC",
+    "Ed25519": "OKP",
+}
+"""The algorithms that can be configured, and the type of key that each one takes."""
+
+
+class TokenRefused(Exception):
+    """The token is not to be honoured. ``reason`` is one word for logs, never shown to the caller."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRules:
+    """What a token of one issuer must look like."""
+
+    issuer: str
+    audiences: tuple[str, ...]
+    algorithms: tuple[str, ...]
+    types: frozenset[str]
+    """Accepted ``typ`` headers in lower case; the empty string admits a token without one."""
+    required: tuple[str, ...] = ()
+    """Claims that must be there beside iss, aud, sub, exp and iat."""
+    max_lifetime: int = 86400
+    """Longest time from ``iat`` to ``exp``, in seconds."""
+    leeway: int = 30
+    """Tolerated difference of clocks in seconds: the same for exp, nbf and iat."""
+    registry: jwt.JWTClaimsRegistry = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not self.algorithms or any(name not in KEY_TYPES for name in self.algorithms):
+            # An empty list would make the library fall back to a list of its own.
+            raise ValueError("no usable signature algorithm is configured")
+        if not self.issuer or not self.audiences:
+            raise ValueError("an issuer and an audience are needed")
+        registry = jwt.JWTClaimsRegistry(
+            leeway=self.leeway,
+            iss={"essential": True, "value": self.issuer},
+            aud={"essential": True, "values": list(self.audiences)},
+            sub={"essential": True},
+            exp={"essential": True},
+            iat={"essential": True},
+            # allow_blank: whether an empty list of projects is useful is not for this module to say.
+            **{name: {"essential": True, "allow_blank": True} for name in self.required},  # type: ignore[arg-type]
+        )
+        object.__setattr__(self, "registry", registry)
+
+
+class _StrictDecoder(json.JSONDecoder):
+    """JSON without duplicate members and without NaN and Infinity."""
+
+    def __init__(self, **_: Any) -> None:
+        super().__init__(object_pairs_hook=_unique, parse_constant=_no_constant)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member stands twice")
+    return members
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+@dataclass(frozen=True, slots=True)
+class UnverifiedToken:
+    """A well-formed token of which nothing has been believed yet."""
+
+    text: str
+    header: dict[str, Any]
+    claims: dict[str, Any]
+
+    @property
+    def key_id(self) -> str | None:
+        """The ``kid`` header, if any."""
+        return self.header.get("kid")
+
+
+def parse_token(text: str) -> UnverifiedToken:
+    """Take a compact JWS apart, believing nothing. Raises :class:`TokenRefused`."""
+    if len(text) > MAX_TOKEN_BYTES or not _COMPACT.fullmatch(text):
+        raise TokenRefused("malformed")
+    first, second, _ = text.split(".")
+    header, claims = _json_object(first), _json_object(second)
+    if not _HEADER_NAMES.issuperset(header) or type(header.get("alg")) is not str:
+        raise TokenRefused("header")
+    kid = header.get("kid")
+    if kid is not None and (type(kid) is not str or not _KEY_ID.fullmatch(kid)):
+        raise TokenRefused("header")
+    return UnverifiedToken(text, header, claims)
+
+
+def _json_object(part: str) -> dict[str, Any]:
+    try:
+        raw = base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
+        value = json.loads(raw.decode("utf-8"), cls=_StrictDecoder)
+    except (ValueError, RecursionError) as error:
+        raise TokenRefused("malformed") from error
+    if type(value) is not dict:
+        raise TokenRefused("malformed")
+    return value
+
+
+def verify_token(token: UnverifiedToken, keys: Sequence[Key], rules: TokenRules) -> dict[str, Any]:
+    """The claims of ``token``, proved to be signed by one of ``keys`` and to follow ``rules``.
+
+    A token with a ``kid`` is tried with the key of that name only. Raises :class:`TokenRefused`.
+    """
+    algorithm = token.header["alg"]
+    if algorithm not in rules.algorithms:
+        raise TokenRefused("algorithm")
+    kind = token.header.get("typ", "")
+    if type(kind) is not str or kind.lower() not in rules.types:
+        raise TokenRefused("type")
+    fitting = [
+        key
+        for key in keys
+        if key.key_type == KEY_TYPES[algorithm]
+        and (token.key_id is None or key.kid == token.key_id)
+        and key.get("alg") in (None, algorithm)
+        and key.get("use") in (None, "sig")
+    ]
+    if not fitting:
+        raise TokenRefused("unknown_key")
+    claims = _signed_claims(token.text, fitting, algorithm)
+    try:
+        rules.registry.validate(claims)
+        if claims["exp"] - claims["iat"] > rules.max_lifetime or claims["iat"] < 0:
+            raise TokenRefused("lifetime")
+    except ExpiredTokenError as error:
+        raise TokenRefused("expired") from error
+    except (JoseError, ValueError, TypeError, OverflowError) as error:
+        raise TokenRefused("claims") from error
+    return claims
+
+
+def _signed_claims(text: str, keys: Sequence[Key], algorithm: str) -> dict[str, Any]:
+    for key in keys:
+        try:
+            return jwt.decode(text, key, algorithms=[algorithm], decoder_cls=_StrictDecoder).claims
+        except (JoseError, ValueError, TypeError, RecursionError):
+            continue  # the next key of the same name or type may fit
+    raise TokenRefused("signature")
+
+
+def seconds_left(claims: dict[str, Any], rules: TokenRules) -> float:
+    """How long the verified ``claims`` stay good, leeway included."""
+    return float(claims["exp"]) + rules.leeway - time.time()
