@@ -1,4 +1,4 @@
-"""The outermost check of a request: its raw head, its id, its path and the size of its body.
+"""The outermost check of a request: its raw head, its path and the size of its body.
 
 Sanic 25.12 takes heads that RFC 9112 tells a server to refuse. The dangerous one is
 ``Content-Length : 52``: read as "no body", so that the body is answered as a second request
@@ -9,7 +9,6 @@ Sanic 25.12 takes heads that RFC 9112 tells a server to refuse. The dangerous on
 from __future__ import annotations
 
 import re
-import secrets
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -25,7 +24,6 @@ _FIELD: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e
 _REQUEST_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,24}) (/[!-~]*|\*|https?://[!-~]+) HTTP/1\.([01])")
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _LENGTH: Final = re.compile(rb"[0-9]{1,15}")
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 MAX_HEADERS: Final = 100
 
@@ -93,16 +91,6 @@ def _check_single(seen: dict[bytes, bytes], *, is_http_10: bool) -> None:
 def body_limit(path: str) -> int:
     """The largest body in bytes that a route under ``path`` takes."""
     return next((limit for prefix, limit in BODY_LIMITS if path.startswith(prefix)), DEFAULT_BODY_LIMIT)
-
-
-def accepted_request_id(sent: str | None) -> str:
-    """The caller's request id when it is harmless in headers and logs, else a new one.
-
-    Sanic would take any bytes verbatim, line feeds and escape sequences included.
-    """
-    if sent is not None and _REQUEST_ID.fullmatch(sent):
-        return sent
-    return "req_" + secrets.token_hex(12)
 
 
 def path_value(raw: str, parameter: str) -> str:

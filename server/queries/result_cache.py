@@ -1,0 +1,278 @@
+"""Remembers complete answers in Redis for a short time, and lets one question be asked once at a time.
+
+Redis is an accelerator: without it every answer is computed anew, nothing else changes. What is
+stored is JSON with a checksum and the freshness tokens (see :mod:`server.queries.freshness`) read
+*before* the question was put to the database, so that a commit in between can only make the
+stored answer look old, never new. One round trip fetches answer and present tokens together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+import zlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+from redis.asyncio import Redis
+
+from server.queries.freshness import LONGEST_TTL_SECONDS, trace_keys, window_is_closed, window_keys
+from server.queries.row_scope import RowScope
+from server.redis_store import RedisStore, RedisUnavailable
+
+CLOSED_TTL_SECONDS: Final = LONGEST_TTL_SECONDS
+TRACE_TTL_SECONDS: Final = LONGEST_TTL_SECONDS
+LIVE_TTL_SECONDS: Final = 60
+FORMAT: Final = "1"
+
+# Another process that computes the same answer holds a lock; it ends by itself should that process die.
+LOCK_MS: Final = 3000
+_FIRST_WAIT_SECONDS: Final = 0.01
+_LONGEST_WAIT_SECONDS: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class CacheQuestion:
+    """A question in the form that decides whether two of them are the same.
+
+    ``document`` is the whole canonical question (JSON values). Relative times stay as written
+    ("now-6h"): the short life of such answers bounds how far they drift. ``window_end`` is where the
+    time range ends, None for "now"; ``trace_id`` is set for questions about one trace only.
+    """
+
+    kind: str
+    scope: RowScope
+    document: Mapping[str, Any]
+    window_end: datetime | None = None
+    trace_id: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The Redis key: format version, kind, and a hash over the effective scope and the question."""
+        canonical = orjson.dumps(
+            [self.kind, self.scope.projects, self.scope.may_read_content, self.document],
+            option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS,
+            default=str,
+        )
+        return f"obs:answer:{FORMAT}:{self.kind}:{hashlib.blake2b(canonical, digest_size=20).hexdigest()}"
+
+    @property
+    def ttl_seconds(self) -> int:
+        """How long the answer may be kept."""
+        if self.trace_id is not None:
+            return TRACE_TTL_SECONDS
+        return CLOSED_TTL_SECONDS if window_is_closed(self.window_end) else LIVE_TTL_SECONDS
+
+    def token_keys(self) -> list[str]:
+        """Redis keys of the tokens that the answer depends on."""
+        if self.trace_id is not None:
+            return trace_keys(self.scope.projects, self.trace_id)
+        return window_keys(self.scope.projects, closed=window_is_closed(self.window_end))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a reader found. ``is_complete`` false (cut short, partial): never stored."""
+
+    data: Any
+    pagination: Mapping[str, Any] | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    is_complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CachedAnswer:
+    """An answer ready to be sent. ``data`` is JSON text; ``fingerprint`` changes when data or pagination do."""
+
+    data: bytes
+    pagination: Mapping[str, Any] | None
+    meta: Mapping[str, Any]
+    fingerprint: str
+    is_hit: bool
+    age_seconds: int
+
+
+@dataclass(slots=True)
+class CacheCounts:
+    """What happened since the process started."""
+
+    hits: int = 0
+    misses: int = 0
+    corrupted: int = 0
+    unavailable: int = 0
+
+
+class ResultCache:
+    """Read-through cache for whole answers; see the module's text."""
+
+    def __init__(
+        self, store: RedisStore, encode: Callable[[Any], bytes], *, enabled: bool = True, max_bytes: int = 1 << 20
+    ) -> None:
+        """``encode`` makes the JSON of ``Answer.data``. Answers above ``max_bytes`` are not stored."""
+        self._store = store
+        self._encode = encode
+        self._enabled = enabled
+        self._max_bytes = max_bytes
+        self._flights: dict[tuple[str, tuple[bytes, ...] | None], asyncio.Task[CachedAnswer]] = {}
+        self.counts = CacheCounts()
+
+    async def answer(self, question: CacheQuestion, compute: Callable[[], Awaitable[Answer]]) -> CachedAnswer:
+        """The stored answer if it is present and fresh, else ``compute()``'s, stored for the next.
+
+        Callers with the same question at the same time, here and in other processes, share one
+        ``compute()``. It runs to its end even when the caller that started it goes away.
+        """
+        key = question.key
+        tokens, hit = await self._lookup(question, key)
+        if hit is not None:
+            self.counts.hits += 1
+            return hit
+        flight = self._flights.get((key, tokens))
+        if flight is None:
+            flight = asyncio.create_task(self._produce(question, key, tokens, compute))
+            self._flights[key, tokens] = flight
+            flight.add_done_callback(lambda task: self._landed((key, tokens), task))
+        return await asyncio.shield(flight)
+
+    def _landed(self, name: tuple[str, tuple[bytes, ...] | None], task: asyncio.Task[CachedAnswer]) -> None:
+        del self._flights[name]
+        if not task.cancelled():
+            task.exception()  # all who waited may be gone: then nobody else looks at it
+
+    async def _lookup(self, question: CacheQuestion, key: str) -> tuple[tuple[bytes, ...] | None, CachedAnswer | None]:
+        if not self._enabled:
+            return None, None
+        names = [key, *question.token_keys()]
+        try:
+            values: list[Any] = await self._store.run(lambda redis: redis.mget(names))
+        except RedisUnavailable:
+            self.counts.unavailable += 1
+            return None, None
+        return await self._judge(key, values)
+
+    async def _judge(self, key: str, values: Sequence[bytes | None]) -> tuple[tuple[bytes, ...], CachedAnswer | None]:
+        """Present tokens, and the stored answer when it is whole and was stored under the same tokens."""
+        tokens = tuple(value or b"" for value in values[1:])
+        stored = values[0]
+        if stored is None:
+            return tokens, None
+        try:
+            stored_tokens, found = _unpack(stored)
+        except ValueError:
+            self.counts.corrupted += 1
+            await self._quietly(lambda redis: redis.delete(key))
+            return tokens, None
+        return tokens, found if stored_tokens == tokens else None
+
+    async def _produce(
+        self,
+        question: CacheQuestion,
+        key: str,
+        tokens: tuple[bytes, ...] | None,
+        compute: Callable[[], Awaitable[Answer]],
+    ) -> CachedAnswer:
+        self.counts.misses += 1
+        lock = f"{key}:lock"
+        if tokens is not None:
+            tokens, hit = await self._take_lock(question, key, lock)
+            if hit is not None:
+                return hit
+        try:
+            answer = await compute()
+            data = self._encode(answer.data)
+        except BaseException:
+            await self._quietly(lambda redis: redis.delete(lock))
+            raise
+        fresh = CachedAnswer(
+            data, answer.pagination, answer.meta, _fingerprint(data, answer.pagination), is_hit=False, age_seconds=0
+        )
+        if tokens is not None:
+            keep = answer.is_complete and len(data) <= self._max_bytes
+            await self._store_answer(key, lock, _pack(tokens, fresh) if keep else None, question.ttl_seconds)
+        return fresh
+
+    async def _take_lock(
+        self, question: CacheQuestion, key: str, lock: str
+    ) -> tuple[tuple[bytes, ...] | None, CachedAnswer | None]:
+        """Wait until the answer is there or the right to compute it is ours (or Redis is lost)."""
+        names = [key, *question.token_keys()]
+
+        async def attempt(redis: Redis) -> Any:
+            pipeline: Any = redis.pipeline(transaction=False)
+            pipeline.set(lock, b"1", nx=True, px=LOCK_MS)
+            pipeline.mget(names)
+            return await pipeline.execute()
+
+        wait = _FIRST_WAIT_SECONDS
+        while True:
+            try:
+                locked, values = await self._store.run(attempt)
+            except RedisUnavailable:
+                return None, None
+            tokens, hit = await self._judge(key, values)
+            if hit is not None and locked:
+                await self._quietly(lambda redis: redis.delete(lock))
+            if hit is not None or locked:
+                return tokens, hit
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+
+    async def _store_answer(self, key: str, lock: str, packed: bytes | None, ttl_seconds: int) -> None:
+        async def store(redis: Redis) -> None:
+            pipeline: Any = redis.pipeline(transaction=False)
+            if packed is not None:
+                pipeline.set(key, packed, ex=ttl_seconds)
+            pipeline.delete(lock)
+            await pipeline.execute()
+
+        await self._quietly(store)
+
+    async def _quietly(self, operation: Callable[[Redis], Awaitable[Any]]) -> None:
+        try:
+            await self._store.run(operation)
+        except RedisUnavailable:
+            self.counts.unavailable += 1
+
+
+def _fingerprint(data: bytes, pagination: Mapping[str, Any] | None) -> str:
+    digest = hashlib.blake2b(data, digest_size=16)
+    digest.update(orjson.dumps(pagination, option=orjson.OPT_SORT_KEYS))
+    return digest.hexdigest()
+
+
+def _pack(tokens: tuple[bytes, ...], answer: CachedAnswer) -> bytes:
+    """``crc32 (8 hex digits) LF head (JSON) LF data (JSON)``; the checksum covers all that follows it."""
+    head = orjson.dumps(
+        {
+            "tokens": [token.decode("ascii", "replace") for token in tokens],
+            "stored_at": time.time(),
+            "fingerprint": answer.fingerprint,
+            "pagination": answer.pagination,
+            "meta": dict(answer.meta),
+        },
+        default=str,
+    )
+    rest = head + b"\n" + answer.data
+    return b"%08x\n%b" % (zlib.crc32(rest), rest)
+
+
+def _unpack(stored: bytes) -> tuple[tuple[bytes, ...], CachedAnswer]:
+    """The tokens and the answer in ``stored``. Raises ValueError when it is not what :func:`_pack` made."""
+    checksum, _, rest = stored.partition(b"\n")
+    if checksum != b"%08x" % zlib.crc32(rest):
+        raise ValueError("checksum")
+    head, _, data = rest.partition(b"\n")
+    try:
+        fields = orjson.loads(head)
+        tokens = tuple(token.encode("ascii") for token in fields["tokens"])
+        age = max(0, int(time.time() - fields["stored_at"]))
+        found = CachedAnswer(
+            data, fields["pagination"], fields["meta"], fields["fingerprint"], is_hit=True, age_seconds=age
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError("head") from error
+    return tokens, found

@@ -1,0 +1,78 @@
+"""Conditional requests (RFC 9110 section 13) and what caches between us and the caller are told.
+
+Answers with the envelope carry a *weak* entity tag: their ``meta`` (time, request id) differs in every
+answer, so two of them are never the same bytes, but the same tag promises the same data. Documents
+that are byte for byte the same, such as the OpenAPI description, carry a strong one.
+
+Authorisation always comes first: a handler reaches this module with rows that the caller may see,
+so that a 304 can not be had for what would be a 404.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+from sanic import HTTPResponse, Request
+
+from server.queries.result_cache import CachedAnswer
+from server.rest.envelope import success
+
+VARY: Final = "Authorization, X-API-Key, Accept, Accept-Encoding"
+# May be kept by the caller alone, and must be asked about at each use: our own invalidation cannot reach there.
+CACHE_CONTROL: Final = "private, no-cache"
+
+# entity-tag = [ "W/" ] DQUOTE *etagc DQUOTE
+_TAG: Final = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
+_TAG_LIST: Final = re.compile(rf"\s*{_TAG.pattern}(?:\s*,\s*{_TAG.pattern})*\s*")
+
+
+def entity_tag(fingerprint: str, *, weak: bool = True) -> str:
+    """The ETag value for a fingerprint of the data."""
+    return f'W/"{fingerprint}"' if weak else f'"{fingerprint}"'
+
+
+def is_match(if_none_match: str | None, tag: str) -> bool:
+    """Whether ``If-None-Match`` names ``tag``: ``*``, or a list compared weakly (RFC 9110 13.1.2).
+
+    A header that is not such a list matches nothing.
+    """
+    if if_none_match is None:
+        return False
+    if if_none_match.strip() == "*":
+        return True
+    if not _TAG_LIST.fullmatch(if_none_match):
+        return False
+    return tag.removeprefix("W/") in _TAG.findall(if_none_match)
+
+
+def cached_success(
+    request: Request,
+    answer: CachedAnswer,
+    *,
+    meta_fields: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> HTTPResponse:
+    """``answer`` in the envelope with its entity tag, or 304 when the caller has it already."""
+    tag = entity_tag(answer.fingerprint)
+    caching = {"ETag": tag, "Cache-Control": CACHE_CONTROL, "Vary": VARY, **(headers or {})}
+    if answer.is_hit:
+        caching["Age"] = str(answer.age_seconds)
+    if is_match(request.headers.get("if-none-match"), tag):
+        return HTTPResponse(status=304, headers=caching)
+    more = {**answer.meta, **(meta_fields or {}), "cached": answer.is_hit}
+    return success(
+        request, orjson.Fragment(answer.data), pagination=answer.pagination, meta_fields=more, headers=caching
+    )
+
+
+def document_response(request: Request, body: bytes, content_type: str) -> HTTPResponse:
+    """A document that is the same for every caller, with a strong entity tag."""
+    tag = entity_tag(hashlib.blake2b(body, digest_size=16).hexdigest(), weak=False)
+    headers = {"ETag": tag, "Cache-Control": "public, max-age=300", "Vary": "Accept-Encoding"}
+    if is_match(request.headers.get("if-none-match"), tag):
+        return HTTPResponse(status=304, headers=headers)
+    return HTTPResponse(body, headers=headers, content_type=content_type)
