@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import time
-import uuid
 from typing import Any
 
-from sanic import Request, Sanic
+from sanic import Sanic
 from sanic.config import Config
 from sanic.log import LOGGING_CONFIG_DEFAULTS
-from sanic.response import BaseHTTPResponse
 
-from server import error_responses
+from server import error_responses, logs, metrics, observations, request_lifecycle
 from server.database import Database
+from server.http_edge import install_http_edge
 from server.queries.project_list import ProjectList
 from server.redis_store import RedisStore
 from server.rest.health_routes import health
@@ -23,7 +20,6 @@ from server.settings import Settings
 BLUEPRINTS = (health,)
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
-_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 
 def build_services(settings: Settings) -> Services:
@@ -90,10 +86,12 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
         ACCESS_LOG=False,
         OAS=False,
     )
+    observations.subscribe(metrics.record)
+    observations.subscribe(logs.log)
     app.ctx.services = build_services(settings)
     error_responses.install(app)
-    app.register_middleware(begin_request, "request")
-    app.register_middleware(finish_response, "response")
+    install_http_edge(app)
+    request_lifecycle.install(app)
     for blueprint in BLUEPRINTS:
         app.blueprint(blueprint)
 
@@ -110,18 +108,3 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
         await close_services(app.ctx.services)
 
     return app
-
-
-async def begin_request(request: Request) -> None:
-    """Note the arrival and settle the request id: the caller's if well formed, else a new one."""
-    request.ctx.started_at = time.perf_counter()
-    offered = request.headers.get("x-request-id", "")
-    request.ctx.request_id = offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
-
-
-async def finish_response(request: Request, response: BaseHTTPResponse) -> None:
-    """Headers that every answer carries."""
-    request_id = getattr(request.ctx, "request_id", None)
-    if request_id is not None:
-        response.headers["x-request-id"] = request_id
-    response.headers.setdefault("x-content-type-options", "nosniff")

@@ -18,6 +18,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from server.observations import RedisBack, RedisLost, observe
+
 T = TypeVar("T")
 
 FAILURES_TO_OPEN = 3
@@ -66,9 +68,13 @@ class RedisStore:
         except (RedisError, OSError, TimeoutError) as error:
             self._failures += 1
             self._retry_at = time.monotonic() + OPEN_SECONDS
+            if self._failures == FAILURES_TO_OPEN:
+                observe(RedisLost(type(error).__name__))
             raise RedisUnavailable(str(error)) from error
         finally:
             self._trial_running = False
+        if self._failures >= FAILURES_TO_OPEN:
+            observe(RedisBack())
         self._failures = 0
         return result
 

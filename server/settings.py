@@ -282,6 +282,11 @@ class Settings:
         parse=between(0.01, 5),
     )
     # What is said about itself.
+    own_otlp_endpoint: str = setting(
+        "OBSERVATORY_OWN_OTLP_ENDPOINT",
+        "",
+        "Where spans of the server's own requests go, as `http://collector:4318/v1/traces`. Empty: nowhere.",
+    )
     log_level: str = setting(
         "LOG_LEVEL", "INFO", "Least severe level that is logged.", parse=one_of("DEBUG", "INFO", "WARNING", "ERROR")
     )

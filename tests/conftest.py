@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -235,23 +236,23 @@ async def start_app(settings: Settings) -> AsyncIterator[AppFactory]:
 
     async def start(**changes: Any) -> AppServer:
         app = create_app(replace(settings, **changes), name=f"test_{secrets.token_hex(6)}")
-        server = await app.create_server(host="127.0.0.1", port=0, return_asyncio_server=True)
+        listener = socket.create_server(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        server = await app.create_server(sock=listener, return_asyncio_server=True)
         assert server is not None
         await server.startup()
         await server.before_start()
         await server.after_start()
         await server.start_serving()
         running.append((app, server))
-        port = server.sockets[0].getsockname()[1]
         return AppServer(app, f"http://127.0.0.1:{port}")
 
     yield start
     for app, server in reversed(running):
         await server.before_stop()
-        server.close()
+        await server.close()
         for connection in list(server.connections):
             connection.abort()
-        await server.wait_closed()
         await server.after_stop()
         Sanic.unregister_app(app)
 

@@ -6,6 +6,7 @@ import asyncio
 
 from sanic import Blueprint, HTTPResponse, Request
 
+from server import metrics
 from server.access.guard import public
 from server.errors import ApiError
 from server.redis_store import RedisUnavailable
@@ -38,6 +39,13 @@ async def report_health(request: Request) -> HTTPResponse:
     """The same checks for people and the seed's monitors: never an empty body."""
     report = await check(services_of(request))
     return json_response(report, status=200 if report["status"] != "unavailable" else 503)
+
+
+@health.get("/metrics", name="metrics")
+@public
+async def show_metrics(_: Request) -> HTTPResponse:
+    """The server's own metrics for Prometheus. No label names a tenant."""
+    return HTTPResponse(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
 
 
 async def check(services: Services) -> dict[str, str]:

@@ -1,0 +1,129 @@
+"""What the program notices about itself, as typed events.
+
+Code that notices something calls :func:`observe` with one of these values and knows no more. What is counted
+is decided in :mod:`server.metrics`, what is logged in :mod:`server.logs`. No observation carries
+content (prompts, answers, error texts) or secrets, and none that becomes a metric label names a tenant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Something that happened in this process."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFinished(Observation):
+    """A request was answered. ``route`` is the template, never the path that was asked for."""
+
+    method: str
+    route: str
+    status: int
+    seconds: float
+    request_id: str
+    subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SpansStored(Observation):
+    """A transaction committed spans. ``stored`` counts new and newer versions, ``unchanged`` replays."""
+
+    requests: int
+    stored: int
+    unchanged: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpansRejected(Observation):
+    """Spans of an accepted batch were refused, for a reason out of a fixed set."""
+
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUnpriced(Observation):
+    """Spans of a model without a known price were stored."""
+
+    provider: str
+    model: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class CacheAsked(Observation):
+    """The result cache was asked: hit, miss, or unavailable."""
+
+    cache: str
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitHit(Observation):
+    """A request was refused by a rate limit."""
+
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticationRefused(Observation):
+    """A credential was refused, for a reason out of a fixed set."""
+
+    reason: str
+    client_address: str
+
+
+@dataclass(frozen=True, slots=True)
+class RedisLost(Observation):
+    """Redis failed often enough not to be asked for a while."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class RedisBack(Observation):
+    """Redis answers again."""
+
+
+@dataclass(frozen=True, slots=True)
+class RollupsFolded(Observation):
+    """Pending rollup deltas were folded into their grains."""
+
+    deltas: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionsDropped(Observation):
+    """Retention dropped partitions of raw spans."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BackgroundWorkFailed(Observation):
+    """A background task failed and will try again."""
+
+    task: str
+    cause: str
+
+
+Sink = Callable[[Observation], None]
+_sinks: list[Sink] = []
+
+
+def subscribe(sink: Sink) -> None:
+    """Let ``sink`` see every later observation. A sink must not fail and must not wait."""
+    if sink not in _sinks:
+        _sinks.append(sink)
+
+
+def observe(observation: Observation) -> None:
+    """Tell all sinks."""
+    for sink in _sinks:
+        sink(observation)

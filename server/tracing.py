@@ -1,0 +1,55 @@
+"""Spans of our own requests, so that the observatory can be observed like anything else.
+
+The OpenTelemetry API does nothing unless an SDK is configured; :func:`configure` does so when an endpoint is
+set. A caller's ``traceparent`` (W3C Trace Context) is honoured, so that the question asked by a panel and the
+time it took here are one trace.
+"""
+
+from __future__ import annotations
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from sanic import Request
+
+from server import __version__
+
+_propagator = TraceContextTextMapPropagator()
+_tracer = trace.get_tracer("llm-observatory", __version__)
+
+
+def configure(endpoint: str) -> TracerProvider | None:
+    """Export our own spans over OTLP/HTTP to ``endpoint``; None (and no cost) when it is empty."""
+    if not endpoint:
+        return None
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    provider = TracerProvider(resource=Resource.create({"service.name": "llm-observatory"}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+    trace.set_tracer_provider(provider)
+    return provider
+
+
+def start_request_span(request: Request) -> Span:
+    """A server span for ``request``, a child of the caller's if it sent one."""
+    offered = request.headers.get("traceparent")
+    parent: Context | None = _propagator.extract({"traceparent": offered}) if offered else None
+    return _tracer.start_span(
+        request.method, context=parent, kind=SpanKind.SERVER, attributes={"http.request.method": request.method}
+    )
+
+
+def finish_request_span(span: Span, route: str, status: int, request_id: str) -> None:
+    """End ``span`` with the attributes of the HTTP semantic conventions."""
+    if span.is_recording():
+        span.update_name(route)
+        span.set_attributes(
+            {"http.route": route, "http.response.status_code": status, "observatory.request_id": request_id}
+        )
+        if status >= 500:
+            span.set_status(Status(StatusCode.ERROR))
+    span.end()
