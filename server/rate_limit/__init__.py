@@ -1,1 +1,1 @@
-"""How often a principal may ask: token buckets and their policy."""
+"""How much each caller may ask: token buckets in Redis, with a local stand-in."""

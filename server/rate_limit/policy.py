@@ -1,0 +1,90 @@
+"""Which buckets a request draws from: the tiers, and who is counted.
+
+A budget belongs to a principal and a route template, so that all tokens and keys of one subject share
+it and no spelling of a path makes a fresh one. A key with a limit of its own has a budget of its own; a
+viewer whom Grafana vouches for has one, too, so that a hundred people behind one data source
+credential do not starve each other.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from server.access.principal import EVERY_PROJECT, Principal, Role
+from server.rate_limit.token_bucket import Bucket
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """Requests a minute that are sustained, and how many may come at once after a rest."""
+
+    per_minute: int
+    burst: int
+
+
+TIERS: Final[dict[Role, Tier]] = {
+    Role.ADMIN: Tier(100_000, 120_000),
+    Role.DEVELOPER: Tier(10_000, 12_000),
+    Role.VIEWER: Tier(1_000, 1_200),
+    Role.BILLING: Tier(1_000, 1_200),
+}
+
+LARGEST_COST: Final = min(tier.burst for tier in TIERS.values())
+"""A route that cost more could never be used by the smallest tier."""
+
+BURST_FACTOR: Final = 1.2
+TOKEN_ENDPOINT_PER_MINUTE: Final = 100
+
+# While Redis is away each process alone guards against guessing: it grants a quarter of its share.
+_GUARD_SHARE: Final = 0.25
+
+
+def request_buckets(principal: Principal, route: str, cost: int, *, project_ceiling: int = 0) -> list[Bucket]:
+    """The buckets of one request to the route template ``route``.
+
+    ``project_ceiling``: requests a minute for all principals of one project together, 0 for none;
+    it counts for principals of exactly one project.
+    """
+    tier = tier_of(principal)
+    buckets = [Bucket(f"{identifier_of(principal)}\n{route}", tier.per_minute, tier.burst, cost)]
+    if project_ceiling and len(principal.projects) == 1 and EVERY_PROJECT not in principal.projects:
+        (project,) = principal.projects
+        burst = max(math.ceil(project_ceiling * BURST_FACTOR), cost)
+        buckets.append(Bucket(f"project\n{project}", project_ceiling, burst, cost, "project"))
+    return buckets
+
+
+def tier_of(principal: Principal) -> Tier:
+    """The tier of ``principal``: its key's own limit, the viewer's behind it, or its role's."""
+    if principal.viewer is not None:
+        return TIERS[Role.VIEWER]
+    if principal.rate_limit_per_minute is not None:
+        limit = principal.rate_limit_per_minute
+        # The burst leaves room for the dearest route.
+        return Tier(limit, max(math.ceil(limit * BURST_FACTOR), 100))
+    return TIERS[principal.role]
+
+
+def identifier_of(principal: Principal) -> str:
+    """Who is counted."""
+    if principal.viewer is not None:
+        return f"viewer\n{principal.credential_id}\n{principal.viewer.subject}"
+    if principal.rate_limit_per_minute is not None:
+        return f"key\n{principal.credential_id}"
+    return f"subject\n{principal.subject}"
+
+
+def failed_authentication_bucket(address: str, per_minute: int) -> Bucket:
+    """The budget of wrong credentials from one client address."""
+    return Bucket(f"failed\n{address}", per_minute, per_minute, 1, "failed-authentication", _GUARD_SHARE)
+
+
+def token_endpoint_buckets(client_id: str, address: str) -> list[Bucket]:
+    """The budgets of the token endpoint: by client and by address."""
+    limit = TOKEN_ENDPOINT_PER_MINUTE
+    return [
+        Bucket(f"token-endpoint client\n{client_id}", limit, limit, 1, "client", _GUARD_SHARE),
+        Bucket(f"token-endpoint address\n{address}", limit, limit, 1, "address", _GUARD_SHARE),
+    ]

@@ -1,0 +1,161 @@
+"""Token buckets: a shared one in Redis, and a local one for when Redis is away.
+
+A bucket holds at most ``capacity`` tokens and refills at ``per_minute``; a request takes ``cost`` of
+them or is refused and takes nothing. So no caller ever gets more than capacity + rate × time, however
+many processes it asks at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from server.redis_store import RedisStore, RedisUnavailable
+
+_KEY_PREFIX: Final = "obs:limit:1:"
+MAX_LOCAL_BUCKETS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One bucket and what one request takes from it."""
+
+    identifier: str
+    """Who is counted, for what. Hashed before it becomes a key: it holds text of callers."""
+    per_minute: float
+    capacity: float
+    cost: float = 1
+    name: str = "default"
+    """Name of the policy in the RateLimit headers."""
+    degraded_share: float = 1.0
+    """Part of the limit that is granted while Redis is away: less than 1 for guards of secrets."""
+
+    @property
+    def key(self) -> str:
+        """The Redis key."""
+        return _KEY_PREFIX + hashlib.blake2b(self.identifier.encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class BucketState:
+    """A bucket after the verdict. Times are Unix seconds."""
+
+    bucket: Bucket
+    tokens: float
+    now: float
+
+    @property
+    def remaining(self) -> int:
+        """Whole tokens left."""
+        return max(0, math.floor(self.tokens))
+
+    @property
+    def retry_after(self) -> int:
+        """Whole seconds until the same request would be let through; at least 1."""
+        missing = self.bucket.cost - self.tokens
+        return max(1, math.ceil(missing * 60 / self.bucket.per_minute))
+
+    @property
+    def full_after(self) -> int:
+        """Whole seconds until the bucket is full again."""
+        return max(0, math.ceil((self.bucket.capacity - self.tokens) * 60 / self.bucket.per_minute))
+
+    @property
+    def reset_at(self) -> int:
+        """When the bucket is full again."""
+        return math.ceil(self.now) + self.full_after
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a request may go on."""
+
+    allowed: bool
+    states: tuple[BucketState, ...]
+    is_degraded: bool = False
+    """True when a local bucket decided, because Redis did not answer."""
+
+    @property
+    def tightest(self) -> BucketState:
+        """The bucket that refuses for longest, or the one with least left: what the headers tell about."""
+        return min(self.states, key=lambda state: (state.tokens - state.bucket.cost) / state.bucket.per_minute)
+
+
+class LocalBuckets:
+    """Buckets of this process, with the same arithmetic. Least recently used ones are forgotten."""
+
+    def __init__(self, instances: int) -> None:
+        """``instances``: how many processes share each limit; each grants its part."""
+        self._instances = instances
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def judge(self, buckets: Sequence[Bucket], *, take: bool) -> Verdict:
+        """The verdict on ``buckets``, all or none."""
+        clock = time.monotonic()
+        shares = [self._share(bucket) for bucket in buckets]
+        levels = [self._level(share, clock) for share in shares]
+        allowed = all(level >= share.cost for share, level in zip(shares, levels, strict=True))
+        states = []
+        for share, level in zip(shares, levels, strict=True):
+            rest = level - share.cost if allowed and take else level
+            if take:
+                self._levels[share.identifier] = (rest, clock)
+                self._levels.move_to_end(share.identifier)
+            states.append(BucketState(share, rest, time.time()))
+        while len(self._levels) > MAX_LOCAL_BUCKETS:
+            self._levels.popitem(last=False)
+        return Verdict(allowed, tuple(states), is_degraded=True)
+
+    def _share(self, bucket: Bucket) -> Bucket:
+        part = bucket.degraded_share / self._instances
+        return Bucket(
+            bucket.identifier,
+            bucket.per_minute * part,
+            # A share too small for one request would refuse that request for ever.
+            max(bucket.capacity * part, bucket.cost),
+            bucket.cost,
+            bucket.name,
+        )
+
+    def _level(self, share: Bucket, clock: float) -> float:
+        known = self._levels.get(share.identifier)
+        if known is None:
+            return share.capacity
+        tokens, since = known
+        return min(share.capacity, tokens + (clock - since) * share.per_minute / 60)
+
+
+class TokenBuckets:
+    """Judges requests in Redis, or locally while Redis does not answer. Never raises for Redis."""
+
+    def __init__(self, store: RedisStore, *, instances: int) -> None:
+        self._script = store.script("server.rate_limit", "token_bucket.lua")
+        self._local = LocalBuckets(instances)
+        self.degraded_count = 0
+        """Verdicts given without Redis since the process started."""
+
+    async def judge(
+        self, buckets: Sequence[Bucket], *, take: bool = True, lookup: Sequence[str] = ()
+    ) -> tuple[Verdict, list[bytes | None] | None]:
+        """The verdict, and the values of the Redis keys ``lookup`` read in the same round trip.
+
+        ``take`` false only looks. The values are None when Redis did not answer.
+        """
+        keys = [bucket.key for bucket in buckets]
+        arguments: list[Any] = [len(buckets), 1 if take else 0]
+        for bucket in buckets:
+            arguments += [bucket.capacity, bucket.per_minute / 60_000, bucket.cost]
+        try:
+            reply = await self._script(keys=keys + list(lookup), args=arguments)
+        except RedisUnavailable:
+            self.degraded_count += 1
+            return self._local.judge(buckets, take=take), None
+        now = reply[1] / 1000
+        tokens = [float(text) for text in reply[2 : 2 + len(buckets)]]
+        states = tuple(BucketState(bucket, left, now) for bucket, left in zip(buckets, tokens, strict=True))
+        return Verdict(reply[0] == 1, states), reply[2 + len(buckets) :]
