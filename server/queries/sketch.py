@@ -1,0 +1,139 @@
+"""Log-histograms: percentiles of positive numbers within 1 %, that can be merged and subtracted.
+
+Bin ``b`` holds the values in ``(GAMMA ** (b - 1), GAMMA ** b]`` with ``GAMMA = 1.01 / 0.99``; its
+representative is off by at most 1 % from every value inside. A sketch is a string of entries of four
+bytes, big-endian: int16 bin, int16 signed count. A bin may stand several times, so concatenating two
+sketches merges them, and a negative count takes a value back. Percentiles follow ``percentile_disc``
+of PostgreSQL: the smallest value whose rank is at least ``p × n``.
+
+All functions here are pure and hold numpy arrays only; large merges belong in a thread
+(``asyncio.to_thread``), where numpy releases the interpreter for most of the work.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+RELATIVE_ERROR: Final = 0.01
+GAMMA: Final = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
+LOG_GAMMA: Final = math.log(GAMMA)
+SMALLEST: Final = 0.001
+"""Values below this (one microsecond, when values are milliseconds) count as this."""
+LARGEST: Final = 1e12
+"""Values above this count as this."""
+
+_ENTRY: Final = np.dtype([("bin", ">i2"), ("count", ">i2")])
+_LOW_BIN: Final = -400
+_BINS: Final = 2048
+_LARGEST_COUNT: Final = 32767
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+def bin_of(value: float) -> int:
+    """The bin that holds ``value``; the same formula as in sql/rollup_delta.sql."""
+    return math.ceil(math.log(min(max(value, SMALLEST), LARGEST)) / LOG_GAMMA)
+
+
+def pack(values: Sequence[float], sign: int = 1) -> bytes:
+    """A sketch of ``values``, one entry each, counted ``sign`` times."""
+    entries = np.empty(len(values), dtype=_ENTRY)
+    entries["bin"] = [bin_of(value) for value in values]
+    entries["count"] = sign
+    return entries.tobytes()
+
+
+@dataclass(frozen=True, slots=True)
+class MergedSketches:
+    """Sketches merged by group: for each group its occupied bins, ascending, with their counts.
+
+    A count is negative only where a part of a change was merged: such groups can be packed, not asked.
+    """
+
+    groups: int
+    group: Ints
+    bins: Ints
+    counts: Ints
+
+    def totals(self) -> Ints:
+        """How many values each group holds."""
+        return np.bincount(self.group, weights=self.counts, minlength=self.groups).astype(np.int64)
+
+    def quantiles(self, fractions: Sequence[float]) -> Floats:
+        """One row a group, one column a fraction; NaN where a group is empty.
+
+        Fraction 0 gives the smallest value and 1 the largest, both within 1 %.
+        """
+        answer = np.full((self.groups, len(fractions)), np.nan)
+        if not len(self.counts):
+            return answer
+        running = np.cumsum(self.counts)
+        totals = self.totals()
+        before = np.concatenate(([0], np.cumsum(totals)[:-1]))
+        occupied = totals > 0
+        for column, fraction in enumerate(fractions):
+            # round() first: 0.95 * 20 is 19.000000000000004 in floats, and its ceiling would be 20.
+            rank = np.maximum(np.ceil(np.round(fraction * totals, 9)), 1).astype(np.int64)
+            place = np.searchsorted(running, before + rank, side="left")
+            answer[occupied, column] = representative(self.bins[place[occupied]])
+        return answer
+
+    def counts_up_to(self, bounds: Sequence[float]) -> Ints:
+        """Histogram: one row a group, one column a bound plus one for what lies above the last.
+
+        A bin belongs to the first bound that is not below its representative.
+        """
+        table = np.zeros((self.groups, len(bounds) + 1), dtype=np.int64)
+        column = np.searchsorted(np.asarray(bounds), representative(self.bins), side="left")
+        np.add.at(table, (self.group, column), self.counts)
+        return table
+
+    def packed(self) -> list[bytes]:
+        """Each group as a sketch with one entry a bin (more where a count exceeds an int16)."""
+        magnitude = np.abs(self.counts)
+        parts = -(-magnitude // _LARGEST_COUNT)
+        order = np.repeat(np.arange(len(parts)), parts)
+        counts = np.full(len(order), _LARGEST_COUNT, dtype=np.int64)
+        counts[np.cumsum(parts) - 1] = magnitude - (parts - 1) * _LARGEST_COUNT
+        counts *= np.sign(self.counts)[order]
+        entries = np.empty(len(order), dtype=_ENTRY)
+        entries["bin"] = self.bins[order]
+        entries["count"] = counts
+        raw = entries.tobytes()
+        sizes = np.bincount(self.group[order], minlength=self.groups) * _ENTRY.itemsize
+        ends = np.cumsum(sizes)
+        return [raw[end - size : end] for end, size in zip(ends.tolist(), sizes.tolist(), strict=True)]
+
+
+def representative(bins: Ints) -> Floats:
+    """The value that stands for a bin: at most 1 % away from everything in it."""
+    return np.asarray(2 * np.power(GAMMA, bins.astype(np.float64)) / (GAMMA + 1), dtype=np.float64)
+
+
+def merge(sketches: Sequence[bytes], groups: Sequence[int] | Ints, group_count: int) -> MergedSketches:
+    """Merge ``sketches[i]`` into group ``groups[i]``, for groups numbered from 0.
+
+    Group-bins whose counts come out at zero vanish.
+    """
+    entries = np.frombuffer(b"".join(sketches), dtype=_ENTRY)
+    sizes = np.fromiter((len(item) // _ENTRY.itemsize for item in sketches), dtype=np.int64, count=len(sketches))
+    owner = np.repeat(np.asarray(groups, dtype=np.int64), sizes)
+    key = owner * _BINS + (entries["bin"].astype(np.int64) - _LOW_BIN)
+    span = group_count * _BINS
+    if span <= max(16 * len(key), 1 << 16):
+        summed = np.bincount(key, weights=entries["count"].astype(np.float64), minlength=span)
+        found = np.flatnonzero(summed)
+        counts = summed[found].astype(np.int64)
+    else:
+        # Few entries in many groups: sorting them is cheaper than a dense table.
+        found, place = np.unique(key, return_inverse=True)
+        counts = np.bincount(place, weights=entries["count"].astype(np.float64)).astype(np.int64)
+        found, counts = found[counts != 0], counts[counts != 0]
+    return MergedSketches(group_count, found // _BINS, found % _BINS + _LOW_BIN, counts)
