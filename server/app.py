@@ -71,6 +71,7 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
     """The Sanic application for ``settings``; ``name`` must be unique within a process."""
     app: Sanic[Any, Any] = Sanic(
         name,
+        strict_slashes=True,
         config=Config(env_prefix=""),
         log_config={**LOGGING_CONFIG_DEFAULTS, "disable_existing_loggers": False},
         configure_logging=False,

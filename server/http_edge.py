@@ -115,9 +115,20 @@ def _strict_int(value: str, base: int = 10) -> int:
     return int(value, base)
 
 
+_create_empty_request = Http.create_empty_request
+
+
+def _create_empty_request_for_any_url(stream: Http) -> None:
+    """Sanic makes up a request to report a bad head with, and fails at that when the URL is part of what is bad."""
+    if stream.url is not None and not stream.url.startswith("/"):
+        stream.url = None
+    _create_empty_request(stream)
+
+
 def install_http_edge(app: Sanic[Any, Any]) -> None:
     """Put the checks of this module in front of every route of ``app``."""
     Http._safe_int = staticmethod(_strict_int)  # type: ignore[method-assign]
+    Http.create_empty_request = _create_empty_request_for_any_url  # type: ignore[method-assign]
 
     async def refuse_bad_head(head: bytes) -> None:
         try:

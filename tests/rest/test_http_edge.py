@@ -1,0 +1,188 @@
+"""Group H: what stands on the wire before any handler runs. Raw sockets, since clients correct mistakes."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from server.errors import InvalidParameter
+from server.http_edge import body_limit, check_head, path_value
+from tests.conftest import AppServer
+
+HEAD = b"GET /live HTTP/1.1\r\nHost: x"
+
+
+async def exchange(server: AppServer, sent: bytes) -> bytes:
+    """Everything that the server says to ``sent`` until it closes or is silent for a moment."""
+    host, _, port = server.base_url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(sent)
+    await writer.drain()
+    received = b""
+    try:
+        async with asyncio.timeout(0.25):
+            while chunk := await reader.read(65536):
+                received += chunk
+    except TimeoutError:
+        pass
+    writer.close()
+    return received
+
+
+def statuses(received: bytes) -> list[int]:
+    return [int(part[:3]) for part in received.split(b"HTTP/1.1 ")[1:]]
+
+
+SMUGGLED = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+SEARCH = b"POST /api/v1/traces/search HTTP/1.1\r\nHost: x\r\n"
+CHUNKED = SEARCH + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"Content-Length : %d",
+        b" Content-Length: %d",
+        b"Content-Length\t: %d",
+        b"Content-Length: +%d",
+        b"Content-Length: -%d",
+        b"Content-Length: 0x%d",
+        b"Content-Length: %d_0",
+        b"Content-Length: %d\r\nContent-Length: 0",
+        b"Content-Length: %d\r\nTransfer-Encoding: chunked",
+        b"Transfer-Encoding: chunked\r\nContent-Length: %d",
+        b"Transfer-Encoding: Chunked\r\nX: %d",
+        b"Transfer-Encoding: chunked, identity\r\nX: %d",
+        b"Transfer-Encoding: identity\r\nX: %d",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\nX: %d",
+    ],
+)
+async def test_h1_h2_framing_that_readers_disagree_on_is_refused_once(app_server: AppServer, header: bytes) -> None:
+    framing = header % len(SMUGGLED)
+    received = await exchange(app_server, b"POST /live HTTP/1.1\r\nHost: x\r\n" + framing + b"\r\n\r\n" + SMUGGLED)
+    assert statuses(received) == [400]
+    assert b"connection: close" in received.lower()
+    assert b"application/problem+json" in received
+
+
+@pytest.mark.parametrize("size", [b"0x5", b"-1", b"+5", b" 5", b"5 ", b"f" * 17, b"", b"g"])
+async def test_h2_a_chunk_size_that_is_not_plain_hexadecimal_is_refused(app_server: AppServer, size: bytes) -> None:
+    received = await exchange(app_server, CHUNKED + size + b"\r\nhello\r\n0\r\n\r\n" + SMUGGLED)
+    assert statuses(received) == [400]
+
+
+async def test_h2_a_well_formed_chunked_body_is_read_to_its_end(app_server: AppServer) -> None:
+    received = await exchange(app_server, CHUNKED + b"5\r\nhello\r\n0\r\n\r\n" + SMUGGLED)
+    assert len(statuses(received)) == 2
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /live HTTP/1.1\r\nHost: x\r\nX-A: a\nb",
+        b"GET /live HTTP/1.1\r\nHost: x\r\nX-A: a\rb",
+        b"GET /live HTTP/1.1\r\nHost: x\r\nX-A: a\x00b",
+        b"GET /live HTTP/1.1\r\nHost: x\r\nX-A: a\x1bb",
+        b"GET /live HTTP/1.1\r\nHost: x\r\nX-A: a\r\n folded",
+        b"GET /live HTTP/1.1\r\nHost: x\r\n: no name",
+        b"GET /live HTTP/1.1\r\nHost: x\r\nno colon",
+        b"GET /live HTTP/1.1",
+        b"GET /live HTTP/1.1\r\nHost:",
+        b"GET /live HTTP/1.1\r\nHost: x\r\nHost: x",
+        b"GET /live HTTP/1.1\r\nHost: x/../y",
+        b"GET /live HTTP/1.1\r\nHost: u@x",
+        b"GET /live HTTP/2.0\r\nHost: x",
+        b"GET  /live HTTP/1.1\r\nHost: x",
+        b"GET /li\xffve HTTP/1.1\r\nHost: x",
+        b"GET live HTTP/1.1\r\nHost: x",
+        b"GET * HTTP/1.1\r\nHost: x",
+        b"GET /live HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xff\xfe",
+        b"GET /live HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer a\r\nAuthorization: Bearer b",
+        b"GET /live HTTP/1.1\r\nHost: x" + b"\r\na: b" * 101,
+    ],
+)
+async def test_h3_a_malformed_head_is_a_400_and_the_end_of_the_connection(app_server: AppServer, head: bytes) -> None:
+    received = await exchange(app_server, head + b"\r\n\r\n" + SMUGGLED)
+    assert statuses(received) == [400]
+
+
+async def test_a_well_formed_head_passes_and_the_connection_stays_open(app_server: AppServer) -> None:
+    received = await exchange(app_server, (HEAD + b"\r\nX-Tab:\ta \xe9 b\r\n\r\n") * 2)
+    assert statuses(received) == [200, 200]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        HEAD + b"\r\nX-Long: " + b"a" * 8193 + b"\r\n\r\n",
+        HEAD + b"\r\na: b" * 1000 + b"\r\n\r\n",
+        b"GET /live?" + b"a" * 8192 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
+async def test_h4_an_oversized_head_is_refused(app_server: AppServer, sent: bytes) -> None:
+    assert statuses(await exchange(app_server, sent))[0] in (400, 413, 414, 431)
+
+
+@pytest.mark.parametrize("method", ["TRACE", "CONNECT", "PATCH", "BREW", "get"])
+async def test_h6_methods_that_no_route_takes_are_405_with_allow(app_server: AppServer, method: str) -> None:
+    received = await exchange(app_server, f"{method} /live HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert statuses(received) in ([405], [400])
+    if statuses(received) == [405]:
+        assert b"\r\nallow: " in received.lower()
+
+
+async def test_h6_a_method_override_is_ignored(app_server: AppServer) -> None:
+    received = await exchange(app_server, HEAD + b"\r\nX-HTTP-Method-Override: DELETE\r\n\r\n")
+    assert statuses(received) == [200]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["//live", "/live/", "/live;x=1", "/live%00", "/LIVE", "/api/../live", "/%6cive/", "/api/v1/traces/%2e%2e%2flive"],
+)
+async def test_h7_a_disguised_path_reaches_no_public_handler(app_server: AppServer, path: str) -> None:
+    received = await exchange(app_server, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert statuses(received)[0] in (400, 401, 404)
+
+
+async def test_o6_a_request_id_is_echoed_only_when_it_is_harmless(app_server: AppServer) -> None:
+    good = await exchange(app_server, HEAD + b"\r\nX-Request-ID: abc_DEF-12345\r\n\r\n")
+    assert b"x-request-id: abc_DEF-12345\r\n" in good
+    for bad in (b"short", b"a" * 65, b"has space 123", b"caf\xe9caf\xe9caf\xe9", b"<script>alert</script>"):
+        received = await exchange(app_server, HEAD + b"\r\nX-Request-ID: " + bad + b"\r\n\r\n")
+        assert received.lower().count(b"x-request-id: ") == 1
+        assert bad not in received
+
+
+async def test_a_body_above_the_routes_cap_is_413_before_it_is_read(app_server: AppServer) -> None:
+    received = await exchange(app_server, SEARCH + b"Content-Length: 1048577\r\n\r\nabc")
+    assert statuses(received) == [413]
+    received = await exchange(app_server, CHUNKED + b"100001\r\nabc")
+    assert statuses(received) == [413]
+
+
+def test_body_caps_by_path() -> None:
+    assert body_limit("/api/v1/traces/search") == 1 << 20
+    assert body_limit("/api/v1/keys") == 64 << 10
+    assert body_limit("/v1/traces") > 8 << 20
+
+
+@pytest.mark.parametrize("host", [b"x", b"x:80", b"[::1]:8080", b"127.0.0.1", b"a_b.example"])
+def test_ordinary_hosts_pass(host: bytes) -> None:
+    check_head(b"GET / HTTP/1.1\r\nHost: " + host)
+
+
+def test_http_10_needs_no_host_and_has_no_chunks() -> None:
+    check_head(b"GET / HTTP/1.0")
+    with pytest.raises(ValueError, match="Transfer-Encoding"):
+        check_head(b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked")
+
+
+def test_a_path_segment_is_decoded_once_and_strictly() -> None:
+    assert path_value("a%2Fb%20c", "session_id") == "a/b c"
+    assert path_value("%252F", "session_id") == "%2F"
+    assert path_value("caf%C3%A9", "session_id") == "café"
+    for bad in ("%ff", "a%00b", "a%0Ab", "%C3"):
+        with pytest.raises(InvalidParameter):
+            path_value(bad, "session_id")
