@@ -124,6 +124,18 @@ class Settings:
         "The address under which callers reach the server, used in links. Empty: taken from host and port.",
     )
     workers: int = setting("OBSERVATORY_WORKERS", 1, "Server processes of `serve`.", parse=whole(1, 64))
+    drain_delay: float = setting(
+        "OBSERVATORY_DRAIN_DELAY",
+        0.0,
+        "When told to stop: seconds to go on serving with `/ready` saying no, for load balancers to notice.",
+        parse=between(0, 300),
+    )
+    drain_timeout: float = setting(
+        "OBSERVATORY_DRAIN_TIMEOUT",
+        15.0,
+        "When told to stop: seconds that running requests get to finish.",
+        parse=between(0, 300),
+    )
     # Who may come in.
     jwt_secret: str = setting(
         "JWT_SECRET",

@@ -14,7 +14,7 @@ from server.embedded.data_dir import DataDir, EmbeddedUrls
 from server.embedded.postgres import SUPERUSER, EmbeddedPostgres
 from server.embedded.valkey import EmbeddedValkey
 
-logger = logging.getLogger("llm_observatory.embedded")
+logger = logging.getLogger("observatory.embedded")
 
 
 class EmbeddedServices:
@@ -97,12 +97,16 @@ class EmbeddedServices:
         self._valkey = self._postgres = None
         self._data_dir.unlock()
 
-    def failed(self) -> str | None:
-        """The name of a service that has ended by itself, None while all is well."""
+    def revive(self) -> None:
+        """Starts again, at the same address, what has ended by itself (out of memory, killed by hand).
+
+        :raises EmbeddedError: it does not come back.
+        """
         for name, service in (("PostgreSQL", self._postgres), ("Valkey", self._valkey)):
             if service is not None and service.exited():
-                return name
-        return None
+                self._announce(f"{name} has ended unexpectedly and is started again")
+                service.stop()
+                service.start()
 
     def __enter__(self) -> EmbeddedUrls:
         return self.start()

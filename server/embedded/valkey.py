@@ -42,7 +42,7 @@ class EmbeddedValkey:
 
     @property
     def url(self) -> str:
-        return f"unix://{quote(str(self._socket))}?db=0"
+        return f"unix://{quote(str(self._socket))}"
 
     def start(self) -> None:
         """Starts it and waits until it answers PING.
