@@ -54,7 +54,7 @@ class CacheQuestion:
     def key(self) -> str:
         """The Redis key: format version, kind, and a hash over the effective scope and the question."""
         canonical = orjson.dumps(
-            [self.kind, self.scope.projects, self.scope.may_read_content, self.document],
+            [self.kind, self.scope.projects, self.scope.may_read_content, self.trace_id, self.document],
             option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS,
             default=str,
         )
