@@ -1,0 +1,113 @@
+"""One server process: ``python -m server.worker_process LISTENER_FD LIFELINE_FD``, started by the supervisor.
+
+The listening socket is inherited, so that connections wait in it while a dead process is replaced. The
+lifeline is a socket to the supervisor: a byte on it says "serving", its end says that the supervisor is gone.
+
+On SIGTERM (or the end of the lifeline) the process drains: /ready answers 503 for ``OBSERVATORY_DRAIN_DELAY``
+seconds, then no connection is accepted any more, running requests get ``OBSERVATORY_DRAIN_TIMEOUT`` seconds,
+and the process exits with 0. A second signal ends it at once with 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from typing import Any
+
+import uvloop
+from sanic import Request, Sanic
+
+from server import logs
+from server.app import create_app
+from server.services import services_of
+from server.settings import Settings, load_settings
+
+BACKLOG = 2048
+POLL_SECONDS = 0.05
+READY = b"+"
+
+
+async def serve(settings: Settings, listener: socket.socket, lifeline: socket.socket) -> None:
+    """Serve until told to stop, then drain."""
+    app = create_app(settings)
+    app.register_middleware(close_after_answer_while_draining, "request", priority=1001)
+    stop = stop_event(lifeline)
+    server: Any = await app.create_server(
+        sock=listener, return_asyncio_server=True, backlog=BACKLOG, asyncio_server_kwargs={"start_serving": False}
+    )
+    await server.startup()
+    await server.before_start()
+    await server.start_serving()
+    await server.after_start()
+    lifeline.send(READY)
+    await stop.wait()
+    await drain(app, server, settings)
+
+
+def stop_event(lifeline: socket.socket) -> asyncio.Event:
+    """An event that a first signal or the end of the supervisor sets; a second signal exits at once."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            os._exit(1)
+        stop.set()
+
+    def on_lifeline() -> None:
+        loop.remove_reader(lifeline)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    loop.add_reader(lifeline, on_lifeline)
+    return stop
+
+
+async def drain(app: Sanic[Any, Any], server: Any, settings: Settings) -> None:
+    """Finish what was accepted, within the time that settings give, and close everything."""
+    app.ctx.services.draining = True
+    await asyncio.sleep(settings.drain_delay)
+    closing = server.close()
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + settings.drain_timeout
+    for connection in list(server.connections):
+        websocket = getattr(connection, "websocket", None)
+        if websocket:
+            websocket.fail_connection(code=1001)
+    while server.connections and loop.time() < deadline:
+        for connection in list(server.connections):
+            connection.close_if_idle()
+        await asyncio.sleep(POLL_SECONDS)
+    for connection in list(server.connections):
+        connection.abort()
+    if closing is not None:
+        await closing
+    await server.before_stop()
+    await server.after_stop()
+
+
+async def close_after_answer_while_draining(request: Request) -> None:
+    """While draining each answer says ``Connection: close``, so that clients go elsewhere without losing a request."""
+    if services_of(request).draining:
+        stream: Any = request.stream
+        stream.keep_alive = False
+
+
+def main(arguments: list[str]) -> None:
+    """Entry point; arguments are the two inherited file descriptors."""
+    settings = load_settings()
+    logs.configure(settings.log_level, settings.log_format)
+    listener = socket.socket(fileno=int(arguments[0]))
+    listener.setblocking(False)
+    lifeline = socket.socket(fileno=int(arguments[1]))
+    lifeline.setblocking(False)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings, listener, lifeline))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
