@@ -150,6 +150,8 @@ GRANT EXECUTE ON FUNCTION drop_trace_partitions(timestamptz) TO observatory_work
 
 -- One row a trace, kept by the span writer in the transaction that stores the spans.
 -- Token and money columns count model calls only (llm_traces.is_generation).
+-- The name columns come from one span each: the first by rank among those that have the value. A rank
+-- is '0' for a root and '1' for others, the start in µs, and the span id; so a root always comes first.
 CREATE TABLE trace_summaries (
     project_id        text NOT NULL,
     trace_id          text NOT NULL,
@@ -168,6 +170,9 @@ CREATE TABLE trace_summaries (
     completion_tokens bigint NOT NULL,
     total_tokens      bigint NOT NULL,
     total_cost_usd    numeric NOT NULL,
+    head_rank         text COLLATE "C" NOT NULL,
+    session_rank      text COLLATE "C",
+    user_rank         text COLLATE "C",
     updated_at        timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (project_id, trace_id)
 );
@@ -176,7 +181,7 @@ CREATE INDEX trace_summaries_session ON trace_summaries (project_id, session_id,
 CREATE INDEX trace_summaries_user ON trace_summaries (project_id, user_id, start_ts DESC) WHERE user_id IS NOT NULL;
 CALL enable_project_isolation('trace_summaries');
 
--- One row a session: the sum of its traces.
+-- One row a session: the sum of the traces whose summary names it. user_id: the first by alphabet.
 CREATE TABLE session_summaries (
     project_id        text NOT NULL,
     session_id        text NOT NULL,
@@ -197,7 +202,17 @@ CREATE INDEX session_summaries_last ON session_summaries (project_id, last_ts DE
 CREATE INDEX session_summaries_cost ON session_summaries (project_id, total_cost_usd DESC);
 CALL enable_project_isolation('session_summaries');
 
--- One row a user: the sum of the user's traces.
+-- How many traces a user has in each session: what user_summaries.session_count is counted from.
+CREATE TABLE user_sessions (
+    project_id  text NOT NULL,
+    user_id     text NOT NULL,
+    session_id  text NOT NULL,
+    trace_count bigint NOT NULL,
+    PRIMARY KEY (project_id, user_id, session_id)
+);
+CALL enable_project_isolation('user_sessions');
+
+-- One row a user: the sum of the traces whose summary names the user.
 CREATE TABLE user_summaries (
     project_id        text NOT NULL,
     user_id           text NOT NULL,

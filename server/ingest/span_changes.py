@@ -1,0 +1,74 @@
+"""What every change of stored spans has in common: summaries and rollups follow in the same transaction.
+
+A statement that inserts, updates or deletes spans leaves one row for each version that went or came in
+the TEMP table span_changes; :func:`settle_span_changes` then brings everything that is derived from spans
+up to date. Ingest, re-pricing and deletion all go this way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import asyncpg
+
+from server.queries.statements import statement
+
+_TABLES = ("create_span_staging", "shape_span_staging", "create_span_changes", "create_trace_changes")
+
+
+async def ensure_change_tables(connection: asyncpg.Connection) -> None:
+    """Make the TEMP tables of this connection, unless it has them. They are empty at the start of a transaction."""
+    if not await connection.fetchval(statement("writer_tables_exist")):
+        for name in _TABLES:
+            await connection.execute(statement(name))
+
+
+async def settle_span_changes(
+    connection: asyncpg.Connection, written: Sequence[asyncpg.Record], *, seek_twins: bool = False
+) -> None:
+    """Bring rollups and the summaries of traces, sessions and users up to date.
+
+    ``written`` is what the statement that filled span_changes gave back: a row with ``sign`` each.
+    ``seek_twins``: spans were stored, which may be there with another start time too.
+    """
+    if not written:
+        return
+    spans_went = any(row["sign"] < 0 for row in written)
+    changes = list(await connection.fetch(statement("fold_trace_summaries"), 0))
+    known_traces = any(row["sign"] < 0 for row in changes)
+    if spans_went or (seek_twins and known_traces):
+        await connection.fetchrow(statement("prefer_index_lookups"))
+    if seek_twins and known_traces:
+        twins = await connection.fetch(statement("remove_span_twins"))
+        if twins:
+            spans_went = True
+            changes += await connection.fetch(statement("fold_trace_summaries"), 1)
+    if spans_went:
+        changes += await connection.fetch(statement("recompute_trace_summaries"))
+        changes += await connection.fetch(statement("delete_empty_trace_summaries"))
+    await connection.execute(statement("append_rollup_delta"))
+    await _settle_sessions_and_users(connection, changes)
+
+
+async def forget_expired_traces(connection: asyncpg.Connection, project_id: str, cutoff: object) -> None:
+    """Take the summaries of traces that ended before ``cutoff`` (a datetime) away, and them out of their
+    sessions and users: for retention, which drops the spans themselves by partition."""
+    await ensure_change_tables(connection)
+    await connection.fetchrow(statement("prefer_index_lookups"))
+    changes = await connection.fetch(statement("expire_trace_summaries"), project_id, cutoff)
+    await _settle_sessions_and_users(connection, changes)
+
+
+async def _settle_sessions_and_users(connection: asyncpg.Connection, changes: Sequence[asyncpg.Record]) -> None:
+    narrowed = any(row["sign"] < 0 for row in changes)
+    for flag, kind, emptied in (
+        ("has_session", "session", ("delete_empty_session_summaries",)),
+        ("has_user", "user", ("delete_empty_user_summaries", "delete_empty_user_sessions")),
+    ):
+        if not any(row[flag] for row in changes):
+            continue
+        await connection.fetch(statement(f"fold_{kind}_summaries"))
+        if narrowed:
+            await connection.execute(statement(f"recompute_{kind}_summaries"))
+            for name in emptied:
+                await connection.execute(statement(name))
