@@ -1,0 +1,376 @@
+"""The fields of a span, as one table.
+
+A row of :data:`FIELDS` is all there is to know about a field: its SQL, its type and so its
+operators, its query parameters, whether it may be sorted by and selected, and who may see it. The
+table feeds query parameters, the filter document, SQL, OpenAPI, Grafana's tag keys, the reference
+page docs/reference/trace-query.md and the tests. Adding a filter is adding a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+
+class FieldType(StrEnum):
+    """What values a field holds; decides its operators (:data:`TYPE_OPERATORS`) and how values are read."""
+
+    KEYWORD = "keyword"
+    TEXT = "text"
+    INTEGER = "integer"
+    NUMBER = "number"
+    MONEY = "money"
+    TIME = "time"
+    BOOLEAN = "boolean"
+    TAGS = "tags"
+    JSON = "json"
+    FULL_TEXT = "full_text"
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One operator: ``value`` says what it takes: one value, a list, a pair of bounds, a truth value or a pattern."""
+
+    value: str
+    sentence: str
+
+
+OPERATORS: Final[dict[str, Operator]] = {
+    "eq": Operator("one", "Equal, byte for byte; `null` asks for rows without a value."),
+    "ne": Operator("one", "Not `eq`: rows without a value are included."),
+    "gt": Operator("one", "Greater than; never true for rows without a value."),
+    "gte": Operator("one", "Greater than or equal."),
+    "lt": Operator("one", "Less than."),
+    "lte": Operator("one", "Less than or equal."),
+    "between": Operator("pair", "`[low, high]`, both included."),
+    "in": Operator("list", "Equal to one of 1 to 100 values."),
+    "not_in": Operator("list", "Not `in`: rows without a value are included."),
+    "exists": Operator("truth", "`true`: has a value; `false`: has none."),
+    "contains": Operator("text", "Has this substring, in any letter case; no character is a wildcard."),
+    "not_contains": Operator("text", "Not `contains`: rows without a value are included."),
+    "starts_with": Operator("text", "Begins with this, in any letter case."),
+    "ends_with": Operator("text", "Ends with this, in any letter case."),
+    "regex": Operator("pattern", "Matches a restricted regular expression somewhere; see Regular expressions."),
+    "any": Operator("list", "Has at least one of these tags."),
+    "all": Operator("list", "Has each of these tags."),
+    "search": Operator("search", "Full-text search in web-search syntax; see docs/reference/search.md."),
+}
+
+_COMPARE = ("eq", "ne", "gt", "gte", "lt", "lte", "between", "in", "not_in", "exists")
+_SUBSTRING = ("contains", "not_contains", "starts_with", "ends_with")
+TYPE_OPERATORS: Final[dict[FieldType, tuple[str, ...]]] = {
+    FieldType.KEYWORD: ("eq", "ne", "in", "not_in", "exists", *_SUBSTRING, "regex"),
+    FieldType.TEXT: ("eq", "ne", "exists", *_SUBSTRING),
+    FieldType.INTEGER: _COMPARE,
+    FieldType.NUMBER: _COMPARE,
+    FieldType.MONEY: _COMPARE,
+    FieldType.TIME: _COMPARE,
+    FieldType.BOOLEAN: ("eq", "ne", "exists"),
+    FieldType.TAGS: ("any", "all", "eq", "ne", "in", "not_in", "exists"),
+    FieldType.JSON: ("exists",),
+    FieldType.FULL_TEXT: ("search", "contains", "not_contains"),
+}
+TYPE_SQL: Final[dict[FieldType, str]] = {
+    FieldType.KEYWORD: "text",
+    FieldType.TEXT: "text",
+    FieldType.INTEGER: "bigint",
+    FieldType.NUMBER: "double precision",
+    FieldType.MONEY: "numeric",
+    FieldType.TIME: "timestamptz",
+    FieldType.BOOLEAN: "boolean",
+    FieldType.TAGS: "text",
+}
+SORTABLE_TYPES: Final = frozenset({FieldType.INTEGER, FieldType.NUMBER, FieldType.MONEY, FieldType.TIME})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceField:
+    """One field of a span."""
+
+    name: str
+    type: FieldType
+    group: str
+    """The name under which it can be selected together with others: ``fields=core,usage``."""
+    sentence: str
+    parameter: str | None = None
+    """Query parameter that takes a list of wanted values; a second name for the field in filters."""
+    range_parameter: str | None = None
+    """``x`` makes the query parameters ``min_x`` and ``max_x``, both included."""
+    sql: str | None = None
+    """Expression over the alias ``{t}``; None: the column of the same name."""
+    choices: tuple[str, ...] = ()
+    """The only values there are; written in any letter case."""
+    choice_aliases: tuple[tuple[str, str], ...] = ()
+    nullable: bool = False
+    sortable: bool | None = None
+    """None: as the type (numbers and times are)."""
+    selectable: bool = True
+    filterable: bool = True
+    is_content: bool = False
+    """Prompts, answers, error texts, attributes: hidden from scopes that may not read content."""
+    is_large: bool = False
+    """Fetched only when asked for."""
+    is_facet: bool = False
+    """Few distinct values: worth a menu of values with counts."""
+
+    def expression(self, alias: str = "t") -> str:
+        """The field in SQL, over a row of llm_traces called ``alias``."""
+        return (self.sql or f"{{t}}.{self.name}").format(t=alias)
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """The operators that a filter may use with this field."""
+        return TYPE_OPERATORS[self.type] if self.filterable else ()
+
+    @property
+    def is_sortable(self) -> bool:
+        """Whether lists may be ordered by it."""
+        return self.type in SORTABLE_TYPES if self.sortable is None else self.sortable
+
+    @property
+    def is_default(self) -> bool:
+        """Whether rows have it when no ``fields`` are named."""
+        return self.selectable and not self.is_large
+
+
+def _keyword(name: str, group: str, sentence: str, *, facet: bool = False, **rest: Any) -> TraceField:
+    rest.setdefault("parameter", name)
+    return TraceField(name=name, type=FieldType.KEYWORD, group=group, sentence=sentence, is_facet=facet, **rest)
+
+
+def _tokens(name: str, sentence: str) -> TraceField:
+    return TraceField(
+        name=name, type=FieldType.INTEGER, group="usage", sentence=sentence, range_parameter=name, nullable=True
+    )
+
+
+def _money(name: str, sentence: str, range_parameter: str) -> TraceField:
+    return TraceField(
+        name=name,
+        type=FieldType.MONEY,
+        group="cost",
+        sentence=sentence,
+        range_parameter=range_parameter,
+        nullable=True,
+    )
+
+
+def _payload(name: str, field_type: FieldType, group: str, sentence: str, *, content: bool = True) -> TraceField:
+    return TraceField(
+        name=name,
+        type=field_type,
+        group=group,
+        sentence=sentence,
+        nullable=True,
+        is_content=content,
+        is_large=True,
+    )
+
+
+_SPAN_KINDS = ("internal", "server", "client", "producer", "consumer", "unspecified")
+_STATUS_WORDS = (("success", "OK"), ("error", "ERROR"), ("pending", "UNSET"))
+
+_TABLE: Final[tuple[TraceField, ...]] = (
+    # core: what every list shows
+    TraceField(name="ts", type=FieldType.TIME, group="core", sentence="Start of the span, UTC, microseconds."),
+    _keyword("trace_id", "core", "The trace that the span belongs to."),
+    _keyword("span_id", "core", "The span; unique within its trace."),
+    _keyword("parent_span_id", "core", "The span that called this one; none for a root span.", nullable=True),
+    _keyword("project_id", "core", "The project (tenant).", parameter=None, filterable=False),
+    _keyword("span_name", "core", "Name of the span.", facet=True),
+    _keyword("span_kind", "core", "OpenTelemetry span kind.", choices=_SPAN_KINDS),
+    _keyword("operation_type", "core", "Kind of operation: chat, embedding, tool, agent and so on.", facet=True),
+    _keyword("provider", "core", "Vendor of the model, canonical name.", facet=True, nullable=True),
+    _keyword("model", "core", "The model that answered.", facet=True, nullable=True),
+    _keyword(
+        "status_code",
+        "core",
+        "OK, ERROR or UNSET; filters also take success, error and pending.",
+        facet=True,
+        parameter="status",
+        choices=("OK", "ERROR", "UNSET"),
+        choice_aliases=_STATUS_WORDS,
+    ),
+    TraceField(
+        name="duration_ms",
+        type=FieldType.NUMBER,
+        group="core",
+        sentence="Duration in milliseconds.",
+        range_parameter="duration",
+    ),
+    # timing
+    TraceField(
+        name="ttft_ms",
+        type=FieldType.NUMBER,
+        group="timing",
+        sentence="Time to the first token in milliseconds.",
+        range_parameter="ttft",
+        nullable=True,
+    ),
+    # service
+    _keyword("service_name", "service", "Service that sent the span.", facet=True, parameter="service", nullable=True),
+    _keyword("service_version", "service", "Version of that service.", facet=True, nullable=True),
+    _keyword("environment", "service", "Deployment environment.", facet=True),
+    # generation: what was called
+    TraceField(
+        name="is_generation",
+        type=FieldType.BOOLEAN,
+        group="generation",
+        sentence="True for a call of a model; only these count in sums of tokens and money.",
+        parameter="is_generation",
+    ),
+    _keyword("request_model", "generation", "The model that was asked for.", facet=True, nullable=True),
+    _keyword("agent_name", "generation", "Name of the agent.", facet=True, nullable=True),
+    _keyword("tool_name", "generation", "Name of the tool.", facet=True, nullable=True),
+    _keyword("prompt_name", "generation", "Name of the prompt template.", facet=True, nullable=True),
+    _keyword("prompt_version", "generation", "Version of the prompt template.", facet=True, nullable=True),
+    _keyword("input_type", "generation", "Shape of the input: text, messages and so on.", nullable=True),
+    _keyword("finish_reason", "generation", "Why the model stopped.", facet=True, nullable=True),
+    # usage
+    _tokens("prompt_tokens", "Input tokens, cache reads and writes included."),
+    _tokens("completion_tokens", "Output tokens, reasoning included."),
+    TraceField(
+        name="total_tokens",
+        type=FieldType.INTEGER,
+        group="usage",
+        sentence="Input and output tokens together.",
+        range_parameter="tokens",
+        nullable=True,
+    ),
+    _tokens("cached_tokens", "Input tokens read from the provider's cache."),
+    _tokens("cache_write_tokens", "Input tokens written to the provider's cache."),
+    _tokens("reasoning_tokens", "Output tokens spent on reasoning."),
+    # cost
+    _money("prompt_cost_usd", "Cost of the input in US dollars.", "prompt_cost"),
+    _money("completion_cost_usd", "Cost of the output in US dollars.", "completion_cost"),
+    _money("total_cost_usd", "Cost of the span in US dollars.", "cost"),
+    _money("cache_savings_usd", "What the provider's cache saved, in US dollars.", "cache_savings"),
+    _keyword(
+        "cost_source",
+        "cost",
+        "Where the cost came from: reported, computed, override or none.",
+        choices=("reported", "computed", "override", "none"),
+    ),
+    _keyword("price_version", "cost", "Version of the price list that was applied.", nullable=True),
+    # identity
+    _keyword("user_id", "identity", "The end user.", nullable=True),
+    _keyword("session_id", "identity", "The session (conversation).", nullable=True),
+    TraceField(
+        name="tags",
+        type=FieldType.TAGS,
+        group="identity",
+        sentence="Labels of the span; `tags` asks for any of them, `tags_all` for all.",
+        parameter="tags",
+        is_facet=True,
+    ),
+    # error
+    TraceField(
+        name="has_error",
+        type=FieldType.BOOLEAN,
+        group="error",
+        sentence="Whether the status is ERROR.",
+        parameter="has_error",
+        sql="({t}.status_code = 'ERROR')",
+    ),
+    _keyword("error_type", "error", "Class of the error.", facet=True, nullable=True),
+    TraceField(
+        name="error_message",
+        type=FieldType.TEXT,
+        group="error",
+        sentence="Text of the error.",
+        nullable=True,
+        is_content=True,
+    ),
+    # io: prompts and answers
+    _payload("input_text", FieldType.TEXT, "io", "The prompt as text."),
+    _payload("input_messages", FieldType.JSON, "io", "The prompt as messages."),
+    _payload("output_text", FieldType.TEXT, "io", "The answer as text."),
+    _payload("output_messages", FieldType.JSON, "io", "The answer as messages."),
+    # raw: everything that was sent
+    _payload("attributes", FieldType.JSON, "raw", "All attributes of the span; filter with `attribute.KEY`."),
+    _payload(
+        "resource_attributes",
+        FieldType.JSON,
+        "raw",
+        "Attributes of the process that sent the span; filter with `resource.KEY`.",
+        content=False,
+    ),
+    _payload("events", FieldType.JSON, "raw", "Events of the span."),
+    _payload("links", FieldType.JSON, "raw", "Links to other spans.", content=False),
+    _payload("dropped", FieldType.JSON, "raw", "What was cut at a limit when the span was received.", content=False),
+    # record: how it was stored
+    _keyword("dialect", "record", "The instrumentation dialect that the span was read as.", facet=True),
+    TraceField(
+        name="usage_rule",
+        type=FieldType.INTEGER,
+        group="record",
+        sentence="Which rule made the token counts inclusive; see docs/reference/ingest.md.",
+        nullable=True,
+        sortable=False,
+    ),
+    TraceField(name="ingested_at", type=FieldType.TIME, group="record", sentence="When the span was stored."),
+    # virtual: only for filters
+    TraceField(
+        name="is_root",
+        type=FieldType.BOOLEAN,
+        group="virtual",
+        sentence="Whether the span has no parent.",
+        parameter="is_root",
+        sql="({t}.parent_span_id IS NULL)",
+        selectable=False,
+    ),
+    TraceField(
+        name="text",
+        type=FieldType.FULL_TEXT,
+        group="virtual",
+        sentence="Prompts, messages and answers, for full-text search; `contains` looks at input_text and output_text.",
+        sql="{t}.search_vector",
+        selectable=False,
+        sortable=False,
+        is_content=True,
+    ),
+)
+
+FIELDS: Final[dict[str, TraceField]] = {field.name: field for field in _TABLE}
+"""Every field by name, in the order in which rows show them."""
+
+_ALIASES: Final[dict[str, str]] = {
+    alias: field.name for field in _TABLE for alias in (field.parameter, field.range_parameter) if alias
+}
+
+
+def field_named(name: str) -> TraceField | None:
+    """The field called ``name``, by its own name or by that of its parameter (``status``, ``cost``)."""
+    return FIELDS.get(name) or FIELDS.get(_ALIASES.get(name, ""))
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedField:
+    """A family of fields ``PREFIX.KEY``, such as ``attribute.KEY``; any key is allowed."""
+
+    prefix: str
+    sentence: str
+    is_content: bool
+
+
+KEYED_OPERATORS: Final = (*_COMPARE, *_SUBSTRING)
+LONGEST_KEY: Final = 256
+
+KEYED_FIELDS: Final[dict[str, KeyedField]] = {
+    field.prefix: field
+    for field in (
+        KeyedField("attribute", "An attribute of the span, compared as text, or as a number with a number.", True),
+        KeyedField("resource", "A resource attribute, compared likewise.", False),
+        KeyedField("score", "A score of the span or of its whole trace, by name.", False),
+    )
+}
+
+
+def groups() -> dict[str, tuple[str, ...]]:
+    """The groups that ``fields`` takes, each with its selectable fields; ``all`` has every one."""
+    found: dict[str, tuple[str, ...]] = {}
+    for field in _TABLE:
+        if field.selectable:
+            found[field.group] = (*found.get(field.group, ()), field.name)
+    return {**found, "all": tuple(field.name for field in _TABLE if field.selectable)}
