@@ -119,6 +119,12 @@ class InvalidToken(ApiError):
     status = 401
 
 
+class AmbiguousCredentials(BadRequest):
+    """The request carries more than one credential."""
+
+    code = "ambiguous_credentials"
+
+
 class InsufficientScope(ApiError):
     """The credential does not permit this."""
 
@@ -193,6 +199,12 @@ class RateLimited(ApiError):
 
     code = "rate_limited"
     status = 429
+
+
+class TooManyConcurrent(RateLimited):
+    """Too many requests of this caller are at work."""
+
+    code = "too_many_concurrent"
 
 
 class InternalError(ApiError):
