@@ -14,6 +14,7 @@ from server.http_edge import install_http_edge
 from server.queries.project_list import ProjectList
 from server.redis_store import RedisStore
 from server.rest.health_routes import health
+from server.rest.implied_methods import add_head_and_options
 from server.services import Services
 from server.settings import Settings
 
@@ -95,6 +96,7 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
     request_lifecycle.install(app)
     for blueprint in BLUEPRINTS:
         app.blueprint(blueprint)
+    add_head_and_options(app)
 
     @app.before_server_start
     async def start(app: Sanic[Any, Any]) -> None:

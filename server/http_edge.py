@@ -128,7 +128,7 @@ def _create_empty_request_for_any_url(stream: Http) -> None:
 def install_http_edge(app: Sanic[Any, Any]) -> None:
     """Put the checks of this module in front of every route of ``app``."""
     Http._safe_int = staticmethod(_strict_int)  # type: ignore[method-assign]
-    Http.create_empty_request = _create_empty_request_for_any_url  # type: ignore[method-assign]
+    Http.create_empty_request = _create_empty_request_for_any_url  # type: ignore[method-assign, assignment]
 
     async def refuse_bad_head(head: bytes) -> None:
         try:

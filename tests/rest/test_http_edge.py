@@ -132,6 +132,20 @@ async def test_h6_methods_that_no_route_takes_are_405_with_allow(app_server: App
         assert b"\r\nallow: " in received.lower()
 
 
+async def test_h6_head_answers_like_get_without_a_body(app_server: AppServer) -> None:
+    received = await exchange(app_server, b"HEAD /live HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert statuses(received) == [200]
+    assert received.endswith(b"\r\n\r\n")
+
+
+async def test_h6_options_names_the_methods(app_server: AppServer) -> None:
+    received = await exchange(app_server, b"OPTIONS /live HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert statuses(received) == [204]
+    assert b": GET, HEAD, OPTIONS\r\n" in received
+        b"get, head, options", b"GET, HEAD, OPTIONS"
+    )
+
+
 async def test_h6_a_method_override_is_ignored(app_server: AppServer) -> None:
     received = await exchange(app_server, HEAD + b"\r\nX-HTTP-Method-Override: DELETE\r\n\r\n")
     assert statuses(received) == [200]
