@@ -40,7 +40,7 @@ from server.ingest.otlp_protobuf import ValueBudget
 
 JsonObject = dict[str, Any]
 G = TypeVar("G")
-I = TypeVar("I")
+Item = TypeVar("Item")
 
 _SPAN_KINDS = {
     "SPAN_KIND_UNSPECIFIED": 0,
@@ -62,7 +62,7 @@ _DOUBLES = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _DOUBLE = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 
 _BRACKETS_PER_VALUE = 4
-"""A real request has two brackets a value; more than this many only come from an attack or from prompts full of JSON."""
+"""A real request has two brackets a value; more than this only come from an attack or from prompts full of JSON."""
 
 # What the protobuf parser's limit of 100 nested messages leaves for attribute values: a key-value
 # pair and its value cost two, each array two more, each key-value list three more.
@@ -87,8 +87,8 @@ def _groups(
     resources_name: str,
     scopes_name: str,
     items_name: str,
-    read_item: Callable[[JsonObject, ValueBudget], I],
-    make_group: Callable[[DecodedResource, DecodedScope, list[I]], G],
+    read_item: Callable[[JsonObject, ValueBudget], Item],
+    make_group: Callable[[DecodedResource, DecodedScope, list[Item]], G],
 ) -> list[G]:
     if body.count(b"{") + body.count(b"[") > _BRACKETS_PER_VALUE * limits.max_values:
         raise TooLarge(f"the request has far more than {limits.max_values} values")

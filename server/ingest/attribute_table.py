@@ -1,0 +1,147 @@
+"""The alias tables of ``dialects/*.json``, compiled to one dictionary lookup an attribute.
+
+Each dialect file says which attribute feeds which *slot* (a column before coercion); the
+files' ranks and the order inside a list give the precedence between attributes that feed
+the same slot. What a key means is worked out once and remembered, so an ordinary span
+costs one lookup for each of its attributes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, NamedTuple
+
+_RANK_STEP = 1000
+INDEXED_OFFSET = 500
+"""Indexed forms (``llm.input_messages.0…``) win over whole values (``input.value``) of the same dialect's list
+end, since they are what the whole value was made from: their rank is the dialect's own, minus this."""
+
+EVENT_OFFSET = 1_000_000
+"""Added to the rank of an attribute of a span event: the span's own attributes win."""
+
+_REMEMBERED_KEYS = 20_000
+
+TAG_SLOT = "tag_property"
+
+
+class KeyMeaning(NamedTuple):
+    """What one attribute key means."""
+
+    slot: str | None
+    rank: int
+    marks: int
+    """Bits of the detection rules that this key satisfies."""
+    path: tuple[int, str] | None
+    """Index and rest of an indexed key: ``(3, "message.role")``."""
+    tail: str
+    """The rest after a tag prefix."""
+    expanded: bool
+    """True where the value is a JSON object whose members are attributes of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionRule:
+    """One line of ``dialects/detection.json``."""
+
+    dialect: str
+    keys: frozenset[str]
+    prefixes: tuple[str, ...]
+    scopes: frozenset[str]
+    unless: frozenset[str]
+
+
+def read_table(name: str) -> Any:
+    """A data file of ``server/ingest/dialects``."""
+    return json.loads(resources.files("server.ingest").joinpath("dialects", name).read_text(encoding="utf-8"))
+
+
+@cache
+def dialect_tables() -> tuple[dict[str, Any], ...]:
+    """The dialect files in order of precedence."""
+    folder = resources.files("server.ingest").joinpath("dialects")
+    tables = [read_table(entry.name) for entry in folder.iterdir() if entry.name.endswith(".json")]
+    return tuple(sorted((table for table in tables if "columns" in table), key=lambda table: table["rank"]))
+
+
+@cache
+def detection_rules() -> tuple[DetectionRule, ...]:
+    """The detection rules in order; the first with a hit wins."""
+    return tuple(
+        DetectionRule(
+            rule["dialect"],
+            frozenset(rule.get("keys", ())),
+            tuple(rule.get("prefixes", ())),
+            frozenset(rule.get("scopes", ())),
+            frozenset(rule.get("unless", ())),
+        )
+        for rule in read_table("detection.json")["rules"]
+    )
+
+
+def comma_separated_keys() -> frozenset[str]:
+    """Keys whose text is a list with commas."""
+    return frozenset(key for table in dialect_tables() for key in table.get("comma_separated", ()))
+
+
+def alias_slots() -> dict[str, str]:
+    """Every whole-key alias and the slot it feeds, as the tests and the documentation read them."""
+    return {key: slot for table in dialect_tables() for slot, keys in table["columns"].items() for key in keys}
+
+
+class AttributeTable:
+    """Answers what a key means. One instance a process is enough: see :func:`attribute_table`."""
+
+    def __init__(self) -> None:
+        self._slots: dict[str, tuple[str, int]] = {}
+        self._indexed: dict[str, tuple[str, int]] = {}
+        self._tag_prefixes: tuple[str, ...] = ()
+        self._expanded: frozenset[str] = frozenset()
+        self._known: dict[str, KeyMeaning] = {}
+        for table in dialect_tables():
+            base = table["rank"] * _RANK_STEP
+            for slot, keys in table["columns"].items():
+                for position, key in enumerate(keys):
+                    if key in self._slots:
+                        raise ValueError(f"attribute {key!r} stands in two dialect tables")
+                    self._slots[key] = (slot, base + position)
+            for slot, prefixes in table.get("indexed", {}).items():
+                for position, prefix in enumerate(prefixes):
+                    self._indexed[prefix] = (slot, base - INDEXED_OFFSET + position)
+            self._tag_prefixes += tuple(table.get("tag_prefixes", ()))
+            self._expanded |= frozenset(table.get("expanded", ()))
+
+    def meaning(self, key: str) -> KeyMeaning:
+        """What ``key`` means; remembered, up to a bound that no honest sender reaches."""
+        known = self._known.get(key)
+        if known is None:
+            known = self._work_out(key)
+            if len(self._known) < _REMEMBERED_KEYS:
+                self._known[key] = known
+        return known
+
+    def _work_out(self, key: str) -> KeyMeaning:
+        marks = 0
+        for bit, rule in enumerate(detection_rules()):
+            if key in rule.keys or (rule.prefixes and key.startswith(rule.prefixes)):
+                marks |= 1 << bit
+        plain = self._slots.get(key)
+        if plain is not None:
+            return KeyMeaning(plain[0], plain[1], marks, None, "", False)
+        for prefix, (slot, rank) in self._indexed.items():
+            if key.startswith(prefix + "."):
+                index, _, rest = key[len(prefix) + 1 :].partition(".")
+                if rest and index.isascii() and index.isdigit() and len(index) <= 6:
+                    return KeyMeaning(slot, rank, marks, (int(index), rest), "", False)
+        for prefix in self._tag_prefixes:
+            if key.startswith(prefix) and len(key) > len(prefix):
+                return KeyMeaning(TAG_SLOT, 0, marks, None, key[len(prefix) :], False)
+        return KeyMeaning(None, 0, marks, None, "", key in self._expanded)
+
+
+@cache
+def attribute_table() -> AttributeTable:
+    """The compiled table of this process."""
+    return AttributeTable()

@@ -1,0 +1,181 @@
+"""One attribute value to one column value, or the reason why not.
+
+Each function returns ``(value, None)`` or ``(None, reason)`` with a reason of
+``rejection.FIELD_REASONS``. Text is made storable: PostgreSQL refuses NUL.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+MAX_TOKENS = 1_000_000_000_000
+MAX_USD = Decimal(1_000_000_000)
+MAX_MS = 1e12
+_TEN_PLACES = Decimal("0.0000000001")
+
+_WHOLE = re.compile(r"[+-]?[0-9]{1,30}(\.0+)?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,3})?", re.ASCII)
+
+REPLACEMENT = "\ufffd"
+
+Coerced = tuple[Any, str | None]
+
+
+def to_tokens(value: Any) -> Coerced:
+    """A token count: a whole number from 0 to 10^12. Whole numbers as text or float are read (some senders do it)."""
+    if type(value) is not int:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        elif isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
+            value = int(Decimal(value.strip()))
+        else:
+            return None, "not_an_integer"
+    if value < 0:
+        return None, "negative"
+    if value > MAX_TOKENS:
+        return None, "out_of_range"
+    return value, None
+
+
+def to_usd(value: Any) -> Coerced:
+    """US dollars with ten decimals, from 0 to below 10^9. A float counts as its shortest decimal form."""
+    if isinstance(value, bool):
+        return None, "not_a_number"
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None, "not_a_number"
+        amount = Decimal(repr(value))
+    elif isinstance(value, int):
+        amount = Decimal(value)
+    elif isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        amount = Decimal(value.strip())
+    else:
+        return None, "not_a_number"
+    if amount < 0:
+        return None, "negative"
+    if amount >= MAX_USD:
+        return None, "out_of_range"
+    return round_usd(amount), None
+
+
+def round_usd(amount: Decimal) -> Decimal:
+    """To the ten decimals that the columns keep, half to even."""
+    return amount.quantize(_TEN_PLACES)
+
+
+def to_number(value: Any) -> Coerced:
+    """A finite float."""
+    if isinstance(value, bool):
+        return None, "not_a_number"
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        value = float(value)
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return None, "not_a_number"
+    return float(value), None
+
+
+def to_milliseconds(value: Any, factor: float) -> Coerced:
+    """A duration: ``value`` times ``factor`` milliseconds, not negative."""
+    number, reason = to_number(value)
+    if reason:
+        return None, reason
+    if number < 0:
+        return None, "negative"
+    if number * factor >= MAX_MS:
+        return None, "out_of_range"
+    return round(number * factor, 6), None
+
+
+def to_time_ns(value: Any) -> Coerced:
+    """RFC 3339 as nanoseconds since the epoch. Quotes around it (JSON in JSON, once or twice) are taken off."""
+    if isinstance(value, str):
+        text = value.replace("\\", "").strip('" ')
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            return None, "not_a_time"
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
+        return (delta.days * 86_400 + delta.seconds) * 1_000_000_000 + delta.microseconds * 1000, None
+    return None, "not_a_time"
+
+
+def to_text(value: Any) -> str:
+    """Any attribute value as text: text as it is, everything else as compact JSON."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    return orjson.dumps(storable(value)[0]).decode("utf-8")
+
+
+def storable(value: Any) -> tuple[Any, int]:
+    """A value that jsonb takes, and how many characters had to be replaced.
+
+    NUL becomes U+FFFD; a float that JSON cannot say (NaN, infinity) becomes its name as text.
+    """
+    if isinstance(value, str):
+        count = value.count("\0")
+        return (value.replace("\0", REPLACEMENT), count) if count else (value, 0)
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[repr(value)], 0
+    if isinstance(value, list):
+        pairs = [storable(item) for item in value]
+        return [item for item, _ in pairs], sum(count for _, count in pairs)
+    if isinstance(value, dict):
+        result: dict[str, Any] = {}
+        total = 0
+        for key, item in value.items():
+            clean_key, key_count = storable(key)
+            result[clean_key], count = storable(item)
+            total += key_count + count
+        return result, total
+    return value, 0
+
+
+def cut_text(text: str, limit: int) -> tuple[str, int | None]:
+    """``text`` in at most ``limit`` bytes of UTF-8, and its original length in bytes if it was cut."""
+    if len(text) * 4 <= limit:
+        return text, None
+    raw = text.encode("utf-8")
+    if len(raw) <= limit:
+        return text, None
+    return raw[:limit].decode("utf-8", "ignore"), len(raw)
+
+
+def decode_json(text: str) -> Any:
+    """The JSON object or list that ``text`` is, or None. Deep nesting and lone surrogates are left as text."""
+    head = text.lstrip()[:1]
+    if head not in ("{", "["):
+        return None
+    if text.count("[") + text.count("{") > _SHALLOW and _depth(text) > _SHALLOW:
+        return None
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return storable(value)[0] if "\\u0000" in text else value
+
+
+_SHALLOW = 64
+"""Nesting that every JSON writer on the way takes; orjson stops at 254."""
+
+
+def _depth(text: str) -> int:
+    """An upper bound of the nesting of JSON text (brackets inside strings count too)."""
+    deepest = depth = 0
+    for bracket in re.findall(r"[\[\]{}]", text):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
