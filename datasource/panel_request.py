@@ -1,0 +1,261 @@
+"""What Grafana sends to ``/query``, read leniently where Grafana decides and strictly where authors do.
+
+Unknown keys are ignored at every level, since each Grafana version adds some. Known keys must make
+sense: a panel that is answered for another range or without its filter is worse than an error.
+Bounds: at most 20 visible targets, at most 11,000 points a series, ranges of at most 20 years.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from server.errors import InvalidBody, InvalidParameter
+
+MAX_TARGETS: Final = 20
+MAX_POINTS: Final = 11_000
+DEFAULT_POINTS: Final = 500
+MAX_RANGE: Final = timedelta(days=366 * 20)
+MAX_FILTERS: Final = 50
+
+# Steps of a series, in seconds: what a person would choose for an axis.
+STEPS: Final = (1, 5, 10, 30, 60, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 604800)
+
+OPERATORS: Final = ("=", "!=", "=~", "!~", "<", ">", "<=", ">=", "=|", "!=|")
+_LIST_OPERATORS: Final = frozenset({"=|", "!=|"})
+_SHAPES: Final = frozenset({"timeserie", "timeseries", "table"})
+
+
+@dataclass(frozen=True, slots=True)
+class AdHocFilter:
+    """One filter of the dashboard's ad hoc variable. ``values`` holds one value except for ``=|`` and ``!=|``."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PanelTarget:
+    """One query of a panel.
+
+    ``strict`` is set by bundled dashboards: then an empty payload is a failed interpolation in the
+    browser, not a wish for everything. ``escaped``: the values went through builder mode.
+    """
+
+    ref_id: str
+    name: str
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    strict: bool = False
+    escaped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRange:
+    """Half-open ``[start, end)``; ``is_relative`` when it was asked as ``now-6h`` and so on."""
+
+    start: datetime
+    end: datetime
+    is_relative: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds, never zero."""
+        return (self.end - self.start).total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class PanelRequest:
+    """A whole ``/query`` body."""
+
+    targets: tuple[PanelTarget, ...]
+    time_range: TimeRange
+    step_seconds: int
+    filters: tuple[AdHocFilter, ...] = ()
+    timezone: str = "UTC"
+    dashboard_uid: str | None = None
+    panel_id: str | None = None
+
+
+def parse_panel_request(body: Any) -> PanelRequest:
+    """Read the body of ``/query``. Raises :class:`InvalidBody` with a pointer at what is wrong."""
+    body = require_object(body, "")
+    time_range = parse_range(body.get("range"), "/range")
+    return PanelRequest(
+        targets=_parse_targets(body.get("targets")),
+        time_range=time_range,
+        step_seconds=choose_step(
+            time_range.seconds,
+            _positive_number(body.get("intervalMs"), "/intervalMs") or 0.0,
+            _positive_number(body.get("maxDataPoints"), "/maxDataPoints") or DEFAULT_POINTS,
+        ),
+        filters=parse_filters(body),
+        timezone=_parse_timezone(body.get("timezone")),
+        dashboard_uid=_short_text(body.get("dashboardUID")),
+        panel_id=_short_text(body.get("panelId")),
+    )
+
+
+def choose_step(range_seconds: float, interval_ms: float, max_points: float) -> int:
+    """Seconds between points: the smallest of :data:`STEPS` that respects the panel's interval and width.
+
+    Never more than 11,000 points; beyond a week, whole weeks.
+    """
+    points = min(max(max_points, 1), MAX_POINTS)
+    wanted = max(interval_ms / 1000, range_seconds / points)
+    for step in STEPS:
+        if step >= wanted:
+            return step
+    week = STEPS[-1]
+    return int(-(-wanted // week)) * week
+
+
+def parse_range(raw: Any, pointer: str) -> TimeRange:
+    """Read ``{"from", "to", "raw"}``; only ``from`` and ``to`` count, ``raw`` tells whether it moves with now."""
+    given = require_object(raw, pointer)
+    start = parse_instant(given.get("from"), f"{pointer}/from")
+    end = parse_instant(given.get("to"), f"{pointer}/to")
+    if end <= start:
+        raise InvalidBody.at(pointer, "from must be before to")
+    if end - start > MAX_RANGE:
+        raise InvalidBody.at(pointer, "at most 20 years")
+    raw_to = given["raw"].get("to") if isinstance(given.get("raw"), dict) else None
+    return TimeRange(start, end, is_relative=isinstance(raw_to, str) and raw_to.startswith("now"))
+
+
+def parse_instant(raw: Any, pointer: str) -> datetime:
+    """An ISO 8601 text with zone, or milliseconds since the epoch as a number or text."""
+    try:
+        if isinstance(raw, str) and not raw.lstrip("-").isdigit():
+            instant = datetime.fromisoformat(raw)
+            if instant.tzinfo is None:
+                raise InvalidBody.at(pointer, "must carry a time zone")
+            instant = instant.astimezone(UTC)
+        elif isinstance(raw, (str, int, float)) and not isinstance(raw, bool):
+            instant = datetime.fromtimestamp(float(raw) / 1000, UTC)
+        else:
+            raise InvalidBody.at(pointer, "must be an ISO 8601 time or milliseconds since the epoch")
+    except (ValueError, OverflowError, OSError):
+        raise InvalidBody.at(pointer, "must be an ISO 8601 time or milliseconds since the epoch") from None
+    if not 1970 <= instant.year < 2100:
+        raise InvalidBody.at(pointer, "must lie between 1970 and 2100")
+    return instant
+
+
+def parse_filters(body: Mapping[str, Any]) -> tuple[AdHocFilter, ...]:
+    """Ad hoc filters under today's name ``filters`` or the former ``adhocFilters``."""
+    given = [*_list_of(body, "filters"), *_list_of(body, "adhocFilters")]
+    if len(given) > MAX_FILTERS:
+        raise InvalidBody.at("/filters", f"at most {MAX_FILTERS} filters")
+    return tuple(_parse_filter(item, f"/filters/{number}") for number, item in enumerate(given))
+
+
+def require_object(raw: Any, pointer: str) -> dict[str, Any]:
+    """``raw`` when it is a JSON object, else :class:`InvalidBody`."""
+    if not isinstance(raw, dict):
+        raise InvalidBody.at(pointer, "must be a JSON object")
+    return raw
+
+
+def _parse_targets(raw: Any) -> tuple[PanelTarget, ...]:
+    if not isinstance(raw, list):
+        raise InvalidBody.at("/targets", "must be a list")
+    targets: list[PanelTarget] = []
+    for number, item in enumerate(raw):
+        given = require_object(item, f"/targets/{number}")
+        # The plugin leaves these out itself; other front ends may not.
+        if given.get("hide") is True or given.get("target") is None:
+            continue
+        targets.append(_parse_target(given, f"/targets/{number}"))
+        if len(targets) > MAX_TARGETS:
+            raise InvalidBody.at("/targets", f"at most {MAX_TARGETS} visible targets")
+    names = [target.ref_id for target in targets]
+    if len(set(names)) < len(names):
+        raise InvalidBody.at("/targets", "each refId may stand only once")
+    return tuple(targets)
+
+
+def _parse_target(given: dict[str, Any], pointer: str) -> PanelTarget:
+    name, ref_id = given["target"], given.get("refId", "A")
+    if not isinstance(name, str) or not isinstance(ref_id, str) or len(name) > 200 or len(ref_id) > 200:
+        raise InvalidBody.at(pointer, "target and refId must be short texts")
+    if given.get("type") not in (None, "", *_SHAPES):
+        raise InvalidBody.at(f"{pointer}/type", f"must be one of {', '.join(sorted(_SHAPES))}")
+    return PanelTarget(
+        ref_id=ref_id,
+        name=name,
+        payload=_parse_payload(given.get("payload"), f"{pointer}/payload"),
+        strict=given.get("strict") is True,
+        escaped=given.get("editorMode") == "builder",
+    )
+
+
+def _parse_payload(raw: Any, pointer: str) -> dict[str, Any]:
+    if raw is None or raw == "":
+        return {}
+    if isinstance(raw, str):
+        try:
+            raw = json.loads(raw)
+        except (ValueError, RecursionError):
+            raise InvalidBody.at(pointer, "is text that is not JSON") from None
+    return require_object(raw, pointer)
+
+
+def _parse_filter(raw: Any, pointer: str) -> AdHocFilter:
+    given = require_object(raw, pointer)
+    key, operator = given.get("key"), given.get("operator")
+    if not isinstance(key, str) or not key:
+        raise InvalidBody.at(f"{pointer}/key", "must name a field")
+    if operator not in OPERATORS:
+        raise InvalidBody.at(f"{pointer}/operator", f"must be one of {' '.join(OPERATORS)}")
+    value, values = given.get("value"), given.get("values")
+    if operator in _LIST_OPERATORS and isinstance(values, list) and values:
+        chosen = values
+    else:
+        chosen = [value]
+    if not all(isinstance(item, (str, int, float)) and len(str(item)) <= 4096 for item in chosen) or len(chosen) > 1000:
+        raise InvalidBody.at(f"{pointer}/value", "must be a text, or up to 1,000 of them for =| and !=|")
+    return AdHocFilter(key, operator, tuple(str(item) for item in chosen))
+
+
+def _list_of(body: Mapping[str, Any], key: str) -> list[Any]:
+    raw = body.get(key)
+    if raw is None:
+        return []
+    if not isinstance(raw, list):
+        raise InvalidBody.at(f"/{key}", "must be a list")
+    return raw
+
+
+def _positive_number(raw: Any, pointer: str) -> float | None:
+    """A number that may be text; ``None`` for missing, zero and negative ones, which mean "you choose"."""
+    if raw is None:
+        return None
+    if isinstance(raw, bool) or not isinstance(raw, (int, float, str)):
+        raise InvalidBody.at(pointer, "must be a number")
+    try:
+        number = float(raw)
+    except (ValueError, OverflowError):
+        raise InvalidBody.at(pointer, "must be a number") from None
+    if number != number or number in (float("inf"), float("-inf")):
+        raise InvalidBody.at(pointer, "must be a finite number")
+    return number if number > 0 else None
+
+
+def _parse_timezone(raw: Any) -> str:
+    """An IANA name. The browser's own zone is not told to us: days then begin in UTC."""
+    if not isinstance(raw, str) or raw in ("", "browser", "utc", "UTC"):
+        return "UTC"
+    try:
+        ZoneInfo(raw)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise InvalidParameter.named("timezone", f"{raw[:60]!r} is not an IANA time zone") from None
+    return raw
+
+
+def _short_text(raw: Any) -> str | None:
+    return str(raw)[:200] if isinstance(raw, (str, int)) else None

@@ -1,0 +1,1 @@
+"""What answers the targets of the catalogue, by family."""

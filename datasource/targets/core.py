@@ -1,0 +1,36 @@
+"""What every family of targets is given."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from datasource.target_question import TargetQuestion
+from server.database import Database
+from server.queries.row_scope import RowScope
+
+Frame = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """The query core as targets use it: where to read, and which rows the caller may see."""
+
+    database: Database
+    scope: RowScope
+
+
+Evaluate = Callable[[Core, TargetQuestion], Awaitable[list[Frame]]]
+"""Answers one question with frames that carry its refId."""
+
+Permissions = Callable[[TargetQuestion], frozenset[str]]
+"""The scopes that a question needs beyond its target's own; raises when the question is impossible."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How one family of targets is answered."""
+
+    evaluate: Evaluate
+    permissions: Permissions = lambda question: frozenset()
