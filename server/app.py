@@ -9,10 +9,15 @@ from sanic.config import Config
 from sanic.log import LOGGING_CONFIG_DEFAULTS
 
 from server import error_responses, logs, metrics, observations, request_lifecycle
+from server.access import guard
+from server.access.gate import build_access
 from server.database import Database
 from server.http_edge import install_http_edge
+from server.queries.freshness import Freshness
 from server.queries.project_list import ProjectList
+from server.queries.result_cache import ResultCache
 from server.redis_store import RedisStore
+from server.rest.envelope import dumps
 from server.rest.health_routes import health
 from server.rest.implied_methods import add_head_and_options
 from server.services import Services
@@ -45,13 +50,16 @@ def build_services(settings: Settings) -> Services:
     )
     writes = pool(settings.database_url, "observatory_api", settings.ingest_pool_size + 2, 10.0, "writes")
     worker = pool(settings.worker_url, "observatory_worker", 2, 600.0, "worker")
+    redis = RedisStore(settings.redis_url, timeout=settings.redis_timeout)
+    redis = RedisStore(settings.redis_url, timeout=settings.redis_timeout)
     return Services(
         settings=settings,
         reads=reads,
         writes=writes,
         worker=worker,
-        redis=RedisStore(settings.redis_url, timeout=settings.redis_timeout),
+        redis=redis,
         projects=ProjectList(reads),
+        access=build_access(settings, reads, redis),
     )
 
 
@@ -59,12 +67,15 @@ async def open_services(services: Services) -> None:
     """Open pools and start background work."""
     for database in (services.reads, services.writes, services.worker):
         await database.open()
+    await services.access.open()
 
 
 async def close_services(services: Services) -> None:
     """Stop background work and close pools."""
+    await services.access.close()
     for database in (services.reads, services.writes, services.worker):
         await database.close()
+    await services.freshness.close()
     await services.redis.close()
 
 
@@ -87,6 +98,7 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
         MOTD=False,
         ACCESS_LOG=False,
         OAS=False,
+        PROXIES_COUNT=settings.proxies_count or None,
     )
     observations.subscribe(metrics.record)
     observations.subscribe(logs.log)
@@ -94,6 +106,7 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
     error_responses.install(app)
     install_http_edge(app)
     request_lifecycle.install(app)
+    guard.install(app)
     for blueprint in BLUEPRINTS:
         app.blueprint(blueprint)
     add_head_and_options(app)

@@ -4,7 +4,7 @@
       400  BadRequest: InvalidParameter UnknownParameter InvalidCursor InvalidBody FilterTooComplex UnknownMetric
       401  MissingToken InvalidToken
       403  InsufficientScope ProjectForbidden
-      404  NotFound TraceNotFound
+      404  NotFound TraceNotFound SpanNotFound
       405  MethodNotAllowed   406 NotAcceptable   409 Conflict
       413  PayloadTooLarge    415 UnsupportedMediaType
       422  QueryTooLarge      429 RateLimited
@@ -150,6 +150,12 @@ class TraceNotFound(NotFound):
     """There is no such trace."""
 
     code = "trace_not_found"
+
+
+class SpanNotFound(TraceNotFound):
+    """There is no such span."""
+
+    code = "span_not_found"
 
 
 class MethodNotAllowed(ApiError):

@@ -7,8 +7,11 @@ from typing import cast
 
 from sanic import Request
 
+from server.access.gate import AccessGate
 from server.database import Database
+from server.queries.freshness import Freshness
 from server.queries.project_list import ProjectList
+from server.queries.result_cache import ResultCache
 from server.redis_store import RedisStore
 from server.settings import Settings
 
@@ -26,6 +29,12 @@ class Services:
     """Background work, as role observatory_worker: sees every project."""
     redis: RedisStore
     projects: ProjectList
+    cache: ResultCache
+    """Remembered answers of readers."""
+    freshness: Freshness
+    """Told of every commit; makes remembered answers old."""
+    access: AccessGate
+    """Credentials, limits, audit."""
     draining: bool = field(default=False)
     """True once the process was told to stop: /ready says so."""
 

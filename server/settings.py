@@ -293,6 +293,12 @@ class Settings:
         "Longest wait for Redis in one step of a request; then the request goes on without it.",
         parse=between(0.01, 5),
     )
+    cache_enabled: bool = setting(
+        "CACHE_ENABLED", True, "Remember complete answers in Redis; see docs/explanation/caching.md.", parse=_flag
+    )
+    cache_max_bytes: int = setting(
+        "CACHE_MAX_BYTES", 1 << 20, "Largest answer that is remembered, in bytes.", parse=whole(1024, 64 << 20)
+    )
     # What is said about itself.
     own_otlp_endpoint: str = setting(
         "OBSERVATORY_OWN_OTLP_ENDPOINT",

@@ -20,6 +20,7 @@ from typing import Any, Final
 import orjson
 from redis.asyncio import Redis
 
+from server.observations import CacheAsked, observe
 from server.queries.freshness import LONGEST_TTL_SECONDS, trace_keys, window_is_closed, window_keys
 from server.queries.row_scope import RowScope
 from server.redis_store import RedisStore, RedisUnavailable
@@ -28,6 +29,7 @@ CLOSED_TTL_SECONDS: Final = LONGEST_TTL_SECONDS
 TRACE_TTL_SECONDS: Final = LONGEST_TTL_SECONDS
 LIVE_TTL_SECONDS: Final = 60
 FORMAT: Final = "1"
+CACHE_NAME: Final = "results"
 
 # Another process that computes the same answer holds a lock; it ends by itself should that process die.
 LOCK_MS: Final = 3000
@@ -96,16 +98,6 @@ class CachedAnswer:
     age_seconds: int
 
 
-@dataclass(slots=True)
-class CacheCounts:
-    """What happened since the process started."""
-
-    hits: int = 0
-    misses: int = 0
-    corrupted: int = 0
-    unavailable: int = 0
-
-
 class ResultCache:
     """Read-through cache for whole answers; see the module's text."""
 
@@ -118,7 +110,6 @@ class ResultCache:
         self._enabled = enabled
         self._max_bytes = max_bytes
         self._flights: dict[tuple[str, tuple[bytes, ...] | None], asyncio.Task[CachedAnswer]] = {}
-        self.counts = CacheCounts()
 
     async def answer(self, question: CacheQuestion, compute: Callable[[], Awaitable[Answer]]) -> CachedAnswer:
         """The stored answer if it is present and fresh, else ``compute()``'s, stored for the next.
@@ -129,7 +120,7 @@ class ResultCache:
         key = question.key
         tokens, hit = await self._lookup(question, key)
         if hit is not None:
-            self.counts.hits += 1
+            observe(CacheAsked(CACHE_NAME, "hit"))
             return hit
         flight = self._flights.get((key, tokens))
         if flight is None:
@@ -150,7 +141,7 @@ class ResultCache:
         try:
             values: list[Any] = await self._store.run(lambda redis: redis.mget(names))
         except RedisUnavailable:
-            self.counts.unavailable += 1
+            observe(CacheAsked(CACHE_NAME, "unavailable"))
             return None, None
         return await self._judge(key, values)
 
@@ -163,7 +154,7 @@ class ResultCache:
         try:
             stored_tokens, found = _unpack(stored)
         except ValueError:
-            self.counts.corrupted += 1
+            observe(CacheAsked(CACHE_NAME, "corrupted"))
             await self._quietly(lambda redis: redis.delete(key))
             return tokens, None
         return tokens, found if stored_tokens == tokens else None
@@ -175,7 +166,7 @@ class ResultCache:
         tokens: tuple[bytes, ...] | None,
         compute: Callable[[], Awaitable[Answer]],
     ) -> CachedAnswer:
-        self.counts.misses += 1
+        observe(CacheAsked(CACHE_NAME, "miss"))
         lock = f"{key}:lock"
         if tokens is not None:
             tokens, hit = await self._take_lock(question, key, lock)
@@ -235,7 +226,7 @@ class ResultCache:
         try:
             await self._store.run(operation)
         except RedisUnavailable:
-            self.counts.unavailable += 1
+            observe(CacheAsked(CACHE_NAME, "unavailable"))
 
 
 def _fingerprint(data: bytes, pagination: Mapping[str, Any] | None) -> str:
