@@ -1,30 +1,41 @@
 """Every route declares who may use it.
 
-``@requires("traces:read")`` authenticates the caller, checks the scope and leaves the principal on
-``request.ctx.principal``; ``@public`` says that a route is meant for everybody. A route with
-neither is a mistake that a test finds.
+``@requires("traces:read")`` authenticates the caller, takes ``cost`` from its rate limit, checks the scope
+and leaves the principal on ``request.ctx.principal``; ``@public`` says that a route is meant for
+everybody. A route with neither is a mistake that a test finds.
+
+For a request with a body all of this happens before the body is read (:func:`install`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
-from sanic import HTTPResponse, Request
+from sanic import HTTPResponse, Request, Sanic
+from sanic.response import BaseHTTPResponse
+from sanic.signals import Event
 
-from server.access import jwt_verifier
-from server.access.access_token import own_rules, principal_of
-from server.access.principal import Principal
-from server.access.signing_keys import SigningKeys
-from server.errors import InvalidToken, MissingToken
+from server.access.audit import AuditEvent
+from server.access.authenticator import CredentialRefused
+from server.access.credentials import presented_credential
+from server.access.grafana_viewer import HEADER as GRAFANA_ID_HEADER
+from server.access.principal import SCOPES, Principal, Role
+from server.errors import ApiError, InvalidToken, MissingToken, RateLimited
+from server.observations import AuthenticationRefused, RateLimitHit, observe
 from server.queries.row_scope import RowScope
+from server.rate_limit.headers import rate_limit_headers
+from server.rate_limit.policy import LARGEST_COST, request_buckets
+from server.rate_limit.token_bucket import Bucket, Verdict
+from server.redis_store import RedisUnavailable
 from server.services import Services, services_of
 
 Handler = TypeVar("Handler", bound=Callable[..., Coroutine[Any, Any, HTTPResponse]])
 
-_CHALLENGE = 'Bearer realm="llm-observatory"'
+# What PUBLIC_ANALYTICS_PROJECTS opens: analytics, never traces and never content.
+ANONYMOUS_SCOPES: Final = frozenset({"metrics:read", "costs:read"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +44,47 @@ class AccessPolicy:
 
     scope: str | None
     cost: int = 1
+    with_lookup: bool = False
+    """The limit is judged together with the handler's cache lookup, see :func:`lookup_of`."""
 
 
-def requires(scope: str, *, cost: int = 1) -> Callable[[Handler], Handler]:
-    """Let only principals with ``scope`` in; the call takes ``cost`` from their rate limit."""
+@dataclass(slots=True)
+class _Budget:
+    """The rate limit of one request: still to be judged, or judged."""
+
+    buckets: list[Bucket]
+    verdict: Verdict | None = None
+
+
+def requires(scope: str, *, cost: int = 1, with_lookup: bool = False) -> Callable[[Handler], Handler]:
+    """Let only principals with ``scope`` in; the call takes ``cost`` from their rate limit.
+
+    ``with_lookup``: the handler asks a cache through :func:`lookup_of`, so that limit and cache cost one
+    round trip. Raises ValueError, at import, for an unknown scope and for a cost that no tier could pay.
+    """
+    if scope not in SCOPES:
+        raise ValueError(f"there is no scope {scope}")
+    if not 1 <= cost <= LARGEST_COST:
+        raise ValueError(f"a cost is 1 to {LARGEST_COST}")
+    policy = AccessPolicy(scope, cost, with_lookup)
 
     def decorate(handler: Handler) -> Handler:
         @wraps(handler)
         async def guarded(request: Request, *args: Any, **kwargs: Any) -> HTTPResponse:
-            principal = authenticate(services_of(request), request)
-            principal.require(scope)
-            request.ctx.principal = principal
-            return await handler(request, *args, **kwargs)
+            services = services_of(request)
+            if getattr(request.ctx, "principal", None) is None:
+                await _admit(services, request, policy, scope, may_defer=policy.with_lookup)
+            try:
+                with services.access.concurrency.slot(request.ctx.principal):
+                    response = await handler(request, *args, **kwargs)
+            except Exception as error:
+                await _settle(services, request)
+                refuse(request, error)
+                raise
+            await _settle(services, request)
+            return response
 
-        guarded.access_policy = AccessPolicy(scope, cost)  # type: ignore[attr-defined]
+        guarded.access_policy = policy  # type: ignore[attr-defined]
         return cast(Handler, guarded)
 
     return decorate
@@ -64,23 +102,161 @@ def access_policy(handler: Any) -> AccessPolicy | None:
     return policy if isinstance(policy, AccessPolicy) else None
 
 
-def authenticate(services: Services, request: Request) -> Principal:
-    """The caller of ``request``. Raises :class:`MissingToken` or :class:`InvalidToken`."""
-    header = request.headers.get("authorization")
-    if header is None:
-        raise MissingToken(headers={"WWW-Authenticate": _CHALLENGE})
-    kind, _, token = header.partition(" ")
-    if kind.lower() != "bearer" or not token:
-        raise MissingToken(headers={"WWW-Authenticate": _CHALLENGE})
-    try:
-        parsed = jwt_verifier.parse_token(token.strip())
-        keys = SigningKeys(services.settings).keys
-        return principal_of(jwt_verifier.verify_token(parsed, keys, own_rules(services.settings)))
-    except jwt_verifier.TokenRefused as error:
-        raise InvalidToken(headers={"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token"'}) from error
-
-
 async def row_scope(request: Request, requested: Sequence[str] = ()) -> RowScope:
     """The rows that the caller of ``request`` may see, limited to the ``requested`` projects if any."""
     principal: Principal = request.ctx.principal
     return principal.scope(requested, await services_of(request).projects.ids())
+
+
+def lookup_of(request: Request) -> Callable[[Sequence[str]], Awaitable[list[bytes | None]]]:
+    """A reader of Redis keys that judges the rate limit of ``request`` in the same round trip.
+
+    Only for routes with ``with_lookup``. Called again it only reads. Raises :class:`RateLimited`, or
+    :class:`~server.redis_store.RedisUnavailable` when Redis did not answer and nothing was read.
+    """
+    services = services_of(request)
+
+    async def read(names: Sequence[str]) -> list[bytes | None]:
+        budget: _Budget | None = getattr(request.ctx, "budget", None)
+        if budget is not None and budget.verdict is None:
+            values = await _judge(services, budget, names)
+            if values is None:
+                raise RedisUnavailable
+            return values
+        return cast("list[bytes | None]", await services.redis.run(lambda redis: redis.mget(list(names))))
+
+    return read
+
+
+def challenge(services: Services, error: str | None = None, **parameters: str) -> str:
+    """A WWW-Authenticate value (RFC 6750, 3) that names our resource metadata (RFC 9728, 5.1)."""
+    fields: dict[str, str] = {
+        "realm": "llm-observatory",
+        "resource_metadata": f"{services.settings.base_url}/.well-known/oauth-protected-resource",
+        **({"error": error} if error else {}),
+        **parameters,
+    }
+    return "Bearer " + ", ".join(f'{name}="{value}"' for name, value in fields.items())
+
+
+async def _admit(services: Services, request: Request, policy: AccessPolicy, scope: str, *, may_defer: bool) -> None:
+    """Authenticate, limit, check the scope: in this order, so that every refusal of a known caller has
+    its limit headers and costs it a token. ``may_defer``: the handler's cache lookup judges the limit."""
+    try:
+        principal = await _principal_of(services, request, scope)
+    except CredentialRefused as error:
+        observe(AuthenticationRefused(error.reason, request.client_ip))
+        refuse(request, error)
+        error.headers["WWW-Authenticate"] = challenge(services, "invalid_token")
+        raise
+    except InvalidToken as error:
+        error.headers["WWW-Authenticate"] = challenge(services, "invalid_token")
+        raise
+    except MissingToken as error:
+        error.headers["WWW-Authenticate"] = challenge(services)
+        raise
+    except RateLimited:
+        observe(RateLimitHit("failed-authentication"))
+        raise
+    request.ctx.principal = principal
+    template = request.route.path if request.route is not None else ""
+    ceiling = services.settings.rate_limit_project
+    request.ctx.budget = _Budget(request_buckets(principal, template, policy.cost, project_ceiling=ceiling))
+    if not may_defer or scope not in principal.scopes:
+        await _settle(services, request)
+    try:
+        principal.require(scope)
+    except ApiError as error:
+        error.headers["WWW-Authenticate"] = challenge(services, "insufficient_scope", scope=scope)
+        refuse(request, error)
+        raise
+
+
+async def _principal_of(services: Services, request: Request, scope: str) -> Principal:
+    headers = cast(Mapping[str, str], request.headers)
+    credential = presented_credential(headers)
+    if credential is None:
+        opened = services.settings.public_analytics_projects
+        if not opened or scope not in ANONYMOUS_SCOPES:
+            raise MissingToken()
+        return Principal(
+            subject="anonymous",
+            role=Role.VIEWER,
+            scopes=ANONYMOUS_SCOPES,
+            projects=frozenset(opened),
+            kind="anonymous",
+            credential_id=request.client_ip,
+        )
+    authenticator = services.access.authenticator
+    principal = await authenticator.authenticate(credential, request.client_ip)
+    return await authenticator.with_viewer(principal, headers.get(GRAFANA_ID_HEADER))
+
+
+async def _settle(services: Services, request: Request) -> None:
+    """Judge the limit if nobody has done so yet. Raises :class:`RateLimited`."""
+    budget: _Budget = request.ctx.budget
+    if budget.verdict is None:
+        await _judge(services, budget, ())
+
+
+async def _judge(services: Services, budget: _Budget, names: Sequence[str]) -> list[bytes | None] | None:
+    verdict, values = await services.access.buckets.judge(budget.buckets, lookup=names)
+    budget.verdict = verdict
+    if not verdict.allowed:
+        observe(RateLimitHit(verdict.tightest.bucket.name))
+        raise RateLimited(
+            f"Too many requests; try again in {verdict.tightest.retry_after} s.", headers=rate_limit_headers(verdict)
+        )
+    return values
+
+
+def audit_event(request: Request, action: str, **fields: Any) -> AuditEvent:
+    """An audit event of the caller of ``request``."""
+    principal: Principal | None = getattr(request.ctx, "principal", None)
+    if principal is not None:
+        fields = {
+            "actor": principal.subject,
+            "actor_kind": principal.kind,
+            "credential_id": principal.credential_id or None,
+            "viewer": principal.viewer.subject if principal.viewer is not None else None,
+            **fields,
+        }
+    return AuditEvent(
+        action=action,
+        client_address=request.client_ip,
+        request_id=getattr(request.ctx, "request_id", None),
+        **fields,
+    )
+
+
+def refuse(request: Request, error: Exception) -> None:
+    """Put a refused access (401 or 403) on record. Other errors are no refusals."""
+    if not isinstance(error, ApiError) or error.status not in (401, 403):
+        return
+    if getattr(request.ctx, "refusal_recorded", False):
+        return
+    request.ctx.refusal_recorded = True
+    route = f"{request.method} /{request.route.path}" if request.route is not None else None
+    reason = error.reason if isinstance(error, CredentialRefused) else error.code
+    services_of(request).access.audit.refused(
+        audit_event(request, "request", outcome="refused", reason=reason, target_type="route", target_id=route)
+    )
+
+
+def install(app: Sanic[Any, Any]) -> None:
+    """Admit requests with a body before it is read, and put the limit headers on every answer."""
+
+    async def admit_before_body(request: Request, handler: Any, **_: Any) -> None:
+        policy = access_policy(handler)
+        stream = request.stream
+        if policy is not None and policy.scope is not None and stream is not None and stream.request_body:
+            await _admit(services_of(request), request, policy, policy.scope, may_defer=False)
+
+    async def add_limit_headers(request: Request, response: BaseHTTPResponse) -> None:
+        budget: _Budget | None = getattr(request.ctx, "budget", None)
+        if budget is not None and budget.verdict is not None:
+            for name, value in rate_limit_headers(budget.verdict).items():
+                response.headers.setdefault(name, value)
+
+    app.add_signal(admit_before_body, Event.HTTP_ROUTING_AFTER)
+    app.register_middleware(add_limit_headers, "response")

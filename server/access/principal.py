@@ -81,7 +81,10 @@ class Principal:
     projects: frozenset[str]
     kind: str = "token"
     credential_id: str = ""
+    """``jti`` of a token, id of a key."""
     client_id: str = ""
+    key_kind: str = ""
+    """Kind of the API key: ingest, dashboard or service."""
     rate_limit_per_minute: int | None = None
     """Requests a minute that an API key was given in place of its role's."""
     viewer: Viewer | None = None

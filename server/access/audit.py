@@ -1,0 +1,158 @@
+"""The record of who did what, and of who was refused: a table and a log line each.
+
+An action is written at once, in the transaction that carries it out where there is one. Refusals can
+come by the ten thousand, so equal ones within ten seconds become one row with a count, and the number
+of different rows in that time is bounded as well: none is lost from the count, and no flood fills the
+log or the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import asyncpg
+import orjson
+
+from server.database import Database
+from server.errors import ApiError
+from server.queries.statements import statement
+
+logger = logging.getLogger("observatory.audit")
+
+FLUSH_SECONDS: Final = 10.0
+MAX_GROUPS: Final = 50
+MANY: Final = "many"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEvent:
+    """One thing that somebody did or was not let do. Holds no secret and no content."""
+
+    action: str
+    """``noun.verb``, such as ``api_key.create``; ``request`` for a refused request."""
+    outcome: str = "done"
+    reason: str | None = None
+    actor: str | None = None
+    actor_kind: str | None = None
+    credential_id: str | None = None
+    viewer: str | None = None
+    target_type: str | None = None
+    target_id: str | None = None
+    project_id: str | None = None
+    client_address: str | None = None
+    request_id: str | None = None
+    occurrences: int = 1
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+    def row(self) -> tuple[Any, ...]:
+        """The parameters of the statement ``insert_audit``."""
+        return (
+            self.action,
+            self.outcome,
+            self.reason,
+            self.actor,
+            self.actor_kind,
+            self.credential_id,
+            self.viewer,
+            self.target_type,
+            self.target_id,
+            self.project_id,
+            self.client_address,
+            self.request_id,
+            self.occurrences,
+            orjson.dumps(dict(self.detail), default=str).decode(),
+        )
+
+
+class AuditLog:
+    """Writes audit events; one a process."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._groups: dict[tuple[str | None, ...], AuditEvent] = {}
+        self._task: asyncio.Task[None] | None = None
+        self.lost_count = 0
+        """Refusals that could not be written because the database stayed away."""
+
+    async def open(self) -> None:
+        """Start writing collected refusals every ten seconds."""
+        self._task = asyncio.create_task(self._keep_flushing())
+
+    async def close(self) -> None:
+        """Write what is left, and stop."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        await self.flush()
+
+    async def record(self, event: AuditEvent, connection: asyncpg.Connection | None = None) -> None:
+        """Write ``event`` now, through ``connection`` (and its transaction) if given."""
+        _log(event)
+        if connection is not None:
+            await connection.execute(statement("insert_audit"), *event.row())
+            return
+        async with self._database.plain() as own:
+            await own.execute(statement("insert_audit"), *event.row())
+
+    def refused(self, event: AuditEvent) -> None:
+        """Count a refusal; it is written with the next flush. Never waits, never fails."""
+        name: tuple[str | None, ...] = (
+            event.reason,
+            event.actor,
+            event.credential_id,
+            event.client_address,
+            event.target_id,
+        )
+        if name not in self._groups and len(self._groups) >= MAX_GROUPS:
+            name = (event.reason, MANY)
+            event = replace(
+                event,
+                actor=MANY,
+                credential_id=None,
+                viewer=None,
+                client_address=MANY,
+                target_id=None,
+                project_id=None,
+                request_id=None,
+            )
+        known = self._groups.get(name)
+        if known is None:
+            self._groups[name] = event
+            _log(event)
+        else:
+            self._groups[name] = replace(known, occurrences=known.occurrences + 1)
+
+    async def flush(self) -> None:
+        """Write the refusals collected so far."""
+        groups, self._groups = list(self._groups.values()), {}
+        if not groups:
+            return
+        for event in groups:
+            if event.occurrences > 1:
+                _log(event)
+        try:
+            async with self._database.plain() as connection:
+                await connection.executemany(statement("insert_audit"), [event.row() for event in groups])
+        except ApiError as error:
+            self.lost_count += sum(event.occurrences for event in groups)
+            logger.warning("refusals could not be written", extra={"cause": error.code, "groups": len(groups)})
+
+    async def _keep_flushing(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            await self.flush()
+
+
+def _log(event: AuditEvent) -> None:
+    fields = {
+        name: value
+        for name in AuditEvent.__dataclass_fields__
+        if name not in ("detail", "action") and (value := getattr(event, name)) is not None
+    }
+    logger.info("audit %s", event.action, extra={"audit": {"action": event.action, **fields}})

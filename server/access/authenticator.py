@@ -1,0 +1,200 @@
+"""From a credential to a principal, cheapest check first.
+
+memory of verified credentials → budget of wrong ones from this address → form and checksum → signature
+or key row → claims → revocations. A credential that fails takes no database connection, except for a
+key whose checksum is right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
+
+from server.access.access_state import AccessState
+from server.access.access_token import own_rules, parse_projects, principal_of
+from server.access.api_key import KEY_KINDS, UNKNOWN_HASH, parse_api_key
+from server.access.credentials import is_api_key
+from server.access.grafana_viewer import GrafanaViewers
+from server.access.identity_provider import IdentityProvider
+from server.access.jwt_verifier import TokenRefused, UnverifiedToken, parse_token, seconds_left, verify_token
+from server.access.principal import Principal, Role, Viewer, role_scopes
+from server.access.signing_keys import SigningKeys
+from server.access.verified import VerifiedMemory, digest_of
+from server.database import Database
+from server.errors import ApiError, InvalidToken, RateLimited
+from server.queries.statements import statement
+from server.rate_limit.headers import rate_limit_headers
+from server.rate_limit.policy import failed_authentication_bucket
+from server.rate_limit.token_bucket import TokenBuckets
+from server.settings import Settings
+
+LAST_USED_SECONDS: Final = 30.0
+
+
+class CredentialRefused(InvalidToken):
+    """The credential is not valid."""
+
+    def __init__(self, reason: str) -> None:
+        """``reason`` is for logs only: every refused credential gets the same answer."""
+        self.reason = reason
+        super().__init__()
+
+
+class Authenticator:
+    """Verifies tokens and keys; one a process."""
+
+    def __init__(
+        self, settings: Settings, database: Database, keys: SigningKeys, state: AccessState, buckets: TokenBuckets
+    ) -> None:
+        """Raises :class:`~server.settings.SettingsError` for settings that are not safe."""
+        self._settings = settings
+        self._database = database
+        self._keys = keys
+        self._state = state
+        self._buckets = buckets
+        self._rules = own_rules(settings)
+        self._provider = IdentityProvider(settings) if settings.oidc_issuer else None
+        self._viewers = GrafanaViewers(settings) if settings.grafana_issuer else None
+        self._verified: VerifiedMemory[Principal] = VerifiedMemory()
+        self._verified_viewers: VerifiedMemory[Viewer] = VerifiedMemory()
+        self._last_used: dict[str, datetime] = {}
+        self._task: asyncio.Task[None] | None = None
+        state.on_change(self._verified.clear)
+
+    async def open(self) -> None:
+        """Start noting when keys were last used."""
+        self._task = asyncio.create_task(self._keep_noting_use())
+
+    async def close(self) -> None:
+        """Note the last uses, and stop."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        await self._note_use()
+
+    async def authenticate(self, credential: str, address: str) -> Principal:
+        """The caller behind ``credential``, which came from ``address``.
+
+        Raises :class:`CredentialRefused` for one that is not valid, :class:`RateLimited` when too many of
+        those came from there, and what the database raises when a key cannot be looked up.
+        """
+        digest = digest_of(credential)
+        principal = self._verified.get(digest)
+        if principal is None:
+            principal = await self._verify(credential, digest, address)
+        if principal.kind == "api_key":
+            self._last_used[principal.credential_id] = datetime.now(UTC)
+        return principal
+
+    async def with_viewer(self, principal: Principal, token: str | None) -> Principal:
+        """``principal`` with the viewer that Grafana's identity ``token`` names, if it names one.
+
+        A viewer never widens anything. When viewers are not to see content, a dashboard key shows it
+        only to a verified Editor or Admin, so that leaving the header out gains nothing.
+        """
+        if self._viewers is None:
+            return principal
+        viewer = None
+        if token is not None:
+            digest = digest_of(token)
+            viewer = self._verified_viewers.get(digest)
+            if viewer is None:
+                with suppress(TokenRefused):
+                    viewer, seconds = await self._viewers.verify(token)
+                    self._verified_viewers.put(digest, viewer, seconds)
+        scopes = principal.scopes
+        if not self._settings.grafana_viewers_see_content:
+            may_see = viewer.role in ("Editor", "Admin") if viewer is not None else False
+            if not may_see and (token is not None or principal.key_kind == "dashboard"):
+                scopes -= {"content:read"}
+        if viewer is None and scopes == principal.scopes:
+            return principal
+        return replace(principal, viewer=viewer, scopes=scopes)
+
+    async def _verify(self, credential: str, digest: bytes, address: str) -> Principal:
+        failures = failed_authentication_bucket(address, self._settings.rate_limit_failed_auth)
+        # One bad neighbour behind the same address must not lock out those who were let in before.
+        if not self._verified.was_good(digest):
+            verdict, _ = await self._buckets.judge([failures], take=False)
+            if not verdict.allowed:
+                raise RateLimited(
+                    "Too many failed authentications from this address.", headers=rate_limit_headers(verdict)
+                )
+        try:
+            if is_api_key(credential):
+                principal, seconds = await self._verify_key(credential)
+            else:
+                principal, seconds = await self._verify_token(parse_token(credential))
+        except TokenRefused as error:
+            await self._buckets.judge([failures])
+            raise CredentialRefused(error.reason) from error
+        self._verified.put(digest, principal, seconds)
+        return principal
+
+    async def _verify_token(self, token: UnverifiedToken) -> tuple[Principal, float]:
+        # The issuer that the token names only chooses among those that the settings name.
+        issuer = token.claims.get("iss")
+        if self._provider is not None and issuer == self._provider.issuer:
+            principal, claims = await self._provider.verify(token)
+            rules = self._provider.rules
+        else:
+            if token.key_id is not None and all(key.kid != token.key_id for key in self._keys.keys):
+                self._state.reload_keys()  # another process may have been quicker to see a rotation
+            rules = self._rules
+            claims = verify_token(token, self._keys.keys, rules)
+            principal = principal_of(claims)
+        taken_back = self._state.taken_back
+        if (rules.issuer, principal.credential_id) in taken_back.tokens:
+            raise TokenRefused("revoked")
+        if principal.client_id in taken_back.clients:
+            raise TokenRefused("client_disabled")
+        return principal, seconds_left(claims, rules)
+
+    async def _verify_key(self, text: str) -> tuple[Principal, float]:
+        key = parse_api_key(text)
+        if key is None:
+            raise TokenRefused("checksum")
+        async with self._database.plain() as connection:
+            row = await connection.fetchrow(statement("find_api_key"), key.key_id)
+        is_right = key.matches(row["secret_hash"] if row is not None else UNKNOWN_HASH)
+        if row is None or not is_right:
+            raise TokenRefused("unknown_key")
+        if row["revoked_at"] is not None:
+            raise TokenRefused("revoked")
+        seconds = (row["expires_at"] - datetime.now(UTC)).total_seconds()
+        if seconds <= 0:
+            raise TokenRefused("expired")
+        if row["owner"] in self._state.taken_back.clients:
+            raise TokenRefused("client_disabled")
+        role = Role(row["role"])
+        principal = Principal(
+            subject=row["owner"],
+            role=role,
+            # Intersected here and not only when the key was made: a role may hold less today.
+            scopes=role_scopes(role) & KEY_KINDS[row["kind"]].scopes & frozenset(row["scopes"]),
+            projects=parse_projects(list(row["projects"]), role),
+            kind="api_key",
+            key_kind=row["kind"],
+            credential_id=key.key_id,
+            rate_limit_per_minute=row["rate_limit_per_minute"],
+        )
+        return principal, seconds
+
+    async def _keep_noting_use(self) -> None:
+        while True:
+            await asyncio.sleep(LAST_USED_SECONDS)
+            await self._note_use()
+
+    async def _note_use(self) -> None:
+        used, self._last_used = self._last_used, {}
+        if not used:
+            return
+        # Sorted, so that two processes lock the rows in the same order.
+        ids = sorted(used)
+        with suppress(ApiError):  # a lost note of use is not worth a retry
+            async with self._database.plain() as connection:
+                await connection.execute(statement("touch_api_keys"), ids, [used[key_id] for key_id in ids])

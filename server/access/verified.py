@@ -1,0 +1,62 @@
+"""Remembers for a moment which credentials were verified, so that a busy client costs microseconds."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+T = TypeVar("T")
+
+MAX_ENTRIES: Final = 10_000
+TRUST_SECONDS: Final = 30.0
+"""Longest time without a fresh look; revocation is faster, because it empties this memory."""
+
+
+def digest_of(credential: str) -> bytes:
+    """The name of a credential here: the text itself is not kept."""
+    return hashlib.blake2b(credential.encode("utf-8", "surrogatepass"), digest_size=20).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry(Generic[T]):
+    value: T
+    good_until: float
+
+
+class VerifiedMemory(Generic[T]):
+    """Verified things by the digest of their credential; least recently used ones are forgotten."""
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[bytes, _Entry[T]] = OrderedDict()
+        self._seen: OrderedDict[bytes, None] = OrderedDict()
+
+    def get(self, digest: bytes) -> T | None:
+        """What was verified less than half a minute ago, if it has not expired since."""
+        entry = self._entries.get(digest)
+        if entry is None:
+            return None
+        if entry.good_until < time.monotonic():
+            del self._entries[digest]
+            return None
+        return entry.value
+
+    def put(self, digest: bytes, value: T, seconds: float) -> None:
+        """Remember ``value`` for ``seconds``, and no longer than half a minute."""
+        self._entries[digest] = _Entry(value, time.monotonic() + min(seconds, TRUST_SECONDS))
+        self._entries.move_to_end(digest)
+        self._seen[digest] = None
+        self._seen.move_to_end(digest)
+        for memory in (self._entries, self._seen):
+            while len(memory) > MAX_ENTRIES:
+                memory.popitem(last=False)
+
+    def was_good(self, digest: bytes) -> bool:
+        """Whether this very credential was ever good in this process. It is verified again all the same."""
+        return digest in self._seen
+
+    def clear(self) -> None:
+        """Verify everything anew. What was good before is still known to have been."""
+        self._entries.clear()
