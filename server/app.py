@@ -51,7 +51,6 @@ def build_services(settings: Settings) -> Services:
     writes = pool(settings.database_url, "observatory_api", settings.ingest_pool_size + 2, 10.0, "writes")
     worker = pool(settings.worker_url, "observatory_worker", 2, 600.0, "worker")
     redis = RedisStore(settings.redis_url, timeout=settings.redis_timeout)
-    redis = RedisStore(settings.redis_url, timeout=settings.redis_timeout)
     return Services(
         settings=settings,
         reads=reads,
@@ -59,6 +58,8 @@ def build_services(settings: Settings) -> Services:
         worker=worker,
         redis=redis,
         projects=ProjectList(reads),
+        cache=ResultCache(redis, dumps, enabled=settings.cache_enabled, max_bytes=settings.cache_max_bytes),
+        freshness=Freshness(redis),
         access=build_access(settings, reads, redis),
     )
 
