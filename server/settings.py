@@ -299,6 +299,67 @@ class Settings:
     cache_max_bytes: int = setting(
         "CACHE_MAX_BYTES", 1 << 20, "Largest answer that is remembered, in bytes.", parse=whole(1024, 64 << 20)
     )
+    # What comes in (docs/reference/ingestion.md).
+    ingest_max_spans: int = setting(
+        "OBSERVATORY_INGEST_MAX_SPANS",
+        10_000,
+        "Spans or log records in one request; more is answered with 413.",
+        parse=whole(1, 1_000_000),
+    )
+    ingest_max_bytes: int = setting(
+        "OBSERVATORY_INGEST_MAX_BYTES",
+        8 * 1024 * 1024,
+        "Bytes of one request after decompression; more is answered with 413.",
+        parse=whole(1024, 16 * 1024 * 1024),
+    )
+    ingest_decoders: int = setting(
+        "OBSERVATORY_INGEST_DECODERS",
+        2,
+        "Requests that a process decodes at the same time; what they need of memory is bounded by this.",
+        parse=whole(1, 16),
+    )
+    ingest_buffer_bytes: int = setting(
+        "OBSERVATORY_INGEST_BUFFER_BYTES",
+        64 * 1024 * 1024,
+        "Bytes of request bodies that a process holds at the same time; past it the answer is 503.",
+        parse=whole(1024, 4 * 1024**3),
+    )
+    ingest_pending_spans: int = setting(
+        "OBSERVATORY_INGEST_PENDING_SPANS",
+        20_000,
+        "Spans of a process that may wait for a commit; past it the answer is 503.",
+        parse=whole(100, 1_000_000),
+    )
+    ingest_spans_per_minute: int = setting(
+        "OBSERVATORY_INGEST_SPANS_PER_MINUTE",
+        600_000,
+        "Spans a minute that one project may send, 0 for no limit; a project's settings may say otherwise.",
+        parse=whole(0, 1_000_000_000),
+    )
+    ingest_bytes_per_minute: int = setting(
+        "OBSERVATORY_INGEST_BYTES_PER_MINUTE",
+        0,
+        "Decoded bytes a minute that one project may send, 0 for no limit; a project's settings may say otherwise.",
+        parse=whole(0, 1_000_000_000_000),
+    )
+    ingest_max_age_days: int = setting(
+        "OBSERVATORY_INGEST_MAX_AGE_DAYS",
+        90,
+        "Spans that began longer ago are rejected.",
+        parse=whole(1, 36_500),
+    )
+    ingest_max_future: float = setting(
+        "OBSERVATORY_INGEST_MAX_FUTURE",
+        3600.0,
+        "Spans that begin or end more than this many seconds ahead of the server's clock are rejected.",
+        parse=between(0, 86_400),
+    )
+    max_dimensions: int = setting(
+        "OBSERVATORY_MAX_DIMENSIONS",
+        20_000,
+        "Combinations of dimensions in a project's rollups; later ones lose their open-ended values.",
+        parse=whole(100, 1_000_000),
+    )
     # What is said about itself.
     own_otlp_endpoint: str = setting(
         "OBSERVATORY_OWN_OTLP_ENDPOINT",
