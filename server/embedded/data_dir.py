@@ -62,9 +62,7 @@ class DataDir:
         :raises EmbeddedError: another instance holds it, or it cannot be written.
         """
         try:
-            if not self.path.exists():
-                self.path.mkdir(parents=True, mode=0o700)
-            (self.path / ".gitignore").write_text("*\n")
+            self._make()
             self.log_dir.mkdir(exist_ok=True, mode=0o700)
             descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as failure:
@@ -102,8 +100,14 @@ class DataDir:
         """The signing secret; made at the first call (256 bits, readable by the owner only)."""
         path = self.path / "jwt_secret"
         if not path.exists():
+            self._make()
             write_private(path, secrets.token_urlsafe(32))
         return path.read_text().strip()
+
+    def _make(self) -> None:
+        if not self.path.exists():
+            self.path.mkdir(parents=True, mode=0o700)
+            (self.path / ".gitignore").write_text("*\n")
 
     def publish(self, urls: EmbeddedUrls) -> None:
         """Tells other commands of the same user how to join this instance."""

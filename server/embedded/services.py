@@ -74,7 +74,7 @@ class EmbeddedServices:
                 owner_url=self._postgres.url(SUPERUSER),
                 worker_url=self._postgres.url("observatory_background"),
                 redis_url=self._valkey.url,
-                jwt_secret=self._data_dir.jwt_secret(),
+                jwt_secret=self.jwt_secret(),
             )
             self._data_dir.publish(urls)
         except BaseException:
@@ -88,6 +88,10 @@ class EmbeddedServices:
         :raises EmbeddedError: the folder is somebody else's, or that instance is still starting.
         """
         return self._data_dir.running_instance()
+
+    def jwt_secret(self) -> str:
+        """The secret that signs tokens; made at the first need, whether or not the services run."""
+        return self._data_dir.jwt_secret()
 
     def stop(self) -> None:
         """Stops both and gives the folder back; harmless when nothing runs."""

@@ -1,0 +1,108 @@
+"""``serve``, ``migrate`` and ``config``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+
+from server.commands.parsing import Commands, add_address, add_command, count, overridden
+from server.commands.terminal import say
+
+
+def add(commands: Commands) -> None:
+    """Adds the commands to the parser."""
+    serve = add_command(
+        commands,
+        "serve",
+        "run the server",
+        run_serve,
+        description=(
+            "Serves OTLP, REST and Grafana on one port. Without DATABASE_URL a private PostgreSQL and Valkey\n"
+            "are started in OBSERVATORY_DATA_DIR and migrated. A server process that dies is replaced.\n"
+            "SIGTERM or Ctrl-C: running requests finish (OBSERVATORY_DRAIN_TIMEOUT), then it exits with 0;\n"
+            "a second one ends it at once."
+        ),
+        examples=(
+            "  llm-observatory serve\n"
+            "  llm-observatory serve --host 0.0.0.0 --port 8080 --workers 4\n"
+            "  DATABASE_URL=postgresql://… REDIS_URL=redis://… JWT_SECRET=… llm-observatory serve --migrate\n"
+        ),
+    )
+    add_address(serve)
+    serve.add_argument("--workers", type=count, help="server processes (OBSERVATORY_WORKERS, default 1)")
+    serve.add_argument("--migrate", action="store_true", help="bring the schema up to date first")
+    add_command(
+        commands,
+        "migrate",
+        "bring the database's schema up to date",
+        run_migrate,
+        description=(
+            "Applies the migrations that the database has not seen, each in a transaction, under a lock: any number\n"
+            "of these may run at once. Uses DATABASE_OWNER_URL (or DATABASE_URL), a role that may create tables."
+        ),
+        examples="  DATABASE_OWNER_URL=postgresql://owner@db/observatory llm-observatory migrate\n",
+    )
+    add_command(
+        commands,
+        "config",
+        "print the effective settings, secrets masked",
+        run_config,
+        description="One line NAME=value for each setting, in the form of an environment file.",
+        examples="  llm-observatory config\n  OBSERVATORY_PORT=9090 llm-observatory config | grep PORT\n",
+    )
+
+
+def run_serve(options: argparse.Namespace) -> int:
+    """Serves until told to stop."""
+    from server import logs
+    from server.listeners import open_listeners
+    from server.stores import Stores, server_environ
+    from server.supervisor import Supervisor
+
+    environ = overridden(
+        os.environ, options, {"host": "OBSERVATORY_HOST", "port": "OBSERVATORY_PORT", "workers": "OBSERVATORY_WORKERS"}
+    )
+    stores = Stores(environ, announce=say)
+    with stores as settings:
+        logs.configure(settings.log_level, settings.log_format)
+        # The port first: when it is taken, nothing else should have happened.
+        listeners = open_listeners(settings.host, settings.port, settings.workers)
+        if stores.are_private or options.migrate:
+            apply_migrations(settings.owner_url)
+        port = listeners[0].getsockname()[1]
+        return Supervisor(
+            listeners,
+            {**server_environ(stores.environ, settings), "OBSERVATORY_PORT": str(port)},
+            stop_seconds=settings.drain_delay + settings.drain_timeout,
+            on_ready=lambda: say(f"serving on http://{settings.host}:{port}"),
+            watch=stores.watch,
+        ).run()
+
+
+def run_migrate(options: argparse.Namespace) -> int:
+    """Migrates and tells what was applied."""
+    from server.stores import Stores
+
+    with Stores(os.environ, announce=say, join=True) as settings:
+        applied = apply_migrations(settings.owner_url)
+    sys.stdout.writelines(f"applied {name}\n" for name in applied)
+    if not applied:
+        sys.stdout.write("the schema is up to date\n")
+    return 0
+
+
+def apply_migrations(owner_url: str) -> list[str]:
+    """The names of the migrations that were applied now."""
+    from server.schema.migrate import migrate
+
+    return asyncio.run(migrate(owner_url))
+
+
+def run_config(options: argparse.Namespace) -> int:
+    """Prints every setting."""
+    from server.settings import load_settings, masked
+
+    sys.stdout.writelines(f"{name}={value}\n" for name, value in masked(load_settings()).items())
+    return 0
