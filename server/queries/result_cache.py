@@ -37,6 +37,10 @@ _FIRST_WAIT_SECONDS: Final = 0.01
 _LONGEST_WAIT_SECONDS: Final = 0.1
 
 
+Lookup = Callable[[Sequence[str]], Awaitable[list[bytes | None]]]
+"""Gives the values of Redis keys; raises RedisUnavailable."""
+
+
 @dataclass(frozen=True, slots=True)
 class CacheQuestion:
     """A question in the form that decides whether two of them are the same.
@@ -111,14 +115,19 @@ class ResultCache:
         self._max_bytes = max_bytes
         self._flights: dict[tuple[str, tuple[bytes, ...] | None], asyncio.Task[CachedAnswer]] = {}
 
-    async def answer(self, question: CacheQuestion, compute: Callable[[], Awaitable[Answer]]) -> CachedAnswer:
+    async def answer(
+        self, question: CacheQuestion, compute: Callable[[], Awaitable[Answer]], *, lookup: Lookup | None = None
+    ) -> CachedAnswer:
         """The stored answer if it is present and fresh, else ``compute()``'s, stored for the next.
+
+        ``lookup`` reads the Redis keys in our place, together with other business (the rate limit); what it
+        raises other than RedisUnavailable goes to the caller.
 
         Callers with the same question at the same time, here and in other processes, share one
         ``compute()``. It runs to its end even when the caller that started it goes away.
         """
         key = question.key
-        tokens, hit = await self._lookup(question, key)
+        tokens, hit = await self._lookup(question, key, lookup or self._read)
         if hit is not None:
             observe(CacheAsked(CACHE_NAME, "hit"))
             return hit
@@ -134,16 +143,22 @@ class ResultCache:
         if not task.cancelled():
             task.exception()  # all who waited may be gone: then nobody else looks at it
 
-    async def _lookup(self, question: CacheQuestion, key: str) -> tuple[tuple[bytes, ...] | None, CachedAnswer | None]:
-        if not self._enabled:
-            return None, None
-        names = [key, *question.token_keys()]
+    async def _lookup(
+        self, question: CacheQuestion, key: str, lookup: Lookup
+    ) -> tuple[tuple[bytes, ...] | None, CachedAnswer | None]:
+        names = [key, *question.token_keys()] if self._enabled else []
         try:
-            values: list[Any] = await self._store.run(lambda redis: redis.mget(names))
+            values = await lookup(names)
         except RedisUnavailable:
             observe(CacheAsked(CACHE_NAME, "unavailable"))
             return None, None
-        return await self._judge(key, values)
+        return await self._judge(key, values) if names else (None, None)
+
+    async def _read(self, names: Sequence[str]) -> list[bytes | None]:
+        if not names:
+            return []
+        values: list[Any] = await self._store.run(lambda redis: redis.mget(list(names)))
+        return values
 
     async def _judge(self, key: str, values: Sequence[bytes | None]) -> tuple[tuple[bytes, ...], CachedAnswer | None]:
         """Present tokens, and the stored answer when it is whole and was stored under the same tokens."""
