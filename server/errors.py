@@ -2,12 +2,13 @@
 
     ApiError
       400  BadRequest: InvalidParameter UnknownParameter InvalidCursor InvalidBody FilterTooComplex UnknownMetric
+           AmbiguousCredentials
       401  MissingToken InvalidToken
-      403  InsufficientScope ProjectForbidden
-      404  NotFound TraceNotFound SpanNotFound
+      403  InsufficientScope ProjectForbidden GrantForbidden
+      404  NotFound TraceNotFound SpanNotFound SessionNotFound UserNotFound
       405  MethodNotAllowed   406 NotAcceptable   409 Conflict
       413  PayloadTooLarge    415 UnsupportedMediaType
-      422  QueryTooLarge      429 RateLimited
+      422  QueryTooLarge      429 RateLimited TooManyConcurrent
       500  InternalError
       503  DatabaseUnavailable Overloaded
       504  QueryTimeout PoolTimeout
@@ -139,6 +140,13 @@ class ProjectForbidden(ApiError):
     status = 403
 
 
+class GrantForbidden(ApiError):
+    """Nobody can give away what they do not have."""
+
+    code = "grant_forbidden"
+    status = 403
+
+
 class NotFound(ApiError):
     """There is nothing at this address."""
 
@@ -156,6 +164,18 @@ class SpanNotFound(TraceNotFound):
     """There is no such span."""
 
     code = "span_not_found"
+
+
+class SessionNotFound(NotFound):
+    """There is no such session."""
+
+    code = "session_not_found"
+
+
+class UserNotFound(NotFound):
+    """There is no such user."""
+
+    code = "user_not_found"
 
 
 class MethodNotAllowed(ApiError):
