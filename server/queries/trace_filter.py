@@ -217,8 +217,10 @@ def find_field(name: str, resolve: Resolve = field_named) -> TraceField | FieldK
     field = resolve(name)
     if field is not None:
         return field
+    if resolve is not field_named and (field_named(name) or name.partition(".")[0] in KEYED_FIELDS):
+        raise ValueError('is a field of spans: write {"trace": {"has": …}} round it')
     prefix, dot, key = name.partition(".")
-    if dot and prefix in KEYED_FIELDS and resolve is field_named:
+    if dot and prefix in KEYED_FIELDS:
         if not 1 <= len(key) <= LONGEST_KEY:
             raise ValueError(f"a key has 1 to {LONGEST_KEY} characters")
         check_characters(key)

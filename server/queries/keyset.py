@@ -1,0 +1,113 @@
+"""Keyset paging over any list of sort keys.
+
+A page continues after the *position* of the last row of the page before: the values of its sort
+keys. Nothing is counted or skipped, so page 1,000 costs what page 1 does, and rows that come and
+go between pages move no other row. docs/explanation/pagination.md tells more.
+
+Rows without a value come last in both directions. When the first key may be missing, a list is read as
+two *segments*, the rows with a value and then those without, because an index serves each of them
+but not both together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Position = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SortKey:
+    """One key of an order: an SQL expression over the row ``t``, its type, and how it is sorted."""
+
+    name: str
+    expression: str
+    sql_type: str
+    descending: bool
+    nullable: bool = False
+
+    @property
+    def direction(self) -> str:
+        """ASC or DESC."""
+        return "DESC" if self.descending else "ASC"
+
+    def order(self, expression: str | None = None) -> str:
+        """The ORDER BY item, over another expression if one is given."""
+        nulls = " NULLS LAST" if self.nullable else ""
+        return f"{expression or self.expression} {self.direction}{nulls}"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of the list that one statement reads: which rows (``predicate``) in which order (``keys``)."""
+
+    keys: tuple[SortKey, ...]
+    predicate: str
+    params: tuple[Any, ...]
+
+    def order_by(self) -> str:
+        """The ORDER BY list over the row ``t``."""
+        return ", ".join(key.order() for key in self.keys)
+
+
+def segments(keys: Sequence[SortKey], position: Position | None, first_bind: int) -> list[Segment]:
+    """The parts of the list that come after ``position`` (None: from the start), in order.
+
+    ``first_bind`` is the number of the first free placeholder; each segment is a statement of its
+    own and counts from there. The last key must be unique and never missing.
+    """
+    head, rest = keys[0], tuple(keys[1:])
+    if not head.nullable:
+        return [_segment(tuple(keys), "", position, first_bind)]
+    valued = SortKey(head.name, head.expression, head.sql_type, head.descending)
+    has_value, has_none = f"{head.expression} IS NOT NULL", f"{head.expression} IS NULL"
+    if position is not None and position[0] is None:
+        return [_segment(rest, has_none, position[1:], first_bind)]
+    return [
+        _segment((valued, *rest), has_value, position, first_bind),
+        _segment(rest, has_none, None, first_bind),
+    ]
+
+
+def _segment(keys: tuple[SortKey, ...], condition: str, position: Position | None, first_bind: int) -> Segment:
+    if position is None:
+        return Segment(keys, condition or "true", ())
+    binds: list[Any] = []
+
+    def bind(value: Any, sql_type: str) -> str:
+        binds.append(value)
+        return f"${first_bind + len(binds) - 1}::{sql_type}"
+
+    after = _after(keys, position, bind)
+    return Segment(keys, f"{condition} AND {after}" if condition else after, tuple(binds))
+
+
+def _after(keys: Sequence[SortKey], position: Position, bind: Any) -> str:
+    """The predicate for rows after ``position``; begins with a bound on the first key that an index can use."""
+    if not any(key.nullable for key in keys) and len({key.descending for key in keys}) == 1:
+        placeholders = ", ".join(bind(value, key.sql_type) for key, value in zip(keys, position, strict=True))
+        sign = "<" if keys[0].descending else ">"
+        return f"({', '.join(key.expression for key in keys)}) {sign} ({placeholders})"
+    predicate = ""
+    for key, value in reversed(list(zip(keys, position, strict=True))):
+        predicate = _after_one(key, value, predicate, bind)
+    head, value = keys[0], position[0]
+    if head.nullable:
+        return predicate
+    sign = "<=" if head.descending else ">="
+    return f"{head.expression} {sign} {bind(value, head.sql_type)} AND {predicate}"
+
+
+def _after_one(key: SortKey, value: Any, later: str, bind: Any) -> str:
+    """Beyond ``value`` in ``key``, or equal in it and after the position in the ``later`` keys."""
+    if value is None:
+        # Missing values come last: nothing lies beyond them but their own later keys.
+        return f"({key.expression} IS NULL AND {later})" if later else "false"
+    placeholder = bind(value, key.sql_type)
+    beyond = f"{key.expression} {'<' if key.descending else '>'} {placeholder}"
+    if key.nullable:
+        beyond = f"{beyond} OR {key.expression} IS NULL"
+    equal = f" OR ({key.expression} = {placeholder} AND {later})" if later else ""
+    return f"({beyond}{equal})"
