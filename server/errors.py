@@ -5,7 +5,7 @@
            AmbiguousCredentials
       401  MissingToken InvalidToken
       403  InsufficientScope ProjectForbidden GrantForbidden
-      404  NotFound TraceNotFound SpanNotFound SessionNotFound UserNotFound
+      404  NotFound BudgetNotFound TraceNotFound SpanNotFound SessionNotFound UserNotFound
       405  MethodNotAllowed   406 NotAcceptable   409 Conflict
       413  PayloadTooLarge    415 UnsupportedMediaType
       422  QueryTooLarge      429 RateLimited TooManyConcurrent
@@ -152,6 +152,12 @@ class NotFound(ApiError):
 
     code = "not_found"
     status = 404
+
+
+class BudgetNotFound(NotFound):
+    """There is no such budget."""
+
+    code = "budget_not_found"
 
 
 class TraceNotFound(NotFound):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from server.queries.forecast import forecast
+from server.reports.forecast import forecast
 
 
 def weekly_series(days: int, *, seed: int, noise: float = 8.0) -> list[float]:

@@ -1,0 +1,100 @@
+"""The state of a budget: spent, burn, and where that leads by the end of the period."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from server.queries.budget_store import Budget
+from server.queries.metric_catalog import DIMENSIONS
+from server.queries.row_scope import RowScope
+from server.queries.trace_fields import FIELDS
+from server.queries.trace_filter import Filter, Leaf
+from server.reports.report_window import ReportSource, ReportWindow, number, single
+
+_MONTHS: Final = {"month": 1, "quarter": 3, "year": 12}
+_CENT: Final = Decimal("0.0001")
+
+
+def period_of(budget: Budget, now: datetime) -> tuple[datetime, datetime]:
+    """Start and end of the calendar period that ``now`` lies in, in the budget's time zone."""
+    zone = ZoneInfo(budget.time_zone)
+    midnight = now.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    if budget.period == "day":
+        return midnight, _midnight_after(midnight, 1)
+    if budget.period == "week":
+        start = _midnight_after(midnight, -midnight.weekday())
+        return start, _midnight_after(start, 7)
+    months = _MONTHS[budget.period]
+    first_month = (midnight.month - 1) // months * months + 1
+    start = midnight.replace(month=first_month, day=1)
+    past_end = first_month + months
+    end = start.replace(year=start.year + (past_end - 1) // 12, month=(past_end - 1) % 12 + 1)
+    return start, end
+
+
+def _midnight_after(midnight: datetime, days: int) -> datetime:
+    # Wall-clock arithmetic: a day of a daylight-saving change has 23 or 25 hours.
+    return (midnight.replace(tzinfo=None) + timedelta(days=days)).replace(tzinfo=midnight.tzinfo)
+
+
+async def budget_state(source: ReportSource, budget: Budget, now: datetime) -> dict[str, Any]:
+    """What was spent in the present period and what that leads to.
+
+    ``projected_usd`` goes on at the rate of the period so far; ``exhausted_at`` is when the amount is used up at that
+    rate (None: not within the period). ``status``: ok, warning, critical.
+    """
+    start, end = period_of(budget, now)
+    inner = ReportSource(source.database, RowScope((budget.project_id,), source.scope.may_read_content))
+    spent = number(
+        single(
+            await inner.total(
+                ReportWindow(
+                    start=start,
+                    end=max(now, start + timedelta(seconds=1)),
+                    filter=_filter(budget),
+                    time_zone=budget.time_zone,
+                ),
+                "cost",
+            ),
+            "cost",
+        )
+    )
+    elapsed = Decimal(max((now - start).total_seconds(), 1.0))
+    length = Decimal((end - start).total_seconds())
+    per_second = spent / elapsed
+    used = spent / budget.amount_usd * 100
+    exhausted_at = None
+    if spent >= budget.amount_usd:
+        exhausted_at = now
+    elif per_second > 0:
+        seconds = (budget.amount_usd - spent) / per_second
+        if seconds <= length - elapsed:
+            exhausted_at = now + timedelta(seconds=float(seconds))
+    return {
+        "period_start": start,
+        "period_end": end,
+        "elapsed_pct": float(round(elapsed / length * 100, 4)),
+        "spent_usd": spent,
+        "remaining_usd": max(budget.amount_usd - spent, Decimal(0)),
+        "used_pct": float(round(used, 4)),
+        "burn_usd_per_day": (per_second * 86400).quantize(_CENT),
+        "projected_usd": (per_second * length).quantize(_CENT),
+        "projected_pct": float(round(per_second * length / budget.amount_usd * 100, 4)),
+        "exhausted_at": exhausted_at,
+        "status": _status(budget, used),
+    }
+
+
+def _status(budget: Budget, used: Decimal) -> str:
+    if used >= budget.critical_pct:
+        return "critical"
+    return "warning" if used >= budget.warning_pct else "ok"
+
+
+def _filter(budget: Budget) -> Filter | None:
+    if budget.dimension is None:
+        return None
+    return Leaf(FIELDS[DIMENSIONS[budget.dimension].column], "eq", budget.value)

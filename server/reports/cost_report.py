@@ -1,0 +1,197 @@
+"""Where the money went: summary, attribution, forecast."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from server.errors import InvalidParameter
+from server.queries.metric_answer import MetricAnswer, MetricGroup
+from server.queries.metric_interval import Interval
+from server.queries.metric_question import Having
+from server.reports.forecast import SHORTEST_HISTORY, Forecast, ForecastPoint, forecast
+from server.reports.report_window import (
+    ReportSource,
+    ReportWindow,
+    change,
+    compared,
+    measures_of,
+    number,
+    share,
+    single,
+)
+
+_OVERVIEW: Final = (
+    "cost",
+    "prompt_cost",
+    "completion_cost",
+    "error_cost",
+    "cache_savings",
+    "calls",
+    "total_tokens_sum",
+    "cost_per_call",
+    "cost_per_1k_tokens",
+)
+_SPLIT: Final = ("cost", "prompt_cost", "completion_cost", "calls", "total_tokens_sum", "cost_per_call")
+_SUMMARY_SPLITS: Final = ("provider", "model", "environment", "service")
+DAY: Final = Interval(days=1)
+WEEK: Final = Interval(days=7)
+
+ATTRIBUTION_DIMENSIONS: Final = (
+    "user",
+    "session",
+    "project",
+    "provider",
+    "model",
+    "operation",
+    "service",
+    "environment",
+    "agent",
+    "tool",
+    "prompt_name",
+    "prompt_version",
+    "tag",
+)
+FORECAST_PERIODS: Final = {"next_week": 7, "next_month": 30, "next_quarter": 90}
+
+
+async def summarize_costs(source: ReportSource, window: ReportWindow, *, top: int) -> dict[str, Any]:
+    """Totals with their change against the period before, splits by the usual dimensions, days and weeks."""
+    overview = await source.total(window, *_OVERVIEW, compare="previous_period")
+    splits = {}
+    for dimension in _SUMMARY_SPLITS:
+        answer = await source.split(window, dimension, *_SPLIT, limit=top)
+        splits[f"by_{dimension}"] = [_item(group, dimension, overview) for group in answer.groups]
+    daily = await source.ask(window.question("cost", "calls", interval=DAY, fill="zero"))
+    weekly = await source.ask(window.question("cost", "calls", interval=WEEK, fill="zero"))
+    return {
+        "overview": {
+            **{_public(name): single(overview, name) for name in _OVERVIEW},
+            "cost_change_pct": change(single(overview, "cost"), compared(overview, "cost")),
+            "calls_change_pct": change(single(overview, "calls"), compared(overview, "calls")),
+            "day_over_day_change_pct": _last_change(daily),
+            "week_over_week_change_pct": _last_change(weekly),
+        },
+        **splits,
+        "trends": {"daily": _trend(daily), "weekly": _trend(weekly)},
+    }
+
+
+async def attribute_costs(
+    source: ReportSource, window: ReportWindow, dimension: str, *, limit: int, min_cost: float | None
+) -> dict[str, Any]:
+    """The cost of each value of ``dimension``; shares are of the whole, not of the values that are shown.
+
+    ``min_cost`` leaves cheaper values out before ``limit`` is applied, and then there is no "other".
+    """
+    having: dict[str, Any] = {}
+    if min_cost is not None:
+        having = {"having": (Having(measures_of("cost")[0], "gte", min_cost),), "other": False}
+    overall = await source.total(window, *_SPLIT)
+    answer = await source.split(window, dimension, *_SPLIT, limit=limit, **having)
+    return {
+        "dimension": dimension,
+        "items": [_item(group, dimension, overall) for group in answer.groups],
+        "total": {_public(name): single(overall, name) for name in _SPLIT},
+        "values_total": answer.meta.groups_total,
+    }
+
+
+async def forecast_costs(
+    source: ReportSource, window: ReportWindow, *, days: int, confidence: float, now: datetime | None = None
+) -> dict[str, Any]:
+    """Daily cost after ``window``, from the complete days within it. Raises InvalidParameter for a short history."""
+    zone = ZoneInfo(window.time_zone)
+    today = (now or datetime.now(UTC)).astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    complete = replace(window, end=min(window.end, today))
+    if complete.end <= complete.start:
+        raise InvalidParameter.named("from", "the range holds no complete day")
+    answer = await source.ask(complete.question("cost", "calls", interval=DAY, fill="zero"))
+    group = answer.groups[0]
+    costs = [float(number(value)) for value in group.values["cost"]]
+    # The range may begin within a day: that day is not complete, so it says nothing about days.
+    first = next((index for index, value in enumerate(costs) if value > 0), 0)
+    first = max(first, 1 if answer.times and answer.times[0] < complete.start else 0)
+    history = costs[first:]
+    if len(history) < SHORTEST_HISTORY:
+        raise InvalidParameter.named(
+            "from", f"a forecast needs at least {SHORTEST_HISTORY} complete days with costs, there are {len(history)}"
+        )
+    result = await asyncio.to_thread(forecast, history, days, confidence=confidence)
+    return {
+        "model": result.model,
+        "confidence": confidence,
+        "historical": [
+            {"date": time.astimezone(zone).date(), "cost_usd": value, "calls": calls}
+            for time, value, calls in list(zip(answer.times, group.values["cost"], group.values["calls"], strict=True))[
+                first:
+            ]
+        ],
+        "forecast": [
+            {"date": (today + timedelta(days=offset)).date(), **_point(point)}
+            for offset, point in enumerate(result.points)
+        ],
+        "summary": {
+            "total": _point(result.total),
+            "daily_average_usd": round(result.total.value / days, 6),
+            "projected_month_usd": round(result.total.value / days * 30, 6),
+        },
+        "backtest": _backtest(result),
+    }
+
+
+def _public(measure: str) -> str:
+    """``cost`` is called ``total_cost_usd`` in reports, as in the rows it is the sum of."""
+    names = {"cost": "total_cost_usd", "total_tokens_sum": "total_tokens", "cache_savings": "cache_savings_usd"}
+    return names.get(measure) or (f"{measure}_usd" if "cost" in measure else measure)
+
+
+def _item(group: MetricGroup, dimension: str, whole: MetricGroup) -> dict[str, Any]:
+    cost = single(group, "cost")
+    return {
+        "name": "other" if group.is_other else group.labels[dimension],
+        "is_other": group.is_other,
+        **{_public(name): single(group, name) for name in _SPLIT},
+        "cost_share_pct": share(cost, single(whole, "cost")),
+    }
+
+
+def _trend(answer: MetricAnswer) -> list[dict[str, Any]]:
+    group = answer.groups[0]
+    incomplete = frozenset(answer.meta.incomplete)
+    return [
+        {"time": time, "total_cost_usd": cost, "calls": calls, "incomplete": time in incomplete}
+        for time, cost, calls in zip(answer.times, group.values["cost"], group.values["calls"], strict=True)
+    ]
+
+
+def _last_change(answer: MetricAnswer) -> float | None:
+    """The change between the last two complete buckets, in percent."""
+    incomplete = frozenset(answer.meta.incomplete)
+    pairs = zip(answer.times, answer.groups[0].values["cost"], strict=True)
+    whole = [value for time, value in pairs if time not in incomplete]
+    return change(whole[-1], whole[-2]) if len(whole) >= 2 else None
+
+
+def _point(point: ForecastPoint) -> dict[str, float]:
+    return {
+        "cost_usd": round(point.value, 6),
+        "lower_usd": round(point.lower, 6),
+        "upper_usd": round(point.upper, 6),
+    }
+
+
+def _backtest(result: Forecast) -> dict[str, Any] | None:
+    tested = result.backtest
+    if tested is None:
+        return None
+    return {
+        "days": tested.days,
+        "mean_absolute_error_usd": round(tested.mean_absolute_error, 6),
+        "mape_pct": None if tested.mape is None else round(tested.mape * 100, 2),
+        "interval_coverage_pct": round(tested.coverage * 100, 1),
+        "error_versus_same_day_last_week": None if tested.versus_naive is None else round(tested.versus_naive, 3),
+    }
