@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
+import orjson
 
 from server.database import Database
 from server.errors import Conflict, InvalidCursor, SpanNotFound, TraceNotFound
@@ -21,7 +22,7 @@ from server.queries.row_scope import RowScope
 from server.queries.score_reader import Score, list_scores, scores_of_span
 from server.queries.span_tree import PlacedSpan, SpanNode, arrange
 from server.queries.statements import statement
-from server.queries.trace_fields import FIELDS
+from server.queries.trace_fields import FIELDS, FieldType, TraceField
 
 MAX_TREE_SPANS: Final = 50_000
 MAX_PAGE_BYTES: Final = 4 << 20
@@ -200,10 +201,14 @@ async def _rows(
     return [
         (
             SpanPosition(row["at_id"], row["at_ts"]),
-            {field.name: None if field.name in hidden else row[field.name] for field in wanted},
+            {field.name: None if field.name in hidden else _value(field, row[field.name]) for field in wanted},
         )
         for row in rows
     ]
+
+
+def _value(field: TraceField, value: Any) -> Any:
+    return orjson.loads(value) if field.type is FieldType.JSON and value is not None else value
 
 
 async def _scores(connection: asyncpg.Connection, scope: RowScope, summary: asyncpg.Record) -> list[Score]:
