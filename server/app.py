@@ -13,6 +13,7 @@ from server.access import guard
 from server.access.gate import build_access
 from server.database import Database
 from server.http_edge import install_http_edge
+from server.queries.cursor import CursorSeal
 from server.queries.freshness import Freshness
 from server.queries.project_list import ProjectList
 from server.queries.result_cache import ResultCache
@@ -58,6 +59,7 @@ def build_services(settings: Settings) -> Services:
         worker=worker,
         redis=redis,
         projects=ProjectList(reads),
+        cursors=CursorSeal([settings.jwt_secret, settings.jwt_secret_previous]),
         cache=ResultCache(redis, dumps, enabled=settings.cache_enabled, max_bytes=settings.cache_max_bytes),
         freshness=Freshness(redis),
         access=build_access(settings, reads, redis),

@@ -9,6 +9,7 @@ from sanic import Request
 
 from server.access.gate import AccessGate
 from server.database import Database
+from server.queries.cursor import CursorSeal
 from server.queries.freshness import Freshness
 from server.queries.project_list import ProjectList
 from server.queries.result_cache import ResultCache
@@ -29,6 +30,8 @@ class Services:
     """Background work, as role observatory_worker: sees every project."""
     redis: RedisStore
     projects: ProjectList
+    cursors: CursorSeal
+    """Makes and opens the cursors of paged answers."""
     cache: ResultCache
     """Remembered answers of readers."""
     freshness: Freshness
