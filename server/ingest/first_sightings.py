@@ -2,7 +2,7 @@
 
 Called by the span writer after COMMIT with what it stored. What is already known is remembered in the
 process, so that only something new, or a span older than the first known one, costs a statement. A
-failure is logged and mended by the next span of that version: the memory is only filled on success.
+failure is logged and mended by the next span of that version: only success is remembered.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 
 from server.database import Database
 from server.errors import ApiError
-from server.ingest.span_record import SpanRecord
+from server.ingest.prepared_span import DIMENSIONS, STAGED_COLUMNS, PreparedSpan
 from server.queries.statements import statement
 
 logger = logging.getLogger("observatory.ingest")
@@ -26,52 +26,59 @@ MAX_LENGTH: Final = 200
 Sighted = tuple[str, str, str]
 """Kind, owner, value: ``("service_version", "checkout", "1.4.2")``."""
 
+_SERVICE_VERSION: Final = STAGED_COLUMNS.index("service_version")
+_SERVICE, _PROVIDER, _MODEL, _PROMPT, _PROMPT_VERSION, _IS_GENERATION = (
+    DIMENSIONS.index(name)
+    for name in ("service_name", "provider", "model", "prompt_name", "prompt_version", "is_generation")
+)
 
-def sighted(span: SpanRecord) -> Iterator[Sighted]:
+
+def sighted(span: PreparedSpan) -> Iterator[Sighted]:
     """What ``span`` shows of versions."""
-    if span.service_name and span.service_version:
-        yield "service_version", span.service_name, span.service_version
-    if span.is_generation and span.model:
-        yield "model", span.provider or "", span.model
-    if span.prompt_name and span.prompt_version:
-        yield "prompt_version", span.prompt_name, span.prompt_version
+    dimension, service_version = span.dimension, span.values[_SERVICE_VERSION]
+    if service_version and dimension[_SERVICE]:
+        yield "service_version", dimension[_SERVICE], service_version
+    if dimension[_MODEL] and dimension[_IS_GENERATION]:
+        yield "model", dimension[_PROVIDER], dimension[_MODEL]
+    if dimension[_PROMPT] and dimension[_PROMPT_VERSION]:
+        yield "prompt_version", dimension[_PROMPT], dimension[_PROMPT_VERSION]
 
 
 class FirstSightings:
-    """Keeps ``first_sightings`` up to date; shared by all writers of a process."""
+    """Keeps ``first_sightings`` up to date for one writer."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._known: OrderedDict[tuple[str, Sighted], datetime] = OrderedDict()
 
-    async def note(self, project_id: str, spans: Iterable[SpanRecord]) -> None:
-        """Record what is new in ``spans``, which were stored for ``project_id``. Never raises for the database."""
-        earliest: dict[Sighted, datetime] = {}
+    async def note(self, spans: Iterable[PreparedSpan]) -> None:
+        """Record what is new in ``spans``, which were stored. Never raises for the database."""
+        news: dict[str, dict[Sighted, datetime]] = {}
         for span in spans:
             for seen in sighted(span):
-                if max(map(len, seen)) <= MAX_LENGTH and (seen not in earliest or span.ts < earliest[seen]):
-                    earliest[seen] = span.ts
-        new = sorted((seen, at) for seen, at in earliest.items() if self._is_news(project_id, seen, at))
-        if not new:
+                known = self._known.get((span.project_id, seen))
+                if known is None or span.ts < known:
+                    found = news.setdefault(span.project_id, {})
+                    found[seen] = min(span.ts, found.get(seen, span.ts))
+        for project_id, found in news.items():
+            await self._record(project_id, sorted((seen, at) for seen, at in found.items() if is_storable(seen)))
+
+    async def _record(self, project_id: str, found: list[tuple[Sighted, datetime]]) -> None:
+        if not found:
             return
+        columns = [[seen[place] for seen, _ in found] for place in range(3)]
         try:
             async with self._database.write((project_id,)) as connection:
-                await connection.fetch(
-                    statement("record_sightings"),
-                    project_id,
-                    [seen[0] for seen, _ in new],
-                    [seen[1] for seen, _ in new],
-                    [seen[2] for seen, _ in new],
-                    [at for _, at in new],
-                )
+                await connection.fetch(statement("record_sightings"), project_id, *columns, [at for _, at in found])
         except ApiError as error:
             logger.warning("first sightings were not stored", extra={"code": error.code, "project_id": project_id})
             return
-        for seen, at in new:
+        for seen, at in found:
             self._known[project_id, seen] = at
         while len(self._known) > MAX_REMEMBERED:
             self._known.popitem(last=False)
 
-    def _is_news(self, project_id: str, seen: Sighted, at: datetime) -> bool:
-        known = self._known.get((project_id, seen))
-        return known is None or at < known
+
+def is_storable(seen: Sighted) -> bool:
+    """Names of unusual length are no versions that anybody would look for in a chart."""
+    return max(map(len, seen)) <= MAX_LENGTH

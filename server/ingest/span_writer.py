@@ -16,6 +16,7 @@ import asyncpg
 from server.database import Database
 from server.errors import ApiError
 from server.ingest.dimensions import Dimensions
+from server.ingest.first_sightings import FirstSightings
 from server.ingest.prepared_span import EPOCH, STAGED_COLUMNS, PreparedSpan
 from server.ingest.span_changes import ensure_change_tables, settle_span_changes
 from server.queries.freshness import Freshness, Touched
@@ -33,6 +34,7 @@ class SpanWriter:
         self._database = database
         self._dimensions = dimensions
         self._freshness = freshness
+        self._sightings = FirstSightings(database)
         self._weeks: set[int] = set()
 
     async def store(self, spans: Sequence[PreparedSpan]) -> int:
@@ -55,6 +57,8 @@ class SpanWriter:
             stored = await self._transaction(batch)
         if stored and self._freshness is not None:
             await self._freshness.touched(_touched(batch))
+        if stored:
+            await self._sightings.note(batch)
         return stored
 
     async def _transaction(self, batch: Sequence[PreparedSpan]) -> int:
@@ -110,6 +114,8 @@ async def copy_staged(connection: asyncpg.Connection, batch: Sequence[PreparedSp
         if not copying.done():
             copying.cancel()
             await asyncio.wait([copying], timeout=1)
+        if copying.done() and not copying.cancelled():
+            copying.exception()
         lost.cancel()
         connection.remove_termination_listener(on_termination)
 
