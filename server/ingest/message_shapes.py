@@ -19,10 +19,13 @@ Part = dict[str, Any]
 
 _MAX_UNWRAP = 4
 
-_LIST_KEYS = ("messages", "input_messages", "contents", "choices", "candidates", "generations")
+_LIST_KEYS = ("messages", "input_messages", "contents", "choices", "candidates", "generations", "input", "output")
 """Keys of an object that hold its list of messages, for the bodies of requests and responses."""
 
 _ROLES = {"human": "user", "ai": "assistant", "model": "assistant", "function": "tool", "developer": "system"}
+
+_LONE_PARTS = {"function_call": "assistant", "function_call_output": "tool", "reasoning": "assistant"}
+"""Parts that stand in a list of messages without being in a message, and whose they are."""
 
 
 def read_messages(value: Any, default_role: str) -> list[Message] | None:
@@ -71,7 +74,7 @@ def _read_message(item: Any, default_role: str) -> Message | None:
         return None
     inner = item.get("message")
     if isinstance(inner, dict):  # an OpenAI choice, or a LangChain generation
-        message = _read_message(inner, default_role)
+        message = _read_message({"role": default_role, **inner}, default_role)
         if message is not None and isinstance(item.get("finish_reason"), str):
             message.setdefault("finish_reason", item["finish_reason"])
         return message
@@ -83,7 +86,9 @@ def _read_message(item: Any, default_role: str) -> Message | None:
         role = item["type"]
     if role is None and isinstance(item.get("content"), dict) and "parts" in item["content"]:  # a Gemini candidate
         return _read_message({"finish_reason": item.get("finishReason"), **item["content"]}, default_role)
-    if role is None and not ("parts" in item or ("content" in item and default_role == "assistant")):
+    if role is None and item.get("type") in _LONE_PARTS:  # an item of OpenAI's responses API
+        return {"role": _LONE_PARTS[item["type"]], "parts": _read_part(item)}
+    if role is None and not isinstance(item.get("parts"), list):
         return None
     if not isinstance(role, str) or not role:
         role = default_role
@@ -140,8 +145,8 @@ def _read_part(item: Any) -> list[Part]:
         return [{"type": "json", "content": item}]
     if kind == "message":  # OpenAI responses: a message inside the list of outputs
         return read_parts(item.get("content"))
-    reader = _TYPED.get(kind) if isinstance(kind, str) else None
-    return [reader(item) if reader is not None else item]
+    typed = _TYPED.get(kind) if isinstance(kind, str) else None
+    return [typed(item) if typed is not None else item]
 
 
 def _without_none(part: Part) -> Part:

@@ -66,6 +66,8 @@ def normalise_tokens(
     reported_prompt = counts.prompt
     if counts.prompt is not None and cache and (rule == EXCLUSIVE or (rule == INFERRED and cache > counts.prompt)):
         counts.prompt += cache
+    if counts.reasoning and counts.completion is not None and counts.reasoning > counts.completion:
+        counts.completion += counts.reasoning  # a part larger than its whole: reported beside it
     _complete(counts, reported_prompt)
     return rule
 

@@ -1,0 +1,161 @@
+"""The attributes of one span, sorted by what they mean, and the choice between them.
+
+:class:`SpanFields` gathers candidates for each slot; the mapping then takes the first one
+that is usable, in the order of the alias tables. Each choice is noted in ``sources`` (what
+``explain`` shows), each value that could not be used in ``dropped``. What no column took
+stays in ``rest``, which becomes the ``attributes`` column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import itemgetter
+from typing import Any
+
+from server.ingest.attribute_table import EVENT_OFFSET, TAG_SLOT, attribute_table
+from server.ingest.coercion import REPLACEMENT, Coerced, cut_text, decode_json, to_text
+from server.ingest.indexed_messages import IndexedValue
+from server.ingest.otlp_payload import Attributes
+
+Candidate = tuple[int, str, Any]
+"""Rank, attribute key, value."""
+
+_BY_RANK = itemgetter(0)
+
+_CONTENT_SLOTS = frozenset({"input", "output", "system_instructions", "output_tool_calls"})
+"""Slots whose other candidates say the same words in another form: they are not kept twice."""
+
+
+class IndexedGroup(list[IndexedValue]):
+    """All values under one indexed prefix, as one candidate."""
+
+
+class SpanFields:
+    """Candidates for the columns of one span."""
+
+    __slots__ = ("dropped", "found", "groups", "marks", "replaced", "rest", "sources", "tags")
+
+    def __init__(self) -> None:
+        self.found: dict[str, list[Candidate]] = {}
+        self.groups: dict[tuple[str, int], IndexedGroup] = {}
+        self.rest: Attributes = {}
+        self.tags: list[str] = []
+        self.marks = 0
+        self.sources: dict[str, str] = {}
+        self.dropped: dict[str, Any] = {}
+        self.replaced = 0
+
+    def collect(self, attributes: Attributes, offset: int = 0) -> None:
+        """Sorts attributes into slots. ``offset`` is added to their ranks (events: ``EVENT_OFFSET``)."""
+        meaning_of = attribute_table().meaning
+        found = self.found
+        for key, value in attributes.items():
+            slot, rank, marks, path, tail, expanded = meaning_of(key)
+            self.marks |= marks
+            if slot is None:
+                if expanded:
+                    self._expand(key, value, offset)
+                elif not offset:
+                    self.rest[key] = value
+            elif path is not None:
+                self._collect_indexed(slot, rank + offset, key, path, value)
+            elif slot == TAG_SLOT:
+                self.tags.append(f"{tail}:{to_text(value)}")
+            elif slot in found:
+                found[slot].append((rank + offset, key, value))
+            else:
+                found[slot] = [(rank + offset, key, value)]
+
+    def add(self, slot: str, rank: int, key: str, value: Any) -> None:
+        """One more candidate, from something other than an attribute."""
+        self.found.setdefault(slot, []).append((rank, key, value))
+
+    def _collect_indexed(self, slot: str, rank: int, key: str, path: tuple[int, str], value: Any) -> None:
+        group = self.groups.get((slot, rank))
+        if group is None:
+            group = self.groups[(slot, rank)] = IndexedGroup()
+            prefix = key[: len(key) - len(path[1]) - len(str(path[0])) - 2]
+            self.add(slot, rank, f"{prefix}.*", group)
+        group.append((path[0], path[1], value))
+
+    def _expand(self, key: str, value: Any, offset: int) -> None:
+        """The members of a JSON object as attributes ``key.member``."""
+        members = decode_json(value) if isinstance(value, str) else value
+        if isinstance(members, dict):
+            self.collect({f"{key}.{name}": member for name, member in members.items()}, offset)
+        elif not offset:
+            self.rest[key] = value
+
+    def candidates(self, slot: str) -> list[Candidate]:
+        """The candidates of a slot in order of precedence; they count as looked at."""
+        candidates = self.found.pop(slot, None)
+        if candidates is None:
+            return []
+        if len(candidates) > 1:
+            candidates.sort(key=_BY_RANK)
+        return candidates
+
+    def keep(self, candidate: Candidate) -> None:
+        """Leaves an attribute among the attributes: its column does not say all of it."""
+        rank, key, value = candidate
+        if rank < EVENT_OFFSET and not isinstance(value, IndexedGroup):
+            self.rest[key] = value
+
+    def take(self, column: str, slot: str, coerce: Callable[[Any], Coerced]) -> Any:
+        """The first candidate of ``slot`` that ``coerce`` accepts, or None."""
+        result = None
+        chosen: Candidate | None = None
+        for candidate in self.candidates(slot):
+            if chosen is not None:
+                if candidate[2] != chosen[2]:
+                    self.keep(candidate)
+                continue
+            value, reason = coerce(candidate[2])
+            if reason is None:
+                result, chosen = value, candidate
+                self.sources[column] = candidate[1]
+            else:
+                self.drop(column, reason)
+                self.keep(candidate)
+        return result
+
+    def take_text(self, column: str, slot: str, limit: int) -> str | None:
+        """The first candidate of ``slot`` that is a text with something in it, cut to ``limit`` bytes."""
+        if slot not in self.found:
+            return None
+        result: str | None = None
+        chosen: Any = None
+        for candidate in self.candidates(slot):
+            value = candidate[2]
+            if result is not None:
+                if value != chosen:
+                    self.keep(candidate)
+                continue
+            text = value if isinstance(value, str) else to_text(value)
+            result = self.clean(column, text.strip(), limit) or None
+            if result is not None:
+                chosen = value
+                self.sources[column] = candidate[1]
+        return result
+
+    def clean(self, column: str, text: str, limit: int) -> str:
+        """``text`` without NUL and within ``limit`` bytes; what was done to it is noted."""
+        if "\0" in text:
+            self.replaced += text.count("\0")
+            text = text.replace("\0", REPLACEMENT)
+        if len(text) * 4 > limit:
+            text, original = cut_text(text, limit)
+            if original is not None:
+                self.dropped[column] = {"original_length": original}
+        return text
+
+    def drop(self, column: str, reason: str) -> None:
+        """Notes that a value for ``column`` was not used; the first reason stays."""
+        self.dropped.setdefault(column, {"reason": reason})
+
+    def finish(self) -> None:
+        """Attributes that feed a slot nobody asked for stay among the attributes."""
+        for slot, candidates in self.found.items():
+            if slot not in _CONTENT_SLOTS:
+                for candidate in candidates:
+                    self.keep(candidate)

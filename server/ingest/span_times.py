@@ -1,0 +1,27 @@
+"""Nanoseconds of OTLP to the times of a row."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NS_PER_MS = 1_000_000
+
+
+def to_datetime(ns: int) -> datetime:
+    """UTC with microseconds; the last three digits of the nanoseconds have no place in a timestamptz."""
+    seconds, rest = divmod(ns, 1_000_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
+
+
+def to_rfc3339(ns: int) -> str | None:
+    """RFC 3339 in UTC with microseconds; None for a time that no calendar has (after the year 9999)."""
+    try:
+        return to_datetime(ns).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def to_ns(moment: datetime) -> int:
+    """Nanoseconds since the epoch of an aware datetime."""
+    return (moment - EPOCH) // timedelta(microseconds=1) * 1000
