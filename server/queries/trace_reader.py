@@ -7,7 +7,6 @@ sort key to rows without. Large columns are fetched for the rows of the page alo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from server.database import Database
 from server.queries.filter_sql import compile_filter, fragment
 from server.queries.keyset import Position, Segment, SortKey, segments
 from server.queries.list_question import RANK, VIEWS, ListQuestion, View, search_text_of
+from server.queries.query_plan import explain_statement
 from server.queries.row_extras import add_extras
 from server.queries.row_scope import RowScope
 from server.queries.search_text import search_query
@@ -86,7 +86,8 @@ class _Reading:
     def __init__(self, scope: RowScope, question: ListQuestion) -> None:
         self.question = question
         self.view: View = VIEWS[question.view]
-        self.projects: list[Any] = list(scope.projects) if len(scope.projects) <= MOST_BRANCHES else [list(scope.projects)]
+        is_few = len(scope.projects) <= MOST_BRANCHES
+        self.projects: list[Any] = list(scope.projects) if is_few else [list(scope.projects)]
         self.params: list[Any] = [question.limit + 1, *self.projects]
         selected = question.selected()
         may_see = scope.may_read_content
@@ -140,7 +141,7 @@ class _Reading:
             statement, params = self.statement(segment), [wanted, *self.params[1:], *segment.params]
             records = await connection.fetch(statement, *params)
             if plans is not None:
-                plans.append(await _explain(connection, statement, params))
+                plans.append(await explain_statement(connection, statement, params))
             for record in records:
                 rows.append(self.row(record))
                 sorted_by = tuple(record[f"s{index}"] for index in range(len(self.keys)))
@@ -239,26 +240,3 @@ _PAGE_KEYS: Final = [
 
 def _column(field: TraceField) -> str:
     return f"{field.expression()} AS {field.name}"
-
-
-async def _explain(connection: asyncpg.Connection, statement: str, params: Sequence[Any]) -> dict[str, Any]:
-    """The plan of ``statement`` with what it really did, and in short which indexes and how many rows."""
-    text = await connection.fetchval(fragment("explain_analyze").format(statement=statement), *params)
-    plan = orjson.loads(text)[0]
-    indexes: set[str] = set()
-    scanned = 0
-    pending = [plan["Plan"]]
-    while pending:
-        node = pending.pop()
-        pending += node.get("Plans", [])
-        if "Index Name" in node:
-            indexes.add(node["Index Name"])
-        if "Relation Name" in node:
-            scanned += round((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"])
-    return {
-        "indexes": sorted(indexes),
-        "rows_scanned": scanned,
-        "planning_ms": plan["Planning Time"],
-        "execution_ms": plan["Execution Time"],
-        "plan": plan["Plan"],
-    }
