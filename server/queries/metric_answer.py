@@ -61,24 +61,28 @@ class MetricMeta:
 
 @dataclass(frozen=True, slots=True)
 class MetricAnswer:
-    """Groups in rank order, "other" last. Without an interval ``times`` holds the start of the range alone."""
+    """Groups in rank order, "other" last. Without an interval ``times`` holds the start of the range alone.
+
+    ``skips_empty``: the question asked for no rows where there is no data (fill "none").
+    """
 
     times: tuple[datetime, ...]
     keys: tuple[str, ...]
     groups: tuple[MetricGroup, ...]
     units: Mapping[str, str]
     meta: MetricMeta
+    skips_empty: bool = False
 
-    def rows(self, fill_none: bool = True) -> Iterator[dict[str, Any]]:
-        """Flat rows ``{time, metric, value, is_other, <labels>}``, one a measure, group and time.
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Flat rows ``{time, metric, value, <labels>}``, one a measure, group and time.
 
-        With a comparison rows also have ``compared``. Without ``fill_none`` rows without a value are left out.
+        With a comparison rows also have ``compared``.
         """
         for group in self.groups:
             for key in self.keys:
                 for index, time in enumerate(self.times):
                     value = group.values[key][index]
-                    if value is None and not fill_none:
+                    if value is None and self.skips_empty:
                         continue
                     row: dict[str, Any] = {"time": time, "metric": key, "value": value}
                     if group.compared is not None:

@@ -50,15 +50,16 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """Values of single spans: ``sum`` and ``weight`` counters give the average, ``sketch`` the rest.
+    """Values of single spans: two counters give the average, ``sketch`` the rest.
 
-    ``sum`` counts thousandths of the metric's unit when ``scale`` is 1000.
+    The average is ``sum × factor / (weight × divisor)``, which brings it to the metric's unit.
     """
 
     sketch: str
     sum: str
     weight: str
-    scale: int
+    divisor: int = 1
+    factor: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class Dimension:
     family: Family = "spans"
 
 
-_COST = "costs:read"
+_COST: Final = "costs:read"
 
 _METRICS: Final = (
     Metric("calls", "short", ("sum",), Total("calls"), "Model calls: spans that are generations."),
@@ -127,28 +128,28 @@ _METRICS: Final = (
         "duration",
         "ms",
         DISTRIBUTION_AGGREGATIONS,
-        Distribution("duration", "duration_us", "calls", 1000),
+        Distribution("duration", "duration_us", "calls", divisor=1000),
         "Time from start to end of a model call.",
     ),
     Metric(
         "span_duration",
         "ms",
         DISTRIBUTION_AGGREGATIONS,
-        Distribution("span_duration", "span_duration_us", "spans", 1000),
+        Distribution("span_duration", "span_duration_us", "spans", divisor=1000),
         "Time from start to end of any span; tools and agents by their names.",
     ),
     Metric(
         "time_to_first_token",
         "ms",
         DISTRIBUTION_AGGREGATIONS,
-        Distribution("ttft", "ttft_us", "ttft_count", 1000),
+        Distribution("ttft", "ttft_us", "ttft_count", divisor=1000),
         "Delay until the first token or chunk, of calls that report it.",
     ),
     Metric(
         "output_tokens_per_second",
         "short",
         ("avg", "min", "max", *PERCENTILES, "histogram"),
-        Distribution("speed", "speed_tokens", "speed_us", 1_000_000),
+        Distribution("speed", "speed_tokens", "speed_us", factor=1_000_000),
         "Output tokens by seconds of duration, of calls with output; avg is all tokens by all seconds.",
     ),
     *(

@@ -88,10 +88,12 @@ class MergedSketches:
     def counts_up_to(self, bounds: Sequence[float]) -> Ints:
         """Histogram: one row a group, one column a bound plus one for what lies above the last.
 
-        A bin belongs to the first bound that is not below its representative.
+        A bin that a bound cuts belongs below it, so a value may count up to 2 % beyond its place, and a
+        value that equals a bound counts under that bound.
         """
         table = np.zeros((self.groups, len(bounds) + 1), dtype=np.int64)
-        column = np.searchsorted(np.asarray(bounds), representative(self.bins), side="left")
+        lower_edges = np.power(GAMMA, self.bins.astype(np.float64) - 1)
+        column = np.searchsorted(np.asarray(bounds), lower_edges, side="right")
         np.add.at(table, (self.group, column), self.counts)
         return table
 

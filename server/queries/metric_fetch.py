@@ -1,0 +1,146 @@
+"""Runs the statements of a plan and merges what they give, cell by cell."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import asyncpg
+
+from server.queries import sketch
+from server.queries.metric_catalog import HISTOGRAM_BOUNDS, PERCENTILES
+from server.queries.metric_formula import Cells, Needs
+from server.queries.metric_plan import SourcePlan, Timeline
+from server.queries.metric_rollup_sql import RollupTable, rollup_statement
+from server.queries.metric_sql import Selection, Target, raw_statement
+
+_PRECOMPUTED_ORDER: Final = tuple(PERCENTILES.values())
+# Deltas first: the hours they touch tell where stored percentiles are stale.
+_ORDER: Final[tuple[RollupTable, ...]] = ("rollup_delta", "rollup_5m", "slice_1h", "rollup_1h", "rollup_1d")
+
+Key = tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Fetched:
+    """Merged cells of ``groups`` (keys, in the order found or chosen; "other" last)."""
+
+    cells: Cells
+    groups: list[Key]
+    rows_read: int = 0
+    is_sketched: bool = False
+
+
+@dataclass(slots=True)
+class _Gathering:
+    """Cells in the making: groups may still be added, so cells are dictionaries by (group, bucket)."""
+
+    needs: Needs
+    buckets: int
+    groups: dict[Key, int] = field(default_factory=dict)
+    rows: list[tuple[int, asyncpg.Record]] = field(default_factory=list)
+    rows_read: int = 0
+
+    def add(self, records: Sequence[asyncpg.Record], width: int) -> None:
+        """Take the rows of one statement, whose first ``width`` columns name the group."""
+        for record in records:
+            key = tuple(record[:width])
+            group = self.groups.setdefault(key, len(self.groups))
+            self.rows.append((group * self.buckets + record["b"], record))
+            self.rows_read += record["n"]
+
+
+async def fetch(
+    connection: asyncpg.Connection,
+    target: Target,
+    needs: Needs,
+    plan: SourcePlan,
+    timeline: Timeline,
+    selection: Selection | None,
+) -> Fetched:
+    """Read all sources of ``plan``, in the transaction's one snapshot, and merge them.
+
+    With a selection the groups are numbered as chosen; without, every group that is found is given.
+    """
+    gathering = _Gathering(needs, timeline.buckets)
+    width = 1 if selection is not None else len(target.dimensions)
+    if selection is not None:
+        numbers = [*range(1, len(selection.groups) + 1), *([0] if selection.with_other else [])]
+        gathering.groups = {(number,): index for index, number in enumerate(numbers)}
+    elif not width:
+        gathering.groups = {(): 0}
+    slice_ = plan.slice
+    tables = {**plan.rollups, "rollup_delta": plan.rolled_up} if plan.rollups else {}
+    for table in _ORDER:
+        pieces = tables.get(table)
+        if not pieces:
+            continue
+        chosen = slice_ if table == "slice_1h" else None
+        sql, values = rollup_statement(target, needs, table, pieces, timeline.boundaries, selection, chosen)
+        records = await connection.fetch(sql, *values)
+        gathering.add(records, width)
+        if table == "rollup_delta" and slice_ is not None and slice_.precomputed:
+            stale = sorted({timeline.boundaries[record["b"]] for record in records})
+            slice_ = replace(slice_, pending=tuple(stale))
+    if plan.raw:
+        exact = not plan.rollups
+        sql, values = raw_statement(target, needs, plan.raw, timeline.boundaries, selection, exact=exact)
+        gathering.add(await connection.fetch(sql, *values), width)
+    # Merging large sketches takes tens of milliseconds of numpy: not on the event loop.
+    if needs.sketches and len(gathering.rows) > 50:
+        return await asyncio.to_thread(_merged, gathering, plan)
+    return _merged(gathering, plan)
+
+
+def _merged(gathering: _Gathering, plan: SourcePlan) -> Fetched:
+    needs = gathering.needs
+    size = len(gathering.groups) * gathering.buckets
+    cells = Cells(needs, size)
+    for name in needs.counters:
+        sums = cells.counters[name]
+        for cell, record in gathering.rows:
+            sums[cell] += record[name]
+    for kind in needs.distinct:
+        counts = cells.distinct[kind] = [0] * size
+        for cell, record in gathering.rows:
+            counts[cell] = record[f"d_{kind}"]
+    for name in needs.sketches:
+        _spread(name, gathering, cells, size, precomputed=plan.slice is not None and plan.slice.precomputed)
+    is_sketched = bool(needs.histograms) or bool(needs.fractions and plan.rollups)
+    return Fetched(cells, list(gathering.groups), gathering.rows_read, is_sketched)
+
+
+def _spread(name: str, gathering: _Gathering, cells: Cells, size: int, *, precomputed: bool) -> None:
+    """Fill in quantiles and histograms of one sketch: exact arrays, stored percentiles or merged sketches."""
+    fractions = cells.needs.fractions.get(name, ())
+    columns: list[list[float | None]] = [[None] * size for _ in fractions]
+    packed: list[bytes] = []
+    owners: list[int] = []
+    for cell, record in gathering.rows:
+        exact = record.get(f"q_{name}")
+        stored = record.get(f"p_{name}") if precomputed else None
+        if exact is not None:
+            for column, value in zip(columns, exact, strict=True):
+                column[cell] = value
+        elif stored:
+            for column, fraction in zip(columns, fractions, strict=True):
+                column[cell] = stored[_PRECOMPUTED_ORDER.index(fraction)]
+        entries = record.get(f"s_{name}")
+        if entries:
+            packed.append(entries)
+            owners.append(cell)
+    if packed:
+        merged = sketch.merge(packed, owners, size)
+        if fractions and not any(f"q_{name}" in record for _, record in gathering.rows[:1]):
+            table = merged.quantiles(fractions)
+            for cell in set(owners):
+                for column, value in zip(columns, table[cell].tolist(), strict=True):
+                    column[cell] = None if value != value else value
+        if name in cells.needs.histograms:
+            cells.histograms[name] = merged.counts_up_to(HISTOGRAM_BOUNDS).tolist()
+    if name in cells.needs.histograms and name not in cells.histograms:
+        cells.histograms[name] = [[0] * (len(HISTOGRAM_BOUNDS) + 1)] * size
+    for column, fraction in zip(columns, fractions, strict=True):
+        cells.quantiles[name, fraction] = column

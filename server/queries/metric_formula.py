@@ -1,0 +1,176 @@
+"""From measures to the parts they are made of, and from merged parts to values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import Context, Decimal
+from typing import Any, Final
+
+from server.queries.metric_answer import HistogramBin, Value
+from server.queries.metric_catalog import (
+    HISTOGRAM_BOUNDS,
+    PERCENTILES,
+    ActorKind,
+    Distinct,
+    Distribution,
+    Family,
+    Rate,
+    Ratio,
+    Total,
+)
+from server.queries.metric_question import Measure
+
+# Counters that also count spans which are not model calls; a question without them reads calls alone.
+ALL_SPAN_COUNTERS: Final = frozenset({"spans", "span_errors", "traces", "span_duration_us"})
+MONEY_COUNTERS: Final = frozenset({"prompt_cost", "completion_cost", "total_cost", "error_cost", "cache_savings"})
+_PRESENCE: Final = {"scores": "scores", "retries": "retries"}
+_MONEY_DIVISION: Final = Context(prec=20)
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What has to be read for some measures of one family.
+
+    ``presence`` is the counter that tells whether a cell has data at all. ``fractions``: for each
+    sketch the quantiles wanted, where 0 is the minimum and 1 the maximum.
+    """
+
+    family: Family
+    presence: str
+    counters: tuple[str, ...]
+    fractions: dict[str, tuple[float, ...]]
+    histograms: frozenset[str]
+    distinct: tuple[ActorKind, ...]
+
+    @property
+    def is_calls_only(self) -> bool:
+        """Whether spans that are not model calls can be left out."""
+        return self.presence == "calls"
+
+    @property
+    def sketches(self) -> tuple[str, ...]:
+        """Every sketch that something is wanted of."""
+        return tuple(dict.fromkeys((*self.fractions, *sorted(self.histograms))))
+
+
+def needs_of(measures: Iterable[Measure], family: Family) -> Needs:
+    """The parts of those ``measures`` that belong to ``family``."""
+    counters: dict[str, None] = {}
+    fractions: dict[str, set[float]] = {}
+    histograms: set[str] = set()
+    distinct: dict[ActorKind, None] = {}
+    for measure in measures:
+        if measure.definition.family != family:
+            continue
+        match measure.definition.formula:
+            case Total(counter, per):
+                counters[counter] = None
+                if measure.effective == "avg":
+                    counters[per] = None
+            case Ratio(numerator, denominator):
+                counters |= {numerator: None, denominator: None}
+            case Rate(counter):
+                counters[counter] = None
+            case Distribution(sketch, total, weight):
+                wanted = fraction_of(measure.effective)
+                if measure.effective == "histogram":
+                    histograms.add(sketch)
+                elif wanted is not None:
+                    fractions.setdefault(sketch, set()).add(wanted)
+                else:
+                    counters |= {total: None, weight: None}
+            case Distinct(actor):
+                distinct[actor] = None
+    everything = bool(distinct) or "span_duration" in fractions or "span_duration" in histograms
+    everything = everything or not ALL_SPAN_COUNTERS.isdisjoint(counters)
+    presence = _PRESENCE.get(family, "spans" if everything else "calls")
+    return Needs(
+        family,
+        presence,
+        tuple(dict.fromkeys((presence, *counters))),
+        {sketch: tuple(sorted(found)) for sketch, found in fractions.items()},
+        frozenset(histograms),
+        tuple(distinct),
+    )
+
+
+def fraction_of(aggregation: str) -> float | None:
+    """The quantile that an aggregation means, if it means one."""
+    return {"min": 0.0, "max": 1.0, **PERCENTILES}.get(aggregation)
+
+
+@dataclass(slots=True)
+class Cells:
+    """Merged parts by cell; cell ``group × buckets + bucket``. Counters start at zero."""
+
+    needs: Needs
+    size: int
+    counters: dict[str, list[Any]] = field(default_factory=dict)
+    quantiles: dict[tuple[str, float], list[float | None]] = field(default_factory=dict)
+    histograms: dict[str, list[list[int]]] = field(default_factory=dict)
+    distinct: dict[ActorKind, list[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Make every counter ready for adding."""
+        for name in self.needs.counters:
+            self.counters[name] = [0] * self.size
+
+    def is_present(self, cell: int) -> bool:
+        """Whether anything was counted in the cell."""
+        if any(counts[cell] for counts in self.distinct.values()):
+            return True
+        return bool(self.counters[self.needs.presence][cell])
+
+    def value(self, measure: Measure, cell: int, seconds: float) -> Value:
+        """The value of ``measure``; ``seconds`` is the length of the bucket. None: no data."""
+        if not self.is_present(cell):
+            return None
+        match measure.definition.formula:
+            case Total(counter, per):
+                total = self.counters[counter][cell]
+                if measure.effective == "avg":
+                    return _divided(total, self.counters[per][cell])
+                return _tidy(counter, total)
+            case Ratio(numerator, denominator, scale):
+                return _divided(self.counters[numerator][cell] * scale, self.counters[denominator][cell])
+            case Rate(counter):
+                return float(self.counters[counter][cell]) / seconds if seconds > 0 else None
+            case Distinct(actor):
+                return self.distinct[actor][cell]
+            case Distribution() as formula:
+                return self._spread(formula, measure.effective, cell)
+
+    def _spread(self, formula: Distribution, aggregation: str, cell: int) -> Value:
+        if aggregation == "histogram":
+            counts = self.histograms[formula.sketch][cell]
+            bins: list[HistogramBin] = list(zip((*HISTOGRAM_BOUNDS, None), counts, strict=True))
+            return tuple(bins) if any(counts) else None
+        fraction = fraction_of(aggregation)
+        if fraction is not None:
+            return self.quantiles[formula.sketch, fraction][cell]
+        total = int(self.counters[formula.sum][cell]) * formula.factor
+        if aggregation == "sum":
+            return total / formula.divisor
+        weight = int(self.counters[formula.weight][cell]) * formula.divisor
+        return total / weight if weight else None
+
+
+def _tidy(counter: str, total: Any) -> Value:
+    if counter not in MONEY_COUNTERS:
+        return int(total)
+    return plain_decimal(Decimal(total))
+
+
+def plain_decimal(value: Decimal) -> Decimal:
+    """The same amount without trailing zeros and without an exponent, so that equal amounts look equal."""
+    short = value.normalize()
+    return short if int(short.as_tuple().exponent) <= 0 else short.quantize(Decimal(1))
+
+
+def _divided(total: Any, by: Any) -> Value:
+    if not by:
+        return None
+    if isinstance(total, Decimal):
+        return plain_decimal(_MONEY_DIVISION.divide(total, Decimal(by)))
+    return float(total / by)

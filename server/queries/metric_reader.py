@@ -1,0 +1,272 @@
+"""The metric engine: one question in, one answer out, the same for REST, Grafana, export and alerts.
+
+A question runs in one REPEATABLE READ transaction: rank the groups, read the selected ones from the
+planned sources, once more for the compared range, then work out values from merged parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+import asyncpg
+
+from server.database import Database
+from server.errors import InsufficientScope, InvalidBody
+from server.queries.metric_answer import OTHER, MetricAnswer, MetricGroup, MetricMeta, Value
+from server.queries.metric_catalog import Family
+from server.queries.metric_fetch import Fetched, fetch
+from server.queries.metric_formula import Needs, needs_of
+from server.queries.metric_interval import shifted_year
+from server.queries.metric_plan import SourcePlan, Timeline, plan_sources, timeline_of
+from server.queries.metric_question import Having, MetricQuestion
+from server.queries.metric_sql import Piece, Selection, Target, raw_ranking_statement
+from server.queries.row_scope import RowScope
+from server.queries.statements import statement
+
+_COMPARE: Final = {
+    "gt": lambda value, bound: value > bound,
+    "gte": lambda value, bound: value >= bound,
+    "lt": lambda value, bound: value < bound,
+    "lte": lambda value, bound: value <= bound,
+    "eq": lambda value, bound: value == bound,
+    "ne": lambda value, bound: value != bound,
+}
+
+
+@dataclass(slots=True)
+class _Run:
+    """One question while it is answered."""
+
+    connection: asyncpg.Connection
+    question: MetricQuestion
+    target: Target
+    now: datetime
+    raw_since: datetime
+    rollup_5m_since: datetime
+    plans: list[tuple[str, SourcePlan]]
+    rows_read: int = 0
+    is_sketched: bool = False
+
+    def plan(self, needs: Needs, timeline: Timeline, purpose: str) -> SourcePlan:
+        """The sources for ``needs``, remembered for the answer's meta."""
+        plan = plan_sources(self.target, needs, timeline, self.rollup_5m_since)
+        self.plans.append((purpose, plan))
+        return plan
+
+
+async def query_metrics(
+    db: Database, scope: RowScope, question: MetricQuestion, *, now: datetime | None = None
+) -> MetricAnswer:
+    """Answer ``question`` over the rows of ``scope``.
+
+    ``now`` (default: the present moment) decides which buckets are incomplete. Whether the caller may see
+    the metrics at all (``question.permissions``) is checked by the caller.
+
+    Raises:
+        InsufficientScope: it groups or filters by content that ``scope`` may not read.
+        InvalidBody: too many values, or metrics that cannot be combined.
+        QueryTimeout: it took longer than the pool's statement time-out.
+
+    """
+    now = now or datetime.now(UTC)
+    if any(dimension.is_attribute for dimension in question.dimensions) and not scope.may_read_content:
+        raise InsufficientScope("Attributes hold content, which this credential may not read.")
+    families = {measure.definition.family for measure in question.ranking_measures}
+    if len(families) > 1:
+        raise InvalidBody.at("/having", "order_by and having must be of one family: spans, retries or scores")
+    timeline = timeline_of(question, question.start, question.end)
+    target = Target(scope, question.dimensions, question.filter)
+    if not scope.projects:
+        return _answer(question, timeline, [], _meta(question, timeline, None, now, None))
+    async with db.read(scope) as connection:
+        (state,) = await connection.fetch(statement("read_rollup_state"))
+        run = _Run(connection, question, target, now, state["raw_since"], state["rollup_5m_since"], [])
+        selection, groups_total = await _select(run, timeline)
+        parts = await _read(run, timeline, selection)
+        earlier = _earlier(question)
+        compared = None
+        if earlier is not None:
+            compared_timeline = timeline_of(question, *earlier)
+            compared = (compared_timeline, await _read(run, compared_timeline, selection))
+    groups = _groups(question, selection, timeline, parts, compared, now)
+    return _answer(question, timeline, groups, _meta(question, timeline, run, now, earlier, groups_total))
+
+
+async def _select(run: _Run, timeline: Timeline) -> tuple[Selection | None, int]:
+    """Rank the groups over the whole range and choose the best; None without group_by."""
+    question = run.question
+    if not question.dimensions:
+        return None, 1
+    whole = Timeline(timeline.start, timeline.end, (timeline.start, timeline.end))
+    ranking = question.ranking_measures
+    needs = needs_of(ranking, ranking[0].definition.family)
+    plan = run.plan(needs, whole, "ranking")
+    with_other = question.other and not question.having
+    if not plan.rollups:
+        having = [(item.measure, item.operator, item.value) for item in question.having]
+        order = (ranking[0], question.descending)
+        sql, values = raw_ranking_statement(run.target, needs, plan.raw, order, having, question.limit)
+        rows = await run.connection.fetch(sql, *values)
+        total = rows[0]["groups_total"] if rows else 0
+        keys = [tuple(row)[:-1] for row in rows]
+        return Selection(keys, with_other and total > len(keys)), total
+    found = await fetch(run.connection, run.target, needs, plan, whole, None)
+    run.rows_read += found.rows_read
+    seconds = whole.seconds(run.now)[0]
+    ranked = []
+    for index, key in enumerate(found.groups):
+        if not found.cells.is_present(index):
+            continue
+        if all(_keeps(item, found.cells.value(item.measure, index, seconds)) for item in question.having):
+            ranked.append((found.cells.value(ranking[0], index, seconds), key))
+    ranked.sort(key=lambda item: item[1])
+    ranked.sort(key=lambda item: _rank(item[0], question.descending))
+    keys = [key for _, key in ranked[: question.limit]]
+    return Selection(keys, with_other and len(ranked) > len(keys)), len(ranked)
+
+
+def _keeps(having: Having, value: Value) -> bool:
+    return isinstance(value, tuple) is False and value is not None and _COMPARE[having.operator](value, having.value)
+
+
+def _rank(value: Any, descending: bool) -> tuple[bool, Any]:
+    # Groups without a value come last in both directions.
+    return (value is None, 0 if value is None else -value if descending else value)
+
+
+async def _read(run: _Run, timeline: Timeline, selection: Selection | None) -> dict[Family, Fetched]:
+    """The cells of the selected groups, one fetch a family of metrics."""
+    parts: dict[Family, Fetched] = {}
+    for family in dict.fromkeys(measure.definition.family for measure in run.question.measures):
+        needs = needs_of(run.question.measures, family)
+        plan = run.plan(needs, timeline, family)
+        fetched = await fetch(run.connection, run.target, needs, plan, timeline, selection)
+        run.rows_read += fetched.rows_read
+        run.is_sketched = run.is_sketched or fetched.is_sketched
+        parts[family] = fetched
+    return parts
+
+
+def _earlier(question: MetricQuestion) -> tuple[datetime, datetime] | None:
+    if question.compare == "previous_period":
+        return question.start - (question.end - question.start), question.start
+    if question.compare == "year_ago":
+        return shifted_year(question.start, question.zone), shifted_year(question.end, question.zone)
+    return None
+
+
+def _groups(
+    question: MetricQuestion,
+    selection: Selection | None,
+    timeline: Timeline,
+    parts: dict[Family, Fetched],
+    compared: tuple[Timeline, dict[Family, Fetched]] | None,
+    now: datetime,
+) -> list[MetricGroup]:
+    keys: list[tuple[str, ...]] = [()] if selection is None else list(selection.groups)
+    count = len(keys) + (selection is not None and selection.with_other)
+    groups = []
+    for index in range(count):
+        is_other = index == len(keys)
+        labels: dict[str, str | None] = {
+            dimension.name: OTHER if is_other else keys[index][place] or None
+            for place, dimension in enumerate(question.dimensions)
+        }
+        values = _values(question, index, timeline, parts, now)
+        before = None
+        if compared is not None:
+            before = {
+                key: _fitted(column, timeline.buckets)
+                for key, column in _values(question, index, *compared, now).items()
+            }
+        groups.append(MetricGroup(labels, values, before, is_other))
+    return groups
+
+
+def _values(
+    question: MetricQuestion, index: int, timeline: Timeline, parts: dict[Family, Fetched], now: datetime
+) -> dict[str, tuple[Value, ...]]:
+    seconds = timeline.seconds(now)
+    columns: dict[str, tuple[Value, ...]] = {}
+    for measure in question.measures:
+        cells = parts[measure.definition.family].cells
+        first = index * timeline.buckets
+        column = [cells.value(measure, first + bucket, seconds[bucket]) for bucket in range(timeline.buckets)]
+        columns[measure.key] = tuple(_filled(column, question))
+    return columns
+
+
+def _filled(column: list[Value], question: MetricQuestion) -> list[Value]:
+    if question.fill == "zero":
+        return [0 if value is None else value for value in column]
+    if question.fill == "previous":
+        last: Value = None
+        filled: list[Value] = []
+        for value in column:
+            last = last if value is None else value
+            filled.append(last)
+        return filled
+    return column
+
+
+def _fitted(column: Sequence[Value], length: int) -> tuple[Value, ...]:
+    # A month or a range cut by clock changes may have one bucket more or less than the present one.
+    return (*column[:length], *([None] * (length - len(column))))
+
+
+def _meta(
+    question: MetricQuestion,
+    timeline: Timeline,
+    run: _Run | None,
+    now: datetime,
+    earlier: tuple[datetime, datetime] | None,
+    groups_total: int = 0,
+) -> MetricMeta:
+    plans = run.plans if run else []
+    sources = {"raw" for _, plan in plans if plan.raw} | {"rollup" for _, plan in plans if plan.rollups}
+    source: Literal["rollup", "raw", "both"] = "both" if len(sources) > 1 else "raw" if "raw" in sources else "rollup"
+    notices = list(timeline.notices)
+    if run and any(low < run.raw_since for _, plan in plans for low, _ in plan.raw):
+        since = run.raw_since.isoformat().replace("+00:00", "Z")
+        notices.append(f"spans before {since} were dropped by retention: what needs them is missing")
+    return MetricMeta(
+        source=source,
+        precision="sketch" if run and run.is_sketched else "exact",
+        start=timeline.start,
+        end=timeline.end,
+        time_zone=question.time_zone,
+        interval=str(timeline.interval) if timeline.interval else None,
+        interval_seconds=timeline.interval.nominal_seconds if timeline.interval else None,
+        incomplete=timeline.incomplete(now) if timeline.interval else (),
+        notices=tuple(notices),
+        rows_read=run.rows_read if run else 0,
+        groups_total=groups_total,
+        plan=tuple(line for purpose, plan in plans for line in _explained(purpose, plan)),
+        compared_start=earlier[0] if earlier else None,
+        compared_end=earlier[1] if earlier else None,
+    )
+
+
+def _explained(purpose: str, plan: SourcePlan) -> list[str]:
+    pieces: dict[str, list[Piece]] = dict(plan.rollups.items())
+    if plan.raw:
+        pieces["llm_traces"] = plan.raw
+    return [
+        f"{purpose}: {table} from {low.isoformat()} to {high.isoformat()}"
+        for table, ranges in pieces.items()
+        for low, high in ranges[:20]
+    ]
+
+
+def _answer(question: MetricQuestion, timeline: Timeline, groups: list[MetricGroup], meta: MetricMeta) -> MetricAnswer:
+    return MetricAnswer(
+        times=timeline.boundaries[:-1],
+        keys=tuple(measure.key for measure in question.measures),
+        groups=tuple(groups),
+        units={measure.key: measure.definition.unit for measure in question.measures},
+        meta=meta,
+        skips_empty=question.fill == "none",
+    )
