@@ -11,20 +11,27 @@ from sanic.log import LOGGING_CONFIG_DEFAULTS
 from server import error_responses, logs, metrics, observations, request_lifecycle
 from server.access import guard
 from server.access.gate import build_access
+from server.access.oauth_routes import oauth
 from server.database import Database
 from server.http_edge import install_http_edge
+from server.ingest.ingestion import Ingestion
+from server.ingest.otlp_routes import otlp
 from server.queries.cursor import CursorSeal
 from server.queries.freshness import Freshness
 from server.queries.project_list import ProjectList
 from server.queries.result_cache import ResultCache
 from server.redis_store import RedisStore
+from server.rest.audit_routes import audit
+from server.rest.client_routes import clients
 from server.rest.envelope import dumps
 from server.rest.health_routes import health
 from server.rest.implied_methods import add_head_and_options
+from server.rest.key_routes import keys
+from server.rest.project_routes import projects
 from server.services import Services
 from server.settings import Settings
 
-BLUEPRINTS = (health,)
+BLUEPRINTS = (health, oauth, keys, clients, projects, audit, otlp)
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 
@@ -52,6 +59,8 @@ def build_services(settings: Settings) -> Services:
     writes = pool(settings.database_url, "observatory_api", settings.ingest_pool_size + 2, 10.0, "writes")
     worker = pool(settings.worker_url, "observatory_worker", 2, 600.0, "worker")
     redis = RedisStore(settings.redis_url, timeout=settings.redis_timeout)
+    freshness = Freshness(redis)
+    access = build_access(settings, reads, redis)
     return Services(
         settings=settings,
         reads=reads,
@@ -61,8 +70,9 @@ def build_services(settings: Settings) -> Services:
         projects=ProjectList(reads),
         cursors=CursorSeal([settings.jwt_secret, settings.jwt_secret_previous]),
         cache=ResultCache(redis, dumps, enabled=settings.cache_enabled, max_bytes=settings.cache_max_bytes),
-        freshness=Freshness(redis),
-        access=build_access(settings, reads, redis),
+        freshness=freshness,
+        access=access,
+        ingestion=Ingestion(settings, writes, freshness, access.buckets),
     )
 
 
@@ -75,6 +85,7 @@ async def open_services(services: Services) -> None:
 
 async def close_services(services: Services) -> None:
     """Stop background work and close pools."""
+    await services.ingestion.close()
     await services.access.close()
     for database in (services.reads, services.writes, services.worker):
         await database.close()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from server.access.access_state import AccessState
 from server.access.audit import AuditLog
 from server.access.authenticator import Authenticator
+from server.access.oauth_server import OAuthServer
 from server.access.principal import Principal
 from server.access.signing_keys import SigningKeys
 from server.database import Database
@@ -56,6 +57,7 @@ class AccessGate:
     buckets: TokenBuckets
     concurrency: ConcurrencyLimit
     authenticator: Authenticator
+    oauth: OAuthServer
     audit: AuditLog
 
     async def open(self) -> None:
@@ -83,5 +85,6 @@ def build_access(settings: Settings, database: Database, store: RedisStore) -> A
         buckets=buckets,
         concurrency=ConcurrencyLimit(settings.rate_limit_concurrency),
         authenticator=Authenticator(settings, database, keys, state, buckets),
+        oauth=OAuthServer(settings, keys, state),
         audit=AuditLog(database),
     )

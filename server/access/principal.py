@@ -45,8 +45,9 @@ SCOPES: Final[dict[str, ScopeRule]] = {
     "scores:write": ScopeRule("Add scores and feedback to traces.", _WRITERS),
     "annotations:write": ScopeRule("Add annotations to dashboards.", _WRITERS),
     "exports:create": ScopeRule("Export traces.", _WRITERS),
-    "keys:manage": ScopeRule("Create, list and revoke API keys and clients.", _WRITERS),
-    "projects:manage": ScopeRule("Create and change projects.", _ADMIN),
+    "keys:manage": ScopeRule("Create, list and revoke API keys.", _WRITERS),
+    "clients:manage": ScopeRule("Register, list and disable OAuth clients.", _ADMIN),
+    "projects:manage": ScopeRule("Create and delete projects, with the grant of every project.", _ADMIN),
     "audit:read": ScopeRule("Read the audit log.", _ADMIN),
 }
 

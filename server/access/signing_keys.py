@@ -36,6 +36,7 @@ class SigningKeys:
         self.algorithm = settings.jwt_algorithm
         self._file: Path | None = None
         self._stamp: tuple[int, int] | None = None
+        check_secret(settings.jwt_secret, "JWT_SECRET")  # cursors are signed with it, whatever signs the tokens
         if self.algorithm == "HS256":
             self._keys = _secret_keys(settings)
             return
@@ -87,7 +88,6 @@ def check_secret(secret: str, name: str) -> None:
 
 
 def _secret_keys(settings: Settings) -> tuple[Key, ...]:
-    check_secret(settings.jwt_secret, "JWT_SECRET")
     secrets_in_force = [settings.jwt_secret]
     if settings.jwt_secret_previous:
         check_secret(settings.jwt_secret_previous, "JWT_SECRET_PREVIOUS")

@@ -1,0 +1,93 @@
+"""OAuth clients over HTTP: register, list, disable. For admins, within their projects."""
+
+from __future__ import annotations
+
+from sanic import Blueprint, HTTPResponse, Request
+
+from server.access import administration
+from server.access.administration import NewClient
+from server.access.guard import audit_event, requires
+from server.access.principal import Principal, Role
+from server.errors import InvalidBody, NotFound
+from server.rest.envelope import success
+from server.rest.json_body import is_object, is_text, is_texts, read_object
+from server.rest.key_routes import grantable_projects, refuse_widening
+from server.services import services_of
+
+clients = Blueprint("clients")
+
+FIELDS = {
+    "client_id": is_text,
+    "client_name": is_text,
+    "role": is_text,
+    "scopes": is_texts,
+    "projects": is_texts,
+    "jwks": is_object,
+}
+
+
+@clients.post("/api/v1/clients", name="create_client")
+@requires("clients:manage", cost=10)
+async def create_client(request: Request) -> HTTPResponse:
+    """Register a client for ``/oauth/token``. Its secret is in this answer and never shown again.
+
+    With ``jwks`` it authenticates by ``private_key_jwt`` (RFC 7523) and gets no secret.
+    """
+    services, principal = services_of(request), request.ctx.principal
+    body = read_object(request, FIELDS, required=("client_name", "role"))
+    projects = await grantable_projects(request, body.get("projects"))
+    try:
+        role = Role(body["role"])
+        new = NewClient(
+            name=body["client_name"],
+            role=role,
+            projects=projects,
+            scopes=body.get("scopes"),
+            client_id=body.get("client_id"),
+            jwks=body.get("jwks"),
+        )
+        refuse_widening(principal, role, tuple(body.get("scopes", ())))
+    except ValueError as error:
+        raise InvalidBody(str(error)) from error
+    async with services.writes.write(()) as connection:
+        secret, row = await administration.create_client(connection, new, created_by=principal.subject)
+        event = audit_event(
+            request,
+            "client.create",
+            target_type="client",
+            target_id=row["client_id"],
+            project_id=projects[0] if len(projects) == 1 else None,
+            detail={"role": row["role"], "projects": projects},
+        )
+        await services.access.audit.record(event, connection)
+    return success(request, {**row, "client_secret": secret}, status=201, headers={"Cache-Control": "no-store"})
+
+
+@clients.get("/api/v1/clients", name="list_clients")
+@requires("clients:manage")
+async def list_clients(request: Request) -> HTTPResponse:
+    """The clients within the caller's projects, newest first, at most a thousand. Never a secret."""
+    async with services_of(request).reads.plain() as connection:
+        rows = await administration.list_clients(connection, projects=_within(request.ctx.principal))
+    return success(request, rows, headers={"Cache-Control": "no-store"})
+
+
+@clients.delete("/api/v1/clients/<client_id:str>", name="disable_client")
+@requires("clients:manage")
+async def disable_client(request: Request, client_id: str) -> HTTPResponse:
+    """End a client. Within seconds its tokens and the keys it owns are refused everywhere."""
+    services, principal = services_of(request), request.ctx.principal
+    async with services.writes.write(()) as connection:
+        row = await administration.disable_client(
+            connection, client_id, projects=_within(principal), disabled_by=principal.subject
+        )
+        if row is None:
+            raise NotFound()
+        event = audit_event(request, "client.disable", target_type="client", target_id=client_id)
+        await services.access.audit.record(event, connection)
+    await services.access.state.refresh()
+    return success(request, row, headers={"Cache-Control": "no-store"})
+
+
+def _within(principal: Principal) -> list[str] | None:
+    return None if principal.sees_every_project else sorted(principal.projects)

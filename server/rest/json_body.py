@@ -1,0 +1,86 @@
+"""Reads JSON bodies strictly: what is not understood is an error, never ignored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from sanic import Request
+
+from server.errors import InvalidBody, UnsupportedMediaType
+
+JSON_TYPES: Final = frozenset({"application/json", ""})
+
+Check = Callable[[Any], bool]
+
+
+def is_text(value: Any) -> bool:
+    """A string without NUL and lone surrogates: what the database can hold."""
+    return isinstance(value, str) and "\0" not in value and not any("\ud800" <= char <= "\udfff" for char in value)
+
+
+def is_texts(value: Any) -> bool:
+    """A list of such strings, at most 200."""
+    return isinstance(value, list) and len(value) <= 200 and all(map(is_text, value))
+
+
+def is_whole(value: Any) -> bool:
+    """A whole number that is not a boolean."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_object(value: Any) -> bool:
+    """A JSON object."""
+    return isinstance(value, dict)
+
+
+def read_object(request: Request, fields: Mapping[str, Check], required: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The JSON object in the body of ``request``, holding only ``fields``, each of the right type.
+
+    A member that is null counts as left out. Raises :class:`InvalidBody` and
+    :class:`UnsupportedMediaType`.
+    """
+    media_type = (request.headers.get("content-type") or "").partition(";")[0].strip().lower()
+    if media_type not in JSON_TYPES:
+        raise UnsupportedMediaType("The body must be application/json.")
+    document = parse_object(request.body)
+    for name, value in document.items():
+        check = fields.get(name)
+        if check is None:
+            raise InvalidBody.at(_pointer(name), f"is not known here; expected {', '.join(sorted(fields))}")
+        if value is not None and not check(value):
+            raise InvalidBody.at(_pointer(name), "has the wrong type")
+    given = {name: value for name, value in document.items() if value is not None}
+    for name in required:
+        if name not in given:
+            raise InvalidBody.at(_pointer(name), "is required")
+    return given
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """``body`` as a JSON object without duplicate members, NaN and Infinity. Raises :class:`InvalidBody`."""
+    try:
+        document = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidBody("The body is not valid JSON.") from error
+    if not isinstance(document, dict):
+        raise InvalidBody("The body must be a JSON object.")
+    return document
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member stands twice")
+    return members
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _pointer(name: str) -> str:
+    """A JSON pointer (RFC 6901) to the member ``name``; a name that is too long is cut."""
+    shown = name.encode("utf-8", "replace").decode()[:64]
+    return "/" + shown.replace("~", "~0").replace("/", "~1")

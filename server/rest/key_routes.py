@@ -1,0 +1,166 @@
+"""API keys over HTTP: create, list, revoke.
+
+Nobody can give away more than it has: a key's role, scopes and projects lie within those of the
+credential that makes it. An admin sees all keys of its projects, others the keys they own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from sanic import Blueprint, HTTPResponse, Request
+
+from server.access import administration
+from server.access.administration import NewKey, latest_expiry
+from server.access.guard import audit_event, requires, row_scope
+from server.access.principal import EVERY_PROJECT, Principal, Role, role_scopes
+from server.errors import GrantForbidden, InvalidBody, NotFound
+from server.queries.time_range import parse_instant
+from server.rest.envelope import success
+from server.rest.json_body import is_text, is_texts, is_whole, read_object
+from server.services import Services, services_of
+
+keys = Blueprint("keys")
+
+FIELDS = {
+    "label": is_text,
+    "kind": is_text,
+    "role": is_text,
+    "scopes": is_texts,
+    "projects": is_texts,
+    "expires_at": is_text,
+    "rate_limit_per_minute": is_whole,
+}
+
+
+@keys.post("/api/v1/keys", name="create_key")
+@requires("keys:manage", cost=10)
+async def create_key(request: Request) -> HTTPResponse:
+    """Create an API key. The key itself is in this answer and never shown again."""
+    services, principal = services_of(request), request.ctx.principal
+    body = read_object(request, FIELDS, required=("label", "kind"))
+    projects = await grantable_projects(request, body.get("projects"))
+    try:
+        new = NewKey(
+            label=body["label"],
+            kind=body["kind"],
+            projects=projects,
+            expires_at=_expiry(services, body.get("expires_at")),
+            role=_role(body.get("role")) or (principal.role if body["kind"] == "service" else None),
+            scopes=body.get("scopes"),
+            owner=principal.subject,
+            rate_limit_per_minute=body.get("rate_limit_per_minute"),
+        )
+        refuse_widening(principal, new.effective_role, new.effective_scopes if "scopes" in body else ())
+    except ValueError as error:
+        raise InvalidBody(str(error)) from error
+    if new.scopes is None:
+        new = narrowed(new, principal)
+    if new.expires_at > latest_expiry(services.settings.api_key_max_days):
+        raise GrantForbidden(f"A key lives {services.settings.api_key_max_days} days at most.")
+    if new.rate_limit_per_minute is not None and principal.role is not Role.ADMIN:
+        raise GrantForbidden("Only an admin may set the limit of a key.")
+    async with services.writes.write(()) as connection:
+        text, row = await administration.create_key(connection, new, created_by=principal.subject)
+        event = audit_event(
+            request,
+            "api_key.create",
+            target_type="api_key",
+            target_id=row["key_id"],
+            project_id=projects[0] if len(projects) == 1 else None,
+            detail={"kind": row["kind"], "role": row["role"], "projects": projects, "label": row["label"]},
+        )
+        await services.access.audit.record(event, connection)
+    return success(request, {**row, "key": text}, status=201, headers={"Cache-Control": "no-store"})
+
+
+@keys.get("/api/v1/keys", name="list_keys")
+@requires("keys:manage")
+async def list_keys(request: Request) -> HTTPResponse:
+    """The keys that the caller manages, newest first, at most a thousand. Never a secret or a hash."""
+    services = services_of(request)
+    async with services.reads.plain() as connection:
+        rows = await administration.list_keys(connection, **managed_by(request.ctx.principal))
+    return success(request, rows, headers={"Cache-Control": "no-store"})
+
+
+@keys.get("/api/v1/keys/<key_id:str>", name="read_key")
+@requires("keys:manage")
+async def read_key(request: Request, key_id: str) -> HTTPResponse:
+    """One key, without secret and hash."""
+    services = services_of(request)
+    async with services.reads.plain() as connection:
+        row = await administration.read_key(connection, key_id, **managed_by(request.ctx.principal))
+    if row is None:
+        raise NotFound()
+    return success(request, row, headers={"Cache-Control": "no-store"})
+
+
+@keys.delete("/api/v1/keys/<key_id:str>", name="revoke_key")
+@requires("keys:manage")
+async def revoke_key(request: Request, key_id: str) -> HTTPResponse:
+    """End a key. Within seconds every server process refuses it."""
+    services, principal = services_of(request), request.ctx.principal
+    async with services.writes.write(()) as connection:
+        if await administration.read_key(connection, key_id, **managed_by(principal)) is None:
+            raise NotFound()
+        row = await administration.revoke_key(connection, key_id, revoked_by=principal.subject)
+        event = audit_event(request, "api_key.revoke", target_type="api_key", target_id=key_id)
+        await services.access.audit.record(event, connection)
+    await services.access.state.refresh()
+    return success(request, row, headers={"Cache-Control": "no-store"})
+
+
+def managed_by(principal: Principal) -> dict[str, Any]:
+    """Which keys ``principal`` manages, as arguments of :func:`server.access.administration.list_keys`."""
+    return {
+        "projects": None if principal.sees_every_project else sorted(principal.projects),
+        "owner": None if principal.role is Role.ADMIN else principal.subject,
+    }
+
+
+async def grantable_projects(request: Request, asked: list[str] | None) -> list[str]:
+    """The projects that the caller gives to a key or client: those asked for, or all its own.
+
+    Raises :class:`~server.errors.ProjectForbidden` for others, existing or not.
+    """
+    principal: Principal = request.ctx.principal
+    if not asked and principal.sees_every_project:
+        raise InvalidBody.at("/projects", "is required with a grant of every project")
+    if asked == [EVERY_PROJECT] and principal.sees_every_project:
+        return [EVERY_PROJECT]
+    return list((await row_scope(request, asked or ())).projects)
+
+
+def refuse_widening(principal: Principal, role: Role, scopes: tuple[str, ...]) -> None:
+    """Raise :class:`GrantForbidden` when ``role`` or ``scopes`` hold what ``principal`` does not."""
+    if not role_scopes(role) <= role_scopes(principal.role):
+        raise GrantForbidden("The role holds scopes that yours does not.")
+    if not principal.scopes.issuperset(scopes):
+        raise GrantForbidden("The scopes go beyond yours.")
+
+
+def narrowed(new: NewKey, principal: Principal) -> NewKey:
+    """``new`` with the scopes that the caller has as well, when none were asked for."""
+    scopes = principal.scopes.intersection(new.effective_scopes)
+    if not scopes:
+        raise GrantForbidden("Role, kind and your own scopes leave none for this key.")
+    return replace(new, scopes=scopes)
+
+
+def _role(value: str | None) -> Role | None:
+    try:
+        return None if value is None else Role(value)
+    except ValueError as error:
+        raise InvalidBody.at("/role", f"expected one of {', '.join(Role)}") from error
+
+
+def _expiry(services: Services, value: str | None) -> datetime:
+    if value is None:
+        return latest_expiry(services.settings.api_key_max_days)
+    try:
+        return parse_instant(value, now=datetime.now(UTC))
+    except ValueError as error:
+        raise InvalidBody.at("/expires_at", str(error)) from error
