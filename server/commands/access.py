@@ -5,40 +5,57 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from server.commands.parsing import Commands, add_command, add_group, duration
 from server.commands.terminal import CommandFailed, say
 
+if TYPE_CHECKING:
+    import asyncpg
+
+    from server.settings import Settings
+
 ROLES = ("admin", "developer", "viewer", "billing")
-TOKEN_TTL = 3600
+KEY_KINDS = ("ingest", "dashboard", "service")
+TOKEN_SECONDS = 3600
+KEY_SECONDS = 90 * 86400
 
 
 def add(commands: Commands) -> None:
     """Adds the commands to the parser."""
-    projects = add_group(commands, "project", "make and list projects, the tenants of the installation")
+    _add_project(add_group(commands, "project", "make and list projects, the tenants of the installation"))
+    _add_token(add_group(commands, "token", "make access tokens"))
+    _add_key(add_group(commands, "key", "make, list and revoke API keys"))
+    _add_client(add_group(commands, "client", "register, list and disable OAuth clients"))
+
+
+def _add_project(commands: Commands) -> None:
     create = add_command(
-        projects,
+        commands,
         "create",
         "make a project",
-        run_project_create,
+        create_project,
         description="Fails when the id was ever used: data of a deleted project must not come back under a new one.",
         examples='  llm-observatory project create shop --name "Web shop"\n',
     )
     create.add_argument("project_id", metavar="ID", help="lower-case letters, digits, - and _; at most 63")
     create.add_argument("--name", help="name for people (default: the id)")
     add_command(
-        projects,
+        commands,
         "list",
         "list the projects, one a line: id, name",
-        run_project_list,
+        list_projects,
         examples="  llm-observatory project list\n",
     )
-    tokens = add_group(commands, "token", "make access tokens")
-    token = add_command(
-        tokens,
+
+
+def _add_token(commands: Commands) -> None:
+    create = add_command(
+        commands,
         "create",
         "print a new access token",
-        run_token_create,
+        create_token,
         description=(
             "Prints only the token, a JWT signed with JWT_SECRET (or the secret of the private services). It asks no\n"
             "database, so it works before the server runs; a token for a project that does not exist opens nothing."
@@ -49,13 +66,82 @@ def add(commands: Commands) -> None:
             "  llm-observatory token create --role viewer --project shop --project blog --scope metrics:read\n"
         ),
     )
-    _add_grant(token)
-    token.add_argument("--ttl", type=duration, default=TOKEN_TTL, help="lifetime: 900, 15m, 12h (default 1h)")
-    token.add_argument("--subject", default="cli", help="who it is for, as it appears in logs (default cli)")
+    create.add_argument("--role", required=True, choices=ROLES)
+    _add_grant(create)
+    create.add_argument("--ttl", type=duration, default=TOKEN_SECONDS, help="lifetime: 900, 15m, 12h (default 1h)")
+    create.add_argument("--subject", default="cli", help="who it is for, as it appears in logs (default cli)")
+
+
+def _add_key(commands: Commands) -> None:
+    create = add_command(
+        commands,
+        "create",
+        "make an API key and print it",
+        create_key,
+        description=(
+            "Prints only the key, which is not kept anywhere. An ingest key can only send traces, a dashboard key\n"
+            "only read; a service key can do what its role can."
+        ),
+        examples=(
+            "  llm-observatory key create --kind ingest --project shop --label 'checkout service'\n"
+            "  llm-observatory key create --kind dashboard --project shop --label grafana --ttl 365d\n"
+        ),
+    )
+    create.add_argument("--kind", required=True, choices=KEY_KINDS)
+    create.add_argument("--label", required=True, help="what it is for")
+    create.add_argument("--role", choices=ROLES, help="default: developer, or viewer for a dashboard key")
+    _add_grant(create)
+    create.add_argument("--ttl", type=duration, default=KEY_SECONDS, help="lifetime: 12h, 30d (default 90d)")
+    create.add_argument("--rate-limit", type=int, metavar="N", help="requests a minute, in place of the role's limit")
+    add_command(
+        commands,
+        "list",
+        "list the keys, one a line: id, kind, role, projects, state, expiry, label",
+        list_keys,
+        examples="  llm-observatory key list\n",
+    )
+    revoke = add_command(
+        commands,
+        "revoke",
+        "end a key",
+        revoke_key,
+        description="Every server process refuses it within seconds.",
+        examples="  llm-observatory key revoke k7d2mzq4x5ab\n",
+    )
+    revoke.add_argument("key_id", metavar="ID", help="the id, as `key list` shows it")
+
+
+def _add_client(commands: Commands) -> None:
+    create = add_command(
+        commands,
+        "create",
+        "register a client for /oauth/token",
+        create_client,
+        description="Prints client_id and client_secret, which is not kept anywhere.",
+        examples="  llm-observatory client create --name 'nightly report' --role viewer --project shop\n",
+    )
+    create.add_argument("--name", required=True, help="what it is, for people")
+    create.add_argument("--role", required=True, choices=ROLES)
+    _add_grant(create)
+    create.add_argument("--client-id", metavar="ID", help="an id of your choice (default: a random one)")
+    add_command(
+        commands,
+        "list",
+        "list the clients, one a line: id, role, projects, state, name",
+        list_clients,
+        examples="  llm-observatory client list\n",
+    )
+    disable = add_command(
+        commands,
+        "disable",
+        "end a client and its tokens",
+        disable_client,
+        examples="  llm-observatory client disable client-abc\n",
+    )
+    disable.add_argument("client_id", metavar="ID")
 
 
 def _add_grant(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--role", required=True, choices=ROLES)
     parser.add_argument(
         "--project", required=True, action="append", metavar="ID", help="a project it opens; repeat it, or '*' for all"
     )
@@ -64,27 +150,34 @@ def _add_grant(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run_project_create(options: argparse.Namespace) -> int:
+def create_project(options: argparse.Namespace) -> int:
     """Makes a project."""
-    from server.commands.administration import administrate, create_project
+    from server.access import administration
+    from server.commands.administration import administrate, note
 
-    made = administrate(os.environ, lambda database: create_project(database, options.project_id, options.name))
-    if not made:
-        raise CommandFailed(f"the project id {options.project_id} has been used already")
-    say(f"project {options.project_id} is there")
+    async def work(connection: asyncpg.Connection, settings: Settings) -> bool:
+        row = await administration.create_project(connection, options.project_id, options.name or options.project_id)
+        if row is not None:
+            await note(connection, "project.create", "project", options.project_id)
+        return row is not None
+
+    if not administrate(os.environ, work):
+        raise CommandFailed(f"the project id {options.project_id} is taken, or was")
+    say(f"project {options.project_id} is made")
     return 0
 
 
-def run_project_list(options: argparse.Namespace) -> int:
+def list_projects(options: argparse.Namespace) -> int:
     """Lists projects."""
-    from server.commands.administration import administrate, list_projects
+    from server.access import administration
+    from server.commands.administration import administrate
 
-    for project_id, name in administrate(os.environ, list_projects):
-        sys.stdout.write(f"{project_id}\t{name}\n")
+    rows = administrate(os.environ, lambda connection, _: administration.list_projects(connection))
+    _print_rows((row["project_id"], row["name"]) for row in rows)
     return 0
 
 
-def run_token_create(options: argparse.Namespace) -> int:
+def create_token(options: argparse.Namespace) -> int:
     """Prints a token."""
     from dataclasses import replace
 
@@ -111,3 +204,130 @@ def run_token_create(options: argparse.Namespace) -> int:
         raise CommandFailed(str(refusal)) from refusal
     sys.stdout.write(f"{token}\n")
     return 0
+
+
+def create_key(options: argparse.Namespace) -> int:
+    """Makes a key and prints it."""
+    from datetime import UTC, datetime, timedelta
+
+    from server.access import administration
+    from server.access.principal import Role
+    from server.commands.administration import ACTOR, administrate, note
+
+    async def work(connection: asyncpg.Connection, settings: Settings) -> str:
+        if options.ttl > settings.api_key_max_days * 86400:
+            raise ValueError(f"a key lives {settings.api_key_max_days} days at most (API_KEY_MAX_DAYS)")
+        new = administration.NewKey(
+            label=options.label,
+            kind=options.kind,
+            projects=options.project,
+            expires_at=datetime.now(UTC) + timedelta(seconds=options.ttl),
+            role=Role(options.role) if options.role else None,
+            scopes=options.scope,
+            rate_limit_per_minute=options.rate_limit,
+        )
+        text, row = await administration.create_key(connection, new, created_by=ACTOR)
+        await note(connection, "api_key.create", "api_key", row["key_id"])
+        return text
+
+    sys.stdout.write(f"{administrate(os.environ, work)}\n")
+    return 0
+
+
+def list_keys(options: argparse.Namespace) -> int:
+    """Lists keys."""
+    from server.access import administration
+    from server.commands.administration import administrate
+
+    rows = administrate(os.environ, lambda connection, _: administration.list_keys(connection))
+    _print_rows(
+        (
+            row["key_id"],
+            row["kind"],
+            row["role"],
+            ",".join(row["projects"]),
+            "active" if row["revoked_at"] is None else "revoked",
+            f"{row['expires_at']:%Y-%m-%d}",
+            row["label"],
+        )
+        for row in rows
+    )
+    return 0
+
+
+def revoke_key(options: argparse.Namespace) -> int:
+    """Ends a key."""
+    from server.access import administration
+    from server.commands.administration import ACTOR, administrate, note
+
+    async def work(connection: asyncpg.Connection, settings: Settings) -> bool:
+        row = await administration.revoke_key(connection, options.key_id, revoked_by=ACTOR)
+        if row is not None:
+            await note(connection, "api_key.revoke", "api_key", options.key_id)
+        return row is not None
+
+    if not administrate(os.environ, work):
+        raise CommandFailed(f"there is no key {options.key_id}")
+    return 0
+
+
+def create_client(options: argparse.Namespace) -> int:
+    """Registers a client and prints its credentials."""
+    from server.access import administration
+    from server.access.principal import Role
+    from server.commands.administration import ACTOR, administrate, note
+
+    async def work(connection: asyncpg.Connection, settings: Settings) -> tuple[str | None, dict[str, Any]]:
+        new = administration.NewClient(
+            name=options.name,
+            role=Role(options.role),
+            projects=options.project,
+            scopes=options.scope,
+            client_id=options.client_id,
+        )
+        secret, row = await administration.create_client(connection, new, created_by=ACTOR)
+        await note(connection, "client.create", "client", row["client_id"])
+        return secret, row
+
+    secret, row = administrate(os.environ, work)
+    sys.stdout.write(f"client_id={row['client_id']}\nclient_secret={secret}\n")
+    return 0
+
+
+def list_clients(options: argparse.Namespace) -> int:
+    """Lists clients."""
+    from server.access import administration
+    from server.commands.administration import administrate
+
+    rows = administrate(os.environ, lambda connection, _: administration.list_clients(connection))
+    _print_rows(
+        (
+            row["client_id"],
+            row["role"],
+            ",".join(row["projects"]),
+            "active" if row["disabled_at"] is None else "disabled",
+            row["client_name"],
+        )
+        for row in rows
+    )
+    return 0
+
+
+def disable_client(options: argparse.Namespace) -> int:
+    """Ends a client."""
+    from server.access import administration
+    from server.commands.administration import ACTOR, administrate, note
+
+    async def work(connection: asyncpg.Connection, settings: Settings) -> bool:
+        row = await administration.disable_client(connection, options.client_id, disabled_by=ACTOR)
+        if row is not None:
+            await note(connection, "client.disable", "client", options.client_id)
+        return row is not None
+
+    if not administrate(os.environ, work):
+        raise CommandFailed(f"there is no client {options.client_id}")
+    return 0
+
+
+def _print_rows(rows: Iterable[tuple[str, ...]]) -> None:
+    sys.stdout.writelines("\t".join(row) + "\n" for row in rows)

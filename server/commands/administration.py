@@ -1,4 +1,4 @@
-"""What the commands do in the database, without a server in between."""
+"""A connection to the database for a command, without a server in between."""
 
 from __future__ import annotations
 
@@ -6,53 +6,55 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
+import asyncpg
+
+from server.access.audit import AuditEvent
 from server.commands.terminal import CommandFailed, say
-from server.database import PROJECT_ID, Database
+from server.database import Database
 from server.queries.statements import statement
 from server.schema.migrate import migrate
+from server.settings import Settings
 from server.stores import Stores
 
 T = TypeVar("T")
+ACTOR = "cli"
 
 
-def administrate(environ: Mapping[str, str], work: Callable[[Database], Awaitable[T]]) -> T:
-    """The result of ``work`` on the database of the settings: one that runs, or the private one for a moment."""
+def administrate(environ: Mapping[str, str], work: Callable[[asyncpg.Connection, Settings], Awaitable[T]]) -> T:
+    """The result of ``work`` in one transaction: on the running services, or the private ones for a moment.
+
+    :raises CommandFailed: what was asked cannot be (a ValueError of ``work``).
+    """
     stores = Stores(environ, announce=say, join=True)
     with stores as settings:
         if stores.are_private:
             asyncio.run(migrate(settings.owner_url))
-
-        async def run() -> T:
-            database = Database(
-                settings.database_url,
-                role="observatory_api",
-                size=1,
-                acquire_timeout=10.0,
-                statement_timeout=30.0,
-                application_name="llm-observatory command",
-            )
-            await database.open()
-            try:
-                return await work(database)
-            finally:
-                await database.close()
-
-        return asyncio.run(run())
+        try:
+            return asyncio.run(_in_transaction(settings, work))
+        except ValueError as refusal:
+            raise CommandFailed(str(refusal)) from refusal
 
 
-async def create_project(database: Database, project_id: str, name: str | None) -> bool:
-    """Makes a project; False when the id was ever used.
+async def _in_transaction(settings: Settings, work: Callable[[asyncpg.Connection, Settings], Awaitable[T]]) -> T:
+    database = Database(
+        settings.database_url,
+        role="observatory_api",
+        size=1,
+        acquire_timeout=10.0,
+        statement_timeout=30.0,
+        application_name="llm-observatory command",
+    )
+    await database.open()
+    try:
+        async with database.write(()) as connection:
+            return await work(connection, settings)
+    finally:
+        await database.close()
 
-    :raises CommandFailed: the id is not usable.
-    """
-    if not PROJECT_ID.fullmatch(project_id):
-        raise CommandFailed(f"{project_id!r} is no project id: use lower-case letters, digits, - and _, at most 63")
-    async with database.plain() as connection:
-        return await connection.fetchval(statement("create_project"), project_id, name or project_id) is not None
 
-
-async def list_projects(database: Database) -> list[tuple[str, str]]:
-    """Id and name of every live project, by id."""
-    async with database.plain() as connection:
-        rows = await connection.fetch(statement("list_projects"), None)
-    return [(row["project_id"], row["name"]) for row in rows]
+async def note(connection: asyncpg.Connection, action: str, target_type: str, target_id: str) -> None:
+    """Writes into the audit log that the command line did something, in the same transaction."""
+    await connection.execute(
+        statement("insert_audit"),
+        *AuditEvent(action=action, actor=ACTOR, actor_kind="cli", target_type=target_type, target_id=target_id).row(),
+    )

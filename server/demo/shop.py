@@ -1,0 +1,108 @@
+"""The invented web shop: its services, the models they call, its people, and its bad days.
+
+Everything here depends on the calendar day alone, not on when the demo is started: a second start finds the
+same deployments and incidents, and its spans are replays of those already stored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import cache
+from importlib.resources import files
+from random import Random
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as its callers feel it. Times in milliseconds; ``caches`` says whether prompts are cached."""
+
+    provider: str
+    name: str
+    first_token_ms: float
+    token_ms: float
+    reasons: bool = False
+    caches: bool = False
+
+
+MODELS = {
+    model.name: model
+    for model in (
+        Model("openai", "gpt-4.1-mini", 380, 9, caches=True),
+        Model("openai", "gpt-4.1", 520, 14, caches=True),
+        Model("openai", "gpt-5-mini", 900, 8, reasons=True, caches=True),
+        Model("openai", "text-embedding-3-small", 60, 0),
+        Model("anthropic", "claude-sonnet-4-5", 820, 15, caches=True),
+        Model("anthropic", "claude-haiku-4-5", 420, 7, caches=True),
+        Model("gcp.gemini", "gemini-2.5-flash", 350, 5),
+        Model("gcp.gemini", "gemini-2.5-pro", 1400, 11, reasons=True),
+        Model("mistral_ai", "mistral-small-latest", 240, 6),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Service:
+    """One application. ``share`` of the visits; a new version every ``release_days``; models by weight."""
+
+    name: str
+    scenario: str
+    share: float
+    release_days: int
+    models: tuple[tuple[str, float], ...]
+
+    def version(self, day: date) -> str:
+        """The version deployed on a day."""
+        return f"2.{day.toordinal() // self.release_days % 40}.0"
+
+    def is_bad_release(self, day: date) -> bool:
+        """Every fifth release is slower and fails more often, so that a dashboard has something to find."""
+        return day.toordinal() // self.release_days % 5 == 3
+
+
+SERVICES = (
+    Service(
+        "support-assistant",
+        "support",
+        0.45,
+        7,
+        (("gpt-4.1-mini", 5), ("claude-haiku-4-5", 3), ("gemini-2.5-flash", 2)),
+    ),
+    Service("product-search", "search", 0.25, 10, (("text-embedding-3-small", 1),)),
+    Service("code-review-agent", "code_review", 0.12, 5, (("claude-sonnet-4-5", 3), ("gpt-4.1", 1))),
+    Service("translation-gateway", "translation", 0.12, 14, (("mistral-small-latest", 3), ("gemini-2.5-flash", 1))),
+    Service("report-writer", "report", 0.06, 9, (("gpt-5-mini", 2), ("gemini-2.5-pro", 1))),
+)
+
+USERS = tuple(f"user-{number:03d}" for number in range(1, 181))
+TENANTS = ("retail", "wholesale", "outlet")
+
+# How busy an hour is: quiet nights, a rise in the morning, a peak in the evening.
+HOURS = (2, 1, 1, 1, 1, 2, 4, 7, 10, 12, 12, 13, 12, 11, 11, 11, 12, 14, 16, 17, 15, 11, 7, 4)
+# Monday to Sunday.
+WEEKDAYS = (1.0, 1.05, 1.1, 1.05, 1.0, 0.62, 0.55)
+
+
+def outage(moment: datetime) -> str | None:
+    """The provider that fails often at this moment, if one does: some hours on about every sixth day."""
+    rng = Random(f"outage {moment.date()}")  # noqa: S311 - a believable story, not a secret
+    if rng.random() > 0.16:
+        return None
+    first_hour = rng.randint(7, 19)
+    provider = rng.choice(("openai", "anthropic", "gcp.gemini"))
+    return provider if first_hour <= moment.hour < first_hour + 2 else None
+
+
+@cache
+def texts() -> dict[str, Any]:
+    """What people ask and get as answers (conversations.json)."""
+    loaded: dict[str, Any] = json.loads(files("server.demo").joinpath("conversations.json").read_text("utf-8"))
+    return loaded
+
+
+def choose(rng: Random, weighted: Sequence[tuple[str, float]]) -> str:
+    """One name, by weight."""
+    return rng.choices([name for name, _ in weighted], [weight for _, weight in weighted])[0]
