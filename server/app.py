@@ -8,6 +8,7 @@ from sanic import Sanic
 from sanic.config import Config
 from sanic.log import LOGGING_CONFIG_DEFAULTS
 
+from datasource.jaeger_routes import jaeger
 from server import error_responses, logs, metrics, observations, request_lifecycle
 from server.access import guard
 from server.access.gate import build_access
@@ -21,17 +22,21 @@ from server.queries.freshness import Freshness
 from server.queries.project_list import ProjectList
 from server.queries.result_cache import ResultCache
 from server.redis_store import RedisStore
+from server.rest.analytics_routes import analytics
 from server.rest.audit_routes import audit
+from server.rest.budget_routes import budgets
 from server.rest.client_routes import clients
+from server.rest.cost_routes import costs
 from server.rest.envelope import dumps
 from server.rest.health_routes import health
 from server.rest.implied_methods import add_head_and_options
 from server.rest.key_routes import keys
 from server.rest.project_routes import projects
+from server.rest.query_router import QueryRouter
 from server.services import Services
 from server.settings import Settings
 
-BLUEPRINTS = (health, oauth, keys, clients, projects, audit, otlp)
+BLUEPRINTS = (health, oauth, keys, clients, projects, audit, otlp, analytics, costs, budgets, jaeger)
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 
@@ -98,6 +103,7 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
     app: Sanic[Any, Any] = Sanic(
         name,
         strict_slashes=True,
+        router=QueryRouter(),
         config=Config(env_prefix=""),
         log_config={**LOGGING_CONFIG_DEFAULTS, "disable_existing_loggers": False},
         configure_logging=False,

@@ -1,0 +1,97 @@
+"""``/api/v1/analytics``: costs, performance, quality, models and what to do about them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from sanic import Blueprint, HTTPResponse, Request
+
+from server.access.guard import requires
+from server.errors import InvalidParameter
+from server.reports.analytics_report import (
+    FEWEST_COMPARED,
+    MOST_COMPARED,
+    Width,
+    compare_models,
+    report_costs,
+    report_models,
+    report_performance,
+    report_quality,
+)
+from server.reports.optimization_report import recommend
+from server.reports.report_window import ReportSource, ReportWindow
+from server.rest.envelope import success
+from server.rest.report_request import ANALYTICS_RANGE, ReportRequest
+
+analytics = Blueprint("analytics", url_prefix="/api/v1/analytics")
+
+OverTime = Callable[[ReportSource, ReportWindow, Width], Awaitable[dict[str, Any]]]
+
+
+async def _over_time(request: Request, report: OverTime) -> HTTPResponse:
+    asked = ReportRequest(request, default_range=ANALYTICS_RANGE)
+    width = asked.interval()
+    window = asked.window()
+    data = await report(await asked.source(), window, width)
+    return success(request, data, meta_fields=window_meta(window))
+
+
+def window_meta(window: ReportWindow) -> Mapping[str, Any]:
+    """What an answer says about its range."""
+    return {"from": window.start, "to": window.end, "time_zone": window.time_zone}
+
+
+@analytics.get("/costs", name="costs")
+@requires("costs:read", cost=2)
+async def show_costs(request: Request) -> HTTPResponse:
+    """Money over time, by provider, model and user."""
+    return await _over_time(request, report_costs)
+
+
+@analytics.get("/performance", name="performance")
+@requires("metrics:read", cost=2)
+async def show_performance(request: Request) -> HTTPResponse:
+    """Latency percentiles, throughput, time to the first token."""
+    return await _over_time(request, report_performance)
+
+
+@analytics.get("/quality", name="quality")
+@requires("metrics:read", cost=2)
+async def show_quality(request: Request) -> HTTPResponse:
+    """Errors, finish reasons and scores."""
+    return await _over_time(request, report_quality)
+
+
+@analytics.get("/models", name="models")
+@requires("costs:read", cost=2)
+async def show_models(request: Request) -> HTTPResponse:
+    """All models with their calls, errors, latency, tokens and cost."""
+    asked = ReportRequest(request, default_range=ANALYTICS_RANGE)
+    limit = asked.params.integer("limit", default=50, low=1, high=200)
+    window = asked.window()
+    rows = await report_models(await asked.source(), window, limit=limit)
+    return success(request, rows, meta_fields=window_meta(window))
+
+
+@analytics.get("/models/compare", name="models_compare")
+@requires("costs:read", cost=2)
+async def show_comparison(request: Request) -> HTTPResponse:
+    """Two to ten models side by side: ``models=a,b``."""
+    asked = ReportRequest(request, default_range=ANALYTICS_RANGE)
+    models = list(asked.params.texts("models", most=MOST_COMPARED))
+    if len(models) < FEWEST_COMPARED:
+        raise InvalidParameter.named("models", f"name {FEWEST_COMPARED} to {MOST_COMPARED} models: models=a,b")
+    window = asked.window()
+    data = await compare_models(await asked.source(), window, models)
+    return success(request, data, meta_fields=window_meta(window))
+
+
+@analytics.get("/optimization", name="optimization")
+@requires("costs:read", cost=5)
+async def show_recommendations(request: Request) -> HTTPResponse:
+    """Recommendations worked out from the data, each with its evidence."""
+    asked = ReportRequest(request, default_range=ANALYTICS_RANGE)
+    window = asked.window()
+    data = await recommend(await asked.source(), window)
+    return success(request, data, meta_fields=window_meta(window))

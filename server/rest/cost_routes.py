@@ -1,0 +1,65 @@
+"""``/api/v1/costs``: summary, attribution, forecast."""
+
+from __future__ import annotations
+
+from sanic import Blueprint, HTTPResponse, Request
+
+from server.access.guard import requires
+from server.errors import InvalidParameter
+from server.reports.cost_report import (
+    ATTRIBUTION_DIMENSIONS,
+    FORECAST_PERIODS,
+    attribute_costs,
+    forecast_costs,
+    summarize_costs,
+)
+from server.rest.analytics_routes import window_meta
+from server.rest.envelope import success
+from server.rest.report_request import COSTS_RANGE, ReportRequest
+
+costs = Blueprint("costs", url_prefix="/api/v1/costs")
+
+MOST_FORECAST_DAYS = 365
+DEFAULT_CONFIDENCE = 0.95
+
+
+@costs.get("/summary", name="summary")
+@requires("costs:read", cost=2)
+async def show_summary(request: Request) -> HTTPResponse:
+    """Totals with their change, splits, daily and weekly trends."""
+    asked = ReportRequest(request, default_range=COSTS_RANGE)
+    top = asked.params.integer("top", default=10, low=1, high=100)
+    window = asked.window()
+    return success(
+        request, await summarize_costs(await asked.source(), window, top=top), meta_fields=window_meta(window)
+    )
+
+
+@costs.get("/attribution", name="attribution")
+@requires("costs:read", cost=2)
+async def show_attribution(request: Request) -> HTTPResponse:
+    """Cost of each value of one dimension, shares of the whole."""
+    asked = ReportRequest(request, default_range=COSTS_RANGE)
+    dimension = asked.params.text("dimension")
+    if dimension is None or dimension not in ATTRIBUTION_DIMENSIONS:
+        raise InvalidParameter.named("dimension", f"expected one of {', '.join(ATTRIBUTION_DIMENSIONS)}")
+    limit = asked.params.integer("limit", default=100, low=1, high=1000)
+    least = asked.number("min_total_cost", low=0, high=1e9)
+    window = asked.window()
+    data = await attribute_costs(await asked.source(), window, dimension, limit=limit, min_cost=least)
+    return success(request, data, meta_fields=window_meta(window))
+
+
+@costs.get("/forecast", name="forecast")
+@requires("costs:read", cost=5)
+async def show_forecast(request: Request) -> HTTPResponse:
+    """Daily cost of the days to come, with intervals and a measured error."""
+    asked = ReportRequest(request, default_range=COSTS_RANGE)
+    period = asked.params.choice("period", tuple(FORECAST_PERIODS), "next_month")
+    days = asked.params.integer("days", default=FORECAST_PERIODS[period], low=1, high=MOST_FORECAST_DAYS)
+    confidence = asked.number("confidence", low=0.5, high=0.999)
+    window = asked.window()
+    data = await forecast_costs(
+        await asked.source(), window, days=days, confidence=confidence or DEFAULT_CONFIDENCE, now=asked.now
+    )
+    return success(request, data, meta_fields=window_meta(window))
