@@ -24,6 +24,8 @@ _LIST_KEYS = ("messages", "input_messages", "contents", "choices", "candidates",
 
 _ROLES = {"human": "user", "ai": "assistant", "model": "assistant", "function": "tool", "developer": "system"}
 
+_OWN_ROLES = frozenset({"system", "user", "assistant"})
+
 _LONE_PARTS = {"function_call": "assistant", "function_call_output": "tool", "reasoning": "assistant"}
 """Parts that stand in a list of messages without being in a message, and whose they are."""
 
@@ -72,6 +74,9 @@ def _read_message(item: Any, default_role: str) -> Message | None:
     """One message, or None where the item is something else."""
     if not isinstance(item, dict):
         return None
+    role, parts = item.get("role"), item.get("parts")
+    if type(parts) is list and type(role) is str and role in _OWN_ROLES:
+        return _own_message(item, role, parts)
     inner = item.get("message")
     if isinstance(inner, dict):  # an OpenAI choice, or a LangChain generation
         message = _read_message({"role": default_role, **inner}, default_role)
@@ -81,7 +86,6 @@ def _read_message(item: Any, default_role: str) -> Message | None:
     kwargs = item.get("kwargs")
     if isinstance(kwargs, dict) and "content" in kwargs and isinstance(item.get("id"), list):  # LangChain, serialised
         return _read_message({"role": _langchain_role(item["id"]), **kwargs}, default_role)
-    role = item.get("role")
     if role is None and isinstance(item.get("type"), str) and "content" in item and item["type"] in _ROLES:
         role = item["type"]
     if role is None and isinstance(item.get("content"), dict) and "parts" in item["content"]:  # a Gemini candidate
@@ -94,6 +98,22 @@ def _read_message(item: Any, default_role: str) -> Message | None:
         role = default_role
     role = _ROLES.get(role.lower(), role.lower())
     message = {"role": role, "parts": _message_parts(item, role)}
+    for key in ("name", "finish_reason"):
+        if isinstance(item.get(key), str) and item[key]:
+            message[key] = item[key]
+    return message
+
+
+def _is_own_text(part: Any) -> bool:
+    return type(part) is dict and part.get("type") == "text" and type(part.get("content")) is str
+
+
+def _own_message(item: Message, role: str, parts: list[Any]) -> Message:
+    """A message that is already in the shape, as most are: only parts of other shapes are read."""
+    message: Message = {
+        "role": role,
+        "parts": [own for part in parts for own in ((part,) if _is_own_text(part) else _read_part(part))],
+    }
     for key in ("name", "finish_reason"):
         if isinstance(item.get(key), str) and item[key]:
             message[key] = item[key]
