@@ -13,7 +13,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -45,6 +45,14 @@ class OpenedCursor:
             raise _invalid()
 
 
+def continuation(position: Position, *, question: Any, now: datetime) -> dict[str, Any]:
+    """Where a list goes on, as a JSON document that may be kept with a shared answer: not yet anybody's cursor.
+
+    ``question`` is a JSON document too, ``now`` the moment its relative times were resolved against.
+    """
+    return {"q": fingerprint(question), "n": format_instant(now), "p": [_encode(value) for value in position]}
+
+
 class CursorSeal:
     """Makes and opens cursors with a key derived from each of one or two secrets, the newest first.
 
@@ -59,16 +67,10 @@ class CursorSeal:
         if not self._keys:
             raise ValueError("cursors need a secret")
 
-    def seal(self, position: Position, *, question: Any, binding: Any, now: datetime, issued_at: datetime) -> str:
-        """The cursor for the rows after ``position``; ``question`` and ``binding`` are JSON documents."""
-        claims = {
-            "v": VERSION,
-            "b": fingerprint(binding),
-            "q": fingerprint(question),
-            "n": format_instant(now),
-            "t": format_instant(issued_at),
-            "p": [_encode(value) for value in position],
-        }
+    def seal(self, start: Mapping[str, Any], *, binding: Any, issued_at: datetime | None = None) -> str:
+        """The cursor for what a :func:`continuation` describes, for the caller that ``binding`` describes."""
+        issued = issued_at or datetime.now(UTC)
+        claims = {**start, "v": VERSION, "b": fingerprint(binding), "t": format_instant(issued)}
         payload = json.dumps(claims, separators=(",", ":"), ensure_ascii=False).encode()
         return base64.urlsafe_b64encode(_mac(self._keys[0], payload) + payload).decode().rstrip("=")
 

@@ -126,6 +126,11 @@ def check_characters(text: str) -> None:
         raise ValueError("holds half of a surrogate pair")
 
 
+def shown(text: str) -> str:
+    """The start of a caller's ``text`` in a form that can stand in an answer."""
+    return text[:64].encode("utf-8", "replace").decode()
+
+
 def _choice(field: TraceField, text: str) -> str:
     if not field.choices:
         return text

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from server.queries.filter_values import shown
 from server.queries.keyset import Position
 from server.queries.time_range import TimeRange, format_instant
 from server.queries.trace_fields import FIELDS, TraceField, field_named
@@ -131,14 +132,16 @@ def select_fields(view: View, names: Sequence[str]) -> tuple[str, ...]:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise ValueError(f"{name} stands twice")
+            raise ValueError(f"{shown(name)} stands twice")
         seen.add(name)
         if name in known_groups:
             chosen |= known_groups[name]
         elif name in view.fields and view.fields[name].selectable:
             chosen.add(name)
         else:
-            raise ValueError(f"{name[:64]} is neither a field nor a group{_hint(name, [*known_groups, *view.fields])}")
+            raise ValueError(
+                f"{shown(name)} is neither a field nor a group{_hint(name, [*known_groups, *view.fields])}"
+            )
     return tuple(name for name in view.fields if name in chosen)
 
 
@@ -158,7 +161,7 @@ def read_sort(view: View, keys: Sequence[tuple[str, bool]], tree: Filter | None)
                 raise ValueError("rank needs view=spans and a search")
         elif item is None or not item.is_sortable:
             names = [*view.sortable(), RANK]
-            raise ValueError(f"{name[:64]} cannot be sorted by{_hint(name, names)}; sortable: {', '.join(names)}")
+            raise ValueError(f"{shown(name)} cannot be sorted by{_hint(name, names)}; sortable: {', '.join(names)}")
         key = Sort(item.name if item else RANK, descending)
         if any(key.field == other.field for other in found):
             raise ValueError(f"{key.field} stands twice")

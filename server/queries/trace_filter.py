@@ -21,7 +21,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from server.errors import ApiError, FilterTooComplex, InsufficientScope, InvalidBody
-from server.queries.filter_values import check_characters, read_operand
+from server.queries.filter_values import check_characters, read_operand, shown
 from server.queries.row_scope import RowScope
 from server.queries.time_range import format_instant
 from server.queries.trace_fields import (
@@ -293,4 +293,4 @@ def _too_many(pointer: str) -> ApiError:
 
 def escape_pointer(key: str) -> str:
     """A key as one step of a JSON pointer (RFC 6901), cut to a length that can be shown."""
-    return key[:64].replace("~", "~0").replace("/", "~1")
+    return shown(key).replace("~", "~0").replace("/", "~1")

@@ -1,0 +1,237 @@
+"""From a request to a :class:`ListQuestion`: query parameters and the search document say the same things.
+
+Both readers check everything that can be checked without the database, and name what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+from server.errors import InvalidBody, InvalidParameter
+from server.queries.filter_params import filter_from_params
+from server.queries.list_question import (
+    DEFAULT_LIMIT,
+    INCLUDES,
+    LARGEST_LIMIT,
+    TOTALS,
+    VIEWS,
+    ListQuestion,
+    lift_to_traces,
+    read_sort,
+    select_fields,
+)
+from server.queries.time_range import LONGEST_RANGE, TimeRange, check_range, parse_instant
+from server.queries.trace_filter import parse_filter
+from server.rest.request_params import RequestParams
+
+Value = TypeVar("Value")
+
+ORDERS: Final = ("asc", "desc")
+
+
+@dataclass(frozen=True, slots=True)
+class ListRequest:
+    """What a caller asked for before its relative times are resolved."""
+
+    cursor: str | None
+    projects: tuple[str, ...]
+    explain: bool
+    raw_window: tuple[str | int | None, str | int | None]
+    question: Callable[[datetime], ListQuestion]
+    """The question with relative times resolved against a moment: of now, or of the first page."""
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether the window moves with the clock."""
+        return any(isinstance(side, str) and side.startswith("now") for side in self.raw_window)
+
+
+# The parameters of a list beside its filters: name and sentence, for OpenAPI and the reference page.
+LIST_PARAMETERS: Final[dict[str, str]] = {
+    "from": "Start of the time range, included: RFC 3339 with a zone, epoch seconds or ms, or relative (now-6h).",
+    "to": "End of the time range, not included.",
+    "project_id": "Projects to look in; default: all that the credential grants.",
+    "view": "spans (default) or traces.",
+    "sort_by": "Up to three fields to sort by; default ts.",
+    "sort_order": "desc (default) or asc.",
+    "fields": "Fields and groups of fields that rows have; default: all but the large ones.",
+    "include": "scores, children, snippets.",
+    "total": "none (default), estimate, capped or exact.",
+    "limit": "Rows of a page, 1 to 1,000; default 50.",
+    "cursor": "pagination.cursor of the page before.",
+    "explain": "true: how the database found the rows; administrators only.",
+}
+
+
+def request_from_params(params: RequestParams) -> ListRequest:
+    """Read the query parameters of a list. Raises a class of :mod:`server.errors` for the first that is wrong."""
+    cursor = params.text("cursor")
+    projects = params.texts("project_id")
+    explain = params.flag("explain")
+    raw_window = (params.text("from"), params.text("to"))
+    view = VIEWS[params.choice("view", tuple(VIEWS), "spans")]
+    descending = params.choice("sort_order", ORDERS, "desc") == "desc"
+    sort_by = params.texts("sort_by")
+    names = params.items("fields")
+    include = _known(params.texts("include"), INCLUDES, lambda detail: InvalidParameter.named("include", detail))
+    total = params.choice("total", TOTALS, "none")
+    limit = params.integer("limit", default=DEFAULT_LIMIT, low=1, high=LARGEST_LIMIT)
+    filters = params.filters()
+    params.finish()
+    fields = None
+    if names:
+        fields = _checked(lambda: select_fields(view, names), lambda detail: InvalidParameter.named("fields", detail))
+
+    def question(now: datetime) -> ListQuestion:
+        tree = filter_from_params(filters, now=now)
+        tree = lift_to_traces(tree) if view.name == "traces" else tree
+        sort = _checked(
+            lambda: read_sort(view, [(name, descending) for name in sort_by], tree),
+            lambda detail: InvalidParameter.named("sort_by", detail),
+        )
+        return ListQuestion(
+            view=view.name,
+            window=params.window(now=now),
+            filter=tree,
+            sort=sort,
+            fields=fields,
+            include=include,
+            total=total,
+            limit=limit,
+        )
+
+    return ListRequest(cursor, projects, explain, raw_window, question)
+
+
+SEARCH_MEMBERS: Final = (
+    "filter",
+    "from",
+    "to",
+    "project_id",
+    "view",
+    "sort",
+    "fields",
+    "include",
+    "total",
+    "limit",
+    "cursor",
+    "explain",
+)
+
+
+def request_from_document(document: Mapping[str, Any]) -> ListRequest:
+    """Read a search document: the same question as JSON. Raises :class:`InvalidBody` with a JSON pointer."""
+    body = _Body(document)
+    cursor = body.get("cursor", str, None)
+    projects = body.strings("project_id", single=True)
+    explain = body.get("explain", bool, False)
+    raw_window = (body.moment("from"), body.moment("to"))
+    view = VIEWS[body.choice("view", tuple(VIEWS), "spans")]
+    sort_keys = body.sort_keys()
+    names = body.strings("fields")
+    include = _known(body.strings("include"), INCLUDES, lambda detail: InvalidBody.at("/include", detail))
+    total = body.choice("total", TOTALS, "none")
+    limit = body.get("limit", int, DEFAULT_LIMIT)
+    if not 1 <= limit <= LARGEST_LIMIT:
+        raise InvalidBody.at("/limit", f"expected a whole number from 1 to {LARGEST_LIMIT}")
+    fields = None
+    if "fields" in document:
+        fields = _checked(lambda: select_fields(view, names), lambda detail: InvalidBody.at("/fields", detail))
+
+    def question(now: datetime) -> ListQuestion:
+        tree = None
+        if document.get("filter") is not None:
+            tree = parse_filter(document["filter"], now=now, resolve=view.resolve)
+        sort = _checked(lambda: read_sort(view, sort_keys, tree), lambda detail: InvalidBody.at("/sort", detail))
+        return ListQuestion(
+            view=view.name,
+            window=_window(raw_window, now),
+            filter=tree,
+            sort=sort,
+            fields=fields,
+            include=include,
+            total=total,
+            limit=limit,
+        )
+
+    return ListRequest(cursor, projects, explain, raw_window, question)
+
+
+class _Body:
+    """Members of a search document, each checked as it is read."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.document = document
+
+    def get(self, name: str, kind: type[Value], default: Any) -> Any:
+        value = self.document.get(name)
+        if value is None:
+            return default
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise InvalidBody.at(f"/{name}", "has the wrong type")
+        return value
+
+    def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
+        value: str = self.get(name, str, default)
+        if value not in choices:
+            raise InvalidBody.at(f"/{name}", f"expected one of {', '.join(choices)}")
+        return value
+
+    def strings(self, name: str, *, single: bool = False) -> tuple[str, ...]:
+        value = self.document.get(name)
+        if value is None:
+            return ()
+        items = [value] if single and isinstance(value, str) else value
+        if not isinstance(items, list) or not 1 <= len(items) <= 100 or not all(isinstance(i, str) for i in items):
+            raise InvalidBody.at(f"/{name}", "expected a list of 1 to 100 texts")
+        return tuple(items)
+
+    def moment(self, name: str) -> str | int | None:
+        value = self.document.get(name)
+        if value is None or (isinstance(value, str | int) and not isinstance(value, bool)):
+            return value
+        raise InvalidBody.at(f"/{name}", "expected a time")
+
+    def sort_keys(self) -> list[tuple[str, bool]]:
+        keys: list[tuple[str, bool]] = []
+        for index, item in enumerate(self.get("sort", list, [])):
+            pointer = f"/sort/{index}"
+            if not isinstance(item, dict) or not isinstance(item.get("field"), str) or item.keys() - {"field", "order"}:
+                raise InvalidBody.at(pointer, 'expected {"field": name, "order": "asc" or "desc"}')
+            order = item.get("order", "desc")
+            if order not in ORDERS:
+                raise InvalidBody.at(f"{pointer}/order", "expected asc or desc")
+            keys.append((item["field"], order == "desc"))
+        return keys
+
+
+def _window(raw: tuple[str | int | None, str | int | None], now: datetime) -> TimeRange:
+    moments: list[datetime | None] = []
+    for name, value in zip(("from", "to"), raw, strict=True):
+        if value is None:
+            moments.append(None)
+            continue
+        try:
+            moments.append(parse_instant(value, now=now, round_up=name == "to"))
+        except ValueError as error:
+            raise InvalidBody.at(f"/{name}", str(error)) from error
+    return _checked(
+        lambda: check_range(TimeRange(*moments), now=now, longest=LONGEST_RANGE),
+        lambda detail: InvalidBody.at("/from", detail),
+    )
+
+
+def _checked(reader: Callable[[], Value], error: Callable[[str], Exception]) -> Value:
+    try:
+        return reader()
+    except ValueError as problem:
+        raise error(str(problem)) from problem
+
+
+def _known(names: tuple[str, ...], known: tuple[str, ...], error: Callable[[str], Exception]) -> frozenset[str]:
+    if not set(names) <= set(known):
+        raise error(f"expected any of {', '.join(known)}")
+    return frozenset(names)

@@ -1,0 +1,161 @@
+"""GET /api/v1/traces, POST /api/v1/traces/search and QUERY /api/v1/traces: lists of spans and traces.
+
+One question in two spellings: query parameters, or a JSON document (with the method QUERY of RFC 10008,
+safe and cacheable, or with POST for clients that do not know it). The same question gives the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Final
+
+from sanic import Blueprint, HTTPResponse, Request
+
+from server.access.guard import requires, row_scope
+from server.access.principal import Principal, Role
+from server.errors import InsufficientScope, PayloadTooLarge
+from server.queries.cursor import CursorSeal, continuation
+from server.queries.list_question import ListQuestion
+from server.queries.result_cache import Answer, CacheQuestion
+from server.queries.row_scope import RowScope
+from server.queries.trace_reader import list_spans
+from server.rest.conditional import cached_success
+from server.rest.envelope import success
+from server.rest.json_body import read_object
+from server.rest.list_request import SEARCH_MEMBERS, ListRequest, request_from_document, request_from_params
+from server.rest.request_params import RequestParams
+from server.rest.trace_rows import render_row
+from server.services import Services, services_of
+
+traces = Blueprint("traces", url_prefix="/api/v1/traces")
+
+LARGEST_SEARCH_BODY: Final = 1 << 20
+
+
+@traces.get("", name="list")
+@requires("traces:read")
+async def list_traces(request: Request) -> HTTPResponse:
+    """List spans (or whole traces) that match all given parameters, newest first by default."""
+    return await answer(request, request_from_params(RequestParams.of(request)), links=True)
+
+
+@traces.post("/search", name="search")
+@requires("traces:read")
+async def search_traces(request: Request) -> HTTPResponse:
+    """Search with a filter tree; the body is a search document."""
+    return await answer(request, read_search(request))
+
+
+@requires("traces:read")
+async def query_traces(request: Request) -> HTTPResponse:
+    """The same as search, with the HTTP method made for it (RFC 10008)."""
+    return await answer(request, read_search(request))
+
+
+traces.add_route(query_traces, "", methods=["QUERY"], name="query")
+
+
+def read_search(request: Request) -> ListRequest:
+    """The search document in the body of ``request``; query parameters are not taken beside it."""
+    if len(request.body) > LARGEST_SEARCH_BODY:
+        raise PayloadTooLarge(f"A search document has at most {LARGEST_SEARCH_BODY} bytes.")
+    RequestParams.of(request).finish()
+    return request_from_document(read_object(request, dict.fromkeys(SEARCH_MEMBERS, _anything)))
+
+
+async def answer(request: Request, asked: ListRequest, *, links: bool = False) -> HTTPResponse:
+    """Answer a list request: cursor, scope, rows (remembered ones if they are fresh), envelope."""
+    services = services_of(request)
+    principal: Principal = request.ctx.principal
+    if asked.explain and principal.role is not Role.ADMIN:
+        raise InsufficientScope("Only administrators may ask how the database works.")
+    seal = cursor_seal(services.settings.jwt_secret, services.settings.jwt_secret_previous)
+    binding = cursor_binding(principal, asked.projects)
+    opened = None if asked.cursor is None else seal.open(asked.cursor, binding=binding)
+    now = datetime.now(UTC) if opened is None else opened.now
+    question = asked.question(now)
+    if opened is not None:
+        opened.check_question(question.identity())
+        question = replace(question, position=opened.position)
+    scope = await row_scope(request, asked.projects)
+    headers = {"Accept-Query": "application/json"}
+    if asked.explain:
+        explained = await list_answer(services, scope, question, now, explain=True)
+        pagination = sealed(explained.pagination or {}, seal, binding)
+        return success(request, explained.data, pagination=pagination, meta_fields=explained.meta, headers=headers)
+    remembered = await services.cache.answer(
+        cache_question(asked, scope, question), lambda: list_answer(services, scope, question, now)
+    )
+    pagination = sealed(remembered.pagination or {}, seal, binding)
+    if links and pagination["cursor"] is not None:
+        headers["Link"] = next_link(request, pagination["cursor"])
+    return cached_success(request, replace(remembered, pagination=pagination), headers=headers)
+
+
+async def list_answer(
+    services: Services, scope: RowScope, question: ListQuestion, now: datetime, *, explain: bool = False
+) -> Answer:
+    """The rows for ``question``, in the form that may be remembered and shared by all callers with that scope.
+
+    ``pagination.continuation`` is where the list goes on; :func:`sealed` makes it one caller's cursor.
+    """
+    page = await list_spans(services.reads, scope, question, explain=explain)
+    pagination: dict[str, Any] = {"continuation": None, "has_more": page.next_position is not None}
+    if page.next_position is not None:
+        pagination["continuation"] = continuation(page.next_position, question=question.identity(), now=now)
+    pagination["limit"] = question.limit
+    if page.total is not None:
+        pagination |= {"total": page.total.value, "total_relation": page.total.relation}
+    meta: dict[str, Any] = {"view": question.view}
+    if page.hidden_fields:
+        meta["hidden_fields"] = page.hidden_fields
+    if page.plan is not None:
+        meta["explain"] = page.plan
+    return Answer([render_row(row) for row in page.rows], pagination, meta)
+
+
+def cache_question(asked: ListRequest, scope: RowScope, question: ListQuestion) -> CacheQuestion:
+    """The question as the cache knows it: a moving window is the same question a second later."""
+    document = question.document()
+    is_moving = asked.is_relative and question.position is None
+    if is_moving:
+        document["from"], document["to"] = asked.raw_window
+    return CacheQuestion("list", scope, document, None if is_moving else question.window.end)
+
+
+def cursor_binding(principal: Principal, projects: tuple[str, ...]) -> dict[str, Any]:
+    """Who a cursor is for, and with which rights: another caller, or the same with fewer, cannot use it."""
+    return {
+        "subject": principal.subject,
+        "role": principal.role.value,
+        "projects": sorted(principal.projects),
+        "requested": sorted(projects),
+        "content": principal.may_read_content,
+    }
+
+
+def sealed(pagination: Mapping[str, Any], seal: CursorSeal, binding: Any) -> dict[str, Any]:
+    """``pagination`` with the cursor of one caller in place of the continuation."""
+    start = pagination.get("continuation")
+    rest = {name: value for name, value in pagination.items() if name != "continuation"}
+    return {"cursor": None if start is None else seal.seal(start, binding=binding), **rest}
+
+
+@lru_cache(maxsize=4)
+def cursor_seal(secret: str, previous: str) -> CursorSeal:
+    """The seal for the secrets of the configuration."""
+    return CursorSeal([secret, previous])
+
+
+def next_link(request: Request, cursor: str) -> str:
+    """The Link header (RFC 8288) to the next page: this address with the new cursor."""
+    pairs = request.raw_url.partition(b"?")[2].decode("ascii", "replace").split("&")
+    kept = [pair for pair in pairs if pair and not pair.startswith("cursor=")]
+    return f'<{request.path}?{"&".join([*kept, f"cursor={cursor}"])}>; rel="next"'
+
+
+def _anything(_: Any) -> bool:
+    return True
