@@ -60,18 +60,21 @@ class Supervisor:
         *,
         stop_seconds: float,
         on_ready: Callable[[], None] = lambda: None,
+        on_stop: Callable[[], None] = lambda: None,
         watch: Callable[[], None] = lambda: None,
     ) -> None:
         """
         :param environ: environment of the server processes; it holds their settings.
         :param stop_seconds: how long a drain may take in all.
         :param on_ready: called once, when the first process serves.
+        :param on_stop: called once, before the processes are told to drain.
         :param watch: called about once a second; an exception of it stops everything.
         """
         self._slots = [Slot(listener) for listener in listeners]
         self._environ = dict(environ)
         self._stop_seconds = stop_seconds
         self._on_ready = on_ready
+        self._on_stop = on_stop
         self._watch = watch
         self._was_ready = False
         self._stop_requests = 0
@@ -162,6 +165,7 @@ class Supervisor:
     def _drain(self, wakeups: int) -> int:
         """Lets the processes finish; a second signal or the deadline cuts them off."""
         logger.info("stopping: running requests may finish")
+        self._on_stop()
         for slot in self._slots:
             # With its last copy closed the port refuses at once, instead of queueing for nobody.
             slot.listener.close()

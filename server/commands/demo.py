@@ -2,8 +2,41 @@
 
 from __future__ import annotations
 
-from server.commands.parsing import Commands
+import argparse
+import os
+
+from server.commands.parsing import Commands, add_address, add_command, count, overridden
+
+DAYS = 30
+TRACES = 6000
+SEED = 7
 
 
 def add(commands: Commands) -> None:
     """Adds the command to the parser."""
+    demo = add_command(
+        commands,
+        "demo",
+        "start everything, with a month of believable traces",
+        run_demo,
+        description=(
+            "Starts the private services (unless DATABASE_URL is set) and the server, makes the project 'demo', sends\n"
+            "it a month of traces of an invented web shop over OTLP, goes on with live ones, and prints what to try.\n"
+            "A second start finds the data and sends only what is missing. Ctrl-C stops everything."
+        ),
+        examples="  llm-observatory demo\n  llm-observatory demo --port 9090 --days 7 --traces 1000\n",
+    )
+    add_address(demo)
+    demo.add_argument("--days", type=count, default=DAYS, help=f"days of history (default {DAYS})")
+    demo.add_argument("--traces", type=count, default=TRACES, help=f"traces in them (default {TRACES})")
+    demo.add_argument("--seed", type=count, default=SEED, help="another number tells another story")
+    demo.add_argument("--no-live", action="store_true", help="send no live traces after the history")
+
+
+def run_demo(options: argparse.Namespace) -> int:
+    """Runs the demo until it is told to stop."""
+    from server.demo.session import DemoOptions, DemoSession
+
+    environ = overridden(os.environ, options, {"host": "OBSERVATORY_HOST", "port": "OBSERVATORY_PORT"})
+    story = DemoOptions(days=max(options.days, 1), traces=options.traces, seed=options.seed, live=not options.no_live)
+    return DemoSession(environ, story).run()

@@ -1,0 +1,183 @@
+"""The whole demo: services, server, project, thirty days of traces, then live ones."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import asyncpg
+
+from server import logs
+from server.access import administration
+from server.access.access_token import issue_token
+from server.access.principal import Role
+from server.commands.terminal import say
+from server.demo.live import trickle
+from server.demo.progress import Progress
+from server.demo.schedule import Schedule
+from server.demo.sender import DemoError, Sender, Stopped, fill
+from server.embedded.data_dir import write_private
+from server.listeners import open_listeners
+from server.schema.migrate import migrate
+from server.settings import Settings
+from server.stores import Stores, server_environ
+from server.supervisor import Supervisor
+
+logger = logging.getLogger("observatory.demo")
+
+PROJECT = "demo"
+SPANS_A_TRACE = 4.4
+SHORT_TOKEN_SECONDS = 600
+GRAFANA_KEY_FILE = "demo_grafana_key"
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What the command line decides."""
+
+    days: int
+    traces: int
+    seed: int
+    live: bool
+
+
+class DemoSession:
+    """Runs the demo until it is told to stop."""
+
+    def __init__(self, environ: Mapping[str, str], options: DemoOptions) -> None:
+        self._options = options
+        # Calm output for a person; whoever sets these variables gets what they say.
+        self._stores = Stores({"LOG_LEVEL": "WARNING", "LOG_FORMAT": "text", **environ}, announce=say)
+        self._stopping = threading.Event()
+        self._traffic: threading.Thread | None = None
+
+    def run(self) -> int:
+        """Everything, from start to end; gives the exit code. Main thread only."""
+        with self._stores as settings:
+            logs.configure(settings.log_level, settings.log_format)
+            listeners = open_listeners(settings.host, settings.port, settings.workers)
+            asyncio.run(migrate(settings.owner_url))
+            grafana_key = self._prepare_project(settings)
+            base_url = _base_url(settings, listeners[0])
+            port = listeners[0].getsockname()[1]
+
+            def start_traffic() -> None:
+                say(f"serving on {base_url}")
+                self._traffic = threading.Thread(
+                    target=self._send_traffic, args=(settings, base_url, grafana_key), name="demo traffic"
+                )
+                self._traffic.start()
+
+            supervisor = Supervisor(
+                listeners,
+                {**server_environ(self._stores.environ, settings), "OBSERVATORY_PORT": str(port)},
+                stop_seconds=settings.drain_delay + settings.drain_timeout,
+                on_ready=start_traffic,
+                on_stop=self._stopping.set,
+                watch=self._stores.watch,
+            )
+            try:
+                return supervisor.run()
+            finally:
+                self._stopping.set()
+                if self._traffic is not None:
+                    self._traffic.join()
+
+    def _prepare_project(self, settings: Settings) -> str:
+        """Makes the project and a key for Grafana, unless an earlier run did; gives the key.
+
+        The key is kept beside the data, since the database only has its hash.
+        """
+        kept = Path(settings.data_dir).expanduser() / GRAFANA_KEY_FILE
+        known = kept.read_text() if kept.exists() else ""
+        text, key_id = asyncio.run(_make_project(settings, known))
+        if known != f"{key_id} {text}":
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_private(kept, f"{key_id} {text}")
+        return text
+
+    def _send_traffic(self, settings: Settings, base_url: str, grafana_key: str) -> None:
+        """Fills the past, says what to try, then goes on with the present. Runs in a thread of its own."""
+        options = self._options
+        sender = Sender(base_url, lambda: _token(settings, SHORT_TOKEN_SECONDS), self._stopping)
+        schedule = Schedule(datetime.now(UTC), options.days, options.traces, options.seed)
+        progress = Progress(f"filling {options.days} days", int(options.traces * SPANS_A_TRACE), "spans")
+        try:
+            if fill(sender, schedule, progress.advance):
+                progress.finish()
+            print(what_to_try(base_url, _token(settings, settings.token_max_lifetime), grafana_key), flush=True)
+            if options.live:
+                trickle(sender, self._stopping)
+        except Stopped:
+            pass
+        except DemoError as failure:
+            if not self._stopping.is_set():
+                say(f"{failure}; the server goes on; start the demo again to send the rest")
+        finally:
+            sender.close()
+
+
+def _token(settings: Settings, seconds: int) -> str:
+    return issue_token(
+        settings, role=Role.DEVELOPER, projects=[PROJECT], ttl=min(seconds, settings.token_max_lifetime), subject="demo"
+    )
+
+
+async def _make_project(settings: Settings, known: str) -> tuple[str, str]:
+    """The project, and text and id of a usable key: the known one (``id text``) or a new one."""
+    connection = await asyncpg.connect(settings.owner_url)
+    try:
+        await administration.create_project(connection, PROJECT, "Demo: an invented web shop")
+        key_id, _, text = known.partition(" ")
+        row = await administration.read_key(connection, key_id)
+        if row is not None and row["revoked_at"] is None and row["expires_at"] > datetime.now(UTC):
+            return text, key_id
+        new = administration.NewKey(
+            label="Grafana (demo)",
+            kind="dashboard",
+            projects=[PROJECT],
+            expires_at=datetime.now(UTC) + timedelta(days=settings.api_key_max_days),
+        )
+        text, row = await administration.create_key(connection, new, created_by="demo")
+        return text, row["key_id"]
+    finally:
+        await connection.close()
+
+
+def _base_url(settings: Settings, listener: socket.socket) -> str:
+    host = settings.host if settings.host not in ("0.0.0.0", "::") else "127.0.0.1"  # noqa: S104 - compared only
+    return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+
+
+def what_to_try(base_url: str, token: str, grafana_key: str) -> str:
+    """The text at the end: ready commands and addresses."""
+    return f"""
+Ready. Things to try:
+
+  Ask for the newest traces (the token is for the project {PROJECT}, for a day):
+    TOKEN={token}
+    curl -H "Authorization: Bearer $TOKEN" "{base_url}/api/v1/traces?limit=5"
+
+  Only the failed calls of a model:
+    curl -H "Authorization: Bearer $TOKEN" "{base_url}/api/v1/traces?status=error&model=gpt-4.1-mini&limit=5"
+
+  All that can be asked:  {base_url}/docs
+
+  In Grafana, add a data source of type "JSON" (simpod-json-datasource):
+    URL            {base_url}/grafana
+    Header         Authorization = Bearer {grafana_key}
+  Or let the program do it, dashboards included:  llm-observatory grafana install --help
+
+  Send traces of your own:
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT={base_url}/v1/traces
+    OTEL_EXPORTER_OTLP_TRACES_HEADERS="Authorization=Bearer%20$TOKEN"
+
+  Ctrl-C stops everything; the data stay in {os.environ.get("OBSERVATORY_DATA_DIR", ".observatory")} for the next time.
+"""
