@@ -144,12 +144,18 @@ _numbers = itertools.count()
 
 
 @pytest.fixture
-async def database_name(cluster: Cluster, template_database: str) -> AsyncIterator[str]:
+def database_template(template_database: str) -> str:
+    """What ``database_name`` clones; folders whose tests share a history override it."""
+    return template_database
+
+
+@pytest.fixture
+async def database_name(cluster: Cluster, database_template: str) -> AsyncIterator[str]:
     """A database of this test's own."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     admin = await asyncpg.connect(cluster.url("postgres", "owner_url"))
     try:
-        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY FILE_COPY")
+        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {database_template} STRATEGY FILE_COPY")
         yield name
         await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:
