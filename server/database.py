@@ -20,6 +20,7 @@ from typing import Any, cast
 
 import asyncpg
 import databases
+from databases.core import Connection
 
 from server.errors import (
     ApiError,
@@ -158,7 +159,9 @@ class Database:
 
     @asynccontextmanager
     async def _acquired(self) -> AsyncIterator[asyncpg.Connection]:
-        holder = self._pool.connection()
+        # Not Database.connection(): that belongs to the task, is shared by nested uses, and is useless for
+        # the rest of the task's life once a release has failed, as it does when the backend died.
+        holder = Connection(self._pool, self._pool._backend)
         try:
             async with asyncio.timeout(self._acquire_timeout):
                 await holder.__aenter__()

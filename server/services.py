@@ -9,6 +9,7 @@ from sanic import Request
 
 from server.access.gate import AccessGate
 from server.database import Database
+from server.ingest.ingestion import Ingestion
 from server.queries.cursor import CursorSeal
 from server.queries.freshness import Freshness
 from server.queries.project_list import ProjectList
@@ -38,6 +39,8 @@ class Services:
     """Told of every commit; makes remembered answers old."""
     access: AccessGate
     """Credentials, limits, audit."""
+    ingestion: Ingestion
+    """From the body of an OTLP request to committed spans."""
     draining: bool = field(default=False)
     """True once the process was told to stop: /ready says so."""
 

@@ -157,10 +157,10 @@ class GroupCommit:
                 raise _RefusedValue("a value cannot be encoded") from error
             except ApiError as error:
                 state = getattr(error.__cause__, "sqlstate", None) or ""
-                if isinstance(error.__cause__, _VALUE_ERRORS):
-                    raise _RefusedValue("a value cannot be encoded") from error
                 if state.startswith(_VALUE_STATES):
                     raise _RefusedValue(f"the database refuses a value (SQLSTATE {state})") from error
+                if isinstance(error.__cause__, _VALUE_ERRORS):
+                    raise _RefusedValue("a value cannot be encoded") from error
                 conflicts += state in _CONFLICT_STATES
                 is_lost = state.startswith(_LOST_STATES) or isinstance(
                     error.__cause__, asyncpg.InterfaceError | asyncpg.InternalClientError | OSError

@@ -93,7 +93,7 @@ def latest_versions(spans: Sequence[PreparedSpan]) -> list[PreparedSpan]:
 async def copy_staged(connection: asyncpg.Connection, batch: Sequence[PreparedSpan]) -> None:
     """COPY ``batch`` into the staging table. Raises ConnectionDoesNotExistError when the backend dies:
     left alone, asyncpg's COPY may then wait for ever."""
-    lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    lost: asyncio.Future[object] = asyncio.get_running_loop().create_future()
 
     def on_termination(_connection: object) -> None:
         if not lost.done():

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from datetime import timedelta
-from typing import Any
+from decimal import Decimal
 
 import asyncpg
+import pytest
 
+from server.errors import DatabaseUnavailable
+from server.ingest.prepared_span import UnstorableSpan, prepare_span
+from server.ingest.span_changes import ensure_change_tables, settle_span_changes
+from server.ingest.span_record import SpanRecord
+from server.queries.statements import statement
 from server.services import Services
 from tests.conftest import ProjectMaker
+from tests.ingest.stored_state import everything, pending_totals, recomputed_summaries, stored_summaries
 from tests.span_factory import make_span, store
 
 
@@ -21,39 +30,208 @@ async def test_a_span_becomes_a_row_with_its_summaries(
     row = await owner.fetchrow("SELECT * FROM llm_traces")
     assert row is not None
     assert row["ts"] == span.ts
-    assert row["version"] == int((span.ts + timedelta(milliseconds=850)).timestamp() * 1_000_000)
-    summary = await owner.fetchrow("SELECT * FROM trace_summaries")
-    assert summary is not None
-    assert summary["root_span_name"] == "chat gpt-4o"
-    assert summary["total_tokens"] == 30
     session = await owner.fetchrow("SELECT * FROM session_summaries")
     assert session is not None
-    assert (session["trace_count"], session["user_id"]) == (1, "u1")
+    assert (session["trace_count"], session["user_id"], session["total_tokens"]) == (1, "u1", 30)
     user = await owner.fetchrow("SELECT * FROM user_summaries")
     assert user is not None
     assert (user["session_count"], user["trace_count"]) == (1, 1)
 
 
-async def test_a_replay_changes_nothing(services: Services, project: ProjectMaker, owner: asyncpg.Connection) -> None:
+async def test_o16_a_replay_changes_nothing(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
     await project("alpha")
-    span = make_span(session_id="s1", user_id="u1", total_tokens=30)
-    assert await store(services, "alpha", span) == 1
+    spans = [make_span(session_id="s1", user_id="u1", total_tokens=30) for _ in range(5)]
+    assert await store(services, "alpha", spans) == 5
     before = await everything(owner)
-    for _ in range(3):
-        assert await store(services, "alpha", span) == 0
+    for _ in range(10):
+        assert await store(services, "alpha", spans) == 0
     assert await everything(owner) == before
 
 
-async def everything(owner: asyncpg.Connection) -> dict[str, list[dict[str, Any]]]:
-    """All rows of the tables that the writer keeps."""
-    found = {}
-    for table in (
-        "llm_traces",
-        "trace_summaries",
-        "session_summaries",
-        "user_summaries",
-        "user_sessions",
-        "rollup_delta",
-    ):
-        found[table] = [dict(row) for row in await owner.fetch(f"SELECT * FROM {table} ORDER BY 1, 2, 3")]
-    return found
+async def test_o16_the_same_batch_at_two_writers_at_once_is_stored_once(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    spans = [make_span(session_id="s1", user_id="u1", total_tokens=3, trace_id=f"{n % 7:032x}") for n in range(100)]
+    stored = await asyncio.gather(*(store(services, "alpha", spans) for _ in range(4)))
+    assert sum(stored) == 100
+    assert await stored_summaries(owner) == recomputed_summaries(await owner.fetch("SELECT * FROM llm_traces"))
+    assert (await pending_totals(owner))["spans"] == 100
+
+
+async def test_o17_the_version_that_ends_later_wins_whatever_comes_first(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    early = make_span(duration_ms=10.0, total_tokens=1, output_text="started")
+    late = make_span(
+        ts=early.ts,
+        trace_id=early.trace_id,
+        span_id=early.span_id,
+        duration_ms=20.0,
+        total_tokens=5,
+        output_text="done",
+    )
+    await store(services, "alpha", [early])
+    await store(services, "alpha", [late])
+    assert await store(services, "alpha", [early]) == 0
+    rows = await owner.fetch("SELECT output_text, total_tokens FROM llm_traces")
+    assert [tuple(row) for row in rows] == [("done", 5)]
+    assert (await pending_totals(owner))["total_tokens"] == 5
+
+
+async def test_o17_of_two_versions_with_the_same_end_the_first_stays(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    first = make_span(output_text="first")
+    second = make_span(ts=first.ts, trace_id=first.trace_id, span_id=first.span_id, output_text="second")
+    await store(services, "alpha", first)
+    await store(services, "alpha", second)
+    assert await owner.fetchval("SELECT output_text FROM llm_traces") == "first"
+
+
+async def test_a_later_version_with_another_start_time_does_not_become_a_second_row(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    first = make_span(duration_ms=10.0, total_tokens=1, session_id="s1")
+    ids = {"trace_id": first.trace_id, "span_id": first.span_id, "session_id": "s1"}
+    moved = make_span(ts=first.ts - timedelta(seconds=3), duration_ms=5000.0, total_tokens=7, **ids)
+    await store(services, "alpha", first)
+    await store(services, "alpha", moved)
+    await store(services, "alpha", first)
+    rows = await owner.fetch("SELECT * FROM llm_traces")
+    assert [row["total_tokens"] for row in rows] == [7]
+    assert await stored_summaries(owner) == recomputed_summaries(rows)
+    totals = await pending_totals(owner)
+    assert (totals["spans"], totals["traces"], totals["total_tokens"]) == (1, 1, 7)
+
+
+async def test_two_writers_with_different_start_times_of_one_span_leave_one_row(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    for _ in range(5):
+        first = make_span(duration_ms=10.0)
+        other = make_span(
+            ts=first.ts - timedelta(seconds=1), trace_id=first.trace_id, span_id=first.span_id, duration_ms=3000.0
+        )
+        await asyncio.gather(store(services, "alpha", first), store(services, "alpha", other))
+    rows = await owner.fetch("SELECT * FROM llm_traces")
+    assert [row["duration_ms"] for row in rows] == [3000.0] * 5
+    assert await stored_summaries(owner) == recomputed_summaries(rows)
+
+
+async def test_summaries_equal_the_raw_rows_after_a_random_history(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    """Stores, replays, later and moved versions, re-pricing and deletes, by four tasks at once."""
+    chance = random.Random(20261123)
+    for name in ("alpha", "beta"):
+        await project(name)
+    start = make_span().ts
+
+    async def act(number: int) -> None:
+        pick = random.Random(number)
+        for _ in range(12):
+            kind = pick.random()
+            name = pick.choice(("alpha", "beta"))
+            trace = f"{pick.randrange(12):032x}"
+            if kind < 0.1:
+                await delete_trace(services, name, trace)
+                continue
+            batch = [
+                make_span(
+                    trace_id=trace if pick.random() < 0.7 else f"{pick.randrange(12):032x}",
+                    span_id=f"{pick.randrange(6):016x}",
+                    parent_span_id=pick.choice((None, "00000000000000aa")),
+                    span_name=f"step {pick.randrange(3)}",
+                    ts=start + timedelta(milliseconds=pick.randrange(4) * 250),
+                    duration_ms=float(pick.randrange(1, 2000)),
+                    session_id=pick.choice((None, "s1", "s2", "s3")),
+                    user_id=pick.choice((None, "u1", "u2")),
+                    status_code=pick.choice(("OK", "ERROR")),
+                    is_generation=pick.random() < 0.7,
+                    prompt_tokens=pick.choice((None, pick.randrange(100))),
+                    total_tokens=pick.choice((None, pick.randrange(100))),
+                    total_cost_usd=pick.choice((None, Decimal(pick.randrange(1000)) / 7)),
+                )
+                for _ in range(pick.randrange(1, 8))
+            ]
+            await store_again_on_conflict(services, name, batch)
+
+    await asyncio.gather(*(act(chance.randrange(1 << 30)) for _ in range(4)))
+    rows = await owner.fetch("SELECT * FROM llm_traces")
+    assert len({(row["project_id"], row["trace_id"], row["span_id"]) for row in rows}) == len(rows)
+    assert await stored_summaries(owner) == recomputed_summaries(rows)
+    pairs = await owner.fetchval("SELECT count(*) FROM user_sessions WHERE trace_count <= 0")
+    assert pairs == 0
+    totals = await pending_totals(owner)
+    calls = [row for row in rows if row["is_generation"]]
+    assert totals["spans"] == len(rows)
+    assert totals["traces"] == sum(row["parent_span_id"] is None for row in rows)
+    assert totals["total_tokens"] == sum(row["total_tokens"] or 0 for row in calls)
+    assert totals["total_cost"] == sum(row["total_cost_usd"] or 0 for row in calls)
+
+
+async def store_again_on_conflict(services: Services, name: str, batch: list[SpanRecord]) -> None:
+    """What the group commit does on 40P01: the batch again."""
+    while True:
+        try:
+            await store(services, name, batch)
+            return
+        except DatabaseUnavailable as error:
+            if getattr(error.__cause__, "sqlstate", "") not in ("40P01", "40001"):
+                raise
+
+
+async def delete_trace(services: Services, name: str, trace_id: str) -> None:
+    """Delete a trace through the protocol that all changes of spans use."""
+    while True:
+        try:
+            async with services.writes.write([name]) as connection:
+                await ensure_change_tables(connection)
+                written = await connection.fetch(statement("delete_trace_spans"), name, trace_id)
+                await settle_span_changes(connection, written)
+            return
+        except DatabaseUnavailable as error:
+            if getattr(error.__cause__, "sqlstate", "") not in ("40P01", "40001"):
+                raise
+
+
+async def test_the_search_index_finds_words_of_input_and_output(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    await store(services, "alpha", make_span(input_text="Where is the invoice?", output_text="東京都にあります"))
+    for words in ("invoice", "京都"):
+        found = await owner.fetchval(
+            "SELECT count(*) FROM llm_traces WHERE search_vector @@ to_tsquery('simple', $1)", words
+        )
+        assert found == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"total_cost_usd": Decimal("NaN")},
+        {"total_cost_usd": Decimal("Infinity")},
+        {"total_cost_usd": Decimal(-1)},
+        {"prompt_tokens": -1},
+        {"total_tokens": 2**63},
+        {"duration_ms": float("nan")},
+        {"duration_ms": -0.1},
+        {"session_id": "x" * 513},
+        {"span_name": "a\0b"},
+        {"trace_id": ""},
+        {"attributes": {"set": {1, 2}}},
+        {"attributes": {"surrogate": "\ud800"}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_o13_what_postgresql_would_refuse_is_found_before(change: dict[str, object]) -> None:
+    with pytest.raises(UnstorableSpan):
+        prepare_span("alpha", make_span(**change))

@@ -1,0 +1,92 @@
+"""Answers of the OTLP surface, in the encoding of the request.
+
+https://opentelemetry.io/docs/specs/otlp/#otlphttp-response: a partial success says how many and why, a
+failure is a google.rpc.Status. A client repeats a request after 429, 502, 503 and 504 only, so these
+carry Retry-After.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+import orjson
+from google.protobuf.message import Message
+from google.rpc.status_pb2 import Status
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from sanic import HTTPResponse, Request
+
+from server.errors import ApiError
+
+PROTOBUF: Final = "application/x-protobuf"
+JSON: Final = "application/json"
+LONGEST_MESSAGE: Final = 1024
+
+# google.rpc.Code by HTTP status: https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto
+RPC_CODES: Final = {
+    400: 3, 401: 16, 403: 7, 404: 5, 405: 12, 406: 3, 409: 10, 413: 3, 415: 3, 422: 3, 429: 8, 500: 13, 503: 14, 504: 4,
+}  # fmt: skip
+_RETRYABLE: Final = (429, 502, 503, 504)
+
+
+def answers_json(request: Request) -> bool:
+    """Whether ``request`` is to be answered in JSON: anything that is not protobuf."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return media_type not in (PROTOBUF, "application/protobuf")
+
+
+def status_answer(request: Request, error: ApiError) -> HTTPResponse:
+    """``error`` as a google.rpc.Status."""
+    code = RPC_CODES.get(error.status, 2)
+    message = _shortened(error.detail)
+    headers = dict(error.headers)
+    if error.status in _RETRYABLE:
+        headers.setdefault("Retry-After", "2")
+    if answers_json(request):
+        return HTTPResponse(
+            orjson.dumps({"code": code, "message": message}), status=error.status, headers=headers, content_type=JSON
+        )
+    body = Status(code=code, message=message).SerializeToString()
+    return HTTPResponse(body, status=error.status, headers=headers, content_type=PROTOBUF)
+
+
+def traces_answer(request: Request, rejected: Counter[str]) -> HTTPResponse:
+    """200 for a request to ``/v1/traces``; ``rejected`` counts spans by reason."""
+    answer = ExportTraceServiceResponse()
+    if rejected:
+        answer.partial_success.rejected_spans = rejected.total()
+        answer.partial_success.error_message = rejection_message(rejected)
+    return _success(request, answer, "rejectedSpans", rejected)
+
+
+def logs_answer(request: Request, rejected: Counter[str]) -> HTTPResponse:
+    """200 for a request to ``/v1/logs``; ``rejected`` counts log records by reason."""
+    answer = ExportLogsServiceResponse()
+    if rejected:
+        answer.partial_success.rejected_log_records = rejected.total()
+        answer.partial_success.error_message = rejection_message(rejected)
+    return _success(request, answer, "rejectedLogRecords", rejected)
+
+
+def rejection_message(rejected: Counter[str]) -> str:
+    """Reasons with their counts, most frequent first, at most 1 kB; never contents."""
+    return _shortened("; ".join(f"{count} × {reason}" for reason, count in rejected.most_common()))
+
+
+def _success(request: Request, answer: Message, count_name: str, rejected: Counter[str]) -> HTTPResponse:
+    if not answers_json(request):
+        return HTTPResponse(answer.SerializeToString(), content_type=PROTOBUF)
+    body = {}
+    if rejected:
+        # 64-bit numbers are strings in the JSON form of protobuf.
+        partial = {count_name: str(rejected.total()), "errorMessage": rejection_message(rejected)}
+        body = {"partialSuccess": partial}
+    return HTTPResponse(orjson.dumps(body), content_type=JSON)
+
+
+def _shortened(text: str) -> str:
+    encoded = text.encode()
+    if len(encoded) <= LONGEST_MESSAGE:
+        return text
+    return encoded[: LONGEST_MESSAGE - 3].decode(errors="ignore") + "…"

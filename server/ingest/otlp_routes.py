@@ -1,0 +1,103 @@
+"""The OTLP/HTTP receiver: ``POST /v1/traces``.
+
+Which project the spans go to is the credential's business: a credential of one project needs to say
+nothing; one of several names the project in the ``X-Observatory-Project`` header, or in the ``project``
+query parameter where an exporter cannot set headers.
+"""
+
+from __future__ import annotations
+
+from sanic import Blueprint, HTTPResponse, Request
+from sanic.http.http1 import Http
+
+from server.access.guard import requires, row_scope
+from server.error_responses import RENDERERS
+from server.errors import InvalidBody, InvalidParameter, PayloadTooLarge, UnknownParameter, UnsupportedMediaType
+from server.ingest.otlp_answers import status_answer, traces_answer
+from server.ingest.otlp_decode import DecodeError, TooLarge, UnsupportedType, payload_encoding
+from server.services import services_of
+
+otlp = Blueprint("otlp", url_prefix="/v1")
+
+RENDERERS["/v1"] = status_answer
+
+PROJECT_HEADER = "x-observatory-project"
+
+
+@otlp.post("/traces", stream=True)
+@requires("traces:write")
+async def export_traces(request: Request) -> HTTPResponse:
+    """Store the spans of an ExportTraceServiceRequest; answered after they are durable."""
+    ingestion = services_of(request).ingestion
+    project_id = await target_project(request)
+    content_type, content_encoding = declared_types(request)
+    limit = ingestion.decode_limits.max_decoded_bytes
+    with ingestion.bodies.hold(declared_size(request, limit)):
+        body = await read_body(request, limit)
+        try:
+            receipt = await ingestion.take_traces(project_id, body, content_type, content_encoding)
+        except DecodeError as error:
+            raise refused(error) from error
+    return traces_answer(request, receipt.rejected)
+
+
+async def target_project(request: Request) -> str:
+    """The project that ``request`` writes to. Raises ProjectForbidden, or InvalidParameter when it is not clear."""
+    unknown = request.args.keys() - {"project"}
+    if unknown:
+        raise UnknownParameter(
+            "this route knows the parameter project",
+            errors=[{"parameter": name, "detail": "is not known"} for name in sorted(unknown)],
+        )
+    named = set(request.headers.getall(PROJECT_HEADER, [])) | set(request.args.getlist("project", []))
+    if len(named) > 1:
+        raise InvalidParameter.named("project", "two different projects are named")
+    scope = await row_scope(request, tuple(named))
+    if len(scope.projects) != 1:
+        raise InvalidParameter.named(
+            "project", "the credential has not exactly one project: name it in the X-Observatory-Project header"
+        )
+    return scope.projects[0]
+
+
+def declared_types(request: Request) -> tuple[str, str | None]:
+    """Content type and content encoding. Raises UnsupportedMediaType before the body is read."""
+    content_type = request.headers.get("content-type", "")
+    try:
+        payload_encoding(content_type)
+    except UnsupportedType as error:
+        raise UnsupportedMediaType(str(error)) from error
+    return content_type, request.headers.get("content-encoding")
+
+
+def declared_size(request: Request, limit: int) -> int:
+    """The bytes that the body will take at most: its Content-Length, or ``limit`` where there is none.
+
+    Raises PayloadTooLarge, before anything of the body is read.
+    """
+    declared = int(request.headers.get("content-length", limit))
+    if declared > limit:
+        raise PayloadTooLarge(f"the body has {declared} bytes, the limit is {limit}")
+    return declared
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body. Raises PayloadTooLarge (by way of the server) past ``limit``."""
+    stream = request.stream
+    if not isinstance(stream, Http):
+        return request.body
+    # A handler that reads its body itself has no limit unless it sets one.
+    stream.request_max_size = limit
+    chunks: list[bytes] = []
+    while (chunk := await stream.read()) is not None:
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def refused(error: DecodeError) -> Exception:
+    """The answer for a body that cannot be read."""
+    if isinstance(error, TooLarge):
+        return PayloadTooLarge(str(error))
+    if isinstance(error, UnsupportedType):
+        return UnsupportedMediaType(str(error))
+    return InvalidBody(str(error))

@@ -1,0 +1,78 @@
+"""The part of ``projects.settings`` that ingestion reads, remembered for a moment.
+
+    {"ingest":    {"spans_per_minute": 100000, "bytes_per_minute": 0},
+     "redaction": {"rules": [{"find": "email", "action": "mask"}]}}
+
+A change is in force in every process within :data:`FRESH_SECONDS`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from server.database import Database
+from server.ingest.redaction import InvalidRule, Redactor, redactor_of
+from server.queries.statements import statement
+
+logger = logging.getLogger("observatory.ingest")
+
+FRESH_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class IngestSettings:
+    """What a project asks of ingestion. Rates are per minute, 0 for no limit, None for the server's default."""
+
+    spans_per_minute: int | None
+    bytes_per_minute: int | None
+    redactor: Redactor | None
+
+
+class ProjectSettings:
+    """Reads the settings of projects; one statement every few seconds a project."""
+
+    def __init__(self, database: Database, *, redaction_key: bytes) -> None:
+        """``redaction_key``: with what redacted values are hashed where a rule says so."""
+        self._database = database
+        self._redaction_key = redaction_key
+        self._known: dict[str, tuple[float, bytes, IngestSettings]] = {}
+
+    async def of(self, project_id: str) -> IngestSettings:
+        """The settings of ``project_id``. Raises DatabaseUnavailable when they were never read and cannot be now;
+        InvalidRule when its redaction rules cannot be used: then nothing may be stored unredacted."""
+        known = self._known.get(project_id)
+        if known is not None and time.monotonic() - known[0] < FRESH_SECONDS:
+            return known[2]
+        async with self._database.plain() as connection:
+            raw = await connection.fetchval(statement("project_ingest_settings"), project_id)
+        text = (raw or "{}").encode()
+        if known is not None and known[1] == text:
+            settings = known[2]
+        else:
+            settings = parse_ingest_settings(orjson.loads(text), self._redaction_key)
+        self._known[project_id] = (time.monotonic(), text, settings)
+        return settings
+
+
+def parse_ingest_settings(document: Any, redaction_key: bytes) -> IngestSettings:
+    """The settings in a project's settings document. Raises :class:`InvalidRule`."""
+    ingest = document.get("ingest") if isinstance(document, dict) else None
+    redaction = document.get("redaction") if isinstance(document, dict) else None
+    rates = ingest if isinstance(ingest, dict) else {}
+    return IngestSettings(
+        spans_per_minute=_rate(rates.get("spans_per_minute")),
+        bytes_per_minute=_rate(rates.get("bytes_per_minute")),
+        redactor=redactor_of(redaction, redaction_key) if redaction else None,
+    )
+
+
+def _rate(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+__all__ = ["IngestSettings", "InvalidRule", "ProjectSettings", "parse_ingest_settings"]

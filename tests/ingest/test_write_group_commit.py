@@ -1,0 +1,221 @@
+"""Group commit: who shares a transaction, and what happens when something goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import asyncpg
+import pytest
+
+from server.errors import DatabaseUnavailable, Overloaded
+from server.ingest.dimensions import OTHER, Dimensions
+from server.ingest.group_commit import GroupCommit
+from server.ingest.prepared_span import DIMENSIONS, STAGED_COLUMNS, PreparedSpan, prepare_span
+from server.ingest.span_writer import SpanWriter
+from server.services import Services
+from tests.conftest import ProjectMaker
+from tests.span_factory import make_span
+
+CommitMaker = Callable[..., GroupCommit]
+
+
+@pytest.fixture
+async def group_commit(services: Services) -> AsyncIterator[CommitMaker]:
+    """Makes group commits on the test's database; all are closed after the test."""
+    made: list[GroupCommit] = []
+
+    def make(**limits: Any) -> GroupCommit:
+        writer = SpanWriter(services.writes, Dimensions(services.writes, most_combinations=1000), None)
+        values = {"writers": 2, "most_pending_rows": 5000, "most_pending_bytes": 50_000_000} | limits
+        made.append(GroupCommit(writer, **values))
+        return made[-1]
+
+    yield make
+    for commits in made:
+        await commits.close()
+
+
+def prepared(count: int, **overrides: Any) -> list[PreparedSpan]:
+    return [prepare_span("alpha", make_span(**overrides)) for _ in range(count)]
+
+
+def poison(span: PreparedSpan) -> PreparedSpan:
+    """``span`` with a value that passes every check of ours and that PostgreSQL refuses."""
+    span.values[STAGED_COLUMNS.index("attributes")] = '{"a": "\\u0000"}'
+    return span
+
+
+async def test_many_small_requests_share_transactions(
+    group_commit: CommitMaker, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    commits = group_commit()
+    await asyncio.gather(*(commits.submit(prepared(1)) for _ in range(300)))
+    stored = await owner.fetchrow("SELECT count(*), count(DISTINCT xmin::text) AS commits FROM llm_traces")
+    assert stored is not None
+    assert stored["count"] == 300
+    assert stored["commits"] < 30
+    assert (commits.pending_rows, commits.pending_bytes) == (0, 0)
+
+
+async def test_o9_of_a_poisoned_batch_only_the_bad_rows_are_missing(
+    group_commit: CommitMaker, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    commits = group_commit(writers=1)
+    requests = [prepared(20) for _ in range(20)]
+    bad = [requests[3][5], requests[3][6], requests[17][0]]
+    for span in bad:
+        poison(span)
+    answers = await asyncio.gather(*(commits.submit(spans) for spans in requests))
+    assert [len(refusals) for refusals in answers] == [0] * 3 + [2] + [0] * 13 + [1] + [0] * 2
+    assert all("SQLSTATE 22P05" in refusal.reason for refusals in answers for refusal in refusals)
+    assert await owner.fetchval("SELECT count(*) FROM llm_traces") == 397
+
+
+async def test_a_value_that_the_driver_cannot_encode_costs_only_its_own_row(
+    group_commit: CommitMaker, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    spans = prepared(9)
+    for place, value in ((1, 2**70), (4, "text"), (7, "\ud800")):
+        column = "output_text" if isinstance(value, str) and value != "text" else "total_tokens"
+        spans[place].values[STAGED_COLUMNS.index(column)] = value
+    refusals = await group_commit().submit(spans)
+    assert {id(refusal.span) for refusal in refusals} == {id(spans[place]) for place in (1, 4, 7)}
+    assert await owner.fetchval("SELECT count(*) FROM llm_traces") == 6
+
+
+async def test_what_a_client_sent_before_it_went_away_is_durable(
+    group_commit: CommitMaker, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    commits = group_commit()
+    waiting = [asyncio.create_task(commits.submit(prepared(2))) for _ in range(100)]
+    await asyncio.sleep(0.004)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    await commits.close()
+    assert await owner.fetchval("SELECT count(*) FROM llm_traces") == 200
+
+
+async def test_o8_past_the_limit_of_waiting_rows_the_answer_is_overloaded(
+    group_commit: CommitMaker, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    commits = group_commit(most_pending_rows=100)
+    results = await asyncio.gather(*(commits.submit(prepared(30)) for _ in range(10)), return_exceptions=True)
+    refused = [result for result in results if isinstance(result, Overloaded)]
+    assert len(refused) == 7
+    assert refused[0].headers["Retry-After"] == "1"
+    assert await owner.fetchval("SELECT count(*) FROM llm_traces") == 90
+    assert await commits.submit(prepared(30)) == []
+
+
+async def test_after_close_nothing_more_is_taken(group_commit: CommitMaker, project: ProjectMaker) -> None:
+    await project("alpha")
+    commits = group_commit()
+    await commits.close()
+    with pytest.raises(Overloaded):
+        await commits.submit(prepared(1))
+
+
+async def test_backends_killed_at_any_moment_cost_no_row_and_no_hang(
+    group_commit: CommitMaker, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    """FP2 in small: backends of the writers are ended while COPY, INSERT or COMMIT run."""
+    await project("alpha")
+    commits = group_commit()
+    acknowledged = 0
+    killing = True
+
+    async def kill() -> None:
+        while killing:
+            await owner.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'llm-observatory writes' AND datname = current_database()"
+            )
+            await asyncio.sleep(0.3)
+
+    async def send() -> int:
+        done = 0
+        for _ in range(8):
+            spans = prepared(40, input_text="word " * 400)
+            while True:
+                try:
+                    async with asyncio.timeout(10):
+                        await commits.submit(spans)
+                except DatabaseUnavailable:
+                    continue
+                done += len(spans)
+                break
+        return done
+
+    killer = asyncio.create_task(kill())
+    acknowledged = sum(await asyncio.gather(*(send() for _ in range(4))))
+    killing = False
+    await killer
+    assert acknowledged == 4 * 8 * 40
+    assert await owner.fetchval("SELECT count(*) FROM llm_traces") == acknowledged
+
+
+async def test_o20_a_read_only_database_is_database_unavailable(
+    group_commit: CommitMaker, project: ProjectMaker, owner: asyncpg.Connection, database_name: str
+) -> None:
+    await project("alpha")
+    await owner.execute(f"ALTER DATABASE {database_name} SET default_transaction_read_only = on")
+    with pytest.raises(DatabaseUnavailable):
+        await group_commit().submit(prepared(1))
+
+
+async def test_a_partition_that_retention_dropped_is_made_again(
+    group_commit: CommitMaker, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    commits = group_commit()
+    first = prepared(1)
+    await commits.submit(first)
+    part = await owner.fetchval("SELECT tableoid::regclass::text FROM llm_traces")
+    await owner.execute(f"DROP TABLE {part}")
+    assert await commits.submit(prepared(2)) == []
+    assert await owner.fetchval("SELECT count(*) FROM llm_traces") == 2
+
+
+async def test_past_the_limit_new_combinations_lose_their_open_ended_values(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    writer = SpanWriter(services.writes, Dimensions(services.writes, most_combinations=10), None)
+    for start in range(0, 60, 10):
+        await writer.store(
+            [prepare_span("alpha", make_span(agent_name=f"agent {n}", model=f"m{n}")) for n in range(start, start + 10)]
+        )
+    rows = await owner.fetch("SELECT agent_name, model FROM span_dimensions")
+    assert len(rows) < 30
+    assert OTHER in {row["agent_name"] for row in rows}
+    assert await owner.fetchval("SELECT count(DISTINCT agent_name) FROM llm_traces") == 60
+
+
+async def test_values_too_long_for_an_index_key_are_shortened_in_dimensions_only(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    writer = SpanWriter(services.writes, Dimensions(services.writes, most_combinations=10), None)
+    names = dict.fromkeys(set(DIMENSIONS) - {"status_code", "is_generation"}, "長" * 400)
+    assert await writer.store([prepare_span("alpha", make_span(**names))]) == 1
+    assert len(await owner.fetchval("SELECT agent_name FROM llm_traces")) == 400
+
+
+async def test_two_processes_intern_the_same_combination_as_the_same_number(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    interners = [Dimensions(services.writes, most_combinations=100) for _ in range(4)]
+    batches = [[prepare_span("alpha", make_span(agent_name=f"a{n}")) for n in range(5)] for _ in interners]
+    await asyncio.gather(*(one.intern(spans) for one, spans in zip(interners, batches, strict=True)))
+    numbers = {tuple(span.values[-1] for span in spans) for spans in batches}
+    assert len(numbers) == 1
+    assert await owner.fetchval("SELECT count(*) FROM span_dimensions") == 5
