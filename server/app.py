@@ -33,10 +33,11 @@ from server.rest.implied_methods import add_head_and_options
 from server.rest.key_routes import keys
 from server.rest.project_routes import projects
 from server.rest.query_router import QueryRouter
+from server.rest.trace_routes import traces
 from server.services import Services
 from server.settings import Settings
 
-BLUEPRINTS = (health, oauth, keys, clients, projects, audit, otlp, analytics, costs, budgets, jaeger)
+BLUEPRINTS = (health, oauth, keys, clients, projects, audit, otlp, traces, analytics, costs, budgets, jaeger)
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 
