@@ -33,11 +33,28 @@ from server.rest.implied_methods import add_head_and_options
 from server.rest.key_routes import keys
 from server.rest.project_routes import projects
 from server.rest.query_router import QueryRouter
+from server.rest.session_routes import sessions
+from server.rest.trace_detail_routes import trace_detail
 from server.rest.trace_routes import traces
 from server.services import Services
 from server.settings import Settings
 
-BLUEPRINTS = (health, oauth, keys, clients, projects, audit, otlp, traces, analytics, costs, budgets, jaeger)
+BLUEPRINTS = (
+    health,
+    oauth,
+    keys,
+    clients,
+    projects,
+    audit,
+    otlp,
+    traces,
+    trace_detail,
+    sessions,
+    analytics,
+    costs,
+    budgets,
+    jaeger,
+)
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 

@@ -138,6 +138,12 @@ class ResultCache:
             flight.add_done_callback(lambda task: self._landed((key, tokens), task))
         return await asyncio.shield(flight)
 
+    def fresh(self, answer: Answer) -> CachedAnswer:
+        """``answer`` in the form in which it is sent, without having been stored."""
+        data = self._encode(answer.data)
+        fingerprint = _fingerprint(data, answer.pagination)
+        return CachedAnswer(data, answer.pagination, answer.meta, fingerprint, is_hit=False, age_seconds=0)
+
     def _landed(self, name: tuple[str, tuple[bytes, ...] | None], task: asyncio.Task[CachedAnswer]) -> None:
         del self._flights[name]
         if not task.cancelled():
@@ -189,15 +195,12 @@ class ResultCache:
                 return hit
         try:
             answer = await compute()
-            data = self._encode(answer.data)
+            fresh = self.fresh(answer)
         except BaseException:
             await self._quietly(lambda redis: redis.delete(lock))
             raise
-        fresh = CachedAnswer(
-            data, answer.pagination, answer.meta, _fingerprint(data, answer.pagination), is_hit=False, age_seconds=0
-        )
         if tokens is not None:
-            keep = answer.is_complete and len(data) <= self._max_bytes
+            keep = answer.is_complete and len(fresh.data) <= self._max_bytes
             await self._store_answer(key, lock, _pack(tokens, fresh) if keep else None, question.ttl_seconds)
         return fresh
 
@@ -245,8 +248,10 @@ class ResultCache:
 
 
 def _fingerprint(data: bytes, pagination: Mapping[str, Any] | None) -> str:
+    # Where a list goes on follows from its rows, but also names the moment of asking: left out.
+    page = {name: value for name, value in (pagination or {}).items() if name != "continuation"}
     digest = hashlib.blake2b(data, digest_size=16)
-    digest.update(orjson.dumps(pagination, option=orjson.OPT_SORT_KEYS))
+    digest.update(orjson.dumps(page, option=orjson.OPT_SORT_KEYS))
     return digest.hexdigest()
 
 

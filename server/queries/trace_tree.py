@@ -18,6 +18,8 @@ import orjson
 
 from server.database import Database
 from server.errors import Conflict, InvalidCursor, SpanNotFound, TraceNotFound
+from server.queries.filter_sql import fragment
+from server.queries.query_plan import explain_statement
 from server.queries.row_scope import RowScope
 from server.queries.score_reader import Score, list_scores, scores_of_span
 from server.queries.span_tree import PlacedSpan, SpanNode, arrange
@@ -70,16 +72,19 @@ class TraceAnswer:
     last: SpanPosition | None
 
 
-async def read_trace(database: Database, scope: RowScope, question: TraceQuestion) -> TraceAnswer:
+async def read_trace(
+    database: Database, scope: RowScope, question: TraceQuestion, *, plans: list[dict[str, Any]] | None = None
+) -> TraceAnswer:
     """The trace, its totals, and a page of its spans in tree order.
 
     Sums of tokens and money count model calls only, as everywhere. Raises :class:`TraceNotFound`, the
     same for a foreign trace and for one that does not exist; :class:`Conflict` when several of the
-    scope's projects have a trace of that id; :class:`InvalidCursor` when ``after`` is gone.
+    scope's projects have a trace of that id; :class:`InvalidCursor` when ``after`` is gone. Into ``plans``,
+    if given, goes what the database did (for administrators).
     """
     async with database.read(_findable(scope, question.trace_id, TraceNotFound)) as connection:
         summary = await _find(connection, scope, question.trace_id, TraceNotFound)
-        nodes = await _nodes(connection, summary)
+        nodes = await _nodes(connection, summary, plans)
         placed = await (asyncio.to_thread(arrange, nodes) if len(nodes) > _THREAD_FROM_SPANS else _at_once(nodes))
         start = _start(placed, question.after)
         page = _page(placed, start, question.limit)
@@ -140,8 +145,13 @@ async def _find(
     return found[0]
 
 
-async def _nodes(connection: asyncpg.Connection, summary: asyncpg.Record) -> list[SpanNode]:
-    rows = await connection.fetch(statement("list_trace_nodes"), *_bounds(summary), MAX_TREE_SPANS)
+async def _nodes(
+    connection: asyncpg.Connection, summary: asyncpg.Record, plans: list[dict[str, Any]] | None
+) -> list[SpanNode]:
+    params = [*_bounds(summary), MAX_TREE_SPANS]
+    rows = await connection.fetch(statement("list_trace_nodes"), *params)
+    if plans is not None:
+        plans.append(await explain_statement(connection, fragment("list_trace_nodes"), params))
     return [SpanNode(row["span_id"], row["parent_span_id"], row["ts"], row["size"]) for row in rows]
 
 
@@ -179,7 +189,7 @@ async def _spans(
     spans = []
     for item in page:
         position = SpanPosition(item.node.span_id, item.node.ts)
-        place = {"depth": item.depth, "placement": item.placement.value, "children": item.children}
+        place = {"depth": item.depth, "placement": item.placement.value, "child_count": item.children}
         spans.append({**rows[position], **place})
     return spans
 

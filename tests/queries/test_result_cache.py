@@ -183,6 +183,7 @@ async def test_c9_a_corrupted_value_is_a_miss_and_is_removed(cache: ResultCache,
     reader, asked = Counter(), question()
     await cache.answer(asked, reader)
     stored = await redis.get(asked.key)
+    assert isinstance(stored, bytes)
     await redis.set(asked.key, CORRUPTIONS[kind](stored))
     assert not (await cache.answer(asked, reader)).is_hit
     assert reader.calls == 2

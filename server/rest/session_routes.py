@@ -1,0 +1,128 @@
+"""Sessions and users over HTTP: lists with sums, and one of them with its traces."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sanic import Blueprint, HTTPResponse, Request
+
+from server.access.guard import lookup_of, requires, row_scope
+from server.http_edge import path_value
+from server.queries.list_question import DEFAULT_LIMIT, LARGEST_LIMIT
+from server.queries.result_cache import Answer, CacheQuestion
+from server.queries.session_reader import (
+    SESSIONS,
+    USERS,
+    SummaryKind,
+    SummaryQuestion,
+    list_summaries,
+    list_traces_of,
+    read_summary,
+)
+from server.rest.conditional import cached_success
+from server.rest.page_cursor import open_position, sealed, unsealed
+from server.rest.request_params import RequestParams
+from server.rest.trace_rows import render_row
+from server.services import services_of
+
+sessions = Blueprint("sessions")
+
+ORDERS = ("asc", "desc")
+
+
+@sessions.get("/api/v1/sessions", name="list_sessions")
+@requires("traces:read", with_lookup=True)
+async def list_sessions(request: Request) -> HTTPResponse:
+    """Sessions with what they took, latest first or by any sum."""
+    return await _list(request, SESSIONS)
+
+
+@sessions.get("/api/v1/sessions/<session_id:str>", name="get_session")
+@requires("traces:read", with_lookup=True)
+async def get_session(request: Request, session_id: str) -> HTTPResponse:
+    """One session with its traces, oldest first."""
+    return await _detail(request, SESSIONS, path_value(session_id, "session_id"))
+
+
+@sessions.get("/api/v1/users", name="list_users")
+@requires("traces:read", with_lookup=True)
+async def list_users(request: Request) -> HTTPResponse:
+    """Users with what they took, latest first or by any sum."""
+    return await _list(request, USERS)
+
+
+@sessions.get("/api/v1/users/<user_id:str>", name="get_user")
+@requires("traces:read", with_lookup=True)
+async def get_user(request: Request, user_id: str) -> HTTPResponse:
+    """One user with its traces, oldest first."""
+    return await _detail(request, USERS, path_value(user_id, "user_id"))
+
+
+async def _list(request: Request, kind: SummaryKind) -> HTTPResponse:
+    params = RequestParams.of(request)
+    now = datetime.now(UTC)
+    projects = params.texts("project_id")
+    window = params.window(now=now)
+    names = params.texts(kind.id)
+    user_ids = params.texts("user_id") if kind is SESSIONS else ()
+    sort_by = params.choice("sort_by", kind.sort_keys, kind.sort_keys[0])
+    order = params.choice("sort_order", ORDERS, "desc")
+    limit = params.integer("limit", default=DEFAULT_LIMIT, low=1, high=LARGEST_LIMIT)
+    cursor = params.text("cursor")
+    asked = {
+        "kind": kind.table,
+        "from": params.text("from"),
+        "to": params.text("to"),
+        "names": sorted(names),
+        "user_ids": sorted(user_ids),
+        "sort": [sort_by, order],
+    }
+    params.finish()
+    scope = await row_scope(request, projects)
+    position = open_position(request, cursor, projects, asked, 3)
+    question = SummaryQuestion(
+        kind=kind,
+        window=window,
+        names=names,
+        user_ids=user_ids,
+        sort_by=sort_by,
+        descending=order == "desc",
+        limit=limit,
+        position=position,
+    )
+
+    async def compute() -> Answer:
+        page = await list_summaries(services_of(request).reads, scope, question)
+        return Answer([render_row(row) for row in page.rows], unsealed(page.next_position, asked, limit))
+
+    cached = CacheQuestion(kind.table, scope, {**asked, "limit": limit, "cursor": cursor}, window_end=window.end)
+    answer = await services_of(request).cache.answer(cached, compute, lookup=lookup_of(request))
+    return cached_success(request, sealed(request, answer, projects))
+
+
+async def _detail(request: Request, kind: SummaryKind, name: str) -> HTTPResponse:
+    params = RequestParams.of(request)
+    projects = params.texts("project_id")
+    order = params.choice("sort_order", ORDERS, "asc")
+    limit = params.integer("limit", default=DEFAULT_LIMIT, low=1, high=LARGEST_LIMIT)
+    cursor = params.text("cursor")
+    params.finish()
+    scope = await row_scope(request, projects)
+    asked = {"kind": kind.table, "name": name, "order": order}
+    position = open_position(request, cursor, projects, asked, 2)
+
+    async def compute() -> Answer:
+        database = services_of(request).reads
+        summary = await read_summary(database, scope, kind, name)
+        page = await list_traces_of(
+            database, scope, kind, summary, descending=order == "desc", limit=limit, position=position
+        )
+        traces = [render_row(row) for row in page.rows]
+        return Answer({**render_row(summary), "traces": traces}, unsealed(page.next_position, asked, limit))
+
+    document: dict[str, Any] = {**asked, "limit": limit, "cursor": cursor}
+    answer = await services_of(request).cache.answer(
+        CacheQuestion(f"{kind.table}:one", scope, document), compute, lookup=lookup_of(request)
+    )
+    return cached_success(request, sealed(request, answer, projects))
