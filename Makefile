@@ -1,0 +1,63 @@
+# `make run` is all it takes on a fresh machine; `make help` tells the rest.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
+PACKAGES := server datasource plugin dashboards
+ARGS ?=
+PYTEST_ARGS ?= -n auto
+
+.DEFAULT_GOAL := help
+.PHONY: help run serve test lint format types check clean
+
+help:  ## this list
+	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+run: $(VENV)/installed  ## start everything with a month of demo traces (ARGS="--port 9090" and so on)
+	@exec $(BIN)/llm-observatory demo $(ARGS)
+
+serve: $(VENV)/installed  ## start the server without demo traces
+	@exec $(BIN)/llm-observatory serve $(ARGS)
+
+test: $(VENV)/installed-dev  ## all tests, on private services (PYTEST_ARGS="-n 0 -x tests/rest")
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+test-%: $(VENV)/installed-dev  ## the tests of one area: make test-ingest
+	$(BIN)/pytest $(PYTEST_ARGS) tests/$(subst -,_,$*)
+
+bench-%: $(VENV)/installed-dev  ## one benchmark: make bench-ingest
+	$(BIN)/python -m tests.bench.$(subst -,_,$*) $(ARGS)
+
+lint: $(VENV)/installed-dev  ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/installed-dev  ## put the code into its form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/installed-dev  ## mypy, strict
+	$(BIN)/mypy
+
+check: lint types test  ## lint, types and tests: what .ci/run does
+
+clean:  ## remove what was made, except .venv and the data in .observatory
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or run make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "$(PYTHON) is older than Python 3.11: run make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	    { rm -rf $(VENV); echo "$(PYTHON) cannot make a venv: on Debian and Ubuntu, install the package python3-venv"; exit 1; }
+
+$(VENV)/installed: setup.cfg pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing into $(VENV) (a minute or two the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/installed-dev: setup.cfg pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing into $(VENV), with what the tests need (a minute or two the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'
+	@touch $@ $(VENV)/installed
