@@ -217,3 +217,9 @@ TARGETS: Final[Mapping[str, TargetDefinition]] = MappingProxyType({target.name: 
 
 # Names of the first editions of the data source and of other servers, so that a saved panel keeps working.
 ALIASES: Final[Mapping[str, str]] = MappingProxyType({"": "timeseries"})
+
+# What narrows the values of a variable or a filter menu: not offered as a target.
+VALUES_TARGET: Final = _target(
+    "values", "Values of a field", "Values for variables and menus.",
+    shape=Shape.TABLE, panels=(), unit="none", asks=("facets", "traces:read"), fields=MEASURED,
+)  # fmt: skip

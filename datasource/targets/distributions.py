@@ -45,6 +45,11 @@ def histogram_measure(question: TargetQuestion) -> Measure:
     return Measure(parse_measure(question.values["metric"]).metric, "histogram")
 
 
+def permissions(question: TargetQuestion) -> frozenset[str]:
+    """Money needs ``costs:read``. Raises for a metric without a distribution."""
+    return metric_question(question, (histogram_measure(question),)).permissions
+
+
 async def heatmap(core: Core, question: TargetQuestion) -> list[Frame]:
     """``heatmap-rows``: a time column and one count column a bucket, named by its upper bound, ascending."""
     measure = histogram_measure(question)
@@ -54,9 +59,7 @@ async def heatmap(core: Core, question: TargetQuestion) -> list[Frame]:
     bounds = covered_bounds(counts)
     columns = [Column("time", FieldType.TIME)]
     columns += [Column(bound_name(bound), FieldType.NUMBER, {"unit": answer.units[measure.key]}) for bound in bounds]
-    rows = [
-        [time, *(found[bound] for bound in bounds)] for time, found in zip(answer.times, counts, strict=False)
-    ]
+    rows = [[time, *(found[bound] for bound in bounds)] for time, found in zip(answer.times, counts, strict=False)]
     meta = answer_meta(question, answer)
     meta.type = "heatmap-rows"
     return [wire_frame(question.ref_id, measure_label(measure), columns, rows, meta)]
@@ -98,9 +101,7 @@ async def availability(core: Core, question: TargetQuestion) -> list[Frame]:
         states = _state_changes(group, answer.times, question.values["degraded"], question.values["failing"])
         frames.append(wire_frame(question.ref_id, group_title(group), columns, states, meta))
     return frames or [
-        wire_frame(
-            question.ref_id, "", [Column("time", FieldType.TIME), Column("state", FieldType.STRING)], [], meta
-        )
+        wire_frame(question.ref_id, "", [Column("time", FieldType.TIME), Column("state", FieldType.STRING)], [], meta)
     ]
 
 
@@ -129,9 +130,7 @@ def _bins(value: Value) -> Counter[Bound]:
     return Counter(dict(value)) if isinstance(value, tuple) else Counter()
 
 
-def _state_changes(
-    group: MetricGroup, times: tuple[datetime, ...], degraded: float, failing: float
-) -> list[list[Any]]:
+def _state_changes(group: MetricGroup, times: tuple[datetime, ...], degraded: float, failing: float) -> list[list[Any]]:
     rows: list[list[Any]] = []
     calls, rates = group.values[_CALLS.key], group.values[_ERROR_RATE.key]
     for time, count, rate in zip(times, calls, rates, strict=True):

@@ -75,8 +75,7 @@ def permissions(question: TargetQuestion) -> frozenset[str]:
 async def timeseries(core: Core, question: TargetQuestion) -> list[Frame]:
     """One line a measure and group."""
     measures = measures_of(question)
-    counts_only = all(isinstance(item.definition.formula, Total | Rate) for item in measures)
-    fill = question.values["fill"] or ("zero" if counts_only else "null")
+    fill = question.values["fill"] or natural_fill(measures)
     asked = metric_question(
         question, measures, limit=question.values["limit"], interval=interval_of(question), fill=fill
     )
@@ -106,7 +105,8 @@ async def stat(core: Core, question: TargetQuestion) -> list[Frame]:
     """One row: each measure over the whole range, before, and the change."""
     measures = measures_of(question)
     compare = None if question.values["compare"] == "none" else question.values["compare"]
-    answer = await query_metrics(core.database, core.scope, metric_question(question, measures, compare=compare))
+    asked = metric_question(question, measures, compare=compare, fill=natural_fill(measures))
+    answer = await query_metrics(core.database, core.scope, asked)
     columns: list[Column] = []
     row: list[Any] = []
     for measure in measures:
@@ -150,6 +150,11 @@ async def breakdown(core: Core, question: TargetQuestion) -> list[Frame]:
         for group in answer.groups
     ]
     return [table(question.ref_id, question.definition.name, columns, rows, meta)]
+
+
+def natural_fill(measures: tuple[Measure, ...]) -> str:
+    """What "nothing happened" is: zero of what is counted, no value of an average."""
+    return "zero" if all(isinstance(item.definition.formula, Total | Rate) for item in measures) else "null"
 
 
 def measure_label(measure: Measure) -> str:

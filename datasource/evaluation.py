@@ -1,0 +1,31 @@
+"""Which function answers which family of targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from datasource.targets import call_paths, distributions, events, metrics, spans, traces
+from datasource.targets.core import Family
+
+FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
+    {
+        "timeseries": Family(metrics.timeseries, metrics.permissions),
+        "stat": Family(metrics.stat, metrics.permissions),
+        "breakdown": Family(metrics.breakdown, metrics.permissions),
+        "heatmap": Family(distributions.heatmap, distributions.permissions),
+        "histogram": Family(distributions.histogram, distributions.permissions),
+        "availability": Family(distributions.availability),
+        "spans": Family(spans.span_table),
+        "traces": Family(spans.trace_table),
+        "xy": Family(spans.points),
+        "logs": Family(spans.log_lines),
+        "trace": Family(traces.waterfall),
+        "messages": Family(traces.messages),
+        "trace_totals": Family(traces.totals),
+        "node_graph": Family(call_paths.node_graph),
+        "flame_graph": Family(call_paths.flame_graph),
+        "annotations": Family(events.annotations),
+    }
+)

@@ -1,0 +1,236 @@
+"""Targets over paths of calls: who calls whom, and where time or money goes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Final
+
+from datasource.frames import Column, FieldType, FrameMeta, Notice, wire_frame
+from datasource.target_question import TargetQuestion
+from datasource.targets.core import Core, Frame
+from server.queries.call_path_reader import CallPaths, CallSpan, read_call_paths
+from server.queries.list_question import ListQuestion, lift_to_traces
+from server.queries.span_tree import SpanNode, arrange
+from server.queries.time_range import TimeRange
+from server.queries.trace_filter import Filter, parse_filter
+
+_NODE_COLUMNS: Final = (
+    Column("id", FieldType.STRING),
+    Column("title", FieldType.STRING),
+    Column("subtitle", FieldType.STRING),
+    Column("mainstat", FieldType.NUMBER, {"unit": "short", "displayName": "Calls"}),
+    Column("secondarystat", FieldType.NUMBER, {"unit": "currencyUSD", "displayName": "Cost", "decimals": 4}),
+    Column("arc__ok", FieldType.NUMBER, {"color": {"mode": "fixed", "fixedColor": "green"}, "displayName": "ok"}),
+    Column("arc__error", FieldType.NUMBER, {"color": {"mode": "fixed", "fixedColor": "red"}, "displayName": "error"}),
+    Column("detail__duration_ms", FieldType.NUMBER, {"unit": "ms", "displayName": "Average duration"}),
+    Column("detail__errors", FieldType.NUMBER, {"unit": "short", "displayName": "Errors"}),
+)
+_EDGE_COLUMNS: Final = (
+    Column("id", FieldType.STRING),
+    Column("source", FieldType.STRING),
+    Column("target", FieldType.STRING),
+    Column("mainstat", FieldType.NUMBER, {"unit": "short", "displayName": "Calls"}),
+    Column("secondarystat", FieldType.NUMBER, {"unit": "ms", "displayName": "Average duration"}),
+)
+_UNITS: Final = {"time": "ms", "cost": "currencyUSD"}
+MAX_FLAME_FRAMES: Final = 2000
+
+Node = tuple[str, str]
+"""Kind (agent, tool, model) and name."""
+
+
+@dataclass(slots=True)
+class _Sum:
+    """Calls of one node or edge."""
+
+    calls: int = 0
+    errors: int = 0
+    duration_ms: float = 0.0
+    cost_usd: Decimal = Decimal(0)
+
+    def add(self, span: CallSpan) -> None:
+        self.calls += 1
+        self.errors += span.is_error
+        self.duration_ms += span.duration_ms
+        self.cost_usd += span.cost_usd
+
+
+@dataclass(slots=True)
+class _Flame:
+    """One frame of the flame graph: spans of one name on one path."""
+
+    label: str
+    own: float = 0.0
+    total: float = 0.0
+    children: dict[str, _Flame] = field(default_factory=dict)
+
+
+async def node_graph(core: Core, question: TargetQuestion) -> list[Frame]:
+    """Two frames, ``nodes`` and ``edges``; every edge has both its ends among the nodes."""
+    paths = await _read(core, question)
+    nodes, edges = await asyncio.to_thread(_graph_of, paths.spans)
+    meta = _meta(question, paths)
+    meta.preferred_visualisation = "nodeGraph"
+    return [
+        wire_frame(question.ref_id, "nodes", _NODE_COLUMNS, (_node_row(*item) for item in nodes.items()), meta),
+        wire_frame(
+            question.ref_id,
+            "edges",
+            _EDGE_COLUMNS,
+            (_edge_row(*item) for item in edges.items()),
+            FrameMeta(preferred_visualisation="nodeGraph"),
+        ),
+    ]
+
+
+async def flame_graph(core: Core, question: TargetQuestion) -> list[Frame]:
+    """One frame in depth-first order with a single root: label, level, value, self."""
+    paths = await _read(core, question)
+    kind = question.values["value"]
+    rows = await asyncio.to_thread(lambda: _flame_rows(flames_of(paths.spans, kind)))
+    unit = {"unit": _UNITS[kind]}
+    columns = [
+        Column("level", FieldType.NUMBER),
+        Column("value", FieldType.NUMBER, unit),
+        Column("self", FieldType.NUMBER, unit),
+        Column("label", FieldType.STRING),
+    ]
+    meta = _meta(question, paths)
+    meta.preferred_visualisation = "flamegraph"
+    if len(rows) > MAX_FLAME_FRAMES:
+        meta.notices.append(Notice(f"The first {MAX_FLAME_FRAMES} of {len(rows)} frames.", "warning"))
+    return [wire_frame(question.ref_id, "flame graph", columns, rows[:MAX_FLAME_FRAMES], meta)]
+
+
+def node_of(span: CallSpan) -> Node | None:
+    """Kind and name of what the span calls: a model, a tool or an agent; None for the rest."""
+    if span.is_generation:
+        return "model", span.model or "(unknown)"
+    if span.tool_name:
+        return "tool", span.tool_name
+    if span.agent_name:
+        return "agent", span.agent_name
+    return None
+
+
+def _graph_of(spans: Iterable[CallSpan]) -> tuple[dict[Node, _Sum], dict[tuple[Node, Node], _Sum]]:
+    nodes: dict[Node, _Sum] = {}
+    edges: dict[tuple[Node, Node], _Sum] = {}
+    for caller, callee, span in calls_of(spans):
+        nodes.setdefault(callee, _Sum()).add(span)
+        if caller is not None:
+            edges.setdefault((caller, callee), _Sum()).add(span)
+    return nodes, edges
+
+
+def calls_of(
+    spans: Iterable[CallSpan],
+) -> Iterator[tuple[Node | None, Node, CallSpan]]:
+    """(caller, callee, span) for each span that is a node; the caller is the nearest one above it."""
+    for trace in _by_trace(spans):
+        above: list[Node | None] = []
+        for depth, span in _walk(trace):
+            del above[depth:]
+            node = node_of(span)
+            caller = above[-1] if above else None
+            # A step within an agent carries the agent's name too: it is the same node, not a call of itself.
+            if node is not None and node != caller:
+                yield caller, node, span
+            above.append(node or caller)
+
+
+def flames_of(spans: Iterable[CallSpan], kind: str) -> _Flame:
+    """All traces laid over one another by the names on their paths.
+
+    Time is what a span spent itself (its duration less its children's), so that children that ran side by
+    side never stick out of their parent; money is that of model calls.
+    """
+    root = _Flame("all traces")
+    for trace in _by_trace(spans):
+        inside: dict[str, float] = {}
+        for span in trace:
+            if span.parent_span_id is not None:
+                inside[span.parent_span_id] = inside.get(span.parent_span_id, 0.0) + span.duration_ms
+        path = [root]
+        for depth, span in _walk(trace):
+            del path[depth + 1 :]
+            node = path[-1].children.setdefault(span.span_name, _Flame(span.span_name))
+            node.own += (
+                float(span.cost_usd) if kind == "cost" else max(0.0, span.duration_ms - inside.get(span.span_id, 0.0))
+            )
+            path.append(node)
+    _add_up(root)
+    return root
+
+
+async def _read(core: Core, question: TargetQuestion) -> CallPaths:
+    window = TimeRange(question.time_range.start, question.time_range.end)
+    tree: Filter | None = lift_to_traces(question.filter)
+    trace_id = question.values["trace_id"]
+    if trace_id is not None:
+        window = TimeRange()
+        tree = lift_to_traces(parse_filter({"field": "trace_id", "operator": "eq", "value": trace_id}))
+    asked = ListQuestion(view="traces", window=window, filter=tree, limit=question.values["limit"])
+    return await read_call_paths(core.database, core.scope, asked)
+
+
+def _by_trace(spans: Iterable[CallSpan]) -> Iterator[list[CallSpan]]:
+    traces: dict[str, list[CallSpan]] = {}
+    for span in spans:
+        traces.setdefault(span.trace_id, []).append(span)
+    yield from traces.values()
+
+
+def _walk(trace: list[CallSpan]) -> Iterator[tuple[int, CallSpan]]:
+    by_position = {(span.span_id, span.ts): span for span in trace}
+    for placed in arrange([SpanNode(span.span_id, span.parent_span_id, span.ts) for span in by_position.values()]):
+        yield placed.depth, by_position[placed.node.span_id, placed.node.ts]
+
+
+def _node_row(node: Node, total: _Sum) -> list[Any]:
+    kind, name = node
+    failed = total.errors / total.calls
+    return [
+        _node_id(node), name, kind, total.calls, total.cost_usd, 1 - failed, failed,
+        total.duration_ms / total.calls, total.errors,
+    ]  # fmt: skip
+
+
+def _edge_row(ends: tuple[Node, Node], total: _Sum) -> list[Any]:
+    source, target = (_node_id(node) for node in ends)
+    return [f"{source} > {target}", source, target, total.calls, total.duration_ms / total.calls]
+
+
+def _node_id(node: Node) -> str:
+    return f"{node[0]}:{node[1]}"
+
+
+def _flame_rows(root: _Flame) -> list[list[Any]]:
+    """Rows in depth-first order, wide frames first; without recursion, since depth has no bound."""
+    rows: list[list[Any]] = []
+    pending = [(root, 0)]
+    while pending:
+        current, depth = pending.pop()
+        rows.append([depth, current.total, current.own, current.label])
+        ordered = sorted(current.children.values(), key=lambda child: child.total)
+        pending.extend((child, depth + 1) for child in ordered)
+    return rows
+
+
+def _add_up(root: _Flame) -> None:
+    """Fill in ``total``, from the leaves to the root."""
+    order = [root]
+    for current in order:
+        order.extend(current.children.values())
+    for current in reversed(order):
+        current.total = current.own + sum(child.total for child in current.children.values())
+
+
+def _meta(question: TargetQuestion, paths: CallPaths) -> FrameMeta:
+    meta = FrameMeta(notices=list(question.notices), stats={"Traces": paths.traces, "Spans": len(paths.spans)})
+    if paths.is_cut:
+        meta.notices.append(Notice(f"Made from the newest {paths.traces} traces of the range.", "info"))
+    return meta

@@ -1,0 +1,166 @@
+"""Targets about one trace: the waterfall, what was said, and its totals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from datasource.frames import Column, FieldType, FrameMeta, Notice, epoch_ms_exact, table, wire_frame
+from datasource.jaeger_format import event_time
+from datasource.span_attributes import plain, resource_attributes, service_name, span_attributes
+from datasource.target_question import TargetQuestion
+from datasource.targets.core import Core, Frame
+from server.errors import TraceNotFound
+from server.ingest.message_rendering import render_parts
+from server.queries.trace_fields import groups
+from server.queries.trace_tree import TraceQuestion, read_trace
+
+MAX_SPANS: Final = 2000
+"""The waterfall draws every row it gets; beyond this the browser suffers."""
+
+Row = Mapping[str, Any]
+
+# Status codes of OpenTelemetry as the Traces panel counts them; null would crash it.
+_STATUS_CODES: Final = {"UNSET": 0, "OK": 1, "ERROR": 2}
+_FIELDS: Final = groups()
+_MESSAGE_FIELDS: Final = (
+    "ts", "span_id", "span_name", "model", "input_messages", "input_text", "output_messages", "output_text",
+)  # fmt: skip
+
+# The contract of Grafana's Traces panel, field by field.
+WATERFALL_COLUMNS: Final = (
+    Column("traceID", FieldType.STRING),
+    Column("spanID", FieldType.STRING),
+    Column("parentSpanID", FieldType.STRING),
+    Column("operationName", FieldType.STRING),
+    Column("serviceName", FieldType.STRING),
+    Column("serviceTags", FieldType.OTHER),
+    Column("startTime", FieldType.NUMBER),
+    Column("duration", FieldType.NUMBER, {"unit": "ms"}),
+    Column("tags", FieldType.OTHER),
+    Column("logs", FieldType.OTHER),
+    Column("references", FieldType.OTHER),
+    Column("kind", FieldType.STRING),
+    Column("statusCode", FieldType.NUMBER),
+    Column("statusMessage", FieldType.STRING),
+)
+_MESSAGE_COLUMNS: Final = (
+    Column("time", FieldType.TIME, {"custom": {"width": 170}}),
+    Column("role", FieldType.STRING, {"custom": {"width": 100}}),
+    Column("content", FieldType.STRING, {"custom": {"wrapText": True, "inspect": True}}),
+    Column("span", FieldType.STRING, {"custom": {"width": 200}}),
+    Column("model", FieldType.STRING, {"custom": {"width": 160}}),
+    Column("span_id", FieldType.STRING, {"custom": {"width": 150}}),
+)
+_TOTALS: Final = (
+    ("Duration", "duration_ms", "ms"),
+    ("Spans", "span_count", "short"),
+    ("Model calls", "generation_count", "short"),
+    ("Errors", "error_count", "short"),
+    ("Prompt tokens", "prompt_tokens", "short"),
+    ("Completion tokens", "completion_tokens", "short"),
+    ("Cost", "total_cost_usd", "currencyUSD"),
+)
+
+
+async def waterfall(core: Core, question: TargetQuestion) -> list[Frame]:
+    """The frame that the Traces panel and Explore draw (spans in tree order)."""
+    trace, meta = await _read(core, question, _FIELDS["all"])
+    meta.preferred_visualisation = "trace"
+    meta.custom["traceFormat"] = "otlp"
+    rows = (_waterfall_row(span) for span in trace["spans"]) if trace else ()
+    return [wire_frame(question.ref_id, "Trace", WATERFALL_COLUMNS, rows, meta)]
+
+
+async def messages(core: Core, question: TargetQuestion) -> list[Frame]:
+    """One row a message, in the order of the tree; texts where a span has no structured messages."""
+    trace, meta = await _read(core, question, _MESSAGE_FIELDS)
+    rows = (row for span in trace["spans"] for row in _message_rows(span)) if trace else ()
+    return [table(question.ref_id, "Messages", _MESSAGE_COLUMNS, rows, meta)]
+
+
+async def totals(core: Core, question: TargetQuestion) -> list[Frame]:
+    """One row; sums of tokens and money count model calls only."""
+    trace, meta = await _read(core, question, ("span_id",))
+    columns = [Column(label, FieldType.NUMBER, {"unit": unit}) for label, _, unit in _TOTALS]
+    columns += [Column(name, FieldType.STRING) for name in ("Root", "User", "Session")]
+    rows = []
+    if trace:
+        figures = {**trace["totals"], "duration_ms": trace["duration_ms"]}
+        root = (trace["root"] or {}).get("span_name")
+        rows.append([*(figures[name] for _, name, _ in _TOTALS), root, trace["user_id"], trace["session_id"]])
+    return [table(question.ref_id, "Totals", columns, rows, meta)]
+
+
+async def _read(
+    core: Core, question: TargetQuestion, fields: tuple[str, ...]
+) -> tuple[dict[str, Any] | None, FrameMeta]:
+    """The trace and what to say about it. A missing trace is an empty panel with a reason: a dashboard
+    opens before anybody has chosen one."""
+    meta = FrameMeta(notices=list(question.notices))
+    trace_id = question.values["trace_id"]
+    if trace_id is None:
+        meta.notices.append(Notice("Choose a trace: follow a link, or fill in the variable trace_id."))
+        return None, meta
+    asked = TraceQuestion(trace_id=trace_id, fields=fields, limit=MAX_SPANS, with_scores=False)
+    try:
+        answer = await read_trace(core.database, core.scope, asked)
+    except TraceNotFound:
+        meta.notices.append(Notice(f"There is no trace {trace_id[:64]}.", "warning"))
+        return None, meta
+    if answer.last is not None or answer.trace["omitted_spans"]:
+        total = answer.trace["totals"]["span_count"]
+        meta.notices.append(Notice(f"The first {len(answer.trace['spans'])} of {total} spans.", "warning"))
+    return answer.trace, meta
+
+
+def _waterfall_row(span: Row) -> list[Any]:
+    return [
+        span["trace_id"],
+        span["span_id"],
+        span["parent_span_id"],
+        span["span_name"],
+        service_name(span),
+        _pairs(resource_attributes(span)),
+        epoch_ms_exact(span["ts"]),
+        span["duration_ms"],
+        _pairs(span_attributes(span)),
+        [_event(event) for event in span.get("events") or ()],
+        [{"traceID": link["trace_id"], "spanID": link["span_id"]} for link in _links(span)],
+        span["span_kind"],
+        _STATUS_CODES[span["status_code"]],
+        span.get("error_message") or "",
+    ]
+
+
+def _pairs(attributes: Iterator[tuple[str, Any]]) -> list[dict[str, Any]]:
+    return [{"key": key, "value": value} for key, value in attributes]
+
+
+def _event(event: Mapping[str, Any]) -> dict[str, Any]:
+    attributes = event.get("attributes") or {}
+    return {
+        "timestamp": epoch_ms_exact(event_time(dict(event))),
+        "name": event.get("name") or "event",
+        "fields": [{"key": key, "value": plain(value)} for key, value in attributes.items()],
+    }
+
+
+def _links(span: Row) -> Iterator[Mapping[str, Any]]:
+    for link in span.get("links") or ():
+        if link.get("trace_id") and link.get("span_id"):
+            yield link
+
+
+def _message_rows(span: Row) -> Iterator[list[Any]]:
+    """System, user, assistant and tool messages of one span; the answer last."""
+    for role, structured, text in (
+        ("user", span["input_messages"], span["input_text"]),
+        ("assistant", span["output_messages"], span["output_text"]),
+    ):
+        if isinstance(structured, list) and structured:
+            said = [(item["role"], render_parts(item["parts"])) for item in structured]
+        else:
+            said = [(role, text)] if text else []
+        for speaker, content in said:
+            yield [span["ts"], speaker, content, span["span_name"], span["model"], span["span_id"]]

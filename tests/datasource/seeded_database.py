@@ -1,0 +1,59 @@
+"""A database that already holds the history of :mod:`tests.datasource.seed`: stored once, cloned by each test.
+
+Imported by the conftest.py of the folders whose tests need it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import asyncpg
+import pytest
+
+from server.app import build_services
+from server.queries.statements import statement
+from server.settings import Settings
+from tests.conftest import JWT_SECRET, Cluster
+from tests.datasource.seed import ACME, GLOBEX, Seed, seed
+
+SEEDED = f"observatory_seeded_{os.getpid()}"
+
+
+@pytest.fixture(scope="session")
+def seeded_history(cluster: Cluster, template_database: str) -> Seed:
+    """Stores the history in a database of its own; gives what it holds."""
+
+    async def prepare() -> Seed:
+        admin = await asyncpg.connect(cluster.url("postgres", "owner_url"))
+        await admin.execute(f"CREATE DATABASE {SEEDED} TEMPLATE {template_database}")
+        owner = await asyncpg.connect(cluster.url(SEEDED, "owner_url"))
+        for project in (ACME, GLOBEX):
+            await owner.execute(statement("create_project"), project, project)
+        await owner.close()
+        services = build_services(
+            Settings(
+                database_url=cluster.url(SEEDED),
+                database_owner_url=cluster.url(SEEDED, "owner_url"),
+                database_worker_url=cluster.url(SEEDED, "worker_url"),
+                redis_url=cluster.urls.redis_url,
+                jwt_secret=JWT_SECRET,
+            )
+        )
+        await services.writes.open()
+        try:
+            return await seed(services)
+        finally:
+            await services.writes.close()
+            await admin.close()
+
+    return asyncio.run(prepare())
+
+
+@pytest.fixture
+def database_template(seeded_history: Seed) -> str:
+    """The template that ``database_name`` clones."""
+    return SEEDED
+
+
+__all__ = ["database_template", "seeded_history"]

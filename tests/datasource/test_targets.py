@@ -1,0 +1,243 @@
+"""What each target of the catalogue answers, from the query core up."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+import orjson
+import pytest
+
+from datasource.evaluation import FAMILIES
+from datasource.panel_catalog import TARGETS
+from datasource.panel_request import TimeRange
+from datasource.target_question import question_of
+from datasource.targets.core import Core
+from server.errors import InsufficientScope
+from server.queries.row_scope import RowScope
+from server.rest.envelope import dumps
+from server.services import Services
+from tests.datasource.seed import ACME, TRACES, Seed
+
+Ask = Any
+EVERYTHING = RowScope((ACME,))
+
+
+@pytest.fixture
+def ask(services: Services, seeded_history: Seed) -> Ask:
+    """Asks one target: ``await ask("timeseries", metric="calls")`` gives its frames as JSON values."""
+
+    async def asking(name: str, *, scope: RowScope = EVERYTHING, **payload: Any) -> list[dict[str, Any]]:
+        definition = TARGETS[name]
+        window = TimeRange(seeded_history.start, seeded_history.end)
+        question = question_of(definition, payload, time_range=window, step_seconds=1800)
+        frames = await FAMILIES[definition.family].evaluate(Core(services.reads, scope), question)
+        return list(orjson.loads(dumps(frames)))
+
+    return asking
+
+
+def column(frame: dict[str, Any], name: str) -> list[Any]:
+    """The values of one column of a table or wire frame."""
+    if "schema" in frame:
+        names = [field["name"] for field in frame["schema"]["fields"]]
+        return list(frame["data"]["values"][names.index(name)])
+    place = [item["text"] for item in frame["columns"]].index(name)
+    return [row[place] for row in frame["rows"]]
+
+
+async def test_a_time_series_adds_up_to_what_was_stored(ask: Ask) -> None:
+    (frame,) = await ask("timeseries", metric="calls")
+    assert sum(value for value, _ in frame["datapoints"]) == TRACES
+    assert all(isinstance(at, int) for _, at in frame["datapoints"])
+    assert frame["refId"] == "A"
+    assert frame["meta"]["custom"]["step_ms"] == 1_800_000
+
+
+async def test_groups_are_lines_with_labels(ask: Ask) -> None:
+    frames = await ask("timeseries", metric="calls", group_by="model")
+    assert {frame["title"]: sum(value for value, _ in frame["datapoints"]) for frame in frames} == {
+        "gpt-5": 16, "gpt-4.1": 16, "claude-opus-4": 16,
+    }  # fmt: skip
+    assert all(frame["tags"] == {"model": frame["title"]} for frame in frames)
+
+
+async def test_percentiles_come_as_lines_of_their_own(ask: Ask) -> None:
+    frames = await ask("timeseries", metric="duration", aggregation="p50,p95,p99")
+    assert [frame["title"] for frame in frames] == ["p50", "p95", "p99"]
+    assert {frame["unit"] for frame in frames} == {"ms"}
+
+
+async def test_a_filter_narrows_every_point(ask: Ask) -> None:
+    frames = await ask("timeseries", metric="calls", model="var-model=gpt-5", user="var-user=user-0")
+    assert 0 < sum(value for frame in frames for value, _ in frame["datapoints"]) < 16
+
+
+async def test_stat_compares_with_the_period_before(ask: Ask) -> None:
+    (frame,) = await ask("stat", metric="calls,errors")
+    assert column(frame, "Calls") == [TRACES]
+    assert column(frame, "Errors") == [TRACES // 8]
+    assert column(frame, "Calls before") == [0]
+    assert column(frame, "Calls change") == [None]
+
+
+async def test_breakdown_ranks_and_sums_the_rest(ask: Ask) -> None:
+    (frame,) = await ask("breakdown", metric="cost,calls", group_by="model", limit=2)
+    assert column(frame, "Calls") == [16, 16, 16]
+    assert column(frame, "model")[-1] == "other"
+    (wide,) = await ask("breakdown", metric="cost", group_by="model", layout="columns")
+    assert len(wide["rows"]) == 1
+    assert sum(wide["rows"][0]) == pytest.approx(TRACES * 0.0012)
+
+
+async def test_the_heatmap_has_ascending_bounds_and_every_call(ask: Ask) -> None:
+    (frame,) = await ask("heatmap", metric="duration")
+    assert frame["schema"]["meta"]["type"] == "heatmap-rows"
+    bounds = [float(field["name"]) for field in frame["schema"]["fields"][1:]]
+    assert bounds == sorted(bounds)
+    assert sum(sum(values) for values in frame["data"]["values"][1:]) == TRACES
+
+
+async def test_the_histogram_has_edges_and_counts(ask: Ask) -> None:
+    (frame,) = await ask("histogram", metric="duration")
+    assert column(frame, "xMin")[1:] == column(frame, "xMax")[:-1]
+    assert sum(column(frame, "count")) == TRACES
+
+
+async def test_availability_tells_changes_of_state(ask: Ask) -> None:
+    frames = await ask("availability", group_by="provider")
+    assert {frame["schema"]["name"] for frame in frames} == {"openai", "anthropic"}
+    for frame in frames:
+        states = frame["data"]["values"][1]
+        assert set(states) <= {"ok", "degraded", "failing", None}
+        assert all(first != second for first, second in pairwise(states))
+
+
+async def test_recent_errors_have_messages_and_links(ask: Ask) -> None:
+    (frame,) = await ask("errors")
+    assert set(column(frame, "status_code")) == {"ERROR"}
+    assert "429 too many requests" in column(frame, "error_message")
+    links = next(item["links"] for item in frame["columns"] if item["text"] == "trace_id")
+    assert links[0]["url"].startswith("/d/llm-trace?var-trace_id=")
+
+
+async def test_slowest_calls_come_first(ask: Ask) -> None:
+    (frame,) = await ask("slowest", limit=5)
+    durations = column(frame, "duration_ms")
+    assert durations == sorted(durations, reverse=True)
+    assert len(durations) == 5
+    assert frame["meta"]["notices"][0]["text"] == "The first 5 rows; there are more."
+
+
+async def test_traces_are_found_by_what_one_of_their_spans_has(ask: Ask) -> None:
+    (frame,) = await ask("traces", model="gpt-5")
+    assert len(frame["rows"]) == 16
+    assert set(column(frame, "span_count")) == {3}
+    assert set(column(frame, "generation_count")) == {1}
+
+
+async def test_xy_gives_two_numbers_a_call(ask: Ask) -> None:
+    (frame,) = await ask("xy", x="completion_tokens", y="duration_ms")
+    assert len(column(frame, "completion_tokens")) == TRACES
+    assert None not in column(frame, "duration_ms")
+
+
+async def test_logs_tell_prompt_answer_and_error(ask: Ask) -> None:
+    (frame,) = await ask("logs", status="error", limit=1000)
+    assert frame["schema"]["meta"]["type"] == "log-lines"
+    assert {labels["part"] for labels in column(frame, "labels")} == {"prompt", "answer", "error"}
+    assert len(set(column(frame, "id"))) == len(column(frame, "id"))
+
+
+async def test_p16_content_stays_hidden_without_the_right_to_it(ask: Ask) -> None:
+    blind = RowScope((ACME,), may_read_content=False)
+    with pytest.raises(InsufficientScope):
+        await ask("logs", scope=blind)
+    (frame,) = await ask("errors", scope=blind)
+    assert set(column(frame, "error_message")) == {None}
+
+
+async def test_the_waterfall_keeps_the_contract_of_the_traces_panel(ask: Ask, seeded_history: Seed) -> None:
+    (frame,) = await ask("trace", trace_id=seeded_history.trace_id)
+    assert frame["schema"]["meta"]["preferredVisualisationType"] == "trace"
+    assert len(column(frame, "spanID")) == 3
+    assert all(column(frame, "spanID"))
+    assert set(column(frame, "traceID")) == {seeded_history.trace_id}
+    assert column(frame, "parentSpanID")[0] is None
+    assert set(column(frame, "statusCode")) <= {0, 1, 2}
+    assert 2 in column(frame, "statusCode")
+    for name in ("tags", "serviceTags", "logs", "references"):
+        assert all(isinstance(value, list) for value in column(frame, name))
+    # Microseconds survive as the fraction of a millisecond.
+    assert any(start != int(start) for start in column(frame, "startTime"))
+    tags = {tag["key"]: tag["value"] for row in column(frame, "tags") for tag in row}
+    assert tags["gen_ai.usage.input_tokens"] == 100 + TRACES - 1
+
+
+async def test_a_missing_trace_is_an_empty_panel_that_says_why(ask: Ask) -> None:
+    (frame,) = await ask("trace", trace_id="var-trace_id=")
+    assert frame["data"]["values"][0] == []
+    assert "Choose a trace" in frame["schema"]["meta"]["notices"][0]["text"]
+    (unknown,) = await ask("trace", trace_id="0123")
+    assert "no trace 0123" in unknown["schema"]["meta"]["notices"][0]["text"]
+
+
+async def test_messages_and_totals_of_a_trace(ask: Ask, seeded_history: Seed) -> None:
+    (said,) = await ask("messages", trace_id=seeded_history.trace_id)
+    assert column(said, "role") == ["user", "assistant"]
+    assert column(said, "content") == [f"question {TRACES - 1}", f"answer {TRACES - 1}"]
+    (sums,) = await ask("trace_totals", trace_id=seeded_history.trace_id)
+    assert column(sums, "Spans") == [3]
+    assert column(sums, "Cost") == [0.0012]
+
+
+async def test_the_node_graph_joins_agents_tools_and_models(ask: Ask) -> None:
+    nodes, edges = await ask("node_graph")
+    assert set(column(nodes, "id")) == {
+        "agent:planner", "tool:lookup", "model:gpt-5", "model:gpt-4.1", "model:claude-opus-4",
+    }  # fmt: skip
+    assert set(column(edges, "source")) == {"agent:planner"}
+    assert set(column(edges, "source")) | set(column(edges, "target")) <= set(column(nodes, "id"))
+    arcs = zip(column(nodes, "arc__ok"), column(nodes, "arc__error"), strict=True)
+    assert all(ok + error == pytest.approx(1) for ok, error in arcs)
+
+
+@pytest.mark.parametrize(("value", "total"), [("cost", TRACES * 0.0012), ("time", None)])
+async def test_the_flame_graph_has_one_root_and_adds_up(ask: Ask, value: str, total: float | None) -> None:
+    (frame,) = await ask("flame_graph", value=value)
+    levels, values = column(frame, "level"), column(frame, "value")
+    assert levels[0] == 0
+    assert levels.count(0) == 1
+    assert all(second <= first + 1 for first, second in pairwise(levels))
+    assert values[0] == pytest.approx(sum(column(frame, "self")))
+    if total is not None:
+        assert values[0] == pytest.approx(total)
+
+
+async def test_releases_are_the_first_sight_of_versions(ask: Ask, seeded_history: Seed) -> None:
+    (frame,) = await ask("annotations.releases")
+    titles = column(frame, "title")
+    assert "Deployment: checkout 1.1.0" in titles
+    assert "New model: openai gpt-5" in titles
+    assert "Prompt version: answer 2" in titles
+    assert column(frame, "time") == sorted(column(frame, "time"))
+    (models,) = await ask("annotations.releases", kinds="model")
+    assert len(column(models, "title")) == 3
+
+
+async def test_every_target_answers_a_range_without_data_with_its_columns(services: Services) -> None:
+    """A.7 h: headers stay."""
+    window = TimeRange(datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 1, 2, tzinfo=UTC))
+    for definition in TARGETS.values():
+        payload = {"trace_id": "none"} if definition.field_named("trace_id") else {}
+        question = question_of(definition, payload, time_range=window, step_seconds=3600)
+        frames = await FAMILIES[definition.family].evaluate(Core(services.reads, RowScope((ACME,))), question)
+        assert frames, definition.name
+        for frame in frames:
+            shape = frame.get("columns") or frame.get("schema", {}).get("fields") or frame.get("datapoints")
+            assert shape is not None, definition.name
+
+
+def test_every_family_of_the_catalogue_is_answered_and_no_other() -> None:
+    assert {definition.family for definition in TARGETS.values()} == set(FAMILIES)
