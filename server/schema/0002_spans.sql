@@ -117,7 +117,10 @@ BEGIN
         RETURN part;
     END IF;
     PERFORM pg_advisory_xact_lock(hashtext('llm_traces partitions'));
-    IF to_regclass(part) IS NOT NULL THEN
+    -- Not to_regclass again: this session remembers its first "no" until it is told otherwise, and the
+    -- lock tells it nothing. A query sees what the holder of the lock before us has committed.
+    IF EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+               WHERE i.inhparent = 'llm_traces'::regclass AND c.relname = part) THEN
         RETURN part;
     END IF;
     EXECUTE format('CREATE TABLE %I (LIKE llm_traces INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)', part);
