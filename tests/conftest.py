@@ -51,6 +51,14 @@ class Cluster:
         return f"{head.rpartition('/')[0]}/{database}?{options}"
 
 
+def memory_folder() -> str | None:
+    """A folder in memory with room for the run, where cloning a database takes 15 ms instead of half a second."""
+    shared_memory = Path("/dev/shm")
+    if os.access(shared_memory, os.W_OK) and shutil.disk_usage(shared_memory).free > 4 << 30:
+        return str(shared_memory)
+    return None
+
+
 class RunningCluster:
     """Starts the services at the first need and stops them with the run."""
 
@@ -61,7 +69,7 @@ class RunningCluster:
 
     def get(self) -> Cluster:
         if self._cluster is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="observatory-test-"))
+            self._folder = Path(tempfile.mkdtemp(prefix="observatory-test-", dir=memory_folder()))
             self._folder.chmod(0o755)
             self._services = EmbeddedServices(self._folder / "data", postgres_settings=FAST_SETTINGS)
             self._cluster = Cluster(self._services.start())
