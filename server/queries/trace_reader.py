@@ -227,6 +227,8 @@ class _Reading:
             fragment("count_branch").format(table=self.view.table, project=project, predicate=self.where, limit=limit)
             for project in self.project_predicates()
         ]
+        if len(branches) == 1:
+            return branches[0]
         return " UNION ALL ".join(f"({branch})" for branch in branches) + (" LIMIT $1" if most is not None else "")
 
 

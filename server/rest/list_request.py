@@ -89,7 +89,7 @@ def request_from_params(params: RequestParams) -> ListRequest:
         tree = filter_from_params(filters, now=now)
         tree = lift_to_traces(tree) if view.name == "traces" else tree
         sort = _checked(
-            lambda: read_sort(view, [(name, descending) for name in sort_by], tree),
+            lambda: read_sort(view, [(name, descending) for name in sort_by or ("ts",)], tree),
             lambda detail: InvalidParameter.named("sort_by", detail),
         )
         return ListQuestion(

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, Final
 
 from sanic import Blueprint, HTTPResponse, Request
@@ -72,7 +71,7 @@ async def answer(request: Request, asked: ListRequest, *, links: bool = False) -
     principal: Principal = request.ctx.principal
     if asked.explain and principal.role is not Role.ADMIN:
         raise InsufficientScope("Only administrators may ask how the database works.")
-    seal = cursor_seal(services.settings.jwt_secret, services.settings.jwt_secret_previous)
+    seal = services.cursors
     binding = cursor_binding(principal, asked.projects)
     opened = None if asked.cursor is None else seal.open(asked.cursor, binding=binding)
     now = datetime.now(UTC) if opened is None else opened.now
@@ -142,12 +141,6 @@ def sealed(pagination: Mapping[str, Any], seal: CursorSeal, binding: Any) -> dic
     start = pagination.get("continuation")
     rest = {name: value for name, value in pagination.items() if name != "continuation"}
     return {"cursor": None if start is None else seal.seal(start, binding=binding), **rest}
-
-
-@lru_cache(maxsize=4)
-def cursor_seal(secret: str, previous: str) -> CursorSeal:
-    """The seal for the secrets of the configuration."""
-    return CursorSeal([secret, previous])
 
 
 def next_link(request: Request, cursor: str) -> str:
