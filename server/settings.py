@@ -360,6 +360,25 @@ class Settings:
         "Combinations of dimensions in a project's rollups; later ones lose their open-ended values.",
         parse=whole(100, 1_000_000),
     )
+    # How long it is kept.
+    retention_days: int = setting(
+        "OBSERVATORY_RETENTION_DAYS",
+        90,
+        "Days that spans are kept; whole weeks are dropped once all of their days are older.",
+        parse=whole(1, 36_500),
+    )
+    rollup_retention_days: int = setting(
+        "OBSERVATORY_ROLLUP_RETENTION_DAYS",
+        400,
+        "Days that hourly and daily rollups are kept: metrics outlive the spans they were made from.",
+        parse=whole(1, 36_500),
+    )
+    rollup_5m_days: int = setting(
+        "OBSERVATORY_ROLLUP_5M_DAYS",
+        3,
+        "Days that 5-minute rollups are kept; longer ranges in zones of half an hour need more.",
+        parse=whole(1, 3650),
+    )
     # What is said about itself.
     own_otlp_endpoint: str = setting(
         "OBSERVATORY_OWN_OTLP_ENDPOINT",

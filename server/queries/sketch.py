@@ -62,10 +62,6 @@ class MergedSketches:
     bins: Ints
     counts: Ints
 
-    def totals(self) -> Ints:
-        """How many values each group holds."""
-        return np.bincount(self.group, weights=self.counts, minlength=self.groups).astype(np.int64)
-
     def quantiles(self, fractions: Sequence[float]) -> Floats:
         """One row a group, one column a fraction; NaN where a group is empty.
 
@@ -74,8 +70,10 @@ class MergedSketches:
         answer = np.full((self.groups, len(fractions)), np.nan)
         if not len(self.counts):
             return answer
-        running = np.cumsum(self.counts)
-        totals = self.totals()
+        # Negative counts wait for the rest of a change; left out, they cannot disturb the other groups.
+        counts = np.maximum(self.counts, 0)
+        running = np.cumsum(counts)
+        totals = np.bincount(self.group, weights=counts, minlength=self.groups).astype(np.int64)
         before = np.concatenate(([0], np.cumsum(totals)[:-1]))
         occupied = totals > 0
         for column, fraction in enumerate(fractions):

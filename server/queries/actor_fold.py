@@ -1,0 +1,85 @@
+"""Folds pending deltas of users and sessions into packed hours, and finished hours into days."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+import numpy as np
+
+from server.database import Database
+from server.queries.actor_blob import COLUMNS, Actors, merge_actors, unpack
+from server.queries.statements import statement
+
+_MOST_DAYS: Final = 50
+
+Hour = tuple[str, datetime]
+
+
+async def fold_actors(connection: asyncpg.Connection, project: str, most: int) -> int:
+    """Add up to ``most`` pending deltas to their hours; gives how many there were. The caller holds the lock."""
+    rows = await connection.fetch(statement("take_actor_deltas"), project, most)
+    if not rows:
+        return 0
+    hours = sorted({(row["kind"], row["bucket"]) for row in rows})
+    kinds, buckets = [kind for kind, _ in hours], [bucket for _, bucket in hours]
+    present = await connection.fetch(statement("read_actor_hours"), project, kinds, buckets)
+    packed = await asyncio.to_thread(_merged_hours, hours, rows, present)
+    ids, amounts = [item[0] for item in packed], [item[1] for item in packed]
+    await connection.execute(statement("write_actor_hours"), project, kinds, buckets, ids, amounts)
+    if not all(ids):
+        await connection.execute(statement("delete_empty_actor_hours"), project, kinds, buckets)
+    await connection.execute(statement("forget_actor_days"), project, kinds, buckets)
+    names = {(row["kind"], row["actor_hash"]): row for row in sorted(rows, key=lambda row: row["bucket"])}
+    await connection.execute(
+        statement("remember_actor_names"),
+        project,
+        [kind for kind, _ in names],
+        [actor_hash for _, actor_hash in names],
+        [row["actor"] for row in names.values()],
+        [row["bucket"].date() for row in names.values()],
+    )
+    return sum(row["deltas"] for row in rows)
+
+
+def _merged_hours(
+    hours: Sequence[Hour], rows: Sequence[asyncpg.Record], present: Sequence[asyncpg.Record]
+) -> list[tuple[bytes, bytes]]:
+    parts: dict[Hour, list[Actors]] = defaultdict(list)
+    for row in present:
+        parts[row["kind"], row["bucket"]].append(unpack(row["ids"], row["amounts"]))
+    taken: dict[Hour, list[asyncpg.Record]] = defaultdict(list)
+    for row in rows:
+        taken[row["kind"], row["bucket"]].append(row)
+    for hour, found in taken.items():
+        parts[hour].append(actors_of(found))
+    return [merge_actors(parts[hour]).packed() for hour in hours]
+
+
+def actors_of(rows: Sequence[asyncpg.Record]) -> Actors:
+    """Rows with ``actor_hash`` and the columns of :data:`COLUMNS` as packed amounts, not yet sorted."""
+    ids = np.array([row["actor_hash"] for row in rows], dtype=np.int64)
+    amounts = np.array([[row[column] for column in COLUMNS] for row in rows], dtype=np.int64)
+    return Actors(ids, amounts.reshape(-1, len(COLUMNS)))
+
+
+async def merge_actor_days(worker: Database, now: datetime) -> int:
+    """Merge the hours of past days that have no merged day; gives how many days were made."""
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    async with worker.unscoped() as connection:
+        missing = await connection.fetch(statement("list_missing_actor_days"), today, _MOST_DAYS)
+    made = 0
+    for row in missing:
+        project, kind, day = row
+        async with worker.unscoped() as connection:
+            if not await connection.fetchval(statement("lock_project_rollups"), project):
+                continue
+            hours = await connection.fetch(statement("read_actor_day_hours"), project, kind, day)
+            merged = merge_actors([unpack(hour["ids"], hour["amounts"]) for hour in hours])
+            await connection.execute(statement("write_actor_day"), project, kind, day, *merged.packed())
+        made += 1
+    return made
