@@ -35,9 +35,7 @@ def test_intervals_hold_about_as_often_as_they_say() -> None:
     for seed in range(25):
         series = weekly_series(74, seed=seed)
         answer = forecast(series[:60], 14, confidence=0.9)
-        inside += [
-            point.lower <= value <= point.upper for point, value in zip(answer.points, series[60:], strict=True)
-        ]
+        inside += [point.lower <= value <= point.upper for point, value in zip(answer.points, series[60:], strict=True)]
     assert 0.8 <= sum(inside) / len(inside) <= 0.97
 
 
