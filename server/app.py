@@ -28,11 +28,13 @@ from server.rest.budget_routes import budgets
 from server.rest.client_routes import clients
 from server.rest.cost_routes import costs
 from server.rest.envelope import dumps
+from server.rest.facet_routes import facets
 from server.rest.health_routes import health
 from server.rest.implied_methods import add_head_and_options
 from server.rest.key_routes import keys
 from server.rest.project_routes import projects
 from server.rest.query_router import QueryRouter
+from server.rest.score_routes import scores
 from server.rest.session_routes import sessions
 from server.rest.trace_detail_routes import trace_detail
 from server.rest.trace_routes import traces
@@ -50,10 +52,12 @@ BLUEPRINTS = (
     traces,
     trace_detail,
     sessions,
+    facets,
     analytics,
     costs,
     budgets,
     jaeger,
+    scores,
 )
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -95,7 +99,7 @@ def build_services(settings: Settings) -> Services:
         cache=ResultCache(redis, dumps, enabled=settings.cache_enabled, max_bytes=settings.cache_max_bytes),
         freshness=freshness,
         access=access,
-        ingestion=Ingestion(settings, writes, freshness, access.buckets),
+        ingestion=Ingestion(settings, writes, worker, freshness, access.buckets),
     )
 
 
@@ -104,6 +108,7 @@ async def open_services(services: Services) -> None:
     for database in (services.reads, services.writes, services.worker):
         await database.open()
     await services.access.open()
+    services.ingestion.start()
 
 
 async def close_services(services: Services) -> None:

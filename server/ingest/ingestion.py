@@ -13,22 +13,26 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from server.database import Database
 from server.ingest.dimensions import Dimensions
+from server.ingest.explain import explain_payload
 from server.ingest.first_sightings import FirstSightings
 from server.ingest.group_commit import GroupCommit
 from server.ingest.limits import BodyBudget, ProjectRates
+from server.ingest.log_mapping import map_logs
 from server.ingest.mapping_result import IngestWindow, MappedBatch
-from server.ingest.otlp_decode import DecodeLimits, decode_traces
+from server.ingest.otlp_decode import DecodeLimits, decode_logs, decode_traces
 from server.ingest.otlp_payload import DecodedTraces
 from server.ingest.prepared_span import PreparedSpan, UnstorableSpan, prepare_span
 from server.ingest.price_books import PriceBooks
 from server.ingest.pricing import PriceBook
 from server.ingest.project_settings import IngestSettings, ProjectSettings
+from server.ingest.score_writer import ScoreWriter
 from server.ingest.span_mapping import map_spans
 from server.ingest.span_record import SpanRecord
+from server.ingest.span_updates import SpanUpdates
 from server.ingest.span_writer import SpanWriter
 from server.observations import ModelUnpriced, SpansRejected, observe
 from server.queries.freshness import Freshness
@@ -70,7 +74,9 @@ class _Read:
 class Ingestion:
     """The ingest service of one process."""
 
-    def __init__(self, settings: Settings, writes: Database, freshness: Freshness, buckets: TokenBuckets) -> None:
+    def __init__(
+        self, settings: Settings, writes: Database, worker: Database, freshness: Freshness, buckets: TokenBuckets
+    ) -> None:
         self.decode_limits = DecodeLimits(
             max_decoded_bytes=settings.ingest_max_bytes, max_spans=settings.ingest_max_spans
         )
@@ -88,13 +94,20 @@ class Ingestion:
             most_pending_rows=settings.ingest_pending_spans,
             most_pending_bytes=_PENDING_BYTES,
         )
+        self.scores = ScoreWriter(writes, freshness)
+        self.updates = SpanUpdates(writes, worker, self.writer, self.projects)
         self._rates = ProjectRates(buckets, settings)
         self._sightings = FirstSightings(writes)
         self._decoding = asyncio.Semaphore(settings.ingest_decoders)
         self._threads = ThreadPoolExecutor(settings.ingest_decoders, thread_name_prefix="otlp-decode")
 
+    def start(self) -> None:
+        """Start the background work."""
+        self.updates.start()
+
     async def close(self) -> None:
         """Store what waits for a commit, and stop."""
+        await self.updates.close()
         await self.commits.close()
         self._threads.shutdown(wait=False)
 
@@ -116,6 +129,39 @@ class Ingestion:
         read_body = await self.run_decoding(read, len(body), content_encoding)
         await self._rates.take(project_id, project, spans=read_body.span_count, size=read_body.size)
         return await self._store(read_body)
+
+    async def take_logs(self, project_id: str, body: bytes, content_type: str, content_encoding: str | None) -> Receipt:
+        """Store what the log records of an OTLP request say about spans and traces; others are not kept.
+
+        Raises what :meth:`take_traces` raises.
+        """
+        project = await self.projects.of(project_id)
+        now = datetime.now(UTC)
+        decoded = await self.run_decoding(
+            lambda: decode_logs(body, content_type, content_encoding, self.decode_limits), len(body), content_encoding
+        )
+        await self._rates.take(project_id, project, spans=decoded.record_count, size=decoded.size)
+        mapped = map_logs(decoded, now=now, window=self.window)
+        if project.redactor is not None:
+            for score in mapped.scores:
+                project.redactor.redact_score(score)
+        await self.scores.store(project_id, mapped.scores, created_by=None)
+        await self.updates.take(project_id, mapped.updates)
+        rejected = Counter(item.reason for item in mapped.rejected)
+        return Receipt(decoded.record_count - rejected.total(), rejected)
+
+    async def explain(
+        self, project_id: str, body: bytes, content_type: str, content_encoding: str | None
+    ) -> list[dict[str, Any]]:
+        """How the spans of an OTLP request would be stored; nothing is. Raises DecodeError."""
+        prices = await self.prices.of(project_id)
+        now = datetime.now(UTC)
+
+        def read() -> list[dict[str, Any]]:
+            decoded = decode_traces(body, content_type, content_encoding, self.decode_limits)
+            return explain_payload(decoded, now=now, window=self.window, pricing=prices)
+
+        return await self.run_decoding(read, len(body), content_encoding)
 
     async def store_records(self, project_id: str, records: Sequence[SpanRecord]) -> Receipt:
         """Store mapped spans durably, redacted as the project asks: for spans that do not come over OTLP."""

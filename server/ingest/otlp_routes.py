@@ -1,4 +1,4 @@
-"""The OTLP/HTTP receiver: ``POST /v1/traces``.
+"""The OTLP/HTTP receiver: ``POST /v1/traces``, ``POST /v1/logs``, and ``POST /v1/traces/explain``.
 
 Which project the spans go to is the credential's business: a credential of one project needs to say
 nothing; one of several names the project in the ``X-Observatory-Project`` header, or in the ``project``
@@ -7,14 +7,19 @@ query parameter where an exporter cannot set headers.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
 from sanic import Blueprint, HTTPResponse, Request
 from sanic.http.http1 import Http
 
 from server.access.guard import requires, row_scope
 from server.error_responses import RENDERERS
 from server.errors import InvalidBody, InvalidParameter, PayloadTooLarge, UnknownParameter, UnsupportedMediaType
-from server.ingest.otlp_answers import status_answer, traces_answer
+from server.ingest.otlp_answers import logs_answer, status_answer, traces_answer
 from server.ingest.otlp_decode import DecodeError, TooLarge, UnsupportedType, payload_encoding
+from server.rest.envelope import success
 from server.services import services_of
 
 otlp = Blueprint("otlp", url_prefix="/v1")
@@ -28,6 +33,46 @@ PROJECT_HEADER = "x-observatory-project"
 @requires("traces:write")
 async def export_traces(request: Request) -> HTTPResponse:
     """Store the spans of an ExportTraceServiceRequest; answered after they are durable."""
+    async with received(request) as body:
+        receipt = await services_of(request).ingestion.take_traces(*body)
+    return traces_answer(request, receipt.rejected)
+
+
+@otlp.post("/logs", stream=True)
+@requires("traces:write")
+async def export_logs(request: Request) -> HTTPResponse:
+    """Store what log records say about spans (GenAI content and evaluations); other records are accepted and
+    not kept."""
+    async with received(request) as body:
+        receipt = await services_of(request).ingestion.take_logs(*body)
+    return logs_answer(request, receipt.rejected)
+
+
+@otlp.post("/traces/explain", stream=True)
+@requires("traces:write", cost=5)
+async def explain_traces(request: Request) -> HTTPResponse:
+    """Say how the spans of an ExportTraceServiceRequest would be stored, column by column; nothing is stored."""
+    async with received(request) as body:
+        spans = await services_of(request).ingestion.explain(*body)
+    return success(request, {"spans": spans})
+
+
+class ReceivedBody(NamedTuple):
+    """A request's body and what is said about it."""
+
+    project_id: str
+    body: bytes
+    content_type: str
+    content_encoding: str | None
+
+
+@asynccontextmanager
+async def received(request: Request) -> AsyncIterator[ReceivedBody]:
+    """The body of ``request``, counted in the budget of bodies while inside.
+
+    What can be refused is refused before the body is read. A DecodeError that passes becomes the answer
+    it stands for.
+    """
     ingestion = services_of(request).ingestion
     project_id = await target_project(request)
     content_type, content_encoding = declared_types(request)
@@ -35,10 +80,9 @@ async def export_traces(request: Request) -> HTTPResponse:
     with ingestion.bodies.hold(declared_size(request, limit)):
         body = await read_body(request, limit)
         try:
-            receipt = await ingestion.take_traces(project_id, body, content_type, content_encoding)
+            yield ReceivedBody(project_id, body, content_type, content_encoding)
         except DecodeError as error:
             raise refused(error) from error
-    return traces_answer(request, receipt.rejected)
 
 
 async def target_project(request: Request) -> str:

@@ -91,6 +91,11 @@ class PreparedSpan:
         """What makes two of them the same span."""
         return (self.project_id, self.trace_id, self.span_id)
 
+    def set_version(self, version: int) -> None:
+        """Let it win against an earlier version than its own end says."""
+        self.version = version
+        self.values[STAGED_COLUMNS.index("version")] = version
+
 
 def prepare_span(project_id: str, record: SpanRecord) -> PreparedSpan:
     """Check and encode ``record``. Raises :class:`UnstorableSpan`."""

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from server.ingest.mapping_result import ScoreRecord
 from server.ingest.span_record import SpanRecord
 
 MOST_RULES: Final = 50
@@ -131,9 +132,12 @@ class Redactor:
         if not record.span_name:
             record.span_name = "[redacted]"
 
-    def text(self, text: str) -> str:
-        """``text`` without what the text rules find: for texts that are not part of a span."""
-        return self._text(text, self._texts)
+    def redact_score(self, score: ScoreRecord) -> None:
+        """Change the free texts of ``score`` in place."""
+        if score.comment:
+            score.comment = self._text(score.comment, self._texts)
+        if score.string_value:
+            score.string_value = self._text(score.string_value, self._texts) or "[redacted]"
 
     def _text(self, text: str, rules: list[TextRule]) -> str:
         for rule in rules:

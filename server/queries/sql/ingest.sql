@@ -12,3 +12,33 @@ SELECT provider, model, valid_from, input_usd_per_mtok, output_usd_per_mtok, cac
 FROM price_overrides
 WHERE project_id = $1
 ORDER BY provider, model, valid_from;
+
+-- name: hold_span_update
+INSERT INTO span_updates AS u (project_id, trace_id, span_id, columns) VALUES ($1, $2, $3, $4)
+ON CONFLICT (project_id, trace_id, span_id) DO UPDATE SET columns = excluded.columns || u.columns;
+
+-- name: list_held_span_updates
+-- Updates whose span has come meanwhile, of every project: asked by the worker role.
+SELECT u.project_id, u.trace_id, u.span_id, u.columns
+FROM span_updates u
+WHERE EXISTS (
+    SELECT FROM trace_summaries s
+    JOIN llm_traces t ON t.project_id = s.project_id AND t.trace_id = s.trace_id AND t.ts BETWEEN s.start_ts AND s.end_ts
+    WHERE s.project_id = u.project_id AND s.trace_id = u.trace_id AND t.span_id = u.span_id
+)
+ORDER BY u.received_at
+LIMIT 500;
+
+-- name: forget_span_update
+DELETE FROM span_updates WHERE project_id = $1 AND trace_id = $2 AND span_id = $3;
+
+-- name: forget_old_span_updates
+DELETE FROM span_updates WHERE received_at < $1;
+
+-- name: read_stored_span
+-- One span with all columns of llm_traces that a SpanRecord has, and its version.
+SELECT t.*
+FROM trace_summaries s
+JOIN llm_traces t ON t.project_id = s.project_id AND t.trace_id = s.trace_id AND t.ts BETWEEN s.start_ts AND s.end_ts
+WHERE s.project_id = $1 AND s.trace_id = $2 AND t.span_id = $3
+LIMIT 1;

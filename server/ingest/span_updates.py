@@ -1,0 +1,121 @@
+"""What log records add to spans: content that an instrumentation sends apart from the span.
+
+A record only fills columns that the span left empty. The span may come before or after its record: what
+comes first is stored, an early record is held in span_updates and applied within seconds of the span.
+A filled span is stored as a version one microsecond later, so that a replay of the span does not undo it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import orjson
+
+from server.database import Database
+from server.errors import ApiError
+from server.ingest.mapping_result import SpanUpdate
+from server.ingest.prepared_span import JSON_COLUMNS, PreparedSpan, prepare_span
+from server.ingest.project_settings import ProjectSettings
+from server.ingest.redaction import InvalidRule
+from server.ingest.span_record import SpanRecord
+from server.ingest.span_writer import SpanWriter
+from server.queries.row_scope import RowScope
+from server.queries.statements import statement
+
+logger = logging.getLogger("observatory.ingest")
+
+LOOK_SECONDS: Final = 2.0
+HOLD: Final = timedelta(hours=1)
+
+_FIELDS: Final = tuple(field.name for field in fields(SpanRecord))
+
+
+class SpanUpdates:
+    """Applies updates at once where the span is stored, later where it is not."""
+
+    def __init__(self, database: Database, worker: Database, writer: SpanWriter, projects: ProjectSettings) -> None:
+        """``worker``: a pool that sees every project, to find held updates whose span has come."""
+        self._database = database
+        self._worker = worker
+        self._writer = writer
+        self._projects = projects
+        self._task: asyncio.Task[None] | None = None
+
+    async def take(self, project_id: str, updates: Sequence[SpanUpdate]) -> None:
+        """Apply or hold ``updates``, durably. Raises what :class:`Database` raises."""
+        for update in updates:
+            if not await self._apply(project_id, update.trace_id, update.span_id, update.columns):
+                document = orjson.dumps(update.columns).decode()
+                async with self._database.write([project_id]) as connection:
+                    await connection.execute(
+                        statement("hold_span_update"), project_id, update.trace_id, update.span_id, document
+                    )
+
+    def start(self) -> None:
+        """Look for held updates every two seconds from now on."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._look(), name="held span updates")
+
+    async def close(self) -> None:
+        """Stop looking."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def apply_held(self) -> int:
+        """Apply the held updates whose spans have come; gives their number."""
+        async with self._worker.unscoped() as connection:
+            await connection.execute(statement("forget_old_span_updates"), datetime.now(UTC) - HOLD)
+            held = await connection.fetch(statement("list_held_span_updates"))
+        for row in held:
+            key = (row["project_id"], row["trace_id"], row["span_id"])
+            await self._apply(*key, orjson.loads(row["columns"]))
+            async with self._database.write([row["project_id"]]) as connection:
+                await connection.execute(statement("forget_span_update"), *key)
+        return len(held)
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await self.apply_held()
+            except (ApiError, InvalidRule) as error:
+                logger.warning("held span updates wait", extra={"cause": type(error).__name__})
+
+    async def _apply(self, project_id: str, trace_id: str, span_id: str, columns: Mapping[str, Any]) -> bool:
+        """Fill what the span left empty; False when it is not stored."""
+        async with self._database.read(RowScope((project_id,))) as connection:
+            row = await connection.fetchrow(statement("read_stored_span"), project_id, trace_id, span_id)
+        if row is None:
+            return False
+        missing = {name: value for name, value in columns.items() if name in _FIELDS and row[name] is None}
+        if not missing:
+            return True
+        record = stored_record(dict(row))
+        for name, value in missing.items():
+            setattr(record, name, value)
+        project = await self._projects.of(project_id)
+        if project.redactor is not None:
+            project.redactor.redact(record)
+        await self._writer.store([_next_version(prepare_span(project_id, record), row["version"])])
+        return True
+
+
+def stored_record(row: Mapping[str, Any]) -> SpanRecord:
+    """The span of a row of llm_traces, whose jsonb columns are text."""
+    values = {name: row[name] for name in _FIELDS}
+    for name in JSON_COLUMNS:
+        if values[name] is not None:
+            values[name] = orjson.loads(values[name])
+    return SpanRecord(**values)
+
+
+def _next_version(span: PreparedSpan, version: int) -> PreparedSpan:
+    span.set_version(version + 1)
+    return span

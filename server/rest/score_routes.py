@@ -1,0 +1,187 @@
+"""Scores over HTTP: judgements of traces and spans by people, evaluations and applications.
+
+``value`` says what kind of score it is: a number is numeric, true or false is boolean, text is categorical.
+A score may come before its trace. Repeating a request changes nothing: by ``score_id``, which replaces
+what is there, or by an ``Idempotency-Key`` header, under which other contents are a conflict.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sanic import Blueprint, HTTPResponse, Request
+
+from server.access.guard import requires
+from server.errors import Conflict, InvalidBody, InvalidParameter, NotFound
+from server.ingest.mapping_result import ScoreRecord
+from server.ingest.otlp_routes import target_project
+from server.queries.row_scope import RowScope
+from server.queries.statements import statement
+from server.queries.time_range import parse_instant
+from server.rest.envelope import success
+from server.rest.json_body import is_text, read_object
+from server.services import services_of
+
+scores = Blueprint("scores")
+
+MOST_IN_BATCH: Final = 500
+SOURCES: Final = ("human", "eval", "api")
+_SHOWN: Final = (
+    "project_id", "score_id", "trace_id", "span_id", "name", "data_type", "value", "string_value", "source",
+    "comment", "ts", "created_at", "created_by",
+)  # fmt: skip
+_COMPARED: Final = ("trace_id", "span_id", "name", "data_type", "value", "string_value", "source", "comment")
+_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+def _is_value(value: Any) -> bool:
+    if isinstance(value, str):
+        return is_text(value)
+    return isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
+
+
+FIELDS: Final = {
+    "score_id": is_text,
+    "trace_id": is_text,
+    "span_id": is_text,
+    "name": is_text,
+    "value": _is_value,
+    "source": is_text,
+    "comment": is_text,
+    "timestamp": is_text,
+}
+
+
+@scores.post("/api/v1/scores", name="create_score")
+@requires("scores:write")
+async def create_score(request: Request) -> HTTPResponse:
+    """Add a score. 201 when it is new, 200 when it was there."""
+    services, project_id = services_of(request), await target_project(request)
+    score = read_score(read_object(request, FIELDS, required=("trace_id", "name", "value")), "")
+    key = request.headers.get("idempotency-key")
+    if key is not None:
+        score.score_id = keyed_id(project_id, key)
+        async with services.reads.read(RowScope((project_id,))) as connection:
+            known = await connection.fetchrow(statement("read_score"), project_id, score.score_id)
+        if known is not None:
+            if any(known[name] != getattr(score, name) for name in _COMPARED):
+                raise Conflict("The Idempotency-Key was used for another score.")
+            return success(request, {name: known[name] for name in _SHOWN})
+    rows = await store(request, project_id, [score])
+    return success(request, rows[0], status=201 if rows[0].pop("is_new") else 200)
+
+
+@scores.post("/api/v1/scores/batch", name="create_scores")
+@requires("scores:write", cost=10)
+async def create_scores(request: Request) -> HTTPResponse:
+    """Add up to 500 scores, all or none: ``{"scores": [{…}, …]}``."""
+    project_id = await target_project(request)
+    body = read_object(request, {"scores": lambda value: isinstance(value, list)}, required=("scores",))
+    if not 1 <= len(body["scores"]) <= MOST_IN_BATCH:
+        raise InvalidBody.at("/scores", f"has not 1 to {MOST_IN_BATCH} entries")
+    records = [_batch_entry(item, f"/scores/{place}") for place, item in enumerate(body["scores"])]
+    rows = await store(request, project_id, records)
+    created = sum(row.pop("is_new") for row in rows)
+    return success(request, rows, status=201 if created else 200, meta_fields={"created": created})
+
+
+@scores.delete("/api/v1/scores/<score_id:str>", name="delete_score")
+@requires("scores:write")
+async def delete_score(request: Request, score_id: str) -> HTTPResponse:
+    """Take a score back."""
+    project_id = await target_project(request)
+    if not await services_of(request).ingestion.scores.delete(project_id, score_id):
+        raise NotFound()
+    return success(request, {"score_id": score_id, "deleted": True})
+
+
+async def store(request: Request, project_id: str, records: list[ScoreRecord]) -> list[dict[str, Any]]:
+    """Store ``records``, redacted as the project asks; the rows with ``is_new``."""
+    ingestion = services_of(request).ingestion
+    redactor = (await ingestion.projects.of(project_id)).redactor
+    if redactor is not None:
+        for record in records:
+            redactor.redact_score(record)
+    rows = await ingestion.scores.store(project_id, records, created_by=request.ctx.principal.subject)
+    return [{name: row[name] for name in (*_SHOWN, "is_new")} for row in rows]
+
+
+def _batch_entry(item: Any, pointer: str) -> ScoreRecord:
+    if not isinstance(item, dict):
+        raise InvalidBody.at(pointer, "is not an object")
+    for name, value in item.items():
+        check = FIELDS.get(name)
+        if check is None:
+            raise InvalidBody.at(f"{pointer}/{name[:64]}", f"is not known here; expected {', '.join(sorted(FIELDS))}")
+        if value is not None and not check(value):
+            raise InvalidBody.at(f"{pointer}/{name}", "has the wrong type")
+    for name in ("trace_id", "name", "value"):
+        if item.get(name) is None:
+            raise InvalidBody.at(f"{pointer}/{name}", "is required")
+    return read_score({name: value for name, value in item.items() if value is not None}, pointer)
+
+
+def read_score(body: Mapping[str, Any], pointer: str) -> ScoreRecord:
+    """The score in ``body``, whose members have the right types. Raises InvalidBody."""
+    trace_id, span_id = body["trace_id"].lower(), body.get("span_id")
+    if not re.fullmatch(r"[0-9a-f]{32}", trace_id):
+        raise InvalidBody.at(f"{pointer}/trace_id", "is not 32 hex digits")
+    if span_id is not None and not re.fullmatch(r"[0-9a-fA-F]{16}", span_id):
+        raise InvalidBody.at(f"{pointer}/span_id", "is not 16 hex digits")
+    for name, longest in (("name", 200), ("score_id", 128), ("comment", 8192)):
+        if name in body and not 1 <= len(body[name]) <= longest:
+            raise InvalidBody.at(f"{pointer}/{name}", f"has not 1 to {longest} characters")
+    source = body.get("source", "api")
+    if source not in SOURCES:
+        raise InvalidBody.at(f"{pointer}/source", f"is not one of {', '.join(SOURCES)}")
+    data_type, number, text = _typed(body["value"], pointer)
+    return ScoreRecord(
+        score_id=body.get("score_id") or secrets.token_hex(16),
+        trace_id=trace_id,
+        span_id=span_id.lower() if span_id is not None else None,
+        name=body["name"],
+        data_type=data_type,
+        value=number,
+        string_value=text,
+        source=source,
+        comment=body.get("comment"),
+        ts=_timestamp(body.get("timestamp"), pointer),
+    )
+
+
+def _typed(value: Any, pointer: str) -> tuple[str, float | None, str | None]:
+    if isinstance(value, bool):
+        return "boolean", float(value), None
+    if isinstance(value, str):
+        if not 1 <= len(value) <= 500:
+            raise InvalidBody.at(f"{pointer}/value", "has not 1 to 500 characters")
+        return "categorical", None, value
+    if abs(value) > 1e15:
+        raise InvalidBody.at(f"{pointer}/value", "is not between -1e15 and 1e15")
+    return "numeric", float(value), None
+
+
+def _timestamp(text: str | None, pointer: str) -> datetime:
+    now = datetime.now(UTC)
+    if text is None:
+        return now
+    try:
+        moment = parse_instant(text, now=now)
+    except ValueError as error:
+        raise InvalidBody.at(f"{pointer}/timestamp", str(error)) from error
+    if not 2000 <= moment.year < 2100:
+        raise InvalidBody.at(f"{pointer}/timestamp", "is not between the years 2000 and 2100")
+    return moment
+
+
+def keyed_id(project_id: str, key: str) -> str:
+    """The score id that stands for an Idempotency-Key. Raises InvalidParameter for one that is not visible ASCII."""
+    if not _KEY.fullmatch(key):
+        raise InvalidParameter("The Idempotency-Key header is not 1 to 255 visible ASCII characters.")
+    return hashlib.sha256(f"{project_id}\0{key}".encode()).hexdigest()[:32]
