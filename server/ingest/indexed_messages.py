@@ -13,7 +13,7 @@ from server.ingest.message_shapes import Message, read_messages
 IndexedValue = tuple[int, str, Any]
 """Index of the message, the rest of the key, the value."""
 
-_WRAPPERS = frozenset({"message", "message_content", "tool_call", "prompt", "completion"})
+_WRAPPERS = frozenset({"message", "message_content", "tool_call", "prompt", "completion", "embedding"})
 """Path segments of OpenInference that only name the kind of what follows."""
 
 

@@ -22,7 +22,19 @@ _MAX_UNWRAP = 4
 _LIST_KEYS = ("messages", "input_messages", "contents", "choices", "candidates", "generations", "input", "output")
 """Keys of an object that hold its list of messages, for the bodies of requests and responses."""
 
-_ROLES = {"human": "user", "ai": "assistant", "model": "assistant", "function": "tool", "developer": "system"}
+_ROLES = {
+    "human": "user",
+    "ai": "assistant",
+    "aimessagechunk": "assistant",
+    "model": "assistant",
+    "function": "tool",
+    "developer": "system",
+    "system": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+}
+"""Roles as others call them, and as LangChain's message types do."""
 
 _OWN_ROLES = frozenset({"system", "user", "assistant"})
 
@@ -86,8 +98,11 @@ def _read_message(item: Any, default_role: str) -> Message | None:
     kwargs = item.get("kwargs")
     if isinstance(kwargs, dict) and "content" in kwargs and isinstance(item.get("id"), list):  # LangChain, serialised
         return _read_message({"role": _langchain_role(item["id"]), **kwargs}, default_role)
-    if role is None and isinstance(item.get("type"), str) and "content" in item and item["type"] in _ROLES:
-        role = item["type"]
+    kind = item.get("type")
+    if role is None and isinstance(kind, str) and kind.lower() in _ROLES:
+        if isinstance(item.get("data"), dict):  # LangChain, as a dictionary
+            return _read_message({"role": kind, **item["data"]}, default_role)
+        role = kind if "content" in item else None
     if role is None and isinstance(item.get("content"), dict) and "parts" in item["content"]:  # a Gemini candidate
         return _read_message({"finish_reason": item.get("finishReason"), **item["content"]}, default_role)
     if role is None and item.get("type") in _LONE_PARTS:  # an item of OpenAI's responses API
@@ -135,12 +150,20 @@ def _message_parts(item: dict[str, Any], role: str) -> list[Part]:
         parts.insert(0, {"type": "reasoning", "content": thinking})
     calls = item.get("tool_calls")
     if isinstance(calls, list):
-        parts.extend(_tool_call(call) for call in calls if isinstance(call, dict))
+        _add_calls(parts, [_tool_call(call) for call in calls if isinstance(call, dict)])
+    if isinstance(item.get("function_call"), dict) and not calls:
+        parts.append(_tool_call(item))
     if role == "tool" and parts and all(part["type"] == "text" for part in parts):
         call_id = item.get("tool_call_id") or item.get("id")
         response = "\n".join(to_text(part.get("content")) for part in parts)
         return [_without_none({"type": "tool_call_response", "id": call_id, "response": response})]
     return parts
+
+
+def _add_calls(parts: list[Part], calls: list[Part]) -> None:
+    """Adds tool calls that are not already among the parts: some senders report them in both places."""
+    known = [(part.get("id"), part.get("name")) for part in parts if part.get("type") == "tool_call"]
+    parts.extend(call for call in calls if (call.get("id"), call.get("name")) not in known)
 
 
 def read_parts(content: Any) -> list[Part]:

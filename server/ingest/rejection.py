@@ -24,6 +24,7 @@ FIELD_REASONS: dict[str, str] = {
     "out_of_range": "a value larger than its column can mean",
     "not_a_time": "a time that is not RFC 3339",
     "later_than_end": "a first token more than a second after the end of the span",
+    "embedding_vectors": "the answer of an embedding call; vectors are not kept",
     "own_parent": "a span that names itself as its parent; stored as a root",
 }
 """Reasons why one value is not used; the span is stored without it and ``dropped`` names column and reason."""

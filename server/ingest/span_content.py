@@ -65,6 +65,12 @@ def _read_slot(fields: SpanFields, slot: str) -> tuple[str | None, list[Message]
         return None, None, 0
     for candidate in fields.candidates(slot):
         text, messages, size = _read_candidate(candidate, _ROLE[slot])
+        if messages and not any(message["parts"] for message in messages):
+            # Messages without a word: some senders put the words elsewhere. Their finish reason counts.
+            reasons = [message["finish_reason"] for message in messages if "finish_reason" in message]
+            if slot == "output" and reasons and "finish_reason" not in fields.found:
+                fields.add("finish_reason", candidate[0], candidate[1], reasons)
+            continue
         if text or messages:
             fields.sources[f"{slot}_text"] = candidate[1]
             if messages:

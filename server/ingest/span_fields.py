@@ -8,7 +8,8 @@ stays in ``rest``, which becomes the ``attributes`` column.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ast
+from collections.abc import Callable, Iterator
 from operator import itemgetter
 from typing import Any
 
@@ -24,6 +25,32 @@ _BY_RANK = itemgetter(0)
 
 _CONTENT_SLOTS = frozenset({"input", "output", "system_instructions", "output_tool_calls"})
 """Slots whose other candidates say the same words in another form: they are not kept twice."""
+
+
+_EXPAND_DEPTH = 3
+_LITERAL_LENGTH = 4096
+
+
+def _members(value: Any) -> dict[str, Any] | None:
+    """The object in a value: structured, as JSON, or as Python writes it (LiteLLM sends such text)."""
+    if isinstance(value, str):
+        if value.startswith("{'") and len(value) <= _LITERAL_LENGTH:
+            try:
+                value = ast.literal_eval(value)
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                return None
+        else:
+            value = decode_json(value)
+    return value if isinstance(value, dict) else None
+
+
+def _flattened(key: str, members: dict[str, Any], depth: int) -> Iterator[tuple[str, Any]]:
+    """``key.member`` for each member; members that say nothing are left out."""
+    for name, member in members.items():
+        if isinstance(member, dict) and depth > 1:
+            yield from _flattened(f"{key}.{name}", member, depth - 1)
+        elif member is not None:
+            yield f"{key}.{name}", member
 
 
 class IndexedGroup(list[IndexedValue]):
@@ -80,9 +107,9 @@ class SpanFields:
 
     def _expand(self, key: str, value: Any, offset: int) -> None:
         """The members of a JSON object as attributes ``key.member``."""
-        members = decode_json(value) if isinstance(value, str) else value
-        if isinstance(members, dict):
-            self.collect({f"{key}.{name}": member for name, member in members.items()}, offset)
+        members = _members(value)
+        if members is not None:
+            self.collect(dict(_flattened(key, members, _EXPAND_DEPTH)), offset)
         elif not offset:
             self.rest[key] = value
 

@@ -18,6 +18,7 @@ from server.ingest.canonical_names import (
 )
 from server.ingest.dialect import detect_dialect
 from server.ingest.mapping_result import IngestWindow, MappedBatch, MappingLimits, RejectedSpan
+from server.ingest.nested_calls import count_nested_calls_once
 from server.ingest.otlp_payload import DecodedScope, DecodedSpan, DecodedTraces
 from server.ingest.pricing import PriceBook
 from server.ingest.resource_mapping import MappedResource, map_resource
@@ -64,11 +65,13 @@ def map_spans(
             if reason is None:
                 record = map_span(span, group.scope, resource, limits, pricing).record
                 batch.records.append(record)
-                if record.is_generation and record.total_cost_usd is None and record.total_tokens:
-                    batch.unpriced[(record.provider or "", record.model or "")] += 1
             else:
                 batch.rejected.append(RejectedSpan(reason, span.span_id[:64], index))
             index += 1
+    count_nested_calls_once(batch.records)
+    for record in batch.records:
+        if record.is_generation and record.total_cost_usd is None and record.total_tokens:
+            batch.unpriced[(record.provider or "", record.model or "")] += 1
     return batch
 
 
@@ -98,6 +101,10 @@ def map_span(
         ignored=raw_operation in OPERATIONS_WITHOUT_USAGE,
     )
     content = read_content(fields, limits)
+    if operation == "embedding" and content.output_text is not None:
+        # The answer is vectors: thousands of numbers that nobody reads or searches.
+        content.output_text = content.output_messages = None
+        fields.drop("output_text", "embedding_vectors")
     outcome = read_outcome(span, fields, findings, limits)
     session_id = read_session(fields, limits)
     record = SpanRecord(
@@ -197,10 +204,15 @@ def _provider(fields: SpanFields, limits: MappingLimits) -> str | None:
 
 def _model(fields: SpanFields, request_model: str | None, limits: MappingLimits) -> str | None:
     """The model that answered; else the model as such; else the one that was asked for."""
-    for slot in ("response_model", "model"):
-        model = fields.take_text("model", slot, limits.name)
-        if model is not None:
-            return model.strip('"') or None
+    answered = fields.take_text("model", "response_model", limits.name)
+    if answered is None:
+        answered = fields.take_text("model", "model", limits.name)
+    else:
+        for candidate in fields.candidates("model"):
+            if candidate[2] != answered:
+                fields.keep(candidate)
+    if answered is not None:
+        return answered.strip('"') or None
     if request_model is not None:
         fields.sources["model"] = fields.sources["request_model"]
     return request_model

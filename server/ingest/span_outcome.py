@@ -28,6 +28,8 @@ def read_outcome(span: DecodedSpan, fields: SpanFields, findings: EventFindings,
     """ERROR and OK as set by the sender. Unset: ERROR if anything tells of an error, else OK once the span has
     ended, since instrumentations leave success unset; UNSET is a span that still runs."""
     error_type = fields.take_text("error_type", "error_type", limits.name)
+    if error_type is not None and error_type.startswith("<class '"):  # the text of a Python class, not its name
+        error_type = error_type[8:].rstrip("'>")
     level = fields.take_text("error_level", "error_level", limits.name)
     if error_type is None and findings.exception_type:
         error_type = fields.clean("error_type", findings.exception_type, limits.name)
