@@ -9,6 +9,9 @@ from sanic.config import Config
 from sanic.log import LOGGING_CONFIG_DEFAULTS
 
 from datasource.jaeger_routes import jaeger
+from datasource.panel_engine import PanelEngine
+from datasource.routes import grafana
+from datasource.tempo_routes import tempo
 from server import error_responses, logs, metrics, observations, request_lifecycle
 from server.access import guard
 from server.access.gate import build_access
@@ -23,6 +26,7 @@ from server.queries.project_list import ProjectList
 from server.queries.result_cache import ResultCache
 from server.redis_store import RedisStore
 from server.rest.analytics_routes import analytics
+from server.rest.annotation_routes import annotation_log
 from server.rest.audit_routes import audit
 from server.rest.budget_routes import budgets
 from server.rest.client_routes import clients
@@ -57,7 +61,10 @@ BLUEPRINTS = (
     costs,
     budgets,
     jaeger,
+    tempo,
     scores,
+    annotation_log,
+    grafana,
 )
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -88,17 +95,28 @@ def build_services(settings: Settings) -> Services:
     redis = RedisStore(settings.redis_url, timeout=settings.redis_timeout)
     freshness = Freshness(redis)
     access = build_access(settings, reads, redis)
+    project_list = ProjectList(reads)
+    cache = ResultCache(redis, dumps, enabled=settings.cache_enabled, max_bytes=settings.cache_max_bytes)
     return Services(
         settings=settings,
         reads=reads,
         writes=writes,
         worker=worker,
         redis=redis,
-        projects=ProjectList(reads),
+        projects=project_list,
         cursors=CursorSeal([settings.jwt_secret, settings.jwt_secret_previous]),
-        cache=ResultCache(redis, dumps, enabled=settings.cache_enabled, max_bytes=settings.cache_max_bytes),
+        cache=cache,
         freshness=freshness,
         access=access,
+        panels=PanelEngine(
+            reads,
+            project_list,
+            cache,
+            freshness,
+            # Some connections stay for everybody else, however many dashboards are open.
+            concurrency=max(1, settings.database_pool_size * 6 // 10),
+            timeout=settings.grafana_timeout,
+        ),
         ingestion=Ingestion(settings, writes, worker, freshness, access.buckets),
     )
 

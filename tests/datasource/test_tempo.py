@@ -1,0 +1,206 @@
+"""Grafana's built-in Tempo data source gets protobuf by id and strict JSON for searches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status, TracesData
+
+from tests.conftest import AppServer, ProjectMaker
+from tests.datasource.trace_backend_data import CALL_ID, ROOT_ID, TOOL_ID, TRACE_ID, checkout_trace
+from tests.span_factory import make_span, store
+
+FIXTURES = Path(__file__).parent.parent / "fixtures" / "grafana"
+Bearer = Callable[..., dict[str, str]]
+
+
+@pytest.fixture
+async def http(
+    client: httpx.AsyncClient, app_server: AppServer, project: ProjectMaker, bearer: Bearer
+) -> httpx.AsyncClient:
+    await project("alpha")
+    await project("beta")
+    await store(app_server.services, "alpha", checkout_trace())
+    await store(app_server.services, "beta", make_span(service_name="secret", trace_id="f" * 32))
+    client.headers.update(bearer("viewer", ["alpha"]))
+    return client
+
+
+def trace_of_v2(body: bytes) -> TracesData:
+    """TraceByIDResponse has the trace as field 1, length-delimited."""
+    assert body[0] == 0x0A
+    length, shift, position = 0, 0, 1
+    while True:
+        byte = body[position]
+        length |= (byte & 0x7F) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 0x80:
+            break
+    assert position + length == len(body)
+    return TracesData.FromString(body[position:])
+
+
+async def test_echo_is_a_word(http: httpx.AsyncClient) -> None:
+    answer = await http.get("/tempo/api/echo")
+    assert (answer.status_code, answer.text) == (200, "echo")
+
+
+@pytest.mark.parametrize("path", ["/tempo/api/traces/", "/tempo/api/v2/traces/"])
+async def test_a_trace_by_id_keeps_the_converters_rules(http: httpx.AsyncClient, path: str) -> None:
+    answer = await http.get(path + TRACE_ID, headers={"Accept": "application/protobuf"})
+    assert answer.headers["content-type"] == "application/protobuf"
+    trace = trace_of_v2(answer.content) if "v2" in path else TracesData.FromString(answer.content)
+    spans: dict[str, Span] = {}
+    for resource in trace.resource_spans:
+        assert resource.resource.attributes
+        for scope in resource.scope_spans:
+            assert scope.HasField("scope")
+            for span in scope.spans:
+                assert span.HasField("status")
+                spans[span.span_id.hex()] = span
+    assert set(spans) == {ROOT_ID, CALL_ID, TOOL_ID}
+    assert spans[CALL_ID].trace_id.hex() == TRACE_ID
+    assert spans[CALL_ID].parent_span_id.hex() == ROOT_ID
+    assert spans[ROOT_ID].end_time_unix_nano - spans[ROOT_ID].start_time_unix_nano == 2_000_500_000
+    assert spans[TOOL_ID].status.code == Status.STATUS_CODE_ERROR
+    attributes = {item.key: item.value for item in spans[CALL_ID].attributes}
+    assert attributes["gen_ai.usage.input_tokens"].int_value == 120
+    assert spans[CALL_ID].events[0].name == "first token"
+    assert spans[CALL_ID].links[0].trace_id.hex() == "1" * 32
+
+
+async def test_an_id_without_its_leading_zeros_is_found(http: httpx.AsyncClient, app_server: AppServer) -> None:
+    await store(app_server.services, "alpha", make_span(trace_id="0" * 16 + "1234567890abcdef"))
+    assert (await http.get("/tempo/api/traces/1234567890ABCDEF")).status_code == 200
+
+
+@pytest.mark.parametrize("trace_id", ["f" * 32, "e" * 32, "zzz"])
+async def test_foreign_and_unknown_traces_are_404_on_both_paths(http: httpx.AsyncClient, trace_id: str) -> None:
+    for path in ("/tempo/api/traces/", "/tempo/api/v2/traces/"):
+        answer = await http.get(path + trace_id)
+        assert (answer.status_code, answer.text) == (404, "There is no such trace")
+
+
+async def search(http: httpx.AsyncClient, query: str, **more: Any) -> dict[str, Any]:
+    now = int(datetime.now(UTC).timestamp())
+    parameters = urlencode({"q": query, "start": now - 3600, "end": now + 1, "limit": 20, **more})
+    answer = await http.get(f"/tempo/api/search?{parameters}")
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    assert set(body) == {"traces", "metrics"}
+    return body
+
+
+@pytest.mark.parametrize(
+    ("query", "matched"),
+    [
+        ("{}", {ROOT_ID, CALL_ID, TOOL_ID}),
+        ('{ resource.service.name = "gateway" }', {CALL_ID}),
+        ("{resource.service.name=gateway}", {CALL_ID}),
+        ('{ span.gen_ai.request.model = "gpt-5" && duration > 100ms }', {CALL_ID}),
+        ("{ status = error }", {TOOL_ID}),
+        ('{ name =~ "chat.*|execute.*" }', {CALL_ID, TOOL_ID}),
+        ('{ name !~ "chat.*" && resource.service.name != "x" }', {ROOT_ID, TOOL_ID}),
+        ('{ span.team = "search" || kind = server }', {ROOT_ID, CALL_ID}),
+        ("{ span.gen_ai.usage.output_tokens >= 30 }", {CALL_ID}),
+        ("{ duration > 1h }", set()),
+        ('{ resource.service.name = "secret" }', set()),
+    ],
+)
+async def test_traceql(http: httpx.AsyncClient, query: str, matched: set[str]) -> None:
+    traces = (await search(http, query))["traces"]
+    assert len(traces) == (1 if matched else 0)
+    for trace in traces:
+        assert trace["traceID"] == TRACE_ID
+        assert trace["rootTraceName"] == "invoke_agent shopper"
+        assert trace["rootServiceName"] == "web"
+        assert type(trace["startTimeUnixNano"]) is str
+        assert type(trace["durationMs"]) is int
+        (spans,) = trace["spanSets"]
+        assert spans["matched"] == len(matched)
+        assert {span["spanID"] for span in spans["spans"]} == matched
+
+
+async def test_spans_of_a_set_are_limited_but_counted(http: httpx.AsyncClient) -> None:
+    (trace,) = (await search(http, "{}", spss=1))["traces"]
+    assert len(trace["spanSets"][0]["spans"]) == 1
+    assert trace["spanSets"][0]["matched"] == 3
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["{", "{ a }", "{ duration > soon }", "{ status = great }", "{} | rate()", "{ name =~ `(a+)+` }", "x" * 5000],
+)
+async def test_what_is_not_understood_is_400_in_words(http: httpx.AsyncClient, query: str) -> None:
+    answer = await http.get("/tempo/api/search", params={"q": query})
+    assert answer.status_code == 400
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert answer.text
+
+
+async def test_names_and_values_of_attributes(http: httpx.AsyncClient) -> None:
+    tags = {scope["name"]: scope["tags"] for scope in (await http.get("/tempo/api/v2/search/tags")).json()["scopes"]}
+    assert "service.name" in tags["resource"]
+    assert "gen_ai.request.model" in tags["span"]
+    assert {"name", "status", "duration", "kind"} <= set(tags["intrinsic"])
+
+    async def values(name: str, query: str = "") -> list[str]:
+        answer = await http.get(f"/tempo/api/v2/search/tag/{name}/values", params={"q": query} if query else {})
+        assert answer.status_code == 200, answer.text
+        return [item["value"] for item in answer.json()["tagValues"]]
+
+    assert await values("resource.service.name") == ["gateway", "web"]
+    assert await values("resource.service.name", "{ status = error }") == ["web"]
+    assert await values("span.gen_ai.request.model") == ["gpt-5"]
+    assert await values("span.team") == ["search"]
+    assert await values("status") == ["error", "ok", "unset"]
+    assert await values("duration") == []
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in FIXTURES.glob("tempo-*.json")))
+async def test_recorded_requests_are_answered(http: httpx.AsyncClient, name: str) -> None:
+    recorded = json.loads((FIXTURES / name).read_text())
+    headers = {key: value for key, value in recorded["headers"].items() if key not in ("Authorization", "X-Grafana-Id")}
+    answer = await http.request(recorded["method"], recorded["path"], headers=headers)
+    assert answer.status_code == 200, answer.text
+
+
+async def test_billing_gets_no_content(http: httpx.AsyncClient, bearer: Bearer) -> None:
+    answer = await http.get(f"/tempo/api/traces/{TRACE_ID}", headers=bearer("billing", ["alpha"]))
+    assert answer.status_code == 200
+    for secret in (b"which shoes", b"no answer from stock", b"search"):
+        assert secret not in answer.content
+    values = await http.get("/tempo/api/v2/search/tag/span.team/values", headers=bearer("billing", ["alpha"]))
+    assert values.json() == {"tagValues": []}
+
+
+async def test_all_views_of_one_trace_agree(http: httpx.AsyncClient) -> None:
+    """REST, Jaeger and Tempo show the same spans with the same times (issue: contract of surfaces)."""
+    rest = (await http.get(f"/api/v1/traces/{TRACE_ID}")).json()["data"]["spans"]
+    jaeger = (await http.get(f"/jaeger/api/traces/{TRACE_ID}")).json()["data"][0]["spans"]
+    tempo = TracesData.FromString((await http.get(f"/tempo/api/traces/{TRACE_ID}")).content)
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    of_rest = {
+        (row["span_id"], (datetime.fromisoformat(row["ts"]) - epoch) // timedelta(microseconds=1), row["duration_ms"])
+        for row in rest
+    }
+    of_jaeger = {(span["spanID"], span["startTime"], span["duration"] / 1000) for span in jaeger}
+    of_tempo = {
+        (
+            span.span_id.hex(),
+            span.start_time_unix_nano // 1000,
+            (span.end_time_unix_nano - span.start_time_unix_nano) / 1e6,
+        )
+        for resource in tempo.resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    }
+    assert of_rest == of_jaeger == of_tempo
+    assert len(of_rest) == 3
