@@ -26,6 +26,6 @@ FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
         "trace_totals": Family(traces.totals),
         "node_graph": Family(call_paths.node_graph),
         "flame_graph": Family(call_paths.flame_graph),
-        "annotations": Family(events.annotations),
+        "annotations": Family(events.annotation_frame),
     }
 )

@@ -94,7 +94,10 @@ _DECLARED: Final = (
     _target(
         "stat", "Value with previous period", "Metrics over the range as one row, with value before and change.",
         shape=Shape.TABLE, panels=("stat", "gauge", "bargauge", "table"), unit="the metric's", asks=_ENGINE,
-        fields=(METRICS_FIELD, AGGREGATION, COMPARE, *MEASURED),
+        fields=(METRICS_FIELD, AGGREGATION, COMPARE,
+                PayloadField("show", "Show", Kind.CHOICES, "Which of the columns; empty: all.",
+                             options=(("value", "value"), ("before", "value before"), ("change", "change"))),
+                *MEASURED),
     ),
     _target(
         "breakdown", "Top N by dimension", "Metrics by the values of up to three dimensions: bars, shares, tables.",

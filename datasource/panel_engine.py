@@ -14,18 +14,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+
+import orjson
 
 from datasource.evaluation import FAMILIES
 from datasource.frames import Notice, notice_frame
 from datasource.panel_request import PanelRequest, PanelTarget, TimeRange
 from datasource.target_question import TargetQuestion, read_target
 from datasource.targets.core import Core
+from datasource.variables import ValuesQuestion, read_values
 from server.access.principal import Principal
 from server.database import Database
 from server.errors import ApiError, QueryTimeout
+from server.queries.freshness import Freshness, Touched
 from server.queries.project_list import ProjectList
 from server.queries.result_cache import Answer, CacheQuestion, ResultCache
 from server.queries.row_scope import RowScope
@@ -41,12 +47,20 @@ class PanelEngine:
     """Shared by all requests of a process."""
 
     def __init__(
-        self, database: Database, projects: ProjectList, cache: ResultCache, *, concurrency: int, timeout: float
+        self,
+        database: Database,
+        projects: ProjectList,
+        cache: ResultCache,
+        freshness: Freshness,
+        *,
+        concurrency: int,
+        timeout: float,
     ) -> None:
         """``concurrency``: questions at the database at one time; ``timeout``: seconds for one, waiting included."""
         self._database = database
         self._projects = projects
         self._cache = cache
+        self._freshness = freshness
         self._places = asyncio.Semaphore(concurrency)
         self._timeout = timeout
         self._recent: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
@@ -55,6 +69,31 @@ class PanelEngine:
         """Ask the database for a sign of life. Raises what the driver's failure was translated to."""
         async with self._database.plain() as connection:
             await connection.fetch(statement("list_project_ids"))
+
+    async def forget(self, project_id: str, start: datetime, end: datetime) -> None:
+        """Make remembered answers old that show the stretch of ``project_id``: an annotation in it changed."""
+        self._recent.clear()
+        await self._freshness.touched({project_id: Touched(start, end, frozenset())})
+
+    async def values(self, asked: ValuesQuestion, principal: Principal) -> list[tuple[str, int | None]]:
+        """Values of a field with counts, for variables and menus; remembered like panels."""
+        principal.require(asked.question.definition.permission)
+        scope = principal.scope(asked.question.projects, await self._projects.ids())
+        window = align(asked.question.time_range, LONGEST_TICK_SECONDS)
+        asked = replace(asked, question=replace(asked.question, time_range=window))
+        question = CacheQuestion(
+            kind="values",
+            scope=scope,
+            document={"field": asked.field, "search": asked.search, **asked.question.canonical()},
+            window_end=window.end,
+        )
+
+        async def compute() -> Answer:
+            async with self._place():
+                return Answer(await read_values(self._database, scope, asked))
+
+        found = (await self._cache.answer(question, compute)).data
+        return [(value, count) for value, count in orjson.loads(found)]
 
     async def answer(self, request: PanelRequest, principal: Principal) -> bytes:
         """The body of ``/query``: a JSON array of frames in the order of the targets."""
@@ -120,9 +159,15 @@ class PanelEngine:
 
     async def _compute(self, question: TargetQuestion, scope: RowScope) -> list[dict[str, Any]]:
         family = FAMILIES[question.definition.family]
+        async with self._place():
+            return await family.evaluate(Core(self._database, scope), question)
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """One of the places at the database, for a limited time."""
         try:
             async with asyncio.timeout(self._timeout), self._places:
-                return await family.evaluate(Core(self._database, scope), question)
+                yield
         except TimeoutError:
             raise QueryTimeout(
                 f"This panel took longer than {self._timeout:g} s: choose a shorter range or fewer groups."

@@ -17,10 +17,11 @@ from datasource.panel_catalog import VALUES_TARGET
 from datasource.panel_request import TimeRange, parse_filters, parse_panel_request, parse_range, require_object
 from datasource.payload_values import parse_text
 from datasource.target_question import find_target, question_of
-from datasource.variables import ValuesQuestion, read_values, read_variable, values_question
-from server.access.guard import requires, row_scope
+from datasource.variables import ValuesQuestion, read_variable, values_question
+from server.access.guard import requires
 from server.errors import InvalidBody, InvalidParameter, PayloadTooLarge
 from server.rest.envelope import API_VERSION, json_response
+from server.rest.json_body import parse_object
 from server.services import services_of
 
 grafana = Blueprint("grafana", url_prefix="/grafana")
@@ -138,22 +139,14 @@ async def list_tag_values(request: Request) -> HTTPResponse:
 
 
 async def _values(request: Request, asked: ValuesQuestion) -> list[tuple[str, int | None]]:
-    request.ctx.principal.require(asked.question.definition.permission)
-    scope = await row_scope(request, asked.question.projects)
-    return await read_values(services_of(request).reads, scope, asked)
+    return await services_of(request).panels.values(asked, request.ctx.principal)
 
 
 def _read_body(request: Request) -> dict[str, Any]:
     """The JSON object of the body, whatever its content type; nothing is an empty one."""
     if len(request.body) > MAX_BODY_BYTES:
         raise PayloadTooLarge(f"A request of the data source has at most {MAX_BODY_BYTES} bytes.")
-    if not request.body.strip():
-        return {}
-    try:
-        body = orjson.loads(request.body)
-    except orjson.JSONDecodeError:
-        raise InvalidBody.at("", "is not JSON") from None
-    return require_object(body, "")
+    return parse_object(request.body) if request.body.strip() else {}
 
 
 def _range_of(body: dict[str, Any]) -> TimeRange:

@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from server.queries.facet_reader import FacetQuestion, read_facet
-
 from datasource.panel_catalog import VALUES_TARGET
 from datasource.panel_request import AdHocFilter, TimeRange
 from datasource.payload_fields import FILTER_FIELDS
@@ -22,9 +20,11 @@ from datasource.payload_values import parse_text
 from datasource.target_question import TargetQuestion, did_you_mean, question_of
 from server.database import Database
 from server.errors import InvalidParameter
+from server.queries.facet_reader import FacetQuestion, read_facet
 from server.queries.metric_catalog import DIMENSIONS, METRICS
 from server.queries.row_scope import RowScope
 from server.queries.trace_fields import FIELDS, KEYED_FIELDS, field_named
+from server.queries.trace_filter import And, Filter, parse_filter
 
 MAX_VALUES: Final = 1000
 KNOWN_LISTS: Final = ("projects", "metrics", "dimensions")
@@ -56,6 +56,8 @@ def read_variable(payload: Mapping[str, Any], time_range: TimeRange) -> ValuesQu
     if field is None:
         raise InvalidParameter.named("field", "names the field whose values are wanted, for example model")
     search = parse_text("search", given.pop("search", None), escaped=escaped)
+    # Grafana may put its wildcard after what was typed.
+    search = search.rstrip("*%") if search is not None else None
     return values_question(field, given, time_range, search=search, escaped=escaped)
 
 
@@ -114,19 +116,34 @@ async def read_values(
     if asked.field in KNOWN_LISTS:
         listed = {"projects": scope.projects, "metrics": METRICS, "dimensions": DIMENSIONS}[asked.field]
         return [(name, None) for name in listed if (asked.search or "").lower() in name.lower()]
+    tree, prefix = asked.question.filter, ""
+    if asked.search:
+        contains = _contains(asked.field, asked.search)
+        if contains is None:
+            prefix = asked.search
+        else:
+            tree = contains if tree is None else And((contains, tree))
     found = await read_facet(
         database,
         scope,
         FacetQuestion(
             field=asked.field,
-            filter=asked.question.filter,
             start=asked.question.time_range.start,
             end=asked.question.time_range.end,
-            contains=asked.search,
+            filter=tree,
+            prefix=prefix,
             limit=limit,
         ),
     )
-    return [(str(item.value), item.count) for item in found.values if item.value is not None]
+    return [(str(item["value"]), item["count"]) for item in found.values]
+
+
+def _contains(field: str, search: str) -> Filter | None:
+    """The values that hold ``search`` anywhere, where the field can be asked so; else its beginning must do."""
+    known = field_named(field)
+    if known is not None and ("contains" not in known.operators or known.choices):
+        return None
+    return parse_filter({"field": field, "operator": "contains", "value": search})
 
 
 def _column(name: str) -> str | None:

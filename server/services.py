@@ -7,6 +7,7 @@ from typing import cast
 
 from sanic import Request
 
+from datasource.panel_engine import PanelEngine
 from server.access.gate import AccessGate
 from server.database import Database
 from server.ingest.ingestion import Ingestion
@@ -41,6 +42,8 @@ class Services:
     """Credentials, limits, audit."""
     ingestion: Ingestion
     """From the body of an OTLP request to committed spans."""
+    panels: PanelEngine
+    """Answers the panels, variables and menus of Grafana's JSON data source."""
     draining: bool = field(default=False)
     """True once the process was told to stop: /ready says so."""
 

@@ -379,6 +379,13 @@ class Settings:
         "Days that 5-minute rollups are kept; longer ranges in zones of half an hour need more.",
         parse=whole(1, 3650),
     )
+    # Grafana.
+    grafana_timeout: float = setting(
+        "OBSERVATORY_GRAFANA_TIMEOUT",
+        25.0,
+        "Longest time in seconds for one panel, waiting included; Grafana's own proxy gives up after 30.",
+        parse=between(1, 300),
+    )
     # What is said about itself.
     own_otlp_endpoint: str = setting(
         "OBSERVATORY_OWN_OTLP_ENDPOINT",

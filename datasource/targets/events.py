@@ -47,7 +47,7 @@ class Event:
     end: datetime | None = None
 
 
-async def annotations(core: Core, question: TargetQuestion) -> list[Frame]:
+async def annotation_frame(core: Core, question: TargetQuestion) -> list[Frame]:
     """One frame whose fields Grafana finds by name. Texts are escaped: Grafana shows them as HTML."""
     found = await _SOURCES[question.values["source"]](core, question)
     rows = (

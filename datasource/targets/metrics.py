@@ -107,18 +107,21 @@ async def stat(core: Core, question: TargetQuestion) -> list[Frame]:
     compare = None if question.values["compare"] == "none" else question.values["compare"]
     asked = metric_question(question, measures, compare=compare, fill=natural_fill(measures))
     answer = await query_metrics(core.database, core.scope, asked)
+    shown = question.values["show"] or (("value",) if compare is None else ("value", "before", "change"))
     columns: list[Column] = []
     row: list[Any] = []
     for measure in measures:
         group = answer.groups[0] if answer.groups else None
         value = group.values[measure.key][0] if group else None
-        columns.append(_number_column(measure_label(measure), answer.units[measure.key]))
-        row.append(value)
-        if compare is not None:
-            before = group.compared[measure.key][0] if group and group.compared else None
-            columns.append(_number_column(f"{measure_label(measure)} before", answer.units[measure.key]))
-            columns.append(_number_column(f"{measure_label(measure)} change", "percentunit"))
-            row += [before, change(value, before)]
+        before = group.compared[measure.key][0] if group and group.compared else None
+        label, unit = measure_label(measure), answer.units[measure.key]
+        cells = {
+            "value": (_number_column(label, unit), value),
+            "before": (_number_column(f"{label} before", unit), before),
+            "change": (_number_column(f"{label} change", "percentunit"), change(value, before)),
+        }
+        columns += [cells[name][0] for name in shown]
+        row += [cells[name][1] for name in shown]
     return [table(question.ref_id, question.definition.name, columns, [row], answer_meta(question, answer))]
 
 

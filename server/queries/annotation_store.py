@@ -84,16 +84,18 @@ async def add_annotation(
             statement("add_annotation"),
             project_id, secrets.token_hex(8), ts, end_ts, title, text, list(tags), created_by,
         )  # fmt: skip
+    assert row is not None
     return _annotation(row)
 
 
-async def delete_annotation(database: Database, projects: Sequence[str], annotation_id: str) -> bool:
-    """Remove a remark from whichever of ``projects`` has it; False when none has."""
+async def delete_annotation(database: Database, projects: Sequence[str], annotation_id: str) -> Annotation | None:
+    """Remove a remark from whichever of ``projects`` has it and give it back; None when none has."""
     async with database.write(projects) as connection:
         for project_id in projects:
-            if await connection.fetchval(statement("delete_annotation"), project_id, annotation_id) is not None:
-                return True
-    return False
+            row = await connection.fetchrow(statement("delete_annotation"), project_id, annotation_id)
+            if row is not None:
+                return _annotation(row)
+    return None
 
 
 async def list_annotations(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from server.database import Database
 from server.queries.list_question import ListQuestion
@@ -49,21 +49,21 @@ async def read_call_paths(database: Database, scope: RowScope, question: ListQue
     """All spans of the traces that ``question`` (``view="traces"``) lists, at most 20,000."""
     fields = ("trace_id", "project_id", "ts")
     page = await list_spans(database, scope, replace(question, view="traces", fields=fields))
-    by_project: dict[str, list[dict[str, object]]] = {}
+    by_project: dict[str, list[dict[str, Any]]] = {}
     for row in page.rows:
         by_project.setdefault(row["project_id"], []).append(row)
     spans: list[CallSpan] = []
     async with database.read(scope) as connection:
         for project_id, traces in by_project.items():
-            rows = await connection.fetch(
+            found = await connection.fetch(
                 statement("list_call_path_spans"),
                 project_id,
-                min(row["ts"] for row in traces),  # type: ignore[type-var]
+                min(row["ts"] for row in traces),
                 [row["trace_id"] for row in traces],
                 MAX_SPANS + 1 - len(spans),
             )
-            for row in rows:
-                values = dict(row)
+            for record in found:
+                values = dict(record)
                 cost = values.pop("total_cost_usd")
                 status = values.pop("status_code")
                 counted = cost if cost is not None and values["is_generation"] else Decimal(0)

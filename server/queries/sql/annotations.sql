@@ -4,7 +4,8 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 RETURNING project_id, annotation_id, ts, end_ts, title, text, tags, created_at, created_by;
 
 -- name: delete_annotation
-DELETE FROM annotations WHERE project_id = $1 AND annotation_id = $2 RETURNING annotation_id;
+DELETE FROM annotations WHERE project_id = $1 AND annotation_id = $2
+RETURNING project_id, annotation_id, ts, end_ts, title, text, tags, created_at, created_by;
 
 -- name: list_annotations
 -- Those that overlap the range [$2, $3), newest first; $4: any of these tags, none for all.
