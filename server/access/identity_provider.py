@@ -36,7 +36,7 @@ class IdentityProvider:
         self._role_map = _role_map(settings.oidc_role_map)
         if not settings.oidc_audience:
             raise SettingsError("OIDC_AUDIENCE: needed with OIDC_ISSUER, else tokens for other services would count")
-        if any(KEY_TYPES.get(name, "oct") == "oct" for name in settings.oidc_algorithms):
+        if not settings.oidc_algorithms or any(KEY_TYPES.get(x, "oct") == "oct" for x in settings.oidc_algorithms):
             usable = ", ".join(name for name, kind in KEY_TYPES.items() if kind != "oct")
             raise SettingsError(f"OIDC_ALGORITHMS: expected some of {usable}")
         if self.issuer == settings.token_issuer:

@@ -11,7 +11,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -33,6 +33,7 @@ UNKNOWN_KEY_SECONDS: Final = 60.0
 NO_KEYS_SECONDS: Final = 5.0
 """The same while there are no keys at all, as after a start before the issuer's."""
 
+_SHORTEST_MODULUS: Final = 342  # characters of base64url that 256 bytes take
 _ASYMMETRIC: Final = frozenset({"RSA", "EC", "OKP"})
 
 
@@ -119,6 +120,11 @@ async def fetch_json(client: httpx.AsyncClient, url: str) -> Any:
         raise ValueError("nested too deep") from error
 
 
+def is_short_rsa(entry: Mapping[str, Any]) -> bool:
+    """Whether a JWK is an RSA key of fewer than 2048 bits, told from the length of its modulus."""
+    return entry.get("kty") == "RSA" and len(str(entry.get("n", ""))) < _SHORTEST_MODULUS
+
+
 def usable_keys(document: Any) -> tuple[Key, ...]:
     """The signature keys in a JWK Set; entries that cannot be used are left out.
 
@@ -130,6 +136,8 @@ def usable_keys(document: Any) -> tuple[Key, ...]:
     found: list[Key] = []
     for entry in entries:
         if not isinstance(entry, dict) or entry.get("kty") not in _ASYMMETRIC or entry.get("use", "sig") != "sig":
+            continue
+        if is_short_rsa(entry):
             continue
         try:
             found.append(JWKRegistry.import_key(entry))

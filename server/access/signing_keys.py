@@ -22,10 +22,11 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, JWKRegistry, Key, KeyParameters, OctKey, OKPKey, RSAKey
 
 from server.access.jwt_verifier import KEY_TYPES
+from server.access.remote_keys import is_short_rsa
 from server.settings import Settings, SettingsError
 
 MINIMUM_SECRET_BYTES: Final = 32
-MINIMUM_RSA_BITS: Final = 2048
+RSA_BITS: Final = 2048
 MAX_KEYS: Final = 16
 
 
@@ -112,6 +113,10 @@ def read_key_file(path: Path, algorithm: str) -> tuple[Key, ...]:
     """The private keys of the JWK Set at ``path``. Raises :class:`SettingsError`."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))["keys"]
+        if any(entry["kty"] != KEY_TYPES[algorithm] or is_short_rsa(entry) for entry in entries):
+            raise SettingsError(
+                f"JWT_KEYS_FILE: {algorithm} takes {KEY_TYPES[algorithm]} keys, RSA of 2048 bits or more"
+            )
         keys = tuple(JWKRegistry.import_key(entry) for entry in entries)
     except OSError as error:
         raise SettingsError(f"JWT_KEYS_FILE: cannot be read ({error.strerror})") from error
@@ -121,10 +126,8 @@ def read_key_file(path: Path, algorithm: str) -> tuple[Key, ...]:
     if not 1 <= len(keys) <= MAX_KEYS:
         raise SettingsError(f"JWT_KEYS_FILE: 1 to {MAX_KEYS} keys are needed")
     for key in keys:
-        if key.key_type != KEY_TYPES[algorithm] or not key.is_private or not key.kid:
-            raise SettingsError(f"JWT_KEYS_FILE: each key must be a private {KEY_TYPES[algorithm]} key with a kid")
-        if isinstance(key, RSAKey) and key.raw_value.key_size < MINIMUM_RSA_BITS:
-            raise SettingsError(f"JWT_KEYS_FILE: RSA keys need {MINIMUM_RSA_BITS} bits")
+        if not key.is_private or not key.kid:
+            raise SettingsError("JWT_KEYS_FILE: each key must be a private one with a kid")
     if len({key.kid for key in keys}) != len(keys):
         raise SettingsError("JWT_KEYS_FILE: two keys have the same kid")
     return keys
@@ -141,7 +144,7 @@ def rotate_key_file(path: Path, algorithm: str, *, keep: int = 1) -> str:
     fresh: Key
     match KEY_TYPES[algorithm]:
         case "RSA":
-            fresh = RSAKey.generate_key(MINIMUM_RSA_BITS, parameters)
+            fresh = RSAKey.generate_key(RSA_BITS, parameters)
         case "EC":
             fresh = ECKey.generate_key("P-256" if algorithm == "ES256" else "P-384", parameters)
         case "OKP":

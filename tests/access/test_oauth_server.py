@@ -1,0 +1,268 @@
+"""Group T of the abuse cases: the token endpoint and its companions."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+from authlib.integrations.httpx_client import AsyncOAuth2Client
+from joserfc import jwt
+from joserfc.jwk import ECKey
+
+from tests.conftest import AppServer, ProjectMaker
+
+TOKEN = "/oauth/token"
+GRANT = {"grant_type": "client_credentials"}
+Client = dict[str, Any]
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+
+@pytest.fixture
+async def register(
+    client: httpx.AsyncClient, project: ProjectMaker, bearer: Callable[..., dict[str, str]]
+) -> Callable[..., Any]:
+    """Registers clients of the project alpha."""
+    await project("alpha")
+
+    async def make(**body: Any) -> Client:
+        sent = {"client_name": "test", "role": "developer", "projects": ["alpha"], **body}
+        answer = await client.post("/api/v1/clients", headers=bearer("admin", ["*"]), json=sent)
+        assert answer.status_code == 201, answer.text
+        data: Client = answer.json()["data"]
+        return data
+
+    return make
+
+
+def basic(client_id: str, secret: str) -> dict[str, str]:
+    pair = f"{quote(client_id, safe='')}:{quote(secret, safe='')}"
+    return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+
+
+def credentials(registered: Client) -> dict[str, str]:
+    return basic(registered["client_id"], registered["client_secret"])
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+    return claims
+
+
+async def test_token_is_an_rfc_9068_token_that_opens_the_api(client: httpx.AsyncClient, register: Any) -> None:
+    registered = await register()
+    answer = await client.post(TOKEN, data={**GRANT, "scope": "metrics:read"}, headers=credentials(registered))
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"  # T5
+    body = answer.json()
+    assert body["token_type"] == "Bearer"
+    assert (body["expires_in"], body["scope"]) == (3600, "metrics:read")
+    claims = claims_of(body["access_token"])
+    assert set(claims) == {"iss", "aud", "sub", "client_id", "iat", "exp", "jti", "scope", "role", "projects"}
+    assert claims["sub"] == claims["client_id"] == registered["client_id"]
+    headers = {"Authorization": f"Bearer {body['access_token']}"}
+    assert (await client.get("/api/v1/projects", headers=headers)).json()["data"][0]["project_id"] == "alpha"
+    assert (await client.get("/api/v1/keys", headers=headers)).status_code == 403
+
+
+async def test_authlib_client_gets_and_uses_a_token(app_server: AppServer, register: Any) -> None:
+    registered = await register()
+    for method in ("client_secret_basic", "client_secret_post"):
+        async with AsyncOAuth2Client(
+            registered["client_id"], registered["client_secret"], token_endpoint_auth_method=method
+        ) as http:
+            await http.fetch_token(f"{app_server.base_url}{TOKEN}", **GRANT)
+            assert (await http.get(f"{app_server.base_url}/api/v1/projects")).status_code == 200
+
+
+async def test_go_client_tries_the_header_first_and_then_the_form(client: httpx.AsyncClient, register: Any) -> None:
+    registered = await register(client_id="go.client-1")
+    header = {**basic("go.client-1", registered["client_secret"]), "User-Agent": "Go-http-client/1.1"}
+    first = await client.post(TOKEN, data={**GRANT, "scope": "traces:read metrics:read"}, headers=header)
+    assert first.status_code == 200
+    assert isinstance(first.json()["expires_in"], int)
+    second = await client.post(
+        TOKEN, data={**GRANT, "client_id": "go.client-1", "client_secret": registered["client_secret"]}
+    )
+    assert second.status_code == 200
+
+
+@pytest.fixture
+def es256() -> ECKey:
+    return ECKey.generate_key("P-256", {"kid": "k1"})
+
+
+def assertion(key: ECKey, client_id: str, audience: Any, **changes: Any) -> dict[str, str]:
+    now = int(time.time())
+    claims = {"iss": client_id, "sub": client_id, "aud": audience, "iat": now, "exp": now + 60,
+              "jti": uuid.uuid4().hex, **changes}  # fmt: skip
+    kept = {name: value for name, value in claims.items() if value is not ...}
+    signed = jwt.encode({"alg": "ES256", "kid": "k1"}, kept, key, algorithms=["ES256"])
+    return {**GRANT, "client_assertion_type": ASSERTION_TYPE, "client_assertion": signed}
+
+
+async def test_t10_private_key_jwt_lets_in_once(
+    app_server: AppServer, client: httpx.AsyncClient, register: Any, es256: ECKey
+) -> None:
+    registered = await register(jwks={"keys": [es256.as_dict(private=False)]})
+    assert registered["client_secret"] is None
+    client_id, audience = registered["client_id"], f"{app_server.services.settings.base_url}{TOKEN}"
+    good = assertion(es256, client_id, audience)
+    assert (await client.post(TOKEN, data=good)).status_code == 200
+    assert (await client.post(TOKEN, data=good)).status_code == 401, "a used assertion"
+    now = int(time.time())
+    other = ECKey.generate_key("P-256", {"kid": "k1"})
+    for form in (
+        assertion(es256, client_id, audience, exp=now + 10 * 365 * 86400),
+        assertion(es256, client_id, audience, exp=now - 100),
+        assertion(es256, client_id, [audience]),
+        assertion(es256, client_id, "https://elsewhere.example/token"),
+        assertion(es256, client_id, audience, jti=...),
+        assertion(es256, client_id, audience, iss="somebody"),
+        assertion(es256, client_id, audience, iat=...),
+        assertion(other, client_id, audience),
+        {**GRANT, "client_assertion_type": ASSERTION_TYPE, "client_assertion": "a.b.c"},
+    ):
+        answer = await client.post(TOKEN, data=form)
+        assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client"), form
+    # A secret of a client that has keys is no way in.
+    assert (await client.post(TOKEN, data=GRANT, headers=basic(client_id, "x"))).status_code == 401
+
+
+async def test_jwks_of_a_client_must_be_public(
+    client: httpx.AsyncClient, register: Any, es256: ECKey, bearer: Callable[..., dict[str, str]]
+) -> None:
+    del register
+    for jwks in ({"keys": [es256.as_dict(private=True)]}, {"keys": []}, {"keys": [{"kty": "oct", "k": "AAAA"}]}, {}):
+        body = {"client_name": "x", "role": "viewer", "projects": ["alpha"], "jwks": jwks}
+        answer = await client.post("/api/v1/clients", headers=bearer("admin", ["*"]), json=body)
+        assert answer.status_code == 400
+        assert es256.as_dict(private=True)["d"] not in answer.text
+
+
+async def test_t1_t2_t4_requests_that_are_wrong_get_the_errors_of_rfc_6749(
+    client: httpx.AsyncClient, register: Any
+) -> None:
+    registered = await register(scopes=["metrics:read"])
+    headers = credentials(registered)
+    form = {**headers, "Content-Type": "application/x-www-form-urlencoded"}
+    for case, sent, error in (
+        ("T1 password", {"data": {"grant_type": "password"}}, "unsupported_grant_type"),
+        ("T1 unknown", {"data": {"grant_type": "x y"}}, "unsupported_grant_type"),
+        ("T1 implicit", {"data": {"grant_type": "implicit"}}, "unsupported_grant_type"),
+        ("T1 none", {"data": {"x": "y"}}, "unsupported_grant_type"),
+        ("T2 twice", {"content": b"grant_type=client_credentials&grant_type=x", "headers": form}, "invalid_request"),
+        ("T2 JSON", {"json": GRANT}, "invalid_request"),
+        ("T2 no type", {"content": b"grant_type=client_credentials"}, "invalid_request"),
+        ("T2 long", {"content": b"a=" + b"x" * 20_000, "headers": form}, "invalid_request"),
+        ("T2 not UTF-8", {"content": b"grant_type=%ff", "headers": form}, "invalid_request"),
+        ("T2 in the address", {"data": GRANT, "params": {"client_id": "x"}}, "invalid_request"),
+        ("T2 two ways", {"data": {**GRANT, "client_secret": "x"}}, "invalid_request"),
+        ("T4 wider", {"data": {**GRANT, "scope": "metrics:read traces:read"}}, "invalid_scope"),
+        ("T4 unknown", {"data": {**GRANT, "scope": "root"}}, "invalid_scope"),
+        ("T4 audience", {"data": {**GRANT, "audience": "https://other.example"}}, "invalid_target"),
+        ("T4 resource", {"data": {**GRANT, "resource": "https://other.example"}}, "invalid_target"),
+    ):
+        answer = await client.post(TOKEN, **{"headers": headers, **sent})  # type: ignore[arg-type]
+        assert (answer.status_code, answer.json()["error"]) == (400, error), case
+        assert answer.headers["cache-control"] == "no-store", case
+    assert (await client.post(TOKEN, content=b"x" * (2 << 20), headers=form)).status_code == 413
+
+
+async def test_t3_wrong_secret_and_unknown_client_get_one_answer(client: httpx.AsyncClient, register: Any) -> None:
+    registered = await register()
+    answers = [
+        await client.post(TOKEN, data=GRANT, headers=basic(registered["client_id"], "wrong")),
+        await client.post(TOKEN, data=GRANT, headers=basic("nobody", "wrong")),
+        await client.post(TOKEN, data={**GRANT, "client_id": registered["client_id"], "client_secret": "wrong"}),
+        await client.post(TOKEN, data={**GRANT, "client_id": "nobody", "client_secret": "wrong"}),
+        await client.post(TOKEN, data={**GRANT, "client_id": registered["client_id"]}),
+        await client.post(TOKEN, data=GRANT),
+        await client.post(TOKEN, data=GRANT, headers=basic("\u00fc" * 100, "x")),
+    ]
+    assert {(answer.status_code, answer.text) for answer in answers} == {
+        (401, '{"error":"invalid_client","error_description":"Client authentication failed."}')
+    }
+    assert all(answer.headers["www-authenticate"].startswith("Basic ") for answer in answers)
+
+
+async def test_t11_guessing_is_limited_by_client_and_address(client: httpx.AsyncClient, register: Any) -> None:
+    registered = await register()
+    answers = [
+        await client.post(TOKEN, data=GRANT, headers=basic(registered["client_id"], f"guess{number}"))
+        for number in range(110)
+    ]
+    assert sum(answer.status_code == 401 for answer in answers) <= 102
+    assert answers[-1].status_code == 429
+    assert int(answers[-1].headers["retry-after"]) >= 1
+
+
+async def test_t12_introspection_and_revocation_belong_to_the_client_of_the_token(
+    client: httpx.AsyncClient, register: Any
+) -> None:
+    one, two = await register(), await register()
+    token = (await client.post(TOKEN, data=GRANT, headers=credentials(one))).json()["access_token"]
+    form = {"token": token}
+    for path in ("/oauth/introspect", "/oauth/revoke"):
+        assert (await client.post(path, data=form)).status_code == 401
+    own = (await client.post("/oauth/introspect", data=form, headers=credentials(one))).json()
+    assert own["active"] is True
+    assert own["client_id"] == one["client_id"]
+    foreign = await client.post("/oauth/introspect", data=form, headers=credentials(two))
+    assert foreign.json() == {"active": False}
+    for junk in ("x", "a.b.c", token[:-2]):
+        answer = await client.post("/oauth/introspect", data={"token": junk}, headers=credentials(one))
+        assert answer.json() == {"active": False}
+        assert (await client.post("/oauth/revoke", data={"token": junk}, headers=credentials(one))).status_code == 200
+    assert (await client.post("/oauth/introspect", headers=credentials(one), data={"x": "y"})).status_code == 400
+    assert (await client.post("/oauth/revoke", data=form, headers=credentials(two))).status_code == 400
+    headers = {"Authorization": f"Bearer {token}"}
+    assert (await client.get("/api/v1/projects", headers=headers)).status_code == 200
+    assert (await client.post("/oauth/revoke", data=form, headers=credentials(one))).status_code == 200
+    assert (await client.get("/api/v1/projects", headers=headers)).status_code == 401
+    after = await client.post("/oauth/introspect", data=form, headers=credentials(one))
+    assert after.json() == {"active": False}
+
+
+async def test_j22_disabled_client_is_out_with_its_tokens(
+    client: httpx.AsyncClient, register: Any, bearer: Callable[..., dict[str, str]]
+) -> None:
+    registered = await register()
+    token = (await client.post(TOKEN, data=GRANT, headers=credentials(registered))).json()["access_token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    assert (await client.get("/api/v1/projects", headers=headers)).status_code == 200
+    path = f"/api/v1/clients/{registered['client_id']}"
+    assert (await client.delete(path, headers=bearer("admin", ["beta"]))).status_code == 404
+    assert (await client.delete(path, headers=bearer("admin", ["alpha"]))).status_code == 200
+    assert (await client.get("/api/v1/projects", headers=headers)).status_code == 401
+    assert (await client.post(TOKEN, data=GRANT, headers=credentials(registered))).status_code == 401
+
+
+async def test_client_id_can_be_had_once(client: httpx.AsyncClient, register: Any, bearer: Any) -> None:
+    await register(client_id="one")
+    body = {"client_id": "one", "client_name": "x", "role": "viewer", "projects": ["alpha"]}
+    answer = await client.post("/api/v1/clients", headers=bearer("admin", ["*"]), json=body)
+    assert answer.status_code == 409
+
+
+async def test_metadata_documents_name_every_endpoint_that_is_there(
+    app_server: AppServer, client: httpx.AsyncClient
+) -> None:
+    base = app_server.services.settings.base_url
+    server = (await client.get("/.well-known/oauth-authorization-server")).json()
+    routes = {f"/{route.path}" for route in app_server.app.router.routes}
+    for name, address in server.items():
+        if name.endswith("_endpoint") or name == "jwks_uri":
+            assert address.removeprefix(base) in routes, name
+    resource = (await client.get("/.well-known/oauth-protected-resource")).json()
+    assert resource["resource"] == base
+    assert server["issuer"] in resource["authorization_servers"]
+    refused = await client.get("/api/v1/projects")
+    assert f'resource_metadata="{base}/.well-known/oauth-protected-resource"' in refused.headers["www-authenticate"]
+    assert (await client.get("/.well-known/jwks.json")).json() == {"keys": []}, "HS256 has nothing to show"
