@@ -74,7 +74,7 @@ def request_from_params(params: RequestParams) -> ListRequest:
     raw_window = (params.text("from"), params.text("to"))
     view = VIEWS[params.choice("view", tuple(VIEWS), "spans")]
     descending = params.choice("sort_order", ORDERS, "desc") == "desc"
-    sort_by = params.texts("sort_by")
+    sort_by = params.items("sort_by")
     names = params.items("fields")
     include = _known(params.texts("include"), INCLUDES, lambda detail: InvalidParameter.named("include", detail))
     total = params.choice("total", TOTALS, "none")

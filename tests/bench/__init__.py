@@ -1,0 +1,1 @@
+"""Benchmarks: run by hand (make bench-NAME), never by the test suite."""
