@@ -27,9 +27,15 @@ def install(app: Sanic[Any, Any]) -> None:
 async def begin_request(request: Request) -> None:
     """Note the arrival and settle the request id: the caller's if well formed, else a new one."""
     request.ctx.started_at = time.perf_counter()
-    offered = request.headers.get("x-request-id", "")
-    request.ctx.request_id = offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
+    settle_request_id(request)
     request.ctx.span = tracing.start_request_span(request)
+
+
+def settle_request_id(request: Request) -> None:
+    """Keep the caller's request id if it is well formed, else make one; once a request."""
+    if getattr(request.ctx, "request_id", None) is None:
+        offered = request.headers.get("x-request-id", "")
+        request.ctx.request_id = offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
 
 
 async def finish_response(request: Request, response: BaseHTTPResponse) -> None:

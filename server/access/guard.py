@@ -30,6 +30,7 @@ from server.rate_limit.headers import rate_limit_headers
 from server.rate_limit.policy import LARGEST_COST, request_buckets
 from server.rate_limit.token_bucket import Bucket, Verdict
 from server.redis_store import RedisUnavailable
+from server.request_lifecycle import settle_request_id
 from server.services import Services, services_of
 
 Handler = TypeVar("Handler", bound=Callable[..., Coroutine[Any, Any, HTTPResponse]])
@@ -123,6 +124,8 @@ def lookup_of(request: Request) -> Callable[[Sequence[str]], Awaitable[list[byte
             if values is None:
                 raise RedisUnavailable
             return values
+        if not names:
+            return []
         return cast("list[bytes | None]", await services.redis.run(lambda redis: redis.mget(list(names))))
 
     return read
@@ -250,6 +253,7 @@ def install(app: Sanic[Any, Any]) -> None:
         policy = access_policy(handler)
         stream = request.stream
         if policy is not None and policy.scope is not None and stream is not None and stream.request_body:
+            settle_request_id(request)  # a refusal here comes before the middleware that does so
             await _admit(services_of(request), request, policy, policy.scope, may_defer=False)
 
     async def add_limit_headers(request: Request, response: BaseHTTPResponse) -> None:
