@@ -89,12 +89,16 @@ def timeline_of(question: MetricQuestion, start: datetime, end: datetime) -> Tim
         notices = (f"interval raised from {interval} to {wider}: at most {question.max_points} points",)
         interval = wider
     boundaries = bucket_boundaries(start, end, interval, question.zone)
-    groups = question.limit if question.group_by else 1
-    if groups * len(question.measures) * len(boundaries) > MOST_VALUES:
-        raise InvalidBody.at(
-            "/limit", f"too many groups: {groups} × {len(boundaries)} points; ask for a wider interval or fewer groups"
-        )
     return Timeline(start, end, tuple(boundaries), interval, notices)
+
+
+def check_size(question: MetricQuestion, timeline: Timeline, groups: int) -> None:
+    """Raise :class:`InvalidBody` when the answer would have more than :data:`MOST_VALUES` values."""
+    if groups * len(question.measures) * timeline.buckets > MOST_VALUES:
+        raise InvalidBody.at(
+            "/limit",
+            f"too many groups: {groups} of them at {timeline.buckets} points; ask for fewer or a wider interval",
+        )
 
 
 @dataclass(slots=True)
@@ -133,7 +137,7 @@ def plan_sources(target: Target, needs: Needs, timeline: Timeline, rollup_5m_sin
     plan.rollups = {table: joined(pieces) for table, pieces in plan.rollups.items()}
     if len(columns) <= 1 and "rollup_1h" in plan.rollups:
         plan.rollups["slice_1h"] = plan.rollups.pop("rollup_1h")
-        plan.slice = Slice(next(iter(columns), None), _is_precomputed(target, needs, timeline))
+        plan.slice = Slice(next(iter(columns), None), _is_precomputed(target, needs, timeline, columns))
     return plan
 
 
@@ -145,11 +149,13 @@ def _widest_grain(inner: Sequence[datetime]) -> int | None:
     return None
 
 
-def _is_precomputed(target: Target, needs: Needs, timeline: Timeline) -> bool:
+def _is_precomputed(target: Target, needs: Needs, timeline: Timeline, columns: frozenset[str]) -> bool:
+    """Whether each cell is one slice row: an hour of one project and one value, not several that a filter chose."""
     single_project = len(target.scope.projects) == 1 or any(item.name == "project" for item in target.dimensions)
     return (
         timeline.interval == Interval(seconds=3600)
         and single_project
+        and columns <= {dimension.column for dimension in target.dimensions}
         and not needs.histograms
         and all(sketch in PRECOMPUTED and min(of) > 0.0 and max(of) < 1.0 for sketch, of in needs.fractions.items())
     )

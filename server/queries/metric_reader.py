@@ -7,7 +7,7 @@ planned sources, once more for the compared range, then work out values from mer
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
@@ -20,7 +20,7 @@ from server.queries.metric_catalog import Family
 from server.queries.metric_fetch import Fetched, fetch
 from server.queries.metric_formula import Needs, needs_of
 from server.queries.metric_interval import shifted_year
-from server.queries.metric_plan import SourcePlan, Timeline, plan_sources, timeline_of
+from server.queries.metric_plan import SourcePlan, Timeline, check_size, plan_sources, timeline_of
 from server.queries.metric_question import Having, MetricQuestion
 from server.queries.metric_sql import Piece, Selection, Target, raw_ranking_statement
 from server.queries.row_scope import RowScope
@@ -85,6 +85,7 @@ async def query_metrics(
         (state,) = await connection.fetch(statement("read_rollup_state"))
         run = _Run(connection, question, target, now, state["raw_since"], state["rollup_5m_since"], [])
         selection, groups_total = await _select(run, timeline)
+        check_size(question, timeline, len(selection.groups) if selection else 1)
         parts = await _read(run, timeline, selection)
         earlier = _earlier(question)
         compared = None
@@ -102,7 +103,11 @@ async def _select(run: _Run, timeline: Timeline) -> tuple[Selection | None, int]
         return None, 1
     whole = Timeline(timeline.start, timeline.end, (timeline.start, timeline.end))
     ranking = question.ranking_measures
-    needs = needs_of(ranking, ranking[0].definition.family)
+    family = ranking[0].definition.family
+    # A group that has spans but no calls is a group when anything in the question counts spans.
+    presence = needs_of(question.all_measures, family).presence
+    needs = needs_of(ranking, family)
+    needs = replace(needs, presence=presence, counters=tuple(dict.fromkeys((presence, *needs.counters))))
     plan = run.plan(needs, whole, "ranking")
     with_other = question.other and not question.having
     if not plan.rollups:
