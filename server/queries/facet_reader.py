@@ -183,10 +183,9 @@ async def _from_rows(
         branches=_branches(scope.projects, question, source, scope, params, most), expanded=source.expanded
     )
     async with database.read(scope) as connection:
-        row = await connection.fetchrow(text, *params)
+        (row,) = await connection.fetch(text, *params)
         if plans is not None:
             plans.append(await explain_statement(connection, text, params))
-    assert row is not None
     values = [FacetValue(value=name, count=count) for name, count in zip(row["names"], row["counts"], strict=True)]
     return FacetAnswer(values, row["distinct_values"], row["rows_read"] < most, "rows", row["rows_read"])
 

@@ -111,14 +111,15 @@ async def test_rows_and_rollups_agree_under_the_same_filter(data: Services) -> N
 
 
 async def test_prefix_and_substring_search_ignore_letter_case(data: Services) -> None:
-    for field, more, found in (
+    cases: tuple[tuple[str, dict[str, Any], int], ...] = (
         ("model", {"prefix": "gpt"}, 3),
         ("model", {"prefix": "GPT-4O-"}, 1),
         ("user_id", {"prefix": "U"}, 7),
         ("model", {"contains": "LEGACY"}, 1),
         ("model", {"prefix": "gpt", "contains": "4o"}, 2),
         ("tags", {"contains": "Test"}, 1),
-    ):
+    )
+    for field, more, found in cases:
         assert len((await ask(data, field, **more)).values) == found
 
 
