@@ -12,7 +12,7 @@ from datasource.jaeger_routes import jaeger
 from datasource.panel_engine import PanelEngine
 from datasource.routes import grafana
 from datasource.tempo_routes import tempo
-from server import error_responses, logs, metrics, observations, request_lifecycle
+from server import cross_origin, error_responses, logs, metrics, observations, request_lifecycle
 from server.access import guard
 from server.access.gate import build_access
 from server.access.oauth_routes import oauth
@@ -36,6 +36,7 @@ from server.rest.facet_routes import facets
 from server.rest.health_routes import health
 from server.rest.implied_methods import add_head_and_options
 from server.rest.key_routes import keys
+from server.rest.price_routes import prices
 from server.rest.project_routes import projects
 from server.rest.query_router import QueryRouter
 from server.rest.score_routes import scores
@@ -63,11 +64,22 @@ BLUEPRINTS = (
     jaeger,
     tempo,
     scores,
+    prices,
     annotation_log,
     grafana,
 )
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
+
+
+class JsonErrorApp(Sanic[Any, Any]):
+    """Sanic, except that routes are not parsed for the kind of answer they give: every error here is JSON.
+
+    Sanic reads and parses the source of each handler for that, which is most of the time that the factory takes.
+    """
+
+    def _determine_error_format(self, handler: Any) -> str:
+        return "json"
 
 
 def build_services(settings: Settings) -> Services:
@@ -141,7 +153,7 @@ async def close_services(services: Services) -> None:
 
 def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[Any, Any]:
     """The Sanic application for ``settings``; ``name`` must be unique within a process."""
-    app: Sanic[Any, Any] = Sanic(
+    app: Sanic[Any, Any] = JsonErrorApp(
         name,
         strict_slashes=True,
         router=QueryRouter(),
@@ -171,6 +183,7 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
     for blueprint in BLUEPRINTS:
         app.blueprint(blueprint)
     add_head_and_options(app)
+    cross_origin.install(app, settings.cors_origins)
 
     @app.before_server_start
     async def start(app: Sanic[Any, Any]) -> None:

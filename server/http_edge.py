@@ -39,6 +39,7 @@ DEFAULT_BODY_LIMIT: Final = 64 * KIBIBYTE
 BODY_LIMITS: Final[tuple[tuple[str, int], ...]] = (
     ("/v1/", 16 * 1024 * KIBIBYTE),
     ("/api/v1/traces", 1024 * KIBIBYTE),
+    ("/api/v1/scores", 1024 * KIBIBYTE),
     ("/api/v1/metrics", 256 * KIBIBYTE),
     ("/grafana/", 256 * KIBIBYTE),
 )

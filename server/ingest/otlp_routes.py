@@ -7,7 +7,7 @@ query parameter where an exporter cannot set headers.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -16,10 +16,11 @@ from sanic.http.http1 import Http
 
 from server.access.guard import requires, row_scope
 from server.error_responses import RENDERERS
-from server.errors import InvalidBody, InvalidParameter, PayloadTooLarge, UnknownParameter, UnsupportedMediaType
+from server.errors import InvalidBody, InvalidParameter, PayloadTooLarge, UnsupportedMediaType
 from server.ingest.otlp_answers import logs_answer, status_answer, traces_answer
 from server.ingest.otlp_decode import DecodeError, TooLarge, UnsupportedType, payload_encoding
 from server.rest.envelope import success
+from server.rest.request_params import RequestParams
 from server.services import services_of
 
 otlp = Blueprint("otlp", url_prefix="/v1")
@@ -85,21 +86,23 @@ async def received(request: Request) -> AsyncIterator[ReceivedBody]:
             raise refused(error) from error
 
 
-async def target_project(request: Request) -> str:
-    """The project that ``request`` writes to. Raises ProjectForbidden, or InvalidParameter when it is not clear."""
-    unknown = request.args.keys() - {"project"}
-    if unknown:
-        raise UnknownParameter(
-            "this route knows the parameter project",
-            errors=[{"parameter": name, "detail": "is not known"} for name in sorted(unknown)],
-        )
-    named = set(request.headers.getall(PROJECT_HEADER, [])) | set(request.args.getlist("project", []))
+async def target_project(request: Request, parameter: str = "project", *, known: Sequence[str] = ()) -> str:
+    """The project that ``request`` writes to: by header, by the query ``parameter``, or the credential's only one.
+
+    ``known``: other query parameters of the route. Raises ProjectForbidden, or
+    InvalidParameter when it is not clear which project is meant.
+    """
+    params = RequestParams.of(request)
+    named = set(request.headers.getall(PROJECT_HEADER, [])) | set(params.texts(parameter))
+    for name in known:
+        params.texts(name)
+    params.finish()
     if len(named) > 1:
-        raise InvalidParameter.named("project", "two different projects are named")
+        raise InvalidParameter.named(parameter, "two different projects are named")
     scope = await row_scope(request, tuple(named))
     if len(scope.projects) != 1:
         raise InvalidParameter.named(
-            "project", "the credential has not exactly one project: name it in the X-Observatory-Project header"
+            parameter, "the credential has not exactly one project: name it in the X-Observatory-Project header"
         )
     return scope.projects[0]
 

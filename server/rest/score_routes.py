@@ -62,7 +62,7 @@ FIELDS: Final = {
 @requires("scores:write")
 async def create_score(request: Request) -> HTTPResponse:
     """Add a score. 201 when it is new, 200 when it was there."""
-    services, project_id = services_of(request), await target_project(request)
+    services, project_id = services_of(request), await target_project(request, "project_id")
     score = read_score(read_object(request, FIELDS, required=("trace_id", "name", "value")), "")
     key = request.headers.get("idempotency-key")
     if key is not None:
@@ -81,7 +81,7 @@ async def create_score(request: Request) -> HTTPResponse:
 @requires("scores:write", cost=10)
 async def create_scores(request: Request) -> HTTPResponse:
     """Add up to 500 scores, all or none: ``{"scores": [{…}, …]}``."""
-    project_id = await target_project(request)
+    project_id = await target_project(request, "project_id")
     body = read_object(request, {"scores": lambda value: isinstance(value, list)}, required=("scores",))
     if not 1 <= len(body["scores"]) <= MOST_IN_BATCH:
         raise InvalidBody.at("/scores", f"has not 1 to {MOST_IN_BATCH} entries")
@@ -95,7 +95,7 @@ async def create_scores(request: Request) -> HTTPResponse:
 @requires("scores:write")
 async def delete_score(request: Request, score_id: str) -> HTTPResponse:
     """Take a score back."""
-    project_id = await target_project(request)
+    project_id = await target_project(request, "project_id")
     if not await services_of(request).ingestion.scores.delete(project_id, score_id):
         raise NotFound()
     return success(request, {"score_id": score_id, "deleted": True})

@@ -8,3 +8,7 @@ CREATE TABLE span_updates (
     PRIMARY KEY (project_id, trace_id, span_id)
 );
 CALL enable_project_isolation('span_updates');
+
+-- Model calls with tokens and without a price: few, and looked for by GET /api/v1/costs/unpriced.
+CREATE INDEX llm_traces_unpriced ON llm_traces (project_id, ts DESC)
+    WHERE is_generation AND total_cost_usd IS NULL AND total_tokens > 0;

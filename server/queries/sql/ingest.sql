@@ -42,3 +42,12 @@ FROM trace_summaries s
 JOIN llm_traces t ON t.project_id = s.project_id AND t.trace_id = s.trace_id AND t.ts BETWEEN s.start_ts AND s.end_ts
 WHERE s.project_id = $1 AND s.trace_id = $2 AND t.span_id = $3
 LIMIT 1;
+
+-- name: delete_trace_scores
+DELETE FROM scores WHERE project_id = $1 AND trace_id = $2;
+
+-- name: delete_trace_updates
+DELETE FROM span_updates WHERE project_id = $1 AND trace_id = $2;
+
+-- name: trace_exists
+SELECT true FROM trace_summaries WHERE project_id = $1 AND trace_id = $2;

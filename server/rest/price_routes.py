@@ -1,0 +1,241 @@
+"""Prices over HTTP: overrides, re-pricing of what is stored, models without a price; and deletion of traces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+from sanic import Blueprint, HTTPResponse, Request
+
+from server.access.guard import audit_event, requires, row_scope
+from server.errors import InvalidBody, InvalidParameter, NotFound, TraceNotFound
+from server.http_edge import path_value
+from server.ingest.canonical_names import canonical_provider
+from server.ingest.otlp_routes import target_project
+from server.ingest.reprice import RepriceDifference, RepriceQuestion, reprice
+from server.ingest.trace_deletion import delete_trace
+from server.queries.row_scope import RowScope
+from server.queries.statements import statement
+from server.queries.time_range import TimeRange, parse_instant
+from server.queries.trace_filter import parse_filter
+from server.rest.envelope import success
+from server.rest.json_body import is_object, is_text, read_object
+from server.rest.request_params import RequestParams
+from server.services import services_of
+
+prices = Blueprint("prices", url_prefix="/api/v1")
+
+_RATES: Final = ("input_usd_per_mtok", "output_usd_per_mtok", "cache_read_usd_per_mtok", "cache_write_usd_per_mtok")
+_OPTIONAL_RATES: Final = _RATES[2:]
+_SHOWN: Final = ("project_id", "provider", "model", "valid_from", *_RATES, "created_at", "created_by")
+_ALWAYS: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_UNPRICED_RANGE: Final = timedelta(days=30)
+
+
+def _is_rate(value: Any) -> bool:
+    return isinstance(value, int | float | str) and not isinstance(value, bool)
+
+
+_PRICE_FIELDS: Final = {"provider": is_text, "model": is_text, "valid_from": is_text, **dict.fromkeys(_RATES, _is_rate)}
+_REPRICE_FIELDS: Final = {
+    "from": is_text,
+    "to": is_text,
+    "filter": is_object,
+    "dry_run": lambda value: isinstance(value, bool),
+}
+
+
+@prices.get("/prices", name="list")
+@requires("costs:read")
+async def list_prices(request: Request) -> HTTPResponse:
+    """The price overrides of the caller's projects."""
+    params = RequestParams.of(request)
+    projects = params.texts("project_id")
+    params.finish()
+    scope = await row_scope(request, projects)
+    rows: list[dict[str, Any]] = []
+    async with services_of(request).reads.read(scope) as connection:
+        for project_id in scope.projects:
+            found = await connection.fetch(statement("list_price_overrides"), project_id)
+            rows += [{"project_id": project_id, **dict(row)} for row in found]
+    return success(request, [{name: row[name] for name in _SHOWN} for row in rows])
+
+
+@prices.post("/prices", name="store")
+@requires("costs:write")
+async def store_price(request: Request) -> HTTPResponse:
+    """Set a price from a moment on; 201 when it is new, 200 when it replaces one. Stored spans keep their price
+    until they are priced anew."""
+    services, project_id = services_of(request), await target_project(request, "project_id")
+    body = read_object(request, _PRICE_FIELDS, required=("provider", "model", *_RATES[:2]))
+    provider, model = canonical_provider(body["provider"]), body["model"].strip().lower()
+    for name, value in (("provider", provider), ("model", model)):
+        if not 1 <= len(value) <= 200:
+            raise InvalidBody.at(f"/{name}", "has not 1 to 200 characters")
+    valid_from = _instant(body, "valid_from") or _ALWAYS
+    rates = [_rate(body, name) for name in _RATES]
+    async with services.writes.write([project_id]) as connection:
+        row = await connection.fetchrow(
+            statement("store_price_override"),
+            project_id, provider, model, valid_from, *rates, request.ctx.principal.subject,
+        )  # fmt: skip
+        await services.access.audit.record(
+            audit_event(
+                request, "price.set", target_type="price", target_id=f"{provider}/{model}", project_id=project_id
+            ),
+            connection,
+        )
+    services.ingestion.prices.forget(project_id)
+    stored = dict(row or {})
+    return success(request, {name: stored[name] for name in _SHOWN}, status=201 if stored["is_new"] else 200)
+
+
+@prices.delete("/prices", name="delete")
+@requires("costs:write")
+async def delete_price(request: Request) -> HTTPResponse:
+    """Take a price override back, named by ``provider``, ``model`` and ``valid_from``."""
+    services, params = services_of(request), RequestParams.of(request)
+    named = {name: params.text(name) for name in ("provider", "model")}
+    valid_from = params.read("valid_from", lambda text: parse_instant(text, now=datetime.now(UTC)), _ALWAYS)
+    for name, value in named.items():
+        if value is None:
+            raise InvalidParameter.named(name, "is required")
+    project_id = await target_project(request, "project_id", known=("provider", "model", "valid_from"))
+    provider, model = canonical_provider(named["provider"] or ""), (named["model"] or "").strip().lower()
+    async with services.writes.write([project_id]) as connection:
+        gone = await connection.fetchval(statement("delete_price_override"), project_id, provider, model, valid_from)
+        if gone is None:
+            raise NotFound()
+        await services.access.audit.record(
+            audit_event(
+                request, "price.delete", target_type="price", target_id=f"{provider}/{model}", project_id=project_id
+            ),
+            connection,
+        )
+    services.ingestion.prices.forget(project_id)
+    return success(request, {"provider": provider, "model": model, "valid_from": valid_from, "deleted": True})
+
+
+@prices.post("/costs/reprice", name="reprice")
+@requires("costs:write", cost=20)
+async def reprice_costs(request: Request) -> HTTPResponse:
+    """Price the model calls of a range anew. Without ``"dry_run": false`` only the difference is worked out."""
+    services, project_id = services_of(request), await target_project(request, "project_id")
+    body = read_object(request, _REPRICE_FIELDS, required=("from",))
+    now = datetime.now(UTC)
+    start, end = _instant(body, "from"), _instant(body, "to", round_up=True) or now
+    if start is None or start >= end:
+        raise InvalidBody.at("/from", "is not before the end of the range")
+    question = RepriceQuestion(
+        project_id=project_id,
+        window=TimeRange(start, end),
+        filter=parse_filter(body["filter"], now=now) if "filter" in body else None,
+        dry_run=body.get("dry_run", True),
+    )
+    services.ingestion.prices.forget(project_id)
+    book = await services.ingestion.prices.of(project_id)
+    difference = await reprice(services.writes, services.freshness, book, question)
+    if not question.dry_run:
+        detail = {"from": start.isoformat(), "to": end.isoformat()}
+        await services.access.audit.record(
+            audit_event(request, "costs.reprice", target_type="project", project_id=project_id, detail=detail)
+        )
+    return success(request, {"dry_run": question.dry_run, **rendered(difference)})
+
+
+@prices.get("/costs/unpriced", name="unpriced")
+@requires("costs:read", cost=2)
+async def list_unpriced(request: Request) -> HTTPResponse:
+    """Models whose calls have tokens and no price, most calls first; the last 30 days unless ``from`` says else."""
+    params, now = RequestParams.of(request), datetime.now(UTC)
+    projects, window = params.texts("project_id"), params.window(now=now)
+    params.finish()
+    scope = await row_scope(request, projects)
+    start, end = window.start or (window.end or now) - _UNPRICED_RANGE, window.end or now
+    rows: list[dict[str, Any]] = []
+    async with services_of(request).reads.read(scope) as connection:
+        for project_id in scope.projects:
+            found = await connection.fetch(statement("list_unpriced_models"), project_id, start, end)
+            rows += map(dict, found)
+    rows.sort(key=lambda row: -row["calls"])
+    return success(request, rows, meta_fields={"from": start, "to": end})
+
+
+@prices.delete("/traces/<trace_id:str>", name="delete_trace")
+@requires("traces:delete")
+async def remove_trace(request: Request, trace_id: str) -> HTTPResponse:
+    """Delete a trace with its scores; sums and metrics are without it at once."""
+    services, trace_id = services_of(request), path_value(trace_id, "trace_id").lower()
+    project_id = await _project_of_trace(request, trace_id)
+    spans = await delete_trace(services.writes, services.freshness, project_id, trace_id)
+    if not spans:
+        raise TraceNotFound()
+    await services.access.audit.record(
+        audit_event(request, "trace.delete", target_type="trace", target_id=trace_id, project_id=project_id)
+    )
+    return success(request, {"trace_id": trace_id, "project_id": project_id, "deleted_spans": spans})
+
+
+async def _project_of_trace(request: Request, trace_id: str) -> str:
+    """The one project of the caller that holds the trace. Raises TraceNotFound, or InvalidParameter for several."""
+    params = RequestParams.of(request)
+    projects = params.texts("project_id")
+    params.finish()
+    scope = await row_scope(request, projects)
+    async with services_of(request).reads.read(RowScope(scope.projects)) as connection:
+        found = [
+            project_id
+            for project_id in scope.projects
+            if await connection.fetchval(statement("trace_exists"), project_id, trace_id)
+        ]
+    if not found:
+        raise TraceNotFound()
+    if len(found) > 1:
+        raise InvalidParameter.named("project_id", "several projects have a trace of that id: name one")
+    return found[0]
+
+
+def rendered(difference: RepriceDifference) -> dict[str, Any]:
+    """``difference`` as an answer, largest change first."""
+    models = sorted(difference.models.values(), key=lambda item: -abs(item.new_cost_usd - item.old_cost_usd))
+    rows: list[dict[str, Any]] = [
+        {
+            "provider": item.provider,
+            "model": item.model,
+            "calls": item.calls,
+            "changed": item.changed,
+            "unpriced": item.unpriced,
+            "old_cost_usd": item.old_cost_usd,
+            "new_cost_usd": item.new_cost_usd,
+            "difference_usd": item.new_cost_usd - item.old_cost_usd,
+        }
+        for item in models
+    ]
+    totals: dict[str, Any] = {
+        name: sum(row[name] for row in rows)
+        for name in ("calls", "changed", "unpriced", "old_cost_usd", "new_cost_usd", "difference_usd")
+    }
+    return {"models": rows, "total": totals, "continue_from": difference.continue_from}
+
+
+def _instant(body: Mapping[str, Any], name: str, *, round_up: bool = False) -> datetime | None:
+    if name not in body:
+        return None
+    try:
+        return parse_instant(body[name], now=datetime.now(UTC), round_up=round_up)
+    except ValueError as error:
+        raise InvalidBody.at(f"/{name}", str(error)) from error
+
+
+def _rate(body: Mapping[str, Any], name: str) -> Decimal | None:
+    if name not in body and name in _OPTIONAL_RATES:
+        return None
+    try:
+        rate = Decimal(str(body[name]))
+    except InvalidOperation as error:
+        raise InvalidBody.at(f"/{name}", "is not a number") from error
+    if not (rate.is_finite() and 0 <= rate < 1_000_000):
+        raise InvalidBody.at(f"/{name}", "is not between 0 and 1000000")
+    return rate
