@@ -123,6 +123,12 @@ class Settings:
         "",
         "The address under which callers reach the server, used in links. Empty: taken from host and port.",
     )
+    cors_origins: tuple[str, ...] = setting(
+        "CORS_ORIGINS",
+        (),
+        "Origins of web pages that may call the API, as `https://app.example,https://other.example`; `*` for all.",
+        parse=_names,
+    )
     workers: int = setting("OBSERVATORY_WORKERS", 1, "Server processes of `serve`.", parse=whole(1, 64))
     drain_delay: float = setting(
         "OBSERVATORY_DRAIN_DELAY",
