@@ -19,6 +19,7 @@ from typing import Any
 
 import uvloop
 from sanic import Request, Sanic
+from sanic.response import BaseHTTPResponse
 
 from server import logs
 from server.app import create_app
@@ -33,7 +34,7 @@ READY = b"+"
 async def serve(settings: Settings, listener: socket.socket, lifeline: socket.socket) -> None:
     """Serve until told to stop, then drain."""
     app = create_app(settings)
-    app.register_middleware(close_after_answer_while_draining, "request", priority=1001)
+    app.register_middleware(close_after_answer_while_draining, "response")
     stop = stop_event(lifeline)
     server: Any = await app.create_server(
         sock=listener, return_asyncio_server=True, backlog=BACKLOG, asyncio_server_kwargs={"start_serving": False}
@@ -90,7 +91,7 @@ async def drain(app: Sanic[Any, Any], server: Any, settings: Settings) -> None:
     await server.after_stop()
 
 
-async def close_after_answer_while_draining(request: Request) -> None:
+async def close_after_answer_while_draining(request: Request, _: BaseHTTPResponse) -> None:
     """While draining each answer says ``Connection: close``, so that clients go elsewhere without losing a request."""
     if services_of(request).draining:
         stream: Any = request.stream

@@ -1,0 +1,163 @@
+"""Commands that end by themselves: help, settings, exit codes, results on standard output and nothing else there."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from base64 import urlsafe_b64decode
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from server.cli import make_parser
+from server.settings import Settings, masked
+from tests.process.conftest import Starter
+from tests.process.program import run
+
+
+def parsers(parser: argparse.ArgumentParser, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command and group of commands, as the words that are typed."""
+    yield path
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, child in action.choices.items():
+                yield from parsers(child, (*path, name))
+
+
+@pytest.mark.parametrize("words", list(parsers(make_parser())), ids=" ".join)
+def test_every_command_explains_itself(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ending:
+        make_parser().parse_args([*words, "--help"])
+    assert ending.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith("usage: llm-observatory")
+    groups = {path[:-1] for path in parsers(make_parser()) if path}
+    assert words in groups or "examples:\n" in text
+
+
+def test_the_installed_program_prints_its_help_and_version() -> None:
+    shown = run("--help", settings={})
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "serve" in shown.stdout
+    assert run("--version", settings={}).stdout.startswith("llm-observatory ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["serve", "--port"],
+        ["token", "create"],
+        ["token", "create", "--role", "king", "--project", "a"],
+    ],
+    ids=lambda arguments: " ".join(arguments) or "nothing",
+)
+def test_wrong_usage_is_exit_code_2_and_an_explanation_on_standard_error(arguments: list[str]) -> None:
+    result = run(*arguments, settings={})
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "usage: llm-observatory" in result.stderr
+
+
+def test_config_prints_every_setting_and_no_secret() -> None:
+    given = {"JWT_SECRET": "very-secret-very-secret-very-secret", "OBSERVATORY_PORT": "9999"}
+    result = run("config", settings=given)
+    assert (result.returncode, result.stderr) == (0, "")
+    shown = dict(line.split("=", 1) for line in result.stdout.splitlines())
+    expected = masked(Settings(jwt_secret=given["JWT_SECRET"], port=9999))
+    assert shown == expected
+    assert shown["JWT_SECRET"] == "***"
+
+
+def test_an_unusable_setting_is_exit_code_1_and_named_without_its_secret() -> None:
+    result = run("config", settings={"OBSERVATORY_PORT": "many", "DATABASE_POOL_SIZE": "-1"})
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "OBSERVATORY_PORT" in result.stderr
+    assert "DATABASE_POOL_SIZE" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_database_without_a_jwt_secret_is_refused_with_the_way_out(serve_settings: dict[str, str]) -> None:
+    result = run("serve", settings={**serve_settings, "JWT_SECRET": ""})
+    assert result.returncode == 1
+    assert "JWT_SECRET is not set" in result.stderr
+    assert "openssl rand" in result.stderr
+
+
+def test_a_port_in_use_is_named_with_the_way_out(serve_settings: dict[str, str], taken_port: int) -> None:
+    result = run("serve", "--port", str(taken_port), settings=serve_settings)
+    assert result.returncode == 1
+    assert f"port {taken_port} on 127.0.0.1 is in use: choose another with --port" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_migrate_reports_that_the_schema_is_up_to_date(serve_settings: dict[str, str]) -> None:
+    result = run("migrate", settings=serve_settings)
+    assert (result.returncode, result.stdout) == (0, "the schema is up to date\n")
+
+
+def test_token_create_prints_only_the_token(serve_settings: dict[str, str]) -> None:
+    result = run(
+        "token", "create", "--role", "viewer", "--project", "shop", "--scope", "metrics:read", "--ttl", "15m",
+        settings=serve_settings,
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, "")
+    _, payload, _ = result.stdout.strip().split(".")
+    claims = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    assert (claims["role"], claims["projects"], claims["scope"]) == ("viewer", ["shop"], "metrics:read")
+    assert claims["exp"] - claims["iat"] == 900
+
+
+def test_a_grant_that_nobody_may_have_is_refused(serve_settings: dict[str, str]) -> None:
+    result = run("token", "create", "--role", "viewer", "--project", "*", settings=serve_settings)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "only an admin may have the grant of every project" in result.stderr
+
+
+def test_tokens_are_made_before_the_private_services_ever_ran(tmp_path: Path) -> None:
+    settings = {"OBSERVATORY_DATA_DIR": str(tmp_path / "data")}
+    result = run("token", "create", "--role", "admin", "--project", "*", settings=settings)
+    assert result.returncode == 0
+    assert [entry.name for entry in sorted((tmp_path / "data").iterdir())] == [".gitignore", "jwt_secret"]
+
+
+def test_projects_keys_and_clients_are_managed_and_open_the_server(
+    start: Starter, serve_settings: dict[str, str]
+) -> None:
+    def command(*arguments: str, code: int = 0) -> str:
+        result = run(*arguments, settings=serve_settings)
+        assert result.returncode == code, result.stderr
+        return result.stdout if code == 0 else result.stderr
+
+    command("project", "create", "shop", "--name", "Web shop")
+    assert "taken" in command("project", "create", "shop", code=1)
+    assert "project_id" in command("project", "create", "Not An Id", code=1)
+    assert command("project", "list") == "shop\tWeb shop\n"
+
+    key = command("key", "create", "--kind", "ingest", "--project", "shop", "--label", "checkout").strip()
+    key_id = key.split("_")[1]
+    assert command("key", "list").split("\t")[:5] == [key_id, "ingest", "developer", "shop", "active"]
+
+    credentials = dict(
+        line.split("=", 1)
+        for line in command("client", "create", "--name", "job", "--role", "viewer", "--project", "shop").splitlines()
+    )
+    assert command("client", "list").startswith(f"{credentials['client_id']}\tviewer\tshop\tactive")
+
+    server = start()
+    send = {"content": b"", "headers": {"Content-Type": "application/x-protobuf", "Authorization": f"Bearer {key}"}}
+    assert httpx.post(f"{server.base_url}/v1/traces", **send).status_code == 200  # type: ignore[arg-type]
+    answer = httpx.post(
+        f"{server.base_url}/oauth/token",
+        data={"grant_type": "client_credentials"},
+        auth=(credentials["client_id"], credentials["client_secret"]),
+    )
+    assert answer.status_code == 200, answer.text
+
+    command("key", "revoke", key_id)
+    assert f"there is no key {key_id[::-1]}" in command("key", "revoke", key_id[::-1], code=1)
+    command("client", "disable", credentials["client_id"])
+    assert "\trevoked\t" in command("key", "list")
+    assert "\tdisabled\t" in command("client", "list")
