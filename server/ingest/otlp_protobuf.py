@@ -104,29 +104,45 @@ def decode_log_records(body: bytes, limits: DecodeLimits) -> list[DecodedLogReco
 
 
 def _frames(body: bytes, max_items: int, what: str) -> list[_Frame]:
-    """The pre-scan: finds and counts all items before one is parsed."""
+    """The pre-scan: finds and counts all items before one is parsed. Empty scopes and resources count as one each."""
     frames: list[_Frame] = []
-    count = 0
+    counter = _ItemCounter(max_items, what)
     for start, end in otlp_wire.messages(body, 0, len(body), _REQUEST_FIELD):
-        resource: list[tuple[int, int]] = []
-        scopes: list[tuple[int, int]] = []
-        for number, wire_type, at, stop in otlp_wire.fields(body, start, end):
-            if number in (_HEAD_FIELD, _ITEMS_FIELD):
-                if wire_type != otlp_wire.LENGTH:
-                    raise Unreadable("a protobuf field has the wrong wire type")
-                (resource if number == _HEAD_FIELD else scopes).append((at, stop))
+        counter.add()
+        resource, scopes = _head_and_items(body, start, end, counter)
         for scope_start, scope_end in scopes:
-            frame = _Frame(resource, [], [])
-            for number, wire_type, at, stop in otlp_wire.fields(body, scope_start, scope_end):
-                if number in (_HEAD_FIELD, _ITEMS_FIELD):
-                    if wire_type != otlp_wire.LENGTH:
-                        raise Unreadable("a protobuf field has the wrong wire type")
-                    (frame.scope if number == _HEAD_FIELD else frame.items).append((at, stop))
-            count += len(frame.items)
-            if count > max_items:
-                raise TooLarge(f"the request has more than {max_items} {what}")
-            frames.append(frame)
+            frames.append(_Frame(resource, *_head_and_items(body, scope_start, scope_end, counter)))
+    if sum(len(frame.items) for frame in frames) > max_items:
+        raise TooLarge(counter.message)
     return frames
+
+
+class _ItemCounter:
+    """Stops a pre-scan whose result would itself be large: a scope and a resource for each item are the most."""
+
+    def __init__(self, max_items: int, what: str) -> None:
+        self.left = 3 * max_items
+        self.message = f"the request has more than {max_items} {what}"
+
+    def add(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise TooLarge(self.message)
+
+
+def _head_and_items(
+    body: bytes, start: int, end: int, counter: _ItemCounter
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Where the head (resource or scope) and the items (scopes or spans) of a message stand."""
+    head: list[tuple[int, int]] = []
+    items: list[tuple[int, int]] = []
+    for number, wire_type, at, stop in otlp_wire.fields(body, start, end):
+        if number in (_HEAD_FIELD, _ITEMS_FIELD):
+            if wire_type != otlp_wire.LENGTH:
+                raise Unreadable("a protobuf field has the wrong wire type")
+            counter.add()
+            (head if number == _HEAD_FIELD else items).append((at, stop))
+    return head, items
 
 
 def _heads(
