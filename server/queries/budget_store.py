@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
+
+import asyncpg
 
 from server.database import Database
 from server.errors import BudgetNotFound, Conflict
@@ -93,5 +94,5 @@ async def delete_budget(database: Database, project_id: str, budget_id: str) -> 
             raise BudgetNotFound
 
 
-def _budget(row: Mapping[str, Any]) -> Budget:
+def _budget(row: asyncpg.Record) -> Budget:
     return Budget(**{name: row[name] for name in Budget.__dataclass_fields__})
