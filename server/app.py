@@ -35,6 +35,7 @@ from server.rest.envelope import dumps
 from server.rest.facet_routes import facets
 from server.rest.health_routes import health
 from server.rest.implied_methods import add_head_and_options
+from server.rest.ingest_settings_routes import ingest_settings
 from server.rest.key_routes import keys
 from server.rest.price_routes import prices
 from server.rest.project_routes import projects
@@ -65,6 +66,7 @@ BLUEPRINTS = (
     tempo,
     scores,
     prices,
+    ingest_settings,
     annotation_log,
     grafana,
 )

@@ -10,7 +10,7 @@
       413  PayloadTooLarge    415 UnsupportedMediaType
       422  QueryTooLarge      429 RateLimited TooManyConcurrent
       500  InternalError
-      503  DatabaseUnavailable Overloaded
+      503  DatabaseUnavailable Overloaded ProjectMisconfigured
       504  QueryTimeout PoolTimeout
 
 The first line of a class's docstring is its public title, so that no error exists without an
@@ -265,6 +265,17 @@ class Overloaded(ApiError):
 
     def __init__(self, detail: str | None = None, **kwargs: Any) -> None:
         kwargs.setdefault("headers", {"Retry-After": "1"})
+        super().__init__(detail, **kwargs)
+
+
+class ProjectMisconfigured(ApiError):
+    """The project's redaction rules cannot be used, so nothing is stored until they are mended."""
+
+    code = "project_misconfigured"
+    status = 503
+
+    def __init__(self, detail: str | None = None, **kwargs: Any) -> None:
+        kwargs.setdefault("headers", {"Retry-After": "60"})
         super().__init__(detail, **kwargs)
 
 

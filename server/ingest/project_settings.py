@@ -8,7 +8,6 @@ A change is in force in every process within :data:`FRESH_SECONDS`.
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,10 +15,9 @@ from typing import Any, Final
 import orjson
 
 from server.database import Database
+from server.errors import ProjectMisconfigured
 from server.ingest.redaction import InvalidRule, Redactor, redactor_of
 from server.queries.statements import statement
-
-logger = logging.getLogger("observatory.ingest")
 
 FRESH_SECONDS: Final = 5.0
 
@@ -43,8 +41,8 @@ class ProjectSettings:
         self._known: dict[str, tuple[float, bytes, IngestSettings]] = {}
 
     async def of(self, project_id: str) -> IngestSettings:
-        """The settings of ``project_id``. Raises DatabaseUnavailable when they were never read and cannot be now;
-        InvalidRule when its redaction rules cannot be used: then nothing may be stored unredacted."""
+        """The settings of ``project_id``. Raises what :class:`Database` raises, and ProjectMisconfigured when its
+        redaction rules cannot be used: then nothing may be stored unredacted."""
         known = self._known.get(project_id)
         if known is not None and time.monotonic() - known[0] < FRESH_SECONDS:
             return known[2]
@@ -54,9 +52,16 @@ class ProjectSettings:
         if known is not None and known[1] == text:
             settings = known[2]
         else:
-            settings = parse_ingest_settings(orjson.loads(text), self._redaction_key)
+            try:
+                settings = parse_ingest_settings(orjson.loads(text), self._redaction_key)
+            except InvalidRule as error:
+                raise ProjectMisconfigured() from error
         self._known[project_id] = (time.monotonic(), text, settings)
         return settings
+
+    def forget(self, project_id: str) -> None:
+        """Read the settings of ``project_id`` again at the next use: call after a change."""
+        self._known.pop(project_id, None)
 
 
 def parse_ingest_settings(document: Any, redaction_key: bytes) -> IngestSettings:
@@ -73,6 +78,3 @@ def parse_ingest_settings(document: Any, redaction_key: bytes) -> IngestSettings
 
 def _rate(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-__all__ = ["IngestSettings", "InvalidRule", "ProjectSettings", "parse_ingest_settings"]

@@ -21,7 +21,6 @@ from server.errors import ApiError
 from server.ingest.mapping_result import SpanUpdate
 from server.ingest.prepared_span import JSON_COLUMNS, PreparedSpan, prepare_span
 from server.ingest.project_settings import ProjectSettings
-from server.ingest.redaction import InvalidRule
 from server.ingest.span_record import SpanRecord
 from server.ingest.span_writer import SpanWriter
 from server.queries.row_scope import RowScope
@@ -85,7 +84,7 @@ class SpanUpdates:
             await asyncio.sleep(LOOK_SECONDS)
             try:
                 await self.apply_held()
-            except (ApiError, InvalidRule) as error:
+            except ApiError as error:
                 logger.warning("held span updates wait", extra={"cause": type(error).__name__})
 
     async def _apply(self, project_id: str, trace_id: str, span_id: str, columns: Mapping[str, Any]) -> bool:

@@ -51,3 +51,9 @@ DELETE FROM span_updates WHERE project_id = $1 AND trace_id = $2;
 
 -- name: trace_exists
 SELECT true FROM trace_summaries WHERE project_id = $1 AND trace_id = $2;
+
+-- name: store_ingest_settings
+UPDATE projects
+SET settings = jsonb_strip_nulls(settings || jsonb_build_object('ingest', $2::jsonb, 'redaction', $3::jsonb))
+WHERE project_id = $1 AND deleted_at IS NULL
+RETURNING 1;

@@ -1,0 +1,72 @@
+"""What a project asks of ingestion, over HTTP: its rates and its redaction rules."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+from sanic import Blueprint, HTTPResponse, Request
+
+from server.access.guard import audit_event, requires, row_scope
+from server.errors import InvalidBody
+from server.http_edge import path_value
+from server.ingest.project_settings import parse_ingest_settings
+from server.ingest.redaction import InvalidRule
+from server.queries.statements import statement
+from server.rest.envelope import success
+from server.rest.json_body import is_object, read_object
+from server.services import services_of
+
+ingest_settings = Blueprint("ingest_settings")
+
+_FIELDS: Final = {"ingest": is_object, "redaction": is_object}
+_RATES: Final = ("spans_per_minute", "bytes_per_minute")
+_MOST: Final = 1_000_000_000_000
+
+
+@ingest_settings.get("/api/v1/projects/<project_id:str>/ingest-settings", name="read")
+@requires("projects:manage")
+async def read_settings(request: Request, project_id: str) -> HTTPResponse:
+    """Rates and redaction rules of a project; both empty where the server's defaults are in force."""
+    project_id = await _named(request, project_id)
+    async with services_of(request).reads.plain() as connection:
+        text = await connection.fetchval(statement("project_ingest_settings"), project_id)
+    document = orjson.loads(text or "{}")
+    return success(request, {name: document.get(name) or {} for name in _FIELDS})
+
+
+@ingest_settings.put("/api/v1/projects/<project_id:str>/ingest-settings", name="replace")
+@requires("projects:manage")
+async def replace_settings(request: Request, project_id: str) -> HTTPResponse:
+    """Replace rates and redaction rules; what is left out goes back to the default. In force within 5 seconds
+    in every server process. Spans that are stored already stay as they are."""
+    services, project_id = services_of(request), await _named(request, project_id)
+    body = read_object(request, _FIELDS)
+    _check_rates(body.get("ingest", {}))
+    try:
+        parse_ingest_settings(body, services.settings.jwt_secret.encode())
+    except InvalidRule as error:
+        raise InvalidBody.at("/redaction/rules", str(error)) from error
+    documents = [orjson.dumps(body[name]).decode() if body.get(name) else None for name in _FIELDS]
+    async with services.writes.write(()) as connection:
+        await connection.execute(statement("store_ingest_settings"), project_id, *documents)
+        event = audit_event(
+            request, "project.ingest_settings", target_type="project", target_id=project_id, project_id=project_id
+        )
+        await services.access.audit.record(event, connection)
+    services.ingestion.projects.forget(project_id)
+    return success(request, {name: body.get(name) or {} for name in _FIELDS})
+
+
+async def _named(request: Request, project_id: str) -> str:
+    """The project of the path. Raises ProjectForbidden for a foreign one and for none."""
+    scope = await row_scope(request, [path_value(project_id, "project_id")])
+    return scope.projects[0]
+
+
+def _check_rates(rates: dict[str, Any]) -> None:
+    for name, value in rates.items():
+        if name not in _RATES:
+            raise InvalidBody.at(f"/ingest/{name[:64]}", f"is not known here; expected {', '.join(_RATES)}")
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST:
+            raise InvalidBody.at(f"/ingest/{name}", f"is not a whole number from 0 to {_MOST}")

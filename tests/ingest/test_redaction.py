@@ -1,0 +1,221 @@
+"""Redaction: what never reaches a table."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from server.ingest.project_settings import parse_ingest_settings
+from server.ingest.redaction import FINDERS, InvalidRule, Redactor, luhn_is_valid, redactor_of
+from tests.conftest import AppServer, ProjectMaker
+from tests.ingest.otlp_payloads import PROTOBUF, attribute, export_request
+from tests.span_factory import make_span
+
+KEY = b"a key for tests"
+SECRETS = ("jane.doe@example.com", "4111 1111 1111 1111", "sk-abcdefghijklmnopqrstuvwx", "+41 44 668 18 00")
+ALL = [{"find": name} for name in FINDERS]
+
+
+def redactor(*rules: dict[str, Any]) -> Redactor:
+    made = redactor_of({"rules": list(rules)}, KEY)
+    assert made is not None
+    return made
+
+
+def redacted(text: str, *rules: dict[str, Any]) -> str | None:
+    record = make_span(input_text=text)
+    redactor(*rules).redact(record)
+    return record.input_text
+
+
+@pytest.mark.parametrize(
+    ("find", "text", "expected"),
+    [
+        ("email", "write to jane.doe+x@mail.example.co.uk, please", "write to [email], please"),
+        ("email", "no address: @home, a@b", "no address: @home, a@b"),
+        ("card", "card 4111-1111-1111-1111.", "card [card]."),
+        ("card", "order 4111-1111-1111-1112", "order 4111-1111-1111-1112"),
+        ("card", "378282246310005", "[card]"),
+        ("phone", "call +41 44 668 18 00 now", "call [phone] now"),
+        ("phone", "call (030) 901820 now", "call [phone] now"),
+        ("phone", "in 2024 there were 12 of 345", "in 2024 there were 12 of 345"),
+        ("api_key", "OPENAI_API_KEY=sk-proj-abcdefghijklmnop1234", "OPENAI_API_KEY=[api_key]"),
+        ("api_key", "AKIAIOSFODNN7EXAMPLE", "[api_key]"),
+        ("ip", "from 192.168.12.1:80", "from [ip]:80"),
+        ("ip", "version 1.2.3.4.5", "version 1.2.3.4.5"),
+    ],
+)  # fmt: skip
+def test_built_in_rules_find_what_they_say(find: str, text: str, expected: str) -> None:
+    assert redacted(text, {"find": find}) == expected
+
+
+def test_luhn_knows_valid_numbers() -> None:
+    assert luhn_is_valid("4111111111111111")
+    assert not luhn_is_valid("4111111111111112")
+
+
+def test_the_actions_mask_hash_and_drop() -> None:
+    assert redacted("to a@example.com!", {"find": "email", "action": "drop"}) == "to !"
+    assert redacted("to a@example.com!", {"find": "email", "label": "mail"}) == "to [mail]!"
+    hashed = redacted("a@example.com b@example.com a@example.com", {"find": "email", "action": "hash"})
+    assert hashed is not None
+    first, second, third = hashed.split()
+    assert first == third != second
+    assert first.startswith("[email:")
+    other = redactor_of({"rules": [{"find": "email", "action": "hash"}]}, b"another key")
+    assert other is not None
+    record = make_span(input_text="a@example.com")
+    other.redact(record)
+    assert record.input_text != first
+
+
+def test_custom_patterns_and_key_rules() -> None:
+    assert (
+        redacted("order AB-1234 is late", {"pattern": r"[A-Z]{2}-\d{4}", "label": "order"}) == "order [order] is late"
+    )
+    record = make_span(attributes={"user.password": "hunter2", "deep": {"Authorization": "x"}, "kept": "yes", "n": 5})
+    redactor({"key": "password", "action": "mask"}, {"key": "^authorization$", "action": "drop"}).redact(record)
+    assert record.attributes == {"user.password": "[redacted]", "deep": {}, "kept": "yes", "n": 5}
+
+
+def test_user_and_session_change_only_where_a_rule_says_so() -> None:
+    record = make_span(user_id="jane@example.com", session_id="jane@example.com/1")
+    redactor({"find": "email"}).redact(record)
+    assert record.user_id == "jane@example.com"
+    redactor({"find": "email", "action": "hash", "identities": True}).redact(record)
+    assert record.user_id is not None
+    assert record.user_id.startswith("[email:")
+    assert record.session_id == record.user_id + "/1"
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"find": "everything"},
+        {"find": "email", "action": "burn"},
+        {"find": "email", "pattern": "x"},
+        {"find": "email", "label": "]"},
+        {"pattern": "("},
+        {"pattern": ""},
+        {"pattern": "x*"},
+        {"pattern": "(a+)+b"},
+        {"pattern": "(a|b*)*c"},
+        {"pattern": r"(\w+)\1"},
+        {"pattern": "a" * 501},
+        {"unknown": 1},
+        "email",
+    ],
+    ids=str,
+)
+def test_a_rule_that_cannot_be_used_or_may_explode_is_refused(rule: Any) -> None:
+    with pytest.raises(InvalidRule):
+        redactor_of({"rules": [rule]}, KEY)
+
+
+def test_the_built_in_rules_take_linear_time() -> None:
+    """No text makes a pattern backtrack: 200 kB of the worst neighbours of a hit stay below a second."""
+    for text in ("1 " * 100_000, "a" * 200_000, "a@" * 100_000, "a.b@c." * 33_000, "-" * 200_000, "eyJ" * 66_000):
+        started = time.perf_counter()
+        redacted(text, *ALL)
+        assert time.perf_counter() - started < 2
+
+
+def test_without_rules_nothing_is_redacted() -> None:
+    assert parse_ingest_settings({"redaction": {"rules": []}}, KEY).redactor is None
+    assert parse_ingest_settings({}, KEY).redactor is None
+
+
+async def test_no_text_surface_keeps_a_secret(
+    app_server: AppServer, client: httpx.AsyncClient, bearer: Callable[..., dict[str, str]], project: ProjectMaker,
+    owner: asyncpg.Connection,
+) -> None:  # fmt: skip
+    await project("alpha")
+    await owner.execute(
+        "UPDATE projects SET settings = $1 WHERE project_id = 'alpha'", json.dumps({"redaction": {"rules": ALL}})
+    )
+    text = "my data: " + ", ".join(SECRETS)
+    messages = json.dumps([{"role": "user", "parts": [{"type": "text", "content": text}]}])
+    request = export_request(
+        1,
+        name=text,
+        attributes={
+            "gen_ai.input.messages": messages,
+            "gen_ai.output.messages": messages,
+            "gen_ai.agent.name": text,
+            "note": text,
+            "error.type": text,
+            "number": 4111111111111111,
+        },
+    )
+    resource = request.resource_spans[0]
+    resource.resource.attributes.append(attribute("deployment.note", text))
+    span = resource.scope_spans[0].spans[0]
+    span.status.code, span.status.message = 2, text
+    event = span.events.add(name="exception", time_unix_nano=span.start_time_unix_nano)
+    event.attributes.append(attribute("exception.message", text))
+    span.links.add(trace_id=b"1" * 16, span_id=b"1" * 8).attributes.append(attribute("note", text))
+    headers = {**bearer("developer", ["alpha"]), "content-type": PROTOBUF}
+    response = await client.post("/v1/traces", content=request.SerializeToString(), headers=headers)
+    assert (response.status_code, response.content) == (200, b"")
+    for table in ("llm_traces", "trace_summaries", "span_dimensions", "rollup_delta", "first_sightings"):
+        stored = str([dict(row) for row in await owner.fetch(f"SELECT * FROM {table}")])
+        for secret in (*SECRETS, "4111111111111111"):
+            assert secret not in stored, table
+    vector = await owner.fetchval("SELECT search_vector::text FROM llm_traces")
+    assert "example" not in vector
+    assert "4111" not in vector
+    assert "data" in vector
+
+
+async def test_comments_of_scores_are_redacted(
+    client: httpx.AsyncClient, bearer: Callable[..., dict[str, str]], project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    await owner.execute(
+        "UPDATE projects SET settings = $1 WHERE project_id = 'alpha'", json.dumps({"redaction": {"rules": ALL}})
+    )
+    body = {"trace_id": "a" * 32, "name": "n", "value": "ask jane@example.com", "comment": "from jane@example.com"}
+    response = await client.post("/api/v1/scores", json=body, headers=bearer("developer", ["alpha"]))
+    assert response.status_code == 201
+    assert tuple(await owner.fetchrow("SELECT string_value, comment FROM scores") or ()) == (
+        "ask [email]",
+        "from [email]",
+    )
+
+
+async def test_a_project_whose_rules_cannot_be_used_stores_nothing(
+    client: httpx.AsyncClient, bearer: Callable[..., dict[str, str]], project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    """Better no data than data that was to be redacted."""
+    await project("alpha")
+    await owner.execute(
+        "UPDATE projects SET settings = $1 WHERE project_id = 'alpha'",
+        json.dumps({"redaction": {"rules": [{"pattern": "("}]}}),
+    )
+    headers = {**bearer("developer", ["alpha"]), "content-type": PROTOBUF}
+    response = await client.post("/v1/traces", content=export_request(1).SerializeToString(), headers=headers)
+    assert response.status_code == 503
+    assert await owner.fetchval("SELECT count(*) FROM llm_traces") == 0
+
+
+async def test_an_admin_reads_and_replaces_the_settings_of_a_project(
+    client: httpx.AsyncClient, bearer: Callable[..., dict[str, str]], project: ProjectMaker
+) -> None:
+    await project("alpha")
+    await project("beta")
+    path, headers = "/api/v1/projects/alpha/ingest-settings", bearer("admin", ["alpha"])
+    wanted = {"ingest": {"spans_per_minute": 5}, "redaction": {"rules": [{"find": "email"}]}}
+    assert (await client.put(path, json=wanted, headers=headers)).status_code == 200
+    assert (await client.get(path, headers=headers)).json()["data"] == wanted
+    assert (await client.put(path, json={}, headers=headers)).status_code == 200
+    assert (await client.get(path, headers=headers)).json()["data"] == {"ingest": {}, "redaction": {}}
+    for bad in ({"redaction": {"rules": [{"pattern": "(a+)+"}]}}, {"ingest": {"spans": 1}}, {"other": {}}):
+        assert (await client.put(path, json=bad, headers=headers)).status_code == 400
+    assert (await client.put(path.replace("alpha", "beta"), json=wanted, headers=headers)).status_code == 403
+    assert (await client.put(path, json=wanted, headers=bearer("developer", ["alpha"]))).status_code == 403
