@@ -153,7 +153,7 @@ def _add_grant(parser: argparse.ArgumentParser) -> None:
 def create_project(options: argparse.Namespace) -> int:
     """Makes a project."""
     from server.access import administration
-    from server.commands.administration import administrate, note
+    from server.commands.administration import change, note
 
     async def work(connection: asyncpg.Connection, settings: Settings) -> bool:
         row = await administration.create_project(connection, options.project_id, options.name or options.project_id)
@@ -161,7 +161,7 @@ def create_project(options: argparse.Namespace) -> int:
             await note(connection, "project.create", "project", options.project_id)
         return row is not None
 
-    if not administrate(os.environ, work):
+    if not change(os.environ, work):
         raise CommandFailed(f"the project id {options.project_id} is taken, or was")
     say(f"project {options.project_id} is made")
     return 0
@@ -170,9 +170,9 @@ def create_project(options: argparse.Namespace) -> int:
 def list_projects(options: argparse.Namespace) -> int:
     """Lists projects."""
     from server.access import administration
-    from server.commands.administration import administrate
+    from server.commands.administration import change
 
-    rows = administrate(os.environ, lambda connection, _: administration.list_projects(connection))
+    rows = change(os.environ, lambda connection, _: administration.list_projects(connection))
     _print_rows((row["project_id"], row["name"]) for row in rows)
     return 0
 
@@ -212,7 +212,7 @@ def create_key(options: argparse.Namespace) -> int:
 
     from server.access import administration
     from server.access.principal import Role
-    from server.commands.administration import ACTOR, administrate, note
+    from server.commands.administration import ACTOR, change, note
 
     async def work(connection: asyncpg.Connection, settings: Settings) -> str:
         if options.ttl > settings.api_key_max_days * 86400:
@@ -230,16 +230,16 @@ def create_key(options: argparse.Namespace) -> int:
         await note(connection, "api_key.create", "api_key", row["key_id"])
         return text
 
-    sys.stdout.write(f"{administrate(os.environ, work)}\n")
+    sys.stdout.write(f"{change(os.environ, work)}\n")
     return 0
 
 
 def list_keys(options: argparse.Namespace) -> int:
     """Lists keys."""
     from server.access import administration
-    from server.commands.administration import administrate
+    from server.commands.administration import change
 
-    rows = administrate(os.environ, lambda connection, _: administration.list_keys(connection))
+    rows = change(os.environ, lambda connection, _: administration.list_keys(connection))
     _print_rows(
         (
             row["key_id"],
@@ -258,7 +258,7 @@ def list_keys(options: argparse.Namespace) -> int:
 def revoke_key(options: argparse.Namespace) -> int:
     """Ends a key."""
     from server.access import administration
-    from server.commands.administration import ACTOR, administrate, note
+    from server.commands.administration import ACTOR, change, note
 
     async def work(connection: asyncpg.Connection, settings: Settings) -> bool:
         row = await administration.revoke_key(connection, options.key_id, revoked_by=ACTOR)
@@ -266,7 +266,7 @@ def revoke_key(options: argparse.Namespace) -> int:
             await note(connection, "api_key.revoke", "api_key", options.key_id)
         return row is not None
 
-    if not administrate(os.environ, work):
+    if not change(os.environ, work):
         raise CommandFailed(f"there is no key {options.key_id}")
     return 0
 
@@ -275,7 +275,7 @@ def create_client(options: argparse.Namespace) -> int:
     """Registers a client and prints its credentials."""
     from server.access import administration
     from server.access.principal import Role
-    from server.commands.administration import ACTOR, administrate, note
+    from server.commands.administration import ACTOR, change, note
 
     async def work(connection: asyncpg.Connection, settings: Settings) -> tuple[str | None, dict[str, Any]]:
         new = administration.NewClient(
@@ -289,7 +289,7 @@ def create_client(options: argparse.Namespace) -> int:
         await note(connection, "client.create", "client", row["client_id"])
         return secret, row
 
-    secret, row = administrate(os.environ, work)
+    secret, row = change(os.environ, work)
     sys.stdout.write(f"client_id={row['client_id']}\nclient_secret={secret}\n")
     return 0
 
@@ -297,9 +297,9 @@ def create_client(options: argparse.Namespace) -> int:
 def list_clients(options: argparse.Namespace) -> int:
     """Lists clients."""
     from server.access import administration
-    from server.commands.administration import administrate
+    from server.commands.administration import change
 
-    rows = administrate(os.environ, lambda connection, _: administration.list_clients(connection))
+    rows = change(os.environ, lambda connection, _: administration.list_clients(connection))
     _print_rows(
         (
             row["client_id"],
@@ -316,7 +316,7 @@ def list_clients(options: argparse.Namespace) -> int:
 def disable_client(options: argparse.Namespace) -> int:
     """Ends a client."""
     from server.access import administration
-    from server.commands.administration import ACTOR, administrate, note
+    from server.commands.administration import ACTOR, change, note
 
     async def work(connection: asyncpg.Connection, settings: Settings) -> bool:
         row = await administration.disable_client(connection, options.client_id, disabled_by=ACTOR)
@@ -324,7 +324,7 @@ def disable_client(options: argparse.Namespace) -> int:
             await note(connection, "client.disable", "client", options.client_id)
         return row is not None
 
-    if not administrate(os.environ, work):
+    if not change(os.environ, work):
         raise CommandFailed(f"there is no client {options.client_id}")
     return 0
 

@@ -18,11 +18,16 @@ from server.stores import Stores
 
 T = TypeVar("T")
 ACTOR = "cli"
+# For one statement: a command may take its time, but not for ever.
+STATEMENT_SECONDS = {"observatory_api": 30.0, "observatory_worker": 3600.0}
 
 
-def administrate(environ: Mapping[str, str], work: Callable[[asyncpg.Connection, Settings], Awaitable[T]]) -> T:
-    """The result of ``work`` in one transaction: on the running services, or the private ones for a moment.
+def administrate(
+    environ: Mapping[str, str], work: Callable[[Database, Settings], Awaitable[T]], *, as_worker: bool = False
+) -> T:
+    """The result of ``work`` on the running database, or the private one for a moment.
 
+    :param as_worker: as the role that sees every project's rows, in place of the API's.
     :raises CommandFailed: what was asked cannot be (a ValueError of ``work``).
     """
     stores = Stores(environ, announce=say, join=True)
@@ -30,31 +35,39 @@ def administrate(environ: Mapping[str, str], work: Callable[[asyncpg.Connection,
         if stores.are_private:
             asyncio.run(migrate(settings.owner_url))
         try:
-            return asyncio.run(_in_transaction(settings, work))
+            return asyncio.run(_with_database(settings, work, as_worker))
         except ValueError as refusal:
             raise CommandFailed(str(refusal)) from refusal
 
 
-async def _in_transaction(settings: Settings, work: Callable[[asyncpg.Connection, Settings], Awaitable[T]]) -> T:
+async def _with_database(settings: Settings, work: Callable[[Database, Settings], Awaitable[T]], as_worker: bool) -> T:
+    role = "observatory_worker" if as_worker else "observatory_api"
     database = Database(
-        settings.database_url,
-        role="observatory_api",
-        size=1,
+        settings.worker_url if as_worker else settings.database_url,
+        role=role,
+        size=2,
         acquire_timeout=10.0,
-        statement_timeout=30.0,
+        statement_timeout=STATEMENT_SECONDS[role],
         application_name="llm-observatory command",
     )
     await database.open()
     try:
-        async with database.write(()) as connection:
-            return await work(connection, settings)
+        return await work(database, settings)
     finally:
         await database.close()
 
 
+def change(environ: Mapping[str, str], work: Callable[[asyncpg.Connection, Settings], Awaitable[T]]) -> T:
+    """The result of ``work`` in one transaction of the API role; otherwise as :func:`administrate`."""
+
+    async def in_transaction(database: Database, settings: Settings) -> T:
+        async with database.write(()) as connection:
+            return await work(connection, settings)
+
+    return administrate(environ, in_transaction)
+
+
 async def note(connection: asyncpg.Connection, action: str, target_type: str, target_id: str) -> None:
     """Writes into the audit log that the command line did something, in the same transaction."""
-    await connection.execute(
-        statement("insert_audit"),
-        *AuditEvent(action=action, actor=ACTOR, actor_kind="cli", target_type=target_type, target_id=target_id).row(),
-    )
+    event = AuditEvent(action=action, actor=ACTOR, actor_kind="cli", target_type=target_type, target_id=target_id)
+    await connection.execute(statement("insert_audit"), *event.row())
