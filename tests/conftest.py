@@ -191,7 +191,7 @@ async def owner(owner_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 @pytest.fixture
-async def redis_url(cluster: Cluster) -> AsyncIterator[str]:
+async def redis_url(cluster: Cluster) -> str:
     """A Redis database for the test alone: emptied before, one of sixteen, chosen by worker."""
     from redis.asyncio import Redis
 
@@ -202,7 +202,7 @@ async def redis_url(cluster: Cluster) -> AsyncIterator[str]:
     redis = Redis.from_url(url)
     await redis.flushdb()
     await redis.aclose()
-    yield url
+    return url
 
 
 @pytest.fixture
