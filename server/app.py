@@ -24,6 +24,8 @@ from server.queries.cursor import CursorSeal
 from server.queries.freshness import Freshness
 from server.queries.project_list import ProjectList
 from server.queries.result_cache import ResultCache
+from server.queries.retention import RetentionTask
+from server.queries.rollup import RollupFolder
 from server.redis_store import RedisStore
 from server.rest.analytics_routes import analytics
 from server.rest.annotation_routes import annotation_log
@@ -37,6 +39,8 @@ from server.rest.health_routes import health
 from server.rest.implied_methods import add_head_and_options
 from server.rest.ingest_settings_routes import ingest_settings
 from server.rest.key_routes import keys
+from server.rest.metric_routes import metric_api
+from server.rest.openapi_routes import description
 from server.rest.price_routes import prices
 from server.rest.project_routes import projects
 from server.rest.query_router import QueryRouter
@@ -59,6 +63,8 @@ BLUEPRINTS = (
     trace_detail,
     sessions,
     facets,
+    description,
+    metric_api,
     analytics,
     costs,
     budgets,
@@ -132,6 +138,8 @@ def build_services(settings: Settings) -> Services:
             timeout=settings.grafana_timeout,
         ),
         ingestion=Ingestion(settings, writes, worker, freshness, access.buckets),
+        folder=RollupFolder(worker),
+        retention=RetentionTask(worker, settings),
     )
 
 
@@ -145,6 +153,8 @@ async def open_services(services: Services) -> None:
 
 async def close_services(services: Services) -> None:
     """Stop background work and close pools."""
+    await services.folder.stop()
+    await services.retention.stop()
     await services.ingestion.close()
     await services.access.close()
     for database in (services.reads, services.writes, services.worker):
@@ -190,6 +200,8 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
     @app.before_server_start
     async def start(app: Sanic[Any, Any]) -> None:
         await open_services(app.ctx.services)
+        app.ctx.services.folder.start()
+        app.ctx.services.retention.start()
 
     @app.before_server_stop
     async def drain(app: Sanic[Any, Any]) -> None:

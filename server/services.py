@@ -15,6 +15,8 @@ from server.queries.cursor import CursorSeal
 from server.queries.freshness import Freshness
 from server.queries.project_list import ProjectList
 from server.queries.result_cache import ResultCache
+from server.queries.retention import RetentionTask
+from server.queries.rollup import RollupFolder
 from server.redis_store import RedisStore
 from server.settings import Settings
 
@@ -44,6 +46,10 @@ class Services:
     """From the body of an OTLP request to committed spans."""
     panels: PanelEngine
     """Answers the panels, variables and menus of Grafana's JSON data source."""
+    folder: RollupFolder
+    """Folds rollup deltas in the background, once a server has started it."""
+    retention: RetentionTask
+    """Makes partitions ahead and drops old ones, once a server has started it."""
     draining: bool = field(default=False)
     """True once the process was told to stop: /ready says so."""
 

@@ -16,6 +16,8 @@ from server.settings import Settings
 
 CHECK_EVERY: Final = 3600.0
 """Seconds between two looks at what is due."""
+FIRST_CHECK: Final = 10.0
+"""Seconds until the first look, and until the next after a failure: starting up has better things to do."""
 
 _ROLLUPS: Final = ("rollup_1h", "rollup_1d", "slice_1h", "actor_1h", "actor_1d", "actor_names")
 
@@ -31,7 +33,7 @@ class RetentionTask:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Look at once, then every hour."""
+        """Look soon, then every hour."""
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="retention")
 
@@ -43,7 +45,9 @@ class RetentionTask:
             self._task = None
 
     async def _run(self) -> None:
+        pause = FIRST_CHECK
         while True:
+            await asyncio.sleep(pause)
             pause = CHECK_EVERY
             try:
                 now = datetime.now(UTC)
@@ -51,8 +55,7 @@ class RetentionTask:
                 await apply_retention(self._worker, self._settings, now)
             except ApiError as error:
                 observe(BackgroundWorkFailed(task="retention", cause=error.code))
-                pause = 30.0
-            await asyncio.sleep(pause)
+                pause = FIRST_CHECK
 
 
 async def apply_retention(worker: Database, settings: Settings, now: datetime) -> list[str]:

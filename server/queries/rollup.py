@@ -65,7 +65,9 @@ class RollupFolder:
             self._task = None
 
     async def _run(self) -> None:
+        pause = self._interval
         while True:
+            await asyncio.sleep(pause)
             started = time.monotonic()
             actors = started >= self._actors_due
             if actors:
@@ -74,8 +76,7 @@ class RollupFolder:
                 await fold_pending(self._worker, actors=actors)
             except ApiError as error:
                 observe(BackgroundWorkFailed(task="rollup folder", cause=error.code))
-            elapsed = time.monotonic() - started
-            await asyncio.sleep(max(self._interval, 4 * elapsed))
+            pause = max(self._interval, 4 * (time.monotonic() - started))
 
 
 async def fold_pending(worker: Database, *, actors: bool = True) -> int:

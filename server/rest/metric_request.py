@@ -1,0 +1,195 @@
+"""From a request to a question for the metric engine: query parameters and JSON documents, read strictly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, TypeVar, cast
+
+from server.errors import ApiError, InvalidBody, InvalidParameter, UnknownMetric
+from server.queries.filter_params import filter_from_params
+from server.queries.metric_interval import MAX_POINTS, parse_interval
+from server.queries.metric_question import (
+    COMPARISONS,
+    DEFAULT_GROUPS,
+    FILLS,
+    HAVING_OPERATORS,
+    MAX_GROUPS,
+    MAX_MEASURES,
+    Having,
+    Measure,
+    MetricQuestion,
+    parse_measure,
+)
+from server.queries.time_range import parse_instant
+from server.queries.trace_filter import Filter, parse_filter
+from server.rest.json_body import is_object, is_texts, is_whole
+from server.rest.request_params import RequestParams
+
+Value = TypeVar("Value")
+
+# The parameters of GET /api/v1/metrics beside the filters: name and sentence, for OpenAPI and the reference page.
+METRIC_PARAMETERS: Final[dict[str, str]] = {
+    "metric": "What to measure: calls, cost, duration.p95 and so on; by repeats or commas. Required.",
+    "from": "Start of the range, included: RFC 3339 with a zone, epoch seconds or ms, or relative (now-24h). Required.",
+    "to": "End of the range, not included; default now.",
+    "project_id": "Projects to look at; default: all that the credential grants.",
+    "group_by": "Up to five dimensions.",
+    "interval": "Width of a bucket: 30s, 5m, 1h, 1d, 1w, 1M, or auto. Without it one value for the whole range.",
+    "max_points": "Most buckets; a narrower interval is raised, with a notice. Default 11,000.",
+    "time_zone": "IANA name of the zone that days and longer buckets follow; default UTC.",
+    "fill": "Empty buckets: null (default), zero, previous, or none for no row at all.",
+    "order_by": "The metric that groups are ranked by; default: the first.",
+    "order": "desc (default) or asc.",
+    "limit": "Most groups, 1 to 1,000; default 10.",
+    "other": "true (default): sum the groups beyond the limit in one group named other.",
+    "compare": "previous_period or year_ago: the values of an earlier range beside each value.",
+    "explain": "true: which source answered which part; administrators only.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRequest:
+    """A question as asked. ``identity`` tells two questions apart for the cache, relative times as written."""
+
+    question: MetricQuestion
+    projects: tuple[str, ...]
+    explain: bool
+    identity: Mapping[str, Any]
+    is_open_ended: bool
+
+
+def metric_request_from_params(params: RequestParams, now: datetime) -> MetricRequest:
+    """Read the simple form. Raises :class:`InvalidParameter` or :class:`UnknownMetric`."""
+    members: dict[str, Any] = {
+        "metrics": list(params.texts("metric", most=MAX_MEASURES)),
+        "from": params.text("from"),
+        "to": params.text("to"),
+        "project_id": list(params.texts("project_id")),
+        "group_by": list(params.texts("group_by")),
+        "interval": params.text("interval"),
+        "max_points": params.integer("max_points", default=MAX_POINTS, low=1, high=MAX_POINTS),
+        "time_zone": params.text("time_zone"),
+        "fill": params.choice("fill", FILLS, "null"),
+        "order_by": params.text("order_by"),
+        "order": params.choice("order", ("desc", "asc"), "desc"),
+        "limit": params.integer("limit", default=DEFAULT_GROUPS, low=1, high=MAX_GROUPS),
+        "other": params.flag("other", default=True),
+        "compare": params.text("compare"),
+        "explain": params.flag("explain"),
+    }
+    given = params.filters()
+    params.finish()
+    tree = filter_from_params(given, now=now)
+    try:
+        return _request(members, tree, now)
+    except (InvalidBody, UnknownMetric) as error:
+        raise _about_parameters(error) from error
+
+
+DOCUMENT_MEMBERS: Final[dict[str, Callable[[Any], bool]]] = {
+    "metrics": lambda value: isinstance(value, list),
+    "from": lambda value: isinstance(value, str) or is_whole(value),
+    "to": lambda value: isinstance(value, str) or is_whole(value),
+    "project_id": lambda value: isinstance(value, str) or is_texts(value),
+    "group_by": is_texts,
+    "filter": is_object,
+    "having": lambda value: isinstance(value, list) and len(value) <= MAX_MEASURES,
+    "interval": lambda value: isinstance(value, str),
+    "max_points": is_whole,
+    "time_zone": lambda value: isinstance(value, str) and len(value) <= 64,
+    "fill": lambda value: value in FILLS,
+    "order_by": lambda value: isinstance(value, str | dict),
+    "order": lambda value: value in ("desc", "asc"),
+    "limit": is_whole,
+    "other": lambda value: isinstance(value, bool),
+    "compare": lambda value: isinstance(value, str),
+    "explain": lambda value: isinstance(value, bool),
+}
+"""Members of the body of POST /api/v1/metrics/query: those of METRIC_PARAMETERS, ``filter`` and ``having``."""
+
+
+def metric_request_from_document(document: Mapping[str, Any], now: datetime) -> MetricRequest:
+    """Read the body of a query. Raises :class:`InvalidBody` or :class:`UnknownMetric` with a JSON pointer."""
+    tree = parse_filter(document["filter"], now=now) if "filter" in document else None
+    return _request(document, tree, now)
+
+
+def _request(members: Mapping[str, Any], tree: Filter | None, now: datetime) -> MetricRequest:
+    measures = members.get("metrics") or []
+    if not measures:
+        raise InvalidBody.at("/metrics", "is required")
+    if members.get("from") is None:
+        raise InvalidBody.at("/from", "is required, as now-24h or 2026-11-01T00:00:00Z")
+    compare = members.get("compare")
+    if compare is not None and compare not in COMPARISONS:
+        raise InvalidBody.at("/compare", f"expected one of {', '.join(COMPARISONS)}")
+    interval = members.get("interval")
+    end = members.get("to")
+    projects = members.get("project_id") or []
+    order_by = members.get("order_by")
+    question = MetricQuestion(
+        measures=tuple(_measure(item, f"/metrics/{index}") for index, item in enumerate(measures)),
+        start=_at("/from", lambda: parse_instant(members["from"], now=now)),
+        end=now if end is None else _at("/to", lambda: parse_instant(end, now=now, round_up=True)),
+        group_by=tuple(members.get("group_by") or ()),
+        filter=tree,
+        having=tuple(_having(item, f"/having/{index}") for index, item in enumerate(members.get("having") or ())),
+        order_by=None if order_by is None else _measure(order_by, "/order_by"),
+        descending=members.get("order", "desc") == "desc",
+        limit=members.get("limit", DEFAULT_GROUPS),
+        other=members.get("other", True),
+        interval=interval if interval in (None, "auto") else _at("/interval", lambda: parse_interval(interval)),
+        max_points=members.get("max_points", MAX_POINTS),
+        time_zone=members.get("time_zone") or "UTC",
+        fill=members.get("fill", "null"),
+        compare=cast(Any, compare),
+    )
+    identity = {name: value for name, value in members.items() if name not in ("project_id", "explain")}
+    return MetricRequest(
+        question,
+        (projects,) if isinstance(projects, str) else tuple(projects),
+        members.get("explain", False),
+        identity,
+        is_open_ended=end is None or str(end).startswith("now"),
+    )
+
+
+def _measure(item: Any, pointer: str) -> Measure:
+    if isinstance(item, str):
+        return parse_measure(item)
+    if not isinstance(item, dict) or not item.keys() <= {"metric", "aggregation"} or "metric" not in item:
+        raise InvalidBody.at(pointer, 'expected a text as duration.p95, or {"metric", "aggregation"}')
+    if not all(isinstance(value, str) for value in item.values()):
+        raise InvalidBody.at(pointer, "metric and aggregation are texts")
+    return Measure(item["metric"], item.get("aggregation", ""))
+
+
+def _having(item: Any, pointer: str) -> Having:
+    if not isinstance(item, dict) or item.keys() != {"metric", "operator", "value"}:
+        raise InvalidBody.at(pointer, 'expected {"metric", "operator", "value"}')
+    if item["operator"] not in HAVING_OPERATORS:
+        raise InvalidBody.at(f"{pointer}/operator", f"expected one of {', '.join(HAVING_OPERATORS)}")
+    value = item["value"]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidBody.at(f"{pointer}/value", "expected a number")
+    return Having(_measure(item["metric"], f"{pointer}/metric"), item["operator"], float(value))
+
+
+def _at(pointer: str, read: Callable[[], Value]) -> Value:
+    try:
+        return read()
+    except ValueError as error:
+        raise InvalidBody.at(pointer, str(error)) from error
+
+
+def _about_parameters(error: ApiError) -> ApiError:
+    """The same error for the simple form, which has parameters instead of a body."""
+    renamed = []
+    for item in error.errors:
+        name = item.get("pointer", "").split("/")[1:2]
+        renamed.append({"parameter": {"metrics": "metric"}.get(*name, *name) if name else "", "detail": item["detail"]})
+    kind = UnknownMetric if isinstance(error, UnknownMetric) else InvalidParameter
+    first = renamed[0] if renamed else {"parameter": "", "detail": error.detail}
+    return kind(f"{first['parameter']}: {first['detail']}", errors=renamed)

@@ -1,0 +1,184 @@
+"""The metric engine over HTTP: rows, series, summary, catalogue, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import pytest
+
+from server.queries.metric_catalog import METRICS
+from tests.conftest import AppServer, ProjectMaker
+from tests.span_factory import make_span, store
+
+HOUR = (datetime.now(UTC) - timedelta(days=2)).replace(hour=10, minute=0, second=0, microsecond=0)
+FROM, TO = HOUR.isoformat().replace("+00:00", "Z"), (HOUR + timedelta(hours=3)).isoformat().replace("+00:00", "Z")
+
+
+@pytest.fixture
+async def http(
+    app_server: AppServer, project: ProjectMaker, bearer: Callable[..., dict[str, str]]
+) -> AsyncIterator[httpx.AsyncClient]:
+    """An administrator's client of a project with three calls."""
+    await project("alpha")
+    await store(
+        app_server.services,
+        "alpha",
+        [
+            make_span(ts=HOUR, model="small", duration_ms=100.0, total_tokens=10, total_cost_usd=Decimal("0.01")),
+            make_span(ts=HOUR + timedelta(minutes=70), model="small", duration_ms=200.0, status_code="ERROR"),
+            make_span(ts=HOUR + timedelta(minutes=75), model="large", duration_ms=300.0, total_cost_usd=Decimal("0.5")),
+        ],
+    )
+    headers = bearer("admin", ["alpha"])
+    async with httpx.AsyncClient(base_url=app_server.base_url, headers=headers, timeout=30) as client:
+        yield client
+
+
+async def test_rows_are_flat_and_have_the_same_keys(http: httpx.AsyncClient) -> None:
+    params = {"metric": "calls,cost", "from": FROM, "to": TO, "group_by": "model", "interval": "1h"}
+    answer = await http.get("/api/v1/metrics", params=params)
+    body = answer.json()
+    assert answer.status_code == 200
+    assert {tuple(row) for row in body["data"]} == {("time", "time_ms", "metric", "value", "model")}
+    large = [row for row in body["data"] if row["model"] == "large" and row["metric"] == "cost"]
+    assert [row["value"] for row in large] == [None, 0.5, None]
+    assert large[0]["time"] == HOUR.strftime("%Y-%m-%dT%H:00:00.000Z")
+    assert large[0]["time_ms"] == int(HOUR.timestamp() * 1000)
+    meta = body["meta"]
+    assert (meta["source"], meta["precision"], meta["interval_seconds"]) == ("rollup", "exact", 3600)
+
+
+async def test_rows_take_the_filters_of_traces(http: httpx.AsyncClient) -> None:
+    params = {"metric": "calls", "from": FROM, "to": TO, "model": "small", "status": "error"}
+    answer = await http.get("/api/v1/metrics", params=params)
+    assert [row["value"] for row in answer.json()["data"]] == [1]
+
+
+async def test_a_query_gives_series_by_group_with_comparison(http: httpx.AsyncClient) -> None:
+    document = {
+        "metrics": ["calls", {"metric": "duration", "aggregation": "max"}],
+        "from": TO,
+        "to": (HOUR + timedelta(hours=6)).isoformat(),
+        "compare": "previous_period",
+        "filter": {"field": "model", "operator": "eq", "value": "small"},
+    }
+    answer = await http.post("/api/v1/metrics/query", json=document)
+    (group,) = answer.json()["data"]["groups"]
+    assert group["values"] == {"calls": [None], "duration_max": [None]}
+    assert group["compared"]["calls"] == [2]
+    assert group["compared"]["duration_max"] == [pytest.approx(200, rel=0.01)]
+
+
+async def test_the_same_question_gives_the_same_number_in_both_forms(http: httpx.AsyncClient) -> None:
+    rows = await http.get("/api/v1/metrics", params={"metric": "cost_per_call", "from": FROM, "to": TO})
+    series = await http.post("/api/v1/metrics/query", json={"metrics": ["cost_per_call"], "from": FROM, "to": TO})
+    (group,) = series.json()["data"]["groups"]
+    assert rows.json()["data"][0]["value"] == group["values"]["cost_per_call"][0] == 0.17
+
+
+async def test_histograms_are_lists_of_bins(http: httpx.AsyncClient) -> None:
+    answer = await http.get("/api/v1/metrics", params={"metric": "duration.histogram", "from": FROM, "to": TO})
+    bins = answer.json()["data"][0]["value"]
+    assert [(item["le"], item["count"]) for item in bins if item["count"]] == [(100.0, 1), (200.0, 1), (500.0, 1)]
+
+
+async def test_the_summary_has_totals_with_change_and_top_lists(http: httpx.AsyncClient) -> None:
+    answer = await http.get("/api/v1/metrics/summary", params={"from": FROM, "to": TO})
+    data = answer.json()["data"]
+    assert data["totals"]["calls"] == {"value": 3, "previous": None, "change_percent": None, "unit": "short"}
+    assert data["totals"]["cost"]["value"] == 0.51
+    assert data["top"]["model"] == [
+        {"model": "large", "cost": 0.5, "calls": 1},
+        {"model": "small", "cost": 0.01, "calls": 2},
+    ]
+
+
+async def test_the_catalog_lists_every_metric_with_its_permission(http: httpx.AsyncClient) -> None:
+    data = (await http.get("/api/v1/metrics/catalog")).json()["data"]
+    assert {item["name"]: item["permission"] for item in data["metrics"]} == {
+        name: metric.permission for name, metric in METRICS.items()
+    }
+    assert "attribute.KEY" in {item["name"] for item in data["dimensions"]}
+
+
+async def test_money_needs_its_own_scope(http: httpx.AsyncClient, bearer: Callable[..., dict[str, str]]) -> None:
+    headers = bearer("viewer", ["alpha"], scopes=["metrics:read"])
+    refused = await http.get("/api/v1/metrics", params={"metric": "cost", "from": FROM}, headers=headers)
+    assert refused.status_code == 403
+    given = await http.get("/api/v1/metrics", params={"metric": "calls", "from": FROM}, headers=headers)
+    assert given.status_code == 200
+    summary = await http.get("/api/v1/metrics/summary", params={"from": FROM, "to": TO}, headers=headers)
+    assert "cost" not in summary.json()["data"]["totals"]
+
+
+async def test_attributes_are_content(http: httpx.AsyncClient, bearer: Callable[..., dict[str, str]]) -> None:
+    params = {"metric": "calls", "from": FROM, "group_by": "attribute.team"}
+    assert (await http.get("/api/v1/metrics", params=params, headers=bearer("billing", ["alpha"]))).status_code == 403
+    assert (await http.get("/api/v1/metrics", params=params)).status_code == 200
+
+
+async def test_explain_tells_the_sources_to_administrators_only(
+    http: httpx.AsyncClient, bearer: Callable[..., dict[str, str]]
+) -> None:
+    params = {"metric": "calls", "from": FROM, "to": TO, "explain": "true"}
+    answer = await http.get("/api/v1/metrics", params=params)
+    assert any("slice_1h" in line for line in answer.json()["meta"]["explain"])
+    refused = await http.get("/api/v1/metrics", params=params, headers=bearer("viewer", ["alpha"]))
+    assert refused.status_code == 403
+
+
+BAD_PARAMETERS: list[tuple[dict[str, str], str, str]] = [
+    ({"metric": "cals"}, "metric", "did you mean calls"),
+    ({"metric": "calls.p95"}, "metric", "no aggregation p95: it has sum"),
+    ({"from": "now-1h", "to": "now-2h"}, "to", "reversed"),
+    ({"from": "2020-01-01T00:00:00Z"}, "from", "longer than 1100 days"),
+    ({"group_by": "modell"}, "group_by", "did you mean model"),
+    ({"group_by": "model,provider,service,status,agent,tool"}, "group_by", "leave out 1"),
+    ({"group_by": "score_name"}, "group_by", "splits only metrics of scores"),
+    ({"limit": "5000"}, "limit", "from 1 to 1000"),
+    ({"interval": "5 minutes"}, "interval", "as 30s, 5m"),
+    ({"time_zone": "Berlin"}, "time_zone", "Europe/Berlin"),
+    ({"compare": "last_week"}, "compare", "previous_period"),
+    ({"max_points": "20000"}, "max_points", "11000"),
+    ({"order_by": "duration.histogram", "group_by": "model"}, "order_by", "histogram"),
+    ({"colour": "red"}, "colour", "unknown"),
+]
+
+
+@pytest.mark.parametrize(("changes", "parameter", "advice"), BAD_PARAMETERS)
+async def test_a_bad_question_is_400_and_says_what_to_do(
+    http: httpx.AsyncClient, changes: dict[str, str], parameter: str, advice: str
+) -> None:
+    answer = await http.get("/api/v1/metrics", params={"metric": "calls", "from": "now-1h", **changes})
+    assert answer.status_code == 400
+    (error,) = answer.json()["errors"]
+    assert error["parameter"] == parameter
+    assert advice in error["detail"]
+
+
+BAD_DOCUMENTS: list[tuple[dict[str, Any], str]] = [
+    ({"metrics": []}, "/metrics"),
+    ({"metrics": ["nothing"]}, "/metrics/0"),
+    ({"metrics": [{"metric": "duration", "aggregation": "median"}]}, "/metrics/0"),
+    ({"metrics": [7]}, "/metrics/0"),
+    ({"from": None}, "/from"),
+    ({"having": [{"metric": "cost", "operator": "above", "value": 1}]}, "/having/0/operator"),
+    ({"having": [{"metric": "cost", "operator": "gt", "value": "1"}]}, "/having/0/value"),
+    ({"filter": {"field": "modell", "operator": "eq", "value": "x"}}, "/filter/field"),
+    ({"limit": 0}, "/limit"),
+    ({"surprise": 1}, "/surprise"),
+]
+
+
+@pytest.mark.parametrize(("changes", "pointer"), BAD_DOCUMENTS)
+async def test_a_bad_document_is_400_with_a_pointer(
+    http: httpx.AsyncClient, changes: dict[str, Any], pointer: str
+) -> None:
+    document = {"metrics": ["calls"], "from": "now-1h", **changes}
+    answer = await http.post("/api/v1/metrics/query", json=document)
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["pointer"] == pointer
