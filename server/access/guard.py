@@ -35,8 +35,9 @@ from server.services import Services, services_of
 
 Handler = TypeVar("Handler", bound=Callable[..., Coroutine[Any, Any, HTTPResponse]])
 
-# What PUBLIC_ANALYTICS_PROJECTS opens: analytics, never traces and never content.
+# What PUBLIC_ANALYTICS_PROJECTS opens: analytics, never traces, content or budgets.
 ANONYMOUS_SCOPES: Final = frozenset({"metrics:read", "costs:read"})
+ANONYMOUS_ROUTES: Final = ("api/v1/analytics/", "api/v1/metrics", "api/v1/costs/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +163,8 @@ async def _admit(services: Services, request: Request, policy: AccessPolicy, sco
         observe(RateLimitHit("failed-authentication"))
         raise
     request.ctx.principal = principal
-    template = request.route.path if request.route is not None else ""
     ceiling = services.settings.rate_limit_project
-    request.ctx.budget = _Budget(request_buckets(principal, template, policy.cost, project_ceiling=ceiling))
+    request.ctx.budget = _Budget(request_buckets(principal, _template(request), policy.cost, project_ceiling=ceiling))
     if not may_defer or scope not in principal.scopes:
         await _settle(services, request)
     try:
@@ -180,7 +180,7 @@ async def _principal_of(services: Services, request: Request, scope: str) -> Pri
     credential = presented_credential(headers)
     if credential is None:
         opened = services.settings.public_analytics_projects
-        if not opened or scope not in ANONYMOUS_SCOPES:
+        if not opened or scope not in ANONYMOUS_SCOPES or not _template(request).startswith(ANONYMOUS_ROUTES):
             raise MissingToken()
         return Principal(
             subject="anonymous",
@@ -193,6 +193,10 @@ async def _principal_of(services: Services, request: Request, scope: str) -> Pri
     authenticator = services.access.authenticator
     principal = await authenticator.authenticate(credential, request.client_ip)
     return await authenticator.with_viewer(principal, headers.get(GRAFANA_ID_HEADER))
+
+
+def _template(request: Request) -> str:
+    return request.route.path if request.route is not None else ""
 
 
 async def _settle(services: Services, request: Request) -> None:
