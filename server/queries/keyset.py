@@ -12,7 +12,7 @@ but not both together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Position = tuple[Any, ...]
@@ -27,6 +27,8 @@ class SortKey:
     sql_type: str
     descending: bool
     nullable: bool = False
+    is_filled: bool = False
+    """Values may be missing in the column, but the segment has only rows with one."""
 
     @property
     def direction(self) -> str:
@@ -35,8 +37,15 @@ class SortKey:
 
     def order(self, expression: str | None = None) -> str:
         """The ORDER BY item, over another expression if one is given."""
-        nulls = " NULLS LAST" if self.nullable else ""
-        return f"{expression or self.expression} {self.direction}{nulls}"
+        return f"{expression or self.expression} {self.direction}{self.nulls}"
+
+    @property
+    def nulls(self) -> str:
+        """Where missing values stand. In a segment without any it only has to suit the index, which has them
+        last when read downwards and so first when read upwards."""
+        if self.is_filled:
+            return " NULLS LAST" if self.descending else " NULLS FIRST"
+        return " NULLS LAST" if self.nullable else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +70,7 @@ def segments(keys: Sequence[SortKey], position: Position | None, first_bind: int
     head, rest = keys[0], tuple(keys[1:])
     if not head.nullable:
         return [_segment(tuple(keys), "", position, first_bind)]
-    valued = SortKey(head.name, head.expression, head.sql_type, head.descending)
+    valued = replace(head, nullable=False, is_filled=True)
     has_value, has_none = f"{head.expression} IS NOT NULL", f"{head.expression} IS NULL"
     if position is not None and position[0] is None:
         return [_segment(rest, has_none, position[1:], first_bind)]
@@ -85,19 +94,20 @@ def _segment(keys: tuple[SortKey, ...], condition: str, position: Position | Non
 
 
 def _after(keys: Sequence[SortKey], position: Position, bind: Any) -> str:
-    """The predicate for rows after ``position``; begins with a bound on the first key that an index can use."""
+    """The predicate for rows after ``position``. Where possible it begins with a bound on the first key
+    alone: that is what indexes start at and what prunes partitions."""
+    head, value = keys[0], position[0]
+    bound = ""
+    if not head.nullable:
+        bound = f"{head.expression} {'<=' if head.descending else '>='} {bind(value, head.sql_type)} AND "
     if not any(key.nullable for key in keys) and len({key.descending for key in keys}) == 1:
         placeholders = ", ".join(bind(value, key.sql_type) for key, value in zip(keys, position, strict=True))
-        sign = "<" if keys[0].descending else ">"
-        return f"({', '.join(key.expression for key in keys)}) {sign} ({placeholders})"
+        sign = "<" if head.descending else ">"
+        return f"{bound}({', '.join(key.expression for key in keys)}) {sign} ({placeholders})"
     predicate = ""
     for key, value in reversed(list(zip(keys, position, strict=True))):
         predicate = _after_one(key, value, predicate, bind)
-    head, value = keys[0], position[0]
-    if head.nullable:
-        return predicate
-    sign = "<=" if head.descending else ">="
-    return f"{head.expression} {sign} {bind(value, head.sql_type)} AND {predicate}"
+    return bound + predicate
 
 
 def _after_one(key: SortKey, value: Any, later: str, bind: Any) -> str:

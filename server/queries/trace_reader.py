@@ -97,6 +97,8 @@ class _Reading:
         self.where = self.predicate(scope)
         self.where_binds = len(self.params)
         self.keys = self.sort_keys()
+        # By time an index gives the order as it goes; otherwise rows are sorted, and should be narrow then.
+        self.is_sorted_wide = self.keys[0].name != "ts" or search_text_of(question.filter) is not None
 
     def bind(self, value: Any, sql_type: str) -> str:
         self.params.append(value)
@@ -156,7 +158,7 @@ class _Reading:
             for key, name in zip(self.keys, names, strict=True)
             if any(key.name == ordered.name for ordered in segment.keys)
         )
-        is_late = any(column.is_large for column in self.columns)
+        is_late = self.is_sorted_wide and any(column.is_large for column in self.columns)
         columns = keys + (_PAGE_KEYS if is_late else [_column(column) for column in self.columns])
         branches = [
             fragment("list_rows").format(

@@ -88,7 +88,7 @@ CREATE INDEX llm_traces_text ON llm_traces USING gin (search_vector) WITH (fastu
 CALL enable_project_isolation('llm_traces');
 
 -- Row-level security keeps an operator out of an index unless its function is marked leakproof
--- (it could otherwise tell about rows the policy hides). Neither of these raises an error or
+-- (it could otherwise tell about rows the policy hides). None of these raises an error or
 -- writes anything that depends on its arguments. Only a superuser may say so; without it text
 -- search still answers, more slowly, and migrate says what to ask the administrator for.
 DO $$
@@ -96,6 +96,12 @@ BEGIN
     ALTER FUNCTION pg_catalog.ts_match_vq(tsvector, tsquery) LEAKPROOF;
     ALTER FUNCTION pg_catalog.arrayoverlap(anyarray, anyarray) LEAKPROOF;
     ALTER FUNCTION pg_catalog.arraycontains(anyarray, anyarray) LEAKPROOF;
+    -- Comparisons of money: bounds on costs, and pages of a list in the order of cost.
+    ALTER FUNCTION pg_catalog.numeric_eq(numeric, numeric) LEAKPROOF;
+    ALTER FUNCTION pg_catalog.numeric_lt(numeric, numeric) LEAKPROOF;
+    ALTER FUNCTION pg_catalog.numeric_le(numeric, numeric) LEAKPROOF;
+    ALTER FUNCTION pg_catalog.numeric_gt(numeric, numeric) LEAKPROOF;
+    ALTER FUNCTION pg_catalog.numeric_ge(numeric, numeric) LEAKPROOF;
 EXCEPTION
     WHEN insufficient_privilege THEN
         RAISE WARNING 'full-text search will not use its index under row-level security: ask a superuser to run ALTER FUNCTION pg_catalog.ts_match_vq(tsvector, tsquery) LEAKPROOF';
