@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from sanic import Sanic
+from sanic.application.state import ApplicationServerInfo
 from sanic.config import Config
+from sanic.http.constants import HTTP
 from sanic.log import LOGGING_CONFIG_DEFAULTS
 
 from datasource.jaeger_routes import jaeger
@@ -185,6 +187,8 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
         OAS=False,
         PROXIES_COUNT=settings.proxies_count or None,
     )
+    # Without it Sanic does not know that there is only HTTP/1.1 here, and sends an empty Alt-Svc with every answer.
+    app.state.server_info.append(ApplicationServerInfo(settings={"version": HTTP.VERSION_1}))
     observations.subscribe(metrics.record)
     observations.subscribe(logs.log)
     app.ctx.services = build_services(settings)

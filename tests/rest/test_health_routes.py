@@ -40,3 +40,7 @@ async def test_an_unknown_address_is_a_problem_document(client: httpx.AsyncClien
     body = answer.json()
     assert body["code"] == "not_found"
     assert body["request_id"] == answer.headers["x-request-id"]
+
+
+async def test_no_empty_headers_are_sent(client: httpx.AsyncClient) -> None:
+    assert all(value for value in (await client.get("/live")).headers.values())
