@@ -360,6 +360,13 @@ class Settings:
         "Spans that begin or end more than this many seconds ahead of the server's clock are rejected.",
         parse=between(0, 86_400),
     )
+    full_text: bool = setting(
+        "OBSERVATORY_FULL_TEXT",
+        True,
+        "Index the words of inputs and outputs of new spans. Without it text search does not find them, and a span "
+        "costs the database about a third.",
+        parse=_flag,
+    )
     max_dimensions: int = setting(
         "OBSERVATORY_MAX_DIMENSIONS",
         20_000,

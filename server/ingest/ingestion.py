@@ -84,6 +84,7 @@ class Ingestion:
             max_age=timedelta(days=settings.ingest_max_age_days),
             max_future=timedelta(seconds=settings.ingest_max_future),
         )
+        self._full_text = settings.full_text
         self.bodies = BodyBudget(settings.ingest_buffer_bytes)
         self.prices = PriceBooks(writes)
         self.projects = ProjectSettings(writes, redaction_key=settings.jwt_secret.encode())
@@ -166,7 +167,7 @@ class Ingestion:
     async def store_records(self, project_id: str, records: Sequence[SpanRecord]) -> Receipt:
         """Store mapped spans durably, redacted as the project asks: for spans that do not come over OTLP."""
         project = await self.projects.of(project_id)
-        prepared, unstorable = _prepare(project_id, project, records)
+        prepared, unstorable = self._prepare(project_id, project, records)
         return await self._store(_Read(0, len(records), MappedBatch(), prepared, unstorable))
 
     async def run_decoding(self, read: Callable[[], T], size: int, content_encoding: str | None) -> T:
@@ -181,7 +182,7 @@ class Ingestion:
         self, project_id: str, project: IngestSettings, prices: PriceBook, decoded: DecodedTraces, now: datetime
     ) -> _Read:
         batch = map_spans(decoded, now=now, window=self.window, pricing=prices)
-        prepared, unstorable = _prepare(project_id, project, batch.records)
+        prepared, unstorable = self._prepare(project_id, project, batch.records)
         return _Read(decoded.size, decoded.span_count, batch, prepared, unstorable)
 
     async def _store(self, read: _Read) -> Receipt:
@@ -196,17 +197,16 @@ class Ingestion:
         await self._sightings.note(read.prepared)
         return Receipt(len(read.prepared) - len(refusals), rejected)
 
-
-def _prepare(
-    project_id: str, project: IngestSettings, records: Sequence[SpanRecord]
-) -> tuple[list[PreparedSpan], Counter[str]]:
-    prepared: list[PreparedSpan] = []
-    unstorable: Counter[str] = Counter()
-    for record in records:
-        try:
-            if project.redactor is not None:
-                project.redactor.redact(record)
-            prepared.append(prepare_span(project_id, record))
-        except UnstorableSpan as error:
-            unstorable[str(error)] += 1
-    return prepared, unstorable
+    def _prepare(
+        self, project_id: str, project: IngestSettings, records: Sequence[SpanRecord]
+    ) -> tuple[list[PreparedSpan], Counter[str]]:
+        prepared: list[PreparedSpan] = []
+        unstorable: Counter[str] = Counter()
+        for record in records:
+            try:
+                if project.redactor is not None:
+                    project.redactor.redact(record)
+                prepared.append(prepare_span(project_id, record, full_text=self._full_text))
+            except UnstorableSpan as error:
+                unstorable[str(error)] += 1
+        return prepared, unstorable

@@ -97,14 +97,17 @@ class PreparedSpan:
         self.values[STAGED_COLUMNS.index("version")] = version
 
 
-def prepare_span(project_id: str, record: SpanRecord) -> PreparedSpan:
-    """Check and encode ``record``. Raises :class:`UnstorableSpan`."""
+def prepare_span(project_id: str, record: SpanRecord, *, full_text: bool = True) -> PreparedSpan:
+    """Check and encode ``record``; ``full_text`` false leaves its words out of the search index.
+
+    Raises :class:`UnstorableSpan`.
+    """
     _check(record)
     try:
         documents = [None if value is None else orjson.dumps(value).decode() for value in _json(record)]
     except TypeError as error:
         raise UnstorableSpan("an attribute value cannot be stored as JSON") from error
-    searchable = search_document(record.input_text, record.output_text)
+    searchable = search_document(record.input_text, record.output_text) if full_text else ""
     version = (record.ts - EPOCH) // _MICROSECOND + round(record.duration_ms * 1000)
     size = 500 + 2 * len(searchable) + sum(len(text) for text in documents if text is not None)
     return PreparedSpan(
