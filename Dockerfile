@@ -11,7 +11,8 @@ RUN /opt/llm-observatory/bin/pip install --no-cache-dir -c constraints.txt .
 
 FROM python:3.11-slim
 # A named account: the private PostgreSQL needs one, and nothing here needs root.
-RUN useradd --system --uid 10001 --home-dir /var/lib/llm-observatory --create-home observatory
+RUN useradd --system --uid 10001 --home-dir /var/lib/llm-observatory --create-home observatory \
+    && install -d -o observatory /var/lib/llm-observatory/credentials
 COPY --from=build /opt/llm-observatory /opt/llm-observatory
 ENV PATH=/opt/llm-observatory/bin:$PATH \
     PYTHONUNBUFFERED=1 \

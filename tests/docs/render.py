@@ -1,0 +1,97 @@
+"""Renders the parts of the reference pages that repeat tables of the program.
+
+``python -m tests.docs.render`` writes them into the pages; a test says when that was forgotten. Nothing else of a
+page is touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+
+from server.cli import make_parser
+from server.settings import Settings
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+BEGIN, END = "<!-- generated: {} -->", "<!-- end of generated part -->"
+
+
+def settings_table() -> str:
+    """Every setting: variable, default, meaning."""
+    rows = ["| Variable | Default | Meaning |", "|---|---|---|"]
+    for item in fields(Settings):
+        default = "" if item.metadata["secret"] else _shown(item.default)
+        secret = " Secret." if item.metadata["secret"] else ""
+        rows.append(f"| `{item.metadata['env']}` | {default} | {_cell(item.metadata['help'])}{secret} |")
+    return "\n".join(rows)
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, bool):
+        return "`true`" if default else "`false`"
+    if isinstance(default, tuple):
+        default = ",".join(map(str, default))
+    return f"`{default}`" if str(default) else ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def command_reference() -> str:
+    """Every command with its explanation, arguments and examples."""
+    return "\n\n".join(_command(words, parser) for words, parser in commands(make_parser()))
+
+
+def commands(parser: argparse.ArgumentParser, words: tuple[str, ...] = ()) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """All commands that do something, in the order of the help."""
+    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not groups:
+        yield " ".join(words), parser
+    for group in groups:
+        for name, child in group.choices.items():
+            yield from commands(child, (*words, name))
+
+
+def _command(words: str, parser: argparse.ArgumentParser) -> str:
+    parts = [f"### `{words}`", parser.description or ""]
+    rows = []
+    for action in parser._actions:
+        if isinstance(action, argparse._HelpAction):
+            continue
+        value = action.metavar or (action.dest.upper() if action.nargs != 0 else "")
+        if action.choices and not action.metavar:
+            value = "\\|".join(map(str, action.choices))
+        name = " ".join(filter(None, [", ".join(action.option_strings), str(value)]))
+        needed = " Required." if action.required and action.option_strings else ""
+        rows.append(f"| `{name}` | {_cell(action.help or '')}{needed} |")
+    if rows:
+        parts.append("\n".join(["| Argument | Meaning |", "|---|---|", *rows]))
+    examples = (parser.epilog or "").removeprefix("examples:\n").rstrip()
+    if examples:
+        lines = "\n".join(line.removeprefix("  ") for line in examples.splitlines())
+        parts.append(f"```sh\n{lines}\n```")
+    return "\n\n".join(filter(None, parts))
+
+
+PARTS: dict[str, tuple[str, Callable[[], str]]] = {
+    "settings": ("reference/configuration.md", settings_table),
+    "commands": ("reference/cli.md", command_reference),
+}
+
+
+def rendered(name: str) -> tuple[Path, str]:
+    """The page that holds a part, and its text with the part as it should be."""
+    page, render = PARTS[name]
+    path = DOCS / page
+    head, _, rest = path.read_text().partition(BEGIN.format(name))
+    _, _, tail = rest.partition(END)
+    return path, f"{head}{BEGIN.format(name)}\n{render()}\n{END}{tail}"
+
+
+if __name__ == "__main__":
+    for part in PARTS:
+        target, text = rendered(part)
+        target.write_text(text)
