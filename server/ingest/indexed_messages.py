@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from server.ingest.coercion import decode_json
 from server.ingest.message_shapes import Message, read_messages
 
 IndexedValue = tuple[int, str, Any]
@@ -31,9 +32,19 @@ def assemble_messages(values: list[IndexedValue], default_role: str) -> list[Mes
             item["content"] = item.pop("text")
         elif "contents" in item and not item.get("content"):
             item["content"] = item.pop("contents")
+        item["content"] = _structured(item.get("content"))
         item.setdefault("role", default_role)
         messages.extend(read_messages([item], default_role) or [])
     return messages
+
+
+def _structured(content: Any) -> Any:
+    """Content that is a list of typed parts as JSON text, which OpenLLMetry sends, as that list."""
+    if isinstance(content, str) and content.startswith("[{"):
+        parts = decode_json(content)
+        if isinstance(parts, list) and all(isinstance(part, dict) and "type" in part for part in parts):
+            return parts
+    return content
 
 
 def _insert(node: dict[Any, Any], segments: list[str], value: Any) -> None:

@@ -65,7 +65,7 @@ def _tool_response(part: Part) -> str:
 
 def _media(part: Part) -> str:
     modality = part.get("modality")
-    return f"[{modality}]" if modality in _MEDIA else "[document]"
+    return f"[{modality}]" if isinstance(modality, str) and modality in _MEDIA else "[document]"
 
 
 _RENDERERS: dict[str, Callable[[Part], str]] = {

@@ -105,8 +105,8 @@ def _read_message(item: Any, default_role: str) -> Message | None:
         role = kind if "content" in item else None
     if role is None and isinstance(item.get("content"), dict) and "parts" in item["content"]:  # a Gemini candidate
         return _read_message({"finish_reason": item.get("finishReason"), **item["content"]}, default_role)
-    if role is None and item.get("type") in _LONE_PARTS:  # an item of OpenAI's responses API
-        return {"role": _LONE_PARTS[item["type"]], "parts": _read_part(item)}
+    if role is None and isinstance(kind, str) and kind in _LONE_PARTS:  # an item of OpenAI's responses API
+        return {"role": _LONE_PARTS[kind], "parts": _read_part(item)}
     if role is None and not isinstance(item.get("parts"), list):
         return None
     if not isinstance(role, str) or not role:
@@ -244,6 +244,8 @@ def _tool_response(item: Part) -> Part:
 
 def _image(item: Part) -> Part:
     image = item.get("image_url") or item.get("image")
+    if isinstance(image, dict) and "image" in image:  # OpenInference, put together from image.image.url
+        image = image["image"]
     url = image.get("url") if isinstance(image, dict) else image
     if isinstance(url, dict):
         url = url.get("url")
