@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import html
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from statistics import median
 from typing import Final
 
 from datasource.frames import Column, FieldType, FrameMeta, wire_frame
+from datasource.panel_request import choose_step
 from datasource.target_question import TargetQuestion
 from datasource.targets.core import Core, Frame
 from datasource.targets.metrics import interval_of, metric_question
@@ -28,8 +29,9 @@ _COLUMNS: Final = (
 
 _KIND_WORDS: Final = {"service_version": "Deployment", "model": "New model", "prompt_version": "Prompt version"}
 
-# A burst: at least this many failed calls in a bucket, a share of them that is both this high and
-# several times the usual share of the range.
+# A burst: at least this many failed calls in a bucket (a 72nd of the range), a share of them that is
+# both this high and several times the usual share of the range.
+BURST_BUCKETS: Final = 72
 BURST_ERRORS: Final = 5
 BURST_SHARE: Final = 0.1
 BURST_FACTOR: Final = 3.0
@@ -107,7 +109,9 @@ async def _custom(core: Core, question: TargetQuestion) -> Sequence[Event]:
 
 async def _error_bursts(core: Core, question: TargetQuestion) -> Sequence[Event]:
     calls, errors = Measure("calls"), Measure("errors")
-    asked = metric_question(question, (calls, errors), interval=interval_of(question), fill="zero")
+    step = choose_step(question.time_range.seconds, question.step_seconds * 1000, BURST_BUCKETS)
+    interval = interval_of(replace(question, step_seconds=step))
+    asked = metric_question(question, (calls, errors), interval=interval, fill="zero")
     answer = await query_metrics(core.database, core.scope, asked)
     if not answer.groups:
         return []

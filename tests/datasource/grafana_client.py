@@ -15,7 +15,7 @@ FIXTURES = Path(__file__).parent.parent / "fixtures" / "grafana"
 RECORDED = sorted(path.stem for path in FIXTURES.glob("*.json") if not path.stem.startswith(("jaeger", "tempo")))
 
 # Targets of the recording, and ours that take their place.
-TARGETS = {"ts": "timeseries", "wire": "histogram", "tbl": "spans", "trace": "trace", "anno": "annotations.releases"}
+TARGETS = {"ts": "timeseries", "wire": "histogram", "tbl": "spans", "trace": "trace", "anno": "annotations.errors"}
 
 
 def recording(name: str) -> dict[str, Any]:

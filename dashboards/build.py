@@ -1,0 +1,76 @@
+"""Writes the dashboards' JSON: ``python -m dashboards.build``, or ``--check`` to only compare.
+
+The files are generated and committed, so that a Grafana can mount them without Python. The same
+definitions always give the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Final
+
+from dashboards import (
+    llm_agents,
+    llm_cost,
+    llm_errors,
+    llm_explore,
+    llm_latency,
+    llm_models,
+    llm_overview,
+    llm_trace,
+)
+from dashboards.board import Board
+
+FOLDER: Final = Path(__file__).parent / "json"
+BOARDS: Final[tuple[Board, ...]] = tuple(
+    module.BOARD
+    for module in (
+        llm_overview,
+        llm_latency,
+        llm_cost,
+        llm_errors,
+        llm_models,
+        llm_agents,
+        llm_explore,
+        llm_trace,
+    )
+)
+
+
+def render_files() -> dict[str, str]:
+    """File name and content of every dashboard."""
+    return {f"{board.uid}.json": json.dumps(board.render(), indent=2, ensure_ascii=False) + "\n" for board in BOARDS}
+
+
+def stale_files(folder: Path = FOLDER) -> list[str]:
+    """Names of files that differ from their definition, are missing, or have none."""
+    wanted = render_files()
+    present = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.json")}
+    return sorted(name for name in {*wanted, *present} if wanted.get(name) != present.get(name))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write or check; gives the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m dashboards.build", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="compare only; exit status 1 when a file is stale")
+    options = parser.parse_args(arguments)
+    if options.check:
+        stale = stale_files()
+        for name in stale:
+            print(f"{name} is stale: run python -m dashboards.build", file=sys.stderr)
+        return 1 if stale else 0
+    FOLDER.mkdir(exist_ok=True)
+    wanted = render_files()
+    for path in FOLDER.glob("*.json"):
+        if path.name not in wanted:
+            path.unlink()
+    for name, content in wanted.items():
+        (FOLDER / name).write_text(content, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

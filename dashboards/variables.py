@@ -1,0 +1,166 @@
+"""Template variables and annotations of the dashboards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from dashboards.queries import DATASOURCE, Json, target, variable
+
+GROUPS: Final = (
+    ("model", "Model"),
+    ("provider", "Provider"),
+    ("service", "Service"),
+    ("environment", "Environment"),
+    ("user", "User"),
+    ("agent", "Agent"),
+    ("tool", "Tool"),
+    ("prompt_name", "Prompt"),
+)
+
+
+def datasource_variable() -> Json:
+    """``${ds}``: one file works in every Grafana, whatever the uid of its data source."""
+    return {
+        "type": "datasource",
+        "name": "ds",
+        "label": "Data source",
+        "description": "The JSON data source of the LLM Observatory.",
+        "query": "simpod-json-datasource",
+        "regex": "",
+        "hide": 0,
+        "includeAll": False,
+        "multi": False,
+        "refresh": 1,
+        "options": [],
+        "current": {},
+        "skipUrlSync": False,
+    }
+
+
+def values_variable(name: str, label: str, field: str, *, under: Sequence[str] = (), multi: bool = True) -> Json:
+    """Values of ``field`` in the range, narrowed by the variables ``under``."""
+    query = json.dumps({"field": field, **{other: variable(other) for other in under}})
+    return {
+        "type": "query",
+        "name": name,
+        "label": label,
+        "description": f"{label}; All for no filter.",
+        "datasource": dict(DATASOURCE),
+        "definition": field,
+        "query": {"query": query, "format": "json", "refId": name},
+        "refresh": 2,
+        "sort": 1,
+        "multi": multi,
+        "includeAll": True,
+        "regex": "",
+        "hide": 0,
+        "options": [],
+        "current": {"text": "All" if not multi else ["All"], "value": "$__all" if not multi else ["$__all"]},
+        "skipUrlSync": False,
+    }
+
+
+def text_variable(name: str, label: str, description: str) -> Json:
+    """A box to type into; empty for no filter."""
+    return {
+        "type": "textbox",
+        "name": name,
+        "label": label,
+        "description": description,
+        "query": "",
+        "hide": 0,
+        "options": [],
+        "current": {"text": "", "value": ""},
+        "skipUrlSync": False,
+    }
+
+
+def choice_variable(name: str, label: str, description: str, choices: Sequence[tuple[str, str]]) -> Json:
+    """One of fixed values; the first is chosen."""
+    options = [{"text": text, "value": value, "selected": index == 0} for index, (value, text) in enumerate(choices)]
+    return {
+        "type": "custom",
+        "name": name,
+        "label": label,
+        "description": description,
+        "query": ",".join(f"{text} : {value}" for value, text in choices),
+        "multi": False,
+        "includeAll": False,
+        "hide": 0,
+        "options": options,
+        "current": {"text": choices[0][1], "value": choices[0][0]},
+        "skipUrlSync": False,
+    }
+
+
+def ad_hoc_variable() -> Json:
+    """Filters on any field, chosen by the viewer."""
+    return {
+        "type": "adhoc",
+        "name": "filters",
+        "label": "Filters",
+        "description": "Any field of a span.",
+        "datasource": dict(DATASOURCE),
+        "baseFilters": [],
+        "filters": [],
+        "hide": 0,
+        "skipUrlSync": False,
+    }
+
+
+def common_variables() -> list[Json]:
+    """Data source, the filters of every dashboard from wide to narrow, and free filters."""
+    return [
+        datasource_variable(),
+        values_variable("project", "Project", "projects", multi=False),
+        values_variable("environment", "Environment", "environment", under=("project",)),
+        values_variable("service", "Service", "service", under=("project", "environment")),
+        values_variable("provider", "Provider", "provider", under=("project", "environment", "service")),
+        values_variable("model", "Model", "model", under=("project", "environment", "service", "provider")),
+        text_variable("user", "User", "Exactly this user id; empty for all."),
+        ad_hoc_variable(),
+    ]
+
+
+def group_variable() -> Json:
+    """By what the dashboard's charts are split."""
+    return choice_variable("group_by", "Group by", "By what charts are split.", GROUPS)
+
+
+def annotation(name: str, source: str, color: str, *, enabled: bool, **payload: Any) -> Json:
+    """Lines in every chart, from one of our annotation targets."""
+    query = target(source, "Anno", **payload)
+    return {
+        "name": name,
+        "enable": enabled,
+        "hide": False,
+        "iconColor": color,
+        "datasource": dict(DATASOURCE),
+        "target": {key: value for key, value in query.items() if key != "datasource"},
+    }
+
+
+def own_annotations() -> Json:
+    """What people add within Grafana: every dashboard has it."""
+    return {
+        "builtIn": 1,
+        "datasource": {"type": "grafana", "uid": "-- Grafana --"},
+        "enable": True,
+        "hide": True,
+        "iconColor": "rgba(0, 211, 255, 1)",
+        "name": "Annotations & Alerts",
+        "type": "dashboard",
+    }
+
+
+def common_annotations() -> list[Json]:
+    """First sights of versions, price changes, error bursts, remarks of people; narrowed by the common variables."""
+    return [
+        annotation("Releases", "annotations.releases", "blue", enabled=True, kinds="service_version,prompt_version"),
+        annotation("New models", "annotations.releases", "purple", enabled=False, kinds="model"),
+        annotation("Price changes", "annotations.prices", "yellow", enabled=False),
+        annotation("Error bursts", "annotations.errors", "red", enabled=False),
+        annotation("Remarks", "annotations.custom", "green", enabled=True),
+    ]

@@ -1,0 +1,171 @@
+"""The bundled dashboards: fresh, well made by the rules of Grafana's linter, and every query answered (G6)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+
+import asyncpg
+import httpx
+import pytest
+
+from dashboards.build import BOARDS, main, render_files, stale_files
+from dashboards.queries import target
+from datasource.panel_catalog import TARGETS
+from server.services import Services
+from tests.dashboards.dashboard_files import Json, initial_values, interpolate, load, panels_of
+from tests.datasource.grafana_client import is_empty, query_body
+from tests.datasource.seed import ACME, Seed, iso, trace
+from tests.span_factory import make_span, store
+
+BOARD_FILES = load()
+# Panels that ask nothing of the data source.
+WITHOUT_QUERY = {"alertlist"}
+
+
+def test_the_committed_files_are_what_the_definitions_give(tmp_path: object) -> None:
+    assert stale_files() == []
+    assert main(["--check"]) == 0
+    assert render_files() == render_files()
+
+
+def test_twelve_point_four_and_thirteen_share_the_schema() -> None:
+    for board in BOARD_FILES.values():
+        assert board["schemaVersion"] == 42
+        assert board["id"] is None
+        assert "__inputs" not in board
+        assert board["graphTooltip"] == 1
+        assert board["tags"] == ["llm-traces"]
+        assert board["timezone"] == "browser"
+    uids = [board["uid"] for board in BOARD_FILES.values()]
+    assert len(set(uids)) == len(uids)
+    assert len({board["title"] for board in BOARD_FILES.values()}) == len(uids)
+
+
+@pytest.mark.parametrize("name", BOARD_FILES)
+def test_linter_rules(name: str) -> None:
+    """Title, description and unit on each panel, data source by variable, unique ids, no overlap."""
+    board = BOARD_FILES[name]
+    assert board["templating"]["list"][0]["name"] == "ds"
+    assert {variable["type"] for variable in board["templating"]["list"]}.isdisjoint({"switch", "snapshot"})
+    cells: set[tuple[int, int]] = set()
+    ids = [panel["id"] for panel in [*board["panels"], *panels_of(board)] if panel["type"] == "row"]
+    for panel in panels_of(board):
+        ids.append(panel["id"])
+        assert panel["title"]
+        assert len(panel["description"]) > 20, panel["title"]
+        assert panel["datasource"] == {"type": "simpod-json-datasource", "uid": "${ds}"}
+        defaults = panel["fieldConfig"]["defaults"]
+        assert defaults["unit"]
+        assert defaults["noValue"]
+        assert bool(panel["targets"]) is (panel["type"] not in WITHOUT_QUERY)
+        for query in panel["targets"]:
+            assert query["strict"] is True
+            assert query["target"] in TARGETS
+            assert query["datasource"]["uid"] == "${ds}"
+            assert panel["type"] in TARGETS[query["target"]].panels, (panel["title"], query["target"])
+        place = panel["gridPos"]
+        covered = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert place["x"] + place["w"] <= 24
+        assert cells.isdisjoint(covered), panel["title"]
+        cells |= covered
+    assert len(set(ids)) == len(ids)
+    for variable in board["templating"]["list"]:
+        if variable["type"] == "query":
+            assert variable["refresh"] == 2, "variables follow the time range"
+
+
+def test_variables_are_only_written_in_the_lossless_form() -> None:
+    for board in BOARD_FILES.values():
+        texts = [query["payload"] for panel in panels_of(board) for query in panel["targets"]]
+        texts += [item["target"]["payload"] for item in board["annotations"]["list"] if "target" in item]
+        texts += [item["query"]["query"] for item in board["templating"]["list"] if item["type"] == "query"]
+        for text in texts:
+            assert text.count("$") == text.count(":queryparam}"), text
+
+
+def test_a_dashboard_cannot_ask_for_what_does_not_exist() -> None:
+    for arguments in (("nonsense", {}), ("timeseries", {"colour": "red"})):
+        with pytest.raises(ValueError, match=r"there is no target|takes no"):
+            target(arguments[0], **arguments[1])
+
+
+async def test_g6_every_query_of_every_dashboard_has_data(
+    client: httpx.AsyncClient,
+    bearer: Callable[..., dict[str, str]],
+    services: Services,
+    owner: asyncpg.Connection,
+    seeded_history: Seed,
+) -> None:
+    await add_what_is_rare(services, owner, seeded_history)
+    remark = {"title": "Experiment began", "time": iso(seeded_history.start + timedelta(hours=1))}
+    posted = await client.post("/api/v1/annotations", json=remark, headers=bearer("developer", [ACME]))
+    assert posted.status_code == 201, posted.text
+    headers = bearer("viewer", [ACME])
+    asked = 0
+    for name, board in BOARD_FILES.items():
+        values = initial_values(board, {"trace_id": seeded_history.trace_id})
+        for panel in panels_of(board):
+            targets = [{**query, "payload": interpolate(query["payload"], values)} for query in panel["targets"]]
+            if not targets:
+                continue
+            body = query_body(
+                seeded_history, *targets, dashboardUID=board["uid"], panelId=panel["id"], panelName=panel["title"]
+            )
+            await check(client, headers, body, f"{name}: {panel['title']}")
+            asked += 1
+        for item in board["annotations"]["list"]:
+            if "target" in item:
+                query = {**item["target"], "payload": interpolate(item["target"]["payload"], values)}
+                await check(client, headers, query_body(seeded_history, query, requestId="AQ101"), item["name"])
+        for variable in board["templating"]["list"]:
+            if variable["type"] == "query":
+                payload = interpolate(variable["query"]["query"], values)
+                answer = await client.post(
+                    "/grafana/variable", json={"payload": payload, "range": seeded_history.range()}, headers=headers
+                )
+                assert answer.status_code == 200, answer.text
+                assert answer.json(), f"{name}: {variable['name']}"
+                assert all(isinstance(option["__value"], str) for option in answer.json())
+    assert asked > 60
+    assert len(BOARDS) == len(BOARD_FILES)
+
+
+async def check(client: httpx.AsyncClient, headers: dict[str, str], body: Json, what: str) -> None:
+    """The body is answered with data for each of its targets, and without a complaint."""
+    answer = await client.post("/grafana/query", content=json.dumps(body), headers=headers)
+    assert answer.status_code == 200, f"{what}: {answer.text}"
+    frames = answer.json()
+    for query in body["targets"]:
+        own = [frame for frame in frames if (frame.get("refId") or frame["schema"]["refId"]) == query["refId"]]
+        assert any(not is_empty(frame) for frame in own), f"{what}: {query} gave {own}"
+    severities = {
+        notice["severity"]
+        for frame in frames
+        for notice in frame.get("meta", frame.get("schema", {}).get("meta", {})).get("notices", [])
+    }
+    assert severities <= {"info"}, f"{what}: {frames[0]}"
+
+
+async def add_what_is_rare(services: Services, owner: asyncpg.Connection, history: Seed) -> None:
+    """A period before with calls, a burst of errors, a retry, cache reads, and a price change."""
+    await store(services, ACME, trace(900, history.start - timedelta(hours=1)))
+    burst = history.start + timedelta(hours=3)
+    await store(services, ACME, [
+        make_span(ts=burst + timedelta(seconds=number), status_code="ERROR", error_type="timeout",
+                  total_cost_usd=Decimal("0.01"), cached_tokens=10, cache_savings_usd=Decimal("0.001"),
+                  prompt_tokens=20, completion_tokens=5, total_tokens=25)
+        for number in range(12)
+    ])  # fmt: skip
+    await owner.execute(
+        "INSERT INTO price_overrides (project_id, provider, model, valid_from, input_usd_per_mtok, output_usd_per_mtok)"
+        " VALUES ($1, 'openai', 'gpt-5', $2, 1.25, 10)",
+        ACME,
+        history.start + timedelta(hours=2),
+    )
