@@ -1,0 +1,100 @@
+"""Generated requests from the OpenAPI document, checked against what the document promises (schemathesis)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.openapi import media_type
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
+OPERATIONS_OF_OTHERS = ("/grafana", "/jaeger/", "/tempo/", "/v1/", "/oauth/")
+"""Surfaces whose requests are not described in detail: generated requests there are only noise, sent all the same."""
+
+# A protobuf body is only bytes to a generator.
+media_type("application/x-protobuf", st.binary(max_size=200))
+
+
+def fuzz(
+    document: Mapping[str, Any],
+    base_url: str,
+    headers: Mapping[str, str],
+    *,
+    seeded: Mapping[str, str],
+    examples: int,
+    mode: GenerationMode,
+) -> int:
+    """Send ``examples`` requests to each operation; gives how many were sent.
+
+    ``seeded``: values for path parameters that exist, used in half of the requests. Raises the first
+    failed check.
+    """
+    schema = schemathesis.openapi.from_dict(dict(document))
+    session = requests.Session()
+    sent = 0
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        try:
+            strategy = operation.as_strategy(generation_mode=mode)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                sent += _send(strategy, session, base_url, headers, seeded, examples, mode)
+        except Unsatisfiable:
+            # An operation that takes nothing has nothing to get wrong.
+            if mode is GenerationMode.POSITIVE:
+                raise
+        except Exception as error:
+            error.add_note(f"{operation.method} {operation.path}")
+            raise
+    return sent
+
+
+def _send(
+    strategy: st.SearchStrategy[Any],
+    session: requests.Session,
+    base_url: str,
+    headers: Mapping[str, str],
+    seeded: Mapping[str, str],
+    examples: int,
+    mode: GenerationMode,
+) -> int:
+    sent = 0
+
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=strategy, use_seeded=st.booleans())
+    def send(case: Any, use_seeded: bool) -> None:
+        nonlocal sent
+        if use_seeded and mode is GenerationMode.POSITIVE:
+            for name in case.path_parameters or {}:
+                if name in seeded:
+                    case.path_parameters[name] = seeded[name]
+        sent += 1
+        response = case.call(base_url=base_url, headers=dict(headers), session=session)
+        checks = list(CHECKS)
+        if mode is GenerationMode.NEGATIVE and not case.path.startswith(OPERATIONS_OF_OTHERS):
+            checks.append(negative_data_rejection)
+        case.validate_response(response, checks=checks)
+
+    send()
+    return sent

@@ -1,0 +1,133 @@
+"""The OpenAPI document and the running server say the same (V13, H10, L4)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+import httpx
+import pytest
+from schemathesis import GenerationMode
+
+from server.access.guard import access_policy
+from server.errors import catalogue
+from server.rest.openapi import IMPLIED_SUFFIXES, build_document, described_routes
+from server.rest.openapi_operations import OPERATIONS
+from server.rest.openapi_routes import CONTENT_SECURITY_POLICY
+from tests.conftest import AppServer, ProjectMaker
+from tests.contract.fuzz import fuzz
+from tests.span_factory import make_span, store
+
+Bearer = Callable[..., dict[str, str]]
+EXAMPLES = int(os.environ.get("CONTRACT_EXAMPLES", "2"))
+"""Requests by operation, role and mode; ``make test-contract`` sends many more."""
+
+ROLES = ("admin", "developer", "viewer", "billing")
+
+
+async def test_every_route_is_described_and_nothing_else(app_server: AppServer) -> None:
+    described = {
+        (path, "QUERY" if method == "x-query" else method.upper())
+        for path, item in build_document(app_server.app)["paths"].items()
+        for method in item
+    }
+    routed = {
+        ("/" + re.sub(r"<(\w+)(?::\w+)?>", r"{\1}", route.path), method)
+        for route in app_server.app.router.routes
+        for method in route.methods
+        if not route.name.endswith(IMPLIED_SUFFIXES)
+    }
+    assert described == routed
+
+
+async def test_every_row_of_the_table_of_operations_is_a_route(app_server: AppServer) -> None:
+    assert OPERATIONS.keys() <= {route.name for route in described_routes(app_server.app)}
+
+
+async def test_h10_every_route_has_a_policy_and_a_sentence(app_server: AppServer) -> None:
+    for route in app_server.app.router.routes:
+        assert access_policy(route.handler) is not None, route.path
+    for described in described_routes(app_server.app):
+        assert described.sentence, described.name
+
+
+async def test_the_document_is_whole(app_server: AppServer) -> None:
+    document = build_document(app_server.app)
+    names = [operation["operationId"] for item in document["paths"].values() for operation in item.values()]
+    assert len(names) == len(set(names))
+    for pointer in set(_references(document)):
+        found: Any = document
+        for part in pointer.removeprefix("#/").split("/"):
+            found = found[part]
+    for item in document["paths"].values():
+        for operation in item.values():
+            keys = [(parameter["in"], parameter["name"]) for parameter in operation["parameters"]]
+            assert len(keys) == len(set(keys)), operation["operationId"]
+
+
+def _references(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        here = [value["$ref"]] if "$ref" in value else []
+        return here + [found for inner in value.values() for found in _references(inner)]
+    if isinstance(value, list):
+        return [found for inner in value for found in _references(inner)]
+    return []
+
+
+async def test_the_pages_need_no_other_server(client: httpx.AsyncClient) -> None:
+    for path in ("/docs", "/docs/explorer.js", "/docs/explorer.css", "/docs/errors"):
+        answer = await client.get(path)
+        assert answer.status_code == 200
+        assert "//" not in answer.text.replace("// ", "")
+        assert answer.headers["content-security-policy"] == CONTENT_SECURITY_POLICY
+    page = (await client.get("/docs")).text
+    assert "<script>" not in page
+    assert "onclick" not in page
+    assert (await client.get("/docs/explorer.map")).status_code == 404
+
+
+async def test_the_page_of_errors_has_every_code(client: httpx.AsyncClient) -> None:
+    page = (await client.get("/docs/errors")).text
+    for kind in catalogue():
+        assert f'id="{kind.code}"' in page
+
+
+async def test_the_document_has_a_strong_entity_tag(client: httpx.AsyncClient) -> None:
+    first = await client.get("/openapi.json")
+    assert first.headers["etag"].startswith('"')
+    again = await client.get("/openapi.json", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+async def test_l4_the_document_names_no_host_and_no_library(client: httpx.AsyncClient) -> None:
+    text = (await client.get("/openapi.json")).text.lower()
+    for word in ("sanic", "asyncpg", "127.0.0.1", "localhost", "25.12", "redis://", "/home", "/work"):
+        assert word not in text
+
+
+def test_static_files_are_in_the_package() -> None:
+    names = {entry.name for entry in files("server.rest").joinpath("static").iterdir()}
+    assert {"explorer.html", "explorer.js", "explorer.css", "errors.html"} <= names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+async def test_v13_generated_requests_meet_only_what_is_described(
+    app_server: AppServer, project: ProjectMaker, bearer: Bearer, mode: GenerationMode
+) -> None:
+    await project("alpha")
+    spans = [make_span(trace_id="seeded", span_id=f"s{n}", session_id="seeded", user_id="seeded") for n in range(3)]
+    await store(app_server.services, "alpha", spans)
+    seeded = {"trace_id": "seeded", "span_id": "s1", "session_id": "seeded", "user_id": "seeded", "field": "model"}
+    document = build_document(app_server.app)
+    for role in ROLES:
+        headers = bearer(role, ["alpha"])
+        examples = EXAMPLES if role in ("admin", "billing") else max(1, EXAMPLES // 2)
+        sent = await asyncio.to_thread(
+            fuzz, document, app_server.base_url, headers, seeded=seeded, examples=examples, mode=mode
+        )
+        assert sent > 0
