@@ -8,7 +8,7 @@ ARGS ?=
 PYTEST_ARGS ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test lint format types check clean
+.PHONY: help run serve test test-grafana-data lint format types docs check clean
 
 help:  ## this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -25,6 +25,16 @@ test: $(VENV)/installed-dev  ## all tests, on private services (PYTEST_ARGS="-n 
 test-%: $(VENV)/installed-dev  ## the tests of one area: make test-ingest
 	$(BIN)/pytest $(PYTEST_ARGS) tests/$(subst -,_,$*)
 
+GRAFANA_DATA := tests/datasource/node
+
+test-grafana-data: $(VENV)/installed-dev $(GRAFANA_DATA)/node_modules/.installed  ## answers through Grafana's own code (needs Node)
+	$(BIN)/pytest -n 0 $(GRAFANA_DATA)/test_grafana_data.py
+
+$(GRAFANA_DATA)/node_modules/.installed: $(GRAFANA_DATA)/package.json
+	@command -v npm >/dev/null || { echo "npm is needed: install Node 20 or newer"; exit 1; }
+	cd $(GRAFANA_DATA) && npm install --no-package-lock --ignore-scripts --legacy-peer-deps --no-audit --no-fund --loglevel=error
+	@touch $@
+
 bench-%: $(VENV)/installed-dev  ## one benchmark: make bench-ingest
 	$(BIN)/python -m tests.bench.$(subst -,_,$*) $(ARGS)
 
@@ -38,6 +48,9 @@ format: $(VENV)/installed-dev  ## put the code into its form
 
 types: $(VENV)/installed-dev  ## mypy, strict
 	$(BIN)/mypy
+
+docs: $(VENV)/installed-dev  ## write the generated parts of the pages: settings, commands, index
+	$(BIN)/python -m tests.docs.render
 
 check: lint types test  ## lint, types and tests: what .ci/run does
 

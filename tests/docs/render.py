@@ -7,6 +7,7 @@ page is touched.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -45,7 +46,9 @@ def command_reference() -> str:
     return "\n\n".join(_command(words, parser) for words, parser in commands(make_parser()))
 
 
-def commands(parser: argparse.ArgumentParser, words: tuple[str, ...] = ()) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+def commands(
+    parser: argparse.ArgumentParser, words: tuple[str, ...] = ()
+) -> Iterator[tuple[str, argparse.ArgumentParser]]:
     """All commands that do something, in the order of the help."""
     groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     if not groups:
@@ -76,7 +79,35 @@ def _command(words: str, parser: argparse.ArgumentParser) -> str:
     return "\n\n".join(filter(None, parts))
 
 
+SECTIONS = {"how-to": "How to", "reference": "Reference", "explanation": "Explanation", "decisions": "Decisions"}
+
+
+def index() -> str:
+    """Every page by folder, with the first sentence of its text."""
+    parts = []
+    for folder, title in SECTIONS.items():
+        pages = sorted((DOCS / folder).glob("*.md"))
+        rows = [f"- [{_title(page)}]({folder}/{page.name})" for page in pages]
+        if folder != "decisions":  # whose titles say it all
+            rows = [f"{row}: {_gist(page)}" for row, page in zip(rows, pages, strict=True)]
+        if rows:
+            parts.append(f"## {title}\n\n" + "\n".join(rows))
+    return "\n\n".join(parts)
+
+
+def _title(page: Path) -> str:
+    return page.read_text().partition("\n")[0].lstrip("# ")
+
+
+def _gist(page: Path) -> str:
+    """The first sentence below the heading, without links and emphasis."""
+    body = page.read_text().split("\n", 1)[1].strip().split("\n\n", 1)[0].replace("\n", " ")
+    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", body).replace("**", "")
+    return re.split(r"(?<=[.:])\s", plain, maxsplit=1)[0].rstrip(":.") + "."
+
+
 PARTS: dict[str, tuple[str, Callable[[], str]]] = {
+    "index": ("index.md", index),
     "settings": ("reference/configuration.md", settings_table),
     "commands": ("reference/cli.md", command_reference),
 }

@@ -1,0 +1,76 @@
+"""The pages hold together: links lead somewhere, generated parts are fresh, nothing stands outside of the index."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from server import __version__
+from server.settings import Settings
+from tests.docs.markdown import ROOT, Page, pages
+from tests.docs.render import PARTS, rendered
+
+INDEX = Page(ROOT / "docs" / "index.md")
+
+
+@pytest.mark.parametrize("page", pages(), ids=str)
+def test_links_lead_to_files_and_headings_that_exist(page: Page) -> None:
+    broken = []
+    for link in page.links():
+        if re.match(r"[a-z]+:", link):
+            continue
+        target, _, anchor = link.partition("#")
+        path = (page.path.parent / target).resolve() if target else page.path
+        if not path.exists() or (anchor and anchor not in Page(path).anchors()):
+            broken.append(link)
+    assert broken == []
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_generated_parts_are_fresh(part: str) -> None:
+    path, text = rendered(part)
+    assert path.read_text() == text, "run: python -m tests.docs.render"
+
+
+def test_every_setting_of_the_program_is_a_variable_of_one_name() -> None:
+    names = [item.metadata["env"] for item in Settings.__dataclass_fields__.values()]
+    assert len(names) == len(set(names))
+    assert all(re.fullmatch(r"[A-Z][A-Z0-9_]+", name) for name in names)
+
+
+def test_settings_named_in_the_pages_exist() -> None:
+    """A setting that was renamed must not live on in a page."""
+    known = {item.metadata["env"] for item in Settings.__dataclass_fields__.values()}
+    elsewhere = {"OBSERVATORY_COMMAND"}  # of compose.yaml
+    for page in pages():
+        named = set(re.findall(r"\b(?:OBSERVATORY|DATABASE|REDIS|JWT)_[A-Z_]+\b", page.text))
+        assert named <= known | elsewhere, page
+
+
+@pytest.mark.parametrize("page", [page for page in pages() if page.path.parent != ROOT], ids=str)
+def test_every_page_is_in_the_index(page: Page) -> None:
+    linked = {(INDEX.path.parent / link.partition("#")[0]).resolve() for link in INDEX.links()}
+    assert page.path in linked or page.path == INDEX.path
+
+
+def test_decisions_are_numbered_once() -> None:
+    numbers = [path.name[:4] for path in (ROOT / "docs" / "decisions").glob("*.md")]
+    assert len(numbers) == len(set(numbers))
+    assert all(number.isdigit() for number in numbers)
+
+
+def test_the_changelog_has_a_section_for_what_comes_or_for_this_version() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    assert "## [Unreleased]" in text or f"## [{__version__}]" in text
+
+
+def test_the_compose_file_names_settings_that_exist() -> None:
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    known = {item.metadata["env"] for item in Settings.__dataclass_fields__.values()}
+    for name in ("server", "setup"):
+        assert set(compose["services"][name]["environment"]) <= known
+    assert Path(ROOT / compose["services"]["grafana"]["volumes"][0].partition(":")[0]).is_dir()
+    assert {"postgres", "valkey", "setup", "server", "grafana"} == set(compose["services"])
