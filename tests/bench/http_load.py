@@ -1,0 +1,44 @@
+"""A small HTTP/1.1 client for load: one keep-alive connection, no more work than needed to get an answer."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from urllib.parse import urlsplit
+
+
+class LoadConnection:
+    """One connection to ``base_url``; requests go one after the other."""
+
+    def __init__(self, base_url: str, headers: dict[str, str]) -> None:
+        parts = urlsplit(base_url)
+        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
+        self._head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self._reader: asyncio.StreamReader
+        self._writer: asyncio.StreamWriter
+
+    async def __aenter__(self) -> LoadConnection:
+        self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close()
+
+    async def post(self, path: str, body: bytes) -> int:
+        """The status of a POST. Raises OSError or EOFError when the connection is lost."""
+        self._writer.write(
+            f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\n{self._head}Content-Length: {len(body)}\r\n\r\n".encode()
+        )
+        self._writer.write(body)
+        await self._writer.drain()
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        length = 0
+        for line in head.split(b"\r\n")[1:]:
+            name, _, value = line.partition(b":")
+            if name.lower() == b"content-length":
+                length = int(value)
+        if length:
+            await self._reader.readexactly(length)
+        return int(head.split(b" ", 2)[1])
