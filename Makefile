@@ -1,6 +1,7 @@
 # `make run` is all it takes on a fresh machine; `make help` tells the rest.
 
 VENV := .venv
+INSTRUMENTATIONS := $(VENV)/instrumentations
 BIN := $(VENV)/bin
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
 PACKAGES := server datasource plugin dashboards
@@ -8,7 +9,7 @@ ARGS ?=
 PYTEST_ARGS ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test test-grafana-data lint format types docs check clean
+.PHONY: help run serve test test-instrumentations capture-instrumentations test-grafana-data lint format types docs check clean
 
 help:  ## this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -33,6 +34,17 @@ test-grafana-data: $(VENV)/installed-dev $(GRAFANA_DATA)/node_modules/.installed
 $(GRAFANA_DATA)/node_modules/.installed: $(GRAFANA_DATA)/package.json
 	@command -v npm >/dev/null || { echo "npm is needed: install Node 20 or newer"; exit 1; }
 	cd $(GRAFANA_DATA) && npm install --no-package-lock --ignore-scripts --legacy-peer-deps --no-audit --no-fund --loglevel=error
+	@touch $@
+
+test-instrumentations: $(INSTRUMENTATIONS)/installed  ## real LLM instrumentations against stub vendors, in their own environment
+	cd tests/instrumentations && PYTHONPATH=$(CURDIR) $(abspath $(INSTRUMENTATIONS))/bin/python -m pytest -q
+
+capture-instrumentations: $(INSTRUMENTATIONS)/installed  ## renew tests/fixtures/otlp from the real instrumentations
+	$(INSTRUMENTATIONS)/bin/python tests/instrumentations/capture.py $(ARGS)
+
+$(INSTRUMENTATIONS)/installed: tests/instrumentations/requirements.txt
+	@$(PYTHON) -m venv $(INSTRUMENTATIONS)
+	@$(INSTRUMENTATIONS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
 bench-%: $(VENV)/installed-dev  ## one benchmark: make bench-ingest
