@@ -81,6 +81,12 @@ def test_requirements_are_pinned_in_both_places_alike(requirement: Requirement) 
     assert str(requirement.specifier) == f"=={constraints()[normal(requirement.name)]}"
 
 
+def test_the_page_of_dependencies_says_what_each_is_for() -> None:
+    page = (ROOT / "docs" / "reference" / "dependencies.md").read_text()
+    listed = re.findall(r"^\| `([\w-]+)` \| .+ \|$", page, re.MULTILINE)
+    assert sorted(map(normal, listed)) == sorted(normal(requirement.name) for requirement in requirements())
+
+
 def test_everything_that_requirements_bring_is_pinned() -> None:
     """Follows the installed packages: a new dependency of a dependency belongs into constraints.txt."""
     pinned, seen = constraints(), set()
