@@ -116,7 +116,7 @@ def build_services(settings: Settings) -> Services:
     worker = pool(settings.worker_url, "observatory_worker", 2, 600.0, "worker")
     redis = RedisStore(settings.redis_url, timeout=settings.redis_timeout)
     freshness = Freshness(redis)
-    access = build_access(settings, reads, redis)
+    access = build_access(settings, reads, worker, redis)
     project_list = ProjectList(reads)
     cache = ResultCache(redis, dumps, enabled=settings.cache_enabled, max_bytes=settings.cache_max_bytes)
     return Services(

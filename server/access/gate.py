@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from server.access.access_state import AccessState
 from server.access.audit import AuditLog
 from server.access.authenticator import Authenticator
+from server.access.housekeeping import Housekeeping
 from server.access.oauth_server import OAuthServer
 from server.access.principal import Principal
 from server.access.signing_keys import SigningKeys
@@ -59,23 +60,29 @@ class AccessGate:
     authenticator: Authenticator
     oauth: OAuthServer
     audit: AuditLog
+    housekeeping: Housekeeping
 
     async def open(self) -> None:
         """Read revocations and start the background work."""
         await self.state.open()
         await self.authenticator.open()
         await self.audit.open()
+        await self.housekeeping.open()
 
     async def close(self) -> None:
         """Stop the background work and write what it still holds."""
+        await self.housekeeping.close()
         await self.audit.close()
         await self.authenticator.close()
         await self.state.close()
 
 
-def build_access(settings: Settings, database: Database, store: RedisStore) -> AccessGate:
-    """Make the parts. Raises :class:`~server.settings.SettingsError` for settings that are not safe: a
-    short secret, no usable algorithm, an issuer over plain http."""
+def build_access(settings: Settings, database: Database, worker: Database, store: RedisStore) -> AccessGate:
+    """Make the parts; ``worker`` runs as observatory_worker and removes what is over.
+
+    Raises :class:`~server.settings.SettingsError` for settings that are not safe: a short secret, no usable
+    algorithm, an issuer over plain http.
+    """
     keys = SigningKeys(settings)
     state = AccessState(database, keys, leeway=settings.jwt_leeway)
     buckets = TokenBuckets(store, instances=settings.rate_limit_instances or settings.workers)
@@ -87,4 +94,5 @@ def build_access(settings: Settings, database: Database, store: RedisStore) -> A
         authenticator=Authenticator(settings, database, keys, state, buckets),
         oauth=OAuthServer(settings, keys, state),
         audit=AuditLog(database),
+        housekeeping=Housekeeping(worker, audit_days=settings.audit_retention_days),
     )

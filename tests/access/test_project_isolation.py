@@ -218,3 +218,36 @@ async def test_p21_deleted_project_is_gone_for_everybody_and_its_name_stays_take
         for bad in ("", "A", "a b", "-a", "a" * 64, "a/b", "a,b", "*", "ä"):
             refused = await here.post("/api/v1/projects", headers=admin, json={"project_id": bad})
             assert refused.status_code == 400, bad
+
+
+async def test_rows_of_a_deleted_project_go_a_day_later_and_no_others(
+    services: Services, owner: asyncpg.Connection, project: ProjectMaker
+) -> None:
+    await project("alpha")
+    await project("beta")
+    await fill(owner)
+    await owner.execute("UPDATE projects SET deleted_at = now() - interval '2 hours' WHERE project_id = 'beta'")
+    await services.access.housekeeping.tidy()
+    assert await owner.fetchval("SELECT count(*) FROM llm_traces") == 2, "there is time to think again"
+    await owner.execute("UPDATE projects SET deleted_at = now() - interval '2 days' WHERE project_id = 'beta'")
+    for _ in range(2):
+        await services.access.housekeeping.tidy()
+        for table in ISOLATED:
+            assert [row[0] for row in await owner.fetch(f"SELECT project_id FROM {table}")] == ["alpha"], table
+    assert await owner.fetchval("SELECT purged_at IS NOT NULL FROM projects WHERE project_id = 'beta'")
+
+
+async def test_revocations_and_audit_rows_that_are_over_are_removed(
+    services: Services, owner: asyncpg.Connection
+) -> None:
+    for days in (0, 1000):
+        await owner.execute(
+            "INSERT INTO audit_log (action, outcome, ts) VALUES ('x', 'done', now() - make_interval(days => $1))", days
+        )
+        await owner.execute(
+            "INSERT INTO revoked_tokens (issuer, jti, expires_at, revoked_by)"
+            " VALUES ('i', $1::text, now() - make_interval(days => $2), 'x')", str(days), days,
+        )  # fmt: skip
+    await services.access.housekeeping.tidy()
+    assert await owner.fetchval("SELECT count(*) FROM audit_log") == 1
+    assert await owner.fetchval("SELECT jti FROM revoked_tokens") == "0"

@@ -31,7 +31,7 @@ def gate(settings: Settings) -> None:
     database = Database(
         "postgresql://x/x", role=None, size=1, acquire_timeout=1, statement_timeout=1, application_name="x"
     )
-    build_access(settings, database, RedisStore("", timeout=0.1))
+    build_access(settings, database, database, RedisStore("", timeout=0.1))
 
 
 @pytest.mark.parametrize(

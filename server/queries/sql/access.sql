@@ -117,6 +117,13 @@ WITH tokens AS (DELETE FROM revoked_tokens WHERE expires_at < now() - interval '
      assertions AS (DELETE FROM used_assertions WHERE expires_at < now() - interval '1 day')
 DELETE FROM audit_log WHERE ts < $1;
 
+-- name: list_projects_to_purge
+-- Deleted more than a day ago, and their rows still there.
+SELECT project_id FROM projects WHERE deleted_at < now() - interval '1 day' AND purged_at IS NULL ORDER BY deleted_at;
+
+-- name: purge_project
+SELECT purge_project($1);
+
 -- name: list_projects
 -- Live projects, by id. $1: ids (NULL: all).
 SELECT project_id, name, created_at FROM projects
