@@ -27,10 +27,10 @@ _PARAMETER: Final = re.compile(r"<(\w+)(?::\w+)?>")
 _BODY_METHODS: Final = frozenset({"POST", "PUT", "PATCH", "QUERY"})
 
 # Errors by what a route has. Every route may also answer 500.
-_OF_EVERY_ROUTE: Final = (400, 500)
+_OF_EVERY_ROUTE: Final = (400, 413, 500)
 _OF_DATA: Final = (401, 403, 409, 422, 429, 503, 504)
 _OF_PATHS: Final = (404,)
-_OF_BODIES: Final = (404, 413, 415)
+_OF_BODIES: Final = (404, 415)
 
 
 @dataclass(frozen=True, slots=True)
