@@ -16,15 +16,19 @@ from server.queries.actor_blob import COLUMNS, Actors, merge_actors, unpack
 from server.queries.statements import statement
 
 _MOST_DAYS: Final = 50
+_MOST_HOURS: Final = 48
 
 Hour = tuple[str, datetime]
 
 
-async def fold_actors(connection: asyncpg.Connection, project: str, most: int) -> int:
-    """Add up to ``most`` pending deltas to their hours; gives how many there were. The caller holds the lock."""
-    rows = await connection.fetch(statement("take_actor_deltas"), project, most)
+async def fold_actors(connection: asyncpg.Connection, project: str) -> tuple[int, bool]:
+    """Add the pending deltas of some hours to them; gives how many there were and whether more may wait.
+
+    The caller holds the project's lock.
+    """
+    rows = await connection.fetch(statement("take_actor_deltas"), project, _MOST_HOURS)
     if not rows:
-        return 0
+        return 0, False
     hours = sorted({(row["kind"], row["bucket"]) for row in rows})
     kinds, buckets = [kind for kind, _ in hours], [bucket for _, bucket in hours]
     present = await connection.fetch(statement("read_actor_hours"), project, kinds, buckets)
@@ -43,7 +47,7 @@ async def fold_actors(connection: asyncpg.Connection, project: str, most: int) -
         [row["actor"] for row in names.values()],
         [row["bucket"].date() for row in names.values()],
     )
-    return sum(row["deltas"] for row in rows)
+    return sum(row["deltas"] for row in rows), len(hours) == _MOST_HOURS
 
 
 def _merged_hours(

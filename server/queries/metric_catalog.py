@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 Permission = Literal["metrics:read", "costs:read"]
-Family = Literal["spans", "scores", "retries"]
+Family = Literal["spans", "actors", "scores", "retries"]
 ActorKind = Literal["user", "session"]
 
 PERCENTILES: Final[dict[str, float]] = {"p50": 0.5, "p75": 0.75, "p90": 0.9, "p95": 0.95, "p99": 0.99}
@@ -212,8 +212,22 @@ _METRICS: Final = (
         "Money saved by the provider's cache.",
         permission=_COST,
     ),
-    Metric("users", "short", ("distinct",), Distinct("user"), "Different users with at least one span."),
-    Metric("sessions", "short", ("distinct",), Distinct("session"), "Different sessions with at least one span."),
+    Metric(
+        "users",
+        "short",
+        ("distinct",),
+        Distinct("user"),
+        "Different users with at least one span; 0 where none.",
+        "actors",
+    ),
+    Metric(
+        "sessions",
+        "short",
+        ("distinct",),
+        Distinct("session"),
+        "Different sessions with at least one span; 0 where none.",
+        "actors",
+    ),
     Metric("scores", "short", ("sum",), Total("scores"), "Scores given, by the time they were given.", "scores"),
     Metric(
         "score_average",

@@ -31,6 +31,8 @@ class Fetched:
     groups: list[Key]
     rows_read: int = 0
     is_sketched: bool = False
+    is_estimated: bool = False
+    uses_raw: bool = False
 
 
 @dataclass(slots=True)

@@ -24,7 +24,7 @@ from server.queries.metric_question import Measure
 # Counters that also count spans which are not model calls; a question without them reads calls alone.
 ALL_SPAN_COUNTERS: Final = frozenset({"spans", "span_errors", "traces", "span_duration_us"})
 MONEY_COUNTERS: Final = frozenset({"prompt_cost", "completion_cost", "total_cost", "error_cost", "cache_savings"})
-_PRESENCE: Final = {"scores": "scores", "retries": "retries"}
+_PRESENCE: Final = {"scores": "scores", "retries": "retries", "actors": "spans"}
 _MONEY_DIVISION: Final = Context(prec=20)
 
 
@@ -56,6 +56,9 @@ class Needs:
 
 def needs_of(measures: Iterable[Measure], family: Family) -> Needs:
     """The parts of those ``measures`` that belong to ``family``."""
+    measures = tuple(measures)
+    # Users are counted over all spans; then a group or bucket is there when it has any span, for every metric.
+    everything = any(isinstance(measure.definition.formula, Distinct) for measure in measures)
     counters: dict[str, None] = {}
     fractions: dict[str, set[float]] = {}
     histograms: set[str] = set()
@@ -82,7 +85,7 @@ def needs_of(measures: Iterable[Measure], family: Family) -> Needs:
                     counters |= {total: None, weight: None}
             case Distinct(actor):
                 distinct[actor] = None
-    everything = bool(distinct) or "span_duration" in fractions or "span_duration" in histograms
+    everything = everything or "span_duration" in fractions or "span_duration" in histograms
     everything = everything or not ALL_SPAN_COUNTERS.isdisjoint(counters)
     presence = _PRESENCE.get(family, "spans" if everything else "calls")
     return Needs(
@@ -118,12 +121,12 @@ class Cells:
 
     def is_present(self, cell: int) -> bool:
         """Whether anything was counted in the cell."""
-        if any(counts[cell] for counts in self.distinct.values()):
-            return True
         return bool(self.counters[self.needs.presence][cell])
 
     def value(self, measure: Measure, cell: int, seconds: float) -> Value:
         """The value of ``measure``; ``seconds`` is the length of the bucket. None: no data."""
+        if isinstance(measure.definition.formula, Distinct):
+            return self.distinct[measure.definition.formula.actor][cell]
         if not self.is_present(cell):
             return None
         match measure.definition.formula:
@@ -136,8 +139,6 @@ class Cells:
                 return _divided(self.counters[numerator][cell] * scale, self.counters[denominator][cell])
             case Rate(counter):
                 return float(self.counters[counter][cell]) / seconds if seconds > 0 else None
-            case Distinct(actor):
-                return self.distinct[actor][cell]
             case Distribution() as formula:
                 return self._spread(formula, measure.effective, cell)
 

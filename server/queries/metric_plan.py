@@ -6,10 +6,10 @@ Rollups answer whole buckets of their grain, raw rows the ragged rest: a range f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 
 from server.errors import InvalidBody
 from server.queries.metric_formula import Needs
@@ -24,7 +24,7 @@ from server.queries.metric_rollup_sql import PRECOMPUTED, RollupTable, Slice, ro
 from server.queries.metric_sql import Piece, Target
 
 MOST_VALUES: Final = 500_000
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_CALENDAR_BUCKETS: Final = 400
 
 
@@ -119,7 +119,7 @@ def plan_sources(target: Target, needs: Needs, timeline: Timeline, rollup_5m_sin
     """Choose the sources for the parts that ``needs`` names."""
     columns = rolled_up_columns(target.dimensions, target.filter)
     whole = (timeline.start, timeline.end)
-    if columns is None or needs.family != "spans" or needs.distinct:
+    if columns is None or needs.family != "spans":
         return SourcePlan(raw=[whole])
     plan = SourcePlan()
     inner = timeline.boundaries[1:-1]
@@ -144,7 +144,7 @@ def plan_sources(target: Target, needs: Needs, timeline: Timeline, rollup_5m_sin
 def _widest_grain(inner: Sequence[datetime]) -> int | None:
     """The first of GRAINS whose buckets lie within the buckets asked for."""
     for index, grain in enumerate(GRAINS):
-        if all((moment - _EPOCH) % grain.width == timedelta() for moment in inner):
+        if all((moment - EPOCH) % grain.width == timedelta() for moment in inner):
             return index
     return None
 
@@ -161,24 +161,40 @@ def _is_precomputed(target: Target, needs: Needs, timeline: Timeline, columns: f
     )
 
 
-def _split(piece: Piece, index: int, rollup_5m_since: datetime, plan: SourcePlan) -> None:
+def _split(piece: Piece, first: int, rollup_5m_since: datetime, plan: SourcePlan) -> None:
+    def take(table: RollupTable | Literal["raw"], part: Piece) -> None:
+        if table == "raw":
+            plan.raw.append(part)
+        else:
+            plan.rollups.setdefault(table, []).append(part)
+
+    split_piece(piece, GRAINS[first:], take, rollup_5m_since)
+
+
+def split_piece(
+    piece: Piece,
+    grains: Sequence[Grain],
+    take: Callable[[RollupTable | Literal["raw"], Piece], None],
+    rollup_5m_since: datetime = EPOCH,
+) -> None:
+    """Cut ``piece`` into whole buckets of the widest grain and, at both ends, of narrower ones; the rest is raw."""
     low, high = piece
     if low >= high:
         return
-    if index == len(GRAINS):
-        plan.raw.append(piece)
+    if not grains:
+        take("raw", piece)
         return
-    grain = GRAINS[index]
-    first = _EPOCH - (_EPOCH - low) // grain.width * grain.width
-    last = _EPOCH + (high - _EPOCH) // grain.width * grain.width
+    grain = grains[0]
+    first = EPOCH - (EPOCH - low) // grain.width * grain.width
+    last = EPOCH + (high - EPOCH) // grain.width * grain.width
     if grain.table == "rollup_5m":
         first = max(first, rollup_5m_since)
     if first >= last:
-        _split(piece, index + 1, rollup_5m_since, plan)
+        split_piece(piece, grains[1:], take, rollup_5m_since)
         return
-    plan.rollups.setdefault(grain.table, []).append((first, last))
-    _split((low, first), index + 1, rollup_5m_since, plan)
-    _split((last, high), index + 1, rollup_5m_since, plan)
+    split_piece((low, first), grains[1:], take, rollup_5m_since)
+    take(grain.table, (first, last))
+    split_piece((last, high), grains[1:], take, rollup_5m_since)
 
 
 def joined(pieces: Sequence[Piece]) -> list[Piece]:

@@ -7,14 +7,15 @@ planned sources, once more for the compared range, then work out values from mer
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import asyncpg
 
 from server.database import Database
 from server.errors import InsufficientScope, InvalidBody
+from server.queries.metric_actors import ActorGroups, fetch_distinct, rank_key
 from server.queries.metric_answer import OTHER, MetricAnswer, MetricGroup, MetricMeta, Value
 from server.queries.metric_catalog import Family
 from server.queries.metric_fetch import Fetched, fetch
@@ -49,6 +50,22 @@ class _Run:
     plans: list[tuple[str, SourcePlan]]
     rows_read: int = 0
     is_sketched: bool = False
+    is_estimated: bool = False
+    packed_sources: set[str] = field(default_factory=set)
+    packed_plan: list[str] = field(default_factory=list)
+    actors: ActorGroups | None = None
+
+    def note(self, fetched: Fetched) -> None:
+        """Remember how something was read, for the answer's meta."""
+        self.rows_read += fetched.rows_read
+        self.is_sketched = self.is_sketched or fetched.is_sketched
+        self.is_estimated = self.is_estimated or fetched.is_estimated
+
+    def note_packed(self, fetched: Fetched, purpose: str) -> None:
+        """The same for packed users and sessions."""
+        self.note(fetched)
+        self.packed_sources |= {"rollup", "raw"} if fetched.uses_raw else {"rollup"}
+        self.packed_plan.append(f"{purpose}: actor_1d and actor_1h")
 
     def plan(self, needs: Needs, timeline: Timeline, purpose: str) -> SourcePlan:
         """The sources for ``needs``, remembered for the answer's meta."""
@@ -80,7 +97,7 @@ async def query_metrics(
     timeline = timeline_of(question, question.start, question.end)
     target = Target(scope, question.dimensions, question.filter)
     if not scope.projects:
-        return _answer(question, timeline, [], _meta(question, timeline, None, now, None))
+        return _answer(question, timeline, _nothing(question, timeline), _meta(question, timeline, None, now, None))
     async with db.read(scope) as connection:
         (state,) = await connection.fetch(statement("read_rollup_state"))
         run = _Run(connection, question, target, now, state["raw_since"], state["rollup_5m_since"], [])
@@ -108,6 +125,13 @@ async def _select(run: _Run, timeline: Timeline) -> tuple[Selection | None, int]
     presence = needs_of(question.all_measures, family).presence
     needs = needs_of(ranking, family)
     needs = replace(needs, presence=presence, counters=tuple(dict.fromkeys((presence, *needs.counters))))
+    overall = needs_of(question.all_measures, family)
+    run.actors = ActorGroups.of(run.connection, run.target, question, overall, run.rollup_5m_since)
+    if run.actors is not None:
+        chosen = await run.actors.select(needs, question, whole)
+        if chosen is not None:
+            return chosen
+        run.actors = None
     plan = run.plan(needs, whole, "ranking")
     with_other = question.other and not question.having
     if not plan.rollups:
@@ -119,7 +143,7 @@ async def _select(run: _Run, timeline: Timeline) -> tuple[Selection | None, int]
         keys = [tuple(row)[:-1] for row in rows]
         return Selection(keys, with_other and total > len(keys)), total
     found = await fetch(run.connection, run.target, needs, plan, whole, None)
-    run.rows_read += found.rows_read
+    run.note(found)
     seconds = whole.seconds(run.now)[0]
     ranked = []
     for index, key in enumerate(found.groups):
@@ -128,7 +152,7 @@ async def _select(run: _Run, timeline: Timeline) -> tuple[Selection | None, int]
         if all(_keeps(item, found.cells.value(item.measure, index, seconds)) for item in question.having):
             ranked.append((found.cells.value(ranking[0], index, seconds), key))
     ranked.sort(key=lambda item: item[1])
-    ranked.sort(key=lambda item: _rank(item[0], question.descending))
+    ranked.sort(key=lambda item: rank_key(item[0], question.descending))
     keys = [key for _, key in ranked[: question.limit]]
     return Selection(keys, with_other and len(ranked) > len(keys)), len(ranked)
 
@@ -137,21 +161,23 @@ def _keeps(having: Having, value: Value) -> bool:
     return isinstance(value, tuple) is False and value is not None and _COMPARE[having.operator](value, having.value)
 
 
-def _rank(value: Any, descending: bool) -> tuple[bool, Any]:
-    # Groups without a value come last in both directions.
-    return (value is None, 0 if value is None else -value if descending else value)
-
-
 async def _read(run: _Run, timeline: Timeline, selection: Selection | None) -> dict[Family, Fetched]:
     """The cells of the selected groups, one fetch a family of metrics."""
     parts: dict[Family, Fetched] = {}
     for family in dict.fromkeys(measure.definition.family for measure in run.question.measures):
         needs = needs_of(run.question.measures, family)
+        packed = None
+        if family == "actors":
+            packed = await fetch_distinct(run.connection, run.target, needs, timeline)
+        elif run.actors is not None and selection is not None:
+            packed = await run.actors.fetch(needs, timeline, selection)
+        if packed is not None:
+            run.note_packed(packed, family)
+            parts[family] = packed
+            continue
         plan = run.plan(needs, timeline, family)
-        fetched = await fetch(run.connection, run.target, needs, plan, timeline, selection)
-        run.rows_read += fetched.rows_read
-        run.is_sketched = run.is_sketched or fetched.is_sketched
-        parts[family] = fetched
+        parts[family] = await fetch(run.connection, run.target, needs, plan, timeline, selection)
+        run.note(parts[family])
     return parts
 
 
@@ -217,6 +243,16 @@ def _filled(column: list[Value], question: MetricQuestion) -> list[Value]:
     return column
 
 
+def _nothing(question: MetricQuestion, timeline: Timeline) -> list[MetricGroup]:
+    """What a caller without any project sees: no groups, or one without values."""
+    if question.dimensions:
+        return []
+    values: dict[str, tuple[Value, ...]] = {
+        measure.key: tuple(_filled([None] * timeline.buckets, question)) for measure in question.measures
+    }
+    return [MetricGroup({}, values, values if question.compare else None)]
+
+
 def _fitted(column: Sequence[Value], length: int) -> tuple[Value, ...]:
     # A month or a range cut by clock changes may have one bucket more or less than the present one.
     return (*column[:length], *([None] * (length - len(column))))
@@ -232,6 +268,7 @@ def _meta(
 ) -> MetricMeta:
     plans = run.plans if run else []
     sources = {"raw" for _, plan in plans if plan.raw} | {"rollup" for _, plan in plans if plan.rollups}
+    sources |= run.packed_sources if run else set()
     source: Literal["rollup", "raw", "both"] = "both" if len(sources) > 1 else "raw" if "raw" in sources else "rollup"
     notices = list(timeline.notices)
     if run and any(low < run.raw_since for _, plan in plans for low, _ in plan.raw):
@@ -239,7 +276,7 @@ def _meta(
         notices.append(f"spans before {since} were dropped by retention: what needs them is missing")
     return MetricMeta(
         source=source,
-        precision="sketch" if run and run.is_sketched else "exact",
+        precision="approximate" if run and run.is_estimated else "sketch" if run and run.is_sketched else "exact",
         start=timeline.start,
         end=timeline.end,
         time_zone=question.time_zone,
@@ -249,7 +286,7 @@ def _meta(
         notices=tuple(notices),
         rows_read=run.rows_read if run else 0,
         groups_total=groups_total,
-        plan=tuple(line for purpose, plan in plans for line in _explained(purpose, plan)),
+        plan=(*(run.packed_plan if run else ()), *(line for name, plan in plans for line in _explained(name, plan))),
         compared_start=earlier[0] if earlier else None,
         compared_end=earlier[1] if earlier else None,
     )

@@ -104,16 +104,22 @@ async def fold_pending(worker: Database, *, actors: bool = True) -> int:
 async def fold_project(worker: Database, project: str, *, actors: bool = True) -> int:
     """Fold all pending deltas of one project; gives how many there were."""
     folded = 0
-    while True:
+    more = True
+    while more:
         async with worker.unscoped() as connection:
             if not await connection.fetchval(statement("lock_project_rollups"), project):
                 return folded
             taken = await _fold_deltas(connection, project)
-            if actors:
-                taken += await fold_actors(connection, project, MOST_DELTAS)
         folded += taken
-        if taken < MOST_DELTAS:
-            return folded
+        more = taken == MOST_DELTAS
+    more = actors
+    while more:
+        async with worker.unscoped() as connection:
+            if not await connection.fetchval(statement("lock_project_rollups"), project):
+                return folded
+            taken, more = await fold_actors(connection, project)
+        folded += taken
+    return folded
 
 
 async def _fold_deltas(connection: asyncpg.Connection, project: str) -> int:

@@ -224,13 +224,15 @@ WHERE project_id = $1
 SELECT EXISTS (SELECT FROM taken_delta WHERE spans <= 0);
 
 -- name: take_actor_deltas
--- Takes up to $2 pending deltas of users and sessions, summed by hour and actor; money in 1e-10 US dollars.
--- "deltas" is how many rows were summed.
-WITH picked AS MATERIALIZED (
-    SELECT ctid AS row_id FROM actor_delta WHERE project_id = $1 LIMIT $2
+-- Takes the pending deltas of up to $2 hours of users or sessions, summed by actor; money in 1e-10 US dollars.
+-- Whole hours, so that a packed hour is never in the middle of a change: its ids are those with spans.
+WITH hours AS MATERIALIZED (
+    SELECT kind, bucket FROM actor_delta WHERE project_id = $1 GROUP BY kind, bucket LIMIT $2
 ),
 gone AS (
-    DELETE FROM actor_delta AS d USING picked WHERE d.ctid = picked.row_id AND d.project_id = $1 RETURNING d.*
+    DELETE FROM actor_delta AS d USING hours AS h
+    WHERE d.project_id = $1 AND d.kind = h.kind AND d.bucket = h.bucket
+    RETURNING d.*
 )
 SELECT kind, bucket, actor_hash, max(actor) AS actor, count(*) AS deltas, sum(spans)::bigint AS spans,
     sum(calls)::bigint AS calls, sum(errors)::bigint AS errors, sum(total_tokens)::bigint AS total_tokens,
