@@ -14,6 +14,8 @@ from pathlib import Path
 
 from server.cli import make_parser
 from server.settings import Settings
+from tests.docs import trace_query_tables
+from tests.docs import mapping_tables
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 BEGIN, END = "<!-- generated: {} -->", "<!-- end of generated part -->"
@@ -106,10 +108,24 @@ def _gist(page: Path) -> str:
     return re.split(r"(?<=[.:])\s", plain, maxsplit=1)[0].rstrip(":.") + "."
 
 
+MAPPING = "reference/ingestion-mapping.md"
+
 PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "index": ("index.md", index),
     "settings": ("reference/configuration.md", settings_table),
     "commands": ("reference/cli.md", command_reference),
+    "list-parameters": ("reference/trace-query.md", trace_query_tables.list_parameters),
+    "filter-parameters": ("reference/trace-query.md", trace_query_tables.filter_parameters),
+    "operators": ("reference/trace-query.md", trace_query_tables.operators),
+    "types": ("reference/trace-query.md", trace_query_tables.types),
+    "span-fields": ("reference/trace-query.md", trace_query_tables.span_fields),
+    "trace-fields": ("reference/trace-query.md", trace_query_tables.trace_fields),
+    "mapping-dialects": (MAPPING, mapping_tables.dialect_table),
+    "mapping-aliases": (MAPPING, mapping_tables.alias_table),
+    "mapping-providers": (MAPPING, mapping_tables.provider_table),
+    "mapping-operations": (MAPPING, mapping_tables.operation_table),
+    "mapping-limits": (MAPPING, mapping_tables.limit_table),
+    "mapping-reasons": (MAPPING, mapping_tables.reason_table),
 }
 
 
