@@ -33,12 +33,12 @@ async def filled(services: Services, project: ProjectMaker) -> Services:
     common = {"user_id": "ann", "session_id": "s1"}
     spans = [
         make_span(
-            ts=at(10), trace_id="t1", span_id="a", span_name="agent", is_generation=False, operation_type="invoke_agent",
-            provider=None, model=None, agent_name="planner", duration_ms=5000.0, total_tokens=9999, **common,
+            ts=at(10), trace_id="t1", span_id="a", span_name="agent", is_generation=False,
+            operation_type="invoke_agent", provider=None, model=None, agent_name="planner", duration_ms=5000.0, total_tokens=9999, **common,
         ),
         make_span(
-            ts=at(10, 1), trace_id="t1", span_id="b", parent_span_id="a", model="gpt-4o", duration_ms=100.0, ttft_ms=20.0,
-            prompt_tokens=100, completion_tokens=50, total_tokens=150, total_cost_usd=Decimal("0.0030"),
+            ts=at(10, 1), trace_id="t1", span_id="b", parent_span_id="a", model="gpt-4o", duration_ms=100.0,
+            ttft_ms=20.0, prompt_tokens=100, completion_tokens=50, total_tokens=150, total_cost_usd=Decimal("0.0030"),
             prompt_cost_usd=Decimal("0.0010"), completion_cost_usd=Decimal("0.0020"), tags=["beta", "eu"], **common,
         ),
         make_span(
