@@ -172,6 +172,8 @@ def _comparison(item: GivenParameter, parameter: FilterParameter, now: datetime)
         ids = [value for value in item.values if value != ROOTS_WORD]
         roots = Leaf(FIELDS["is_root"], "eq", True)
         return Or((roots, Leaf(field, "in", tuple(ids)))) if ids else roots
-    values = [read_parameter(table, text) for text in item.values]
+    # Attributes are compared as the text that they are written as; scores are numbers where they look like it.
+    is_text = isinstance(field, FieldKey) and parameter.field != "score"
+    values = list(item.values) if is_text else [read_parameter(table, text) for text in item.values]
     raw = values if parameter.is_list else values[0]
     return Leaf(field, parameter.operator, read_operand(table, parameter.operator, raw, now=now))

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from server.cli import make_parser
 from server.settings import Settings
-from tests.docs import trace_query_tables
-from tests.docs import mapping_tables
+from tests.docs import mapping_tables, trace_query_tables
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 BEGIN, END = "<!-- generated: {} -->", "<!-- end of generated part -->"
