@@ -4,14 +4,16 @@
 and leaves the principal on ``request.ctx.principal``; ``@public`` says that a route is meant for
 everybody. A route with neither is a mistake that a test finds.
 
-For a request with a body all of this happens before the body is read (:func:`install`).
+For a request with a body all of this happens before the body is read, for a WebSocket before its handshake
+(:func:`install`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Final, TypeVar, cast
 
 from sanic import HTTPResponse, Request, Sanic
@@ -48,6 +50,8 @@ class AccessPolicy:
     cost: int = 1
     with_lookup: bool = False
     """The limit is judged together with the handler's cache lookup, see :func:`lookup_of`."""
+    long_lived: bool = False
+    """Streams and sockets: they bound their own number and hold no slot of the concurrency limit."""
 
 
 @dataclass(slots=True)
@@ -58,7 +62,9 @@ class _Budget:
     verdict: Verdict | None = None
 
 
-def requires(scope: str, *, cost: int = 1, with_lookup: bool = False) -> Callable[[Handler], Handler]:
+def requires(
+    scope: str, *, cost: int = 1, with_lookup: bool = False, long_lived: bool = False
+) -> Callable[[Handler], Handler]:
     """Let only principals with ``scope`` in; the call takes ``cost`` from their rate limit.
 
     ``with_lookup``: the handler asks a cache through :func:`lookup_of`, so that limit and cache cost one
@@ -68,7 +74,7 @@ def requires(scope: str, *, cost: int = 1, with_lookup: bool = False) -> Callabl
         raise ValueError(f"there is no scope {scope}")
     if not 1 <= cost <= LARGEST_COST:
         raise ValueError(f"a cost is 1 to {LARGEST_COST}")
-    policy = AccessPolicy(scope, cost, with_lookup)
+    policy = AccessPolicy(scope, cost, with_lookup, long_lived)
 
     def decorate(handler: Handler) -> Handler:
         @wraps(handler)
@@ -77,7 +83,7 @@ def requires(scope: str, *, cost: int = 1, with_lookup: bool = False) -> Callabl
             if getattr(request.ctx, "principal", None) is None:
                 await _admit(services, request, policy, scope, may_defer=policy.with_lookup)
             try:
-                with services.access.concurrency.slot(request.ctx.principal):
+                with nullcontext() if long_lived else services.access.concurrency.slot(request.ctx.principal):
                     response = await handler(request, *args, **kwargs)
             except Exception as error:
                 await _settle(services, request)
@@ -100,6 +106,8 @@ def public(handler: Handler) -> Handler:
 
 def access_policy(handler: Any) -> AccessPolicy | None:
     """The policy that ``handler`` declared, if any."""
+    if isinstance(handler, partial) and handler.args:
+        handler = handler.args[0]  # Sanic wraps the handlers of WebSockets
     policy = getattr(handler, "access_policy", None)
     return policy if isinstance(policy, AccessPolicy) else None
 
@@ -108,6 +116,22 @@ async def row_scope(request: Request, requested: Sequence[str] = ()) -> RowScope
     """The rows that the caller of ``request`` may see, limited to the ``requested`` projects if any."""
     principal: Principal = request.ctx.principal
     return principal.scope(requested, await services_of(request).projects.ids())
+
+
+async def reauthenticate(request: Request) -> Principal:
+    """The caller of a long-lived ``request`` as it is now: for streams and sockets, every half minute or so.
+
+    Raises what admission raises: InvalidToken for a credential that is over or was revoked.
+    """
+    principal: Principal = request.ctx.principal
+    if principal.kind == "anonymous":
+        return principal
+    credential = presented_credential(cast(Mapping[str, str], request.headers))
+    if credential is None:
+        raise InvalidToken()
+    authenticator = services_of(request).access.authenticator
+    fresh = await authenticator.authenticate(credential, request.client_ip)
+    return await authenticator.with_viewer(fresh, request.headers.get(GRAFANA_ID_HEADER))
 
 
 def lookup_of(request: Request) -> Callable[[Sequence[str]], Awaitable[list[bytes | None]]]:
@@ -251,12 +275,15 @@ def refuse(request: Request, error: Exception) -> None:
 
 
 def install(app: Sanic[Any, Any]) -> None:
-    """Admit requests with a body before it is read, and put the limit headers on every answer."""
+    """Admit requests with a body before it is read, and sockets before their handshake; put the limit headers on
+    every answer."""
 
-    async def admit_before_body(request: Request, handler: Any, **_: Any) -> None:
+    async def admit_early(request: Request, handler: Any, **_: Any) -> None:
         policy = access_policy(handler)
-        stream = request.stream
-        if policy is not None and policy.scope is not None and stream is not None and stream.request_body:
+        if policy is None or policy.scope is None:
+            return
+        has_body = request.stream is not None and request.stream.request_body
+        if has_body or hasattr(handler, "is_websocket"):
             settle_request_id(request)  # a refusal here comes before the middleware that does so
             await _admit(services_of(request), request, policy, policy.scope, may_defer=False)
 
@@ -266,5 +293,5 @@ def install(app: Sanic[Any, Any]) -> None:
             for name, value in rate_limit_headers(budget.verdict).items():
                 response.headers.setdefault(name, value)
 
-    app.add_signal(admit_before_body, Event.HTTP_ROUTING_AFTER)
+    app.add_signal(admit_early, Event.HTTP_ROUTING_AFTER)
     app.register_middleware(add_limit_headers, "response")

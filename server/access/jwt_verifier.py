@@ -21,6 +21,8 @@ from joserfc import jwt
 from joserfc.errors import ExpiredTokenError, JoseError
 from joserfc.jwk import Key
 
+from server.strict_json import StrictDecoder
+
 MAX_TOKEN_BYTES: Final = 8192
 _COMPACT: Final = re.compile(r"[A-Za-z0-9_-]{1,1024}\.[A-Za-z0-9_-]{1,8192}\.[A-Za-z0-9_-]{1,1400}")
 _KEY_ID: Final = re.compile(r"[\x21-\x7e]{1,256}")
@@ -86,24 +88,6 @@ class TokenRules:
         object.__setattr__(self, "registry", registry)
 
 
-class _StrictDecoder(json.JSONDecoder):
-    """JSON without duplicate members and without NaN and Infinity."""
-
-    def __init__(self, **_: Any) -> None:
-        super().__init__(object_pairs_hook=_unique, parse_constant=_no_constant)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member stands twice")
-    return members
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
 @dataclass(frozen=True, slots=True)
 class UnverifiedToken:
     """A well-formed token of which nothing has been believed yet."""
@@ -135,7 +119,7 @@ def parse_token(text: str) -> UnverifiedToken:
 def _json_object(part: str) -> dict[str, Any]:
     try:
         raw = base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
-        value = json.loads(raw.decode("utf-8"), cls=_StrictDecoder)
+        value = json.loads(raw.decode("utf-8"), cls=StrictDecoder)
     except (ValueError, RecursionError) as error:
         raise TokenRefused("malformed") from error
     if type(value) is not dict:
@@ -179,7 +163,7 @@ def verify_token(token: UnverifiedToken, keys: Sequence[Key], rules: TokenRules)
 def _signed_claims(text: str, keys: Sequence[Key], algorithm: str) -> dict[str, Any]:
     for key in keys:
         try:
-            return jwt.decode(text, key, algorithms=[algorithm], decoder_cls=_StrictDecoder).claims
+            return jwt.decode(text, key, algorithms=[algorithm], decoder_cls=StrictDecoder).claims
         except (JoseError, ValueError, TypeError, RecursionError):
             continue  # the next key of the same name or type may fit
     raise TokenRefused("signature")

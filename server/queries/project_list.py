@@ -10,7 +10,7 @@ import asyncio
 import time
 
 from server.database import Database
-from server.errors import DatabaseUnavailable
+from server.errors import DatabaseUnavailable, PoolTimeout, QueryTimeout
 from server.queries.statements import statement
 
 FRESH_SECONDS = 2.0
@@ -26,8 +26,8 @@ class ProjectList:
         self._lock = asyncio.Lock()
 
     async def ids(self) -> tuple[str, ...]:
-        """All project ids, sorted. Uses the last known list while the database is away, and raises
-        :class:`DatabaseUnavailable` when there is none."""
+        """All project ids, sorted. Uses the last known list while the database is away or overloaded, and
+        raises its error when there is none."""
         if self._ids is not None and time.monotonic() - self._read_at < FRESH_SECONDS:
             return self._ids
         async with self._lock:
@@ -36,7 +36,7 @@ class ProjectList:
             try:
                 async with self._database.plain() as connection:
                     rows = await connection.fetch(statement("list_project_ids"))
-            except DatabaseUnavailable:
+            except (DatabaseUnavailable, PoolTimeout, QueryTimeout):
                 if self._ids is None:
                     raise
                 return self._ids

@@ -9,6 +9,7 @@ from typing import Any, Final
 from sanic import Request
 
 from server.errors import InvalidBody, UnsupportedMediaType
+from server.strict_json import StrictDecoder
 
 JSON_TYPES: Final = frozenset({"application/json", ""})
 
@@ -61,23 +62,12 @@ def read_object(request: Request, fields: Mapping[str, Check], required: tuple[s
 def parse_object(body: bytes) -> dict[str, Any]:
     """``body`` as a JSON object without duplicate members, NaN and Infinity. Raises :class:`InvalidBody`."""
     try:
-        document = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        document = json.loads(body.decode("utf-8"), cls=StrictDecoder)
     except (ValueError, RecursionError) as error:
         raise InvalidBody("The body is not valid JSON.") from error
     if not isinstance(document, dict):
         raise InvalidBody("The body must be a JSON object.")
     return document
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member stands twice")
-    return members
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _pointer(name: str) -> str:

@@ -13,12 +13,14 @@ from typing import Any
 
 import httpx
 import pytest
+import websockets
 from redis.asyncio import Redis
 from sanic import Blueprint, HTTPResponse, Request
 
 import server.app
-from server.access.guard import access_policy, lookup_of, requires
+from server.access.guard import access_policy, lookup_of, reauthenticate, requires
 from server.embedded.binaries import VALKEY, find_program
+from server.errors import InvalidToken
 from server.rate_limit.policy import LARGEST_COST
 from server.redis_store import RedisUnavailable
 from server.rest.envelope import success
@@ -173,6 +175,16 @@ class SlowRoutes:
                 values = []
             return success(request, [value.decode() if value else None for value in values])
 
+        @self.blueprint.websocket("/test/socket")
+        @requires("metrics:read", long_lived=True)
+        async def socket(request: Request, ws: Any) -> None:
+            for _ in range(2):
+                await ws.recv()
+                try:
+                    await ws.send((await reauthenticate(request)).subject)
+                except InvalidToken:
+                    await ws.send("out")
+
         @self.blueprint.get("/test/fails")
         @requires("metrics:read", with_lookup=True)
         async def fails(request: Request) -> HTTPResponse:
@@ -321,3 +333,24 @@ async def test_fr3_frozen_redis_costs_a_request_no_more_than_its_time_out_and_he
         while "x-ratelimit-policy" in (await timed())[1].headers:
             assert time.monotonic() < deadline, "Redis is back and nobody asks it"
             await asyncio.sleep(0.1)
+
+
+async def test_w1_socket_is_admitted_before_its_handshake_and_asked_again_later(
+    slow: tuple[SlowRoutes, AppServer], alpha: str, bearer: Headers
+) -> None:
+    _, server = slow
+    address = server.base_url.replace("http", "ws") + "/test/socket"
+    for headers, status in (({}, 401), ({"Authorization": "Bearer x.y.z"}, 401),
+                            (bearer("viewer", [alpha], scopes=["traces:read"]), 403)):  # fmt: skip
+        with pytest.raises(websockets.InvalidStatus) as caught:
+            await websockets.connect(address, additional_headers=headers)
+        assert caught.value.response.status_code == status
+    async with httpx.AsyncClient(base_url=server.base_url) as http:
+        key = await limited_key(http, bearer)
+        async with websockets.connect(address, additional_headers=key) as ws:
+            await ws.send("?")
+            assert await ws.recv() == "cli"
+            keys = (await http.get("/api/v1/keys", headers=bearer("admin", ["*"]))).json()["data"]
+            await http.delete(f"/api/v1/keys/{keys[0]['key_id']}", headers=bearer("admin", ["*"]))
+            await ws.send("?")
+            assert await ws.recv() == "out"
