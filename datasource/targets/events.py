@@ -30,11 +30,12 @@ _COLUMNS: Final = (
 _KIND_WORDS: Final = {"service_version": "Deployment", "model": "New model", "prompt_version": "Prompt version"}
 
 # A burst: at least this many failed calls in a bucket (a 72nd of the range), a share of them that is
-# both this high and several times the usual share of the range.
+# both this high and several times the usual share of the range; half of the calls is always one.
 BURST_BUCKETS: Final = 72
 BURST_ERRORS: Final = 5
 BURST_SHARE: Final = 0.1
 BURST_FACTOR: Final = 3.0
+ALWAYS_A_BURST: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ async def _error_bursts(core: Core, question: TargetQuestion) -> Sequence[Event]
 def bursts(times: Sequence[datetime], figures: Sequence[tuple[int, int]], end: datetime) -> Iterator[Event]:
     """Runs of buckets with a burst. ``figures`` are (calls, failed calls) by bucket, ``end`` closes the last one."""
     shares = [failed / total for total, failed in figures if total]
-    threshold = max(BURST_SHARE, BURST_FACTOR * median(shares)) if shares else 1.0
+    threshold = max(BURST_SHARE, min(BURST_FACTOR * median(shares), ALWAYS_A_BURST)) if shares else 1.0
     borders = [*times, end]
     start: int | None = None
     for index, (total, failed) in enumerate([*figures, (0, 0)]):
