@@ -10,6 +10,7 @@ introspection (RFC 7662) of our own access tokens.
 from __future__ import annotations
 
 import hmac
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,6 +43,9 @@ CLIENT_AUTH_METHODS: Final = ("client_secret_basic", "client_secret_post", "priv
 ASSERTION_ALGORITHMS: Final = tuple(name for name, kind in KEY_TYPES.items() if kind != "oct")
 ASSERTION_MAX_SECONDS: Final = 600
 _ASSERTION_TYPES: Final = frozenset({"", "jwt", "client-authentication+jwt"})
+
+# At DEBUG Authlib logs each token it issues.
+logging.getLogger("authlib").setLevel(logging.INFO)
 
 # One text for an unknown client, a wrong secret and a bad assertion: the answer must not tell which.
 _REFUSAL: Final = "Client authentication failed."
