@@ -6,25 +6,24 @@ safe and cacheable, or with POST for clients that do not know it). The same ques
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from sanic import Blueprint, HTTPResponse, Request
 
-from server.access.guard import requires, row_scope
+from server.access.guard import lookup_of, requires, row_scope
 from server.access.principal import Principal, Role
 from server.errors import InsufficientScope, PayloadTooLarge
-from server.queries.cursor import CursorSeal, continuation
+from server.queries.cursor import continuation
 from server.queries.list_question import ListQuestion
 from server.queries.result_cache import Answer, CacheQuestion
 from server.queries.row_scope import RowScope
 from server.queries.trace_reader import list_spans
 from server.rest.conditional import cached_success
-from server.rest.envelope import success
 from server.rest.json_body import read_object
 from server.rest.list_request import SEARCH_MEMBERS, ListRequest, request_from_document, request_from_params
+from server.rest.page_cursor import caller_binding, sealed
 from server.rest.request_params import RequestParams
 from server.rest.trace_rows import render_row
 from server.services import Services, services_of
@@ -35,7 +34,7 @@ LARGEST_SEARCH_BODY: Final = 1 << 20
 
 
 @traces.get("", name="list")
-@requires("traces:read")
+@requires("traces:read", with_lookup=True)
 async def list_traces(request: Request) -> HTTPResponse:
     """List spans (or whole traces) that match all given parameters, newest first by default."""
     return await answer(request, request_from_params(RequestParams.of(request)), links=True)
@@ -71,9 +70,8 @@ async def answer(request: Request, asked: ListRequest, *, links: bool = False) -
     principal: Principal = request.ctx.principal
     if asked.explain and principal.role is not Role.ADMIN:
         raise InsufficientScope("Only administrators may ask how the database works.")
-    seal = services.cursors
-    binding = cursor_binding(principal, asked.projects)
-    opened = None if asked.cursor is None else seal.open(asked.cursor, binding=binding)
+    binding = caller_binding(request, asked.projects)
+    opened = None if asked.cursor is None else services.cursors.open(asked.cursor, binding=binding)
     now = datetime.now(UTC) if opened is None else opened.now
     question = asked.question(now)
     if opened is not None:
@@ -82,16 +80,18 @@ async def answer(request: Request, asked: ListRequest, *, links: bool = False) -
     scope = await row_scope(request, asked.projects)
     headers = {"Accept-Query": "application/json"}
     if asked.explain:
-        explained = await list_answer(services, scope, question, now, explain=True)
-        pagination = sealed(explained.pagination or {}, seal, binding)
-        return success(request, explained.data, pagination=pagination, meta_fields=explained.meta, headers=headers)
-    remembered = await services.cache.answer(
-        cache_question(asked, scope, question), lambda: list_answer(services, scope, question, now)
-    )
-    pagination = sealed(remembered.pagination or {}, seal, binding)
-    if links and pagination["cursor"] is not None:
-        headers["Link"] = next_link(request, pagination["cursor"])
-    return cached_success(request, replace(remembered, pagination=pagination), headers=headers)
+        found = services.cache.fresh(await list_answer(services, scope, question, now, explain=True))
+    else:
+        found = await services.cache.answer(
+            cache_question(asked, scope, question),
+            lambda: list_answer(services, scope, question, now),
+            lookup=lookup_of(request),
+        )
+    shown = sealed(request, found, asked.projects)
+    cursor = (shown.pagination or {})["cursor"]
+    if links and cursor is not None:
+        headers["Link"] = next_link(request, cursor)
+    return cached_success(request, shown, headers=headers)
 
 
 async def list_answer(
@@ -99,7 +99,7 @@ async def list_answer(
 ) -> Answer:
     """The rows for ``question``, in the form that may be remembered and shared by all callers with that scope.
 
-    ``pagination.continuation`` is where the list goes on; :func:`sealed` makes it one caller's cursor.
+    ``pagination.continuation`` is where the list goes on; server/rest/page_cursor.py makes it one caller's cursor.
     """
     page = await list_spans(services.reads, scope, question, explain=explain)
     pagination: dict[str, Any] = {"continuation": None, "has_more": page.next_position is not None}
@@ -123,24 +123,6 @@ def cache_question(asked: ListRequest, scope: RowScope, question: ListQuestion) 
     if is_moving:
         document["from"], document["to"] = asked.raw_window
     return CacheQuestion("list", scope, document, None if is_moving else question.window.end)
-
-
-def cursor_binding(principal: Principal, projects: tuple[str, ...]) -> dict[str, Any]:
-    """Who a cursor is for, and with which rights: another caller, or the same with fewer, cannot use it."""
-    return {
-        "subject": principal.subject,
-        "role": principal.role.value,
-        "projects": sorted(principal.projects),
-        "requested": sorted(projects),
-        "content": principal.may_read_content,
-    }
-
-
-def sealed(pagination: Mapping[str, Any], seal: CursorSeal, binding: Any) -> dict[str, Any]:
-    """``pagination`` with the cursor of one caller in place of the continuation."""
-    start = pagination.get("continuation")
-    rest = {name: value for name, value in pagination.items() if name != "continuation"}
-    return {"cursor": None if start is None else seal.seal(start, binding=binding), **rest}
 
 
 def next_link(request: Request, cursor: str) -> str:
