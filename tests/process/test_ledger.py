@@ -1,0 +1,13 @@
+"""Acknowledged is stored, whatever dies when (FS3, FS4, FP2). The long form: ``make test-ledger``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.process.ledger import keep_books
+
+
+async def test_what_was_acknowledged_is_stored_exactly_once_while_processes_are_killed(private_folder: Path) -> None:
+    ledger, killed = await keep_books(private_folder, seconds=6, seed=20261123, pause=0.8)
+    assert len(ledger.acknowledged) > 20
+    assert killed.total() >= 3
