@@ -87,4 +87,6 @@ def server_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, 
     return {
         **{name: value for name, value in environ.items() if name != "DATABASE_OWNER_URL"},
         "DATABASE_WORKER_URL": settings.worker_url,
+        # In a terminal Sanic would advise to use its development mode.
+        "SANIC_IGNORE_PRODUCTION_WARNING": "1",
     }

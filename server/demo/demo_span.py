@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
@@ -35,6 +35,8 @@ class DemoTrace:
     resource: dict[str, str]
     scope: str
     spans: list[DemoSpan]
+    scores: list[dict[str, Any]] = field(default_factory=list)
+    """Judgements of the trace, as bodies of POST /api/v1/scores."""
 
     @property
     def trace_id(self) -> str:
@@ -59,6 +61,19 @@ class TraceWriter:
     def wait(self, milliseconds: float) -> None:
         """Lets time pass."""
         self._now_ns += max(1, int(milliseconds * NANOSECONDS_A_MILLISECOND))
+
+    def score(self, name: str, value: float | bool | str, source: str) -> None:
+        """Judges the trace; the same judgement of the same trace has the same id."""
+        self.trace.scores.append(
+            {
+                "score_id": f"{self._trace_id.hex()}-{name}",
+                "trace_id": self._trace_id.hex(),
+                "name": name,
+                "value": value,
+                "source": source,
+                "timestamp": datetime.fromtimestamp(self._now_ns / 1e9, UTC).isoformat(),
+            }
+        )
 
     @contextmanager
     def span(self, name: str, *, is_client: bool = False, **attributes: Any) -> Iterator[DemoSpan]:

@@ -100,6 +100,7 @@ def support(visit: Visit) -> list[DemoTrace]:
                 _tool(writer, visit, "lookup_order", {"order": f"A-{rng.randint(10000, 99999)}"})
                 last = _chat_with_retry(writer, visit, model, question, answer, prompt="support-answer", turn=turn)
             _inherit_error(root, last)
+        _judge_answer(writer, visit, failed=last.error is not None)
         traces.append(writer.trace)
         start += timedelta(seconds=rng.uniform(25, 180))
     return traces
@@ -162,6 +163,8 @@ def code_review(visit: Visit) -> list[DemoTrace]:
         if last.error is None:
             last = _chat_with_retry(writer, visit, model, f"{subject}\n\n{code}", verdict, prompt="review-final")
         _inherit_error(root, last)
+    if last.error is None and rng.random() < 0.4:
+        writer.score("review_outcome", choose(rng, (("accepted", 6), ("changed", 3), ("ignored", 1))), "human")
     return [writer.trace]
 
 
@@ -223,6 +226,20 @@ def report(visit: Visit) -> list[DemoTrace]:
     return [writer.trace]
 
 
+def _judge_answer(writer: TraceWriter, visit: Visit, *, failed: bool) -> None:
+    """Some answers are judged by a program, a few by the person; later prompt versions are better."""
+    rng = visit.rng
+    quality = 0.3 if failed else 0.68 + 0.03 * _prompt_version(visit)
+    if rng.random() < 0.25:
+        writer.score("helpfulness", round(min(1.0, max(0.0, rng.gauss(quality, 0.12))), 3), "eval")
+    if rng.random() < 0.08:
+        writer.score("thumbs_up", rng.random() < quality, "human")
+
+
+def _prompt_version(visit: Visit) -> int:
+    return visit.start.toordinal() // 12 % 9 + 1
+
+
 def _embed(writer: TraceWriter, visit: Visit, text: str) -> None:
     with writer.span(
         "embeddings text-embedding-3-small",
@@ -250,7 +267,6 @@ def _chat(
     writer: TraceWriter, visit: Visit, model: Model, question: str, answer: str, *, prompt: str, turn: int
 ) -> DemoSpan:
     rng = visit.rng
-    version = visit.start.toordinal() // 12 % 9 + 1
     input_tokens = int(rng.lognormvariate(6.6, 0.45)) + len(question) // 3 + turn * 350
     output_tokens = max(12, int(rng.lognormvariate(4.9, 0.5)) + len(answer) // 3)
     reasoning = int(output_tokens * rng.uniform(0.8, 2.5)) if model.reasons else 0
@@ -265,7 +281,7 @@ def _chat(
         session__id=visit.session,
         user__id=visit.user,
         gen_ai__prompt__name=prompt,
-        gen_ai__prompt__version=str(version),
+        gen_ai__prompt__version=str(_prompt_version(visit)),
         gen_ai__input__messages=_messages("user", question),
     ) as span:
         first_token = model.first_token_ms * visit.slowness

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from typing import Final
 
 import httpx
@@ -14,6 +16,7 @@ from server.demo.otlp_export import encode
 from server.demo.schedule import Schedule
 
 TRACES_A_REQUEST: Final = 80
+SCORES_A_REQUEST: Final = 500
 CONNECTIONS: Final = 3
 ATTEMPTS: Final = 6
 # What OTLP says may be tried again.
@@ -43,26 +46,31 @@ class Sender:
         self._http.close()
 
     def send(self, traces: Sequence[DemoTrace]) -> int:
-        """Stores traces and gives the number of spans.
+        """Stores traces and their scores, and gives the number of spans.
 
         :raises DemoError: the server refuses them or stays away.
         :raises Stopped: the demo is being ended.
         """
         if not traces:
             return 0
-        body = encode(traces)
+        self._post("/v1/traces", encode(traces), "application/x-protobuf")
+        scores = [score for trace in traces for score in trace.scores]
+        for at in range(0, len(scores), SCORES_A_REQUEST):
+            body = json.dumps({"scores": scores[at : at + SCORES_A_REQUEST]}).encode()
+            self._post("/api/v1/scores/batch", body, "application/json")
+        return sum(len(trace.spans) for trace in traces)
+
+    def _post(self, path: str, body: bytes, content_type: str) -> None:
         for attempt in range(ATTEMPTS):
             if self._stopping.is_set():
                 raise Stopped
             try:
-                answer = self._http.post(
-                    "/v1/traces", content=body, headers=self._headers({"Content-Type": "application/x-protobuf"})
-                )
+                answer = self._http.post(path, content=body, headers=self._headers({"Content-Type": content_type}))
             except httpx.TransportError as failure:
                 reason, pause = str(failure), 1.0
             else:
-                if answer.status_code == httpx.codes.OK:
-                    return sum(len(trace.spans) for trace in traces)
+                if answer.is_success:
+                    return
                 reason = f"{answer.status_code} {answer.text[:200]}"
                 if answer.status_code not in RETRYABLE:
                     break
@@ -72,33 +80,47 @@ class Sender:
 
     def is_stored(self, trace: DemoTrace) -> bool:
         """Whether the server has a trace."""
-        answer = self._http.get(f"/api/v1/traces/{trace.trace_id}", headers=self._headers({}))
+        if self._stopping.is_set():
+            raise Stopped
+        try:
+            answer = self._http.get(f"/api/v1/traces/{trace.trace_id}", headers=self._headers({}))
+        except httpx.TransportError:
+            return False
         return answer.status_code == httpx.codes.OK
 
     def _headers(self, more: dict[str, str]) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._new_token()}", **more}
 
 
-def fill(sender: Sender, schedule: Schedule, on_spans: Callable[[int], None]) -> int:
-    """Sends all days that are not stored yet; gives the number of spans sent.
+def missing_days(sender: Sender, schedule: Schedule) -> list[date]:
+    """The days that are not stored as a whole, oldest first; the last two are always among them.
 
-    Spans are the same at each start, so that sending them twice changes nothing. The first trace of a day is sent
-    after all others of it: where it is stored, the day is whole and is skipped.
+    :raises Stopped: the demo is being ended.
     """
-    total = 0
     settled = schedule.dates()[-UNSETTLED_DAYS]
+    missing = []
+    for day in schedule.dates():
+        first = schedule.visit_traces(day, 0)
+        if day >= settled or not first or not sender.is_stored(first[0]):
+            missing.append(day)
+    return missing
+
+
+def fill(sender: Sender, schedule: Schedule, days: Sequence[date], on_spans: Callable[[int], None]) -> None:
+    """Sends the traces of ``days``.
+
+    They are the same at each start, so that sending them twice changes nothing. The first trace of a day is sent
+    after all others of it: where it is stored, the day is whole.
+
+    :raises DemoError: the server refuses them or stays away.
+    :raises Stopped: the demo is being ended.
+    """
     with ThreadPoolExecutor(CONNECTIONS) as pool:
-        for day in schedule.dates():
-            first = schedule.visit_traces(day, 0)
-            if day < settled and first and sender.is_stored(first[0]):
-                continue
+        for day in days:
             traces = list(schedule.day_traces(day))
-            mark, rest = traces[: len(first)], traces[len(first) :]
+            first = len(schedule.visit_traces(day, 0))
+            mark, rest = traces[:first], traces[first:]
             requests = [rest[at : at + TRACES_A_REQUEST] for at in range(0, len(rest), TRACES_A_REQUEST)]
             for spans in pool.map(sender.send, requests):
-                total += spans
                 on_spans(spans)
-            spans = sender.send(mark)
-            total += spans
-            on_spans(spans)
-    return total
+            on_spans(sender.send(mark))

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from server.commands.terminal import say
 from server.demo.live import trickle
 from server.demo.progress import Progress
 from server.demo.schedule import Schedule
-from server.demo.sender import DemoError, Sender, Stopped, fill
+from server.demo.sender import UNSETTLED_DAYS, DemoError, Sender, Stopped, fill, missing_days
 from server.embedded.data_dir import write_private
 from server.listeners import open_listeners
 from server.schema.migrate import migrate
@@ -33,7 +34,7 @@ from server.supervisor import Supervisor
 logger = logging.getLogger("observatory.demo")
 
 PROJECT = "demo"
-SPANS_A_TRACE = 4.4
+SPANS_A_VISIT = 6.3
 SHORT_TOKEN_SECONDS = 600
 GRAFANA_KEY_FILE = "demo_grafana_key"
 
@@ -108,10 +109,13 @@ class DemoSession:
         options = self._options
         sender = Sender(base_url, lambda: _token(settings, SHORT_TOKEN_SECONDS), self._stopping)
         schedule = Schedule(datetime.now(UTC), options.days, options.traces, options.seed)
-        progress = Progress(f"filling {options.days} days", int(options.traces * SPANS_A_TRACE), "spans")
         try:
-            if fill(sender, schedule, progress.advance):
-                progress.finish()
+            days = missing_days(sender, schedule)
+            visits = sum(schedule.visits(day) for day in days)
+            label = f"filling {options.days} days" if len(days) > UNSETTLED_DAYS else "bringing the demo data up to now"
+            progress = Progress(label, int(visits * SPANS_A_VISIT), "spans")
+            fill(sender, schedule, days, progress.advance)
+            progress.finish()
             print(what_to_try(base_url, _token(settings, settings.token_max_lifetime), grafana_key), flush=True)
             if options.live:
                 trickle(sender, self._stopping)
@@ -165,6 +169,9 @@ Ready. Things to try:
     TOKEN={token}
     curl -H "Authorization: Bearer $TOKEN" "{base_url}/api/v1/traces?limit=5"
 
+  Another token:
+    TOKEN=$({Path(sys.argv[0])} token create --role developer --project {PROJECT})
+
   Only the failed calls of a model:
     curl -H "Authorization: Bearer $TOKEN" "{base_url}/api/v1/traces?status=error&model=gpt-4.1-mini&limit=5"
 
@@ -173,11 +180,10 @@ Ready. Things to try:
   In Grafana, add a data source of type "JSON" (simpod-json-datasource):
     URL            {base_url}/grafana
     Header         Authorization = Bearer {grafana_key}
-  Or let the program do it, dashboards included:  llm-observatory grafana install --help
 
   Send traces of your own:
-    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT={base_url}/v1/traces
-    OTEL_EXPORTER_OTLP_TRACES_HEADERS="Authorization=Bearer%20$TOKEN"
+    export OTEL_EXPORTER_OTLP_TRACES_ENDPOINT={base_url}/v1/traces
+    export OTEL_EXPORTER_OTLP_TRACES_HEADERS="Authorization=Bearer%20$TOKEN"
 
   Ctrl-C stops everything; the data stay in {os.environ.get("OBSERVATORY_DATA_DIR", ".observatory")} for the next time.
 """
