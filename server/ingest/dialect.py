@@ -27,9 +27,11 @@ def detect_dialect(marks: int, scope_name: str, keys: Container[str]) -> str:
     """The first rule that matches, given the marks of a span's keys (``KeyMeaning.marks``)."""
     if scope_name:
         marks |= _scope_marks(scope_name) if len(scope_name) <= 100 else 0
-    if not marks:
-        return UNKNOWN
-    for bit, rule in enumerate(detection_rules()):
-        if marks >> bit & 1 and not any(key in keys for key in rule.unless):
+    rules = detection_rules()
+    while marks:
+        lowest = marks & -marks
+        rule = rules[lowest.bit_length() - 1]
+        if not rule.unless or not any(key in keys for key in rule.unless):
             return rule.dialect
+        marks ^= lowest
     return UNKNOWN

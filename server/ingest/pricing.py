@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from server.ingest.canonical_names import canonical_provider
 from server.ingest.coercion import MAX_USD, round_usd
@@ -48,8 +49,7 @@ class PriceOverride:
         return RateCard((band,), _ZERO, f"override {self.valid_from:%Y-%m-%d}")
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens of one model call in the inclusive form (see ``token_semantics``)."""
 
     prompt: int | None
@@ -61,8 +61,7 @@ class Usage:
     reasoning: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Quote:
+class Quote(NamedTuple):
     """A computed price in US dollars, rounded to the columns' ten decimals."""
 
     prompt_usd: Decimal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,13 +13,13 @@ from server.ingest.otlp_payload import DecodedSpan
 from server.ingest.span_fields import SpanFields
 from server.ingest.span_times import to_ns
 
-_HEX = frozenset("0123456789abcdef")
+_IDENTIFIERS = {length: re.compile(f"(?!0*$)[0-9a-f]{{{length}}}").fullmatch for length in (16, 32)}
 _COMMA_SEPARATED = comma_separated_keys()
 
 
 def is_identifier(identifier: str, length: int) -> bool:
-    """True for ``length`` lowercase hex digits that are not all zero (W3C Trace Context)."""
-    return len(identifier) == length and _HEX.issuperset(identifier) and identifier.strip("0") != ""
+    """True for ``length`` (16 or 32) lowercase hex digits that are not all zero (W3C Trace Context)."""
+    return _IDENTIFIERS[length](identifier) is not None
 
 
 class IdentityCheck:
