@@ -26,12 +26,17 @@ class LoadConnection:
     ) -> None:
         self._writer.close()
 
+    async def get(self, path: str) -> tuple[int, bytes]:
+        """Status and body of a GET. Raises OSError or EOFError when the connection is lost."""
+        return await self._exchange(f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\n{self._head}\r\n".encode())
+
     async def post(self, path: str, body: bytes) -> int:
         """The status of a POST. Raises OSError or EOFError when the connection is lost."""
-        self._writer.write(
-            f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\n{self._head}Content-Length: {len(body)}\r\n\r\n".encode()
-        )
-        self._writer.write(body)
+        head = f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\n{self._head}Content-Length: {len(body)}\r\n\r\n"
+        return (await self._exchange(head.encode() + body))[0]
+
+    async def _exchange(self, request: bytes) -> tuple[int, bytes]:
+        self._writer.write(request)
         await self._writer.drain()
         head = await self._reader.readuntil(b"\r\n\r\n")
         length = 0
@@ -39,6 +44,5 @@ class LoadConnection:
             name, _, value = line.partition(b":")
             if name.lower() == b"content-length":
                 length = int(value)
-        if length:
-            await self._reader.readexactly(length)
-        return int(head.split(b" ", 2)[1])
+        body = await self._reader.readexactly(length) if length else b""
+        return int(head.split(b" ", 2)[1]), body
