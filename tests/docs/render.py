@@ -14,7 +14,7 @@ from pathlib import Path
 
 from server.cli import make_parser
 from server.settings import Settings
-from tests.docs import mapping_tables, trace_query_tables
+from tests.docs import grafana_tables, mapping_tables, trace_query_tables
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 BEGIN, END = "<!-- generated: {} -->", "<!-- end of generated part -->"
@@ -108,6 +108,7 @@ def _gist(page: Path) -> str:
 
 
 MAPPING = "reference/ingestion-mapping.md"
+GRAFANA = "reference/grafana-datasource.md"
 
 PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "index": ("index.md", index),
@@ -119,6 +120,10 @@ PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "types": ("reference/trace-query.md", trace_query_tables.types),
     "span-fields": ("reference/trace-query.md", trace_query_tables.span_fields),
     "trace-fields": ("reference/trace-query.md", trace_query_tables.trace_fields),
+    "grafana-targets": (GRAFANA, grafana_tables.targets),
+    "grafana-own-keys": (GRAFANA, grafana_tables.own_keys),
+    "grafana-common-keys": (GRAFANA, grafana_tables.common_keys),
+    "dashboards": ("reference/dashboards.md", grafana_tables.dashboards),
     "mapping-dialects": (MAPPING, mapping_tables.dialect_table),
     "mapping-aliases": (MAPPING, mapping_tables.alias_table),
     "mapping-providers": (MAPPING, mapping_tables.provider_table),
