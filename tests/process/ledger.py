@@ -94,8 +94,11 @@ def _command(pid: int) -> str:
         return ""
 
 
-async def keep_books(folder: Path, *, seconds: float, seed: int, pause: float) -> tuple[Ledger, Counter[str]]:
-    """Run a server of its own, send and kill for ``seconds``, compare; gives the ledger and what was killed."""
+async def keep_books(folder: Path, *, kills: int, seed: int, pause: float) -> tuple[Ledger, Counter[str]]:
+    """Run a server of its own, send, kill ``kills`` times, compare; gives the ledger and what was killed.
+
+    Between two kills some batches are acknowledged, and then up to ``pause`` seconds pass.
+    """
     chance = random.Random(seed)
     # Without its own I/O processes, which it waits five seconds for, PostgreSQL recovers at once.
     services = EmbeddedServices(folder / "data", postgres_settings={"io_method": "sync"})
@@ -124,11 +127,11 @@ async def keep_books(folder: Path, *, seconds: float, seed: int, pause: float) -
                 )
                 for number, name in enumerate(PROJECTS * 3)
             ]
-            loop = asyncio.get_running_loop()
-            end = loop.time() + seconds
-            while loop.time() < end:
-                await asyncio.sleep(pause * chance.uniform(0.5, 1.5))
+            while killer.done.total() < kills:
+                await _progress(ledger, 10)
+                await asyncio.sleep(chance.uniform(0, pause))
                 await killer.kill()
+            await _progress(ledger, 10)
             stop.set()
             await asyncio.gather(*clients)
             await _eventually(lambda: _compare(urls, ledger))
@@ -140,6 +143,14 @@ async def keep_books(folder: Path, *, seconds: float, seed: int, pause: float) -
 def token_of(urls: EmbeddedUrls, project: str) -> str:
     """A credential that may write to ``project`` alone."""
     return issue_token(Settings(jwt_secret=urls.jwt_secret), role=Role.DEVELOPER, projects=[project])
+
+
+async def _progress(ledger: Ledger, batches: int) -> None:
+    """Wait until so many more batches are acknowledged: the server is back from the last kill."""
+    wanted = len(ledger.acknowledged) + batches
+    async with asyncio.timeout(SERVE_SECONDS):
+        while len(ledger.acknowledged) < wanted:
+            await asyncio.sleep(0.01)
 
 
 async def _client(
