@@ -62,7 +62,8 @@ async def _rebuild_day(worker: Database, project: str, day: datetime) -> None:
                 for table in _FORGOTTEN:
                     await connection.execute(statement(f"forget_day_of_{table}"), *arguments)
                 # The statement of the writer, over the spans of the day instead of the spans of a batch.
-                appending = statement("append_rollup_delta").replace("span_changes", f"({statement('spans_of_day')})")
+                spans = f"FROM ({statement('spans_of_day')})"
+                appending = statement("append_rollup_delta").replace("FROM span_changes", spans)
                 await connection.execute(appending, *arguments)
         finally:
             await connection.execute(statement("release_project_rollups"), project)

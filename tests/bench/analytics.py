@@ -1,0 +1,264 @@
+"""Dashboard questions at two sizes: ``make bench-analytics`` (ARGS="--spans 1000000,10000000 --rounds 30").
+
+    python -m tests.bench.analytics --spans 100000 --rounds 5
+
+For every question: p50 and p99 end to end through the metric engine, rows read, and the ratio of the largest size to
+the smallest; beside it the same question over raw rows (once) and on DuckDB over a Parquet copy (pip install -r
+tests/bench/requirements.txt; left out with --no-duckdb). Then what keeping rollups costs ingest, in interleaved
+rounds: without deltas, with deltas, with deltas and the folder running.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from server.app import build_services, close_services, open_services
+from server.embedded import EmbeddedServices
+from server.queries.metric_formula import needs_of
+from server.queries.metric_interval import parse_interval
+from server.queries.metric_plan import timeline_of
+from server.queries.metric_question import MetricQuestion, parse_measure
+from server.queries.metric_reader import query_metrics
+from server.queries.metric_sql import Target, raw_statement
+from server.queries.retention import apply_retention
+from server.queries.rollup import RollupFolder
+from server.queries.rollup_rebuild import rebuild_rollups
+from server.queries.row_scope import RowScope
+from server.queries.statements import load_statements
+from server.queries.trace_filter import parse_filter
+from server.schema.migrate import migrate
+from server.services import Services
+from server.settings import Settings
+from tests.bench.analytics_data import DAYS, PROJECT, copy_to_parquet, load, make_pending
+from tests.span_factory import make_span, store
+
+SCOPE = RowScope((PROJECT,))
+SOME = {"and": [{"field": "environment", "operator": "eq", "value": "production"},
+                {"field": "service_name", "operator": "in", "value": ["service-1", "service-2", "service-3"]}]}  # fmt: skip
+MONTH, DAY, HOUR = timedelta(days=DAYS), timedelta(days=1), timedelta(hours=1)
+
+# Name → range, measures, further arguments of the question.
+QUESTIONS: dict[str, tuple[timedelta, str, dict[str, Any]]] = {
+    "30 d, hour × model, p95": (MONTH, "duration_p95", {"group_by": ("model",), "interval": "1h"}),
+    "30 d, hour × model, p95 and cost": (MONTH, "duration_p95 cost", {"group_by": ("model",), "interval": "1h"}),
+    "30 d, hour × model × service, p95, 2 filters": (MONTH, "duration_p95", {"group_by": ("model", "service"), "interval": "1h", "filter": SOME}),
+    "30 d, day × model, cost and calls": (MONTH, "cost calls", {"group_by": ("model",), "interval": "1d"}),
+    "30 d, day × model, p95, Asia/Kolkata": (MONTH, "duration_p95", {"group_by": ("model",), "interval": "1d", "time_zone": "Asia/Kolkata"}),
+    "30 d, p50 p95 p99 by model": (MONTH, "duration_p50 duration_p95 duration_p99", {"group_by": ("model",)}),
+    "30 d, top 10 users by cost": (MONTH, "cost calls", {"group_by": ("user",)}),
+    "30 d, distinct users": (MONTH, "users", {}),
+    "30 d, distinct sessions": (MONTH, "sessions", {}),
+    "24 h, 5 min × service, calls and p95": (DAY, "calls duration_p95", {"group_by": ("service",), "interval": "5m"}),
+    "24 h, totals with the day before": (DAY, "calls cost error_rate duration_p95", {"compare": "previous_period"}),
+    "1 h, minute, calls and error rate": (HOUR, "calls error_rate", {"interval": "1m"}),
+}  # fmt: skip
+
+_CALLS = "FROM spans WHERE is_generation"
+DUCKDB = {
+    "30 d, hour × model, p95": f"SELECT time_bucket(INTERVAL 1 HOUR, ts), model, quantile_disc(duration_ms, 0.95) {_CALLS} GROUP BY 1, 2",
+    "30 d, day × model, cost and calls": f"SELECT time_bucket(INTERVAL 1 DAY, ts), model, sum(total_cost_usd), count(*) {_CALLS} GROUP BY 1, 2",
+    "30 d, p50 p95 p99 by model": f"SELECT model, quantile_disc(duration_ms, [0.5, 0.95, 0.99]) {_CALLS} GROUP BY 1",
+    "30 d, top 10 users by cost": f"SELECT user_id, sum(total_cost_usd) AS c, count(*) {_CALLS} GROUP BY 1 ORDER BY c DESC LIMIT 10",
+    "30 d, distinct users": "SELECT count(DISTINCT user_id) FROM spans",
+    "30 d, distinct sessions": "SELECT count(DISTINCT session_id) FROM spans",
+}  # fmt: skip
+
+
+def question_of(name: str, end: datetime) -> MetricQuestion:
+    """The question called ``name``, of the range that ends at ``end``."""
+    length, measures, more = QUESTIONS[name]
+    more = dict(more)
+    if "interval" in more:
+        more["interval"] = parse_interval(more["interval"])
+    if "filter" in more:
+        more["filter"] = parse_filter(more["filter"])
+    return MetricQuestion(
+        measures=tuple(map(parse_measure, measures.split())), start=end - length, end=end, **more
+    )  # fmt: skip
+
+
+async def timed(action: Callable[[], Awaitable[Any]], rounds: int) -> tuple[list[float], Any]:
+    """Milliseconds of each round, sorted, and the last result; one round before is not counted."""
+    result = await action()
+    found = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        result = await action()
+        found.append((time.perf_counter() - started) * 1000)
+    return sorted(found), result
+
+
+async def ask_all(
+    services: Services, end: datetime, rounds: int, suffix: str = ""
+) -> dict[str, tuple[float, float, str]]:
+    """p50, p99 and how each question was read."""
+    results = {}
+    for name in QUESTIONS:
+        question = question_of(name, end)
+        times, answer = await timed(lambda: query_metrics(services.reads, SCOPE, question, now=end), rounds)  # noqa: B023
+        p99 = times[min(len(times) - 1, int(len(times) * 0.99))]
+        told = f"{answer.meta.source}, {answer.meta.rows_read:,} rows"
+        results[name + suffix] = (statistics.median(times), p99, told)
+        print(f"  {name + suffix}: p50 {statistics.median(times):.1f} ms, p99 {p99:.1f} ms ({told})", flush=True)
+    return results
+
+
+async def ask_raw(owner: asyncpg.Connection, end: datetime) -> dict[str, float]:
+    """The same questions from raw rows alone, exact percentiles, one round each."""
+    results = {}
+    for name in QUESTIONS:
+        question = question_of(name, end)
+        timeline = timeline_of(question, question.start, question.end)
+        needs = needs_of(question.measures, question.measures[0].definition.family)
+        target = Target(SCOPE, question.dimensions, question.filter)
+        sql, values = raw_statement(
+            target, needs, [(question.start, question.end)], timeline.boundaries, None, exact=True
+        )
+        started = time.perf_counter()
+        await owner.fetch(sql, *values)
+        results[name] = (time.perf_counter() - started) * 1000
+        print(f"  raw: {name}: {results[name]:.0f} ms", flush=True)
+    return results
+
+
+def ask_duckdb(path: Path) -> dict[str, float]:
+    """The yardstick: a column store over the same rows, median of three rounds."""
+    import duckdb
+
+    database = duckdb.connect()
+    database.execute(f"CREATE VIEW spans AS SELECT * FROM read_parquet('{path}')")
+    results = {}
+    for name, sql in DUCKDB.items():
+        found = []
+        for _ in range(3):
+            started = time.perf_counter()
+            database.execute(sql).fetchall()
+            found.append((time.perf_counter() - started) * 1000)
+        results[name] = statistics.median(found)
+        print(f"  duckdb: {name}: {results[name]:.0f} ms", flush=True)
+    return results
+
+
+async def measure_ingest(services: Services, rounds: int) -> None:
+    """Spans a second of the writer: without deltas, with them, and with the folder running."""
+    statements = load_statements()
+    appending = statements["append_rollup_delta"]
+    rates: dict[str, list[float]] = {"no rollups": [], "deltas": [], "deltas and folder": []}
+    for _ in range(rounds):
+        for way, found in rates.items():
+            statements["append_rollup_delta"] = "SELECT 1" if way == "no rollups" else appending
+            folder = RollupFolder(services.worker)
+            if way == "deltas and folder":
+                folder.start()
+            batches = [
+                [make_span(session_id=f"s{n // 10}", user_id=f"u{n % 50}", total_tokens=n) for n in range(500)]
+                for _ in range(40)
+            ]
+            started = time.perf_counter()
+            for batch in batches:
+                await store(services, PROJECT, batch)
+            found.append(40 * 500 / (time.perf_counter() - started))
+            await folder.stop()
+    statements["append_rollup_delta"] = appending
+    base = statistics.median(rates["no rollups"])
+    for way, found in rates.items():
+        print(f"  ingest, {way}: {statistics.median(found):,.0f} spans/s, ratio {statistics.median(found) / base:.2f}")
+
+
+async def run(options: argparse.Namespace, urls: Any, folder: Path) -> None:
+    """Load, measure, compare."""
+    end = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=7)
+    sizes = [int(size) for size in options.spans.split(",")]
+    found: dict[int, dict[str, tuple[float, float, str]]] = {}
+    raw: dict[str, float] = {}
+    yardstick: dict[str, float] = {}
+    for size in sizes:
+        print(f"{size:,} spans", flush=True)
+        head, _, tail = urls.owner_url.partition("?")
+        admin = await asyncpg.connect(urls.owner_url)
+        await admin.execute(f"CREATE DATABASE analytics_{size}")
+        await admin.close()
+
+        def at(url: str, size: int = size) -> str:
+            base, _, query = url.partition("?")
+            return f"{base.rpartition('/')[0]}/analytics_{size}?{query}"
+
+        await migrate(at(urls.owner_url))
+        owner = await asyncpg.connect(at(urls.owner_url))
+        settings = Settings(
+            database_url=at(urls.database_url), database_owner_url=at(urls.owner_url),
+            database_worker_url=at(urls.worker_url), redis_url=urls.redis_url, jwt_secret="b" * 32,
+            statement_timeout=600.0,
+        )  # fmt: skip
+        services = build_services(settings)
+        await open_services(services)
+        started = time.perf_counter()
+        await load(owner, size, end)
+        print(f"  loaded in {time.perf_counter() - started:.0f} s", flush=True)
+        await apply_retention(services.worker, settings, datetime.now(UTC))
+        started = time.perf_counter()
+        await rebuild_rollups(services.worker, [PROJECT], end - timedelta(days=DAYS), end)
+        print(f"  rollups built in {time.perf_counter() - started:.0f} s", flush=True)
+        await owner.execute("VACUUM ANALYZE")
+        found[size] = await ask_all(services, end, options.rounds)
+        if size == sizes[-1]:
+            raw = await ask_raw(owner, end)
+            if not options.no_duckdb:
+                path = folder / "spans.parquet"
+                await copy_to_parquet(owner, path)
+                yardstick = ask_duckdb(path)
+        await make_pending(owner, 4000, end)
+        found[size] |= await ask_all(services, end, options.rounds, " + 4,000 deltas")
+        if size == sizes[0]:
+            await measure_ingest(services, options.ingest_rounds)
+        await close_services(services)
+        await owner.close()
+    report(sizes, found, raw, yardstick)
+
+
+def report(sizes: list[int], found: dict[int, Any], raw: dict[str, float], yardstick: dict[str, float]) -> None:
+    """The table of the closing note."""
+    print(
+        "\n| Question | "
+        + " | ".join(f"{size:,}: p50 / p99 ms" for size in sizes)
+        + " | ratio | read | raw ms | DuckDB ms |"
+    )
+    print("|---" * (len(sizes) + 5) + "|")
+    for name in found[sizes[-1]]:
+        cells = [f"{found[size][name][0]:.1f} / {found[size][name][1]:.1f}" for size in sizes]
+        ratio = found[sizes[-1]][name][0] / found[sizes[0]][name][0]
+        beside = [f"{source[name]:.0f}" if name in source else "–" for source in (raw, yardstick)]
+        print(f"| {name} | {' | '.join(cells)} | {ratio:.2f} | {found[sizes[-1]][name][2]} | {' | '.join(beside)} |")
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spans", default="1000000,10000000", help="sizes, smallest first")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--ingest-rounds", type=int, default=5)
+    parser.add_argument("--no-duckdb", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="observatory-bench-") as folder:
+        path = Path(folder)
+        path.chmod(0o755)
+        settings = {"shared_buffers": "1GB", "max_wal_size": "8GB"}
+        embedded = EmbeddedServices(path / "data", postgres_settings=settings)
+        try:
+            asyncio.run(run(options, embedded.start(), path))
+        finally:
+            embedded.stop()
+
+
+if __name__ == "__main__":
+    main()
