@@ -78,7 +78,7 @@ def check_range(window: TimeRange, *, now: datetime, longest: timedelta = LONGES
 
 def format_instant(moment: datetime) -> str:
     """RFC 3339 in UTC with ``Z`` and microseconds: the one form in which answers show times."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def _from_epoch(number: int) -> datetime:

@@ -72,7 +72,7 @@ async def list_spans(database: Database, scope: RowScope, question: ListQuestion
         if question.include:
             await add_extras(connection, scope, question, rows)
     return ListPage(
-        [{name: row[name] for name in reading.shown(row)} for row in rows],
+        reading.shown(rows),
         positions[-1] if has_more else None,
         total,
         reading.hidden,
@@ -97,6 +97,9 @@ class _Reading:
         self.where = self.predicate(scope)
         self.where_binds = len(self.params)
         self.keys = self.sort_keys()
+        # Sort keys come first: a selected field of the same name has the same value and takes the place.
+        self.names = [*(key.name for key in self.keys), *(column.name for column in self.columns)]
+        self.documents = [column.name for column in self.columns if column.type is FieldType.JSON]
         # By time an index gives the order as it goes; otherwise rows are sorted, and should be narrow then.
         self.is_sorted_wide = self.keys[0].name != "ts" or search_text_of(question.filter) is not None
 
@@ -145,9 +148,9 @@ class _Reading:
             if plans is not None:
                 plans.append(await explain_statement(connection, statement, params))
             for record in records:
-                rows.append(self.row(record))
-                sorted_by = tuple(record[f"s{index}"] for index in range(len(self.keys)))
-                positions.append(sorted_by)
+                values = tuple(record)
+                positions.append(values[: len(self.keys)])
+                rows.append(self.row(values))
         return rows, positions
 
     def statement(self, segment: Segment) -> str:
@@ -179,8 +182,8 @@ class _Reading:
             return page
         return fragment("fetch_payloads").format(
             page=page,
-            columns=", ".join(map(_column, self.columns)),
             keys=", ".join(f"page.{name}" for name in names),
+            columns=", ".join(map(_column, self.columns)),
             order=output_order,
         )
 
@@ -189,20 +192,22 @@ class _Reading:
             return ["t.project_id = ANY ($2::text[])"]
         return [f"t.project_id = ${index}::text" for index in range(2, len(self.projects) + 2)]
 
-    def row(self, record: asyncpg.Record) -> Row:
-        row: Row = dict.fromkeys(self.selected)
-        for column in self.columns:
-            value = record[column.name]
-            row[column.name] = orjson.loads(value) if column.type is FieldType.JSON and value is not None else value
-        # What extras are looked up by, whether or not it is shown.
-        for index, key in enumerate(self.keys):
-            row.setdefault(key.name, record[f"s{index}"])
+    def row(self, values: tuple[Any, ...]) -> Row:
+        """The row for what a statement gives: sort keys, then columns. Hidden fields are there, as None."""
+        row: Row = dict(zip(self.names, values, strict=True))
+        for name in self.documents:
+            if row[name] is not None:
+                row[name] = orjson.loads(row[name])
+        for name in self.hidden:
+            row[name] = None
         return row
 
-    def shown(self, row: Row) -> list[str]:
-        """Names of the fields of ``row`` that the caller gets."""
+    def shown(self, rows: list[Row]) -> list[Row]:
+        """``rows`` with the fields that the caller gets, in the order of the table."""
         names = [*self.selected, *sorted(self.question.include)]
-        return [*names, RANK] if self.keys[0].name == RANK else names
+        if self.keys[0].name == RANK:
+            names.append(RANK)
+        return [{name: row[name] for name in names} for row in rows]
 
     async def count(self, connection: asyncpg.Connection) -> Total | None:
         mode = self.question.total
