@@ -6,7 +6,8 @@ the input *without* the cache. Which rule was applied is stored with the row:
 
 1. the input is reported inclusive: left as it is;
 2. the emitter is known to report Anthropic's exclusive input: reads and writes are added;
-3. nothing is known: cache counts larger than the input can only mean that it is exclusive.
+3. nothing is known, or what is known cannot be: the numbers tell. Cache counts larger than the input, or a
+   total that only fits with them added, can only mean that the input is exclusive.
 
 docs/explanation/token-semantics.md has the cases.
 """
@@ -64,12 +65,29 @@ def normalise_tokens(
     cache = (counts.cached or 0) + (counts.cache_write or 0)
     rule = _rule(counts, cache, dialect, provider, model, cache_keys, semantics)
     reported_prompt = counts.prompt
-    if counts.prompt is not None and cache and (rule == EXCLUSIVE or (rule == INFERRED and cache > counts.prompt)):
-        counts.prompt += cache
-    if counts.reasoning and counts.completion is not None and counts.reasoning > counts.completion:
-        counts.completion += counts.reasoning  # a part larger than its whole: reported beside it
+    if counts.prompt is not None and cache:
+        if rule == INCLUSIVE and semantics is None and cache > counts.prompt:
+            rule = INFERRED
+        if rule == EXCLUSIVE or (rule == INFERRED and _is_beside(cache, counts.prompt, counts)):
+            counts.prompt += cache
+    if counts.reasoning and counts.completion is not None and _is_beside(counts.reasoning, counts.completion, counts):
+        counts.completion += counts.reasoning
     _complete(counts, reported_prompt)
     return rule
+
+
+def _is_beside(part: int, whole: int, counts: TokenCounts) -> bool:
+    """True if ``part`` cannot be in ``whole``: it is larger, or the reported total has room for both."""
+    if part > whole:
+        return True
+    if counts.total is None or counts.prompt is None or counts.completion is None:
+        return False
+    left_over = counts.total - counts.prompt - counts.completion
+    return left_over == part or (left_over > part and left_over == _parts(counts))
+
+
+def _parts(counts: TokenCounts) -> int:
+    return (counts.cached or 0) + (counts.cache_write or 0) + (counts.reasoning or 0)
 
 
 def _rule(

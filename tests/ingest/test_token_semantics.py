@@ -81,6 +81,29 @@ CLAUDE = {"gen_ai.response.model": "claude-sonnet-4-5"}
         ),
         pytest.param(
             {
+                "langfuse.observation.type": "generation", "langfuse.observation.model.name": "gpt-4o",
+                "langfuse.observation.usage_details":
+                    '{"input": 20, "input_cached_tokens": 15, "output": 6, "output_reasoning_tokens": 4, "total": 45}',
+            },
+            (35, 10, 45), 3, id="langfuse-reports-parts-beside-each-other-as-its-total-tells",
+        ),
+        pytest.param(
+            {
+                "gen_ai.provider.name": "gcp.gemini", "gen_ai.response.model": "gemini-2.5-pro",
+                "gen_ai.usage.input_tokens": 100, "gen_ai.usage.output_tokens": 50,
+                "gen_ai.usage.reasoning_tokens": 30, "gen_ai.usage.total_tokens": 180,
+            },
+            (100, 80, 180), 1, id="gemini-thoughts-beside-the-answer-as-the-total-tells",
+        ),
+        pytest.param(
+            {
+                "openinference.span.kind": "LLM", "llm.provider": "anthropic", "llm.token_count.prompt": 5,
+                "llm.token_count.prompt_details.cache_read": 1_000, "llm.token_count.completion": 40,
+            },
+            (1_005, 40, 1_045), 3, id="inclusive-cannot-be-when-the-cache-is-larger",
+        ),
+        pytest.param(
+            {
                 "gen_ai.provider.name": "cohere", "gen_ai.request.model": "command-r",
                 "gen_ai.usage.input_tokens": 40, "gen_ai.usage.output_tokens": 9,
                 "cohere.tokens.input_tokens": 112,
