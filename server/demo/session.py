@@ -78,7 +78,12 @@ class DemoSession:
 
             supervisor = Supervisor(
                 listeners,
-                {**server_environ(self._stores.environ, settings), "OBSERVATORY_PORT": str(port)},
+                {
+                    # Invented numbers may be seen by anybody who reaches the demo, unless its owner says otherwise.
+                    "PUBLIC_ANALYTICS_PROJECTS": PROJECT,
+                    **server_environ(self._stores.environ, settings),
+                    "OBSERVATORY_PORT": str(port),
+                },
                 stop_seconds=settings.drain_delay + settings.drain_timeout,
                 on_ready=start_traffic,
                 on_stop=self._stopping.set,

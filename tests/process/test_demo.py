@@ -60,6 +60,10 @@ def test_the_demo_fills_answers_stops_and_finds_its_data_again(private_folder: P
         answer = httpx.get(f"{demo.base_url}/grafana", headers={"Authorization": grafana[1]})
         assert answer.status_code == 200, answer.text
 
+        # Its analytics are open to everybody, its traces are not.
+        assert httpx.get(f"{demo.base_url}/api/v1/analytics/costs").status_code == 200
+        assert httpx.get(f"{demo.base_url}/api/v1/traces").status_code == 401
+
         below = descendants(demo.process.pid)
         assert demo.stop(signal.SIGINT) == 0
         wait_until_gone(below)
