@@ -149,7 +149,7 @@ class Traffic:
             await self._store([replace(new, duration_ms=old.duration_ms + 1 + self.random.random() * 900)
                                for new, old in zip(changed, chosen, strict=True)])  # fmt: skip
         else:
-            await self._delete(self.random.choice(known).trace_id)
+            await self.delete(self.random.choice(known).trace_id)
 
     async def _store(self, records: list[SpanRecord]) -> None:
         await store(self.services, self.project, records)
@@ -161,7 +161,8 @@ class Traffic:
     def _version(self, record: SpanRecord) -> int:
         return prepare_span(self.project, record).version
 
-    async def _delete(self, trace_id: str) -> None:
+    async def delete(self, trace_id: str) -> None:
+        """Delete one trace."""
         async with self.services.writes.write([self.project]) as connection:
             await ensure_change_tables(connection)
             written = await connection.fetch(statement("delete_trace_spans"), self.project, trace_id)
