@@ -1,0 +1,161 @@
+"""Remembered answers: ``make bench-queries-cached`` (ARGS="--spans 100000 --seconds 5").
+
+Each address is asked again and again by one client and by eight, so that all but the first answer come from Redis;
+beside them a bare Sanic route that returns the bytes of the list, the facets as they are computed (each request with
+another range), a stampede on a cold answer, and how many commands Redis is asked for one remembered list.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+
+from server.access.access_token import issue_token
+from server.access.principal import Role
+from server.embedded import EmbeddedServices, EmbeddedUrls
+from server.settings import Settings
+from tests.bench.http_load import LoadConnection
+from tests.bench.load import PROJECT
+from tests.bench.queries import bare_route, prepare, put
+from tests.process.program import Program
+
+DAY_MS = 86_400_000
+
+
+class Addresses:
+    """What is asked, over a range that ends with the loaded spans."""
+
+    def __init__(self, end: datetime) -> None:
+        self.to = int(end.timestamp() * 1000)
+        self._shift = itertools.count()
+
+    def remembered(self) -> dict[str, str]:
+        """Addresses that stay the same."""
+        window = f"from={self.to - DAY_MS}&to={self.to}"
+        return {
+            "list of 50": f"/api/v1/traces?{window}",
+            "one trace": f"/api/v1/traces/{1:032x}",
+            "sessions": f"/api/v1/sessions?{window}",
+            "facet model": f"/api/v1/facets/model?{window}",
+        }
+
+    def computed(self) -> dict[str, Callable[[], str]]:
+        """Addresses that are new each time."""
+
+        def moving(path: str, days: int) -> Callable[[], str]:
+            def address() -> str:
+                to = self.to - next(self._shift)
+                return f"{path}from={to - days * DAY_MS}&to={to}"
+
+            return address
+
+        return {
+            "facet model, 30 days, rollups": moving("/api/v1/facets/model?", 30),
+            "facet user_id, 30 days, rows": moving("/api/v1/facets/user_id?", 30),
+            "facet attribute_keys, 30 days, rows": moving("/api/v1/facets/attribute_keys?", 30),
+            "sessions, 30 days": moving("/api/v1/sessions?", 30),
+        }
+
+
+async def measure(urls: EmbeddedUrls, base_url: str, end: datetime, seconds: float) -> None:
+    """All rows."""
+    token = issue_token(Settings(jwt_secret=urls.jwt_secret), role=Role.ADMIN, projects=[PROJECT])
+    headers = {"Authorization": f"Bearer {token}"}
+    addresses = Addresses(end)
+    print("\n| answer | 1 client p50 | 8 clients p50 | requests/s |\n|---|---|---|---|")
+
+    async def row(name: str, path: Callable[[], str], **more: str) -> float:
+        sent = {**headers, **more}
+        await put(base_url, sent, path, 1, 0.3)
+        alone, _ = await put(base_url, sent, path, 1, seconds)
+        eight, rate = await put(base_url, sent, path, 8, seconds)
+        one, many = (statistics.median(times) * 1000 for times in (alone, eight))
+        print(f"| {name} | {one:.2f} ms | {many:.2f} ms | {rate:,.0f} |")
+        return rate
+
+    rates = {name: await row(f"{name}, remembered", lambda p=path: p) for name, path in addresses.remembered().items()}
+    for name, path in addresses.computed().items():
+        await row(name, path)
+    listed = addresses.remembered()["list of 50"]
+    async with LoadConnection(base_url, headers) as connection:
+        _, body = await connection.get(listed)
+    async with bare_route(body) as bare_url:
+        times, bare_rate = await put(bare_url, headers, lambda: "/x", 8, seconds)
+    print(f"| bare Sanic route, bytes of the list | | {statistics.median(times) * 1000:.2f} ms | {bare_rate:,.0f} |")
+    print(f"\nremembered list / bare route: {rates['list of 50'] / bare_rate:.2f}")
+    print(f"Redis commands for one remembered list: {await redis_commands(urls, base_url, headers, listed):.2f}")
+    print(f"stampede of 200 on a cold list, all answered after: {await stampede(base_url, headers, addresses):.0f} ms")
+
+
+async def redis_commands(urls: EmbeddedUrls, base_url: str, headers: dict[str, str], path: str) -> float:
+    """Commands that clients sent to Redis for one request, on average of 200."""
+    redis = Redis.from_url(urls.redis_url)
+
+    async def calls() -> int:
+        stats: dict[str, Any] = await redis.info("commandstats")
+        # What a script does inside counts as commands, too; only what came over the wire is wanted.
+        return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "get", "setex"))
+
+    async with LoadConnection(base_url, headers) as connection:
+        await connection.get(path)
+        before = await calls()
+        for _ in range(200):
+            await connection.get(path)
+    counted = (await calls() - before) / 200
+    await redis.aclose()
+    return counted
+
+
+async def stampede(base_url: str, headers: dict[str, str], addresses: Addresses) -> float:
+    """Milliseconds until 200 requests at once for an answer that nobody has asked for yet are all answered."""
+    path = f"/api/v1/traces?from={addresses.to - 20 * DAY_MS}&to={addresses.to - 1}&sort_by=cost"
+
+    async def one() -> None:
+        async with LoadConnection(base_url, headers) as connection:
+            # Beyond the limit of requests at work at the same time the answer is 429, which is quick, too.
+            await connection.get(path)
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(one() for _ in range(200)))
+    return (time.perf_counter() - begun) * 1000
+
+
+def main(arguments: Any) -> None:
+    """Start private services and the program, measure, print."""
+    with tempfile.TemporaryDirectory(prefix="observatory-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        with EmbeddedServices(folder / "data", postgres_settings={"shared_buffers": "512MB"}) as urls:
+            end, _ = asyncio.run(prepare(urls, arguments.spans))
+            environment = {
+                "DATABASE_URL": urls.database_url,
+                "DATABASE_OWNER_URL": urls.owner_url,
+                "DATABASE_WORKER_URL": urls.worker_url,
+                "REDIS_URL": urls.redis_url,
+                "JWT_SECRET": urls.jwt_secret,
+                "OBSERVATORY_PORT": "0",
+            }
+            with Program(folder, ["serve", "--workers", "1"], environment) as program:
+                asyncio.run(measure(urls, program.wait_until_serving(), end, arguments.seconds))
+
+
+def parse_arguments() -> Any:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spans", type=int, default=100_000)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of measuring for each row and number of clients")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main(parse_arguments())
