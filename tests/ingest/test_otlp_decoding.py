@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 import tracemalloc
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,7 +24,8 @@ from server.ingest.otlp_decode import (
     decode_traces,
 )
 from server.ingest.otlp_payload import DecodedSpan
-from tests.ingest.spans_in_both_encodings import JSON, PROTOBUF, as_json, as_protobuf, event, request, span
+from server.ingest.span_mapping import map_spans
+from tests.ingest.spans_in_both_encodings import JSON, NOW, PROTOBUF, as_json, as_protobuf, event, request, span
 
 GOOD = request(
     span(
@@ -127,6 +130,17 @@ class TestWhatIsRead:
     def test_bytes_are_read_from_every_base64_and_kept_as_standard(self, sent: str) -> None:
         body = json_span(attributes=[{"key": "k", "value": {"bytesValue": sent}}])
         assert only_span(body).attributes["k"] in ("AP8=", "AP+/")
+
+
+JUNK: list[Any] = [None, True, -1, 1.5, 10**30, "", "x", [], {}, [[]], [None], {"a": 1}, {"values": [None]}, "ff" * 16]
+
+
+def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path to every value below ``node``."""
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, child in children:
+        yield (*path, key)
+        yield from places(child, (*path, key))
 
 
 BAD_VALUES: list[Any] = [
@@ -240,6 +254,20 @@ class TestWhatIsRefused:
             decode_traces(bytes(body), content_type)
         except DecodeError:
             pass
+
+    def test_o2_any_json_value_in_any_place_maps_or_raises_a_decode_error(self) -> None:
+        for path in list(places(GOOD)):
+            for junk in JUNK:
+                document = copy.deepcopy(GOOD)
+                *parents, last = path
+                node: Any = document
+                for key in parents:
+                    node = node[key]
+                node[last] = junk
+                try:
+                    map_spans(decode_traces(as_json(document), JSON), now=NOW)
+                except DecodeError:
+                    continue
 
     @pytest.mark.parametrize("content_type", [JSON, PROTOBUF])
     @pytest.mark.parametrize(("kind", "deepest"), [("array", 49), ("object", 32)])
