@@ -179,6 +179,25 @@ def list_projects(options: argparse.Namespace) -> int:
 
 def create_token(options: argparse.Namespace) -> int:
     """Prints a token."""
+    token = make_token(
+        role=options.role,
+        projects=options.project,
+        scopes=options.scope,
+        seconds=options.ttl,
+        subject=options.subject,
+    )
+    sys.stdout.write(f"{token}\n")
+    return 0
+
+
+def make_token(
+    *, role: str, projects: list[str], seconds: int, scopes: list[str] | None = None, subject: str = "cli"
+) -> str:
+    """An access token, signed with the secret of the settings or of the private services.
+
+    :raises SettingsError: there is no secret.
+    :raises CommandFailed: nobody may have this grant.
+    """
     from dataclasses import replace
 
     from server.access.access_token import issue_token
@@ -192,18 +211,9 @@ def create_token(options: argparse.Namespace) -> int:
             raise SettingsError("JWT_SECRET is not set: it must be the one of the server that the token is for")
         settings = replace(settings, jwt_secret=EmbeddedServices(settings.data_dir).jwt_secret())
     try:
-        token = issue_token(
-            settings,
-            role=Role(options.role),
-            projects=options.project,
-            scopes=options.scope,
-            ttl=options.ttl,
-            subject=options.subject,
-        )
+        return issue_token(settings, role=Role(role), projects=projects, scopes=scopes, ttl=seconds, subject=subject)
     except ValueError as refusal:
         raise CommandFailed(str(refusal)) from refusal
-    sys.stdout.write(f"{token}\n")
-    return 0
 
 
 def create_key(options: argparse.Namespace) -> int:

@@ -19,9 +19,9 @@ from server import logs
 from server.access import administration
 from server.access.access_token import issue_token
 from server.access.principal import Role
+from server.commands.progress import Progress
 from server.commands.terminal import say
 from server.demo.live import trickle
-from server.demo.progress import Progress
 from server.demo.schedule import Schedule
 from server.demo.sender import UNSETTLED_DAYS, DemoError, Sender, Stopped, fill, missing_days
 from server.embedded.data_dir import write_private

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from base64 import urlsafe_b64decode
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 
 from server.cli import make_parser
 from server.settings import Settings, masked
+from tests.conftest import ProjectMaker
 from tests.process.conftest import Starter
 from tests.process.program import run
 
@@ -161,3 +164,45 @@ def test_projects_keys_and_clients_are_managed_and_open_the_server(
     command("client", "disable", credentials["client_id"])
     assert "\trevoked\t" in command("key", "list")
     assert "\tdisabled\t" in command("client", "list")
+
+
+async def test_files_of_the_collector_are_sent_and_sending_them_again_changes_nothing(
+    start: Starter, serve_settings: dict[str, str], project: ProjectMaker, owner: asyncpg.Connection, tmp_path: Path
+) -> None:
+    await project("shop")
+    start_ns = time.time_ns() - 60 * 10**9
+    span = {
+        "traceId": "0af7651916cd43dd8448eb211c80319c",
+        "spanId": "b7ad6b7169203331",
+        "name": "chat",
+        "startTimeUnixNano": str(start_ns),
+        "endTimeUnixNano": str(start_ns + 10**9),
+    }
+    file = tmp_path / "traces.jsonl"
+    file.write_text(json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}) + "\n")
+    server = start()
+    for _ in range(2):
+        result = run("ingest", "--project", "shop", "--url", server.base_url, str(file), settings=serve_settings)
+        assert (result.returncode, result.stdout) == (0, f"{file}\t1\t0\n"), result.stderr
+    assert await owner.fetchval("SELECT count(*) FROM llm_traces") == 1
+
+    unreadable = tmp_path / "notes.txt"
+    unreadable.write_text("not telemetry")
+    result = run("ingest", "--project", "shop", "--url", server.base_url, str(unreadable), settings=serve_settings)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert str(unreadable) in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+async def test_rollups_are_rebuilt_for_the_days_and_projects_named(
+    serve_settings: dict[str, str], project: ProjectMaker
+) -> None:
+    await project("shop")
+    days = ["--from", "2026-05-01", "--to", "2026-05-02"]
+    result = run("rollup", "rebuild", *days, settings=serve_settings)
+    assert (result.returncode, result.stdout) == (0, "shop\t2026-05-01\nshop\t2026-05-02\n"), result.stderr
+    result = run("rollup", "rebuild", "--project", "nobody", settings=serve_settings)
+    assert (result.returncode, result.stderr) == (1, "llm-observatory: there is no project nobody\n")
+    assert run("rollup", "rebuild", "--from", "May", settings=serve_settings).returncode == 2
+    result = run("rollup", "rebuild", "--from", "2026-05-02", "--to", "2026-05-01", settings=serve_settings)
+    assert (result.returncode, result.stderr) == (1, "llm-observatory: --to lies before --from\n")

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from server.commands.parsing import Commands, add_command, add_group
+from server.commands.terminal import CommandFailed
 
 if TYPE_CHECKING:
     from server.database import Database
@@ -57,7 +58,7 @@ def rebuild_rollups(options: argparse.Namespace) -> int:
     today = datetime.now(UTC).date()
     first, last = options.first or today - timedelta(days=REBUILD_DAYS), options.last or today
     if last < first:
-        raise ValueError("--to lies before --from")
+        raise CommandFailed("--to lies before --from")
 
     async def work(database: Database, settings: Settings) -> int:
         async with database.plain() as connection:

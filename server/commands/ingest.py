@@ -1,0 +1,78 @@
+"""``ingest``: traces out of files."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from server.commands.parsing import Commands, add_command
+from server.commands.terminal import CommandFailed, say
+
+if TYPE_CHECKING:
+    from server.ingest.file_ingest import FileProgress
+
+TOKEN_SECONDS = 3600
+
+
+def add(commands: Commands) -> None:
+    """Adds the command to the parser."""
+    ingest = add_command(
+        commands,
+        "ingest",
+        "send OTLP files to a running server",
+        run_ingest,
+        description=(
+            "Takes OTLP as JSON (one document, or one a line as the Collector's file exporter does) and as protobuf,\n"
+            "each also with gzip. Sending a file twice stores nothing twice. Without --token-file, a token for the\n"
+            "project is made with JWT_SECRET or the secret of the private services."
+        ),
+        examples=(
+            "  llm-observatory ingest --project shop traces.jsonl\n"
+            "  llm-observatory ingest --project shop --url https://llm.example.org --token-file key.txt *.binpb.gz\n"
+        ),
+    )
+    ingest.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    ingest.add_argument("--project", required=True, metavar="ID", help="the project they go to")
+    ingest.add_argument("--url", help="the server (default: OBSERVATORY_PUBLIC_URL, or host and port)")
+    ingest.add_argument("--token-file", type=Path, metavar="FILE", help="holds an access token or API key")
+
+
+def run_ingest(options: argparse.Namespace) -> int:
+    """Sends the files; 1 when a span was refused."""
+    from server.commands.access import make_token
+    from server.commands.progress import Progress
+    from server.ingest.file_ingest import FileIngestError, ingest_files
+    from server.settings import load_settings
+
+    if options.token_file is not None:
+        token = options.token_file.read_text().strip()
+    else:
+        token = make_token(role="developer", projects=[options.project], seconds=TOKEN_SECONDS)
+    total = sum(file.stat().st_size for file in options.files)
+    progress = Progress("sending", total, "bytes")
+    done: dict[Path, int] = {}
+
+    def show(state: FileProgress) -> None:
+        progress.advance(state.done_bytes - done.get(state.file, 0))
+        done[state.file] = state.done_bytes
+
+    sending = ingest_files(
+        options.files,
+        base_url=options.url or load_settings().base_url,
+        token=token,
+        project=options.project,
+        on_progress=show,
+    )
+    try:
+        totals = asyncio.run(sending)
+    except FileIngestError as failure:
+        raise CommandFailed(str(failure)) from failure
+    progress.finish()
+    for file in totals:
+        sys.stdout.write(f"{file.file}\t{file.items}\t{file.rejected}\n")
+        for reason in file.reasons:
+            say(f"{file.file}: {reason}")
+    return 1 if any(file.rejected for file in totals) else 0
