@@ -14,7 +14,7 @@ from pathlib import Path
 
 from server.cli import make_parser
 from server.settings import Settings
-from tests.docs import grafana_tables, mapping_tables, trace_query_tables
+from tests.docs import grafana_tables, mapping_tables, metric_tables, trace_query_tables
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 BEGIN, END = "<!-- generated: {} -->", "<!-- end of generated part -->"
@@ -114,6 +114,9 @@ PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "index": ("index.md", index),
     "settings": ("reference/configuration.md", settings_table),
     "commands": ("reference/cli.md", command_reference),
+    "metrics": ("reference/metrics.md", metric_tables.metrics),
+    "metric-dimensions": ("reference/metrics.md", metric_tables.dimensions),
+    "metric-parameters": ("reference/metrics.md", metric_tables.parameters),
     "list-parameters": ("reference/trace-query.md", trace_query_tables.list_parameters),
     "filter-parameters": ("reference/trace-query.md", trace_query_tables.filter_parameters),
     "operators": ("reference/trace-query.md", trace_query_tables.operators),
