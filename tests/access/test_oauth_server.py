@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import time
@@ -16,7 +17,15 @@ from authlib.integrations.httpx_client import AsyncOAuth2Client
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from tests.conftest import AppServer, ProjectMaker
+from server.access.api_key import new_api_key
+from server.access.authenticator import CredentialRefused
+from server.access.gate import build_access
+from server.database import Database
+from server.errors import ApiError
+from server.redis_store import RedisStore
+from server.settings import Settings
+from tests.access.forge import own
+from tests.conftest import JWT_SECRET, AppFactory, AppServer, ProjectMaker
 
 TOKEN = "/oauth/token"
 GRANT = {"grant_type": "client_credentials"}
@@ -242,6 +251,40 @@ async def test_j22_disabled_client_is_out_with_its_tokens(
     assert (await client.delete(path, headers=bearer("admin", ["alpha"]))).status_code == 200
     assert (await client.get("/api/v1/projects", headers=headers)).status_code == 401
     assert (await client.post(TOKEN, data=GRANT, headers=credentials(registered))).status_code == 401
+
+
+async def test_j22_revoked_token_is_out_in_every_process_within_seconds(
+    start_app: AppFactory, register: Any, bearer: Callable[..., dict[str, str]]
+) -> None:
+    registered = await register()
+    servers = [await start_app(), await start_app()]
+    async with httpx.AsyncClient(base_url=servers[0].base_url) as here:
+        token = (await here.post(TOKEN, data=GRANT, headers=credentials(registered))).json()["access_token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        async with httpx.AsyncClient(base_url=servers[1].base_url) as there:
+            for http in (here, there):
+                assert (await http.get("/api/v1/projects", headers=headers)).status_code == 200
+            await here.post("/oauth/revoke", data={"token": token}, headers=credentials(registered))
+            deadline = time.monotonic() + 10
+            while (await there.get("/api/v1/projects", headers=headers)).status_code != 401:
+                assert time.monotonic() < deadline, "the other process still honours the token"
+                await asyncio.sleep(0.1)
+            assert (await there.get("/api/v1/projects", headers=bearer("viewer", ["alpha"]))).status_code == 200
+
+
+async def test_fp1_process_starts_and_verifies_tokens_while_the_database_is_away() -> None:
+    away = Database("postgresql://127.0.0.1:1/x", role=None, size=1, acquire_timeout=0.2, statement_timeout=1,
+                    application_name="x")  # fmt: skip
+    await away.open()
+    access = build_access(Settings(jwt_secret=JWT_SECRET), away, away, RedisStore("", timeout=0.1))
+    await access.open()
+    assert (await access.authenticator.authenticate(own(), "192.0.2.1")).subject == "alice"
+    with pytest.raises(CredentialRefused):
+        await access.authenticator.authenticate(own(exp=1), "192.0.2.1")
+    with pytest.raises(ApiError):  # 503: nobody can say whether a key is good
+        await access.authenticator.authenticate(new_api_key().text, "192.0.2.1")
+    await access.close()
+    await away.close()
 
 
 async def test_client_id_can_be_had_once(client: httpx.AsyncClient, register: Any, bearer: Any) -> None:

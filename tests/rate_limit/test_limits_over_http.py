@@ -90,6 +90,24 @@ async def test_r2_refusal_has_a_retry_after_that_is_true(
     assert (await client.get(ROUTE, headers=headers)).status_code == 200
 
 
+async def test_ten_parallel_clients_of_two_servers_never_get_more_than_burst_plus_rate(
+    start_app: AppFactory, alpha: str, bearer: Headers
+) -> None:
+    del alpha
+    servers = [await start_app(), await start_app()]
+    async with httpx.AsyncClient(base_url=servers[0].base_url) as http:
+        key = await limited_key(http, bearer, per_minute=60)
+    started = time.monotonic()
+
+    async def client(number: int) -> list[int]:
+        async with httpx.AsyncClient(base_url=servers[number % 2].base_url, timeout=60) as http:
+            return [(await http.get(ROUTE, headers=key)).status_code for _ in range(15)]
+
+    statuses = [status for seen in await asyncio.gather(*map(client, range(10))) for status in seen]
+    assert set(statuses) == {200, 429}
+    assert 100 <= statuses.count(200) <= 100 + (time.monotonic() - started) + 1
+
+
 async def test_r3_only_a_configured_proxy_is_believed(start_app: AppFactory, alpha: str) -> None:
     del alpha
     spoofed: list[dict[str, str]] = [
@@ -311,7 +329,7 @@ async def test_fr3_frozen_redis_costs_a_request_no_more_than_its_time_out_and_he
     start_app: AppFactory, alpha: str, bearer: Headers, private_valkey: tuple[str, subprocess.Popen[bytes]]
 ) -> None:
     url, process = private_valkey
-    server = await start_app(redis_url=url)
+    server = await start_app(redis_url=url, redis_timeout=0.2)
     headers = bearer("viewer", [alpha])
     async with httpx.AsyncClient(base_url=server.base_url) as http:
 
