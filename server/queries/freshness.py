@@ -144,12 +144,17 @@ class Freshness:
                 pipeline.set(key, secrets.token_hex(8), ex=TOKEN_SECONDS)
             await pipeline.execute()
 
+        is_told = False
         try:
             await self._store.run(write)
+            is_told = True
         except RedisUnavailable:
-            self._remember(changes)
-            self._pending_since = since
             return False
+        finally:
+            # Also when cancelled in between: told twice does no harm, not told does.
+            if not is_told:
+                self._remember(changes)
+                self._pending_since = since
         return True
 
 

@@ -131,7 +131,7 @@ class ResultCache:
         if hit is not None:
             observe(CacheAsked(CACHE_NAME, "hit"))
             return hit
-        flight = self._flights.get((key, tokens))
+        flight = self._flights.get((key, tokens)) if tokens is not None else self._any_flight(key)
         if flight is None:
             flight = asyncio.create_task(self._produce(question, key, tokens, compute))
             self._flights[key, tokens] = flight
@@ -143,6 +143,10 @@ class ResultCache:
         data = self._encode(answer.data)
         fingerprint = _fingerprint(data, answer.pagination)
         return CachedAnswer(data, answer.pagination, answer.meta, fingerprint, is_hit=False, age_seconds=0)
+
+    def _any_flight(self, key: str) -> asyncio.Task[CachedAnswer] | None:
+        """Without Redis nobody knows what is new: a query that is under way serves as well as another one."""
+        return next((flight for (name, _), flight in self._flights.items() if name == key), None)
 
     def _landed(self, name: tuple[str, tuple[bytes, ...] | None], task: asyncio.Task[CachedAnswer]) -> None:
         del self._flights[name]
@@ -187,12 +191,13 @@ class ResultCache:
         tokens: tuple[bytes, ...] | None,
         compute: Callable[[], Awaitable[Answer]],
     ) -> CachedAnswer:
-        observe(CacheAsked(CACHE_NAME, "miss"))
         lock = f"{key}:lock"
         if tokens is not None:
             tokens, hit = await self._take_lock(question, key, lock)
             if hit is not None:
+                observe(CacheAsked(CACHE_NAME, "hit"))
                 return hit
+        observe(CacheAsked(CACHE_NAME, "miss"))
         try:
             answer = await compute()
             fresh = self.fresh(answer)
