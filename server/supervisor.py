@@ -77,6 +77,7 @@ class Supervisor:
         self._on_stop = on_stop
         self._watch = watch
         self._was_ready = False
+        self._is_misconfigured = False
         self._stop_requests = 0
         self._metrics_dir: Path | None = None
 
@@ -97,6 +98,8 @@ class Supervisor:
             now = time.monotonic()
             for slot in self._slots:
                 self._tend(slot, now)
+            if self._is_misconfigured:
+                return 1
             if not self._was_ready and any(slot.failures >= HOPELESS_FAILURES for slot in self._slots):
                 logger.error("no server process comes up; the reason stands above")
                 return 1
@@ -116,6 +119,10 @@ class Supervisor:
             return
         status, pid = slot.process.returncode, slot.process.pid
         self._forget(slot)
+        if status == os.EX_CONFIG:
+            # It has said why, and another one would say the same.
+            self._is_misconfigured = True
+            return
         slot.failures = 1 if now - slot.started_at > HEALTHY_SECONDS else slot.failures + 1
         delay = min(FIRST_DELAY_SECONDS * 2 ** (slot.failures - 1), LONGEST_DELAY_SECONDS)
         slot.restart_at = now + delay

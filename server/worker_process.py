@@ -23,8 +23,9 @@ from sanic.response import BaseHTTPResponse
 
 from server import logs
 from server.app import create_app
+from server.commands.terminal import say
 from server.services import services_of
-from server.settings import Settings, load_settings
+from server.settings import Settings, SettingsError, load_settings
 
 BACKLOG = 2048
 POLL_SECONDS = 0.05
@@ -107,7 +108,11 @@ def main(arguments: list[str]) -> None:
     lifeline = socket.socket(fileno=int(arguments[1]))
     lifeline.setblocking(False)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, listener, lifeline))
+        try:
+            runner.run(serve(settings, listener, lifeline))
+        except SettingsError as unusable:
+            say(str(unusable))
+            sys.exit(os.EX_CONFIG)
 
 
 if __name__ == "__main__":

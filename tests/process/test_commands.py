@@ -89,6 +89,14 @@ def test_a_database_without_a_jwt_secret_is_refused_with_the_way_out(serve_setti
     assert "openssl rand" in result.stderr
 
 
+def test_a_setting_that_only_the_server_can_judge_is_refused_once(serve_settings: dict[str, str]) -> None:
+    result = run("serve", "--workers", "2", settings={**serve_settings, "JWT_SECRET": "too-short"})
+    assert result.returncode == 1
+    assert "llm-observatory: JWT_SECRET: at least 32 bytes are needed" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "too-short" not in result.stderr
+
+
 def test_a_port_in_use_is_named_with_the_way_out(serve_settings: dict[str, str], taken_port: int) -> None:
     result = run("serve", "--port", str(taken_port), settings=serve_settings)
     assert result.returncode == 1
