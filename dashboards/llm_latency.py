@@ -36,8 +36,8 @@ BOARD: Final = Board(
                   options={"legend": {"showLegend": False, "displayMode": "list", "placement": "bottom"}}),
         )),
         Row("Over time", (
-            time_series("Latency", "Percentiles of the duration of calls.",
-                        target("timeseries", metric="duration", aggregation="p50,p95,p99"), unit="ms",
+            time_series("Latency", "Percentiles of the duration of calls; diamonds are slow calls, each a link.",
+                        target("timeseries", metric="duration", aggregation="p50,p95,p99", exemplars=True), unit="ms",
                         colors=PERCENTILE_COLORS),
             time_series("Time to first token", "Percentiles of the delay until something was shown.",
                         target("timeseries", metric="time_to_first_token", aggregation="p50,p95,p99"), unit="ms",

@@ -48,8 +48,9 @@ class TargetDefinition:
     """One entry of the metric list.
 
     ``family`` names the function of :mod:`datasource.evaluation` that answers; ``preset`` fixes some of
-    its payload. ``permission`` is the scope the caller must hold (money additionally needs ``costs:read``,
-    content ``content:read``). ``core`` tells which part of the query core is asked.
+    its payload, ``only`` narrows the rows to those whose fields have these values. ``permission`` is the
+    scope the caller must hold (money additionally needs ``costs:read``, content ``content:read``).
+    ``core`` tells which part of the query core is asked.
     """
 
     name: str
@@ -63,6 +64,7 @@ class TargetDefinition:
     core: str
     fields: tuple[PayloadField, ...]
     preset: Mapping[str, Any] = field(default_factory=dict)
+    only: Mapping[str, Any] = field(default_factory=dict)
 
     def field_named(self, name: str) -> PayloadField | None:
         """The payload field ``name``, or ``None``."""
@@ -77,10 +79,11 @@ _TREE = ("trace tree", "traces:read")
 def _target(
     name: str, label: str, sentence: str, *, family: str = "", shape: Shape, panels: tuple[str, ...], unit: str,
     asks: tuple[str, str], fields: tuple[PayloadField, ...], preset: Mapping[str, Any] | None = None,
+    only: Mapping[str, Any] | None = None,
 ) -> TargetDefinition:  # fmt: skip
     core, permission = asks
     return TargetDefinition(
-        name, label, sentence, family or name, shape, panels, unit, permission, core, fields, preset or {}
+        name, label, sentence, family or name, shape, panels, unit, permission, core, fields, preset or {}, only or {}
     )
 
 
@@ -89,7 +92,11 @@ _DECLARED: Final = (
         "timeseries", "Time series of metrics", "Any metric over time, split by up to three dimensions.",
         shape=Shape.SERIES, panels=("timeseries", "barchart", "stat", "bargauge"), unit="the metric's", asks=_ENGINE,
         fields=(METRICS_FIELD, AGGREGATION, GROUP_BY, limit_field(10, 100, "Most lines; the rest is summed as other."),
-                FILL, INTERVAL, *MEASURED),
+                FILL, INTERVAL,
+                PayloadField("exemplars", "Exemplars", Kind.BOOLEAN,
+                             "Mark the slowest calls, for duration and time_to_first_token; a click opens the trace.",
+                             options=(("true", "yes"), ("false", "no")), default=False),
+                *MEASURED),
     ),
     _target(
         "stat", "Value with previous period", "Metrics over the range as one row, with value before and change.",
@@ -143,24 +150,25 @@ _DECLARED: Final = (
         "errors", "Recent errors", "Failed spans, newest first, with their message and a link to the trace.",
         family="spans", shape=Shape.TABLE, panels=("table",), unit="by column", asks=_SPANS,
         fields=(limit_field(20, 1000, "Most rows."), *(item for item in ROWS if item.name != "status")),
-        preset={"status": "error", "sort_by": "ts", "order": "desc"},
+        preset={"sort_by": "ts", "order": "desc"}, only={"status_code": "error"},
     ),
     _target(
         "slowest", "Slowest calls", "Calls of models by duration, longest first, with a link to the trace.",
         family="spans", shape=Shape.TABLE, panels=("table",), unit="by column", asks=_SPANS,
         fields=(limit_field(20, 1000, "Most rows."), *ROWS), preset={"sort_by": "duration_ms", "order": "desc"},
+        only={"is_generation": True},
     ),
     _target(
         "xy", "Two measures of each call", "Newest calls as points: any two of duration, tokens, cost, first token.",
         shape=Shape.WIRE, panels=("xychart",), unit="by column", asks=_SPANS,
         fields=(PayloadField("x", "X", Kind.CHOICE, "Across.", options=NUMERIC_COLUMNS, default="completion_tokens"),
                 PayloadField("y", "Y", Kind.CHOICE, "Up.", options=NUMERIC_COLUMNS, default="duration_ms"),
-                limit_field(500, 1000, "Most points."), *ROWS),
+                limit_field(500, 1000, "Most points."), *ROWS), only={"is_generation": True},
     ),
     _target(
-        "logs", "Prompts and answers", "Prompts, answers and errors as log lines, newest first.",
+        "logs", "Prompts and answers", "Prompts, answers and errors of calls as log lines, newest first.",
         shape=Shape.WIRE, panels=("logs",), unit="none", asks=_SPANS,
-        fields=(limit_field(100, 1000, "Most spans."), *ROWS),
+        fields=(limit_field(100, 1000, "Most calls."), *ROWS), only={"is_generation": True},
     ),
     _target(
         "trace", "Trace waterfall", "All spans of one trace for the Traces panel and Explore.",

@@ -162,8 +162,9 @@ def question_of(
     reading = _Reading()
     for item in definition.fields:
         _read_field(item, given.get(item.name), escaped, reading)
-    for name, value in definition.preset.items():
-        _read_preset(definition, name, value, reading)
+    # What the catalogue fixes and the target does not offer.
+    reading.values.update({name: value for name, value in definition.preset.items() if name not in reading.values})
+    reading.clauses += [{"field": name, "operator": "eq", "value": value} for name, value in definition.only.items()]
     reading.clauses += [adhoc_clause(item) for item in filters if item.values != ("",)]
     return TargetQuestion(
         ref_id=ref_id,
@@ -271,16 +272,6 @@ def _read_plain(item: PayloadField, raw: Any, escaped: bool) -> Any:
             return parse_boolean(item.name, raw)
         case _:
             return parse_text(item.name, raw, escaped=escaped)
-
-
-def _read_preset(definition: TargetDefinition, name: str, value: Any, reading: _Reading) -> None:
-    """A value fixed by the catalogue whose key the target does not offer."""
-    if definition.field_named(name) is not None:
-        return
-    if name == "status":
-        reading.clauses.append({"field": "status_code", "operator": "eq", "value": value})
-    else:
-        reading.values[name] = value
 
 
 def _read_document(name: str, raw: Any) -> FilterDocument | None:

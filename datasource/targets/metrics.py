@@ -8,6 +8,7 @@ from typing import Any
 from datasource.frames import Column, FieldType, FrameMeta, Notice, series, table
 from datasource.target_question import TargetQuestion
 from datasource.targets.core import Core, Frame
+from datasource.targets.exemplars import exemplars
 from server.errors import InvalidParameter
 from server.queries.metric_answer import MetricAnswer, MetricGroup, Value
 from server.queries.metric_catalog import METRICS, Rate, Total
@@ -68,8 +69,9 @@ def metric_question(
 
 
 def permissions(question: TargetQuestion) -> frozenset[str]:
-    """Money needs ``costs:read``. Raises for unknown metrics and dimensions."""
-    return metric_question(question).permissions
+    """Money needs ``costs:read``, exemplars are spans. Raises for unknown metrics and dimensions."""
+    spans = frozenset({"traces:read"}) if question.values.get("exemplars") else frozenset()
+    return metric_question(question).permissions | spans
 
 
 async def timeseries(core: Core, question: TargetQuestion) -> list[Frame]:
@@ -86,7 +88,7 @@ async def timeseries(core: Core, question: TargetQuestion) -> list[Frame]:
             series(question.ref_id, question.definition.name, [], title=measure_label(item), meta=meta)
             for item in measures
         ]
-    return [
+    lines = [
         series(
             question.ref_id,
             question.definition.name,
@@ -99,6 +101,7 @@ async def timeseries(core: Core, question: TargetQuestion) -> list[Frame]:
         )
         for index, (group, measure) in enumerate((group, measure) for group in answer.groups for measure in measures)
     ]
+    return lines + (await exemplars(core, question, measures) if question.values["exemplars"] else [])
 
 
 async def stat(core: Core, question: TargetQuestion) -> list[Frame]:

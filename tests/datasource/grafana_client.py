@@ -34,6 +34,9 @@ def adapted(name: str, seed: Seed) -> dict[str, Any]:
         target["target"] = TARGETS[target["target"]]
         if target.get("strict"):
             target["payload"] = {key: value for key, value in target["payload"].items() if key in ("model", "user")}
+        # The recording splits by two variables, of which the second held the name of a user.
+        if "group_by" in target["payload"]:
+            target["payload"] = {"group_by": ["model", ""], **{k: target["payload"][k] for k in ("limit", "model")}}
     if "metric" in body:
         body["metric"] = TARGETS[body["metric"]]
     return body

@@ -19,10 +19,15 @@ from tests.datasource.seed import ACME, GLOBEX, Seed, seed
 
 SEEDED = f"observatory_seeded_{os.getpid()}"
 
+# Each conftest.py that imports the fixture has one of its own; the database is made once all the same.
+_stored: list[Seed] = []
+
 
 @pytest.fixture(scope="session")
 def seeded_history(cluster: Cluster, template_database: str) -> Seed:
     """Stores the history in a database of its own; gives what it holds."""
+    if _stored:
+        return _stored[0]
 
     async def prepare() -> Seed:
         admin = await asyncpg.connect(cluster.url("postgres", "owner_url"))
@@ -47,7 +52,8 @@ def seeded_history(cluster: Cluster, template_database: str) -> Seed:
             await services.writes.close()
             await admin.close()
 
-    return asyncio.run(prepare())
+    _stored.append(asyncio.run(prepare()))
+    return _stored[0]
 
 
 @pytest.fixture

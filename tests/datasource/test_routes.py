@@ -15,6 +15,7 @@ import pytest
 
 from datasource.panel_catalog import TARGETS
 from server.metrics import CACHE_REQUESTS
+from tests.conftest import AppFactory
 from tests.datasource.grafana_client import (
     RECORDED,
     adapted,
@@ -242,6 +243,20 @@ async def test_i_slow_panels_leave_room_for_health(grafana: Grafana, owner: asyn
         assert health.status_code == 200
         assert not any(task.done() for task in waiting)
     assert {task.result().status_code for task in waiting} == {200}
+
+
+async def test_a_panel_that_takes_too_long_ends_at_the_database_too(
+    start_app: AppFactory, bearer: Callable[..., dict[str, str]], owner: asyncpg.Connection, seeded_history: Seed
+) -> None:
+    server = await start_app(grafana_timeout=0.3)
+    body = query_body(seeded_history, {"target": "spans", "payload": {"limit": 3}})
+    async with owner.transaction(), httpx.AsyncClient(base_url=server.base_url) as http:
+        await owner.execute("LOCK TABLE llm_traces IN ACCESS EXCLUSIVE MODE")
+        answer = await http.post("/grafana/query", json=body, headers=bearer("viewer", [ACME]))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (504, "query_timeout")
+        async with asyncio.timeout(1):
+            while await owner.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.02)
 
 
 async def test_j_the_data_source_credential_cannot_write_or_leave_its_project(grafana: Grafana) -> None:

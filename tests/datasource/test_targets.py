@@ -69,6 +69,16 @@ async def test_percentiles_come_as_lines_of_their_own(ask: Ask) -> None:
     assert {frame["unit"] for frame in frames} == {"ms"}
 
 
+async def test_exemplars_are_the_slowest_calls_with_their_traces(ask: Ask) -> None:
+    *lines, marks = await ask("timeseries", metric="duration", aggregation="p95", exemplars=True)
+    assert len(lines) == 1
+    assert marks["schema"]["meta"] == {"dataTopic": "annotations", "custom": {"resultType": "exemplar"}}
+    assert max(column(marks, "Value")) == 400.0 + 25 * (TRACES - 1)
+    assert column(marks, "Time") == sorted(column(marks, "Time"))
+    assert column(marks, "trace_id")[-1] == f"{TRACES - 1:032x}"
+    assert len(await ask("timeseries", metric="calls", exemplars=True)) == 1
+
+
 async def test_a_filter_narrows_every_point(ask: Ask) -> None:
     frames = await ask("timeseries", metric="calls", model="var-model=gpt-5", user="var-user=user-0")
     assert 0 < sum(value for frame in frames for value, _ in frame["datapoints"]) < 16
@@ -127,6 +137,7 @@ async def test_slowest_calls_come_first(ask: Ask) -> None:
     durations = column(frame, "duration_ms")
     assert durations == sorted(durations, reverse=True)
     assert len(durations) == 5
+    assert all(name.startswith("chat ") for name in column(frame, "span_name")), "agents are not calls"
     assert frame["meta"]["notices"][0]["text"] == "The first 5 rows; there are more."
 
 
