@@ -106,6 +106,7 @@ class Freshness:
         later, self._later = self._later, None
         if later is not None:
             later.cancel()
+            await asyncio.gather(later, return_exceptions=True)
         await self._write()
 
     def _remember(self, changes: Mapping[str, Touched]) -> None:
