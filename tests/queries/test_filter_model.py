@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.queries.list_question import ListQuestion, Sort
+from server.queries.list_question import VIEWS, ListQuestion, Sort
 from server.queries.row_scope import RowScope
-from server.queries.trace_fields import FIELDS, KEYED_OPERATORS, FieldType
+from server.queries.trace_fields import FIELDS, KEYED_OPERATORS, OPERATORS, FieldType, TraceField
 from server.queries.trace_filter import canonical, parse_filter
 from server.queries.trace_reader import list_spans
 from server.services import Services
@@ -149,6 +149,73 @@ async def test_sql_finds_what_python_finds(stored: Services, document: dict[str,
         expected |= {span.span_id for span in own if matches(tree, span, own)}
     assert sorted(row["span_id"] for row in page.rows) == sorted(expected)
     assert canonical(tree) == canonical(parse_filter(document))
+
+
+SHAPES: dict[str, Any] = {
+    "truth": [True, False],
+    "text": ["a"],
+    "pattern": ["a"],
+    "search": ["alpha", "-alpha"],
+}
+ONE: dict[FieldType, Any] = {
+    FieldType.INTEGER: 100,
+    FieldType.NUMBER: 0.5,
+    FieldType.MONEY: 0.2,
+    FieldType.TIME: "now-2d",
+    FieldType.BOOLEAN: True,
+}
+
+
+def sample_values(field: TraceField | None, operator: str) -> list[Any]:
+    """Values of each shape that the operator takes with the field."""
+    shape = OPERATORS[operator].value
+    if shape in SHAPES:
+        return list(SHAPES[shape])
+    if field is None:
+        ones: list[Any] = [2.5] if operator in {"gt", "gte", "lt", "lte", "between"} else ["true", 2.5, True]
+    elif field.choices:
+        ones = [field.choices[0]]
+    else:
+        ones = [ONE.get(field.type, "a")]
+    if shape == "pair":
+        return [[one, one] for one in ones]
+    return [ones] if shape == "list" else ones
+
+
+async def test_each_field_and_each_operator_and_the_negation_are_all_rows(stored: Services, owner: Any) -> None:
+    """Every field and every operator of its type runs, in both views, and logic is two-valued everywhere."""
+    await owner.execute(
+        "INSERT INTO scores (project_id, score_id, trace_id, name, data_type, value, string_value, source, ts) VALUES"
+        " ('alpha', '1', $1, 'q', 'numeric', 2.5, NULL, 'api', now()),"
+        " ('alpha', '2', $2, 'q', 'boolean', 1, NULL, 'api', now()),"
+        " ('alpha', '3', $3, 'q', 'categorical', NULL, 'a', 'api', now())",
+        *(f"{number:032x}" for number in (1, 2, 4)),
+    )
+    for view in VIEWS.values():
+        everything = (await list_spans(stored.reads, SCOPE, ListQuestion(view=view.name, limit=1000))).rows
+        cells: list[tuple[str, TraceField | None, str]] = []
+        seen: set[FieldType] = set()
+        for name, field in view.fields.items():
+            # All operators of a type once; after that the fields differ in their expression only.
+            cells += [(name, field, operator) for operator in field.operators[: 1 if field.type in seen else None]]
+            seen.add(field.type)
+        if view.name == "spans":
+            keys = ("attribute.size", "resource.host", "score.q")
+            cells += [(name, None, operator) for name in keys for operator in KEYED_OPERATORS]
+        for name, field, operator in cells:
+            for value in sample_values(field, operator):
+                document = {"field": name, "operator": operator, "value": value}
+                found = []
+                for part in (document, {"not": document}):
+                    tree = parse_filter(part, resolve=view.resolve)
+                    question = ListQuestion(
+                        view=view.name, filter=tree, limit=1000, fields=("trace_id",), total="exact"
+                    )
+                    page = await list_spans(stored.reads, SCOPE, question)
+                    assert page.total is not None
+                    assert len(page.rows) == page.total.value
+                    found.append(len(page.rows))
+                assert sum(found) == len(everything), document
 
 
 SORTS = ("ts", "total_cost_usd", "total_tokens", "ttft_ms", "duration_ms")
