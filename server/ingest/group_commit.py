@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ import asyncpg
 from server.errors import ApiError, DatabaseUnavailable, InternalError, Overloaded
 from server.ingest.prepared_span import PreparedSpan
 from server.ingest.span_writer import SpanWriter
+from server.observations import SpansStored, observe
 
 logger = logging.getLogger("observatory.ingest")
 
@@ -41,6 +43,12 @@ class Refusal:
 
     span: PreparedSpan
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    stored: int
+    refusals: list[Refusal]
 
 
 @dataclass(slots=True)
@@ -118,8 +126,9 @@ class GroupCommit:
 
     async def _commit(self, batch: Sequence[_Submission]) -> None:
         spans = [span for submission in batch for span in submission.spans]
+        started = time.perf_counter()
         try:
-            refusals = await self._store(spans)
+            outcome = await self._store(spans)
         except Exception as error:
             problem = error if isinstance(error, ApiError) else InternalError()
             if problem is not error or isinstance(error, InternalError):
@@ -127,7 +136,9 @@ class GroupCommit:
             for submission in batch:
                 _settle(submission, problem)
         else:
-            by_span = {id(refusal.span): refusal for refusal in refusals}
+            unchanged = len(spans) - outcome.stored - len(outcome.refusals)
+            observe(SpansStored(len(batch), outcome.stored, unchanged, time.perf_counter() - started))
+            by_span = {id(refusal.span): refusal for refusal in outcome.refusals}
             for submission in batch:
                 _settle(submission, [by_span[id(span)] for span in submission.spans if id(span) in by_span])
         finally:
@@ -135,24 +146,25 @@ class GroupCommit:
                 self.pending_rows -= len(submission.spans)
                 self.pending_bytes -= submission.size
 
-    async def _store(self, spans: Sequence[PreparedSpan]) -> list[Refusal]:
+    async def _store(self, spans: Sequence[PreparedSpan]) -> _Outcome:
         """Store all that can be stored: where a batch is refused for a value, its halves are tried."""
         try:
-            await self._store_whole(spans)
+            return _Outcome(await self._store_whole(spans), [])
         except _RefusedValue as refused:
             if len(spans) == 1:
                 logger.warning("a span was refused by the database", extra={"reason": refused.reason})
-                return [Refusal(spans[0], refused.reason)]
+                return _Outcome(0, [Refusal(spans[0], refused.reason)])
             middle = len(spans) // 2
-            return await self._store(spans[:middle]) + await self._store(spans[middle:])
-        return []
+            first, second = await self._store(spans[:middle]), await self._store(spans[middle:])
+            return _Outcome(first.stored + second.stored, first.refusals + second.refusals)
 
-    async def _store_whole(self, spans: Sequence[PreparedSpan]) -> None:
+    async def _store_whole(self, spans: Sequence[PreparedSpan]) -> int:
+        """Store ``spans`` in one transaction, again after a conflict or a lost connection; gives the number of
+        new and changed rows."""
         conflicts = losses = 0
         while True:
             try:
-                await self._writer.store(spans)
-                return
+                return await self._writer.store(spans)
             except _VALUE_ERRORS as error:
                 raise _RefusedValue("a value cannot be encoded") from error
             except ApiError as error:

@@ -81,7 +81,8 @@ class Ingestion:
             max_decoded_bytes=settings.ingest_max_bytes, max_spans=settings.ingest_max_spans
         )
         self.window = IngestWindow(
-            max_age=timedelta(days=settings.ingest_max_age_days),
+            # What retention would drop again is not taken.
+            max_age=timedelta(days=min(settings.ingest_max_age_days, settings.retention_days)),
             max_future=timedelta(seconds=settings.ingest_max_future),
         )
         self._full_text = settings.full_text

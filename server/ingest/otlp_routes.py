@@ -7,27 +7,25 @@ query parameter where an exporter cannot set headers.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from sanic import Blueprint, HTTPResponse, Request
 from sanic.http.http1 import Http
 
-from server.access.guard import requires, row_scope
+from server.access.guard import requires
 from server.error_responses import RENDERERS
-from server.errors import InvalidBody, InvalidParameter, PayloadTooLarge, UnsupportedMediaType
+from server.errors import InvalidBody, PayloadTooLarge, UnsupportedMediaType
 from server.ingest.otlp_answers import logs_answer, status_answer, traces_answer
 from server.ingest.otlp_decode import DecodeError, TooLarge, UnsupportedType, payload_encoding
 from server.rest.envelope import success
-from server.rest.request_params import RequestParams
+from server.rest.target_project import target_project
 from server.services import services_of
 
 otlp = Blueprint("otlp", url_prefix="/v1")
 
 RENDERERS["/v1"] = status_answer
-
-PROJECT_HEADER = "x-observatory-project"
 
 
 @otlp.post("/traces", stream=True)
@@ -84,27 +82,6 @@ async def received(request: Request) -> AsyncIterator[ReceivedBody]:
             yield ReceivedBody(project_id, body, content_type, content_encoding)
         except DecodeError as error:
             raise refused(error) from error
-
-
-async def target_project(request: Request, parameter: str = "project", *, known: Sequence[str] = ()) -> str:
-    """The project that ``request`` writes to: by header, by the query ``parameter``, or the credential's only one.
-
-    ``known``: other query parameters of the route. Raises ProjectForbidden, or
-    InvalidParameter when it is not clear which project is meant.
-    """
-    params = RequestParams.of(request)
-    named = set(request.headers.getall(PROJECT_HEADER, [])) | set(params.texts(parameter))
-    for name in known:
-        params.texts(name)
-    params.finish()
-    if len(named) > 1:
-        raise InvalidParameter.named(parameter, "two different projects are named")
-    scope = await row_scope(request, tuple(named))
-    if len(scope.projects) != 1:
-        raise InvalidParameter.named(
-            parameter, "the credential has not exactly one project: name it in the X-Observatory-Project header"
-        )
-    return scope.projects[0]
 
 
 def declared_types(request: Request) -> tuple[str, str | None]:

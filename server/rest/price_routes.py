@@ -13,7 +13,6 @@ from server.access.guard import audit_event, requires, row_scope
 from server.errors import InvalidBody, InvalidParameter, NotFound, TraceNotFound
 from server.http_edge import path_value
 from server.ingest.canonical_names import canonical_provider
-from server.ingest.otlp_routes import target_project
 from server.ingest.reprice import RepriceDifference, RepriceQuestion, reprice
 from server.ingest.trace_deletion import delete_trace
 from server.queries.row_scope import RowScope
@@ -23,6 +22,7 @@ from server.queries.trace_filter import parse_filter
 from server.rest.envelope import success
 from server.rest.json_body import is_object, is_text, read_object
 from server.rest.request_params import RequestParams
+from server.rest.target_project import target_project
 from server.services import services_of
 
 prices = Blueprint("prices", url_prefix="/api/v1")

@@ -20,12 +20,12 @@ from sanic import Blueprint, HTTPResponse, Request
 from server.access.guard import requires
 from server.errors import Conflict, InvalidBody, InvalidParameter, NotFound
 from server.ingest.mapping_result import ScoreRecord
-from server.ingest.otlp_routes import target_project
 from server.queries.row_scope import RowScope
 from server.queries.statements import statement
 from server.queries.time_range import parse_instant
 from server.rest.envelope import success
 from server.rest.json_body import is_text, read_object
+from server.rest.target_project import target_project
 from server.services import services_of
 
 scores = Blueprint("scores")
