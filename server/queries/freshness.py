@@ -33,7 +33,7 @@ CLOSED_AFTER: Final = timedelta(hours=1)
 LONGEST_TTL_SECONDS: Final = 300
 TOKEN_SECONDS: Final = 2 * LONGEST_TTL_SECONDS
 COALESCE_SECONDS: Final = 0.2
-RETRY_SECONDS: Final = 1.0
+RETRY_SECONDS: Final = 0.5
 MAX_NAMED_TRACES: Final = 1000
 
 # Clocks of two machines may differ: a commit counts as "behind the hour" this much earlier.
