@@ -22,6 +22,7 @@ from sanic.signals import Event
 
 from server.access.audit import AuditEvent
 from server.access.authenticator import CredentialRefused
+from server.access.client_address import client_address
 from server.access.credentials import presented_credential
 from server.access.grafana_viewer import HEADER as GRAFANA_ID_HEADER
 from server.access.principal import SCOPES, Principal, Role
@@ -130,7 +131,7 @@ async def reauthenticate(request: Request) -> Principal:
     if credential is None:
         raise InvalidToken()
     authenticator = services_of(request).access.authenticator
-    fresh = await authenticator.authenticate(credential, request.client_ip)
+    fresh = await authenticator.authenticate(credential, client_address(request))
     return await authenticator.with_viewer(fresh, request.headers.get(GRAFANA_ID_HEADER))
 
 
@@ -173,7 +174,7 @@ async def _admit(services: Services, request: Request, policy: AccessPolicy, sco
     try:
         principal = await _principal_of(services, request, scope)
     except CredentialRefused as error:
-        observe(AuthenticationRefused(error.reason, request.client_ip))
+        observe(AuthenticationRefused(error.reason, client_address(request)))
         refuse(request, error)
         error.headers["WWW-Authenticate"] = challenge(services, "invalid_token")
         raise
@@ -212,10 +213,10 @@ async def _principal_of(services: Services, request: Request, scope: str) -> Pri
             scopes=ANONYMOUS_SCOPES,
             projects=frozenset(opened),
             kind="anonymous",
-            credential_id=request.client_ip,
+            credential_id=client_address(request),
         )
     authenticator = services.access.authenticator
-    principal = await authenticator.authenticate(credential, request.client_ip)
+    principal = await authenticator.authenticate(credential, client_address(request))
     return await authenticator.with_viewer(principal, headers.get(GRAFANA_ID_HEADER))
 
 
@@ -254,7 +255,7 @@ def audit_event(request: Request, action: str, **fields: Any) -> AuditEvent:
         }
     return AuditEvent(
         action=action,
-        client_address=request.client_ip,
+        client_address=client_address(request),
         request_id=getattr(request.ctx, "request_id", None),
         **fields,
     )

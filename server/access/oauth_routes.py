@@ -20,6 +20,7 @@ from authlib.oauth2.rfc6749.errors import InvalidClientError, InvalidRequestErro
 from sanic import Blueprint, HTTPResponse, Request
 
 from server.access import administration
+from server.access.client_address import client_address
 from server.access.guard import audit_event, public
 from server.access.jwt_verifier import TokenRefused, parse_token
 from server.access.oauth_server import (
@@ -137,7 +138,7 @@ async def _answer(request: Request, endpoint: Endpoint) -> HTTPResponse:
         client_id = named_client(form, request.headers)
     except InvalidRequestError as error:
         return _rendered(server.handle_error_response(None, error))
-    verdict, _ = await services.access.buckets.judge(token_endpoint_buckets(client_id, request.client_ip))
+    verdict, _ = await services.access.buckets.judge(token_endpoint_buckets(client_id, client_address(request)))
     if not verdict.allowed:
         observe(RateLimitHit(verdict.tightest.bucket.name))
         body = {"error": "temporarily_unavailable", "error_description": "Too many requests."}
@@ -150,7 +151,7 @@ async def _answer(request: Request, endpoint: Endpoint) -> HTTPResponse:
     if reply[0] == 200 and not await _carry_out(services, request, grant):
         reply = server.handle_error_response(grant, InvalidClientError(status_code=401))
     if reply[0] == 401:
-        observe(AuthenticationRefused("invalid_client", request.client_ip))
+        observe(AuthenticationRefused("invalid_client", client_address(request)))
         services.access.audit.refused(
             audit_event(request, "oauth", outcome="refused", reason="invalid_client", target_type="client")
         )

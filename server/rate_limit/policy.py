@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from ipaddress import IPv6Network
 from typing import Final
 
 from server.access.principal import EVERY_PROJECT, Principal, Role
@@ -73,12 +74,21 @@ def identifier_of(principal: Principal) -> str:
         return f"viewer\n{principal.credential_id}\n{principal.viewer.subject}"
     if principal.rate_limit_per_minute is not None:
         return f"key\n{principal.credential_id}"
+    if principal.kind == "anonymous":
+        return f"anonymous\n{network_of(principal.credential_id)}"
     return f"subject\n{principal.subject}"
+
+
+def network_of(address: str) -> str:
+    """Whose budget an address draws on: of IPv6 the /64, because one subscriber has all of its addresses."""
+    if ":" not in address:
+        return address
+    return str(IPv6Network((address, 64), strict=False))
 
 
 def failed_authentication_bucket(address: str, per_minute: int) -> Bucket:
     """The budget of wrong credentials from one client address."""
-    return Bucket(f"failed\n{address}", per_minute, per_minute, 1, "failed-authentication", _GUARD_SHARE)
+    return Bucket(f"failed\n{network_of(address)}", per_minute, per_minute, 1, "failed-authentication", _GUARD_SHARE)
 
 
 def token_endpoint_buckets(client_id: str, address: str) -> list[Bucket]:
@@ -86,5 +96,5 @@ def token_endpoint_buckets(client_id: str, address: str) -> list[Bucket]:
     limit = TOKEN_ENDPOINT_PER_MINUTE
     return [
         Bucket(f"token-endpoint client\n{client_id}", limit, limit, 1, "client", _GUARD_SHARE),
-        Bucket(f"token-endpoint address\n{address}", limit, limit, 1, "address", _GUARD_SHARE),
+        Bucket(f"token-endpoint address\n{network_of(address)}", limit, limit, 1, "address", _GUARD_SHARE),
     ]

@@ -12,10 +12,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from server.access.client_address import normal_address
 from server.access.principal import Principal, Role
 from server.rate_limit import token_bucket
 from server.rate_limit.headers import rate_limit_headers
-from server.rate_limit.policy import TIERS, request_buckets
+from server.rate_limit.policy import TIERS, failed_authentication_bucket, request_buckets
 from server.rate_limit.token_bucket import Bucket, BucketState, LocalBuckets, TokenBuckets, Verdict
 from server.redis_store import RedisStore
 
@@ -236,3 +237,25 @@ def test_project_ceiling_is_a_second_bucket_for_principals_of_one_project() -> N
     assert ceilings[0] == ceilings[1]
     assert len(request_buckets(every, "r", 1, project_ceiling=100)) == 1
     assert len(request_buckets(one, "r", 1)) == 1
+
+
+def test_r3_addresses_are_normal_and_a_network_of_ipv6_is_one_caller() -> None:
+    for text, address in {
+        "192.0.2.1": "192.0.2.1", " 192.0.2.1 ": "192.0.2.1", "::ffff:192.0.2.1": "192.0.2.1",
+        "[2001:DB8:0:0::1]": "2001:db8::1", "fe80::1%eth0": "fe80::1", "": "", "unknown": "", "192.0.2.1:80": "",
+        "192.0.2.01": "", "\udcff": "", "a\nb": "", "_hidden": "", "1" * 5000: "",
+    }.items():  # fmt: skip
+        assert normal_address(text) == address, text
+    one = failed_authentication_bucket("2001:db8:1:2::1", 60)
+    assert one.key == failed_authentication_bucket("2001:db8:1:2:ffff::9", 60).key
+    assert one.key != failed_authentication_bucket("2001:db8:1:3::1", 60).key
+    assert failed_authentication_bucket("192.0.2.1", 60).key != failed_authentication_bucket("192.0.2.2", 60).key
+
+
+def test_anonymous_callers_are_counted_by_address() -> None:
+    def key(address: str) -> str:
+        who = Principal("anonymous", Role.VIEWER, frozenset(), frozenset({"demo"}), "anonymous", address)
+        return request_buckets(who, "r", 1)[0].key
+
+    assert key("192.0.2.1") != key("192.0.2.2")
+    assert key("2001:db8::1") == key("2001:db8::2")

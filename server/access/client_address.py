@@ -1,0 +1,27 @@
+"""Where a request comes from."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address, ip_address
+
+from sanic import Request
+
+
+def client_address(request: Request) -> str:
+    """The caller's IP address in its shortest form, as the proxies in front report it (``PROXIES_COUNT``).
+
+    What they report may be any text that a header can hold: anything but an address counts as none, and
+    the peer's own address is taken.
+    """
+    return normal_address(request.client_ip) or normal_address(request.ip) or "unknown"
+
+
+def normal_address(text: str) -> str:
+    """``text`` as an address: IPv4 behind IPv6 as IPv4, no zone, no brackets; "" for anything else."""
+    try:
+        address = ip_address(text.strip().removeprefix("[").removesuffix("]").partition("%")[0])
+    except ValueError:
+        return ""
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address.compressed
