@@ -12,7 +12,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 
+from sanic import Sanic
+
+from server.app import create_app
 from server.cli import make_parser
+from server.rest.openapi import described_routes
 from server.settings import Settings
 from tests.docs import grafana_tables, mapping_tables, metric_tables, trace_query_tables
 
@@ -110,7 +114,23 @@ def _gist(page: Path) -> str:
 MAPPING = "reference/ingestion-mapping.md"
 GRAFANA = "reference/grafana-datasource.md"
 
+
+def route_table() -> str:
+    """Every route of the server with its scope and cost."""
+    app = create_app(Settings(database_url="postgresql://nobody/nothing", jwt_secret="x" * 32), name="routes_of_docs")
+    if not app.router.finalized:
+        app.router.finalize()
+    lines = ["| Method | Path | Scope | Cost |", "|---|---|---|---|"]
+    for route in described_routes(app):
+        method = "WebSocket" if route.is_websocket else route.method
+        scope = f"`{route.policy.scope}`" if route.policy.scope else "open"
+        lines.append(f"| {method} | `{route.path}` | {scope} | {route.policy.cost} |")
+    Sanic.unregister_app(app)
+    return "\n".join(lines)
+
+
 PARTS: dict[str, tuple[str, Callable[[], str]]] = {
+    "routes": ("reference/routes.md", route_table),
     "index": ("index.md", index),
     "settings": ("reference/configuration.md", settings_table),
     "commands": ("reference/cli.md", command_reference),
