@@ -12,7 +12,12 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from server.queries.filter_params import FILTER_PARAMETERS
+from server.queries.trace_fields import OPERATORS
+from server.rest.list_request import LIST_PARAMETERS
 from tests.conftest import AppServer
 from tests.queries.test_trace_filter import HOSTILE
 from tests.span_factory import make_span, store
@@ -240,3 +245,54 @@ async def test_a_walk_over_a_moving_table_sees_each_old_row_once(api: httpx.Asyn
         assert sorted(old) == [span.span_id for span in before], order
         assert len(seen) == len(set(seen))
         assert page < 40
+
+
+NAMES = st.sampled_from(
+    [*FILTER_PARAMETERS, *LIST_PARAMETERS, "attribute.team", "score.q", "min_score.q", "resource.a.b", "nothing"]
+)
+VALUES = st.one_of(
+    st.text(max_size=12),
+    st.sampled_from(
+        ["1", "0.5", "true", "now-1h", "none", "ts", "cost", "all", "core,io", "error", "traces", *HOSTILE]
+    ),
+    st.integers().map(str),
+    st.binary(max_size=6).map(lambda raw: "".join(f"%{byte:02x}" for byte in raw)),
+)
+
+
+@given(
+    pairs=st.lists(st.tuples(NAMES, st.sampled_from(["=", "!="]), VALUES), max_size=5),
+    body=st.recursive(
+        st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), NAMES),
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3),
+            st.dictionaries(
+                st.sampled_from(["and", "or", "not", "trace", "has", "field", "operator", "value", "x"]),
+                inner,
+                max_size=3,
+            ),
+            st.fixed_dictionaries({"field": NAMES, "operator": st.sampled_from([*OPERATORS]), "value": inner}),
+        ),
+        max_leaves=8,
+    ),
+)
+@settings(
+    max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+async def test_no_question_makes_the_server_fail(api: httpx.AsyncClient, pairs: Any, body: Any) -> None:
+    """V13 in small: random parameters and random filter documents get an answer or a named mistake."""
+    query = "&".join(
+        f"{name}{sign}{value if value.startswith('%') else quote(value, safe='', errors='surrogatepass')}"
+        for name, sign, value in pairs
+    )
+    plain = await api.get(f"{LIST}?{query}")
+    searched = await api.post(
+        SEARCH,
+        content=json.dumps({"filter": body, "limit": 3}),
+        headers={"Content-Type": "application/json"},
+    )
+    for answer in (plain, searched):
+        assert answer.status_code in {200, 400, 403}, answer.text
+        if answer.status_code == 400:
+            assert answer.json()["code"] != "internal_error"
+        assert "beta-" not in answer.text
