@@ -67,7 +67,7 @@ def run_serve(options: argparse.Namespace) -> int:
     stores = Stores(environ, announce=say)
     with stores as settings:
         logs.configure(settings.log_level, settings.log_format)
-        # The port first: when it is taken, nothing else should have happened.
+        # Before the schema is touched: a taken port ends it here.
         listeners = open_listeners(settings.host, settings.port, settings.workers)
         if stores.are_private or options.migrate:
             apply_migrations(settings.owner_url)
