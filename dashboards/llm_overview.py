@@ -45,7 +45,10 @@ FIGURES: Final = (
         target("timeseries", metric="cost"), unit="currencyUSD", calc="sum", sparkline=True, decimals=2,
         timeFrom="now/d",
     ),
-    total("cost", "Cost in the range", "Money for all calls of the range.", "currencyUSD", decimals=2),
+    stat(
+        "Cost of the month", "Spent so far plus a forecast of the days left; between the bounds in 4 of 5 cases.",
+        target("month_forecast"), unit="currencyUSD", decimals=2,
+    ),
     figure("users", "Active users", "Different users with at least one span.", "short"),
 )  # fmt: skip
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from datasource.targets import call_paths, distributions, events, metrics, spans, traces
+from datasource.targets import call_paths, distributions, events, forecasts, metrics, spans, traces
 from datasource.targets.core import Family
 
 FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
@@ -14,6 +14,7 @@ FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
         "timeseries": Family(metrics.timeseries, metrics.permissions),
         "stat": Family(metrics.stat, metrics.permissions),
         "breakdown": Family(metrics.breakdown, metrics.permissions),
+        "month_forecast": Family(forecasts.month_forecast),
         "heatmap": Family(distributions.heatmap, distributions.permissions),
         "histogram": Family(distributions.histogram, distributions.permissions),
         "availability": Family(distributions.availability),

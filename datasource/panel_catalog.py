@@ -117,6 +117,11 @@ _DECLARED: Final = (
                 *MEASURED),
     ),
     _target(
+        "month_forecast", "Cost of the month", "What the month will have cost: expected, at least and at most, so far.",
+        shape=Shape.TABLE, panels=("stat", "gauge", "table"), unit="currencyUSD", asks=("cost forecast", "costs:read"),
+        fields=MEASURED,
+    ),
+    _target(
         "heatmap", "Heatmap of a distribution", "How a metric's values are distributed over time, in buckets of value.",
         shape=Shape.WIRE, panels=("heatmap",), unit="the metric's", asks=_ENGINE,
         fields=(ONE_METRIC, INTERVAL, *MEASURED),

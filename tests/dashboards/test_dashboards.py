@@ -156,6 +156,8 @@ async def check(client: httpx.AsyncClient, headers: dict[str, str], body: Json, 
 async def add_what_is_rare(services: Services, owner: asyncpg.Connection, history: Seed) -> None:
     """A period before with calls, a burst of errors, a retry, cache reads, and a price change."""
     await store(services, ACME, trace(900, history.start - timedelta(hours=1)))
+    for day in range(1, 7):
+        await store(services, ACME, trace(900 + day, history.start - timedelta(days=day)))
     burst = history.start + timedelta(hours=3)
     await store(services, ACME, [
         make_span(ts=burst + timedelta(seconds=number), status_code="ERROR", error_type="timeout",

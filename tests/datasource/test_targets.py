@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -18,7 +18,8 @@ from server.errors import InsufficientScope
 from server.queries.row_scope import RowScope
 from server.rest.envelope import dumps
 from server.services import Services
-from tests.datasource.seed import ACME, TRACES, Seed
+from tests.datasource.seed import ACME, TRACES, Seed, trace
+from tests.span_factory import store
 
 Ask = Any
 EVERYTHING = RowScope((ACME,))
@@ -99,6 +100,23 @@ async def test_breakdown_ranks_and_sums_the_rest(ask: Ask) -> None:
     (wide,) = await ask("breakdown", metric="cost", group_by="model", layout="columns")
     assert len(wide["rows"]) == 1
     assert sum(wide["rows"][0]) == pytest.approx(TRACES * 0.0012)
+
+
+async def test_the_month_is_what_was_spent_and_what_is_expected(
+    ask: Ask, services: Services, seeded_history: Seed
+) -> None:
+    (alone,) = await ask("month_forecast")
+    assert column(alone, "Expected") == column(alone, "So far") == [pytest.approx(TRACES * 0.0012)]
+    for day in range(1, 9):
+        if day == 3:
+            (short,) = await ask("month_forecast")
+            assert column(short, "Expected") == [None]
+            assert "needs at least" in short["meta"]["notices"][0]["text"]
+        await store(services, ACME, trace(900 + day, seeded_history.start - timedelta(days=day)))
+    (frame,) = await ask("month_forecast")
+    (least,), (expected,), (most,) = (column(frame, name) for name in ("At least", "Expected", "At most"))
+    assert 0 < least <= expected <= most
+    assert column(frame, "So far")[0] <= most
 
 
 async def test_the_heatmap_has_ascending_bounds_and_every_call(ask: Ask) -> None:

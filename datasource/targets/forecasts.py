@@ -1,0 +1,60 @@
+"""What the month will have cost: so far, plus the forecast of the days that are left."""
+
+from __future__ import annotations
+
+import calendar
+from datetime import datetime, timedelta
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from datasource.frames import Column, FieldType, FrameMeta, Notice, table
+from datasource.target_question import TargetQuestion
+from datasource.targets.core import Core, Frame
+from server.errors import InvalidParameter
+from server.reports.cost_report import forecast_costs
+from server.reports.report_window import ReportSource, ReportWindow, single
+
+HISTORY: Final = timedelta(days=60)
+CONFIDENCE: Final = 0.8
+
+_MONEY: Final = {"unit": "currencyUSD"}
+_COLUMNS: Final = tuple(
+    Column(name, FieldType.NUMBER, _MONEY) for name in ("Expected", "At least", "At most", "So far")
+)
+
+
+async def month_forecast(core: Core, question: TargetQuestion) -> list[Frame]:
+    """One row about the month in which the range ends, from up to 60 days before that."""
+    zone = ZoneInfo(question.timezone)
+    end = question.time_range.end
+    local = end.astimezone(zone)
+    today = local.replace(hour=0, minute=0, second=0, microsecond=0)
+    days_left = calendar.monthrange(local.year, local.month)[1] - local.day + 1
+    source = ReportSource(core.database, core.scope)
+    meta = FrameMeta(notices=list(question.notices))
+    so_far = await _spent(source, question, today.replace(day=1), end)
+    before_today = await _spent(source, question, today.replace(day=1), today)
+    rows: list[list[Any]] = [[None, None, None, so_far]]
+    try:
+        window = _window(question, end - HISTORY, end)
+        found = await forecast_costs(source, window, days=days_left, confidence=CONFIDENCE, now=end)
+    except InvalidParameter as error:
+        meta.notices.append(Notice(f"No forecast: {error.detail.partition(': ')[2]}"))
+    else:
+        total = found["summary"]["total"]
+        # Money that is spent cannot come back: today may already be more than was expected of it.
+        rows = [[max(before_today + total[key], so_far) for key in ("cost_usd", "lower_usd", "upper_usd")] + [so_far]]
+        meta.custom = {"model": found["model"], "confidence": CONFIDENCE}
+    return [table(question.ref_id, question.definition.name, _COLUMNS, rows, meta)]
+
+
+async def _spent(source: ReportSource, question: TargetQuestion, start: datetime, end: datetime) -> float:
+    """Money from ``start`` to ``end``, as a float: it is added to an estimate."""
+    if start >= end:
+        return 0.0
+    cost = single(await source.total(_window(question, start, end), "cost", fill="zero"), "cost")
+    return 0.0 if cost is None or isinstance(cost, tuple) else float(cost)
+
+
+def _window(question: TargetQuestion, start: datetime, end: datetime) -> ReportWindow:
+    return ReportWindow(start=start, end=end, filter=question.filter, time_zone=question.timezone)
