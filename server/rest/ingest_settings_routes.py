@@ -19,7 +19,7 @@ from server.services import services_of
 
 ingest_settings = Blueprint("ingest_settings")
 
-_FIELDS: Final = {"ingest": is_object, "redaction": is_object}
+FIELDS: Final = {"ingest": is_object, "redaction": is_object}
 _RATES: Final = ("spans_per_minute", "bytes_per_minute")
 _MOST: Final = 1_000_000_000_000
 
@@ -32,7 +32,7 @@ async def read_settings(request: Request, project_id: str) -> HTTPResponse:
     async with services_of(request).reads.plain() as connection:
         text = await connection.fetchval(statement("project_ingest_settings"), project_id)
     document = orjson.loads(text or "{}")
-    return success(request, {name: document.get(name) or {} for name in _FIELDS})
+    return success(request, {name: document.get(name) or {} for name in FIELDS})
 
 
 @ingest_settings.put("/api/v1/projects/<project_id:str>/ingest-settings", name="replace")
@@ -41,13 +41,13 @@ async def replace_settings(request: Request, project_id: str) -> HTTPResponse:
     """Replace rates and redaction rules; what is left out goes back to the default. In force within 5 seconds
     in every server process. Spans that are stored already stay as they are."""
     services, project_id = services_of(request), await _named(request, project_id)
-    body = read_object(request, _FIELDS)
+    body = read_object(request, FIELDS)
     _check_rates(body.get("ingest", {}))
     try:
         parse_ingest_settings(body, services.settings.jwt_secret.encode())
     except InvalidRule as error:
         raise InvalidBody.at("/redaction/rules", str(error)) from error
-    documents = [orjson.dumps(body[name]).decode() if body.get(name) else None for name in _FIELDS]
+    documents = [orjson.dumps(body[name]).decode() if body.get(name) else None for name in FIELDS]
     async with services.writes.write(()) as connection:
         await connection.execute(statement("store_ingest_settings"), project_id, *documents)
         event = audit_event(
@@ -55,7 +55,7 @@ async def replace_settings(request: Request, project_id: str) -> HTTPResponse:
         )
         await services.access.audit.record(event, connection)
     services.ingestion.projects.forget(project_id)
-    return success(request, {name: body.get(name) or {} for name in _FIELDS})
+    return success(request, {name: body.get(name) or {} for name in FIELDS})
 
 
 async def _named(request: Request, project_id: str) -> str:

@@ -15,7 +15,15 @@ from server.queries.filter_params import FILTER_PARAMETERS, FilterParameter
 from server.queries.list_question import INCLUDES, LARGEST_LIMIT, RANK, TOTALS, VIEWS
 from server.queries.session_reader import SESSIONS, USERS, SummaryKind
 from server.queries.trace_fields import FIELDS, FieldType
-from server.rest import annotation_routes, client_routes, key_routes, project_routes, score_routes
+from server.rest import (
+    annotation_routes,
+    client_routes,
+    ingest_settings_routes,
+    key_routes,
+    price_routes,
+    project_routes,
+    score_routes,
+)
 from server.rest.json_body import Check, is_object, is_text, is_texts, is_whole
 from server.rest.list_request import LIST_PARAMETERS
 from server.rest.openapi_schemas import TEXT, Schema, list_of, object_of, reference, value_schema
@@ -129,6 +137,8 @@ def _body(members: Mapping[str, Check], required: Iterable[str]) -> Schema:
         is_texts: list_of(TEXT),
         is_whole: {"type": "integer"},
         is_object: {"type": "object"},
+        price_routes.is_rate: {"type": ["number", "string"]},
+        price_routes.is_flag: {"type": "boolean"},
     }
     return object_of(
         {name: types.get(check, {}) for name, check in members.items()}, required=tuple(required), closed=True
@@ -212,6 +222,24 @@ OPERATIONS: Final[dict[str, Operation]] = {
         ),
         statuses=(200, 201),
     ),
+    "prices.list": Operation(parameters=(PROJECTS,)),
+    "prices.store": Operation(
+        body=_body(price_routes.PRICE_FIELDS, ("provider", "model", "input_usd_per_mtok", "output_usd_per_mtok")),
+        parameters=(ONE_PROJECT,),
+        statuses=(200, 201),
+    ),
+    "prices.delete": Operation(
+        parameters=(
+            ONE_PROJECT,
+            {**query("provider", TEXT, "Provider of the price."), "required": True},
+            {**query("model", TEXT, "Model of the price."), "required": True},
+            query("valid_from", TEXT, "From when on it counts; default: from ever."),
+        )
+    ),
+    "prices.unpriced": Operation(parameters=(PROJECTS, *WINDOW)),
+    "prices.reprice": Operation(body=_body(price_routes.REPRICE_FIELDS, ("from",)), parameters=(ONE_PROJECT,)),
+    "prices.delete_trace": Operation(parameters=(ONE_PROJECT,)),
+    "ingest_settings.replace": Operation(body=_body(ingest_settings_routes.FIELDS, ())),
     "otlp.export_traces": _OTLP,
     "otlp.export_logs": _OTLP,
     "otlp.explain_traces": _OTLP,

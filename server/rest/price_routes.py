@@ -34,16 +34,22 @@ _ALWAYS: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _UNPRICED_RANGE: Final = timedelta(days=30)
 
 
-def _is_rate(value: Any) -> bool:
+def is_rate(value: Any) -> bool:
+    """A number, or a text of one where a client's floats would not be exact."""
     return isinstance(value, int | float | str) and not isinstance(value, bool)
 
 
-_PRICE_FIELDS: Final = {"provider": is_text, "model": is_text, "valid_from": is_text, **dict.fromkeys(_RATES, _is_rate)}
-_REPRICE_FIELDS: Final = {
+def is_flag(value: Any) -> bool:
+    """True or false."""
+    return isinstance(value, bool)
+
+
+PRICE_FIELDS: Final = {"provider": is_text, "model": is_text, "valid_from": is_text, **dict.fromkeys(_RATES, is_rate)}
+REPRICE_FIELDS: Final = {
     "from": is_text,
     "to": is_text,
     "filter": is_object,
-    "dry_run": lambda value: isinstance(value, bool),
+    "dry_run": is_flag,
 }
 
 
@@ -69,7 +75,7 @@ async def store_price(request: Request) -> HTTPResponse:
     """Set a price from a moment on; 201 when it is new, 200 when it replaces one. Stored spans keep their price
     until they are priced anew."""
     services, project_id = services_of(request), await target_project(request, "project_id")
-    body = read_object(request, _PRICE_FIELDS, required=("provider", "model", *_RATES[:2]))
+    body = read_object(request, PRICE_FIELDS, required=("provider", "model", *_RATES[:2]))
     provider, model = canonical_provider(body["provider"]), body["model"].strip().lower()
     for name, value in (("provider", provider), ("model", model)):
         if not 1 <= len(value) <= 200:
@@ -123,7 +129,7 @@ async def delete_price(request: Request) -> HTTPResponse:
 async def reprice_costs(request: Request) -> HTTPResponse:
     """Price the model calls of a range anew. Without ``"dry_run": false`` only the difference is worked out."""
     services, project_id = services_of(request), await target_project(request, "project_id")
-    body = read_object(request, _REPRICE_FIELDS, required=("from",))
+    body = read_object(request, REPRICE_FIELDS, required=("from",))
     now = datetime.now(UTC)
     start, end = _instant(body, "from"), _instant(body, "to", round_up=True) or now
     if start is None or start >= end:
