@@ -1,4 +1,4 @@
-"""``project``, ``token``, ``key`` and ``client``: who may come in."""
+"""``project``, ``key`` and ``client``: who may come in."""
 
 from __future__ import annotations
 
@@ -18,14 +18,12 @@ if TYPE_CHECKING:
 
 ROLES = ("admin", "developer", "viewer", "billing")
 KEY_KINDS = ("ingest", "dashboard", "service")
-TOKEN_SECONDS = 3600
 KEY_SECONDS = 90 * 86400
 
 
 def add(commands: Commands) -> None:
     """Adds the commands to the parser."""
     _add_project(add_group(commands, "project", "make and list projects, the tenants of the installation"))
-    _add_token(add_group(commands, "token", "make access tokens"))
     _add_key(add_group(commands, "key", "make, list and revoke API keys"))
     _add_client(add_group(commands, "client", "register, list and disable OAuth clients"))
 
@@ -50,28 +48,6 @@ def _add_project(commands: Commands) -> None:
     )
 
 
-def _add_token(commands: Commands) -> None:
-    create = add_command(
-        commands,
-        "create",
-        "print a new access token",
-        create_token,
-        description=(
-            "Prints only the token, a JWT signed with JWT_SECRET (or the secret of the private services). It asks no\n"
-            "database, so it works before the server runs; a token for a project that does not exist opens nothing."
-        ),
-        examples=(
-            "  llm-observatory token create --role developer --project demo\n"
-            "  llm-observatory token create --role admin --project '*' --ttl 15m\n"
-            "  llm-observatory token create --role viewer --project shop --project blog --scope metrics:read\n"
-        ),
-    )
-    create.add_argument("--role", required=True, choices=ROLES)
-    _add_grant(create)
-    create.add_argument("--ttl", type=duration, default=TOKEN_SECONDS, help="lifetime: 900, 15m, 12h (default 1h)")
-    create.add_argument("--subject", default="cli", help="who it is for, as it appears in logs (default cli)")
-
-
 def _add_key(commands: Commands) -> None:
     create = add_command(
         commands,
@@ -90,7 +66,7 @@ def _add_key(commands: Commands) -> None:
     create.add_argument("--kind", required=True, choices=KEY_KINDS)
     create.add_argument("--label", required=True, help="what it is for")
     create.add_argument("--role", choices=ROLES, help="default: developer, or viewer for a dashboard key")
-    _add_grant(create)
+    add_grant(create)
     create.add_argument("--ttl", type=duration, default=KEY_SECONDS, help="lifetime: 12h, 30d (default 90d)")
     create.add_argument("--rate-limit", type=int, metavar="N", help="requests a minute, in place of the role's limit")
     add_command(
@@ -122,7 +98,7 @@ def _add_client(commands: Commands) -> None:
     )
     create.add_argument("--name", required=True, help="what it is, for people")
     create.add_argument("--role", required=True, choices=ROLES)
-    _add_grant(create)
+    add_grant(create)
     create.add_argument("--client-id", metavar="ID", help="an id of your choice (default: a random one)")
     add_command(
         commands,
@@ -141,7 +117,8 @@ def _add_client(commands: Commands) -> None:
     disable.add_argument("client_id", metavar="ID")
 
 
-def _add_grant(parser: argparse.ArgumentParser) -> None:
+def add_grant(parser: argparse.ArgumentParser) -> None:
+    """Options that say which projects and scopes something opens."""
     parser.add_argument(
         "--project", required=True, action="append", metavar="ID", help="a project it opens; repeat it, or '*' for all"
     )
@@ -175,45 +152,6 @@ def list_projects(options: argparse.Namespace) -> int:
     rows = change(os.environ, lambda connection, _: administration.list_projects(connection))
     _print_rows((row["project_id"], row["name"]) for row in rows)
     return 0
-
-
-def create_token(options: argparse.Namespace) -> int:
-    """Prints a token."""
-    token = make_token(
-        role=options.role,
-        projects=options.project,
-        scopes=options.scope,
-        seconds=options.ttl,
-        subject=options.subject,
-    )
-    sys.stdout.write(f"{token}\n")
-    return 0
-
-
-def make_token(
-    *, role: str, projects: list[str], seconds: int, scopes: list[str] | None = None, subject: str = "cli"
-) -> str:
-    """An access token, signed with the secret of the settings or of the private services.
-
-    :raises SettingsError: there is no secret.
-    :raises CommandFailed: nobody may have this grant.
-    """
-    from dataclasses import replace
-
-    from server.access.access_token import issue_token
-    from server.access.principal import Role
-    from server.embedded import EmbeddedServices
-    from server.settings import SettingsError, load_settings
-
-    settings = load_settings()
-    if not settings.jwt_secret:
-        if settings.database_url:
-            raise SettingsError("JWT_SECRET is not set: it must be the one of the server that the token is for")
-        settings = replace(settings, jwt_secret=EmbeddedServices(settings.data_dir).jwt_secret())
-    try:
-        return issue_token(settings, role=Role(role), projects=projects, scopes=scopes, ttl=seconds, subject=subject)
-    except ValueError as refusal:
-        raise CommandFailed(str(refusal)) from refusal
 
 
 def create_key(options: argparse.Namespace) -> int:

@@ -42,8 +42,8 @@ def add(commands: Commands) -> None:
 
 def run_ingest(options: argparse.Namespace) -> int:
     """Sends the files; 1 when a span was refused."""
-    from server.commands.access import make_token
     from server.commands.progress import Progress
+    from server.commands.tokens import make_token
     from server.ingest.file_ingest import FileIngestError, ingest_files
     from server.settings import load_settings
 

@@ -214,3 +214,13 @@ async def test_rollups_are_rebuilt_for_the_days_and_projects_named(
     assert run("rollup", "rebuild", "--from", "May", settings=serve_settings).returncode == 2
     result = run("rollup", "rebuild", "--from", "2026-05-02", "--to", "2026-05-01", settings=serve_settings)
     assert (result.returncode, result.stderr) == (1, "llm-observatory: --to lies before --from\n")
+
+
+def test_token_rotate_key_makes_and_rotates_the_key_file(tmp_path: Path) -> None:
+    settings = {"JWT_ALGORITHM": "ES256", "JWT_KEYS_FILE": str(tmp_path / "keys.json"), "JWT_SECRET": "s" * 32}
+    made = [run("token", "rotate-key", settings=settings).stdout.strip() for _ in range(3)]
+    kept = json.loads((tmp_path / "keys.json").read_text())["keys"]
+    assert [key["kid"] for key in kept] == [made[2], made[1]]
+    refused = run("token", "rotate-key", settings={"JWT_SECRET": "s" * 32})
+    assert refused.returncode != 0
+    assert "JWT_KEYS_FILE" in refused.stderr
