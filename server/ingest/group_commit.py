@@ -33,7 +33,8 @@ _LOST_CONNECTION_TRIES = 3
 _VALUE_STATES = ("22", "23", "54")
 _VALUE_ERRORS = (asyncpg.exceptions.DataError, OverflowError, TypeError, UnicodeError, ValueError)
 # Two transactions were in each other's way; the next try finds the other one done.
-_CONFLICT_STATES = ("40001", "40P01")
+_CONFLICT_STATES = {"40001": 1, "40P01": 1, "55P03": 2}
+"""How much each counts: a lock that was waited for in vain (55P03) has taken a second, so it is tried twice only."""
 _LOST_STATES = ("08", "57P01", "57P02")
 
 
@@ -173,7 +174,7 @@ class GroupCommit:
                     raise _RefusedValue(f"the database refuses a value (SQLSTATE {state})") from error
                 if isinstance(error.__cause__, _VALUE_ERRORS):
                     raise _RefusedValue("a value cannot be encoded") from error
-                conflicts += state in _CONFLICT_STATES
+                conflicts += _CONFLICT_STATES.get(state, 0)
                 is_lost = state.startswith(_LOST_STATES) or isinstance(
                     error.__cause__, asyncpg.InterfaceError | asyncpg.InternalClientError | OSError
                 )

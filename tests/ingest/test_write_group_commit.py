@@ -219,3 +219,21 @@ async def test_two_processes_intern_the_same_combination_as_the_same_number(
     numbers = {tuple(span.values[-1] for span in spans) for spans in batches}
     assert len(numbers) == 1
     assert await owner.fetchval("SELECT count(*) FROM span_dimensions") == 5
+
+
+async def test_fp8_a_lock_that_is_held_for_long_is_503_within_seconds_and_a_short_one_is_waited_for(
+    group_commit: CommitMaker, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    commits = group_commit()
+    await commits.submit(prepared(1))
+    async with owner.transaction():
+        await owner.execute("LOCK TABLE trace_summaries IN ACCESS EXCLUSIVE MODE")
+        async with asyncio.timeout(6):
+            with pytest.raises(DatabaseUnavailable):
+                await commits.submit(prepared(1))
+    async with owner.transaction():
+        await owner.execute("LOCK TABLE trace_summaries IN ACCESS EXCLUSIVE MODE")
+        waiting = asyncio.create_task(commits.submit(prepared(1)))
+        await asyncio.sleep(1.2)
+    assert await waiting == []
