@@ -173,12 +173,10 @@ async def _admit(services: Services, request: Request, policy: AccessPolicy, sco
     its limit headers and costs it a token. ``may_defer``: the handler's cache lookup judges the limit."""
     try:
         principal = await _principal_of(services, request, scope)
-    except CredentialRefused as error:
-        observe(AuthenticationRefused(error.reason, client_address(request)))
-        refuse(request, error)
-        error.headers["WWW-Authenticate"] = challenge(services, "invalid_token")
-        raise
     except InvalidToken as error:
+        if isinstance(error, CredentialRefused):
+            observe(AuthenticationRefused(error.reason, client_address(request)))
+        refuse(request, error)
         error.headers["WWW-Authenticate"] = challenge(services, "invalid_token")
         raise
     except MissingToken as error:

@@ -141,6 +141,7 @@ async def test_refusals_are_kept_apart_by_reason_and_name_no_secret(
     await client.get("/api/v1/keys", headers={"X-API-Key": key})
     await client.get("/api/v1/keys", headers={"X-API-Key": key[:-1] + ("0" if key[-1] != "0" else "1")})
     await client.get("/api/v1/keys", headers={"Authorization": f"Bearer {token}"})
+    await client.get("/api/v1/keys", headers={"Authorization": "Bearer not,a,token"})
     await client.get("/api/v1/keys", headers=bearer("viewer", ["alpha"]))
     await client.post("/api/v1/keys", headers=bearer("developer", ["alpha"]),
                       json={"label": "x", "kind": "ingest", "projects": ["beta"]})  # fmt: skip
@@ -150,7 +151,7 @@ async def test_refusals_are_kept_apart_by_reason_and_name_no_secret(
     await app_server.services.access.audit.flush()
     rows = await owner.fetch("SELECT *, audit_log::text AS whole FROM audit_log")
     assert {row["reason"] for row in rows} == {
-        "unknown_key", "checksum", "claims", "insufficient_scope", "project_forbidden", "invalid_client",
+        "unknown_key", "checksum", "claims", "insufficient_scope", "project_forbidden", "invalid_client", "invalid_token",
     }  # fmt: skip
     for row in rows:
         for secret in (key, key.split("_")[2], token, token.split(".")[2], "s3cret"):
