@@ -19,6 +19,7 @@ from server.queries.metric_catalog import find_dimension
 from server.queries.metric_question import Measure, MetricQuestion
 from server.queries.metric_reader import query_metrics
 from server.queries.metric_rollup_sql import rolled_up_columns
+from server.queries.project_branches import MOST_BRANCHES, project_branches
 from server.queries.query_plan import explain_statement
 from server.queries.row_scope import RowScope
 from server.queries.time_range import TimeRange
@@ -178,7 +179,7 @@ async def _from_rows(
     plans: list[dict[str, Any]] | None,
 ) -> FacetAnswer:
     params: list[Any] = [question.start, question.end, question.prefix, question.limit, question.contains]
-    most = max(source.most_rows // len(scope.projects), _LEAST_ROWS)
+    most = max(source.most_rows // min(len(scope.projects), MOST_BRANCHES), _LEAST_ROWS)
     text = fragment("facet_values").format(
         branches=_branches(scope.projects, question, source, scope, params, most), expanded=source.expanded
     )
@@ -206,11 +207,8 @@ def _branches(
     if question.filter is not None:
         window = TimeRange(question.start, question.end)
         predicate = compile_filter(question.filter, params, scope=scope, window=window)
-    branches = []
-    for project in projects:
-        params.append(project)
-        branch = fragment("facet_branch").format(
-            value=value, project=f"${len(params)}::text", predicate=predicate, most=most
-        )
-        branches.append(f"({branch})")
-    return " UNION ALL ".join(branches)
+    branches = (
+        fragment("facet_branch").format(value=value, project=project, predicate=predicate, most=most)
+        for project in project_branches(projects, params)
+    )
+    return " UNION ALL ".join(f"({branch})" for branch in branches)

@@ -17,6 +17,7 @@ from server.database import Database
 from server.errors import Conflict, NotFound, SessionNotFound, UserNotFound
 from server.queries.filter_sql import fragment
 from server.queries.keyset import Position, SortKey, segments
+from server.queries.project_branches import project_branches
 from server.queries.row_scope import RowScope
 from server.queries.time_range import EARLIEST, LATEST, TimeRange
 
@@ -101,10 +102,8 @@ async def list_summaries(database: Database, scope: RowScope, question: SummaryQ
         "after": segment.predicate,
         "order": segment.order_by(),
     }
-    parts = []
-    for project in scope.projects:
-        params.append(project)
-        parts.append(f"({fragment('list_summaries_of_project').format(project=f'${len(params)}', **names)})")
+    block = fragment("list_summaries_of_project")
+    parts = [f"({block.format(project=project, **names)})" for project in project_branches(scope.projects, params)]
     text = f"SELECT * FROM ({' UNION ALL '.join(parts)}) AS t ORDER BY {segment.order_by()} LIMIT $3"  # noqa: S608
     async with database.read(scope) as connection:
         rows = await connection.fetch(text, *params)

@@ -241,6 +241,21 @@ def leaves(tree: Filter) -> Iterator[Leaf]:
             yield from leaves(part)
 
 
+def looks_beyond_row(tree: Filter) -> bool:
+    """Whether the outcome for a row may change without the row: other spans of its trace or session, or scores."""
+    match tree:
+        case Leaf(FieldKey(family)):
+            return family.prefix == "score"
+        case Leaf():
+            return False
+        case Has():
+            return True
+        case Not(part):
+            return looks_beyond_row(part)
+        case And(parts) | Or(parts):
+            return any(map(looks_beyond_row, parts))
+
+
 def check_readable(tree: Filter, scope: RowScope) -> None:
     """Raise :class:`InsufficientScope` for a filter on content by those who may not read content.
 

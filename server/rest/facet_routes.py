@@ -14,7 +14,7 @@ from server.queries.filter_params import filter_from_params
 from server.queries.list_question import DEFAULT_LIMIT
 from server.queries.result_cache import Answer, CacheQuestion
 from server.queries.time_range import TimeRange, format_instant
-from server.queries.trace_filter import canonical
+from server.queries.trace_filter import canonical, looks_beyond_row
 from server.rest.conditional import cached_success
 from server.rest.request_params import RequestParams
 from server.rest.trace_detail_routes import explain_wanted
@@ -73,9 +73,9 @@ async def list_facet_values(request: Request, field: str) -> HTTPResponse:
         "contains": contains,
         "limit": limit,
     }
-    answer = await cache.answer(
-        CacheQuestion("facet", scope, document, window_end=window.end), compute, lookup=lookup_of(request)
-    )
+    is_settled = tree is None or not looks_beyond_row(tree)
+    cached = CacheQuestion("facet", scope, document, window_end=window.end if is_settled else None)
+    answer = await cache.answer(cached, compute, lookup=lookup_of(request))
     return cached_success(request, answer)
 
 

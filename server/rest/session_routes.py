@@ -96,7 +96,8 @@ async def _list(request: Request, kind: SummaryKind) -> HTTPResponse:
         page = await list_summaries(services_of(request).reads, scope, question)
         return Answer([render_row(row) for row in page.rows], unsealed(page.next_position, asked, limit))
 
-    cached = CacheQuestion(kind.table, scope, {**asked, "limit": limit, "cursor": cursor}, window_end=window.end)
+    # The sums are over whole sessions and users, which may go on after the window: never a closed question.
+    cached = CacheQuestion(kind.table, scope, {**asked, "limit": limit, "cursor": cursor})
     answer = await services_of(request).cache.answer(cached, compute, lookup=lookup_of(request))
     return cached_success(request, sealed(request, answer, projects))
 

@@ -19,6 +19,7 @@ from server.queries.cursor import continuation
 from server.queries.list_question import ListQuestion
 from server.queries.result_cache import Answer, CacheQuestion
 from server.queries.row_scope import RowScope
+from server.queries.trace_filter import looks_beyond_row
 from server.queries.trace_reader import list_spans
 from server.rest.conditional import cached_success
 from server.rest.json_body import read_object
@@ -122,7 +123,11 @@ def cache_question(asked: ListRequest, scope: RowScope, question: ListQuestion) 
     is_moving = asked.is_relative and question.position is None
     if is_moving:
         document["from"], document["to"] = asked.raw_window
-    return CacheQuestion("list", scope, document, None if is_moving else question.window.end)
+    # Whole traces go on, scores are given and other spans arrive after a window has ended: such lists are never closed.
+    is_settled = question.view == "spans" and not question.include
+    if question.filter is not None and looks_beyond_row(question.filter):
+        is_settled = False
+    return CacheQuestion("list", scope, document, question.window.end if is_settled and not is_moving else None)
 
 
 def next_link(request: Request, cursor: str) -> str:

@@ -156,6 +156,12 @@ async def test_projects_stay_apart(data: Services) -> None:
     assert (await ask(data, "model", RowScope(()))).values == []
 
 
+async def test_a_scope_of_very_many_projects_is_one_branch(data: Services) -> None:
+    many = RowScope(("alpha", *(f"p{n}" for n in range(40))))
+    assert counted(await ask(data, "user_id", many)) == counted(await ask(data, "user_id"))
+    assert counted(await ask(data, "model", many)) == counted(await ask(data, "model"))
+
+
 async def test_p16_attributes_are_content(data: Services) -> None:
     billing = RowScope(("alpha",), may_read_content=False)
     for field in ("attribute_keys", "attribute.team"):

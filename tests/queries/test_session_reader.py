@@ -127,6 +127,11 @@ async def test_other_projects_stay_out(data: Services) -> None:
             await read_summary(data.reads, RowScope(()), kind, "s1")
 
 
+async def test_a_scope_of_very_many_projects_is_one_branch(data: Services) -> None:
+    many = RowScope(("alpha", "beta", *(f"p{n}" for n in range(40))))
+    assert await walk(data, many) == await walk(data, BOTH)
+
+
 async def test_an_id_of_two_projects_needs_a_project(data: Services) -> None:
     with pytest.raises(Conflict):
         await read_summary(data.reads, BOTH, SESSIONS, "s1")

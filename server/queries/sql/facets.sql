@@ -2,10 +2,10 @@
 -- of fields and the filter, and placeholders of bound values.
 
 -- name: facet_branch
--- The newest rows of one project that match, {most} at most.
+-- The newest matching rows of one project (or of many, where a branch each would cost more), {most} at most.
 SELECT {value} AS value
 FROM llm_traces t
-WHERE t.project_id = {project} AND t.ts >= $1 AND t.ts < $2 AND {predicate}
+WHERE {project} AND t.ts >= $1 AND t.ts < $2 AND {predicate}
 ORDER BY t.ts DESC
 LIMIT {most}
 

@@ -2,10 +2,10 @@
 -- What stands in braces is put in by server/queries/session_reader.py, from its own tables of names.
 
 -- name: list_summaries_of_project
--- One page of one project. Those that were active at some moment of the window: $1 <= last_ts, first_ts < $2.
+-- One page of one project (or of many, where a branch each would cost more). Those that were active at some moment of the window: $1 <= last_ts, first_ts < $2.
 SELECT {columns}
 FROM {table} AS t
-WHERE t.project_id = {project}
+WHERE {project}
   AND t.last_ts >= $1::timestamptz AND t.first_ts < $2::timestamptz
   {filters}
   AND {after}
