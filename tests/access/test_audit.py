@@ -151,7 +151,8 @@ async def test_refusals_are_kept_apart_by_reason_and_name_no_secret(
     await app_server.services.access.audit.flush()
     rows = await owner.fetch("SELECT *, audit_log::text AS whole FROM audit_log")
     assert {row["reason"] for row in rows} == {
-        "unknown_key", "checksum", "claims", "insufficient_scope", "project_forbidden", "invalid_client", "invalid_token",
+        "unknown_key", "checksum", "claims", "insufficient_scope", "project_forbidden", "invalid_client",
+        "invalid_token",
     }  # fmt: skip
     for row in rows:
         for secret in (key, key.split("_")[2], token, token.split(".")[2], "s3cret"):
