@@ -21,8 +21,8 @@ from server.rest.envelope import API_VERSION
 from server.rest.openapi_operations import OPERATIONS, Operation
 from server.rest.openapi_schemas import Schema, component_schemas, envelope, reference
 
-IMPLIED_SUFFIXES: Final = ("_head", "_options")
-"""Routes made by server/rest/implied_methods.py; said once in the description, not at each path."""
+IMPLIED_METHODS: Final = frozenset({"HEAD", "OPTIONS"})
+"""What server/rest/implied_methods.py gives every path; said once in the description, not at each path."""
 _PARAMETER: Final = re.compile(r"<(\w+)(?::\w+)?>")
 _BODY_METHODS: Final = frozenset({"POST", "PUT", "PATCH", "QUERY"})
 
@@ -52,10 +52,11 @@ def described_routes(app: Sanic[Any, Any]) -> Iterator[DescribedRoute]:
     for route in app.router.routes:
         name = route.name.partition(".")[2]
         policy = access_policy(route.handler)
-        if policy is None or name.endswith(IMPLIED_SUFFIXES):
+        if policy is None or route.methods <= IMPLIED_METHODS:
             continue
         path = "/" + _PARAMETER.sub(r"{\1}", route.path)
-        sentence = (route.handler.__doc__ or "").strip()
+        # Docstrings write code as ``x``, Markdown (and so OpenAPI) as `x`.
+        sentence = (route.handler.__doc__ or "").strip().replace("``", "`")
         is_websocket = hasattr(route.handler, "is_websocket")
         found += [DescribedRoute(path, method, name, sentence, policy, is_websocket) for method in route.methods]
     yield from sorted(found, key=lambda item: (item.path, item.method))
