@@ -1,4 +1,4 @@
-"""Folds pending deltas of users and sessions into packed hours, and finished hours into days."""
+"""Folds pending deltas of users and sessions into packed hours, and past hours into days and weeks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from server.database import Database
 from server.queries.actor_blob import COLUMNS, Actors, merge_actors, unpack
 from server.queries.statements import statement
 
-_MOST_DAYS: Final = 50
+_MOST_MERGES: Final = 50
+# Length of a merged stretch in hours, and of the parts whose presence asks for it.
+_MERGED: Final = ((24, 1), (168, 24))
 _MOST_HOURS: Final = 48
 
 Hour = tuple[str, datetime]
@@ -37,7 +39,7 @@ async def fold_actors(connection: asyncpg.Connection, project: str) -> tuple[int
     await connection.execute(statement("write_actor_hours"), project, kinds, buckets, ids, amounts)
     if not all(ids):
         await connection.execute(statement("delete_empty_actor_hours"), project, kinds, buckets)
-    await connection.execute(statement("forget_actor_days"), project, kinds, buckets)
+    await connection.execute(statement("forget_merged_actors"), project, kinds, buckets)
     names = {(row["kind"], row["actor_hash"]): row for row in sorted(rows, key=lambda row: row["bucket"])}
     await connection.execute(
         statement("remember_actor_names"),
@@ -71,19 +73,20 @@ def actors_of(rows: Sequence[asyncpg.Record]) -> Actors:
     return Actors(ids, amounts.reshape(-1, len(COLUMNS)))
 
 
-async def merge_actor_days(worker: Database, now: datetime) -> int:
-    """Merge the hours of past days that have no merged day; gives how many days were made."""
+async def merge_past_actors(worker: Database, now: datetime) -> int:
+    """Merge the hours of past days and weeks that are not merged yet; gives how many were made."""
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    async with worker.unscoped() as connection:
-        missing = await connection.fetch(statement("list_missing_actor_days"), today, _MOST_DAYS)
     made = 0
-    for row in missing:
-        project, kind, day = row
+    for hours, of in _MERGED:
         async with worker.unscoped() as connection:
-            if not await connection.fetchval(statement("lock_project_rollups"), project):
-                continue
-            hours = await connection.fetch(statement("read_actor_day_hours"), project, kind, day)
-            merged = merge_actors([unpack(hour["ids"], hour["amounts"]) for hour in hours])
-            await connection.execute(statement("write_actor_day"), project, kind, day, *merged.packed())
-        made += 1
+            missing = await connection.fetch(statement("list_unmerged_actors"), hours, today, of, _MOST_MERGES)
+        for row in missing:
+            async with worker.unscoped() as connection:
+                if not await connection.fetchval(statement("lock_project_rollups"), row["project_id"]):
+                    continue
+                # From the hours, which are the truth: a day may have become stale since it was listed.
+                parts = await connection.fetch(statement("read_actor_parts"), *row, hours)
+                merged = merge_actors([unpack(part["ids"], part["amounts"]) for part in parts])
+                await connection.execute(statement("write_merged_actors"), *row, hours, *merged.packed())
+            made += 1
     return made

@@ -1,4 +1,4 @@
-"""Users and sessions over long ranges, from packed hours and days instead of millions of rows.
+"""Users and sessions over long ranges, from packed hours, days and weeks instead of millions of rows.
 
 Whole hours come from the packed values, the ends of a range from raw rows, and what is not folded yet from the
 pending deltas: the counts are exact. Beyond :data:`MOST_EXACT_IDS` ids to merge, distinct counts are estimated from
@@ -12,7 +12,7 @@ import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final
 
@@ -22,41 +22,66 @@ import numpy as np
 from server.queries.actor_blob import Actors, Ints, merge_actors, unpack, unpack_ids
 from server.queries.actor_fold import actors_of
 from server.queries.metric_catalog import ActorKind
-from server.queries.metric_plan import EPOCH, GRAINS, Timeline, joined, split_piece
-from server.queries.metric_sql import Piece
+from server.queries.metric_plan import EPOCH, Grain, Timeline, split_piece
+from server.queries.metric_sql import Piece, raw_actors_statement
 from server.queries.row_scope import RowScope
 from server.queries.statements import statement
 
 MOST_EXACT_IDS: Final = 5_000_000
 _LOWEST: Final = -(2**63)
-_HOUR: Final = timedelta(hours=1)
+_HOUR: Final = Grain("rollup_1h", timedelta(hours=1))
 
 
 @dataclass(slots=True)
 class ActorPlan:
-    """Pieces of a range by source."""
+    """Pieces of a range by source: ``packed`` of whole hours within one bucket each, the rest from raw rows."""
 
-    days: list[Piece] = field(default_factory=list)
-    hours: list[Piece] = field(default_factory=list)
+    packed: list[Piece] = field(default_factory=list)
     raw: list[Piece] = field(default_factory=list)
-
-    @property
-    def packed(self) -> list[Piece]:
-        """All that packed values and deltas answer."""
-        return joined([*self.days, *self.hours])
 
 
 def plan_actors(timeline: Timeline) -> ActorPlan | None:
     """The sources of ``timeline``; None when its buckets are not made of whole hours."""
-    if any((moment - EPOCH) % _HOUR for moment in timeline.boundaries[1:-1]):
+    if any((moment - EPOCH) % _HOUR.width for moment in timeline.boundaries[1:-1]):
         return None
     plan = ActorPlan()
-    found: dict[str, list[Piece]] = {"rollup_1d": plan.days, "rollup_1h": plan.hours, "raw": plan.raw}
     edges = (timeline.start, *timeline.boundaries[1:-1], timeline.end)
     for low, high in pairwise(edges):
-        split_piece((low, high), GRAINS[:2], lambda table, piece: found[table].append(piece))
-    plan.days, plan.hours = joined(plan.days), joined(plan.hours)
+        split_piece(
+            (low, high), (_HOUR,), lambda table, piece: (plan.raw if table == "raw" else plan.packed).append(piece)
+        )
     return plan if plan.packed else None
+
+
+@dataclass(frozen=True, slots=True)
+class Packs:
+    """The packed values that together make up the packed pieces, each hour once: the longest there are."""
+
+    projects: list[str]
+    hours: list[int]
+    buckets: list[datetime]
+    ids: int
+
+    @property
+    def keys(self) -> tuple[list[str], list[int], list[datetime]]:
+        """For the statements that read them."""
+        return self.projects, self.hours, self.buckets
+
+
+async def choose_packs(connection: asyncpg.Connection, scope: RowScope, kind: ActorKind, plan: ActorPlan) -> Packs:
+    """Weeks where there are some, else days, else hours."""
+    listed = await connection.fetch(statement("list_actor_packs"), list(scope.projects), kind, *_edges(plan.packed))
+    covered: set[tuple[str, datetime]] = set()
+    chosen = []
+    for row in listed:
+        project, hours, bucket, _ = row
+        if (project, bucket) in covered:
+            continue
+        if hours > 1:
+            covered.update((project, bucket + _HOUR.width * hour) for hour in range(hours))
+        chosen.append(row)
+    projects, hours, buckets = ([row[column] for row in chosen] for column in ("project_id", "hours", "bucket"))
+    return Packs(projects, hours, buckets, sum(row["ids"] for row in chosen))
 
 
 @dataclass(slots=True)
@@ -76,30 +101,34 @@ async def read_actors(
     connection: asyncpg.Connection, scope: RowScope, kind: ActorKind, plan: ActorPlan, timeline: Timeline
 ) -> ActorTable:
     """Amounts of every user or session in each bucket."""
-    base = (list(scope.projects), kind)
-    packed = await connection.fetch(statement("read_actor_amounts"), *base, *_edges(plan.days), *_edges(plan.hours))
-    loose = await _loose(connection, base, plan)
-    names = {row["actor_hash"]: row["actor"] for row in loose}
+    packs = await choose_packs(connection, scope, kind, plan)
+    packed = await connection.fetch(statement("read_actor_amounts"), kind, *packs.keys)
+    loose = await _loose(connection, scope, kind, plan, timeline)
+    names = {row["actor_hash"]: row["actor"] for _, row in loose}
     buckets = await asyncio.to_thread(_merged, packed, loose, timeline)
     return ActorTable(buckets, names, len(packed) + len(loose))
 
 
 async def count_actors(
-    connection: asyncpg.Connection, scope: RowScope, kind: ActorKind, plan: ActorPlan, timeline: Timeline
+    connection: asyncpg.Connection,
+    scope: RowScope,
+    kind: ActorKind,
+    plan: ActorPlan,
+    timeline: Timeline,
+    *,
+    most_exact: int = MOST_EXACT_IDS,
 ) -> tuple[list[int], bool, int]:
     """Different users or sessions in each bucket; whether the counts are estimates; rows read."""
-    base = (list(scope.projects), kind)
-    pieces = (*_edges(plan.days), *_edges(plan.hours))
-    loose = await _loose(connection, base, plan)
-    if any(row["spans"] <= 0 for row in loose):
+    loose = await _loose(connection, scope, kind, plan, timeline)
+    if any(row["spans"] <= 0 for _, row in loose):
         # Something went and is not folded yet: only the amounts tell whether a user has a span left.
         table = await read_actors(connection, scope, kind, plan, timeline)
         return [int((actors.column("spans") > 0).sum()) for actors in table.buckets], False, table.rows_read
-    total = await connection.fetchval(statement("count_actor_ids"), *base, *pieces)
-    halvings = max(math.ceil(math.log2(total / MOST_EXACT_IDS)), 0) if total else 0
+    packs = await choose_packs(connection, scope, kind, plan)
+    halvings = max(math.ceil(math.log2(packs.ids / most_exact)), 0) if packs.ids else 0
     # A quarter more than the share expected: hashes are spread evenly, not perfectly so.
     share = 1.0 if halvings == 0 else 1.25 / 2**halvings
-    packed = await connection.fetch(statement("read_actor_ids"), *base, *pieces, share)
+    packed = await connection.fetch(statement("read_actor_ids"), kind, *packs.keys, share)
     counts = await asyncio.to_thread(_counted, packed, loose, timeline, halvings)
     return counts, halvings > 0, len(packed) + len(loose)
 
@@ -112,11 +141,19 @@ async def read_actor_names(
     return {row["actor_hash"]: row["actor"] for row in rows}
 
 
-async def _loose(connection: asyncpg.Connection, base: tuple[Any, ...], plan: ActorPlan) -> list[asyncpg.Record]:
-    rows = list(await connection.fetch(statement("read_pending_actors"), *base, *_edges(plan.packed)))
+Loose = list[tuple[int, asyncpg.Record]]
+"""Rows of single users or sessions, with the bucket each belongs to."""
+
+
+async def _loose(
+    connection: asyncpg.Connection, scope: RowScope, kind: ActorKind, plan: ActorPlan, timeline: Timeline
+) -> Loose:
+    pending = await connection.fetch(statement("read_pending_actors"), list(scope.projects), kind, *_edges(plan.packed))
+    loose = [(_bucket(timeline, row["moment"]), row) for row in pending]
     if plan.raw:
-        rows += await connection.fetch(statement("read_raw_actors"), *base, *_edges(plan.raw))
-    return rows
+        sql, values = raw_actors_statement(scope, kind, plan.raw, timeline.boundaries)
+        loose += [(row["b"], row) for row in await connection.fetch(sql, *values)]
+    return loose
 
 
 def _edges(pieces: Sequence[Piece]) -> tuple[list[Any], list[Any]]:
@@ -127,24 +164,28 @@ def _bucket(timeline: Timeline, moment: Any) -> int:
     return bisect.bisect_right(timeline.boundaries, moment, hi=timeline.buckets) - 1
 
 
-def _merged(packed: list[asyncpg.Record], loose: list[asyncpg.Record], timeline: Timeline) -> list[Actors]:
+def _merged(packed: list[asyncpg.Record], loose: Loose, timeline: Timeline) -> list[Actors]:
     parts: list[list[Actors]] = [[] for _ in range(timeline.buckets)]
     for row in packed:
         parts[_bucket(timeline, row["bucket"])].append(unpack(row["ids"], row["amounts"]))
-    rows: dict[int, list[asyncpg.Record]] = {}
-    for row in loose:
-        rows.setdefault(_bucket(timeline, row["moment"]), []).append(row)
-    for bucket, found in rows.items():
-        parts[bucket].append(actors_of(found))
+    for bucket, rows in _by_bucket(loose).items():
+        parts[bucket].append(actors_of(rows))
     return [merge_actors(found) for found in parts]
 
 
-def _counted(packed: list[asyncpg.Record], loose: list[asyncpg.Record], timeline: Timeline, halvings: int) -> list[int]:
+def _by_bucket(loose: Loose) -> dict[int, list[asyncpg.Record]]:
+    rows: dict[int, list[asyncpg.Record]] = {}
+    for bucket, row in loose:
+        rows.setdefault(bucket, []).append(row)
+    return rows
+
+
+def _counted(packed: list[asyncpg.Record], loose: Loose, timeline: Timeline, halvings: int) -> list[int]:
     parts: list[list[Ints]] = [[] for _ in range(timeline.buckets)]
     for row in packed:
         parts[_bucket(timeline, row["bucket"])].append(unpack_ids(row["ids"]))
-    for row in loose:
-        parts[_bucket(timeline, row["moment"])].append(np.array([row["actor_hash"]], dtype=np.int64))
+    for bucket, rows in _by_bucket(loose).items():
+        parts[bucket].append(np.array([row["actor_hash"] for row in rows], dtype=np.int64))
     counts = []
     for found in parts:
         ids = np.sort(np.concatenate([np.empty(0, dtype=np.int64), *found]))

@@ -1,4 +1,4 @@
-"""Metrics of users and sessions from packed hours and days: distinct counts and top-N.
+"""Metrics of users and sessions from packed hours, days and weeks: distinct counts and top-N.
 
 This is the metric engine's other source, for questions without a filter that ask how many users there are, or
 that split by user or session alone. Everything else about them is read from raw rows.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Final
 
 import asyncpg
@@ -43,15 +44,23 @@ class _Gathering:
     buckets: int
     groups: dict[Key, int] = field(default_factory=dict)
     rows: list[tuple[int, asyncpg.Record]] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
     rows_read: int = 0
 
     def add(self, records: Sequence[asyncpg.Record], width: int) -> None:
         """Take the rows of one statement, whose first ``width`` columns name the group."""
+        groups, buckets = self.groups, self.buckets
         for record in records:
-            key = tuple(record[:width])
-            group = self.groups.setdefault(key, len(self.groups))
-            self.rows.append((group * self.buckets + record["b"], record))
+            group = groups.setdefault(tuple(record[:width]), len(groups))
+            self.rows.append((group * buckets + record["b"], record))
             self.rows_read += record["n"]
+        self.ends.append(len(self.rows))
+
+    def statements(self, column: str) -> Iterator[list[tuple[int, asyncpg.Record]]]:
+        """The rows of each statement that selected ``column``."""
+        for first, end in pairwise((0, *self.ends)):
+            if end > first and column in self.rows[first][1]:
+                yield self.rows[first:end]
 
 
 async def fetch(
@@ -120,25 +129,31 @@ def _spread(name: str, gathering: _Gathering, cells: Cells, size: int, *, precom
     columns: list[list[float | None]] = [[None] * size for _ in fractions]
     packed: list[bytes] = []
     owners: list[int] = []
-    for cell, record in gathering.rows:
-        exact = record.get(f"q_{name}")
-        stored = record.get(f"p_{name}") if precomputed else None
-        if exact is not None:
-            for column, value in zip(columns, exact, strict=True):
+    is_exact = False
+    for records in gathering.statements(f"q_{name}"):
+        is_exact = True
+        for cell, record in records:
+            for column, value in zip(columns, record[f"q_{name}"] or (), strict=False):
                 column[cell] = value
-        elif stored:
-            for column, fraction in zip(columns, fractions, strict=True):
-                column[cell] = stored[_PRECOMPUTED_ORDER.index(fraction)]
-        entries = record.get(f"s_{name}")
-        if entries:
-            packed.append(entries)
-            owners.append(cell)
+    places = [_PRECOMPUTED_ORDER.index(fraction) for fraction in fractions] if precomputed else []
+    for records in gathering.statements(f"p_{name}"):
+        for cell, record in records:
+            stored = record[f"p_{name}"]
+            if stored:
+                for column, place in zip(columns, places, strict=True):
+                    column[cell] = stored[place]
+    for records in gathering.statements(f"s_{name}"):
+        for cell, record in records:
+            entries = record[f"s_{name}"]
+            if entries:
+                packed.append(entries)
+                owners.append(cell)
     if packed:
         merged = sketch.merge(packed, owners, size)
-        if fractions and not any(f"q_{name}" in record for _, record in gathering.rows[:1]):
-            table = merged.quantiles(fractions)
-            for cell in set(owners):
-                for column, value in zip(columns, table[cell].tolist(), strict=True):
+        if fractions and not is_exact:
+            merged_cells = sorted(set(owners))
+            for cell, values in zip(merged_cells, merged.quantiles(fractions)[merged_cells].tolist(), strict=True):
+                for column, value in zip(columns, values, strict=True):
                     column[cell] = None if value != value else value
         if name in cells.needs.histograms:
             cells.histograms[name] = merged.counts_up_to(HISTOGRAM_BOUNDS).tolist()

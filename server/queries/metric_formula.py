@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from typing import Any, Final
@@ -15,6 +15,7 @@ from server.queries.metric_catalog import (
     Distinct,
     Distribution,
     Family,
+    Formula,
     Rate,
     Ratio,
     Total,
@@ -103,6 +104,10 @@ def fraction_of(aggregation: str) -> float | None:
     return {"min": 0.0, "max": 1.0, **PERCENTILES}.get(aggregation)
 
 
+CellReader = Callable[[int, float], Value]
+"""Gives the value of a cell, by its number and the seconds of its bucket."""
+
+
 @dataclass(slots=True)
 class Cells:
     """Merged parts by cell; cell ``group × buckets + bucket``. Counters start at zero."""
@@ -125,42 +130,54 @@ class Cells:
 
     def value(self, measure: Measure, cell: int, seconds: float) -> Value:
         """The value of ``measure``; ``seconds`` is the length of the bucket. None: no data."""
-        if isinstance(measure.definition.formula, Distinct):
-            return self.distinct[measure.definition.formula.actor][cell]
-        if not self.is_present(cell):
-            return None
-        match measure.definition.formula:
-            case Total(counter, per):
-                total = self.counters[counter][cell]
-                if measure.effective == "avg":
-                    return _divided(total, self.counters[per][cell])
-                return _tidy(counter, total)
+        return self.reader(measure)(cell, seconds)
+
+    def reader(self, measure: Measure) -> CellReader:
+        """What gives the values of ``measure`` cell by cell; looks the formula up once for many cells."""
+        formula = measure.definition.formula
+        if isinstance(formula, Distinct):
+            distinct = self.distinct[formula.actor]
+            return lambda cell, seconds: distinct[cell]
+        presence, read = self.counters[self.needs.presence], self._reader(formula, measure.effective)
+        return lambda cell, seconds: read(cell, seconds) if presence[cell] else None
+
+    def _reader(self, formula: Formula, aggregation: str) -> CellReader:
+        counters = self.counters
+        match formula:
+            case Total(counter, per) if aggregation == "avg":
+                sums, weights = counters[counter], counters[per]
+                return lambda cell, seconds: _divided(sums[cell], weights[cell])
+            case Total(counter):
+                sums = counters[counter]
+                if counter in MONEY_COUNTERS:
+                    return lambda cell, seconds: plain_decimal(Decimal(sums[cell]))
+                return lambda cell, seconds: int(sums[cell])
             case Ratio(numerator, denominator, scale):
-                return _divided(self.counters[numerator][cell] * scale, self.counters[denominator][cell])
+                sums, weights = counters[numerator], counters[denominator]
+                return lambda cell, seconds: _divided(sums[cell] * scale, weights[cell])
             case Rate(counter):
-                return float(self.counters[counter][cell]) / seconds if seconds > 0 else None
-            case Distribution() as formula:
-                return self._spread(formula, measure.effective, cell)
+                sums = counters[counter]
+                return lambda cell, seconds: float(sums[cell]) / seconds if seconds > 0 else None
+            case Distribution(sketch) if aggregation == "histogram":
+                histograms = self.histograms[sketch]
+                return lambda cell, seconds: _bins(histograms[cell])
+            case Distribution(sketch, total, weight, divisor, factor):
+                fraction = fraction_of(aggregation)
+                if fraction is not None:
+                    quantiles = self.quantiles[sketch, fraction]
+                    return lambda cell, seconds: quantiles[cell]
+                sums = counters[total]
+                if aggregation == "sum":
+                    return lambda cell, seconds: int(sums[cell]) * factor / divisor
+                weights = counters[weight]
+                return lambda cell, seconds: _divided(int(sums[cell]) * factor, int(weights[cell]) * divisor)
+            case _:
+                raise AssertionError("distinct counts are read elsewhere")
 
-    def _spread(self, formula: Distribution, aggregation: str, cell: int) -> Value:
-        if aggregation == "histogram":
-            counts = self.histograms[formula.sketch][cell]
-            bins: list[HistogramBin] = list(zip((*HISTOGRAM_BOUNDS, None), counts, strict=True))
-            return tuple(bins) if any(counts) else None
-        fraction = fraction_of(aggregation)
-        if fraction is not None:
-            return self.quantiles[formula.sketch, fraction][cell]
-        total = int(self.counters[formula.sum][cell]) * formula.factor
-        if aggregation == "sum":
-            return total / formula.divisor
-        weight = int(self.counters[formula.weight][cell]) * formula.divisor
-        return total / weight if weight else None
 
-
-def _tidy(counter: str, total: Any) -> Value:
-    if counter not in MONEY_COUNTERS:
-        return int(total)
-    return plain_decimal(Decimal(total))
+def _bins(counts: list[int]) -> Value:
+    bins: list[HistogramBin] = list(zip((*HISTOGRAM_BOUNDS, None), counts, strict=True))
+    return tuple(bins) if any(counts) else None
 
 
 def plain_decimal(value: Decimal) -> Decimal:

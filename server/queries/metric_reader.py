@@ -65,7 +65,7 @@ class _Run:
         """The same for packed users and sessions."""
         self.note(fetched)
         self.packed_sources |= {"rollup", "raw"} if fetched.uses_raw else {"rollup"}
-        self.packed_plan.append(f"{purpose}: actor_1d and actor_1h")
+        self.packed_plan.append(f"{purpose}: actor_pack")
 
     def plan(self, needs: Needs, timeline: Timeline, purpose: str) -> SourcePlan:
         """The sources for ``needs``, remembered for the answer's meta."""
@@ -225,7 +225,8 @@ def _values(
     for measure in question.measures:
         cells = parts[measure.definition.family].cells
         first = index * timeline.buckets
-        column = [cells.value(measure, first + bucket, seconds[bucket]) for bucket in range(timeline.buckets)]
+        read = cells.reader(measure)
+        column = [read(first + bucket, length) for bucket, length in enumerate(seconds)]
         columns[measure.key] = tuple(_filled(column, question))
     return columns
 

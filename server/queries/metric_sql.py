@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from server.queries.filter_sql import compile_filter
-from server.queries.metric_catalog import Dimension, Distinct, Distribution, Family, Rate, Ratio, Total
+from server.queries.metric_catalog import ActorKind, Dimension, Distinct, Distribution, Family, Rate, Ratio, Total
 from server.queries.metric_formula import Needs, fraction_of
 from server.queries.metric_question import Measure
 from server.queries.row_scope import RowScope
@@ -23,6 +23,7 @@ from server.queries.time_range import TimeRange
 from server.queries.trace_filter import Filter
 
 Piece = tuple[datetime, datetime]
+MOST_BRANCHES: Final = 100
 
 _CALL: Final = "t.is_generation"
 _WITH_SPEED: Final = f"{_CALL} AND t.completion_tokens > 0 AND t.duration_ms >= 0.001"
@@ -122,8 +123,8 @@ def pieces_of(
 ) -> str:
     """The rows of ``table`` within ``pieces`` of time, as a FROM item called ``alias``."""
     projects = binds.add(list(scope.projects), "text[]")
-    if len(pieces) <= 4:
-        # One branch a piece: the planner sees constants and leaves out partitions.
+    if len(pieces) <= MOST_BRANCHES:
+        # One branch a piece: the planner sees constants, leaves out partitions and takes the index.
         branches = " UNION ALL ".join(
             f"SELECT * FROM {table} WHERE project_id = ANY ({projects}) AND {extra}"
             f" AND {column} >= {binds.add(low, 'timestamptz')} AND {column} < {binds.add(high, 'timestamptz')}"
@@ -259,6 +260,22 @@ def raw_ranking_statement(
         f"SELECT {names}, count(*) OVER () AS groups_total {source} WHERE {where} GROUP BY {keys}"
         f" HAVING {kept or 'true'} ORDER BY {ranking_expression(measure, seconds, binds)}"
         f" {'DESC' if descending else 'ASC'} NULLS LAST, {keys} LIMIT {binds.add(limit, 'bigint')}"
+    ), binds.values
+
+
+def raw_actors_statement(
+    scope: RowScope, kind: ActorKind, pieces: Sequence[Piece], boundaries: Sequence[datetime]
+) -> tuple[str, list[Any]]:
+    """Users or sessions in raw rows, with the columns of the statement read_pending_actors and a bucket ``b``."""
+    binds = Binds()
+    money = "coalesce(sum(t.total_cost_usd) FILTER (WHERE t.is_generation), 0)"
+    return (
+        f"SELECT {bucket_number('t.ts', boundaries, binds)} AS b, hashtextextended(t.{kind}_id, 0) AS actor_hash,"
+        f" t.{kind}_id AS actor, {RAW_COUNTERS['spans']} AS spans, {RAW_COUNTERS['calls']} AS calls,"
+        f" {RAW_COUNTERS['errors']} AS errors, {RAW_COUNTERS['total_tokens']}::bigint AS total_tokens,"
+        f" floor({money})::bigint AS cost_whole, (({money} - floor({money})) * 10000000000)::bigint AS cost_rest"
+        f" FROM {pieces_of('llm_traces', 'ts', 't', scope, pieces, binds)}"
+        f" WHERE t.{kind}_id <> '' GROUP BY 1, 2, 3"
     ), binds.values
 
 

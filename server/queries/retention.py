@@ -19,7 +19,7 @@ CHECK_EVERY: Final = 3600.0
 FIRST_CHECK: Final = 10.0
 """Seconds until the first look, and until the next after a failure: starting up has better things to do."""
 
-_ROLLUPS: Final = ("rollup_1h", "rollup_1d", "slice_1h", "actor_1h", "actor_1d", "actor_names")
+_ROLLUPS: Final = ("rollup_1h", "rollup_1d", "slice_1h", "actor_pack", "actor_names")
 
 
 class RetentionTask:

@@ -20,7 +20,7 @@ from server.database import Database
 from server.errors import ApiError
 from server.observations import BackgroundWorkFailed, RollupsFolded, observe
 from server.queries import sketch
-from server.queries.actor_fold import fold_actors, merge_actor_days
+from server.queries.actor_fold import fold_actors, merge_past_actors
 from server.queries.metric_catalog import PERCENTILES
 from server.queries.statements import statement
 
@@ -95,7 +95,7 @@ async def fold_pending(worker: Database, *, actors: bool = True) -> int:
         except ApiError as error:
             observe(BackgroundWorkFailed(task="rollup folder", cause=error.code))
     if actors:
-        await merge_actor_days(worker, datetime.now(UTC))
+        await merge_past_actors(worker, datetime.now(UTC))
     if folded:
         observe(RollupsFolded(folded, time.monotonic() - started))
     return folded

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from server.database import Database
+from server.queries.actor_fold import merge_past_actors
 from server.queries.rollup import fold_project
 from server.queries.statements import statement
 
@@ -23,8 +24,7 @@ _FORGOTTEN: Final = (
     "rollup_1d",
     "slice_1h",
     "actor_delta",
-    "actor_1h",
-    "actor_1d",
+    "actor_pack",
 )
 
 
@@ -50,6 +50,8 @@ async def rebuild_rollups(
             rebuilt += 1
             if progress is not None:
                 progress(project, day)
+    while await merge_past_actors(worker, datetime.now(UTC)):
+        pass
     return rebuilt
 
 

@@ -30,22 +30,20 @@ ALTER TABLE slice_1h
     ADD PRIMARY KEY (project_id, dimension, bucket, value, is_generation),
     SET (toast_tuple_target = 4080, fillfactor = 80);
 
--- Users and sessions of an hour as one packed value: "ids" are the sorted 64-bit hashes of their names,
--- "amounts" the sums beside them (server/queries/actor_blob.py). Exact distinct counts that deletes can
--- take back, which HyperLogLog cannot.
-CREATE TABLE actor_1h (
+-- Users and sessions of a stretch of time as one packed value: "ids" are the sorted 64-bit hashes of their
+-- names, "amounts" the sums beside them (server/queries/actor_blob.py). Exact distinct counts that deletes can
+-- take back, which HyperLogLog cannot. "hours" is 1, 24 or 168: the hours are the truth, days and weeks (from
+-- Monday) are merged copies of them, made once they are past; a change of an hour removes its day and week.
+CREATE TABLE actor_pack (
     project_id text NOT NULL,
     kind       text NOT NULL,
+    hours      smallint NOT NULL CHECK (hours IN (1, 24, 168)),
     bucket     timestamptz NOT NULL,
     ids        bytea NOT NULL,
     amounts    bytea NOT NULL,
-    PRIMARY KEY (project_id, kind, bucket)
+    PRIMARY KEY (project_id, kind, hours, bucket)
 );
-ALTER TABLE actor_1h ALTER COLUMN ids SET STORAGE EXTERNAL, ALTER COLUMN amounts SET STORAGE EXTERNAL;
-
--- The 24 hours of a past day merged, made in advance. A change of one of its hours removes the day; readers
--- then take the hours until it is made again.
-CREATE TABLE actor_1d (LIKE actor_1h INCLUDING STORAGE INCLUDING INDEXES);
+ALTER TABLE actor_pack ALTER COLUMN ids SET STORAGE EXTERNAL, ALTER COLUMN amounts SET STORAGE EXTERNAL;
 
 -- The names behind the hashes; last_day lets retention forget them.
 CREATE TABLE actor_names (
@@ -71,7 +69,7 @@ DO $$
 DECLARE
     grain text;
 BEGIN
-    FOREACH grain IN ARRAY ARRAY['rollup_5m', 'rollup_1h', 'rollup_1d', 'slice_1h', 'actor_1h', 'actor_1d', 'actor_names']
+    FOREACH grain IN ARRAY ARRAY['rollup_5m', 'rollup_1h', 'rollup_1d', 'slice_1h', 'actor_pack', 'actor_names']
     LOOP
         CALL enable_project_isolation(grain::regclass);
         EXECUTE format('REVOKE INSERT, UPDATE, DELETE ON %I FROM observatory_api', grain);

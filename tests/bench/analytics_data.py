@@ -70,7 +70,8 @@ async def load(owner: asyncpg.Connection, spans: int, end: datetime) -> None:
     for index in UNUSED_INDEXES:
         await owner.execute(f"DROP INDEX llm_traces_{index}")
     await owner.execute(
-        "SELECT ensure_trace_partition($1::timestamptz + make_interval(days => d)) FROM generate_series(0, 31) AS d", start
+        "SELECT ensure_trace_partition($1::timestamptz + make_interval(days => d)) FROM generate_series(0, 31) AS d",
+        start,
     )
     await owner.execute(MAKE_DIMENSIONS, PROJECT)
     chunk = 250_000

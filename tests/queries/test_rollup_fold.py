@@ -27,7 +27,7 @@ from tests.span_factory import make_span, store
 START = (datetime.now(UTC) - timedelta(days=5)).replace(hour=3, minute=0, second=0, microsecond=0)
 LENGTH = timedelta(days=2)
 SCOPE = RowScope(("alpha",))
-GRAINS = ("rollup_5m", "rollup_1h", "rollup_1d", "slice_1h", "actor_1h", "actor_1d")
+GRAINS = ("rollup_5m", "rollup_1h", "rollup_1d", "slice_1h", "actor_pack")
 COUNTED = ("spans", "calls", "errors", "total_tokens", "cost", "traces", "duration_sum")
 
 # A span counts once in the deltas and grains together, whatever moment the snapshot is of.

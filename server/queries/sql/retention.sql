@@ -27,11 +27,8 @@ DELETE FROM rollup_1d WHERE project_id = $1 AND bucket < $2;
 -- name: delete_old_slice_1h
 DELETE FROM slice_1h WHERE project_id = $1 AND bucket < $2;
 
--- name: delete_old_actor_1h
-DELETE FROM actor_1h WHERE project_id = $1 AND bucket < $2;
-
--- name: delete_old_actor_1d
-DELETE FROM actor_1d WHERE project_id = $1 AND bucket < $2;
+-- name: delete_old_actor_pack
+DELETE FROM actor_pack WHERE project_id = $1 AND bucket < $2;
 
 -- name: delete_old_actor_names
 DELETE FROM actor_names WHERE project_id = $1 AND last_day < ($2::timestamptz AT TIME ZONE 'UTC')::date;

@@ -242,24 +242,24 @@ FROM gone
 GROUP BY kind, bucket, actor_hash;
 
 -- name: read_actor_hours
-SELECT kind, bucket, ids, amounts FROM actor_1h
-WHERE project_id = $1 AND (kind, bucket) IN (SELECT * FROM unnest($2::text[], $3::timestamptz[]));
+SELECT kind, bucket, ids, amounts FROM actor_pack
+WHERE project_id = $1 AND hours = 1 AND (kind, bucket) IN (SELECT * FROM unnest($2::text[], $3::timestamptz[]));
 
 -- name: write_actor_hours
-INSERT INTO actor_1h (project_id, kind, bucket, ids, amounts)
-SELECT $1, m.* FROM unnest($2::text[], $3::timestamptz[], $4::bytea[], $5::bytea[]) AS m
-ON CONFLICT (project_id, kind, bucket) DO UPDATE SET ids = excluded.ids, amounts = excluded.amounts;
+INSERT INTO actor_pack (project_id, hours, kind, bucket, ids, amounts)
+SELECT $1, 1, m.* FROM unnest($2::text[], $3::timestamptz[], $4::bytea[], $5::bytea[]) AS m
+ON CONFLICT (project_id, kind, hours, bucket) DO UPDATE SET ids = excluded.ids, amounts = excluded.amounts;
 
 -- name: delete_empty_actor_hours
-DELETE FROM actor_1h WHERE project_id = $1 AND ids = ''::bytea
+DELETE FROM actor_pack WHERE project_id = $1 AND hours = 1 AND ids = ''::bytea
     AND (kind, bucket) IN (SELECT * FROM unnest($2::text[], $3::timestamptz[]));
 
--- name: forget_actor_days
--- A changed hour makes its day stale.
-DELETE FROM actor_1d WHERE project_id = $1
-    AND (kind, bucket) IN (
-        SELECT kind, date_bin('1 day', bucket, '2000-01-01Z') FROM unnest($2::text[], $3::timestamptz[]) AS m (kind, bucket)
-    );
+-- name: forget_merged_actors
+-- A changed hour makes its day and its week stale.
+DELETE FROM actor_pack AS p USING unnest($2::text[], $3::timestamptz[]) AS m (kind, bucket)
+WHERE p.project_id = $1 AND p.kind = m.kind
+  AND (p.hours = 24 AND p.bucket = date_bin('1 day', m.bucket, '2000-01-03Z')
+       OR p.hours = 168 AND p.bucket = date_bin('7 days', m.bucket, '2000-01-03Z'));
 
 -- name: remember_actor_names
 INSERT INTO actor_names AS n (project_id, kind, actor_hash, actor, last_day)
@@ -267,20 +267,24 @@ SELECT $1, m.* FROM unnest($2::text[], $3::bigint[], $4::text[], $5::date[]) AS 
 ON CONFLICT (project_id, kind, actor_hash) DO UPDATE SET last_day = excluded.last_day
     WHERE n.last_day < excluded.last_day;
 
--- name: list_missing_actor_days
--- Past days of $1 (the first moment of today) and earlier whose hours are not merged yet; a day at a time is enough.
-SELECT DISTINCT h.project_id, h.kind, date_bin('1 day', h.bucket, '2000-01-01Z') AS day
-FROM actor_1h AS h
-WHERE h.bucket < $1
+-- name: list_unmerged_actors
+-- Stretches of $1 hours that ended by $2 and are not merged yet, though shorter ones of $3 hours are there; at most $4.
+SELECT DISTINCT part.project_id, part.kind, date_bin(make_interval(hours => $1), part.bucket, '2000-01-03Z') AS bucket
+FROM actor_pack AS part
+WHERE part.hours = $3 AND part.bucket < $2
+  AND date_bin(make_interval(hours => $1), part.bucket, '2000-01-03Z') + make_interval(hours => $1) <= $2
   AND NOT EXISTS (
-      SELECT FROM actor_1d AS d
-      WHERE d.project_id = h.project_id AND d.kind = h.kind AND d.bucket = date_bin('1 day', h.bucket, '2000-01-01Z')
+      SELECT FROM actor_pack AS merged
+      WHERE merged.project_id = part.project_id AND merged.kind = part.kind AND merged.hours = $1
+        AND merged.bucket = date_bin(make_interval(hours => $1), part.bucket, '2000-01-03Z')
   )
-LIMIT $2;
+LIMIT $4;
 
--- name: read_actor_day_hours
-SELECT ids, amounts FROM actor_1h WHERE project_id = $1 AND kind = $2 AND bucket >= $3 AND bucket < $3 + interval '1 day';
+-- name: read_actor_parts
+-- The hours of a stretch that begins at $3 and is $4 hours long.
+SELECT ids, amounts FROM actor_pack
+WHERE project_id = $1 AND kind = $2 AND hours = 1 AND bucket >= $3 AND bucket < $3 + make_interval(hours => $4);
 
--- name: write_actor_day
-INSERT INTO actor_1d (project_id, kind, bucket, ids, amounts) VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (project_id, kind, bucket) DO UPDATE SET ids = excluded.ids, amounts = excluded.amounts;
+-- name: write_merged_actors
+INSERT INTO actor_pack (project_id, kind, bucket, hours, ids, amounts) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (project_id, kind, hours, bucket) DO UPDATE SET ids = excluded.ids, amounts = excluded.amounts;

@@ -29,8 +29,6 @@ DELETE FROM slice_1h WHERE project_id = $1 AND bucket >= $2 AND bucket < $3;
 -- name: forget_day_of_actor_delta
 DELETE FROM actor_delta WHERE project_id = $1 AND bucket >= $2 AND bucket < $3;
 
--- name: forget_day_of_actor_1h
-DELETE FROM actor_1h WHERE project_id = $1 AND bucket >= $2 AND bucket < $3;
-
--- name: forget_day_of_actor_1d
-DELETE FROM actor_1d WHERE project_id = $1 AND bucket >= $2 AND bucket < $3;
+-- name: forget_day_of_actor_pack
+DELETE FROM actor_pack WHERE project_id = $1
+    AND (bucket >= $2 AND bucket < $3 OR hours = 168 AND bucket = date_bin('7 days', $2, '2000-01-03Z'));
