@@ -150,9 +150,9 @@ def _error_statuses(route: DescribedRoute) -> Iterable[int]:
     yield from _OF_EVERY_ROUTE
     if route.policy.scope is not None or route.path.startswith("/oauth/"):
         yield from _OF_DATA
-    if route.path == "/ready" or route.path == "/health":
+    if route.path in ("/ready", "/health"):
         yield 503
-    if "{" in route.path:
+    if "{" in route.path or route.method == "DELETE":
         yield from _OF_PATHS
     if route.method in _BODY_METHODS:
         yield from _OF_BODIES
