@@ -43,18 +43,25 @@ from tests.bench.analytics_data import DAYS, PROJECT, copy_to_parquet, load, mak
 from tests.span_factory import make_span, store
 
 SCOPE = RowScope((PROJECT,))
-SOME = {"and": [{"field": "environment", "operator": "eq", "value": "production"},
-                {"field": "service_name", "operator": "in", "value": ["service-1", "service-2", "service-3"]}]}  # fmt: skip
+SOME = {
+    "and": [
+        {"field": "environment", "operator": "eq", "value": "production"},
+        {"field": "service_name", "operator": "in", "value": ["service-1", "service-2", "service-3"]},
+    ]
+}
 MONTH, DAY, HOUR = timedelta(days=DAYS), timedelta(days=1), timedelta(hours=1)
 
 # Name → range, measures, further arguments of the question.
 QUESTIONS: dict[str, tuple[timedelta, str, dict[str, Any]]] = {
     "30 d, hour × model, p95": (MONTH, "duration_p95", {"group_by": ("model",), "interval": "1h"}),
     "30 d, hour × model, p95 and cost": (MONTH, "duration_p95 cost", {"group_by": ("model",), "interval": "1h"}),
-    "30 d, hour × model × service, p95, 2 filters": (MONTH, "duration_p95", {"group_by": ("model", "service"), "interval": "1h", "filter": SOME}),
+    "30 d, hour × model × service, p95, 2 filters": (MONTH, "duration_p95",
+        {"group_by": ("model", "service"), "interval": "1h", "filter": SOME}),
     "30 d, day × model, cost and calls": (MONTH, "cost calls", {"group_by": ("model",), "interval": "1d"}),
-    "30 d, day × model, p95, Asia/Kolkata": (MONTH, "duration_p95", {"group_by": ("model",), "interval": "1d", "time_zone": "Asia/Kolkata"}),
-    "30 d, p50 p95 p99 by model": (MONTH, "duration_p50 duration_p95 duration_p99", {"group_by": ("model",)}),
+    "30 d, day × model, p95, Asia/Kolkata": (MONTH, "duration_p95",
+        {"group_by": ("model",), "interval": "1d", "time_zone": "Asia/Kolkata"}),
+    "30 d, p50 p95 p99 by model": (MONTH, "duration_p50 duration_p95 duration_p99",
+        {"group_by": ("model",)}),
     "30 d, top 10 users by cost": (MONTH, "cost calls", {"group_by": ("user",)}),
     "30 d, distinct users": (MONTH, "users", {}),
     "30 d, distinct sessions": (MONTH, "sessions", {}),
@@ -65,10 +72,14 @@ QUESTIONS: dict[str, tuple[timedelta, str, dict[str, Any]]] = {
 
 _CALLS = "FROM spans WHERE is_generation"
 DUCKDB = {
-    "30 d, hour × model, p95": f"SELECT time_bucket(INTERVAL 1 HOUR, ts), model, quantile_disc(duration_ms, 0.95) {_CALLS} GROUP BY 1, 2",
-    "30 d, day × model, cost and calls": f"SELECT time_bucket(INTERVAL 1 DAY, ts), model, sum(total_cost_usd), count(*) {_CALLS} GROUP BY 1, 2",
-    "30 d, p50 p95 p99 by model": f"SELECT model, quantile_disc(duration_ms, [0.5, 0.95, 0.99]) {_CALLS} GROUP BY 1",
-    "30 d, top 10 users by cost": f"SELECT user_id, sum(total_cost_usd) AS c, count(*) {_CALLS} GROUP BY 1 ORDER BY c DESC LIMIT 10",
+    "30 d, hour × model, p95":
+        f"SELECT time_bucket(INTERVAL 1 HOUR, ts), model, quantile_disc(duration_ms, 0.95) {_CALLS} GROUP BY 1, 2",
+    "30 d, day × model, cost and calls":
+        f"SELECT time_bucket(INTERVAL 1 DAY, ts), model, sum(total_cost_usd), count(*) {_CALLS} GROUP BY 1, 2",
+    "30 d, p50 p95 p99 by model":
+        f"SELECT model, quantile_disc(duration_ms, [0.5, 0.95, 0.99]) {_CALLS} GROUP BY 1",
+    "30 d, top 10 users by cost":
+        f"SELECT user_id, sum(total_cost_usd) AS c, count(*) {_CALLS} GROUP BY 1 ORDER BY c DESC LIMIT 10",
     "30 d, distinct users": "SELECT count(DISTINCT user_id) FROM spans",
     "30 d, distinct sessions": "SELECT count(DISTINCT session_id) FROM spans",
 }  # fmt: skip
@@ -184,7 +195,6 @@ async def run(options: argparse.Namespace, urls: Any, folder: Path) -> None:
     yardstick: dict[str, float] = {}
     for size in sizes:
         print(f"{size:,} spans", flush=True)
-        head, _, tail = urls.owner_url.partition("?")
         admin = await asyncpg.connect(urls.owner_url)
         await admin.execute(f"CREATE DATABASE analytics_{size}")
         await admin.close()

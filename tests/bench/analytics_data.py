@@ -49,6 +49,13 @@ JOIN span_dimensions AS d ON d.project_id = $1
         + CASE WHEN a.z < 0.7 THEN 0 WHEN a.z < 0.85 THEN 1 WHEN a.z < 0.9 THEN 2 ELSE 3 END + 1
 """
 
+MAKE_PENDING = """
+INSERT INTO rollup_delta
+SELECT r.project_id, $1::timestamptz - make_interval(mins => 5 * (n % 24)::integer), r.dim_id, 1, 0, 0, 10, 10, 20,
+    0, 0, 0, 0, 0, 0.01, 0, 0, 1000, 0, 0, 0, 0, 0, '\\x01050001', '', ''
+FROM (SELECT *, row_number() OVER () AS n FROM rollup_1h LIMIT $2) AS r
+"""
+
 PARQUET_COLUMNS = (
     "ts",
     "model",
@@ -85,15 +92,7 @@ async def load(owner: asyncpg.Connection, spans: int, end: datetime) -> None:
 
 async def make_pending(owner: asyncpg.Connection, deltas: int, end: datetime) -> None:
     """Deltas that wait for the folder, in the last two hours, as steady ingest leaves them."""
-    await owner.execute(
-        """
-        INSERT INTO rollup_delta SELECT r.project_id, $1::timestamptz - make_interval(mins => 5 * (n % 24)::integer), r.dim_id,
-            1, 0, 0, 10, 10, 20, 0, 0, 0, 0, 0, 0.01, 0, 0, 1000, 0, 0, 0, 0, 0, '\\x01050001', '', ''
-        FROM (SELECT *, row_number() OVER () AS n FROM rollup_1h LIMIT $2) AS r
-        """,
-        end.replace(minute=0, second=0, microsecond=0),
-        deltas,
-    )
+    await owner.execute(MAKE_PENDING, end.replace(minute=0, second=0, microsecond=0), deltas)
 
 
 async def copy_to_parquet(owner: asyncpg.Connection, path: Path) -> None:

@@ -34,7 +34,8 @@ async def filled(services: Services, project: ProjectMaker) -> Services:
     spans = [
         make_span(
             ts=at(10), trace_id="t1", span_id="a", span_name="agent", is_generation=False,
-            operation_type="invoke_agent", provider=None, model=None, agent_name="planner", duration_ms=5000.0, total_tokens=9999, **common,
+            operation_type="invoke_agent",
+            provider=None, model=None, agent_name="planner", duration_ms=5000.0, total_tokens=9999, **common,
         ),
         make_span(
             ts=at(10, 1), trace_id="t1", span_id="b", parent_span_id="a", model="gpt-4o", duration_ms=100.0,

@@ -65,7 +65,7 @@ SELECT
         int4send((ceil(ln(greatest(ttft_ms, 0.001)) / 0.0200006667066695)::integer << 16) | (sign & 65535)),
         ''::bytea) FILTER (WHERE is_generation AND ttft_ms IS NOT NULL), ''::bytea),
     coalesce(string_agg(
-        int4send((ceil(ln(greatest(completion_tokens * 1000 / duration_ms, 0.001))
+        int4send((ceil(ln(least(greatest(completion_tokens * 1000 / duration_ms, 0.001), 1e12))
             / 0.0200006667066695)::integer << 16) | (sign & 65535)),
         ''::bytea) FILTER (WHERE is_generation AND completion_tokens > 0 AND duration_ms >= 0.001), ''::bytea)
 FROM span_changes
