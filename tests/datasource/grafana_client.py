@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from tests.datasource.seed import Seed
 
@@ -75,3 +78,26 @@ def is_empty(frame: dict[str, Any]) -> bool:
     if "schema" in frame:
         return not any(frame["data"]["values"])
     return not (frame["rows"] if frame.get("type") == "table" else frame["datapoints"])
+
+
+@dataclass
+class Grafana:
+    """A data source whose credential reads one project."""
+
+    http: httpx.AsyncClient
+    headers: dict[str, str]
+    seed: Seed
+
+    async def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return await self.http.post(
+            path, content=content, headers={**self.headers, "Content-Type": "application/json", **headers}
+        )
+
+    async def query(self, *targets: dict[str, Any], **more: Any) -> httpx.Response:
+        return await self.post("/grafana/query", query_body(self.seed, *targets, **more))
+
+
+def points(answer: httpx.Response) -> int:
+    """The sum of all points of a series answer."""
+    return sum(value or 0 for frame in answer.json() for value, _ in frame["datapoints"])
