@@ -1,4 +1,10 @@
-"""Listening sockets that outlive the processes serving them."""
+"""The sockets that server processes listen on, made by their supervisor.
+
+One process: its socket listens for as long as the supervisor lives, so that connections wait while the process
+is replaced. Several on Linux: each has a socket of its own on the same port (SO_REUSEPORT), so that the kernel
+spreads connections evenly; it listens only from the moment its process serves until that process is gone, so that no
+connection waits for a process that is not there while others are.
+"""
 
 from __future__ import annotations
 
@@ -14,33 +20,41 @@ class ListenError(Exception):
 
 
 def open_listeners(host: str, port: int, count: int) -> list[socket.socket]:
-    """``count`` sockets listening on one address, one for each server process.
-
-    On Linux each has a queue of its own (SO_REUSEPORT), so that the kernel spreads connections evenly; elsewhere
-    all are copies of one socket. Port 0 takes a free one.
+    """A socket for each of ``count`` processes, all on one address. Port 0 takes a free one.
 
     :raises ListenError: the address is in use, not ours, or not allowed.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Alone first: two programs that both share the port would silently take turns.
-    probe = _listen(family, host, port, share=False)
-    port = probe.getsockname()[1]
+    alone = _bind(family, host, port, share=False)
+    port = alone.getsockname()[1]
     if count == 1:
-        return [probe]
+        return [alone]
     if sys.platform != "linux":
-        return [probe, *(probe.dup() for _ in range(count - 1))]
-    probe.close()
-    return [_listen(family, host, port, share=True) for _ in range(count)]
+        return [alone, *(alone.dup() for _ in range(count - 1))]
+    alone.close()
+    return [_bind(family, host, port, share=True) for _ in range(count)]
 
 
-def _listen(family: socket.AddressFamily, host: str, port: int, *, share: bool) -> socket.socket:
+def renewed(listener: socket.socket) -> socket.socket:
+    """What the successor of a dead process gets: with a queue of its own, a new one that does not listen yet."""
+    if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
+        return listener
+    host, port = listener.getsockname()[:2]
+    successor = _bind(listener.family, host, port, share=True)
+    listener.close()
+    return successor
+
+
+def _bind(family: int, host: str, port: int, *, share: bool) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if share:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind((host, port))
-        listener.listen(BACKLOG)
+        if not share:
+            listener.listen(BACKLOG)
     except OSError as failure:
         listener.close()
         raise ListenError(_explain(failure, host, port)) from failure

@@ -2,7 +2,7 @@
 
 Sanic does not replace a worker that died, and its manager kills everything when one cannot start. Here each
 process is a plain child with a single server in it (:mod:`server.worker_process`): a dead one is replaced, ever
-later if it keeps dying; the listening sockets stay open in this process, so that nobody is refused meanwhile.
+later if it keeps dying. What happens to connections meanwhile is :mod:`server.listeners`' matter.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from types import FrameType
 
 from prometheus_client.multiprocess import mark_process_dead
 
+from server.listeners import renewed
+
 logger = logging.getLogger("observatory.supervisor")
 
 FIRST_DELAY_SECONDS = 0.1
@@ -40,7 +42,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 @dataclass
 class Slot:
-    """A place for one server process; its listening socket stays while processes come and go."""
+    """A place for one server process, while processes come and go."""
 
     listener: socket.socket
     process: subprocess.Popen[bytes] | None = None
@@ -119,6 +121,7 @@ class Supervisor:
             return
         status, pid = slot.process.returncode, slot.process.pid
         self._forget(slot)
+        slot.listener = renewed(slot.listener)
         if status == os.EX_CONFIG:
             # It has said why, and another one would say the same.
             self._is_misconfigured = True

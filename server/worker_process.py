@@ -1,7 +1,7 @@
 """One server process: ``python -m server.worker_process LISTENER_FD LIFELINE_FD``, started by the supervisor.
 
-The listening socket is inherited, so that connections wait in it while a dead process is replaced. The
-lifeline is a socket to the supervisor: a byte on it says "serving", its end says that the supervisor is gone.
+The socket to listen on is inherited (:mod:`server.listeners`). The lifeline is a socket to the supervisor: a byte on
+it says "serving", its end says that the supervisor is gone.
 
 On SIGTERM (or the end of the lifeline) the process drains: /ready answers 503 for ``OBSERVATORY_DRAIN_DELAY``
 seconds, then no connection is accepted any more, running requests get ``OBSERVATORY_DRAIN_TIMEOUT`` seconds,
@@ -24,11 +24,13 @@ from sanic.response import BaseHTTPResponse
 from server import logs
 from server.app import create_app
 from server.commands.terminal import say
+from server.listeners import BACKLOG
 from server.services import services_of
 from server.settings import Settings, SettingsError, load_settings
 
-BACKLOG = 2048
 POLL_SECONDS = 0.05
+# Before connections are refused: time to take in what clients had sent when the signal came.
+SETTLE_SECONDS = 0.25
 READY = b"+"
 
 
@@ -72,7 +74,7 @@ def stop_event(lifeline: socket.socket) -> asyncio.Event:
 async def drain(app: Sanic[Any, Any], server: Any, settings: Settings) -> None:
     """Finish what was accepted, within the time that settings give, and close everything."""
     app.ctx.services.draining = True
-    await asyncio.sleep(settings.drain_delay)
+    await asyncio.sleep(max(settings.drain_delay, SETTLE_SECONDS))
     closing = server.close()
     loop = asyncio.get_running_loop()
     deadline = loop.time() + settings.drain_timeout
@@ -82,7 +84,8 @@ async def drain(app: Sanic[Any, Any], server: Any, settings: Settings) -> None:
             websocket.fail_connection(code=1001)
     while server.connections and loop.time() < deadline:
         for connection in list(server.connections):
-            connection.close_if_idle()
+            if not connection.recv_buffer:  # else a request has begun to arrive
+                connection.close_if_idle()
         await asyncio.sleep(POLL_SECONDS)
     for connection in list(server.connections):
         connection.abort()

@@ -54,6 +54,18 @@ class HalfRequest:
         return answer
 
 
+def wait_until_refused(server: Program, seconds: float = 10.0) -> None:
+    """Fails when new connections are still accepted after that time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            server.get("/live")
+        except httpx.TransportError:
+            return
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 async def test_sigterm_lets_a_running_request_finish_and_refuses_new_ones(
     start: Starter, project: ProjectMaker, bearer: Bearer
 ) -> None:
@@ -61,9 +73,7 @@ async def test_sigterm_lets_a_running_request_finish_and_refuses_new_ones(
     server = start("--workers", "2")
     with HalfRequest(server, bearer("developer", ["shop"])) as request:
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.5)
-        with pytest.raises(httpx.ConnectError):
-            server.get("/live")
+        wait_until_refused(server)
         answer = request.finish()
     assert answer.startswith(b"HTTP/1.1 200"), answer
     assert server.process.wait(10) == 0
@@ -115,6 +125,8 @@ async def test_a_killed_server_process_is_replaced_while_the_others_serve(start:
         time.sleep(0.05)
     victim, survivor = server.worker_pids()
     os.kill(victim, signal.SIGKILL)
+    wait_until_gone({victim})
+    server.wait_for("server process ended, another follows")
     statuses = {server.get("/live").status_code for _ in range(20)}
     assert statuses == {200}
     deadline = time.monotonic() + 2
