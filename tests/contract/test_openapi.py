@@ -120,9 +120,10 @@ async def test_v13_generated_requests_meet_only_what_is_described(
     app_server: AppServer, project: ProjectMaker, bearer: Bearer, mode: GenerationMode
 ) -> None:
     await project("alpha")
-    spans = [make_span(trace_id="seeded", span_id=f"s{n}", session_id="seeded", user_id="seeded") for n in range(3)]
+    trace_id = "5eeded" + "0" * 26  # the receiver takes hexadecimal ids only
+    spans = [make_span(trace_id=trace_id, span_id=f"{n:016x}", session_id="s", user_id="u") for n in range(1, 4)]
     await store(app_server.services, "alpha", spans)
-    seeded = {"trace_id": "seeded", "span_id": "s1", "session_id": "seeded", "user_id": "seeded", "field": "model"}
+    seeded = {"trace_id": trace_id, "span_id": f"{1:016x}", "session_id": "s", "user_id": "u", "field": "model"}
     sent = await asyncio.to_thread(
         fuzz,
         build_document(app_server.app),
