@@ -16,6 +16,7 @@ from server.queries.metric_formula import Cells, Needs
 from server.queries.metric_plan import SourcePlan, Timeline
 from server.queries.metric_rollup_sql import RollupTable, rollup_statement
 from server.queries.metric_sql import Selection, Target, raw_statement
+from server.queries.statements import statement
 
 _PRECOMPUTED_ORDER: Final = tuple(PERCENTILES.values())
 # Deltas first: the hours they touch tell where stored percentiles are stale.
@@ -84,6 +85,8 @@ async def fetch(
         gathering.groups = {(): 0}
     slice_ = plan.slice
     tables = {**plan.rollups, "rollup_delta": plan.rolled_up} if plan.rollups else {}
+    if tables:
+        await connection.execute(statement("join_by_hash"))
     for table in _ORDER:
         pieces = tables.get(table)
         if not pieces:
@@ -95,6 +98,8 @@ async def fetch(
         if table == "rollup_delta" and slice_ is not None and slice_.precomputed:
             stale = sorted({timeline.boundaries[record["b"]] for record in records})
             slice_ = replace(slice_, pending=tuple(stale))
+    if tables:
+        await connection.execute(statement("join_as_planned"))
     if plan.raw:
         exact = not plan.rollups
         sql, values = raw_statement(target, needs, plan.raw, timeline.boundaries, selection, exact=exact)

@@ -4,6 +4,14 @@
 -- From when on there are raw rows and 5-minute rollups.
 SELECT raw_since, rollup_5m_since FROM rollup_state;
 
+-- name: join_by_hash
+-- The planner takes the few dimensions that a filter leaves for one, and would then look each of them up in every
+-- hour: four times the work of reading the range once.
+SET LOCAL enable_nestloop = off;
+
+-- name: join_as_planned
+SET LOCAL enable_nestloop = on;
+
 -- name: list_actor_packs
 -- Which packed users or sessions (kind $2) of projects $1 lie within $3–$4, and how many ids each holds.
 SELECT p.project_id, p.hours, p.bucket, octet_length(p.ids) / 8 AS ids
