@@ -168,7 +168,9 @@ class Supervisor:
         if not slot.lifeline.recv(16):
             slot.lifeline.close()
             slot.lifeline = None
-        elif not self._was_ready:
+            return
+        logger.info("server process serves", extra={"pid": slot.process.pid if slot.process else None})
+        if not self._was_ready:
             self._was_ready = True
             self._on_ready()
 

@@ -72,10 +72,10 @@ class Program:
         """All that it has printed so far."""
         return self._output.read_text()
 
-    def wait_for(self, text: str, seconds: float = START_SECONDS) -> str:
-        """Waits until it has printed a text; gives all output."""
+    def wait_for(self, text: str, seconds: float = START_SECONDS, times: int = 1) -> str:
+        """Waits until it has printed a text so often; gives all output."""
         deadline = time.monotonic() + seconds
-        while text not in self.output:
+        while self.output.count(text) < times:
             assert self.process.poll() is None, f"it ended with {self.process.returncode}:\n{self.output}"
             assert time.monotonic() < deadline, f"{text!r} was not printed:\n{self.output}"
             time.sleep(0.02)

@@ -119,10 +119,7 @@ async def test_a_second_signal_ends_it_at_once(start: Starter, project: ProjectM
 
 async def test_a_killed_server_process_is_replaced_while_the_others_serve(start: Starter) -> None:
     server = start("--workers", "2")
-    deadline = time.monotonic() + 10
-    while len(server.worker_pids()) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    server.wait_for("server process serves", times=2)
     victim, survivor = server.worker_pids()
     os.kill(victim, signal.SIGKILL)
     wait_until_gone({victim})
