@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -61,8 +62,10 @@ def load_migrations() -> list[Migration]:
     return [found[number] for number in sorted(found)]
 
 
-async def migrate(url: str, *, lock_timeout: float = 30.0) -> list[str]:
+async def migrate(url: str, *, migrations: Sequence[Migration] | None = None, lock_timeout: float = 30.0) -> list[str]:
     """Bring the database at ``url`` up to date; gives the names of the files that were applied.
+
+    ``migrations`` None: all of them.
 
     Raises :class:`MigrationError` when the server is too old, a file changed after it was applied, or a
     statement fails (nothing of that file remains then); OSError and asyncpg's errors when the
@@ -80,7 +83,7 @@ async def migrate(url: str, *, lock_timeout: float = 30.0) -> list[str]:
         await connection.execute(f"SET lock_timeout = '{int(lock_timeout * 1000)}ms'")
         async with asyncio.timeout(lock_timeout + 300):
             await connection.execute("SELECT pg_advisory_lock($1)", _LOCK_KEY)
-            return await _apply_pending(connection)
+            return await _apply_pending(connection, load_migrations() if migrations is None else migrations)
     finally:
         await connection.close()
 
@@ -93,13 +96,13 @@ async def pending_migrations(connection: asyncpg.Connection) -> list[str]:
     return [migration.name for migration in load_migrations() if migration.number not in applied]
 
 
-async def _apply_pending(connection: asyncpg.Connection) -> list[str]:
+async def _apply_pending(connection: asyncpg.Connection, migrations: Sequence[Migration]) -> list[str]:
     await connection.execute(_HISTORY)
     await _open_history_for_reading(connection)
     rows = await connection.fetch("SELECT number, checksum FROM schema_migrations")
     applied = {row["number"]: row["checksum"] for row in rows}
     done: list[str] = []
-    for migration in load_migrations():
+    for migration in migrations:
         if migration.number in applied:
             if applied[migration.number] != migration.checksum:
                 raise MigrationError(f"{migration.name} was changed after it was applied to this database")
