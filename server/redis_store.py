@@ -9,19 +9,22 @@ retries are off: with them a refused port costs 4.5 s a command and a script may
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
 from typing import Any, TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from server.observations import RedisBack, RedisLost, observe
+from server.redis_line import RedisLine
 
 T = TypeVar("T")
+Script = Callable[[Sequence[str], Sequence[Any]], Awaitable[Any]]
 
 FAILURES_TO_OPEN = 3
 OPEN_SECONDS = 2.0
@@ -54,6 +57,7 @@ class RedisStore:
                 health_check_interval=0,
             )
             self.redis = Redis(connection_pool=pool)
+            self._line = RedisLine(pool, timeout=timeout)
 
     @property
     def is_open(self) -> bool:
@@ -69,17 +73,40 @@ class RedisStore:
             async with asyncio.timeout(self._timeout):
                 result = await operation(redis)
         except (RedisError, OSError, TimeoutError) as error:
-            self._failures += 1
-            self._retry_at = time.monotonic() + (OPEN_SECONDS if self._failures >= FAILURES_TO_OPEN else PAUSE_SECONDS)
-            if self._failures == FAILURES_TO_OPEN:
-                observe(RedisLost(type(error).__name__))
-            raise RedisUnavailable(str(error)) from error
+            raise self._failed(error) from error
         finally:
             self._trial_running = False
+        self._succeeded()
+        return result
+
+    async def _evaluate(self, digest: str, text: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        if self.redis is None or not self._may_try():
+            raise RedisUnavailable
+        try:
+            try:
+                reply = await self._line.call("EVALSHA", digest, len(keys), *keys, *arguments)
+            except ResponseError as error:
+                if not str(error).startswith("NOSCRIPT"):
+                    raise
+                reply = await self._line.call("EVAL", text, len(keys), *keys, *arguments)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise self._failed(error) from error
+        finally:
+            self._trial_running = False
+        self._succeeded()
+        return reply
+
+    def _failed(self, error: Exception) -> RedisUnavailable:
+        self._failures += 1
+        self._retry_at = time.monotonic() + (OPEN_SECONDS if self._failures >= FAILURES_TO_OPEN else PAUSE_SECONDS)
+        if self._failures == FAILURES_TO_OPEN:
+            observe(RedisLost(type(error).__name__))
+        return RedisUnavailable(str(error))
+
+    def _succeeded(self) -> None:
         if self._failures >= FAILURES_TO_OPEN:
             observe(RedisBack())
         self._failures = 0
-        return result
 
     def _may_try(self) -> bool:
         if self._failures == 0:
@@ -89,23 +116,24 @@ class RedisStore:
         self._trial_running = True
         return True
 
-    def script(self, package: str, file_name: str) -> Callable[..., Awaitable[Any]]:
-        """A Lua script that ships in ``package``; call it with ``keys=`` and ``args=``.
+    def script(self, package: str, file_name: str) -> Script:
+        """A Lua script that ships in ``package``; call it with ``keys`` and ``arguments`` (texts, bytes, numbers).
 
-        Uses EVALSHA and loads the text again when the server forgot it. Raises RedisUnavailable.
+        Calls of the same moment share one write (:mod:`server.redis_line`). Uses EVALSHA, and sends the text
+        when the server does not know it. Raises RedisUnavailable.
         """
         text = files(package).joinpath(file_name).read_text(encoding="utf-8")
-        registered = self.redis.register_script(text) if self.redis is not None else None
+        # Redis names scripts by their SHA-1; nothing is protected by it.
+        digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
-        async def call(*, keys: list[str], args: list[Any]) -> Any:
-            if registered is None:
-                raise RedisUnavailable
-            return await self.run(lambda redis: registered(keys=keys, args=args, client=redis))
+        async def call(keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+            return await self._evaluate(digest, text, keys, arguments)
 
         return call
 
     async def close(self) -> None:
         """Close all connections."""
         if self.redis is not None:
+            await self._line.close()
             await self.redis.aclose()
             await self.redis.connection_pool.disconnect()

@@ -135,18 +135,19 @@ async def reauthenticate(request: Request) -> Principal:
     return await authenticator.with_viewer(fresh, request.headers.get(GRAFANA_ID_HEADER))
 
 
-def lookup_of(request: Request) -> Callable[[Sequence[str]], Awaitable[list[bytes | None]]]:
+def lookup_of(request: Request) -> Callable[[Sequence[str], bytes], Awaitable[list[bytes | None]]]:
     """A reader of Redis keys that judges the rate limit of ``request`` in the same round trip.
 
-    Only for routes with ``with_lookup``. Called again it only reads. Raises :class:`RateLimited`, or
-    :class:`~server.redis_store.RedisUnavailable` when Redis did not answer and nothing was read.
+    Its second argument is how the first value begins that the caller has a copy of: when it still begins so, that
+    may be all that comes back. Only for routes with ``with_lookup``. Called again it only reads. Raises
+    :class:`RateLimited`, or :class:`~server.redis_store.RedisUnavailable` when Redis did not answer and nothing was read.
     """
     services = services_of(request)
 
-    async def read(names: Sequence[str]) -> list[bytes | None]:
+    async def read(names: Sequence[str], known: bytes = b"") -> list[bytes | None]:
         budget: _Budget | None = getattr(request.ctx, "budget", None)
         if budget is not None and budget.verdict is None:
-            values = await _judge(services, budget, names)
+            values = await _judge(services, budget, names, known)
             if values is None:
                 raise RedisUnavailable
             return values
@@ -226,11 +227,13 @@ async def _settle(services: Services, request: Request) -> None:
     """Judge the limit if nobody has done so yet. Raises :class:`RateLimited`."""
     budget: _Budget = request.ctx.budget
     if budget.verdict is None:
-        await _judge(services, budget, ())
+        await _judge(services, budget)
 
 
-async def _judge(services: Services, budget: _Budget, names: Sequence[str]) -> list[bytes | None] | None:
-    verdict, values = await services.access.buckets.judge(budget.buckets, lookup=names)
+async def _judge(
+    services: Services, budget: _Budget, names: Sequence[str] = (), known: bytes = b""
+) -> list[bytes | None] | None:
+    verdict, values = await services.access.buckets.judge(budget.buckets, lookup=names, known=known)
     budget.verdict = verdict
     if not verdict.allowed:
         observe(RateLimitHit(verdict.tightest.bucket.name))

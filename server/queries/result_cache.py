@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import time
 import zlib
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -37,8 +38,13 @@ _FIRST_WAIT_SECONDS: Final = 0.01
 _LONGEST_WAIT_SECONDS: Final = 0.1
 
 
-Lookup = Callable[[Sequence[str]], Awaitable[list[bytes | None]]]
-"""Gives the values of Redis keys; raises RedisUnavailable."""
+# What each process keeps of answers that it got from Redis, so that unchanged ones are not sent and checked again.
+COPIES_BYTES: Final = 16 << 20
+_CHECKSUM_BYTES: Final = 8
+
+Lookup = Callable[[Sequence[str], bytes], Awaitable[list[bytes | None]]]
+"""Gives the values of Redis keys; of the first only how it begins, when it begins with the second argument (and that
+is not empty). Raises RedisUnavailable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +105,48 @@ class CachedAnswer:
     meta: Mapping[str, Any]
     fingerprint: str
     is_hit: bool
-    age_seconds: int
+    stored_at: float
+    """When it was stored, in Unix seconds."""
+
+    @property
+    def age_seconds(self) -> int:
+        """Whole seconds since it was stored."""
+        return max(0, int(time.time() - self.stored_at))
+
+
+class _Copies:
+    """Checked answers by Redis key, the least recently used forgotten first. Whether one still counts says Redis."""
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[str, tuple[bytes, tuple[bytes, ...], CachedAnswer]] = OrderedDict()
+        self._bytes = 0
+
+    def checksum(self, key: str) -> bytes:
+        """How the value of ``key`` begins that there is a copy of; empty without one."""
+        held = self._held.get(key)
+        return held[0] if held is not None else b""
+
+    def take(self, key: str, checksum: bytes) -> tuple[tuple[bytes, ...], CachedAnswer] | None:
+        """Tokens and answer of the value that begins with ``checksum``."""
+        held = self._held.get(key)
+        if held is None or held[0] != checksum:
+            return None
+        self._held.move_to_end(key)
+        return held[1], held[2]
+
+    def keep(self, key: str, checksum: bytes, tokens: tuple[bytes, ...], answer: CachedAnswer) -> None:
+        """Keep a copy."""
+        self.drop(key)
+        self._held[key] = (checksum, tokens, answer)
+        self._bytes += len(answer.data)
+        while self._bytes > COPIES_BYTES:
+            self.drop(next(iter(self._held)))
+
+    def drop(self, key: str) -> None:
+        """Forget the copy of ``key``."""
+        held = self._held.pop(key, None)
+        if held is not None:
+            self._bytes -= len(held[2].data)
 
 
 class ResultCache:
@@ -113,6 +160,7 @@ class ResultCache:
         self._encode = encode
         self._enabled = enabled
         self._max_bytes = max_bytes
+        self._copies = _Copies()
         self._flights: dict[tuple[str, tuple[bytes, ...] | None], asyncio.Task[CachedAnswer]] = {}
 
     async def answer(
@@ -142,7 +190,7 @@ class ResultCache:
         """``answer`` in the form in which it is sent, without having been stored."""
         data = self._encode(answer.data)
         fingerprint = _fingerprint(data, answer.pagination)
-        return CachedAnswer(data, answer.pagination, answer.meta, fingerprint, is_hit=False, age_seconds=0)
+        return CachedAnswer(data, answer.pagination, answer.meta, fingerprint, is_hit=False, stored_at=time.time())
 
     def _any_flight(self, key: str) -> asyncio.Task[CachedAnswer] | None:
         """Without Redis nobody knows what is new: a query that is under way serves as well as another one."""
@@ -158,13 +206,13 @@ class ResultCache:
     ) -> tuple[tuple[bytes, ...] | None, CachedAnswer | None]:
         names = [key, *question.token_keys()] if self._enabled else []
         try:
-            values = await lookup(names)
+            values = await lookup(names, self._copies.checksum(key))
         except RedisUnavailable:
             observe(CacheAsked(CACHE_NAME, "unavailable"))
             return None, None
         return await self._judge(key, values) if names else (None, None)
 
-    async def _read(self, names: Sequence[str]) -> list[bytes | None]:
+    async def _read(self, names: Sequence[str], _: bytes = b"") -> list[bytes | None]:
         if not names:
             return []
         values: list[Any] = await self._store.run(lambda redis: redis.mget(list(names)))
@@ -175,9 +223,14 @@ class ResultCache:
         tokens = tuple(value or b"" for value in values[1:])
         stored = values[0]
         if stored is None:
+            self._copies.drop(key)
             return tokens, None
+        known = self._copies.take(key, stored[:_CHECKSUM_BYTES])
+        if known is not None:
+            return tokens, known[1] if known[0] == tokens else None
         try:
             stored_tokens, found = _unpack(stored)
+            self._copies.keep(key, stored[:_CHECKSUM_BYTES], stored_tokens, found)
         except ValueError:
             observe(CacheAsked(CACHE_NAME, "corrupted"))
             await self._quietly(lambda redis: redis.delete(key))
@@ -285,9 +338,9 @@ def _unpack(stored: bytes) -> tuple[tuple[bytes, ...], CachedAnswer]:
     try:
         fields = orjson.loads(head)
         tokens = tuple(token.encode("ascii") for token in fields["tokens"])
-        age = max(0, int(time.time() - fields["stored_at"]))
+        stored_at = float(fields["stored_at"])
         found = CachedAnswer(
-            data, fields["pagination"], fields["meta"], fields["fingerprint"], is_hit=True, age_seconds=age
+            data, fields["pagination"], fields["meta"], fields["fingerprint"], is_hit=True, stored_at=stored_at
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError("head") from error

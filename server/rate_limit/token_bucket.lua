@@ -2,7 +2,8 @@
 --
 -- KEYS  the buckets first, then any keys whose values the caller wants beside the verdict
 -- ARGV  number of buckets; 1 to take or 0 to look only; then for each bucket: capacity in tokens,
---       refill in tokens per millisecond, cost in tokens
+--       refill in tokens per millisecond, cost in tokens; then, if there, how the value of the first further key
+--       begins in the caller's copy of it: when it still begins like that, only this beginning is sent
 -- Reply  allowed (1 or 0), now in ms, tokens left in each bucket as text, then the values read
 --
 -- A bucket is the text "tokens:milliseconds". Anything else, a missing or a foreign value included,
@@ -14,7 +15,7 @@ local buckets = tonumber(ARGV[1])
 local take = ARGV[2] == '1'
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local values = redis.call('MGET', unpack(KEYS))
+local values = redis.call('MGET', unpack(KEYS, 1, buckets))
 
 local left = {}
 local allowed = 1
@@ -50,7 +51,15 @@ for i = 1, buckets do
     end
     reply[#reply + 1] = string.format('%.6f', left[i])
 end
+local known = ARGV[3 * buckets + 3] or ''
 for i = buckets + 1, #KEYS do
-    reply[#reply + 1] = values[i]
+    local value = false
+    if known ~= '' and redis.pcall('GETRANGE', KEYS[i], 0, #known - 1) == known then
+        value = known
+    else
+        value = redis.call('MGET', KEYS[i])[1]
+    end
+    known = ''
+    reply[#reply + 1] = value
 end
 return reply

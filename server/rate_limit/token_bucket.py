@@ -140,18 +140,19 @@ class TokenBuckets:
         """Verdicts given without Redis since the process started."""
 
     async def judge(
-        self, buckets: Sequence[Bucket], *, take: bool = True, lookup: Sequence[str] = ()
+        self, buckets: Sequence[Bucket], *, take: bool = True, lookup: Sequence[str] = (), known: bytes = b""
     ) -> tuple[Verdict, list[bytes | None] | None]:
         """The verdict, and the values of the Redis keys ``lookup`` read in the same round trip.
 
-        ``take`` false only looks. The values are None when Redis did not answer.
+        ``take`` false only looks. ``known``: how the first value begins that the caller has a copy of; if it still
+        begins so, only that comes back. The values are None when Redis did not answer.
         """
         keys = [bucket.key for bucket in buckets]
         arguments: list[Any] = [len(buckets), 1 if take else 0]
         for bucket in buckets:
             arguments += [bucket.capacity, bucket.per_minute / 60_000, bucket.cost]
         try:
-            reply = await self._script(keys=keys + list(lookup), args=arguments)
+            reply = await self._script([*keys, *lookup], [*arguments, known])
         except RedisUnavailable:
             self.degraded_count += 1
             return self._local.judge(buckets, take=take), None

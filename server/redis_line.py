@@ -1,0 +1,137 @@
+"""One connection to Redis on which the questions of all requests travel together.
+
+A pool hands each question a connection, a write, a wake-up and a time-out of its own: several times the
+price of the question. Here what is asked in one turn of the event loop leaves in one write, replies come back in
+the order of the questions (RESP pipelining), and one timer watches the oldest question for all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import Any, Final, cast
+
+import hiredis
+from redis.asyncio import ConnectionPool
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+# A loop that was busy longer than the time-out may run its timers before it looks at the socket.
+_GRACE_SECONDS: Final = 0.005
+
+
+class RedisLine:
+    """Sends commands over one connection, made at the first use and again after a loss."""
+
+    def __init__(self, pool: ConnectionPool, *, timeout: float) -> None:
+        """``pool`` knows the address and how to log in; ``timeout`` in seconds holds for each command."""
+        self._pool = pool
+        self._timeout = timeout
+        self._exchange: _Exchange | None = None
+        self._connecting = asyncio.Lock()
+
+    async def call(self, *command: bytes | str | float) -> Any:
+        """The reply to ``command``.
+
+        Raises ResponseError for an error that Redis reports, OSError, TimeoutError or RedisError when no reply
+        came. A command is sent once: what became of it after a loss is not known.
+        """
+        exchange = self._exchange
+        if exchange is None or exchange.is_lost:
+            exchange = await self._connected()
+        reply = await exchange.ask(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub knows one argument
+        if isinstance(reply, hiredis.ReplyError):
+            raise ResponseError(str(reply))
+        return reply
+
+    async def close(self) -> None:
+        """Close the connection; questions under way fail."""
+        if self._exchange is not None:
+            self._exchange.lose(RedisConnectionError("closed"))
+
+    async def _connected(self) -> _Exchange:
+        async with asyncio.timeout(self._timeout), self._connecting:
+            if self._exchange is None or self._exchange.is_lost:
+                # redis-py connects, authenticates and selects the database; then its streams are taken over.
+                connection: Any = self._pool.make_connection()  # type: ignore[no-untyped-call]
+                try:
+                    await connection.connect()
+                except BaseException:
+                    connection._close()
+                    raise
+                self._exchange = _Exchange(connection, self._timeout)
+            return self._exchange
+
+
+class _Exchange(asyncio.Protocol):
+    """Questions and replies of one connection."""
+
+    def __init__(self, connection: Any, timeout: float) -> None:
+        self._connection = connection
+        self._transport = cast(asyncio.Transport, connection._writer.transport)
+        self._transport.set_protocol(self)
+        self._timeout = timeout
+        self._loop = asyncio.get_running_loop()
+        self._parser = hiredis.Reader()
+        self._unsent: list[bytes] = []
+        self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._is_watched = False
+        self.is_lost = False
+
+    async def ask(self, packed: bytes) -> Any:
+        """The reply to one packed command."""
+        reply: asyncio.Future[Any] = self._loop.create_future()
+        if not self._unsent:
+            self._loop.call_soon(self._send)
+        self._unsent.append(packed)
+        self._waiting.append((reply, time.monotonic() + self._timeout))
+        if not self._is_watched:
+            self._is_watched = True
+            self._loop.call_later(self._timeout, self._watch)
+        return await reply
+
+    def data_received(self, data: bytes) -> None:
+        """Hand replies to those who wait, oldest first."""
+        self._parser.feed(data)
+        try:
+            while self._waiting and (reply := self._parser.gets()) is not False:
+                if isinstance(reply, hiredis.PushNotification):
+                    continue  # nobody here subscribed to anything
+                future, _ = self._waiting.popleft()
+                if not future.done():
+                    future.set_result(reply)
+        except hiredis.ProtocolError as error:
+            self.lose(RedisConnectionError(str(error)))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The other side is gone."""
+        self.lose(exc if isinstance(exc, OSError) else RedisConnectionError("connection lost"))
+
+    def lose(self, error: Exception) -> None:
+        """Give up this connection: replies could not be told apart any more."""
+        self.is_lost = True
+        self._transport.abort()
+        self._connection._close()
+        while self._waiting:
+            future, _ = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(error)
+
+    def _send(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if not self.is_lost:
+            self._transport.write(b"".join(unsent))
+
+    def _watch(self, is_second_look: bool = False) -> None:
+        if not self._waiting or self.is_lost:
+            self._is_watched = False
+            return
+        left = self._waiting[0][1] - time.monotonic()
+        if left > 0:
+            self._loop.call_later(left, self._watch)
+        elif not is_second_look:
+            self._loop.call_later(_GRACE_SECONDS, self._watch, True)
+        else:
+            self._is_watched = False
+            self.lose(TimeoutError("no reply from Redis"))
