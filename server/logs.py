@@ -1,7 +1,7 @@
 """Log lines: one JSON object each (or plain text for people), to standard error.
 
 Everything that a line holds is chosen here or at the call; bodies, tokens and statement arguments never are.
-The loggers of libraries that would print them at DEBUG are held at INFO.
+The loggers of libraries that would print them at DEBUG speak from WARNING on.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from server.observations import (
 
 logger = logging.getLogger("observatory")
 
-# At DEBUG these print SQL arguments, that is prompts and key hashes, or request headers.
-NEVER_BELOW_INFO = ("databases", "asyncio", "httpx", "httpcore", "asyncpg", "sanic.root", "urllib3")
+# At DEBUG these print SQL arguments, that is prompts and key hashes, or request headers; at INFO a line a pool.
+LIBRARIES = ("databases", "asyncio", "httpx", "httpcore", "asyncpg", "sanic.root", "urllib3")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _REPEAT_SECONDS = 60.0
 _MOST_KINDS = 1000
@@ -62,8 +62,8 @@ def configure(level: str, form: str) -> None:
     logging.captureWarnings(True)
     # A pipe that nobody reads must not stop the server.
     logging.raiseExceptions = False
-    for name in NEVER_BELOW_INFO:
-        logging.getLogger(name).setLevel(max(logging.INFO, logging.getLevelName(level)))
+    for name in LIBRARIES:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 
 @singledispatch
