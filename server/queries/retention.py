@@ -51,7 +51,8 @@ class RetentionTask:
             pause = CHECK_EVERY
             try:
                 now = datetime.now(UTC)
-                await ensure_partitions(self._worker, now, self._settings.ingest_max_age_days)
+                oldest = min(self._settings.ingest_max_age_days, self._settings.retention_days)
+                await ensure_partitions(self._worker, now, oldest)
                 await apply_retention(self._worker, self._settings, now)
             except ApiError as error:
                 observe(BackgroundWorkFailed(task="retention", cause=error.code))

@@ -228,11 +228,16 @@ async def test_rollups_have_their_own_retention(
         assert await owner.fetchval(f"SELECT count(*) FROM {grain}") == 1, grain
 
 
-async def test_partitions_are_made_for_the_past_and_ahead(services: Services) -> None:
+async def test_partitions_are_made_for_the_past_and_ahead_and_not_dropped_again(services: Services) -> None:
     now = datetime.now(UTC)
+    settings = replace(services.settings, retention_days=30)
+    await apply_retention(services.worker, settings, now)
     names = await ensure_partitions(services.worker, now, 30)
-    assert len(names) == 30 // 7 + 1 + 1 + WEEKS_AHEAD
+    ends = [datetime.strptime(name[-8:], "%Y%m%d").replace(tzinfo=UTC) + timedelta(days=7) for name in names]
+    assert ends[0] <= now - timedelta(days=30 - 7)
+    assert ends[-1] > now + timedelta(weeks=WEEKS_AHEAD)
     assert await ensure_partitions(services.worker, now, 30) == names
+    assert await apply_retention(services.worker, settings, now) == []
 
 
 async def test_half_hour_days_use_hours_inside_and_finer_parts_at_the_ends(
