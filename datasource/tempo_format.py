@@ -7,6 +7,7 @@ ResourceSpans a resource with at least one attribute; otherwise spans are droppe
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any, Final
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
@@ -98,7 +99,13 @@ def _span(row: Row) -> Span:
 
 
 def _id_bytes(text: str, size: int) -> bytes:
-    return bytes.fromhex(text.zfill(size * 2))
+    """The id as OTLP has it; one that is not hexadecimal (only possible for rows from elsewhere) gets a stand-in
+    that is the same wherever it stands."""
+    try:
+        raw = bytes.fromhex(text.zfill(size * 2))
+    except ValueError:
+        raw = b""
+    return raw if len(raw) == size else blake2b(text.encode(), digest_size=size).digest()
 
 
 def _key_values(pairs: Iterable[tuple[str, Any]]) -> list[KeyValue]:

@@ -84,7 +84,7 @@ async def add_annotation(
             statement("add_annotation"),
             project_id, secrets.token_hex(8), ts, end_ts, title, text, list(tags), created_by,
         )  # fmt: skip
-    assert row is not None
+    assert row is not None  # noqa: S101 - INSERT … RETURNING gives its row
     return _annotation(row)
 
 

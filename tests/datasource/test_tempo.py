@@ -81,6 +81,21 @@ async def test_an_id_without_its_leading_zeros_is_found(http: httpx.AsyncClient,
     assert (await http.get("/tempo/api/traces/1234567890ABCDEF")).status_code == 200
 
 
+async def test_ids_that_are_not_hexadecimal_are_shown_too(http: httpx.AsyncClient, app_server: AppServer) -> None:
+    spans = [
+        make_span(trace_id="imported-1", span_id="root"),
+        make_span(trace_id="imported-1", span_id="leaf", parent_span_id="root"),
+    ]
+    await store(app_server.services, "alpha", spans)
+    trace = TracesData.FromString((await http.get("/tempo/api/traces/imported-1")).content)
+    root, leaf = sorted(
+        (span for resource in trace.resource_spans for scope in resource.scope_spans for span in scope.spans),
+        key=lambda span: len(span.parent_span_id),
+    )
+    assert leaf.parent_span_id == root.span_id
+    assert len(root.trace_id) == 16
+
+
 @pytest.mark.parametrize("trace_id", ["f" * 32, "e" * 32, "zzz"])
 async def test_foreign_and_unknown_traces_are_404_on_both_paths(http: httpx.AsyncClient, trace_id: str) -> None:
     for path in ("/tempo/api/traces/", "/tempo/api/v2/traces/"):
