@@ -18,7 +18,7 @@ async def ensure_partitions(worker: Database, now: datetime, past_days: int) -> 
     """
     names = []
     # From the week of the oldest moment on: an older one would be dropped by retention, and made again, for ever.
-    for days in range(-past_days, 7 * WEEKS_AHEAD + 1, 7):
+    for days in range(-past_days, 7 * (WEEKS_AHEAD + 1), 7):
         # One transaction each: making a partition locks the parent for a moment.
         async with worker.unscoped() as connection:
             names.append(await connection.fetchval(statement("ensure_partition"), now + timedelta(days=days)))
