@@ -19,7 +19,7 @@ from server.access import guard
 from server.access.gate import build_access
 from server.access.oauth_routes import oauth
 from server.database import Database
-from server.http_edge import install_http_edge
+from server.http_edge import EdgeRequest, install_http_edge
 from server.ingest.ingestion import Ingestion
 from server.ingest.otlp_routes import otlp
 from server.queries.cursor import CursorSeal
@@ -171,6 +171,7 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
         name,
         strict_slashes=True,
         router=QueryRouter(),
+        request_class=EdgeRequest,
         config=Config(env_prefix=""),
         log_config={**LOGGING_CONFIG_DEFAULTS, "disable_existing_loggers": False},
         configure_logging=False,

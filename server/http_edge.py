@@ -1,4 +1,4 @@
-"""The outermost check of a request: its raw head, its path and the size of its body.
+"""The outermost check of a request: its raw head, its address and the size of its body.
 
 Sanic 25.12 takes heads that RFC 9112 tells a server to refuse. The dangerous one is
 ``Content-Length : 52``: read as "no body", so that the body is answered as a second request
@@ -32,6 +32,10 @@ _SINGLE: Final = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"authorization", b"content-type", b"content-encoding"}
 )
 
+# The surfaces that data sources are given as a base address.
+_SURFACE: Final = re.compile(rb"/+(api/+v1|grafana|jaeger|tempo)(?:/+|$)")
+_EXACT_METHODS: Final = frozenset({"DELETE", "PUT", "PATCH"})
+
 KIBIBYTE: Final = 1024
 DEFAULT_BODY_LIMIT: Final = 64 * KIBIBYTE
 
@@ -41,7 +45,7 @@ BODY_LIMITS: Final[tuple[tuple[str, int], ...]] = (
     ("/api/v1/traces", 1024 * KIBIBYTE),
     ("/api/v1/scores", 1024 * KIBIBYTE),
     ("/api/v1/metrics", 256 * KIBIBYTE),
-    ("/grafana/", 256 * KIBIBYTE),
+    ("/grafana/", 1024 * KIBIBYTE),
 )
 
 
@@ -92,6 +96,37 @@ def _check_single(seen: dict[bytes, bytes], *, is_http_10: bool) -> None:
 def body_limit(path: str) -> int:
     """The largest body in bytes that a route under ``path`` takes."""
     return next((limit for prefix, limit in BODY_LIMITS if path.startswith(prefix)), DEFAULT_BODY_LIMIT)
+
+
+def joined_url(url: bytes, method: str) -> bytes:
+    """``url`` without the slashes that clients make when they join a base address that ends in one and a path that
+    begins with one: before, inside and behind the part that names a surface, and at the end.
+
+    Grafana's data sources join like that, and what they show for a 404 does not tell why. Nothing else is touched:
+    in the middle of a path a missing id is a 404, and at the end it is one for methods that change or delete, so that
+    ``DELETE /api/v1/keys/`` never means another resource. Addresses outside of the surfaces (``/metrics``, ``/oauth``)
+    stay exact, since a proxy in front may close them by name.
+    """
+    path, mark, query = url.partition(b"?")
+    if b"//" not in path and not path.endswith(b"/"):
+        return url
+    surface = _SURFACE.match(path)
+    if surface is None:
+        return url
+    rest = path[surface.end() :]
+    if method not in _EXACT_METHODS:
+        rest = rest.rstrip(b"/")
+    name = re.sub(rb"/+", b"/", surface[1])
+    return b"/" + name + (b"/" + rest if rest else b"") + mark + query
+
+
+class EdgeRequest(Request[Any, Any]):
+    """A request whose address is the one that was meant; see :func:`joined_url`."""
+
+    __slots__ = ()
+
+    def __init__(self, url_bytes: bytes, headers: Any, version: str, method: str, *args: Any, **more: Any) -> None:
+        super().__init__(joined_url(url_bytes, method), headers, version, method, *args, **more)
 
 
 def path_value(raw: str, parameter: str) -> str:

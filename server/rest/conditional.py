@@ -65,7 +65,12 @@ def cached_success(
         return HTTPResponse(status=304, headers=caching)
     more = {**answer.meta, **(meta_fields or {}), "cached": answer.is_hit}
     return success(
-        request, orjson.Fragment(answer.data), pagination=answer.pagination, meta_fields=more, headers=caching
+        request,
+        orjson.Fragment(answer.data),
+        pagination=answer.pagination,
+        meta_fields=more,
+        headers=caching,
+        is_list=answer.data.startswith(b"["),
     )
 
 

@@ -60,13 +60,16 @@ def success(
     meta_fields: Mapping[str, Any] | None = None,
     status: int = 200,
     headers: Mapping[str, str] | None = None,
+    is_list: bool = False,
 ) -> HTTPResponse:
-    """A successful answer. With ``pagination`` the cursor stands at the top level too, as ``next_cursor``,
-    where generic clients look for it; it is null on the last page, never missing."""
+    """A successful answer. Whenever ``data`` is a list, the cursor stands at the top level too, as ``next_cursor``,
+    where generic clients look for it; null on the last page and in lists that are never paged, but never missing.
+    ``is_list`` tells that of data which is JSON text already."""
     body: dict[str, Any] = {"status": "success", "data": data}
     if pagination is not None:
         body["pagination"] = dict(pagination)
-        body["next_cursor"] = pagination.get("cursor")
+    if pagination is not None or is_list or isinstance(data, list):
+        body["next_cursor"] = (pagination or {}).get("cursor")
     body["meta"] = meta(request, **dict(meta_fields or {}))
     return json_response(body, status=status, headers=headers)
 

@@ -22,7 +22,7 @@ from server.queries.trace_filter import canonical
 from server.reports.report_window import change
 from server.rest.conditional import cached_success
 from server.rest.envelope import success
-from server.rest.json_body import read_object
+from server.rest.json_body import TYPED_JSON_TYPES, read_object
 from server.rest.metric_request import (
     DOCUMENT_MEMBERS,
     MetricRequest,
@@ -61,7 +61,8 @@ async def query(request: Request) -> HTTPResponse:
     if len(request.body) > LARGEST_QUESTION:
         raise PayloadTooLarge(f"A question has at most {LARGEST_QUESTION} bytes.")
     RequestParams.of(request).finish()
-    asked = metric_request_from_document(read_object(request, DOCUMENT_MEMBERS), datetime.now(UTC))
+    document = read_object(request, DOCUMENT_MEMBERS, media_types=TYPED_JSON_TYPES)
+    asked = metric_request_from_document(document, datetime.now(UTC))
     return await _answer(request, asked, "series", render_series)
 
 

@@ -204,4 +204,7 @@ def envelope(data: Schema, *, is_paged: bool) -> Schema:
     if is_paged:
         properties |= {"pagination": reference("Pagination"), "next_cursor": nullable(TEXT)}
         required = (*required, "pagination", "next_cursor")
+    elif data.get("type") == "array":
+        properties |= {"next_cursor": {"type": "null"}}
+        required = (*required, "next_cursor")
     return object_of(properties, required=required)

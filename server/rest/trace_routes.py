@@ -22,7 +22,7 @@ from server.queries.row_scope import RowScope
 from server.queries.trace_filter import looks_beyond_row
 from server.queries.trace_reader import list_spans
 from server.rest.conditional import cached_success
-from server.rest.json_body import read_object
+from server.rest.json_body import TYPED_JSON_TYPES, read_object
 from server.rest.list_request import SEARCH_MEMBERS, ListRequest, request_from_document, request_from_params
 from server.rest.page_cursor import caller_binding, sealed
 from server.rest.request_params import RequestParams
@@ -62,7 +62,8 @@ def read_search(request: Request) -> ListRequest:
     if len(request.body) > LARGEST_SEARCH_BODY:
         raise PayloadTooLarge(f"A search document has at most {LARGEST_SEARCH_BODY} bytes.")
     RequestParams.of(request).finish()
-    return request_from_document(read_object(request, dict.fromkeys(SEARCH_MEMBERS, _anything)))
+    fields = dict.fromkeys(SEARCH_MEMBERS, _anything)
+    return request_from_document(read_object(request, fields, media_types=TYPED_JSON_TYPES))
 
 
 async def answer(request: Request, asked: ListRequest, *, links: bool = False) -> HTTPResponse:

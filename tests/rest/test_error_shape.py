@@ -180,7 +180,8 @@ BODIES: tuple[tuple[bytes, str, int], ...] = (
     (b'{"nothing": 1}', "application/json", 400),
     (b"\xff\xfe", "application/json", 400),
     (b"limit=1", "application/x-www-form-urlencoded", 415),
-    (b"{}", "text/plain", 415),
+    (b"limit=1", "text/plain", 400),
+    (b"{}", "text/html", 415),
     (b" " * ((1 << 20) + 1), "application/json", 413),
 )
 

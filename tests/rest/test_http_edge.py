@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
+from datasource.routes import MAX_BODY_BYTES
 from server.errors import InvalidParameter
-from server.http_edge import body_limit, check_head, path_value
+from server.http_edge import body_limit, check_head, joined_url, path_value
 from tests.conftest import AppServer
 
 Bearer = Callable[..., dict[str, str]]
@@ -228,3 +229,30 @@ def test_a_path_segment_is_decoded_once_and_strictly() -> None:
     for bad in ("%ff", "a%00b", "a%0Ab", "%C3"):
         with pytest.raises(InvalidParameter):
             path_value(bad, "session_id")
+
+
+@pytest.mark.parametrize(
+    ("method", "sent", "meant"),
+    [
+        ("GET", "//api/v1/traces?limit=1", "/api/v1/traces?limit=1"),
+        ("GET", "//api//v1//traces/?where=//", "/api/v1/traces?where=//"),
+        ("POST", "/api/v1//metrics/query/", "/api/v1/metrics/query"),
+        ("GET", "/jaeger//api/services", "/jaeger/api/services"),
+        ("GET", "/tempo//api/echo", "/tempo/api/echo"),
+        ("GET", "/grafana/", "/grafana"),
+        ("POST", "/grafana//query", "/grafana/query"),
+        ("DELETE", "//api/v1/keys/", "/api/v1/keys/"),
+        ("GET", "/jaeger/api/services//operations", "/jaeger/api/services//operations"),
+        ("GET", "/api/v1/traces/a%2F%2Fb", "/api/v1/traces/a%2F%2Fb"),
+        ("GET", "//metrics", "//metrics"),
+        ("GET", "/metrics/", "/metrics/"),
+        ("GET", "/grafanas//x/", "/grafanas//x/"),
+        ("POST", "/oauth//token", "/oauth//token"),
+    ],
+)
+def test_slashes_that_joining_addresses_makes_are_taken_out(method: str, sent: str, meant: str) -> None:
+    assert joined_url(sent.encode(), method) == meant.encode()
+
+
+def test_a_panel_may_send_what_the_data_source_says_it_takes() -> None:
+    assert body_limit("/grafana/query") == MAX_BODY_BYTES
