@@ -10,7 +10,7 @@ import json
 import logging
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import UTC, datetime
 from functools import singledispatch
 from typing import Any
@@ -30,6 +30,7 @@ logger = logging.getLogger("observatory")
 # At DEBUG these print SQL arguments, that is prompts and key hashes, or request headers; at INFO a line a pool.
 LIBRARIES = ("databases", "asyncio", "httpx", "httpcore", "asyncpg", "sanic.root", "urllib3")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_ENCODE = json.JSONEncoder(default=str).encode
 _REPEAT_SECONDS = 60.0
 _MOST_KINDS = 1000
 
@@ -47,7 +48,7 @@ class JsonLines(logging.Formatter):
         line.update({key: value for key, value in vars(record).items() if key not in _STANDARD})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return _ENCODE(line)
 
 
 def configure(level: str, form: str) -> None:
@@ -62,20 +63,30 @@ def configure(level: str, form: str) -> None:
     logging.captureWarnings(True)
     # A pipe that nobody reads must not stop the server.
     logging.raiseExceptions = False
+    # No line shows these, and finding them out is a part of what a line costs.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     for name in LIBRARIES:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+def _members(observation: Observation) -> dict[str, Any]:
+    return {field.name: getattr(observation, field.name) for field in fields(observation)}
 
 
 @singledispatch
 def log(observation: Observation) -> None:
     """Print ``observation`` if it is worth a line."""
-    logger.debug(type(observation).__name__, extra=asdict(observation))
+    if logger.isEnabledFor(logging.DEBUG):
+        logger.debug(type(observation).__name__, extra=_members(observation))
 
 
 @log.register
 def _(observation: RequestFinished) -> None:
     level = logging.WARNING if observation.status >= 500 else logging.INFO
-    logger.log(level, "request", extra=asdict(observation))
+    if logger.isEnabledFor(level):
+        # One a request: made without a look at the stack for the line of code that it comes from.
+        members = _members(observation)
+        logger.handle(logger.makeRecord(logger.name, level, __file__, 0, "request", (), None, extra=members))
 
 
 class Debounce:
@@ -104,7 +115,7 @@ _debounce = Debounce()
 def _trouble(message: str, kind: str, observation: Observation) -> None:
     held = _debounce.admit(kind)
     if held is not None:
-        logger.warning(message, extra={**asdict(observation), "suppressed": held})
+        logger.warning(message, extra={**_members(observation), "suppressed": held})
 
 
 @log.register
@@ -124,7 +135,7 @@ def _(observation: RedisBack) -> None:
 
 @log.register
 def _(observation: PartitionsDropped) -> None:
-    logger.info("partitions dropped", extra=asdict(observation))
+    logger.info("partitions dropped", extra=_members(observation))
 
 
 @log.register

@@ -8,7 +8,7 @@ multi-process mode, which the supervisor switches on (``PROMETHEUS_MULTIPROC_DIR
 from __future__ import annotations
 
 import os
-from functools import singledispatch
+from functools import lru_cache, singledispatch
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -87,10 +87,15 @@ def record(observation: Observation) -> None:
     """Count ``observation``; those that nothing is registered for are only logged."""
 
 
+_requests = lru_cache(maxsize=4096)(REQUESTS.labels)
+_request_seconds = lru_cache(maxsize=1024)(REQUEST_SECONDS.labels)
+_cache_requests = lru_cache(maxsize=64)(CACHE_REQUESTS.labels)
+
+
 @record.register
 def _(observation: RequestFinished) -> None:
-    REQUESTS.labels(observation.method, observation.route, str(observation.status)).inc()
-    REQUEST_SECONDS.labels(observation.route).observe(observation.seconds)
+    _requests(observation.method, observation.route, str(observation.status)).inc()
+    _request_seconds(observation.route).observe(observation.seconds)
 
 
 @record.register
@@ -113,7 +118,7 @@ def _(observation: ModelUnpriced) -> None:
 
 @record.register
 def _(observation: CacheAsked) -> None:
-    CACHE_REQUESTS.labels(observation.cache, observation.outcome).inc()
+    _cache_requests(observation.cache, observation.outcome).inc()
 
 
 @record.register

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
+from typing import Final
 
 from sanic import Request
+
+# Longer than any address with a zone and blanks round it; what callers invent must not fill the memory of addresses.
+_LONGEST_ADDRESS: Final = 128
 
 
 def client_address(request: Request) -> str:
@@ -18,6 +23,11 @@ def client_address(request: Request) -> str:
 
 def normal_address(text: str) -> str:
     """``text`` as an address: IPv4 behind IPv6 as IPv4, no zone, no brackets; "" for anything else."""
+    return _normal_address(text) if len(text) <= _LONGEST_ADDRESS else ""
+
+
+@lru_cache(maxsize=1024)
+def _normal_address(text: str) -> str:
     try:
         address = ip_address(text.strip().removeprefix("[").removesuffix("]").partition("%")[0])
     except ValueError:

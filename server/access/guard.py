@@ -59,7 +59,7 @@ class AccessPolicy:
 class _Budget:
     """The rate limit of one request: still to be judged, or judged."""
 
-    buckets: list[Bucket]
+    buckets: Sequence[Bucket]
     verdict: Verdict | None = None
 
 
@@ -140,7 +140,8 @@ def lookup_of(request: Request) -> Callable[[Sequence[str], bytes], Awaitable[li
 
     Its second argument is how the first value begins that the caller has a copy of: when it still begins so, that
     may be all that comes back. Only for routes with ``with_lookup``. Called again it only reads. Raises
-    :class:`RateLimited`, or :class:`~server.redis_store.RedisUnavailable` when Redis did not answer and nothing was read.
+    :class:`RateLimited`, or :class:`~server.redis_store.RedisUnavailable` when Redis did not answer and nothing
+    was read.
     """
     services = services_of(request)
 

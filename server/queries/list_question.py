@@ -37,9 +37,12 @@ class View:
     """Fields that together are unique: they end every order, so that no two rows are equal in it."""
     sentence: str
 
-    def default_fields(self) -> tuple[str, ...]:
-        """What rows have when no ``fields`` are named."""
-        return tuple(name for name, item in self.fields.items() if item.is_default)
+    default_fields: tuple[str, ...] = field(init=False)
+    """What rows have when no ``fields`` are named."""
+
+    def __post_init__(self) -> None:
+        names = tuple(name for name, item in self.fields.items() if item.is_default)
+        object.__setattr__(self, "default_fields", names)
 
     def sortable(self) -> tuple[str, ...]:
         """Names that ``sort_by`` takes."""
@@ -94,7 +97,7 @@ class ListQuestion:
 
     def selected(self) -> tuple[str, ...]:
         """Names of the fields of a row, in order."""
-        return VIEWS[self.view].default_fields() if self.fields is None else self.fields
+        return VIEWS[self.view].default_fields if self.fields is None else self.fields
 
     def identity(self) -> dict[str, Any]:
         """What must stay the same from page to page, as a JSON document: binds cursors."""

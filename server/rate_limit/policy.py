@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv6Network
 from typing import Final
 
@@ -42,7 +43,8 @@ TOKEN_ENDPOINT_PER_MINUTE: Final = 100
 _GUARD_SHARE: Final = 0.25
 
 
-def request_buckets(principal: Principal, route: str, cost: int, *, project_ceiling: int = 0) -> list[Bucket]:
+@lru_cache(maxsize=4096)
+def request_buckets(principal: Principal, route: str, cost: int, *, project_ceiling: int = 0) -> tuple[Bucket, ...]:
     """The buckets of one request to the route template ``route``.
 
     ``project_ceiling``: requests a minute for all principals of one project together, 0 for none;
@@ -54,7 +56,7 @@ def request_buckets(principal: Principal, route: str, cost: int, *, project_ceil
         (project,) = principal.projects
         burst = max(math.ceil(project_ceiling * BURST_FACTOR), cost)
         buckets.append(Bucket(f"project\n{project}", project_ceiling, burst, cost, "project"))
-    return buckets
+    return tuple(buckets)
 
 
 def tier_of(principal: Principal) -> Tier:

@@ -12,7 +12,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from server.redis_store import RedisStore, RedisUnavailable
@@ -35,10 +35,12 @@ class Bucket:
     degraded_share: float = 1.0
     """Part of the limit that is granted while Redis is away: less than 1 for guards of secrets."""
 
-    @property
-    def key(self) -> str:
-        """The Redis key."""
-        return _KEY_PREFIX + hashlib.blake2b(self.identifier.encode(), digest_size=16).hexdigest()
+    key: str = field(init=False, repr=False, compare=False)
+    """The Redis key."""
+
+    def __post_init__(self) -> None:
+        digest = hashlib.blake2b(self.identifier.encode(), digest_size=16).hexdigest()
+        object.__setattr__(self, "key", _KEY_PREFIX + digest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ def spans() -> list[Any]:
                 output_text=f"the answer 100% of {number}",
                 tags=["even"] if is_root else ["odd", "prime"],
                 attributes={"team": f"t{number % 2}", "n": number},
+                links=[{"trace_id": "f" * 32, "span_id": "f" * 16, "attributes": {"note": "secret of a link"}}],
             )
         )
     return made
@@ -74,7 +75,7 @@ async def test_rows_have_every_field_and_the_envelope_is_complete(api: httpx.Asy
     assert body["next_cursor"] == body["pagination"]["cursor"]
     assert body["pagination"]["has_more"] is True
     assert {"timestamp", "execution_time_ms", "cached", "version", "request_id"} <= body["meta"].keys()
-    expected = {*VIEWS["spans"].default_fields(), "ts_ms"}
+    expected = {*VIEWS["spans"].default_fields, "ts_ms"}
     assert all(row.keys() == expected for row in body["data"])
     first = body["data"][0]
     assert first["ts"] == (NOW - timedelta(minutes=22)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -251,7 +252,7 @@ async def test_billing_sees_money_and_never_content(api: httpx.AsyncClient, bear
     assert "secret" not in answer.text
     assert "t0" not in answer.text
     assert answer.json()["data"][0]["total_cost_usd"] == 1
-    assert set(answer.json()["meta"]["hidden_fields"]) >= {"input_text", "error_message", "attributes"}
+    assert set(answer.json()["meta"]["hidden_fields"]) >= {"input_text", "error_message", "attributes", "links"}
     for query in ("search=number", "contains=1", "attribute.team=t1", "not.attribute.team=t1"):
         refused = await api.get(f"/api/v1/traces?{query}")
         assert (refused.status_code, refused.json()["code"]) == (403, "insufficient_scope")
