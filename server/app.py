@@ -9,6 +9,7 @@ from sanic.application.state import ApplicationServerInfo
 from sanic.config import Config
 from sanic.http.constants import HTTP
 from sanic.log import LOGGING_CONFIG_DEFAULTS
+from sanic.signals import Event
 
 from datasource.jaeger_routes import jaeger
 from datasource.panel_engine import PanelEngine
@@ -82,6 +83,11 @@ BLUEPRINTS = (
 MAX_BODY_BYTES = 64 * 1024 * 1024
 
 
+# Events of each request that parts of this server listen to. Sanic looks for the listeners anew each time, which takes
+# as long as all that they do.
+LISTENED_WITHIN_REQUESTS = frozenset({Event.HTTP_LIFECYCLE_READ_HEAD.value, Event.HTTP_ROUTING_AFTER.value})
+
+
 class JsonErrorApp(Sanic[Any, Any]):
     """Sanic, except that routes are not parsed for the kind of answer they give: every error here is JSON.
 
@@ -90,6 +96,21 @@ class JsonErrorApp(Sanic[Any, Any]):
 
     def _determine_error_format(self, handler: Any) -> str:
         return "json"
+
+    def dispatch(self, event: str, **options: Any) -> Any:
+        """As Sanic's; what is listened to within each request goes to the listeners without a search for them."""
+        if event not in LISTENED_WITHIN_REQUESTS or not self.signal_router.finalized:
+            return super().dispatch(event, **options)
+        listeners = self.ctx.listeners.get(event)
+        if listeners is None:
+            group, _, _ = self.signal_router.get(event)
+            listeners = self.ctx.listeners[event] = tuple(route.handler for route in group.routes[::-1])
+        return _tell(listeners, options["context"])
+
+
+async def _tell(listeners: tuple[Any, ...], context: dict[str, Any]) -> None:
+    for listener in listeners:
+        await listener(**context)
 
 
 def build_services(settings: Settings) -> Services:
@@ -113,7 +134,7 @@ def build_services(settings: Settings) -> Services:
         "reads",
     )
     writes = pool(settings.database_url, "observatory_api", settings.ingest_pool_size + 2, 10.0, "writes")
-    worker = pool(settings.worker_url, "observatory_worker", 2, 600.0, "worker")
+    worker = pool(settings.worker_url, "observatory_worker", 3, 600.0, "worker")
     redis = RedisStore(settings.redis_url, timeout=settings.redis_timeout)
     freshness = Freshness(redis)
     access = build_access(settings, reads, worker, redis)
@@ -192,6 +213,7 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
     app.state.server_info.append(ApplicationServerInfo(settings={"version": HTTP.VERSION_1}))
     observations.subscribe(metrics.record)
     observations.subscribe(logs.log)
+    app.ctx.listeners = {}
     app.ctx.services = build_services(settings)
     error_responses.install(app)
     install_http_edge(app)

@@ -61,16 +61,17 @@ class CacheQuestion:
     document: Mapping[str, Any]
     window_end: datetime | None = None
     trace_id: str | None = None
+    key: str = field(init=False, compare=False)
+    """The Redis key: format version, kind, and a hash over the effective scope and the question."""
 
-    @property
-    def key(self) -> str:
-        """The Redis key: format version, kind, and a hash over the effective scope and the question."""
+    def __post_init__(self) -> None:
         canonical = orjson.dumps(
             [self.kind, self.scope.projects, self.scope.may_read_content, self.trace_id, self.document],
             option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS,
             default=str,
         )
-        return f"obs:answer:{FORMAT}:{self.kind}:{hashlib.blake2b(canonical, digest_size=20).hexdigest()}"
+        digest = hashlib.blake2b(canonical, digest_size=20).hexdigest()
+        object.__setattr__(self, "key", f"obs:answer:{FORMAT}:{self.kind}:{digest}")
 
     @property
     def ttl_seconds(self) -> int:
@@ -96,7 +97,7 @@ class Answer:
     is_complete: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class CachedAnswer:
     """An answer ready to be sent. ``data`` is JSON text; ``fingerprint`` changes when data or pagination do."""
 

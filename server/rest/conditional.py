@@ -13,13 +13,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
 from sanic import HTTPResponse, Request
 
 from server.queries.result_cache import CachedAnswer
-from server.rest.envelope import success
+from server.rest.envelope import dumps, meta
 
 VARY: Final = "Authorization, X-API-Key, Accept, Accept-Encoding"
 # May be kept by the caller alone, and must be asked about at each use: our own invalidation cannot reach there.
@@ -49,6 +49,52 @@ def is_match(if_none_match: str | None, tag: str) -> bool:
     return tag.removeprefix("W/") in _TAG.findall(if_none_match)
 
 
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The parts of a response to a remembered answer that are the same for all requests of one caller."""
+
+    tag: str
+    tail: bytes
+    """What stands between ``data`` and ``meta``."""
+    meta: Mapping[str, Any]
+    headers: Mapping[str, str]
+
+
+def rendered(
+    answer: CachedAnswer,
+    *,
+    meta_fields: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Rendered:
+    """``answer`` made ready for :func:`send`."""
+    tag = entity_tag(answer.fingerprint)
+    page: dict[str, Any] = {} if answer.pagination is None else {"pagination": answer.pagination}
+    if page or answer.data.startswith(b"["):
+        page["next_cursor"] = (answer.pagination or {}).get("cursor")
+    return Rendered(
+        tag,
+        # The members alone, with a comma before the first of them.
+        b"," + dumps(page)[1:-1] if page else b"",
+        {**answer.meta, **(meta_fields or {}), "cached": answer.is_hit},
+        {"ETag": tag, "Cache-Control": CACHE_CONTROL, "Vary": VARY, **(headers or {})},
+    )
+
+
+def send(request: Request, answer: CachedAnswer, parts: Rendered) -> HTTPResponse:
+    """``answer`` in the envelope with its entity tag, or 304 when the caller has it already.
+
+    The envelope is put round the JSON text of the data, which is neither read nor written anew.
+    """
+    headers = dict(parts.headers)
+    if answer.is_hit:
+        headers["Age"] = str(answer.age_seconds)
+    if is_match(request.headers.get("if-none-match"), parts.tag):
+        return HTTPResponse(status=304, headers=headers)
+    about = dumps(meta(request, **parts.meta))
+    body = b"".join((b'{"status":"success","data":', answer.data, parts.tail, b',"meta":', about, b"}"))
+    return HTTPResponse(body, headers=headers, content_type="application/json")
+
+
 def cached_success(
     request: Request,
     answer: CachedAnswer,
@@ -56,22 +102,8 @@ def cached_success(
     meta_fields: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> HTTPResponse:
-    """``answer`` in the envelope with its entity tag, or 304 when the caller has it already."""
-    tag = entity_tag(answer.fingerprint)
-    caching = {"ETag": tag, "Cache-Control": CACHE_CONTROL, "Vary": VARY, **(headers or {})}
-    if answer.is_hit:
-        caching["Age"] = str(answer.age_seconds)
-    if is_match(request.headers.get("if-none-match"), tag):
-        return HTTPResponse(status=304, headers=caching)
-    more = {**answer.meta, **(meta_fields or {}), "cached": answer.is_hit}
-    return success(
-        request,
-        orjson.Fragment(answer.data),
-        pagination=answer.pagination,
-        meta_fields=more,
-        headers=caching,
-        is_list=answer.data.startswith(b"["),
-    )
+    """:func:`rendered` and :func:`send` in one."""
+    return send(request, answer, rendered(answer, meta_fields=meta_fields, headers=headers))
 
 
 def document_response(request: Request, body: bytes, content_type: str) -> HTTPResponse:

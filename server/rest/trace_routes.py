@@ -6,23 +6,25 @@ safe and cacheable, or with POST for clients that do not know it). The same ques
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from sanic import Blueprint, HTTPResponse, Request
 
-from server.access.guard import lookup_of, requires, row_scope
+from server.access.guard import lookup_of, requires
 from server.access.principal import Principal, Role
 from server.errors import InsufficientScope, PayloadTooLarge
 from server.queries.cursor import continuation
 from server.queries.list_question import ListQuestion
-from server.queries.result_cache import Answer, CacheQuestion
+from server.queries.result_cache import Answer, CachedAnswer, CacheQuestion
 from server.queries.row_scope import RowScope
 from server.queries.trace_filter import looks_beyond_row
 from server.queries.trace_reader import list_spans
-from server.rest.conditional import cached_success
+from server.rest.conditional import Rendered, rendered, send
 from server.rest.json_body import TYPED_JSON_TYPES, read_object
+from server.rest.list_memory import KnownList, ListMemory
 from server.rest.list_request import SEARCH_MEMBERS, ListRequest, request_from_document, request_from_params
 from server.rest.page_cursor import caller_binding, sealed
 from server.rest.request_params import RequestParams
@@ -33,25 +35,33 @@ traces = Blueprint("traces", url_prefix="/api/v1/traces")
 
 LARGEST_SEARCH_BODY: Final = 1 << 20
 
+# Of all applications of this process: what is known belongs to one principal object.
+_memory: Final = ListMemory()
+
 
 @traces.get("", name="list")
 @requires("traces:read", with_lookup=True)
 async def list_traces(request: Request) -> HTTPResponse:
     """List spans (or whole traces) that match all given parameters, newest first by default."""
-    return await answer(request, request_from_params(RequestParams.of(request)), links=True)
+    known = _memory.find(request.raw_url, request.ctx.principal)
+    if known is None or known.existing is not await services_of(request).projects.ids():
+        asked = request_from_params(RequestParams.of(request))
+        known = await read_list(request, asked, address=request.raw_url)
+        _memory.keep(known)
+    return await answer(request, known)
 
 
 @traces.post("/search", name="search")
 @requires("traces:read")
 async def search_traces(request: Request) -> HTTPResponse:
     """Search with a filter tree; the body is a search document."""
-    return await answer(request, read_search(request))
+    return await answer(request, await read_list(request, read_search(request)))
 
 
 @requires("traces:read")
 async def query_traces(request: Request) -> HTTPResponse:
     """The same as search, with the HTTP method made for it (RFC 10008)."""
-    return await answer(request, read_search(request))
+    return await answer(request, await read_list(request, read_search(request)))
 
 
 traces.add_route(query_traces, "", methods=["QUERY"], name="query")
@@ -66,8 +76,9 @@ def read_search(request: Request) -> ListRequest:
     return request_from_document(read_object(request, fields, media_types=TYPED_JSON_TYPES))
 
 
-async def answer(request: Request, asked: ListRequest, *, links: bool = False) -> HTTPResponse:
-    """Answer a list request: cursor, scope, rows (remembered ones if they are fresh), envelope."""
+async def read_list(request: Request, asked: ListRequest, *, address: bytes | None = None) -> KnownList:
+    """Check everything that can be checked without the rows: cursor, times, projects. With ``address`` the answers
+    link to the next page."""
     services = services_of(request)
     principal: Principal = request.ctx.principal
     if asked.explain and principal.role is not Role.ADMIN:
@@ -79,21 +90,38 @@ async def answer(request: Request, asked: ListRequest, *, links: bool = False) -
     if opened is not None:
         opened.check_question(question.identity())
         question = replace(question, position=opened.position)
-    scope = await row_scope(request, asked.projects)
-    headers = {"Accept-Query": "application/json"}
-    if asked.explain:
-        found = services.cache.fresh(await list_answer(services, scope, question, now, explain=True))
+    existing = await services.projects.ids()
+    scope = principal.scope(asked.projects, existing)
+    cached = cache_question(asked, scope, question)
+    return KnownList(asked, principal, existing, scope, question, now, cached, address)
+
+
+async def answer(request: Request, known: KnownList) -> HTTPResponse:
+    """Answer a list request: rows (remembered ones if they are fresh), this caller's cursor, envelope."""
+    services = services_of(request)
+
+    def compute() -> Awaitable[Answer]:
+        question, now = known.question, known.now
+        if known.asked.is_relative and question.position is None:
+            now = datetime.now(UTC)
+            question = known.asked.question(now)
+        return list_answer(services, known.scope, question, now, explain=known.asked.explain)
+
+    if known.asked.explain:
+        found = services.cache.fresh(await compute())
     else:
-        found = await services.cache.answer(
-            cache_question(asked, scope, question),
-            lambda: list_answer(services, scope, question, now),
-            lookup=lookup_of(request),
-        )
-    shown = sealed(request, found, asked.projects)
+        found = await services.cache.answer(known.cached, compute, lookup=lookup_of(request))
+    return send(request, found, known.rendered(found, lambda: rendered_list(request, known, found)))
+
+
+def rendered_list(request: Request, known: KnownList, found: CachedAnswer) -> Rendered:
+    """What is sent with the rows of ``found``: this caller's cursor, above all."""
+    shown = sealed(request, found, known.asked.projects)
+    headers = {"Accept-Query": "application/json"}
     cursor = (shown.pagination or {})["cursor"]
-    if links and cursor is not None:
+    if known.address is not None and cursor is not None:
         headers["Link"] = next_link(request, cursor)
-    return cached_success(request, shown, headers=headers)
+    return rendered(shown, headers=headers)
 
 
 async def list_answer(
