@@ -28,8 +28,8 @@ test-%: $(VENV)/installed-dev  ## the tests of one area: make test-ingest
 
 GRAFANA_DATA := tests/datasource/node
 
-test-grafana-data: $(VENV)/installed-dev $(GRAFANA_DATA)/node_modules/.installed  ## answers through Grafana's own code (needs Node)
-	$(BIN)/pytest -n 0 $(GRAFANA_DATA)/test_grafana_data.py
+test-grafana-data: $(VENV)/installed-dev $(GRAFANA_DATA)/node_modules/.installed  ## answers and panels through Grafana's own code (needs Node)
+	$(BIN)/pytest -n 0 $(GRAFANA_DATA)/test_grafana_data.py $(GRAFANA_DATA)/test_panel_options.py
 
 $(GRAFANA_DATA)/node_modules/.installed: $(GRAFANA_DATA)/package.json
 	@command -v npm >/dev/null || { echo "npm is needed: install Node 20 or newer"; exit 1; }

@@ -31,7 +31,7 @@ BOARD: Final = Board(
                   options={"mergeValues": True, "showValue": "never", "rowHeight": 0.8, "alignValue": "left",
                            "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
                            "tooltip": {"mode": "single"}},
-                  custom={"fillOpacity": 70, "lineWidth": 0, "spanNulls": False}),
+                  custom={"fillOpacity": 70, "lineWidth": 0}),
             time_series("Failed calls by class", "Failed calls in each interval by error type.",
                         target("timeseries", metric="errors", group_by="error_type", status="error"), unit="short",
                         bars=True, stacked=True),

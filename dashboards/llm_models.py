@@ -40,7 +40,7 @@ BOARD: Final = Board(
                   options={"mergeValues": True, "showValue": "never", "rowHeight": 0.8, "alignValue": "left",
                            "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
                            "tooltip": {"mode": "single"}},
-                  custom={"fillOpacity": 70, "lineWidth": 0, "spanNulls": False}),
+                  custom={"fillOpacity": 70, "lineWidth": 0}),
         )),
     ),
 )  # fmt: skip

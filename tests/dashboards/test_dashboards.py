@@ -55,6 +55,7 @@ def test_linter_rules(name: str) -> None:
     for panel in panels_of(board):
         ids.append(panel["id"])
         assert panel["title"]
+        assert panel["pluginVersion"] == "12.4.0", "a panel without one is migrated as if it were years old"
         assert len(panel["description"]) > 20, panel["title"]
         assert panel["datasource"] == {"type": "simpod-json-datasource", "uid": "${ds}"}
         defaults = panel["fieldConfig"]["defaults"]
