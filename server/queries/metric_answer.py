@@ -74,13 +74,14 @@ class MetricAnswer:
     skips_empty: bool = False
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Flat rows ``{time, metric, value, <labels>}``, one a measure, group and time.
+        """Flat rows ``{time, metric, value, <labels>}``, one a measure, group and time, in order of time.
 
-        With a comparison rows also have ``compared``.
+        With a comparison rows also have ``compared``. Readers that make series of such rows (Grafana's Infinity data
+        source does) give up on times that go back.
         """
-        for group in self.groups:
-            for key in self.keys:
-                for index, time in enumerate(self.times):
+        for index, time in enumerate(self.times):
+            for group in self.groups:
+                for key in self.keys:
                     value = group.values[key][index]
                     if value is None and self.skips_empty:
                         continue
