@@ -98,7 +98,6 @@ FAILURES: tuple[tuple[BaseException, int], ...] = (
     (MemoryError(), 503),
     (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "secret"), 500),
     (asyncpg.UndefinedTableError('relation "secret" does not exist'), 500),
-    (ValueError("\ud800"), 500),
 )
 
 
@@ -116,6 +115,17 @@ async def test_l3_an_unforeseen_failure_tells_nothing_and_its_id_finds_it_in_the
             assert "secret" not in answer.text
             records = [record for record in caplog.records if getattr(record, "request_id", None) == body["request_id"]]
             assert records, failure
+
+
+async def test_l3_a_failure_whose_text_cannot_be_encoded_is_answered_all_the_same(raising: AppServer) -> None:
+    raising.app.ctx.failure = ValueError("\ud800")
+    # Unlogged here: pytest would put the lone surrogate into its report, which xdist cannot hand on.
+    logging.disable(logging.CRITICAL)
+    try:
+        async with httpx.AsyncClient(base_url=raising.base_url) as client:
+            check_problem(await client.get("/api/v1/fail"), 500, "internal_error")
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 async def test_l8_a_failure_while_reporting_a_failure_is_a_static_body(
