@@ -1,17 +1,36 @@
-"""JSON without what two readers would understand differently."""
+"""JSON without what two readers would understand differently, or could not write down again."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from typing import Any, Final
+
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 
 class StrictDecoder(json.JSONDecoder):
-    """Refuses duplicate members (else the last wins, elsewhere the first) and NaN and Infinity, which are not
-    JSON, with ValueError. For ``json.loads(text, cls=StrictDecoder)``; deep nesting raises RecursionError."""
+    """Refuses duplicate members (else the last wins, elsewhere the first), NaN and Infinity, which are not
+    JSON, and ``\\ud800`` without its other half, which no UTF-8 text can hold (RFC 8259 section 8.2), with
+    ValueError. For ``json.loads(text, cls=StrictDecoder)``; deep nesting raises RecursionError."""
 
     def __init__(self, **_: Any) -> None:
         super().__init__(object_pairs_hook=_unique, parse_constant=_no_constant)
+
+    def decode(self, s: str, *args: Any) -> Any:
+        """The value of the document ``s``."""
+        value = super().decode(s, *args)
+        if _SURROGATE.search(s) and not _is_writable(value):
+            raise ValueError("half of a surrogate pair is not a character")
+        return value
+
+
+def _is_writable(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

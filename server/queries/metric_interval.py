@@ -7,6 +7,7 @@ at half past an hour of UTC.
 
 from __future__ import annotations
 
+import calendar
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -21,7 +22,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MONDAY: Final = date(1970, 1, 5).toordinal()
 _UNIT_SECONDS: Final = {"s": 1, "m": 60, "h": 3600}
 _MONTHS: Final = {"M": 1, "mo": 1, "Q": 3, "y": 12}
-_INTERVAL: Final = re.compile(r"(\d{1,6})(s|m|h|d|w|M|mo|Q|y)")
+_INTERVAL: Final = re.compile(r"([0-9]{1,6})(s|m|h|d|w|M|mo|Q|y)")
+_LONGEST_DAYS: Final = 3660
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,17 @@ LADDER: Final = (
 
 
 def parse_interval(text: str) -> Interval:
-    """Read ``30s``, ``5m``, ``1h``, ``1d``, ``1w``, ``1M`` (or ``1mo``), ``1Q``, ``1y``. Raises ValueError."""
+    """Read ``30s``, ``5m``, ``1h``, ``1d``, ``1w``, ``1M`` (or ``1mo``), ``1Q``, ``1y``, at most ten years.
+
+    Raises ValueError.
+    """
+    interval = _read_interval(text)
+    if interval.nominal_seconds > _LONGEST_DAYS * DAY_SECONDS:
+        raise ValueError("an interval is at most ten years long")
+    return interval
+
+
+def _read_interval(text: str) -> Interval:
     match = _INTERVAL.fullmatch(text)
     if match is None or int(match[1]) == 0:
         raise ValueError("expected a number and a unit, as 30s, 5m, 1h, 1d, 1w, 1M, 1Q or 1y, or auto")
@@ -101,11 +113,11 @@ def bucket_boundaries(start: datetime, end: datetime, interval: Interval, zone: 
         first = _EPOCH + (start - _EPOCH) // step * step
         return [first + step * index for index in range(-((first - end) // step) + 1)]
     local = _floor_date(start.astimezone(zone).date(), interval)
-    found = [_midnight(local, zone)]
+    found = [midnight(local, zone)]
     while found[-1] < end:
         local = _next_date(local, interval)
         # Where a zone skipped a whole day, two calendar days begin at one moment: keep one.
-        begins = _midnight(local, zone)
+        begins = midnight(local, zone)
         if begins > found[-1]:
             found.append(begins)
     return found
@@ -113,12 +125,19 @@ def bucket_boundaries(start: datetime, end: datetime, interval: Interval, zone: 
 
 def shifted_year(moment: datetime, zone: ZoneInfo) -> datetime:
     """The same local time one year before; 29 February becomes 28 February."""
+    return months_before(moment, 12, zone)
+
+
+def months_before(moment: datetime, months: int, zone: ZoneInfo) -> datetime:
+    """The same local time ``months`` before; a day that the month does not have becomes its last."""
     local = moment.astimezone(zone)
-    day = 28 if (local.month, local.day) == (2, 29) else local.day
-    return local.replace(year=local.year - 1, day=day).astimezone(UTC)
+    year, month = divmod(local.year * 12 + local.month - 1 - months, 12)
+    day = min(local.day, calendar.monthrange(year, month + 1)[1])
+    return local.replace(year=year, month=month + 1, day=day).astimezone(UTC)
 
 
-def _midnight(day: date, zone: ZoneInfo) -> datetime:
+def midnight(day: date, zone: ZoneInfo) -> datetime:
+    """The moment ``day`` begins in ``zone``."""
     # Where midnight does not exist (a zone that moves its clocks then), this is the first moment after it.
     return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
 

@@ -102,7 +102,7 @@ class MetricQuestion:
             raise _bad("/group_by", f"at most {MAX_GROUP_BY} dimensions: leave out {len(self.group_by) - MAX_GROUP_BY}")
         object.__setattr__(self, "dimensions", self._checked_dimensions())
         if not 1 <= self.limit <= MAX_GROUPS:
-            raise _bad("/limit", f"too many groups: a number from 1 to {MAX_GROUPS}; the rest is summed as other")
+            raise _bad("/limit", f"expected a number of groups from 1 to {MAX_GROUPS}; the rest is summed as other")
         if not 1 <= self.max_points <= MAX_POINTS:
             raise _bad("/max_points", f"a number from 1 to {MAX_POINTS}")
         try:
@@ -110,6 +110,8 @@ class MetricQuestion:
         except (KeyError, ValueError, OSError) as error:
             raise _bad("/time_zone", "expected an IANA name such as Europe/Berlin") from error
         _check_measures(tuple(item.measure for item in self.having), "/having")
+        if self.having and not self.group_by:
+            raise _bad("/having", "keeps or drops groups: name dimensions in group_by")
         if self.order_by is not None:
             _check_measures((self.order_by,), "/order_by")
         for measure in self.ranking_measures:
@@ -121,7 +123,7 @@ class MetricQuestion:
         for index, name in enumerate(self.group_by):
             dimension = find_dimension(name)
             if dimension is None:
-                raise _bad(f"/group_by/{index}", f"unknown dimension {name}: {suggest(name, DIMENSIONS)}")
+                raise _bad(f"/group_by/{index}", f"unknown dimension {name[:80]}: {suggest(name, DIMENSIONS)}")
             if dimension in found:
                 raise _bad(f"/group_by/{index}", f"{name} stands twice")
             found.append(dimension)
@@ -159,12 +161,13 @@ def _check_measures(measures: tuple[Measure, ...], pointer: str, at_least: int =
     for index, measure in enumerate(measures):
         metric = METRICS.get(measure.metric)
         if metric is None:
-            detail = f"unknown metric {measure.metric}: {suggest(measure.metric, METRICS)}"
+            detail = f"unknown metric {measure.metric[:80]}: {suggest(measure.metric, METRICS)}"
             raise UnknownMetric(detail, errors=[{"pointer": f"{pointer}/{index}", "detail": detail}])
         if measure.effective not in metric.aggregations:
             raise _bad(
                 f"{pointer}/{index}",
-                f"{measure.metric} has no aggregation {measure.aggregation}: it has {', '.join(metric.aggregations)}",
+                f"{measure.metric} has no aggregation {measure.aggregation[:80]}: "
+                f"it has {', '.join(metric.aggregations)}",
             )
 
 

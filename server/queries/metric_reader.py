@@ -6,7 +6,6 @@ planned sources, once more for the compared range, then work out values from mer
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final, Literal
@@ -18,9 +17,9 @@ from server.errors import InsufficientScope, InvalidBody
 from server.queries.metric_actors import ActorGroups, fetch_distinct, rank_key
 from server.queries.metric_answer import OTHER, MetricAnswer, MetricGroup, MetricMeta, Value
 from server.queries.metric_catalog import Family
+from server.queries.metric_compare import earlier_timeline
 from server.queries.metric_fetch import Fetched, fetch
 from server.queries.metric_formula import Needs, needs_of
-from server.queries.metric_interval import shifted_year
 from server.queries.metric_plan import SourcePlan, Timeline, check_size, plan_sources, timeline_of
 from server.queries.metric_question import Having, MetricQuestion
 from server.queries.metric_sql import Piece, Selection, Target, raw_ranking_statement
@@ -104,11 +103,8 @@ async def query_metrics(
         selection, groups_total = await _select(run, timeline)
         check_size(question, timeline, len(selection.groups) if selection else 1)
         parts = await _read(run, timeline, selection)
-        earlier = _earlier(question)
-        compared = None
-        if earlier is not None:
-            compared_timeline = timeline_of(question, *earlier)
-            compared = (compared_timeline, await _read(run, compared_timeline, selection))
+        earlier = earlier_timeline(question, timeline)
+        compared = None if earlier is None else (earlier, await _read(run, earlier, selection))
     groups = _groups(question, selection, timeline, parts, compared, now)
     return _answer(question, timeline, groups, _meta(question, timeline, run, now, earlier, groups_total))
 
@@ -181,14 +177,6 @@ async def _read(run: _Run, timeline: Timeline, selection: Selection | None) -> d
     return parts
 
 
-def _earlier(question: MetricQuestion) -> tuple[datetime, datetime] | None:
-    if question.compare == "previous_period":
-        return question.start - (question.end - question.start), question.start
-    if question.compare == "year_ago":
-        return shifted_year(question.start, question.zone), shifted_year(question.end, question.zone)
-    return None
-
-
 def _groups(
     question: MetricQuestion,
     selection: Selection | None,
@@ -209,10 +197,7 @@ def _groups(
         values = _values(question, index, timeline, parts, now)
         before = None
         if compared is not None:
-            before = {
-                key: _fitted(column, timeline.buckets)
-                for key, column in _values(question, index, *compared, now).items()
-            }
+            before = _values(question, index, *compared, now)
         groups.append(MetricGroup(labels, values, before, is_other))
     return groups
 
@@ -254,17 +239,12 @@ def _nothing(question: MetricQuestion, timeline: Timeline) -> list[MetricGroup]:
     return [MetricGroup({}, values, values if question.compare else None)]
 
 
-def _fitted(column: Sequence[Value], length: int) -> tuple[Value, ...]:
-    # A month or a range cut by clock changes may have one bucket more or less than the present one.
-    return (*column[:length], *([None] * (length - len(column))))
-
-
 def _meta(
     question: MetricQuestion,
     timeline: Timeline,
     run: _Run | None,
     now: datetime,
-    earlier: tuple[datetime, datetime] | None,
+    earlier: Timeline | None,
     groups_total: int = 0,
 ) -> MetricMeta:
     plans = run.plans if run else []
@@ -288,8 +268,8 @@ def _meta(
         rows_read=run.rows_read if run else 0,
         groups_total=groups_total,
         plan=(*(run.packed_plan if run else ()), *(line for name, plan in plans for line in _explained(name, plan))),
-        compared_start=earlier[0] if earlier else None,
-        compared_end=earlier[1] if earlier else None,
+        compared_start=earlier.start if earlier else None,
+        compared_end=earlier.end if earlier else None,
     )
 
 

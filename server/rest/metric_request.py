@@ -24,10 +24,13 @@ from server.queries.metric_question import (
 )
 from server.queries.time_range import parse_instant
 from server.queries.trace_filter import Filter, parse_filter
-from server.rest.json_body import is_object, is_texts, is_whole
+from server.rest.json_body import is_object, is_text, is_texts, is_whole
 from server.rest.request_params import RequestParams
 
 Value = TypeVar("Value")
+
+_LARGEST: Final = 1e18
+_ORDERS: Final = ("desc", "asc")
 
 # The parameters of GET /api/v1/metrics beside the filters: name and sentence, for OpenAPI and the reference page.
 METRIC_PARAMETERS: Final[dict[str, str]] = {
@@ -73,7 +76,7 @@ def metric_request_from_params(params: RequestParams, now: datetime) -> MetricRe
         "time_zone": params.text("time_zone"),
         "fill": params.choice("fill", FILLS, "null"),
         "order_by": params.text("order_by"),
-        "order": params.choice("order", ("desc", "asc"), "desc"),
+        "order": params.choice("order", _ORDERS, "desc"),
         "limit": params.integer("limit", default=DEFAULT_GROUPS, low=1, high=MAX_GROUPS),
         "other": params.flag("other", default=True),
         "compare": params.text("compare"),
@@ -99,9 +102,9 @@ DOCUMENT_MEMBERS: Final[dict[str, Callable[[Any], bool]]] = {
     "interval": lambda value: isinstance(value, str),
     "max_points": is_whole,
     "time_zone": lambda value: isinstance(value, str) and len(value) <= 64,
-    "fill": lambda value: value in FILLS,
+    "fill": is_text,
     "order_by": lambda value: isinstance(value, str | dict),
-    "order": lambda value: value in ("desc", "asc"),
+    "order": is_text,
     "limit": is_whole,
     "other": lambda value: isinstance(value, bool),
     "compare": lambda value: isinstance(value, str),
@@ -112,6 +115,8 @@ DOCUMENT_MEMBERS: Final[dict[str, Callable[[Any], bool]]] = {
 
 def metric_request_from_document(document: Mapping[str, Any], now: datetime) -> MetricRequest:
     """Read the body of a query. Raises :class:`InvalidBody` or :class:`UnknownMetric` with a JSON pointer."""
+    if document.get("project_id") == []:
+        raise InvalidBody.at("/project_id", "is empty: name projects, or leave it out for all")
     tree = parse_filter(document["filter"], now=now) if "filter" in document else None
     return _request(document, tree, now)
 
@@ -123,8 +128,9 @@ def _request(members: Mapping[str, Any], tree: Filter | None, now: datetime) -> 
     if members.get("from") is None:
         raise InvalidBody.at("/from", "is required, as now-24h or 2026-11-01T00:00:00Z")
     compare = members.get("compare")
-    if compare is not None and compare not in COMPARISONS:
-        raise InvalidBody.at("/compare", f"expected one of {', '.join(COMPARISONS)}")
+    for name, choices in (("compare", COMPARISONS), ("fill", FILLS), ("order", _ORDERS)):
+        if members.get(name) is not None and members[name] not in choices:
+            raise InvalidBody.at(f"/{name}", f"expected one of {', '.join(choices)}")
     interval = members.get("interval")
     end = members.get("to")
     projects = members.get("project_id") or []
@@ -142,7 +148,7 @@ def _request(members: Mapping[str, Any], tree: Filter | None, now: datetime) -> 
         other=members.get("other", True),
         interval=interval if interval in (None, "auto") else _at("/interval", lambda: parse_interval(interval)),
         max_points=members.get("max_points", MAX_POINTS),
-        time_zone=members.get("time_zone") or "UTC",
+        time_zone="UTC" if members.get("time_zone") is None else members["time_zone"],
         fill=members.get("fill", "null"),
         compare=cast(Any, compare),
     )
@@ -172,8 +178,8 @@ def _having(item: Any, pointer: str) -> Having:
     if item["operator"] not in HAVING_OPERATORS:
         raise InvalidBody.at(f"{pointer}/operator", f"expected one of {', '.join(HAVING_OPERATORS)}")
     value = item["value"]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidBody.at(f"{pointer}/value", "expected a number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_LARGEST <= value <= _LARGEST:
+        raise InvalidBody.at(f"{pointer}/value", f"expected a number from {-_LARGEST:g} to {_LARGEST:g}")
     return Having(_measure(item["metric"], f"{pointer}/metric"), item["operator"], float(value))
 
 

@@ -77,9 +77,11 @@ def test_intervals_are_read(text: str, expected: Interval) -> None:
     assert parse_interval(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "5", "0m", "1.5h", "5 m", "-1h", "36h", "1month", "1D"])
+@pytest.mark.parametrize(
+    "text", ["", "5", "0m", "1.5h", "5 m", "-1h", "36h", "1month", "1D", "１d", "999999y", "999999w", "123mo"]
+)
 def test_what_is_not_an_interval_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"expected|whole number of days"):
+    with pytest.raises(ValueError, match=r"expected|whole number of days|ten years"):
         parse_interval(text)
 
 

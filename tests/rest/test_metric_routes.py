@@ -146,6 +146,8 @@ BAD_PARAMETERS: list[tuple[dict[str, str], str, str]] = [
     ({"max_points": "20000"}, "max_points", "11000"),
     ({"order_by": "duration.histogram", "group_by": "model"}, "order_by", "histogram"),
     ({"colour": "red"}, "colour", "unknown"),
+    ({"interval": "999999y"}, "interval", "ten years"),
+    ({"time_zone": "Europe"}, "time_zone", "Europe/Berlin"),
 ]
 
 
@@ -167,6 +169,12 @@ BAD_DOCUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"having": [{"metric": "cost", "operator": "above", "value": 1}]}, "/having/0/operator"),
     ({"having": [{"metric": "cost", "operator": "gt", "value": "1"}]}, "/having/0/value"),
     ({"filter": {"field": "modell", "operator": "eq", "value": "x"}}, "/filter/field"),
+    ({"having": [{"metric": "calls", "operator": "gt", "value": 10**400}], "group_by": ["model"]}, "/having/0/value"),
+    ({"having": [{"metric": "calls", "operator": "gt", "value": 1}]}, "/having"),
+    ({"fill": "blank"}, "/fill"),
+    ({"order": "up"}, "/order"),
+    ({"project_id": []}, "/project_id"),
+    ({"time_zone": ""}, "/time_zone"),
     ({"limit": 0}, "/limit"),
     ({"surprise": 1}, "/surprise"),
 ]
@@ -178,3 +186,13 @@ async def test_a_bad_document_is_400_with_a_pointer(http: httpx.AsyncClient) -> 
         answer = await http.post("/api/v1/metrics/query", json=document)
         assert answer.status_code == 400, changes
         assert answer.json()["errors"][0]["pointer"] == pointer, changes
+
+
+async def test_v3_half_a_surrogate_pair_is_400_wherever_it_stands(http: httpx.AsyncClient) -> None:
+    for body in (
+        b'{"metrics":["\\ud800"],"from":"now-1h"}',
+        b'{"metrics":["calls"],"from":"now-1h","\\udfff":1}',
+        b'{"metrics":["calls"],"from":"now-1h","time_zone":"\\uD83D"}',
+    ):
+        answer = await http.post("/api/v1/metrics/query", content=body, headers={"Content-Type": "application/json"})
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_body")
