@@ -1,6 +1,7 @@
 """Prometheus metrics: which observation counts as what.
 
 The table :data:`METRICS` is the list that docs/reference/server-metrics.md shows (a test compares them).
+Nothing here names a version, a host or a tenant: the page is open to everybody who reaches the server.
 With several worker processes the figures of all of them are merged by prometheus_client's
 multi-process mode, which the supervisor switches on (``PROMETHEUS_MULTIPROC_DIR``).
 """
@@ -12,6 +13,7 @@ from functools import lru_cache, singledispatch
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
+    PLATFORM_COLLECTOR,
     REGISTRY,
     CollectorRegistry,
     Counter,
@@ -80,6 +82,7 @@ METRICS = (
     BACKGROUND_FAILURES,
 )
 REDIS_UP.set(1)
+REGISTRY.unregister(PLATFORM_COLLECTOR)  # it tells the exact version of Python
 
 
 @singledispatch

@@ -75,6 +75,20 @@ def one_of(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+def address(*schemes: str) -> Callable[[str], str]:
+    """A parser of addresses that begin with one of ``schemes``; the rest is for the driver to judge."""
+
+    def parse(raw: str) -> str:
+        if not raw.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+            raise ValueError(f"expected an address that begins with {schemes[0]}://")
+        return raw
+
+    return parse
+
+
+_POSTGRESQL = address("postgresql", "postgres")
+
+
 def setting(env: str, default: Any, help: str, *, parse: Callable[[str], Any] = _text, secret: bool = False) -> Any:
     """Declare one setting; ``help`` is a sentence for the reference page."""
     return field(default=default, metadata={"env": env, "help": help, "parse": parse, "secret": secret})
@@ -89,24 +103,28 @@ class Settings:
         "DATABASE_URL",
         "",
         "PostgreSQL 18 or newer, as `postgresql://user:password@host/database`. Empty: a private one is started.",
+        parse=_POSTGRESQL,
         secret=True,
     )
     database_owner_url: str = setting(
         "DATABASE_OWNER_URL",
         "",
         "The same database as its owner: used by `migrate`. Empty: `DATABASE_URL`.",
+        parse=_POSTGRESQL,
         secret=True,
     )
     database_worker_url: str = setting(
         "DATABASE_WORKER_URL",
         "",
         "The same database for background work (rollups, partitions, retention). Empty: `DATABASE_OWNER_URL`.",
+        parse=_POSTGRESQL,
         secret=True,
     )
     redis_url: str = setting(
         "REDIS_URL",
         "",
         "Redis or Valkey, as `redis://host:6379/0`. Empty: a private one is started with the private PostgreSQL.",
+        parse=address("redis", "rediss", "unix"),
         secret=True,
     )
     data_dir: Path = setting(
@@ -464,6 +482,8 @@ def masked(settings: Settings) -> dict[str, str]:
             text = ",".join(value)
         elif isinstance(value, bool):
             text = "true" if value else "false"
+        elif value is None:
+            text = ""
         else:
             text = str(value)
         shown[item.metadata["env"]] = text

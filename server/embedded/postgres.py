@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from server.embedded.account import Account
-from server.embedded.data_dir import DataDir
+from server.embedded.data_dir import LONGEST_SOCKET_NAME, DataDir
 from server.embedded.errors import EmbeddedError
 from server.embedded.service_process import ServiceProcess, clean_environment
 
@@ -159,10 +159,12 @@ class EmbeddedPostgres:
     def _end_leftover(self) -> None:
         """Clears what an instance left that was killed. The folder is locked, so nobody uses its server any more."""
         pid_file = self._cluster / "postmaster.pid"
+        socket_lock = self._socket_dir / LONGEST_SOCKET_NAME
         try:
             pid = int(pid_file.read_text().split("\n", 1)[0])
         except (FileNotFoundError, ValueError):
             pid_file.unlink(missing_ok=True)
+            socket_lock.unlink(missing_ok=True)
             return
         deadline = time.monotonic() + FAST_SHUTDOWN[1]
         asked = False
@@ -176,6 +178,7 @@ class EmbeddedPostgres:
             time.sleep(0.05)
         # The process id may belong to an unrelated program by now, for which PostgreSQL would refuse to start.
         pid_file.unlink(missing_ok=True)
+        socket_lock.unlink(missing_ok=True)
 
     def _write_access_rules(self) -> None:
         """Only the user who started us (and the account of the server) may connect, known by the socket's peer."""

@@ -303,7 +303,7 @@ _TABLE: Final[tuple[TraceField, ...]] = (
         content=False,
     ),
     _payload("events", FieldType.JSON, "raw", "Events of the span."),
-    _payload("links", FieldType.JSON, "raw", "Links to other spans.", content=False),
+    _payload("links", FieldType.JSON, "raw", "Links to other spans, with the attributes that they carry."),
     _payload("dropped", FieldType.JSON, "raw", "What was cut at a limit when the span was received.", content=False),
     # record: how it was stored
     _keyword("dialect", "record", "The instrumentation dialect that the span was read as.", facet=True),
@@ -311,7 +311,7 @@ _TABLE: Final[tuple[TraceField, ...]] = (
         name="usage_rule",
         type=FieldType.INTEGER,
         group="record",
-        sentence="Which rule made the token counts inclusive; see docs/reference/ingest.md.",
+        sentence="Which rule made the token counts inclusive; see docs/explanation/token-semantics.md.",
         nullable=True,
         sortable=False,
     ),

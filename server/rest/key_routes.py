@@ -124,10 +124,13 @@ def managed_by(principal: Principal) -> dict[str, Any]:
 async def grantable_projects(request: Request, asked: list[str] | None) -> list[str]:
     """The projects that the caller gives to a key or client: those asked for, or all its own.
 
-    Raises :class:`~server.errors.ProjectForbidden` for others, existing or not.
+    Raises :class:`~server.errors.ProjectForbidden` for others, existing or not, and
+    :class:`~server.errors.InvalidBody` for an empty list: nobody who writes "none" means "all".
     """
     principal: Principal = request.ctx.principal
-    if not asked and principal.sees_every_project:
+    if asked == []:
+        raise InvalidBody.at("/projects", "expected at least one; leave it out for all of yours")
+    if asked is None and principal.sees_every_project:
         raise InvalidBody.at("/projects", "is required with a grant of every project")
     if asked == [EVERY_PROJECT] and principal.sees_every_project:
         return [EVERY_PROJECT]

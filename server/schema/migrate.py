@@ -67,11 +67,17 @@ async def migrate(url: str, *, migrations: Sequence[Migration] | None = None, lo
 
     ``migrations`` None: all of them.
 
-    Raises :class:`MigrationError` when the server is too old, a file changed after it was applied, or a
-    statement fails (nothing of that file remains then); OSError and asyncpg's errors when the
-    database cannot be reached.
+    Raises :class:`MigrationError` when nothing answers at ``url``, the server is too old, a file changed
+    after it was applied, or a statement fails (nothing of that file remains then); asyncpg's errors when
+    the database lets nobody in.
     """
-    connection = await asyncpg.connect(url, timeout=10)
+    try:
+        connection = await asyncpg.connect(url, timeout=10)
+    except OSError as failure:  # of which TimeoutError is one
+        reason = failure.strerror or str(failure) or "no answer within 10 s"
+        raise MigrationError(
+            f"the database cannot be reached ({reason}): look at DATABASE_OWNER_URL, else at DATABASE_URL"
+        ) from failure
     try:
         version = int(await connection.fetchval("SHOW server_version_num"))
         if version < MINIMUM_SERVER_VERSION:

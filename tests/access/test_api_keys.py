@@ -163,6 +163,9 @@ async def test_k7_nobody_gives_away_more_than_it_has(client: httpx.AsyncClient, 
     ):
         answer = await client.post(KEYS, headers=headers, json={"label": "x", "kind": "dashboard", **body})
         assert answer.status_code == 403, (body, answer.text)
+    for member in ("projects", "scopes"):
+        answer = await client.post(KEYS, headers=headers, json={"label": "x", "kind": "dashboard", member: []})
+        assert answer.status_code == 400, "an empty list is not the default"
 
 
 async def test_k7_a_narrowed_token_makes_narrow_keys(client: httpx.AsyncClient, alpha: str, bearer: Headers) -> None:

@@ -16,6 +16,7 @@ from sanic import Sanic
 
 from server.app import create_app
 from server.cli import make_parser
+from server.metrics import METRICS
 from server.rest.openapi import described_routes
 from server.settings import Settings
 from tests.docs import grafana_tables, mapping_tables, metric_tables, trace_query_tables
@@ -39,7 +40,7 @@ def _shown(default: object) -> str:
         return "`true`" if default else "`false`"
     if isinstance(default, tuple):
         default = ",".join(map(str, default))
-    return f"`{default}`" if str(default) else ""
+    return f"`{default}`" if default is not None and str(default) else ""
 
 
 def _cell(text: str) -> str:
@@ -129,9 +130,21 @@ def route_table() -> str:
     return "\n".join(lines)
 
 
+def server_metrics() -> str:
+    """Every Prometheus metric of the program: name as it is scraped, kind, labels, meaning."""
+    lines = ["| Metric | Kind | Labels | Meaning |", "|---|---|---|---|"]
+    for metric in METRICS:
+        (family,) = metric.describe()
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels = ", ".join(f"`{label}`" for label in metric._labelnames)
+        lines.append(f"| `{name}` | {family.type} | {labels} | {_cell(family.documentation)} |")
+    return "\n".join(lines)
+
+
 PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "routes": ("reference/routes.md", route_table),
     "index": ("index.md", index),
+    "server-metrics": ("reference/server-metrics.md", server_metrics),
     "settings": ("reference/configuration.md", settings_table),
     "commands": ("reference/cli.md", command_reference),
     "metrics": ("reference/metrics.md", metric_tables.metrics),

@@ -154,9 +154,16 @@ async def test_leftovers_of_a_broken_start_do_not_matter(private_folder: Path) -
     services.start()
     services.stop()
     assert not (data / "postgres.unfinished").exists()
-    (data / "postgres" / "postmaster.pid").write_text(f"{os.getpid()}\n{data / 'postgres'}\n")
-    services.start()
-    services.stop()
+    # Of the same account: of others PostgreSQL knows by itself that they are not one of it.
+    account = (data / "postgres").stat().st_uid
+    with subprocess.Popen(["sleep", "60"], user=account if os.geteuid() == 0 else None) as stranger:
+        for left_behind in (data / "postgres" / "postmaster.pid", data / "run" / ".s.PGSQL.5432.lock"):
+            left_behind.write_text(f"{stranger.pid}\n{data / 'postgres'}\n")
+            os.chown(left_behind, account, -1)
+        services.start()
+        services.stop()
+        assert stranger.poll() is None
+        stranger.kill()
 
 
 async def test_a_data_folder_with_a_long_path_gets_its_sockets_elsewhere(private_folder: Path) -> None:

@@ -72,6 +72,7 @@ def test_config_prints_every_setting_and_no_secret() -> None:
     expected = masked(Settings(jwt_secret=given["JWT_SECRET"], port=9999))
     assert shown == expected
     assert shown["JWT_SECRET"] == "***"
+    assert shown["JWT_KEYS_FILE"] == "", "what is not set is empty in an environment file"
 
 
 def test_an_unusable_setting_is_exit_code_1_and_named_without_its_secret() -> None:
@@ -87,6 +88,21 @@ def test_a_database_without_a_jwt_secret_is_refused_with_the_way_out(serve_setti
     assert result.returncode == 1
     assert "JWT_SECRET is not set" in result.stderr
     assert "openssl rand" in result.stderr
+
+
+def test_an_address_of_another_kind_of_database_is_refused_without_showing_it() -> None:
+    result = run("serve", settings={"DATABASE_URL": "mysql://user:geheim@db/x", "JWT_SECRET": "s" * 40})
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "DATABASE_URL: expected an address that begins with postgresql://" in result.stderr
+    assert "geheim" not in result.stderr
+
+
+def test_migrate_says_which_setting_to_look_at_when_nothing_answers() -> None:
+    result = run("migrate", settings={"DATABASE_URL": "postgresql://x:geheim@127.0.0.1:1/x", "JWT_SECRET": "s" * 40})
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "cannot be reached" in result.stderr
+    assert "DATABASE_URL" in result.stderr
+    assert "geheim" not in result.stderr
 
 
 def test_a_setting_that_only_the_server_can_judge_is_refused_once(serve_settings: dict[str, str]) -> None:

@@ -33,6 +33,15 @@ async def test_a_lost_redis_degrades_but_stays_ready(start_app: AppFactory) -> N
         assert answer.json() | {"status": "degraded", "redis": "unreachable"} == answer.json()
 
 
+async def test_l4_metrics_name_no_version_and_callers_make_no_labels(client: httpx.AsyncClient) -> None:
+    for number in range(3):
+        assert (await client.request(f"BREW{number}", "/api/v1/traces")).status_code == 405
+    text = (await client.get("/metrics")).text
+    assert 'method="_OTHER"' in text
+    assert "BREW" not in text
+    assert "python_info" not in text
+
+
 async def test_an_unknown_address_is_a_problem_document(client: httpx.AsyncClient) -> None:
     answer = await client.get("/nowhere", headers={"Accept": "text/html"})
     assert answer.status_code == 404
