@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -63,7 +63,8 @@ async def budget_state(source: ReportSource, budget: Budget, now: datetime) -> d
         )
     )
     elapsed = Decimal(max((now - start).total_seconds(), 1.0))
-    length = Decimal((end - start).total_seconds())
+    # Within one zone Python subtracts wall clocks: a day of a clock change would have 24 hours.
+    length = Decimal((end.astimezone(UTC) - start.astimezone(UTC)).total_seconds())
     per_second = spent / elapsed
     used = spent / budget.amount_usd * 100
     exhausted_at = None

@@ -105,8 +105,10 @@ async def forecast_costs(
 ) -> dict[str, Any]:
     """Daily cost after ``window``, from the complete days within it. Raises InvalidParameter for a short history."""
     zone = ZoneInfo(window.time_zone)
-    today = (now or datetime.now(UTC)).astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
-    complete = replace(window, end=min(window.end, today))
+    last = min(window.end, now or datetime.now(UTC)).astimezone(zone)
+    # The day in which the range ends is not complete: it is the first to be forecast.
+    today = last.replace(hour=0, minute=0, second=0, microsecond=0)
+    complete = replace(window, end=today)
     if complete.end <= complete.start:
         raise InvalidParameter.named("from", "the range holds no complete day")
     answer = await source.ask(complete.question("cost", "calls", interval=DAY, fill="zero"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import asdict
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -33,6 +33,8 @@ budgets = Blueprint("budgets", url_prefix="/api/v1/budgets")
 
 _BUDGET_ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _LARGEST: Final = Decimal(10) ** 9
+_SMALLEST: Final = Decimal("1e-9")
+_DECIMAL: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,20})?(e[+-]?[0-9]{1,3})?", re.IGNORECASE)
 
 
 def is_number(value: Any) -> bool:
@@ -148,11 +150,8 @@ def _budget(project_id: str, budget_id: str, members: dict[str, Any], subject: s
 
 
 def _amount(members: dict[str, Any], name: str, default: Decimal | None, largest: Decimal) -> Decimal:
-    given = members.get(name, default)
-    try:
-        amount = Decimal(str(given))
-    except InvalidOperation as error:
-        raise InvalidBody.at(f"/{name}", "expected a number") from error
-    if not amount.is_finite() or not 0 < amount < largest:
-        raise InvalidBody.at(f"/{name}", f"expected a number above 0 and below {largest}")
+    text = str(members.get(name, default))
+    amount = Decimal(text) if _DECIMAL.fullmatch(text) else Decimal(0)
+    if not _SMALLEST <= amount < largest:
+        raise InvalidBody.at(f"/{name}", f"expected a number from {_SMALLEST:f} on and below {largest}")
     return amount

@@ -11,7 +11,10 @@ import httpx
 import pytest
 
 from server.queries.budget_store import Budget
-from server.reports.budget_report import period_of
+from server.queries.row_scope import RowScope
+from server.reports.budget_report import budget_state, period_of
+from server.reports.report_window import ReportSource
+from server.services import Services
 from tests.conftest import AppServer, ProjectMaker
 from tests.span_factory import make_span, store
 
@@ -43,6 +46,16 @@ def test_a_day_of_a_clock_change_has_25_hours() -> None:
     start, end = period_of(budget("day", "Europe/Berlin"), datetime(2026, 10, 25, 12, tzinfo=UTC))
     assert (end.astimezone(UTC) - start.astimezone(UTC)) == timedelta(hours=25)
     assert start.tzinfo == ZoneInfo("Europe/Berlin")
+
+
+async def test_half_of_a_day_of_25_hours_is_half_of_its_budget(services: Services, project: ProjectMaker) -> None:
+    await project("p")
+    noon = datetime(2026, 10, 25, 10, 30, tzinfo=UTC)
+    await store(services, "p", [make_span(ts=noon - timedelta(hours=1), total_cost_usd=Decimal("0.5"))])
+    source = ReportSource(services.reads, RowScope(("p",)))
+    state = await budget_state(source, budget("day", "Europe/Berlin"), noon)
+    assert state["elapsed_pct"] == 50
+    assert (state["projected_usd"], state["projected_pct"]) == (1, 100)
 
 
 @pytest.fixture
@@ -96,6 +109,11 @@ async def test_a_budget_of_one_model_counts_that_model(http: httpx.AsyncClient) 
         ({"amount_usd": 0}, "/amount_usd"),
         ({"amount_usd": "NaN"}, "/amount_usd"),
         ({"amount_usd": True}, "/amount_usd"),
+        ({"amount_usd": 1e-30}, "/amount_usd"),
+        ({"amount_usd": "1e-400"}, "/amount_usd"),
+        ({"amount_usd": "1_000"}, "/amount_usd"),
+        ({"amount_usd": "１２"}, "/amount_usd"),
+        ({"warning_pct": "-5"}, "/warning_pct"),
         ({"period": "fortnight"}, "/period"),
         ({"time_zone": "Mars"}, "/time_zone"),
         ({"dimension": "model"}, "/value"),

@@ -115,6 +115,13 @@ async def test_forecast_of_a_steady_spend_is_that_spend(http: httpx.AsyncClient)
     assert len(data["historical"]) == 10
 
 
+async def test_a_forecast_begins_where_its_range_ends(http: httpx.AsyncClient) -> None:
+    end = TODAY - timedelta(days=3, hours=-14)
+    data = await ask(http, f"costs/forecast?{RANGE.partition('&')[0]}&to={int(end.timestamp())}&days=2")
+    assert data["forecast"][0]["date"] == end.date().isoformat()
+    assert data["historical"][-1]["date"] == (end - timedelta(days=1)).date().isoformat()
+
+
 async def test_a_forecast_without_history_says_what_it_needs(http: httpx.AsyncClient) -> None:
     start = int((TODAY - timedelta(days=2)).timestamp())
     answer = await http.get(f"/api/v1/costs/forecast?from={start}&to=now")
