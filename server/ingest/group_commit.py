@@ -25,6 +25,9 @@ from server.observations import SpansStored, observe
 logger = logging.getLogger("observatory.ingest")
 
 _MOST_ROWS = 1000
+_ROWS_FOR_ANOTHER = 400
+"""So many rows must wait before one more writer takes them: what two writers store in small transactions,
+one stores in larger ones for less."""
 _MOST_BYTES = 16 * 1024 * 1024
 _CONFLICT_TRIES = 4
 _LOST_CONNECTION_TRIES = 3
@@ -69,7 +72,8 @@ class GroupCommit:
         self._most_rows = most_pending_rows
         self._most_bytes = most_pending_bytes
         self._waiting: deque[_Submission] = deque()
-        self._arrived = asyncio.Event()
+        self._waiting_rows = 0
+        self._arrived = [asyncio.Event() for _ in range(writers)]
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
         self.pending_rows = 0
@@ -91,27 +95,32 @@ class GroupCommit:
         self.pending_rows += len(spans)
         self.pending_bytes += size
         self._waiting.append(submission)
-        self._arrived.set()
+        self._waiting_rows += len(spans)
+        self._wake()
         if not self._tasks:
-            self._tasks = [asyncio.create_task(self._serve(), name=f"span writer {n}") for n in range(self._writers)]
+            self._tasks = [asyncio.create_task(self._serve(n), name=f"span writer {n}") for n in range(self._writers)]
         return await asyncio.shield(submission.done)
 
     async def close(self) -> None:
         """Store what waits, and stop."""
         self._closed = True
-        self._arrived.set()
+        self._wake()
         if self._tasks:
             await asyncio.gather(*self._tasks)
 
-    async def _serve(self) -> None:
-        while True:
-            if not self._waiting:
-                if self._closed:
-                    return
-                self._arrived.clear()
-                await self._arrived.wait()
+    async def _serve(self, number: int) -> None:
+        """Commit what waits; a writer after the first helps out where enough waits."""
+        while not (self._closed and not self._waiting):
+            if self._waiting and (self._waiting_rows >= number * _ROWS_FOR_ANOTHER or self._closed):
+                await self._commit(self._take())
                 continue
-            await self._commit(self._take())
+            arrived = self._arrived[number]
+            arrived.clear()
+            await arrived.wait()
+
+    def _wake(self) -> None:
+        for arrived in self._arrived:
+            arrived.set()
 
     def _take(self) -> list[_Submission]:
         batch: list[_Submission] = []
@@ -123,6 +132,7 @@ class GroupCommit:
             batch.append(self._waiting.popleft())
             rows += len(submission.spans)
             size += submission.size
+        self._waiting_rows -= rows
         return batch
 
     async def _commit(self, batch: Sequence[_Submission]) -> None:

@@ -6,6 +6,7 @@ token rule, and the price needs tokens, model and provider. Everything else is i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -53,10 +54,26 @@ def map_spans(
     pricing: PriceBook | None = None,
 ) -> MappedBatch:
     """Every span of a request as a row, or as a rejection with its reason. Never raises for a payload."""
+    batch = MappedBatch()
+    for _ in mapping_steps(decoded, batch, now=now, window=window, limits=limits, pricing=pricing):
+        pass
+    return batch
+
+
+def mapping_steps(
+    decoded: DecodedTraces,
+    batch: MappedBatch,
+    *,
+    now: datetime,
+    window: IngestWindow | None = None,
+    limits: MappingLimits | None = None,
+    pricing: PriceBook | None = None,
+    spans_a_step: int = 32,
+) -> Iterator[None]:
+    """:func:`map_spans` in steps, between which an event loop can do other things; fills ``batch``."""
     limits = limits or MappingLimits()
     pricing = pricing or PriceBook()
     check = IdentityCheck(now, window or IngestWindow())
-    batch = MappedBatch()
     index = 0
     for group in decoded.groups:
         resource = map_resource(group.resource, limits)
@@ -68,11 +85,12 @@ def map_spans(
             else:
                 batch.rejected.append(RejectedSpan(reason, span.span_id[:64], index))
             index += 1
+            if index % spans_a_step == 0:
+                yield
     count_nested_calls_once(batch.records)
     for record in batch.records:
         if record.is_generation and record.total_cost_usd is None and record.total_tokens:
             batch.unpriced[(record.provider or "", record.model or "")] += 1
-    return batch
 
 
 def map_span(

@@ -43,15 +43,22 @@ _ASCII_FOLD = {code: chr(code).lower() if chr(code).isalnum() else " " for code 
 
 def search_document(*texts: str | None) -> str:
     """Give the words of ``texts`` in order, separated by spaces, as they are to be indexed."""
-    text = " ".join(part for part in texts if part)
-    text = text[:DOCUMENT_BYTES]
+    text = " ".join([part for part in texts if part])[:DOCUMENT_BYTES]
     words = _fold(text).split()
     if not text.isascii() and _UNSPACED_RUN.search(text):
         words = [token for word in words for token in _tokens(word)]
-    document = " ".join(word for word in words if len(word) <= LONGEST_WORD)
+    document = " ".join(words)
+    if _has_long_word(document):
+        document = " ".join([word for word in words if len(word) <= LONGEST_WORD])
     if len(document) * 4 <= DOCUMENT_BYTES or len(document.encode()) <= DOCUMENT_BYTES:
         return document
     return document.encode()[:DOCUMENT_BYTES].decode(errors="ignore").rpartition(" ")[0]
+
+
+def _has_long_word(document: str) -> bool:
+    """True if a word may be too long: looked for in steps, since a long word fills one of half its length."""
+    step = LONGEST_WORD // 2
+    return any(" " not in document[start : start + step] for start in range(0, len(document) - step + 1, step))
 
 
 @dataclass(frozen=True, slots=True)

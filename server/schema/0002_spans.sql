@@ -83,7 +83,7 @@ CREATE INDEX llm_traces_user ON llm_traces (project_id, user_id, ts DESC) WHERE 
 CREATE INDEX llm_traces_error ON llm_traces (project_id, ts DESC) WHERE status_code = 'ERROR';
 CREATE INDEX llm_traces_cost ON llm_traces (project_id, total_cost_usd DESC NULLS LAST, ts DESC) WHERE total_cost_usd IS NOT NULL;
 CREATE INDEX llm_traces_duration ON llm_traces (project_id, duration_ms DESC, ts DESC);
-CREATE INDEX llm_traces_text ON llm_traces USING gin (search_vector) WITH (fastupdate = on, gin_pending_list_limit = 32768);
+CREATE INDEX llm_traces_text ON llm_traces USING gin (search_vector) WITH (fastupdate = on, gin_pending_list_limit = 131072);
 
 CALL enable_project_isolation('llm_traces');
 

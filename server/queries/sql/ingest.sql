@@ -57,3 +57,6 @@ UPDATE projects
 SET settings = jsonb_strip_nulls(settings || jsonb_build_object('ingest', $2::jsonb, 'redaction', $3::jsonb))
 WHERE project_id = $1 AND deleted_at IS NULL
 RETURNING 1;
+
+-- name: settle_text_index
+SELECT settle_text_index();

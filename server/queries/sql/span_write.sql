@@ -14,7 +14,7 @@ CREATE TEMP TABLE IF NOT EXISTS span_staging (LIKE llm_traces INCLUDING STORAGE)
 ALTER TABLE pg_temp.span_staging
     DROP COLUMN IF EXISTS search_vector,
     DROP COLUMN IF EXISTS ingested_at,
-    ADD COLUMN IF NOT EXISTS search_text text,
+    ADD COLUMN IF NOT EXISTS search_text text STORAGE EXTERNAL,
     SET (toast_tuple_target = 8160);
 
 -- name: create_span_changes
