@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from datasource.targets import call_paths, distributions, events, forecasts, metrics, spans, traces
+from datasource.targets import budgets, call_paths, distributions, events, forecasts, metrics, spans, traces
 from datasource.targets.core import Family
 
 FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
@@ -15,6 +15,7 @@ FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
         "stat": Family(metrics.stat, metrics.permissions),
         "breakdown": Family(metrics.breakdown, metrics.permissions),
         "month_forecast": Family(forecasts.month_forecast),
+        "budgets": Family(budgets.budget_table),
         "heatmap": Family(distributions.heatmap, distributions.permissions),
         "histogram": Family(distributions.histogram, distributions.permissions),
         "availability": Family(distributions.availability),

@@ -122,6 +122,11 @@ _DECLARED: Final = (
         fields=MEASURED,
     ),
     _target(
+        "budgets", "Budgets", "One row a budget: spent, used and projected of its period, when it is used up, status.",
+        shape=Shape.TABLE, panels=("table", "bargauge", "stat"), unit="by column", asks=("budgets", "costs:read"),
+        fields=(PROJECT, VARIABLES),
+    ),
+    _target(
         "heatmap", "Heatmap of a distribution", "How a metric's values are distributed over time, in buckets of value.",
         shape=Shape.WIRE, panels=("heatmap",), unit="the metric's", asks=_ENGINE,
         fields=(ONE_METRIC, INTERVAL, *MEASURED),

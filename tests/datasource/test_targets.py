@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +16,10 @@ from datasource.panel_request import TimeRange
 from datasource.target_question import question_of
 from datasource.targets.core import Core
 from server.errors import InsufficientScope
+from server.queries.budget_store import Budget, list_budgets, put_budget
 from server.queries.row_scope import RowScope
+from server.reports.budget_report import budget_state
+from server.reports.report_window import ReportSource
 from server.rest.envelope import dumps
 from server.services import Services
 from tests.datasource.seed import ACME, TRACES, Seed, trace
@@ -117,6 +121,28 @@ async def test_the_month_is_what_was_spent_and_what_is_expected(
     (least,), (expected,), (most,) = (column(frame, name) for name in ("At least", "Expected", "At most"))
     assert 0 < least <= expected <= most
     assert column(frame, "So far")[0] <= most
+
+
+async def test_budgets_are_rows_with_the_figures_of_the_api(ask: Ask, services: Services, seeded_history: Seed) -> None:
+    (empty,) = await ask("budgets")
+    assert empty["rows"] == []
+    for name, amount, model in (("roomy", "1000", None), ("tight", "0.05", None), ("one", "0.02", "gpt-5")):
+        wanted = Budget(
+            project_id=ACME, budget_id=name, name=name, amount_usd=Decimal(amount), period="year",
+            dimension=model and "model", value=model,
+        )  # fmt: skip
+        await put_budget(services.writes, wanted)
+    (frame,) = await ask("budgets")
+    assert column(frame, "name") == ["tight", "one", "roomy"]
+    assert column(frame, "status") == ["critical", "warning", "ok"]
+    assert column(frame, "spent_usd") == [TRACES * 0.0012, 16 * 0.0012, TRACES * 0.0012]
+    source = ReportSource(services.reads, EVERYTHING)
+    for budget in await list_budgets(services.reads, EVERYTHING):
+        state = orjson.loads(dumps(await budget_state(source, budget, seeded_history.end)))
+        row = column(frame, "budget_id").index(budget.budget_id)
+        for name in ("used_pct", "projected_usd", "projected_pct"):
+            assert column(frame, name)[row] == state[name]
+    assert (await ask("budgets", scope=RowScope(("other",))))[0]["rows"] == []
 
 
 async def test_the_heatmap_has_ascending_bounds_and_every_call(ask: Ask) -> None:

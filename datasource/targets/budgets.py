@@ -1,0 +1,57 @@
+"""Budgets as a table: what was spent of each, where that leads, and whether that is fine."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from datasource.frames import Column, FieldType, FrameMeta, table
+from datasource.target_question import TargetQuestion
+from datasource.targets.core import Core, Frame
+from server.queries.budget_store import list_budgets
+from server.reports.budget_report import budget_state
+from server.reports.report_window import ReportSource
+
+_MONEY: Final = {"unit": "currencyUSD"}
+_STATUS: Final = {
+    "mappings": [
+        {
+            "type": "value",
+            "options": {
+                "ok": {"color": "green", "index": 0},
+                "warning": {"color": "orange", "index": 1},
+                "critical": {"color": "red", "index": 2},
+            },
+        }
+    ]
+}
+_COLUMNS: Final = (
+    Column("name", FieldType.STRING, {"displayName": "Budget"}),
+    Column("budget_id", FieldType.STRING, {"displayName": "Id"}),
+    Column("project_id", FieldType.STRING, {"displayName": "Project"}),
+    Column("period", FieldType.STRING, {"displayName": "Each"}),
+    Column("dimension", FieldType.STRING, {"displayName": "Of"}),
+    Column("value", FieldType.STRING, {"displayName": "Named"}),
+    Column("amount_usd", FieldType.NUMBER, {"displayName": "Amount", **_MONEY}),
+    Column("spent_usd", FieldType.NUMBER, {"displayName": "Spent", **_MONEY}),
+    Column("used_pct", FieldType.NUMBER, {"displayName": "Used", "unit": "percent"}),
+    Column("projected_usd", FieldType.NUMBER, {"displayName": "Projected", **_MONEY}),
+    Column("projected_pct", FieldType.NUMBER, {"displayName": "Projected use", "unit": "percent"}),
+    Column("exhausted_at", FieldType.TIME, {"displayName": "Used up at"}),
+    Column("status", FieldType.STRING, {"displayName": "Status", **_STATUS}),
+)
+
+
+async def budget_table(core: Core, question: TargetQuestion) -> list[Frame]:
+    """One row a budget, the fullest first, as things stood at the end of the range (now, if that is to come)."""
+    moment = min(question.time_range.end, datetime.now(UTC))
+    source = ReportSource(core.database, core.scope)
+    rows: list[list[Any]] = []
+    for budget in await list_budgets(core.database, core.scope):
+        state = await budget_state(source, budget, moment)
+        found = {name: getattr(budget, name, None) for name in budget.__dataclass_fields__} | state
+        rows.append([found[column.name] for column in _COLUMNS])
+    used = next(place for place, column in enumerate(_COLUMNS) if column.name == "used_pct")
+    rows.sort(key=lambda row: -row[used])
+    meta = FrameMeta(notices=list(question.notices))
+    return [table(question.ref_id, question.definition.name, _COLUMNS, rows, meta)]
