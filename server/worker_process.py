@@ -11,6 +11,7 @@ and the process exits with 0. A second signal ends it at once with 1.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -46,9 +47,20 @@ async def serve(settings: Settings, listener: socket.socket, lifeline: socket.so
     await server.before_start()
     await server.start_serving()
     await server.after_start()
+    spare_long_lived_objects()
     lifeline.send(READY)
     await stop.wait()
     await drain(app, server, settings)
+
+
+def spare_long_lived_objects() -> None:
+    """Tell the garbage collector that what exists by now stays, and let it look at the rest less often.
+
+    The modules and tables of a server are some 100,000 objects; without this each full collection walks over them.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 def stop_event(lifeline: socket.socket) -> asyncio.Event:

@@ -19,7 +19,7 @@ from typing import Any, Final
 from sanic import HTTPResponse, Request
 
 from server.queries.result_cache import CachedAnswer
-from server.rest.envelope import dumps, meta
+from server.rest.envelope import JsonResponse, dumps, meta
 
 VARY: Final = "Authorization, X-API-Key, Accept, Accept-Encoding"
 # May be kept by the caller alone, and must be asked about at each use: our own invalidation cannot reach there.
@@ -92,7 +92,7 @@ def send(request: Request, answer: CachedAnswer, parts: Rendered) -> HTTPRespons
         return HTTPResponse(status=304, headers=headers)
     about = dumps(meta(request, **parts.meta))
     body = b"".join((b'{"status":"success","data":', answer.data, parts.tail, b',"meta":', about, b"}"))
-    return HTTPResponse(body, headers=headers, content_type="application/json")
+    return JsonResponse(body, headers=headers, content_type="application/json")
 
 
 def cached_success(

@@ -87,7 +87,7 @@ class JsonResponse(HTTPResponse):
     @property
     def processed_headers(self) -> Iterator[tuple[bytes, bytes]]:
         """As Sanic's: names and values without line breaks, in bytes."""
-        if has_message_body(self.status):
+        if has_message_body(self.status):  # type: ignore[no-untyped-call]
             self.headers.setdefault("content-type", self.content_type)
         return (_header_bytes(name, value) for name, value in self.headers.items())
 
