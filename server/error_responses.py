@@ -61,6 +61,8 @@ def as_api_error(exception: BaseException) -> ApiError:
         return exception
     if isinstance(exception, SanicException):
         headers = {str(key): str(value) for key, value in (getattr(exception, "headers", None) or {}).items()}
+        if isinstance(exception, SanicPayloadTooLarge) and "header" in str(exception):
+            return PayloadTooLarge("The head of the request is larger than 8 KiB.", headers=headers)
         for framework, ours in FRAMEWORK_ERRORS:
             if isinstance(exception, framework):
                 return ours(headers=headers)

@@ -206,7 +206,7 @@ class Conflict(ApiError):
 
 
 class PayloadTooLarge(ApiError):
-    """The body is larger than this route takes."""
+    """The request is larger than this route takes."""
 
     code = "payload_too_large"
     status = 413

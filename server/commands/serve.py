@@ -97,7 +97,7 @@ def apply_migrations(owner_url: str) -> list[str]:
     """The names of the migrations that were applied now."""
     from server.schema.migrate import migrate
 
-    return asyncio.run(migrate(owner_url))
+    return asyncio.run(migrate(owner_url, warn=say))
 
 
 def run_config(options: argparse.Namespace) -> int:

@@ -104,7 +104,7 @@ BEGIN
     ALTER FUNCTION pg_catalog.numeric_ge(numeric, numeric) LEAKPROOF;
 EXCEPTION
     WHEN insufficient_privilege THEN
-        RAISE WARNING 'full-text search will not use its index under row-level security: ask a superuser to run ALTER FUNCTION pg_catalog.ts_match_vq(tsvector, tsquery) LEAKPROOF';
+        RAISE WARNING 'text search, tags and money will not use their indexes under row-level security: ask a superuser for the statements in docs/how-to/deploy.md';
 END $$;
 
 -- Makes sure the week that holds "at" has a partition. Runs with the owner's rights, since the

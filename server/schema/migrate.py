@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
 import asyncpg
+
+logger = logging.getLogger("observatory.migrate")
 
 MINIMUM_SERVER_VERSION = 180000
 _FILE_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
@@ -62,10 +65,16 @@ def load_migrations() -> list[Migration]:
     return [found[number] for number in sorted(found)]
 
 
-async def migrate(url: str, *, migrations: Sequence[Migration] | None = None, lock_timeout: float = 30.0) -> list[str]:
+async def migrate(
+    url: str,
+    *,
+    migrations: Sequence[Migration] | None = None,
+    lock_timeout: float = 30.0,
+    warn: Callable[[str], None] = logger.warning,
+) -> list[str]:
     """Bring the database at ``url`` up to date; gives the names of the files that were applied.
 
-    ``migrations`` None: all of them.
+    ``migrations`` None: all of them. ``warn`` is told what a file could not do and goes on without.
 
     Raises :class:`MigrationError` when nothing answers at ``url``, the server is too old, a file changed
     after it was applied, or a statement fails (nothing of that file remains then); asyncpg's errors when
@@ -78,6 +87,7 @@ async def migrate(url: str, *, migrations: Sequence[Migration] | None = None, lo
         raise MigrationError(
             f"the database cannot be reached ({reason}): look at DATABASE_OWNER_URL, else at DATABASE_URL"
         ) from failure
+    connection.add_log_listener(lambda _, message: warn(message.message) if message.severity == "WARNING" else None)
     try:
         version = int(await connection.fetchval("SHOW server_version_num"))
         if version < MINIMUM_SERVER_VERSION:

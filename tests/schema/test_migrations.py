@@ -106,6 +106,15 @@ async def test_a_file_that_fails_leaves_nothing_behind(empty_database: Any) -> N
         await connection.close()
 
 
+async def test_what_a_file_could_not_do_is_told_and_does_not_stop_it(empty_database: Any) -> None:
+    told: list[str] = []
+    careful = Migration(
+        1, "0001_careful.sql", "DO $$ BEGIN RAISE NOTICE 'by the way'; RAISE WARNING 'ask for help'; END $$"
+    )
+    assert await migrate(await empty_database(), migrations=[careful], warn=told.append) == ["0001_careful.sql"]
+    assert told == ["ask for help"]
+
+
 async def test_every_table_with_a_project_has_its_wall(owner: asyncpg.Connection) -> None:
     """A new table with a project_id must call enable_project_isolation, or say here why not."""
     outside = {
