@@ -10,10 +10,12 @@ import json
 import logging
 import sys
 import time
-from dataclasses import fields
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import singledispatch
-from typing import Any
+from typing import Any, TextIO
+
+import orjson
 
 from server.observations import (
     AuthenticationRefused,
@@ -30,7 +32,6 @@ logger = logging.getLogger("observatory")
 # At DEBUG these print SQL arguments, that is prompts and key hashes, or request headers; at INFO a line a pool.
 LIBRARIES = ("databases", "asyncio", "httpx", "httpcore", "asyncpg", "sanic.root", "urllib3")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_ENCODE = json.JSONEncoder(default=str).encode
 _REPEAT_SECONDS = 60.0
 _MOST_KINDS = 1000
 
@@ -39,21 +40,44 @@ class JsonLines(logging.Formatter):
     """One JSON object a line; control characters are escaped, so that no input can forge a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
+        line = _head(record.created, record.levelname, record.name, record.getMessage())
         line.update({key: value for key, value in vars(record).items() if key not in _STANDARD})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return _ENCODE(line)
+        return _encoded(line)
+
+
+def _head(created: float, level: str, name: str, message: str) -> dict[str, Any]:
+    moment = datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {"ts": moment, "level": level, "logger": name, "message": message}
+
+
+def _encoded(line: dict[str, Any]) -> str:
+    try:
+        quick = orjson.dumps(line, default=str)
+    except TypeError:  # lone surrogates, large numbers
+        return json.dumps(line, default=str)
+    # Beyond ASCII there are line breaks that JSON does not ask to escape.
+    return quick.decode() if quick.isascii() else json.dumps(line, default=str)
+
+
+class LineHandler(logging.StreamHandler[TextIO]):
+    """Writes records, and request lines without making a record of each: the only line that every request has."""
+
+    def write_line(self, level: int, name: str, message: str, members: dict[str, Any]) -> None:
+        """Write one line as JSON."""
+        line = _head(time.time(), logging.getLevelName(level), name, message) | members
+        try:
+            with self.lock or nullcontext():
+                self.stream.write(_encoded(line) + self.terminator)
+                self.flush()
+        except (OSError, ValueError):
+            return  # as for other lines: a pipe that nobody reads must not stop the server
 
 
 def configure(level: str, form: str) -> None:
     """Send all loggers to standard error at ``level``, as ``json`` or ``text``."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LineHandler(sys.stderr) if form == "json" else logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         JsonLines() if form == "json" else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     )
@@ -70,7 +94,8 @@ def configure(level: str, form: str) -> None:
 
 
 def _members(observation: Observation) -> dict[str, Any]:
-    return {field.name: getattr(observation, field.name) for field in fields(observation)}
+    names: tuple[str, ...] = observation.__match_args__  # the fields of a dataclass, in order
+    return {name: getattr(observation, name) for name in names}
 
 
 @singledispatch
@@ -83,10 +108,14 @@ def log(observation: Observation) -> None:
 @log.register
 def _(observation: RequestFinished) -> None:
     level = logging.WARNING if observation.status >= 500 else logging.INFO
-    if logger.isEnabledFor(level):
-        # One a request: made without a look at the stack for the line of code that it comes from.
-        members = _members(observation)
-        logger.handle(logger.makeRecord(logger.name, level, __file__, 0, "request", (), None, extra=members))
+    if not logger.isEnabledFor(level):
+        return
+    members = _members(observation)
+    handlers = logging.root.handlers
+    if len(handlers) == 1 and isinstance(handlers[0], LineHandler):
+        handlers[0].write_line(level, logger.name, "request", members)
+    else:
+        logger.log(level, "request", extra=members)
 
 
 class Debounce:
