@@ -2,7 +2,8 @@
 
 Off unless the project's settings have rules. Text rules run over every text of a span: input, output,
 messages, attributes of the span, its resource, events and links, error message, status, tags, names, and
-user and session ids only where a rule says ``identities``. Key rules look at attribute keys. What the
+user and session ids only where a rule says ``identities``. Key rules look at the keys of attributes and of
+members, however deep, of JSON in texts too. Names of providers and models stay: prices hang on them. What the
 search index holds is made from the redacted texts.
 """
 
@@ -10,12 +11,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from server.ingest.coercion import decode_json
 from server.ingest.mapping_result import ScoreRecord
+from server.ingest.message_rendering import render_messages
 from server.ingest.span_record import SpanRecord
 
 MOST_RULES: Final = 50
@@ -116,10 +120,11 @@ class Redactor:
 
     def redact(self, record: SpanRecord) -> None:
         """Change ``record`` in place."""
+        self._redact_messages(record)
         for name in _TEXT_FIELDS:
             value = getattr(record, name)
             if value:
-                setattr(record, name, self._text(value, self._texts))
+                setattr(record, name, self._value(value))
         for name in _IDENTITY_FIELDS:
             value = getattr(record, name)
             if value and self._identity_texts:
@@ -129,8 +134,30 @@ class Redactor:
             if value:
                 setattr(record, name, self._value(value))
         record.tags = [tag for tag in (self._text(tag, self._texts) for tag in record.tags) if tag]
-        if not record.span_name:
-            record.span_name = "[redacted]"
+        record.span_name = record.span_name or "[redacted]"
+        record.environment = record.environment or "[redacted]"
+        record.service_name = record.service_name or None
+        record.service_version = record.service_version or None
+
+    def _redact_messages(self, record: SpanRecord) -> None:
+        """Redact messages, and where a key rule took something of them, make their text from what is left."""
+        for side in ("input", "output"):
+            messages: Any = getattr(record, f"{side}_messages")
+            if not messages:
+                continue
+            if self._keys:
+                kept = [self._message(message, []) for message in messages]
+                if kept != messages:
+                    text = getattr(record, f"{side}_text")
+                    is_cut = f"{side}_text" in (record.dropped or {})
+                    rendered = render_messages(kept)
+                    setattr(record, f"{side}_text", rendered[: len(text or "")] if is_cut else rendered)
+            setattr(record, f"{side}_messages", [self._message(message, self._texts) for message in messages])
+
+    def _message(self, message: dict[str, Any], texts: list[TextRule]) -> dict[str, Any]:
+        # Key rules are about what is said, not about the form of a message: its own members always stay.
+        parts = [{name: self._value(value, texts) for name, value in part.items()} for part in message["parts"]]
+        return {name: parts if name == "parts" else self._value(value, texts) for name, value in message.items()}
 
     def redact_score(self, score: ScoreRecord) -> None:
         """Change the free texts of ``score`` in place."""
@@ -156,25 +183,36 @@ class Redactor:
             return f"[{label}:{hmac.new(self._key, found.encode(), hashlib.sha256).hexdigest()[:16]}]"
         return f"[{label}]"
 
-    def _value(self, value: Any) -> Any:
+    def _value(self, value: Any, texts: list[TextRule] | None = None) -> Any:
+        texts = self._texts if texts is None else texts
         if isinstance(value, str):
-            return self._text(value, self._texts)
+            return self._text(self._without_keys(value), texts)
         if isinstance(value, list):
-            return [self._value(item) for item in value]
+            return [self._value(item, texts) for item in value]
         if isinstance(value, dict):
             result: dict[str, Any] = {}
             for key, item in value.items():
                 rule = self._key_rule(key)
                 if rule is None:
-                    result[self._text(key, self._texts)] = self._value(item)
+                    result[self._text(key, texts)] = self._value(item, texts)
                 elif rule.action != "drop":
                     result[key] = self._substitute(str(item), rule.label, rule.action)
             return result
         if isinstance(value, int | float) and not isinstance(value, bool) and value > 10_000_000:
             # A card or phone number may come as a number.
-            redacted = self._text(str(value), self._texts)
+            redacted = self._text(str(value), texts)
             return value if redacted == str(value) else redacted
         return value
+
+    def _without_keys(self, text: str) -> str:
+        """JSON in ``text`` after the key rules; any other text, and JSON that they leave alone, as it is."""
+        if not self._keys or text[:1] not in ("{", "["):
+            return text
+        document = decode_json(text)
+        if not isinstance(document, dict | list):
+            return text
+        kept = self._value(document, [])
+        return text if kept == document else json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
 
     def _key_rule(self, key: str) -> KeyRule | None:
         for rule in self._keys:
@@ -185,11 +223,11 @@ class Redactor:
 
 _TEXT_FIELDS: Final = (
     "span_name", "input_text", "output_text", "error_message", "error_type", "finish_reason", "agent_name",
-    "tool_name", "prompt_name", "prompt_version", "input_type",
+    "tool_name", "prompt_name", "prompt_version", "input_type", "environment", "service_name", "service_version",
 )  # fmt: skip
 _IDENTITY_FIELDS: Final = ("user_id", "session_id")
 _DOCUMENT_FIELDS: Final = (
-    "input_messages", "output_messages", "attributes", "resource_attributes", "events", "links", "dropped",
+    "attributes", "resource_attributes", "events", "links", "dropped",
 )  # fmt: skip
 
 

@@ -84,6 +84,40 @@ def test_custom_patterns_and_key_rules() -> None:
     assert record.attributes == {"user.password": "[redacted]", "deep": {}, "kept": "yes", "n": 5}
 
 
+def test_key_rules_reach_json_in_texts_and_in_messages() -> None:
+    """The arguments of a tool call are JSON in a text: once in the messages, once in the text made of them."""
+    arguments = '{"password": "hunter2", "user": "ann"}'
+    record = make_span(
+        input_text=arguments,
+        output_text=f"[tool_call login({arguments})]",
+        output_messages=[
+            {"role": "assistant", "parts": [
+                {"type": "tool_call", "name": "login", "arguments": arguments},
+                {"type": "tool_call", "name": "again", "arguments": {"deep": [{"Password": "hunter2"}]}},
+            ]},
+        ],
+        attributes={"body": arguments, "list": '["password"]'},
+    )  # fmt: skip
+    redactor({"key": "password", "action": "drop"}, {"key": "^(role|parts|name|type)$"}).redact(record)
+    assert record.input_text == '{"user":"ann"}'
+    assert record.output_text == '[tool_call login({"user":"ann"})]\n[tool_call again({"deep":[{}]})]'
+    assert "hunter2" not in str(record)
+    assert record.attributes["list"] == '["password"]'
+    untouched = make_span(input_text='{"a":  1}')
+    redactor({"key": "password"}).redact(untouched)
+    assert untouched.input_text == '{"a":  1}'
+
+
+def test_names_of_services_and_environments_are_texts_and_names_of_models_are_not() -> None:
+    record = make_span(
+        environment="of jane@example.com", service_name="jane@example.com", service_version="4111111111111111",
+        model="ft:gpt-4o:jane@example.com",
+    )  # fmt: skip
+    redactor({"find": "email", "action": "drop"}, {"find": "card"}).redact(record)
+    assert (record.environment, record.service_name, record.service_version) == ("of ", None, "[card]")
+    assert record.model == "ft:gpt-4o:jane@example.com"
+
+
 def test_user_and_session_change_only_where_a_rule_says_so() -> None:
     record = make_span(user_id="jane@example.com", session_id="jane@example.com/1")
     redactor({"find": "email"}).redact(record)
