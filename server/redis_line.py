@@ -10,15 +10,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final, cast
 
 import hiredis
 from redis.asyncio import ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 
 # A loop that was busy longer than the time-out may run its timers before it looks at the socket.
 _GRACE_SECONDS: Final = 0.005
+
+
+Command = Sequence[bytes | str | float]
+
+
+def _packed(command: Command) -> bytes:
+    return hiredis.pack_command(tuple(command))  # type: ignore[arg-type, no-any-return]  # its stub knows one argument
 
 
 class RedisLine:
@@ -31,19 +38,27 @@ class RedisLine:
         self._exchange: _Exchange | None = None
         self._connecting = asyncio.Lock()
 
-    async def call(self, *command: bytes | str | float) -> Any:
-        """The reply to ``command``.
+    async def calls(self, *commands: Command) -> list[Any]:
+        """The replies to ``commands``, which are sent together; an error that Redis reports stands as its reply.
 
-        Raises ResponseError for an error that Redis reports, OSError, TimeoutError or RedisError when no reply
-        came. A command is sent once: what became of it after a loss is not known.
+        Raises OSError, TimeoutError or RedisError when no reply came. A command is sent once: what became of it
+        after a loss is not known.
         """
         exchange = self._exchange
         if exchange is None or exchange.is_lost:
             exchange = await self._connected()
-        reply = await exchange.ask(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub knows one argument
-        if isinstance(reply, hiredis.ReplyError):
-            raise ResponseError(str(reply))
-        return reply
+        replies = [exchange.ask(_packed(command)) for command in commands]
+        return [await reply for reply in replies]
+
+    def post(self, *commands: Command) -> None:
+        """Send ``commands`` without waiting for replies. Redis does them before whatever is asked here afterwards.
+
+        Nothing is sent while there is no connection.
+        """
+        exchange = self._exchange
+        if exchange is not None and not exchange.is_lost:
+            for command in commands:
+                exchange.ask(_packed(command))
 
     async def close(self) -> None:
         """Close the connection; questions under way fail."""
@@ -79,8 +94,8 @@ class _Exchange(asyncio.Protocol):
         self._is_watched = False
         self.is_lost = False
 
-    async def ask(self, packed: bytes) -> Any:
-        """The reply to one packed command."""
+    def ask(self, packed: bytes) -> asyncio.Future[Any]:
+        """Send one packed command, and give what its reply will be."""
         reply: asyncio.Future[Any] = self._loop.create_future()
         if not self._unsent:
             self._loop.call_soon(self._send)
@@ -89,7 +104,7 @@ class _Exchange(asyncio.Protocol):
         if not self._is_watched:
             self._is_watched = True
             self._loop.call_later(self._timeout, self._watch)
-        return await reply
+        return reply
 
     def data_received(self, data: bytes) -> None:
         """Hand replies to those who wait, oldest first."""
@@ -117,6 +132,7 @@ class _Exchange(asyncio.Protocol):
             future, _ = self._waiting.popleft()
             if not future.done():
                 future.set_exception(error)
+                future.exception()  # of what was posted nobody waits for the outcome
 
     def _send(self) -> None:
         unsent, self._unsent = self._unsent, []

@@ -15,13 +15,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
 from typing import Any, TypeVar
 
+from hiredis import ReplyError
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from server.observations import RedisBack, RedisLost, observe
-from server.redis_line import RedisLine
+from server.redis_line import Command, RedisLine
 
 T = TypeVar("T")
 Script = Callable[[Sequence[str], Sequence[Any]], Awaitable[Any]]
@@ -79,21 +80,33 @@ class RedisStore:
         self._succeeded()
         return result
 
-    async def _evaluate(self, digest: str, text: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+    async def ask(self, *commands: Command) -> list[Any]:
+        """The replies to ``commands``, sent together with what others ask at this moment (:mod:`server.redis_line`).
+
+        An error that Redis reports is a ``hiredis.ReplyError`` in the place of the reply. Raises RedisUnavailable.
+        """
         if self.redis is None or not self._may_try():
             raise RedisUnavailable
         try:
-            try:
-                reply = await self._line.call("EVALSHA", digest, len(keys), *keys, *arguments)
-            except ResponseError as error:
-                if not str(error).startswith("NOSCRIPT"):
-                    raise
-                reply = await self._line.call("EVAL", text, len(keys), *keys, *arguments)
+            replies = await self._line.calls(*commands)
         except (RedisError, OSError, TimeoutError) as error:
             raise self._failed(error) from error
         finally:
             self._trial_running = False
         self._succeeded()
+        return replies
+
+    def post(self, *commands: Command) -> None:
+        """Send ``commands`` and do not wait: they are done before whatever :meth:`ask` sends later, or never."""
+        if self.redis is not None:
+            self._line.post(*commands)
+
+    async def _evaluate(self, digest: str, text: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        (reply,) = await self.ask(["EVALSHA", digest, len(keys), *keys, *arguments])
+        if isinstance(reply, ReplyError) and str(reply).startswith("NOSCRIPT"):
+            (reply,) = await self.ask(["EVAL", text, len(keys), *keys, *arguments])
+        if isinstance(reply, ReplyError):
+            raise self._failed(reply) from reply
         return reply
 
     def _failed(self, error: Exception) -> RedisUnavailable:

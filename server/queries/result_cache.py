@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import orjson
-from redis.asyncio import Redis
+from hiredis import ReplyError
 
 from server.observations import CacheAsked, observe
 from server.queries.freshness import LONGEST_TTL_SECONDS, trace_keys, window_is_closed, window_keys
@@ -211,15 +211,17 @@ class ResultCache:
         except RedisUnavailable:
             observe(CacheAsked(CACHE_NAME, "unavailable"))
             return None, None
-        return await self._judge(key, values) if names else (None, None)
+        return self._judge(key, values) if names else (None, None)
 
     async def _read(self, names: Sequence[str], _: bytes = b"") -> list[bytes | None]:
         if not names:
             return []
-        values: list[Any] = await self._store.run(lambda redis: redis.mget(list(names)))
-        return values
+        (values,) = await self._store.ask(["MGET", *names])
+        if isinstance(values, ReplyError):
+            raise RedisUnavailable(str(values))
+        return list(values)
 
-    async def _judge(self, key: str, values: Sequence[bytes | None]) -> tuple[tuple[bytes, ...], CachedAnswer | None]:
+    def _judge(self, key: str, values: Sequence[bytes | None]) -> tuple[tuple[bytes, ...], CachedAnswer | None]:
         """Present tokens, and the stored answer when it is whole and was stored under the same tokens."""
         tokens = tuple(value or b"" for value in values[1:])
         stored = values[0]
@@ -234,7 +236,7 @@ class ResultCache:
             self._copies.keep(key, stored[:_CHECKSUM_BYTES], stored_tokens, found)
         except ValueError:
             observe(CacheAsked(CACHE_NAME, "corrupted"))
-            await self._quietly(lambda redis: redis.delete(key))
+            self._store.post(["DEL", key])
             return tokens, None
         return tokens, found if stored_tokens == tokens else None
 
@@ -256,11 +258,14 @@ class ResultCache:
             answer = await compute()
             fresh = self.fresh(answer)
         except BaseException:
-            await self._quietly(lambda redis: redis.delete(lock))
+            self._store.post(["DEL", lock])
             raise
         if tokens is not None:
-            keep = answer.is_complete and len(fresh.data) <= self._max_bytes
-            await self._store_answer(key, lock, _pack(tokens, fresh) if keep else None, question.ttl_seconds)
+            # Not waited for: the caller has its answer, and whoever asks here next is served after this is stored.
+            if answer.is_complete and len(fresh.data) <= self._max_bytes:
+                self._store.post(["SET", key, _pack(tokens, fresh), "EX", question.ttl_seconds], ["DEL", lock])
+            else:
+                self._store.post(["DEL", lock])
         return fresh
 
     async def _take_lock(
@@ -269,41 +274,21 @@ class ResultCache:
         """Wait until the answer is there or the right to compute it is ours (or Redis is lost)."""
         names = [key, *question.token_keys()]
 
-        async def attempt(redis: Redis) -> Any:
-            pipeline: Any = redis.pipeline(transaction=False)
-            pipeline.set(lock, b"1", nx=True, px=LOCK_MS)
-            pipeline.mget(names)
-            return await pipeline.execute()
-
         wait = _FIRST_WAIT_SECONDS
         while True:
             try:
-                locked, values = await self._store.run(attempt)
+                locked, values = await self._store.ask(["SET", lock, b"1", "NX", "PX", LOCK_MS], ["MGET", *names])
             except RedisUnavailable:
                 return None, None
-            tokens, hit = await self._judge(key, values)
+            if isinstance(locked, ReplyError) or isinstance(values, ReplyError):
+                return None, None  # it answers, but will not store: full, or read only
+            tokens, hit = self._judge(key, values)
             if hit is not None and locked:
-                await self._quietly(lambda redis: redis.delete(lock))
+                self._store.post(["DEL", lock])
             if hit is not None or locked:
                 return tokens, hit
             await asyncio.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
-
-    async def _store_answer(self, key: str, lock: str, packed: bytes | None, ttl_seconds: int) -> None:
-        async def store(redis: Redis) -> None:
-            pipeline: Any = redis.pipeline(transaction=False)
-            if packed is not None:
-                pipeline.set(key, packed, ex=ttl_seconds)
-            pipeline.delete(lock)
-            await pipeline.execute()
-
-        await self._quietly(store)
-
-    async def _quietly(self, operation: Callable[[Redis], Awaitable[Any]]) -> None:
-        try:
-            await self._store.run(operation)
-        except RedisUnavailable:
-            observe(CacheAsked(CACHE_NAME, "unavailable"))
 
 
 def _fingerprint(data: bytes, pagination: Mapping[str, Any] | None) -> str:
