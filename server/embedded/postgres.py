@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -158,6 +159,7 @@ class EmbeddedPostgres:
 
     def _end_leftover(self) -> None:
         """Clears what an instance left that was killed. The folder is locked, so nobody uses its server any more."""
+        self._end_orphans()
         pid_file = self._cluster / "postmaster.pid"
         socket_lock = self._socket_dir / LONGEST_SOCKET_NAME
         try:
@@ -179,6 +181,17 @@ class EmbeddedPostgres:
         # The process id may belong to an unrelated program by now, for which PostgreSQL would refuse to start.
         pid_file.unlink(missing_ok=True)
         socket_lock.unlink(missing_ok=True)
+
+    def _end_orphans(self) -> None:
+        """Ends connections whose server was killed: busy ones notice late, and PostgreSQL does not start beside them."""
+        deadline = time.monotonic() + FAST_SHUTDOWN[1]
+        while orphans := _orphans_in(self._cluster):
+            for pid in orphans:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGQUIT)
+            if time.monotonic() > deadline:
+                raise EmbeddedError(f"processes {orphans} of an earlier PostgreSQL do not end: end them by hand")
+            time.sleep(0.05)
 
     def _write_access_rules(self) -> None:
         """Only the user who started us (and the account of the server) may connect, known by the socket's peer."""
@@ -260,6 +273,28 @@ def _command_line(pid: int) -> str:
         except OSError:
             return ""
     return subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+
+
+def _orphans_in(cluster: Path) -> list[int]:
+    """Processes of a server on ``cluster`` that have outlived it: they work in its folder, and init is their parent.
+
+    Found on Linux only; elsewhere PostgreSQL itself says that they have to end.
+    """
+    found = []
+    folder = str(cluster.resolve())
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (
+                os.readlink(process / "cwd") == folder
+                and (process / "cmdline").read_bytes().startswith(b"postgres: ")
+                and not _is_postgres(int((process / "stat").read_text().rpartition(")")[2].split()[1]))
+            ):
+                found.append(int(process.name))
+    return found
+
+
+def _is_postgres(pid: int) -> bool:
+    return Path(_command_line(pid).partition(" ")[0]).name == "postgres"
 
 
 def _shared_memory_is_small() -> bool:

@@ -121,7 +121,10 @@ async def _apply_pending(connection: asyncpg.Connection, migrations: Sequence[Mi
     for migration in migrations:
         if migration.number in applied:
             if applied[migration.number] != migration.checksum:
-                raise MigrationError(f"{migration.name} was changed after it was applied to this database")
+                raise MigrationError(
+                    f"{migration.name} was changed after it was applied to this database: "
+                    "go back to the version that made it, or begin with an empty database"
+                )
             continue
         try:
             async with connection.transaction():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -120,6 +121,24 @@ async def test_a_service_that_was_killed_comes_back_at_its_address(private_folde
             time.sleep(0.02)
         connection = await asyncpg.connect(urls.database_url)
         await connection.close()
+    finally:
+        services.stop()
+
+
+async def test_a_connection_that_outlives_its_server_does_not_keep_the_next_from_starting(private_folder: Path) -> None:
+    """It is busy and has not noticed; PostgreSQL refuses to start beside it."""
+    services = EmbeddedServices(private_folder / "data", postgres_settings=QUICK)
+    urls = services.start()
+    try:
+        connection = await asyncpg.connect(urls.owner_url)
+        busy = asyncio.create_task(connection.execute("DO $$ BEGIN LOOP PERFORM 1; END LOOP; END $$"))
+        await asyncio.sleep(0.2)
+        os.kill(postmaster(services.path), signal.SIGKILL)
+        services.stop()
+        urls = services.start()
+        with pytest.raises((asyncpg.PostgresError, OSError)):
+            await busy
+        await (await asyncpg.connect(urls.database_url)).close()
     finally:
         services.stop()
 
