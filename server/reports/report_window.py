@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from server.database import Database
-from server.queries.metric_answer import MetricAnswer, MetricGroup, Value
+from server.queries.metric_answer import MetricAnswer, MetricGroup, MetricMeta, Value
 from server.queries.metric_question import Measure, MetricQuestion, parse_measure
 from server.queries.metric_reader import query_metrics
 from server.queries.row_scope import RowScope
 from server.queries.trace_filter import Filter
+
+_PRECISIONS: Final = ("exact", "sketch", "approximate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +45,20 @@ class ReportWindow:
 
 @dataclass(frozen=True, slots=True)
 class ReportSource:
-    """Where reports read: the metric engine on ``database``, limited to ``scope``."""
+    """Where reports read: the metric engine on ``database``, limited to ``scope``.
+
+    ``answered`` gathers how each answer came about, for :meth:`told`.
+    """
 
     database: Database
     scope: RowScope
+    answered: list[MetricMeta] = field(default_factory=list, compare=False, repr=False)
 
     async def ask(self, question: MetricQuestion) -> MetricAnswer:
         """The engine's answer."""
-        return await query_metrics(self.database, self.scope, question)
+        answer = await query_metrics(self.database, self.scope, question)
+        self.answered.append(answer.meta)
+        return answer
 
     async def total(self, window: ReportWindow, *measures: str, **more: Any) -> MetricGroup:
         """One group over the whole window, without a split."""
@@ -60,6 +68,20 @@ class ReportSource:
     async def split(self, window: ReportWindow, dimension: str, *measures: str, **more: Any) -> MetricAnswer:
         """One group for each value of ``dimension``, ranked, the rest summed as "other"."""
         return await self.ask(window.question(*measures, group_by=(dimension,), **more))
+
+    def told(self) -> dict[str, Any]:
+        """What holds for all answers so far together: the sources, the least precision, each notice once.
+
+        ``interval_seconds`` is None unless every series had the same buckets.
+        """
+        sources = {meta.source for meta in self.answered}
+        widths = {meta.interval_seconds for meta in self.answered} - {None}
+        return {
+            "source": "both" if len(sources) > 1 else next(iter(sources), "rollup"),
+            "precision": max((meta.precision for meta in self.answered), key=_PRECISIONS.index, default="exact"),
+            "interval_seconds": widths.pop() if len(widths) == 1 else None,
+            "notices": list(dict.fromkeys(notice for meta in self.answered for notice in meta.notices)),
+        }
 
 
 def single(group: MetricGroup, measure: str) -> Value:

@@ -33,13 +33,14 @@ async def _over_time(request: Request, report: OverTime) -> HTTPResponse:
     asked = ReportRequest(request, default_range=ANALYTICS_RANGE)
     width = asked.interval()
     window = asked.window()
-    data = await report(await asked.source(), window, width)
-    return success(request, data, meta_fields=window_meta(window))
+    source = await asked.source()
+    data = await report(source, window, width)
+    return success(request, data, meta_fields=report_meta(window, source))
 
 
-def window_meta(window: ReportWindow) -> Mapping[str, Any]:
-    """What an answer says about its range."""
-    return {"from": window.start, "to": window.end, "time_zone": window.time_zone}
+def report_meta(window: ReportWindow, source: ReportSource) -> Mapping[str, Any]:
+    """What an answer says about its range and about how it came about."""
+    return {"from": window.start, "to": window.end, "time_zone": window.time_zone, **source.told()}
 
 
 @analytics.get("/costs", name="costs")
@@ -70,8 +71,9 @@ async def show_models(request: Request) -> HTTPResponse:
     asked = ReportRequest(request, default_range=ANALYTICS_RANGE)
     limit = asked.params.integer("limit", default=50, low=1, high=200)
     window = asked.window()
-    rows = await report_models(await asked.source(), window, limit=limit)
-    return success(request, rows, meta_fields=window_meta(window))
+    source = await asked.source()
+    rows = await report_models(source, window, limit=limit)
+    return success(request, rows, meta_fields=report_meta(window, source))
 
 
 @analytics.get("/models/compare", name="models_compare")
@@ -83,8 +85,9 @@ async def show_comparison(request: Request) -> HTTPResponse:
     if len(models) < FEWEST_COMPARED:
         raise InvalidParameter.named("models", f"name {FEWEST_COMPARED} to {MOST_COMPARED} models: models=a,b")
     window = asked.window()
-    data = await compare_models(await asked.source(), window, models)
-    return success(request, data, meta_fields=window_meta(window))
+    source = await asked.source()
+    data = await compare_models(source, window, models)
+    return success(request, data, meta_fields=report_meta(window, source))
 
 
 @analytics.get("/optimization", name="optimization")
@@ -93,5 +96,6 @@ async def show_recommendations(request: Request) -> HTTPResponse:
     """Recommendations worked out from the data, each with its evidence."""
     asked = ReportRequest(request, default_range=ANALYTICS_RANGE)
     window = asked.window()
-    data = await recommend(await asked.source(), window)
-    return success(request, data, meta_fields=window_meta(window))
+    source = await asked.source()
+    data = await recommend(source, window)
+    return success(request, data, meta_fields=report_meta(window, source))

@@ -13,7 +13,7 @@ from server.reports.cost_report import (
     forecast_costs,
     summarize_costs,
 )
-from server.rest.analytics_routes import window_meta
+from server.rest.analytics_routes import report_meta
 from server.rest.envelope import success
 from server.rest.report_request import COSTS_RANGE, ReportRequest
 
@@ -30,9 +30,9 @@ async def show_summary(request: Request) -> HTTPResponse:
     asked = ReportRequest(request, default_range=COSTS_RANGE)
     top = asked.params.integer("top", default=10, low=1, high=100)
     window = asked.window()
-    return success(
-        request, await summarize_costs(await asked.source(), window, top=top), meta_fields=window_meta(window)
-    )
+    source = await asked.source()
+    data = await summarize_costs(source, window, top=top)
+    return success(request, data, meta_fields=report_meta(window, source))
 
 
 @costs.get("/attribution", name="attribution")
@@ -46,8 +46,9 @@ async def show_attribution(request: Request) -> HTTPResponse:
     limit = asked.params.integer("limit", default=100, low=1, high=1000)
     least = asked.number("min_total_cost", low=0, high=1e9)
     window = asked.window()
-    data = await attribute_costs(await asked.source(), window, dimension, limit=limit, min_cost=least)
-    return success(request, data, meta_fields=window_meta(window))
+    source = await asked.source()
+    data = await attribute_costs(source, window, dimension, limit=limit, min_cost=least)
+    return success(request, data, meta_fields=report_meta(window, source))
 
 
 @costs.get("/forecast", name="forecast")
@@ -59,7 +60,6 @@ async def show_forecast(request: Request) -> HTTPResponse:
     days = asked.params.integer("days", default=FORECAST_PERIODS[period], low=1, high=MOST_FORECAST_DAYS)
     confidence = asked.number("confidence", low=0.5, high=0.999)
     window = asked.window()
-    data = await forecast_costs(
-        await asked.source(), window, days=days, confidence=confidence or DEFAULT_CONFIDENCE, now=asked.now
-    )
-    return success(request, data, meta_fields=window_meta(window))
+    source = await asked.source()
+    data = await forecast_costs(source, window, days=days, confidence=confidence or DEFAULT_CONFIDENCE, now=asked.now)
+    return success(request, data, meta_fields=report_meta(window, source))

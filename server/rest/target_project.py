@@ -30,6 +30,8 @@ async def target_project(request: Request, parameter: str = "project", *, known:
     scope = await row_scope(request, tuple(named))
     if len(scope.projects) != 1:
         raise InvalidParameter.named(
-            parameter, "the credential has not exactly one project: name it in the X-Observatory-Project header"
+            parameter,
+            "the credential has not exactly one project: name it in the X-Observatory-Project header, "
+            f"or with {parameter}= in the address",
         )
     return scope.projects[0]

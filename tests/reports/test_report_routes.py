@@ -209,6 +209,31 @@ async def test_bad_questions_are_400_and_name_the_parameter(http: httpx.AsyncCli
     assert named in {error.get("parameter") for error in answer.json()["errors"]}
 
 
+@pytest.mark.parametrize(
+    ("path", "precision", "interval_seconds"),
+    [
+        ("costs/summary", "exact", None),
+        ("costs/attribution?dimension=user", "exact", None),
+        ("costs/forecast", "exact", 86400),
+        ("analytics/costs?interval=1d", "exact", 86400),
+        ("analytics/performance?interval=1h", "sketch", 3600),
+        ("analytics/quality?interval=1d", "exact", 86400),
+        ("analytics/models", "sketch", None),
+        ("analytics/models/compare?models=mini,large", "sketch", None),
+        ("analytics/optimization", "sketch", None),
+    ],
+)
+async def test_every_report_says_how_its_figures_came_about(
+    http: httpx.AsyncClient, path: str, precision: str, interval_seconds: int | None
+) -> None:
+    answer = await http.get(f"/api/v1/{path}{'&' if '?' in path else '?'}{RANGE}")
+    assert answer.status_code == 200, answer.text
+    meta = answer.json()["meta"]
+    assert (meta["precision"], meta["interval_seconds"]) == (precision, interval_seconds)
+    assert meta["source"] in ("rollup", "raw", "both")
+    assert meta["notices"] == []
+
+
 async def test_another_project_is_forbidden_and_its_money_in_no_sum(http: httpx.AsyncClient) -> None:
     assert (await http.get("/api/v1/costs/summary?project_id=beta")).status_code == 403
     assert (await http.get("/api/v1/costs/summary?project_id=unknown")).status_code == 403
