@@ -81,7 +81,7 @@ def to_number(value: Any) -> Coerced:
 
 
 def to_milliseconds(value: Any, factor: float) -> Coerced:
-    """A duration: ``value`` times ``factor`` milliseconds, not negative."""
+    """A duration: ``value`` times ``factor`` milliseconds in whole microseconds, not negative."""
     number, reason = to_number(value)
     if reason:
         return None, reason
@@ -89,7 +89,7 @@ def to_milliseconds(value: Any, factor: float) -> Coerced:
         return None, "negative"
     if number * factor >= MAX_MS:
         return None, "out_of_range"
-    return round(number * factor, 6), None
+    return round(number * factor, 3), None
 
 
 def to_time_ns(value: Any) -> Coerced:

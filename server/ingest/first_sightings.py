@@ -44,6 +44,17 @@ def sighted(span: PreparedSpan) -> Iterator[Sighted]:
         yield "prompt_version", dimension[_PROMPT], dimension[_PROMPT_VERSION]
 
 
+def earliest(spans: Iterable[PreparedSpan]) -> Iterable[PreparedSpan]:
+    """Of the spans that show the same, the first in time."""
+    first: dict[tuple[object, ...], PreparedSpan] = {}
+    for span in spans:
+        shown = (span.project_id, span.dimension, span.values[_SERVICE_VERSION])
+        other = first.setdefault(shown, span)
+        if span.ts < other.ts:
+            first[shown] = span
+    return first.values()
+
+
 class FirstSightings:
     """Keeps ``first_sightings`` up to date for one writer."""
 
@@ -54,7 +65,7 @@ class FirstSightings:
     async def note(self, spans: Iterable[PreparedSpan]) -> None:
         """Record what is new in ``spans``, which were stored. Never raises for the database."""
         news: dict[str, dict[Sighted, datetime]] = {}
-        for span in spans:
+        for span in earliest(spans):
             for seen in sighted(span):
                 known = self._known.get((span.project_id, seen))
                 if known is None or span.ts < known:

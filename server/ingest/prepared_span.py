@@ -60,6 +60,9 @@ _LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
 _plain: Callable[[SpanRecord], tuple[Any, ...]] = attrgetter(*PLAIN_COLUMNS)
 _json: Callable[[SpanRecord], tuple[Any, ...]] = attrgetter(*JSON_COLUMNS)
 _dimension: Callable[[SpanRecord], tuple[Any, ...]] = attrgetter(*DIMENSIONS)
+_indexed_texts: Callable[[SpanRecord], tuple[str | None, ...]] = attrgetter(*_INDEXED_TEXTS)
+_tokens: Callable[[SpanRecord], tuple[int | None, ...]] = attrgetter(*_TOKENS)
+_costs: Callable[[SpanRecord], tuple[Decimal | None, ...]] = attrgetter(*_COSTS)
 _texts: Callable[[SpanRecord], tuple[str | None, ...]] = attrgetter(
     *(name for name in PLAIN_COLUMNS if name in SpanRecord.__annotations__ and "str" in SpanRecord.__annotations__[name]
       and name != "tags")
@@ -125,19 +128,15 @@ def prepare_span(project_id: str, record: SpanRecord, *, full_text: bool = True)
 def _check(record: SpanRecord) -> None:
     if not _EARLIEST <= record.ts < _LATEST:
         raise UnstorableSpan("start time is not between the years 2000 and 2100")
-    for name in ("trace_id", "span_id"):
-        if not 1 <= len(getattr(record, name)) <= 64:
-            raise UnstorableSpan(f"{name} has not 1 to 64 characters")
-    for name in _INDEXED_TEXTS:
-        value = getattr(record, name)
-        if value is not None and len(value) > INDEXED_TEXT_CHARACTERS:
+    if not (1 <= len(record.trace_id) <= 64 and 1 <= len(record.span_id) <= 64):
+        raise UnstorableSpan("trace_id or span_id has not 1 to 64 characters")
+    for name, text in zip(_INDEXED_TEXTS, _indexed_texts(record), strict=True):
+        if text is not None and len(text) > INDEXED_TEXT_CHARACTERS:
             raise UnstorableSpan(f"{name} is longer than {INDEXED_TEXT_CHARACTERS} characters")
-    for name, most in _TOKENS.items():
-        tokens = getattr(record, name)
+    for (name, most), tokens in zip(_TOKENS.items(), _tokens(record), strict=True):
         if tokens is not None and not 0 <= tokens <= most:
             raise UnstorableSpan(f"{name} is not between 0 and {most}")
-    for name in _COSTS:
-        cost = getattr(record, name)
+    for name, cost in zip(_COSTS, _costs(record), strict=True):
         if cost is not None and not (cost.is_finite() and 0 <= cost < _MOST_USD):
             raise UnstorableSpan(f"{name} is not between 0 and {_MOST_USD}")
     # The comparisons are false for NaN too.
@@ -145,6 +144,6 @@ def _check(record: SpanRecord) -> None:
         raise UnstorableSpan("duration is negative or longer than 31 years")
     if record.ttft_ms is not None and not 0 <= record.ttft_ms < _LONGEST_MS:
         raise UnstorableSpan("time to first token is negative or longer than 31 years")
-    for text in _texts(record):
-        if text is not None and "\0" in text:
+    for value in _texts(record):
+        if value and "\0" in value:
             raise UnstorableSpan("a text holds a NUL character")

@@ -29,7 +29,7 @@ from server.ingest.span_fields import SpanFields
 from server.ingest.span_identity import IdentityCheck, read_session, read_tags
 from server.ingest.span_outcome import read_outcome, read_ttft_ms
 from server.ingest.span_record import SpanRecord
-from server.ingest.span_times import NS_PER_MS, to_datetime
+from server.ingest.span_times import to_datetime, to_ms
 from server.ingest.span_usage import read_usage
 from server.ingest.stored_attributes import store_attributes
 
@@ -188,7 +188,7 @@ def _duration_ms(span: DecodedSpan, fields: SpanFields) -> float:
     if span.end_ns < span.start_ns:
         fields.rest["observatory.clock_skew"] = True
         return 0.0
-    return (span.end_ns - span.start_ns) / NS_PER_MS
+    return to_ms(span.end_ns - span.start_ns)
 
 
 def _parent(span: DecodedSpan, fields: SpanFields) -> str | None:

@@ -9,7 +9,7 @@ from server.ingest.mapping_result import MappingLimits
 from server.ingest.otlp_payload import DecodedSpan
 from server.ingest.span_events import EventFindings
 from server.ingest.span_fields import SpanFields
-from server.ingest.span_times import NS_PER_MS
+from server.ingest.span_times import to_ms
 
 _STATUS_OK, _STATUS_ERROR = 1, 2
 _TTFT_TOLERANCE_MS = 1000.0
@@ -88,4 +88,4 @@ def _since_start(span: DecodedSpan, fields: SpanFields, moment_ns: int | None) -
     if moment_ns < span.start_ns // 1000 * 1000:
         fields.drop("ttft_ms", "negative")
         return None
-    return max(moment_ns - span.start_ns, 0) / NS_PER_MS
+    return to_ms(max(moment_ns - span.start_ns, 0))

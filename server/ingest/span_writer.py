@@ -84,9 +84,10 @@ def latest_versions(spans: Sequence[PreparedSpan]) -> list[PreparedSpan]:
     """One of each span, the one that ends last and of equals the first, sorted by key."""
     latest: dict[tuple[str, str, str], PreparedSpan] = {}
     for span in spans:
-        other = latest.setdefault(span.key, span)
+        key = span.key
+        other = latest.setdefault(key, span)
         if span.version > other.version:
-            latest[span.key] = span
+            latest[key] = span
     return [latest[key] for key in sorted(latest)]
 
 

@@ -42,13 +42,15 @@ _ASCII_FOLD = {code: chr(code).lower() if chr(code).isalnum() else " " for code 
 
 
 def search_document(*texts: str | None) -> str:
-    """Give the words of ``texts`` in order, separated by spaces, as they are to be indexed."""
+    """Give the words of ``texts`` in order, with one or more spaces between them, as they are to be indexed."""
     text = " ".join([part for part in texts if part])[:DOCUMENT_BYTES]
-    words = _fold(text).split()
-    if not text.isascii() and _UNSPACED_RUN.search(text):
-        words = [token for word in words for token in _tokens(word)]
-    document = " ".join(words)
-    if _has_long_word(document):
+    document = _fold(text)
+    is_cut = not text.isascii() and _UNSPACED_RUN.search(text) is not None
+    # PostgreSQL minds no spaces: most documents need not be taken apart into words here.
+    if is_cut or _has_long_word(document):
+        words = document.split()
+        if is_cut:
+            words = [token for word in words for token in _tokens(word)]
         document = " ".join([word for word in words if len(word) <= LONGEST_WORD])
     if len(document) * 4 <= DOCUMENT_BYTES or len(document.encode()) <= DOCUMENT_BYTES:
         return document

@@ -87,10 +87,12 @@ class TestIdentityAndTimes:
         record = map_one(endTimeUnixNano=str(NOW_NS - 1))
         assert (record.duration_ms, record.attributes["observatory.clock_skew"]) == (0, True)
 
-    def test_microseconds_are_kept(self) -> None:
+    def test_microseconds_are_kept_and_nothing_finer(self) -> None:
+        """Rollups count whole microseconds: rows must hold the same."""
         record = map_one(startTimeUnixNano=str(NOW_NS + 123_456_789), endTimeUnixNano=str(NOW_NS + 124_000_001))
         assert record.ts == datetime(2026, 11, 1, 12, 0, 0, 123_456, tzinfo=UTC)
-        assert record.duration_ms == pytest.approx(0.543212)
+        assert record.duration_ms == 0.543
+        assert map_one(endTimeUnixNano=str(NOW_NS + 20_384_522)).duration_ms == 20.385
 
     @pytest.mark.parametrize("parent", ["", "0" * 16])
     def test_absent_parent_is_a_root(self, parent: str) -> None:

@@ -60,6 +60,23 @@ async def test_many_small_requests_share_transactions(
     assert (commits.pending_rows, commits.pending_bytes) == (0, 0)
 
 
+async def test_a_second_writer_helps_only_where_much_waits(
+    group_commit: CommitMaker, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    """Two small transactions cost more than one larger: 300 rows that come during a commit are the next one's."""
+    await project("alpha")
+    commits = group_commit()
+    first = asyncio.create_task(commits.submit(prepared(100)))
+    await asyncio.sleep(0)
+    rest = [asyncio.create_task(commits.submit(prepared(30))) for _ in range(10)]
+    await asyncio.gather(first, *rest)
+    count = "SELECT count(DISTINCT xmin::text) FROM llm_traces"
+    assert await owner.fetchval(count) == 2
+    await asyncio.gather(*(commits.submit(prepared(500)) for _ in range(3)))
+    # A thousand rows are what one transaction takes; the second writer takes the others meanwhile.
+    assert await owner.fetchval(count) == 4
+
+
 async def test_o9_of_a_poisoned_batch_only_the_bad_rows_are_missing(
     group_commit: CommitMaker, project: ProjectMaker, owner: asyncpg.Connection
 ) -> None:

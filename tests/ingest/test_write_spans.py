@@ -235,3 +235,29 @@ async def test_the_search_index_finds_words_of_input_and_output(
 def test_o13_what_postgresql_would_refuse_is_found_before(change: dict[str, object]) -> None:
     with pytest.raises(UnstorableSpan):
         prepare_span("alpha", make_span(**change))
+
+
+async def test_the_text_index_is_settled_beside_the_writers(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    """New words wait in the pending list of the index until the upkeep moves them; both ways they are found."""
+    await project("alpha")
+    await store(services, "alpha", [make_span(input_text=f"heron{number} flies") for number in range(20)])
+    query = "SELECT count(*) FROM llm_traces WHERE search_vector @@ to_tsquery('simple', 'flies')"
+    await owner.execute("SET enable_seqscan = off")
+    assert await owner.fetchval(query) == 20
+    upkeep = services.ingestion.text_index
+    assert await upkeep.settle() > 0
+    assert await upkeep.settle() == 0
+    assert await owner.fetchval(query) == 20
+
+
+async def test_one_process_at_a_time_settles_the_text_index(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    await store(services, "alpha", make_span(input_text="heron"))
+    async with owner.transaction():
+        await owner.fetchval("SELECT pg_advisory_xact_lock(hashtext('llm_traces text index'))")
+        assert await services.ingestion.text_index.settle() == 0
+    assert await services.ingestion.text_index.settle() > 0

@@ -137,6 +137,7 @@ async def test_the_longest_document_fits_into_a_tsvector(owner: asyncpg.Connecti
         assert len(document.encode()) <= DOCUMENT_BYTES, name
         await owner.fetchval("SELECT length(to_tsvector('simple', $1))", document)
     assert search_document("a " + "x" * (LONGEST_WORD + 1) + " b") == "a b"
+    assert search_document("a " + "x" * LONGEST_WORD + " b").split() == ["a", "x" * LONGEST_WORD, "b"]
 
 
 @pytest.mark.parametrize("text", ["x" * 1001, "a\0b", "w " * (MOST_TERMS + 1)])
