@@ -58,6 +58,14 @@ SQLSTATE_ERRORS: dict[str, type[ApiError]] = {
 _BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan"
 
 
+async def _nothing_to_reset(_: asyncpg.Connection) -> None:
+    """In place of asyncpg's RESET ALL and the like, a round trip for each use of a connection.
+
+    All settings here are SET LOCAL, and locks and cursors end with their transaction. A transaction that is still
+    open when a connection comes back (its task was cancelled) asyncpg itself rolls back before it calls this.
+    """
+
+
 class Database:
     """One pool of connections that all run as one database role.
 
@@ -97,6 +105,7 @@ class Database:
             command_timeout=statement_timeout + 2,
             server_settings=server_settings,
             max_inactive_connection_lifetime=300,
+            reset=_nothing_to_reset,
         )
 
     async def open(self) -> None:

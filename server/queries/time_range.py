@@ -78,7 +78,9 @@ def check_range(window: TimeRange, *, now: datetime, longest: timedelta = LONGES
 
 def format_instant(moment: datetime) -> str:
     """RFC 3339 in UTC with ``Z`` and microseconds: the one form in which answers show times."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="microseconds")[:-6] + "Z"  # without +00:00
 
 
 def _from_epoch(number: int) -> datetime:

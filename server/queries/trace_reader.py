@@ -8,6 +8,7 @@ sort key to rows without. Large columns are fetched for the rows of the page alo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Final
 
 import asyncpg
@@ -207,7 +208,10 @@ class _Reading:
         names = [*self.selected, *sorted(self.question.include)]
         if self.keys[0].name == RANK:
             names.append(RANK)
-        return [{name: row[name] for name in names} for row in rows]
+        pick = itemgetter(*names)
+        if len(names) == 1:
+            return [{names[0]: pick(row)} for row in rows]
+        return [dict(zip(names, pick(row), strict=True)) for row in rows]
 
     async def count(self, connection: asyncpg.Connection) -> Total | None:
         mode = self.question.total
