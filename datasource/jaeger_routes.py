@@ -13,11 +13,12 @@ from typing import Any, Final
 from sanic import Blueprint, HTTPResponse, Request
 
 from datasource.jaeger_format import envelope, jaeger_trace
-from datasource.trace_search import find_traces, read_whole_trace, spans_of
+from datasource.trace_search import find_traces, read_whole_trace, refuse_narrowing, spans_of
 from datasource.traceql_names import RESOURCE_ATTRIBUTES, SPAN_ATTRIBUTES
 from server import error_responses
 from server.access.guard import requires, row_scope
 from server.errors import ApiError, InvalidParameter
+from server.http_edge import path_value
 from server.queries.dependency_reader import read_dependencies
 from server.queries.service_reader import list_operations, list_services
 from server.queries.time_range import TimeRange
@@ -35,7 +36,8 @@ LONGEST_LOOKBACK: Final = timedelta(days=7)
 DEFAULT_LOOKBACK: Final = timedelta(hours=1)
 OPERATIONS_SINCE: Final = timedelta(days=7)
 ANY_OPERATION: Final = frozenset({"", "all", "All", "undefined"})
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(us|µs|ms|s|m|h)")
+OTHER_FILTERS: Final = {"tag": "write tags, a JSON object", "traceID": "ask /api/traces/{id} for one trace"}
+_DURATION: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(us|µs|ms|s|m|h)")
 _MILLISECONDS: Final = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3, "m": 60e3, "h": 3600e3}
 
 
@@ -52,7 +54,8 @@ async def show_services(request: Request) -> HTTPResponse:
 async def show_operations(request: Request, service: str) -> HTTPResponse:
     """Names of the latest spans of a service."""
     since = datetime.now(UTC) - OPERATIONS_SINCE
-    names = await list_operations(services_of(request).reads, await row_scope(request), service, since)
+    name = path_value(service, "service")
+    names = await list_operations(services_of(request).reads, await row_scope(request), name, since)
     return json_response(envelope(names, total=len(names)))
 
 
@@ -70,6 +73,7 @@ async def show_operations_with_kind(request: Request) -> HTTPResponse:
 @requires("traces:read")
 async def show_trace(request: Request, trace_id: str) -> HTTPResponse:
     """One trace with all its spans."""
+    trace_id = path_value(trace_id, "trace_id")
     found = await read_whole_trace(services_of(request).reads, await row_scope(request), trace_id)
     warnings = [f"{found.omitted} more spans are not shown"] if found.omitted else []
     return json_response(envelope([jaeger_trace(found.trace_id, found.rows, warnings)], total=1))
@@ -79,6 +83,7 @@ async def show_trace(request: Request, trace_id: str) -> HTTPResponse:
 @requires("traces:read", cost=5)
 async def search_traces(request: Request) -> HTTPResponse:
     """The newest traces with a span of that service, operation, duration and tags."""
+    refuse_narrowing(request.args, OTHER_FILTERS)
     limit = _limit(request)
     window = _window(request)
     wanted = _span_filter(request)
@@ -99,10 +104,10 @@ async def search_traces(request: Request) -> HTTPResponse:
 async def show_dependencies(request: Request) -> HTTPResponse:
     """Calls between services: ``endTs`` and ``lookback`` in milliseconds, at most seven days."""
     end_ms = _whole(request, "endTs", int(datetime.now(UTC).timestamp() * 1000))
-    lookback = timedelta(milliseconds=_whole(request, "lookback", 86_400_000))
+    lookback = min(_whole(request, "lookback", 86_400_000), int(LONGEST_LOOKBACK / timedelta(milliseconds=1)))
     end = _moment("endTs", end_ms / 1000)
     edges = await read_dependencies(
-        services_of(request).reads, await row_scope(request), end - min(lookback, LONGEST_LOOKBACK), end
+        services_of(request).reads, await row_scope(request), end - timedelta(milliseconds=lookback), end
     )
     data = [{"parent": edge.parent, "child": edge.child, "callCount": edge.calls} for edge in edges]
     return json_response(envelope(data, total=len(data)))
@@ -181,7 +186,7 @@ def _whole(request: Request, name: str, default: int) -> int:
     text = request.args.get(name, "")
     if not text:
         return default
-    if not re.fullmatch(r"\d{1,18}", text):
+    if not re.fullmatch(r"[0-9]{1,18}", text):
         raise InvalidParameter.named(name, "expected a whole number")
     return int(text)
 

@@ -13,12 +13,13 @@ from typing import Any, Final
 from sanic import Blueprint, HTTPResponse, Request
 
 from datasource.tempo_format import search_hit, trace_by_id, traces_data
-from datasource.trace_search import find_traces, read_whole_trace
+from datasource.trace_search import find_traces, read_whole_trace, refuse_narrowing
 from datasource.traceql import parse_traceql
 from datasource.traceql_names import INTRINSICS, RESOURCE_ATTRIBUTES, SPAN_ATTRIBUTES, STATUS_WORDS, field_of
 from server import error_responses
 from server.access.guard import public, requires, row_scope
 from server.errors import ApiError, InvalidParameter
+from server.http_edge import path_value
 from server.queries.facet_reader import FacetQuestion, read_facet
 from server.queries.time_range import TimeRange
 from server.queries.trace_fields import FIELDS, FieldType
@@ -35,6 +36,7 @@ DEFAULT_SPANS_PER_SET: Final = 3
 MOST_VALUES: Final = 500
 DEFAULT_LOOKBACK: Final = timedelta(hours=1)
 VALUES_LOOKBACK: Final = timedelta(days=1)
+OLDER_FILTERS: Final = dict.fromkeys(("tags", "minDuration", "maxDuration"), "write it as TraceQL in q")
 _UNLISTED: Final = frozenset(set(FieldType) - {FieldType.KEYWORD, FieldType.BOOLEAN, FieldType.TAGS})
 KINDS: Final = ("internal", "server", "client", "producer", "consumer", "unspecified")
 
@@ -50,6 +52,7 @@ async def echo(_: Request) -> HTTPResponse:
 @requires("traces:read")
 async def show_trace_v1(request: Request, trace_id: str) -> HTTPResponse:
     """One trace as OTLP ``TracesData``."""
+    trace_id = path_value(trace_id, "trace_id")
     found = await read_whole_trace(services_of(request).reads, await row_scope(request), trace_id)
     return HTTPResponse(traces_data(found.rows), content_type=PROTOBUF)
 
@@ -58,6 +61,7 @@ async def show_trace_v1(request: Request, trace_id: str) -> HTTPResponse:
 @requires("traces:read")
 async def show_trace_v2(request: Request, trace_id: str) -> HTTPResponse:
     """One trace as ``TraceByIDResponse``."""
+    trace_id = path_value(trace_id, "trace_id")
     found = await read_whole_trace(services_of(request).reads, await row_scope(request), trace_id)
     return HTTPResponse(trace_by_id(found.rows), content_type=PROTOBUF)
 
@@ -66,6 +70,7 @@ async def show_trace_v2(request: Request, trace_id: str) -> HTTPResponse:
 @requires("traces:read", cost=5)
 async def search(request: Request) -> HTTPResponse:
     """Traces that have a span like the TraceQL in ``q``, newest first."""
+    refuse_narrowing(request.args, OLDER_FILTERS)
     spans = _filter(request.args.get("q", ""))
     limit = max(1, min(_whole(request, "limit", DEFAULT_TRACES), MOST_TRACES))
     per_set = max(1, min(_whole(request, "spss", DEFAULT_SPANS_PER_SET), 100))
@@ -101,6 +106,7 @@ async def show_tag_names(request: Request) -> HTTPResponse:
 @requires("traces:read")
 async def show_tag_values(request: Request, name: str) -> HTTPResponse:
     """Values of one attribute (``resource.service.name``, ``status`` …) under the TraceQL in ``q``."""
+    name = path_value(name, "name")
     values = await _values(request, name)
     kind = "keyword" if name in ("status", "kind") else "string"
     return json_response({"tagValues": [{"type": kind, "value": value} for value in values]})
@@ -110,7 +116,7 @@ async def show_tag_values(request: Request, name: str) -> HTTPResponse:
 @requires("traces:read")
 async def show_tag_values_v1(request: Request, name: str) -> HTTPResponse:
     """The same values in the older form."""
-    return json_response({"tagValues": await _values(request, name)})
+    return json_response({"tagValues": await _values(request, path_value(name, "name"))})
 
 
 async def _values(request: Request, name: str) -> list[str]:

@@ -6,12 +6,13 @@ that REST uses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from datasource.span_attributes import RESOURCE_COLUMNS, SPAN_COLUMNS
 from server.database import Database
+from server.errors import InvalidParameter
 from server.queries.list_question import ListQuestion, Sort
 from server.queries.row_scope import RowScope
 from server.queries.time_range import TimeRange
@@ -91,6 +92,17 @@ async def read_whole_trace(database: Database, scope: RowScope, trace_id: str) -
         if answer.last is None or len(rows) >= MOST_SPANS:
             return WholeTrace(wanted, tuple(rows), max(0, total - len(rows)))
         question = TraceQuestion(trace_id=wanted, fields=FULL_FIELDS, limit=_PAGE, after=answer.last, with_scores=False)
+
+
+def refuse_narrowing(given: Container[str], others: Mapping[str, str]) -> None:
+    """Raise :class:`InvalidParameter` when one of ``others`` is among the ``given`` names of parameters.
+
+    Those are parameters of the protocol that would narrow the answer and are not served here, each with what to
+    write instead. Ignored, they would pass off the newest traces as the wanted ones.
+    """
+    for name, instead in others.items():
+        if name in given:
+            raise InvalidParameter.named(name, f"is not served here; {instead}")
 
 
 async def find_traces(

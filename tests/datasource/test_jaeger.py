@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import httpx
 import pytest
@@ -50,6 +50,13 @@ async def test_services_and_operations(http: httpx.AsyncClient) -> None:
     assert operations == ["execute_tool stock", "invoke_agent shopper"]
     named = (await http.get("/jaeger/api/operations?service=gateway")).json()["data"]
     assert named == [{"name": "chat gpt-5", "spanKind": ""}]
+
+
+async def test_names_in_a_path_are_decoded(http: httpx.AsyncClient, app_server: AppServer) -> None:
+    name = "shop/eu & café"
+    await store(app_server.services, "alpha", make_span(service_name=name, span_name="chat"))
+    answer = await http.get(f"/jaeger/api/services/{quote(name, safe='')}/operations")
+    assert answer.json()["data"] == ["chat"]
 
 
 async def test_a_trace_has_whole_microseconds_references_processes_and_typed_tags(http: httpx.AsyncClient) -> None:
@@ -122,8 +129,9 @@ async def test_search(http: httpx.AsyncClient, parameters: dict[str, str], found
 
 async def test_dependencies_count_calls_between_services(http: httpx.AsyncClient) -> None:
     end = int(datetime.now(UTC).timestamp() * 1000)
-    answer = await http.get(f"/jaeger/api/dependencies?endTs={end}&lookback=3600000")
-    assert answer.json()["data"] == [{"parent": "web", "child": "gateway", "callCount": 1}]
+    for lookback in (3_600_000, 10**18 - 1):
+        answer = await http.get(f"/jaeger/api/dependencies?endTs={end}&lookback={lookback}")
+        assert answer.json()["data"] == [{"parent": "web", "child": "gateway", "callCount": 1}]
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in FIXTURES.glob("jaeger-*.json")))
@@ -145,6 +153,9 @@ async def test_recorded_requests_are_answered(http: httpx.AsyncClient, name: str
         ("start=20&end=10", "end"),
         ("limit=-1", "limit"),
         ("start=999999999999999999&end=999999999999999999", "start"),
+        ("minDuration=" + "9" * 400 + "s", "minDuration"),
+        ("tag=error:true", "tag"),
+        ("traceID=" + "a" * 32, "traceID"),
     ],
 )
 async def test_bad_parameters_are_400_and_named(http: httpx.AsyncClient, query: str, word: str) -> None:

@@ -160,6 +160,12 @@ async def test_what_is_not_understood_is_400_in_words(http: httpx.AsyncClient, q
     assert answer.text
 
 
+@pytest.mark.parametrize("name", ["tags", "minDuration", "maxDuration"])
+async def test_filters_of_older_versions_are_refused_not_ignored(http: httpx.AsyncClient, name: str) -> None:
+    answer = await http.get("/tempo/api/search", params={name: "x"})
+    assert (answer.status_code, answer.text) == (400, f"{name}: is not served here; write it as TraceQL in q")
+
+
 async def test_names_and_values_of_attributes(http: httpx.AsyncClient) -> None:
     tags = {scope["name"]: scope["tags"] for scope in (await http.get("/tempo/api/v2/search/tags")).json()["scopes"]}
     assert "service.name" in tags["resource"]
@@ -175,6 +181,8 @@ async def test_names_and_values_of_attributes(http: httpx.AsyncClient) -> None:
     assert await values("resource.service.name", "{ status = error }") == ["web"]
     assert await values("span.gen_ai.request.model") == ["gpt-5"]
     assert await values("span.team") == ["search"]
+    assert await values("span%2Eteam") == ["search"]
+    assert await values("span%3Astatus") == ["error", "ok", "unset"]
     assert await values("status") == ["error", "ok", "unset"]
     assert await values("duration") == []
 
