@@ -183,7 +183,7 @@ class EmbeddedPostgres:
         socket_lock.unlink(missing_ok=True)
 
     def _end_orphans(self) -> None:
-        """Ends connections whose server was killed: busy ones notice late, and PostgreSQL does not start beside them."""
+        """Ends connections whose server was killed: a busy one notices late, and no PostgreSQL starts beside it."""
         deadline = time.monotonic() + FAST_SHUTDOWN[1]
         while orphans := _orphans_in(self._cluster):
             for pid in orphans:
