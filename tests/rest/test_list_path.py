@@ -1,0 +1,114 @@
+"""What one list request costs in round trips and statements: counted, not timed (docs/decisions/0080-list-path.md)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from server.queries.freshness import Touched
+from server.redis_line import RedisLine
+from server.redis_store import RedisStore
+from tests.conftest import AppServer
+from tests.span_factory import make_span, store
+
+
+class Watch:
+    """Counts what goes to the stores, and lets it through."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.counts: Counter[str] = Counter()
+        for name, owner, method in (
+            ("redis waits", RedisLine, "calls"),
+            ("redis waits", RedisStore, "run"),
+            ("redis posts", RedisLine, "post"),
+            ("statements", asyncpg.Connection, "execute"),
+            ("statements", asyncpg.Connection, "fetch"),
+            ("resets", asyncpg.Connection, "reset"),
+        ):
+            monkeypatch.setattr(owner, method, self._counting(name, getattr(owner, method)))
+
+    def _counting(self, name: str, method: Any) -> Any:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.counts[name] += 1
+            return method(*args, **kwargs)
+
+        return counted
+
+    @contextmanager
+    def requests(self) -> Iterator[Counter[str]]:
+        self.counts.clear()
+        yield self.counts
+
+
+@pytest.fixture
+async def api(app_server: AppServer, client: httpx.AsyncClient, project: Any, bearer: Any) -> httpx.AsyncClient:
+    """A client whose credential and projects the server knows already, and whose lists have one span."""
+    await project("alpha")
+    await store(app_server.services, "alpha", make_span(ts=datetime.now(UTC) - timedelta(hours=3)))
+    # Background looks for revocations would be counted, too.
+    await app_server.services.access.state.close()
+    client.headers.update(bearer("developer", ["alpha"]))
+    app_server.services.projects.forget()
+    assert (await client.get("/api/v1/traces?limit=1")).status_code == 200
+    return client
+
+
+async def test_a_remembered_list_costs_one_round_trip_to_redis_and_nothing_else(
+    api: httpx.AsyncClient, app_server: AppServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await api.get("/api/v1/traces?limit=50")
+    watch = Watch(monkeypatch)
+    await app_server.services.projects.ids()
+    for _ in range(3):  # from Redis, from the copy that this process keeps of it, and so on
+        with watch.requests() as counts:
+            answer = await api.get("/api/v1/traces?limit=50")
+        assert answer.json()["meta"]["cached"] is True
+        assert answer.json()["data"] == first.json()["data"]
+        assert "x-ratelimit-remaining" in answer.headers
+        assert counts == {"redis waits": 1}
+
+
+async def test_a_computed_list_waits_for_redis_twice_and_for_three_statements(
+    api: httpx.AsyncClient, app_server: AppServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Limit and lookup, then the right to compute; what was found is stored without waiting."""
+    watch = Watch(monkeypatch)
+    await app_server.services.projects.ids()
+    with watch.requests() as counts:
+        answer = await api.get("/api/v1/traces?limit=49")
+    assert answer.json()["meta"]["cached"] is False
+    assert counts == {"redis waits": 2, "redis posts": 1, "statements": 3}
+
+
+async def test_what_is_known_of_an_address_holds_for_one_caller_and_its_rights(
+    api: httpx.AsyncClient, bearer: Any, project: Any
+) -> None:
+    """The same address, asked by others within the second in which it is known."""
+    await project("beta")
+    address = "/api/v1/traces?limit=48&project_id=alpha&fields=input_text"
+    own = await api.get(address)
+    assert (await api.get(address)).status_code == own.status_code == 200
+    assert (await api.get(address, headers=bearer("developer", ["beta"]))).status_code == 403
+    assert (await api.get(address, headers={"Authorization": "Bearer x.y.z"})).status_code == 401
+    billing = await api.get(address, headers=bearer("billing", ["alpha"]))
+    assert billing.json()["meta"]["hidden_fields"] == ["input_text"]
+    assert "hidden_fields" not in (await api.get(address)).json()["meta"]
+    assert (await api.get(address)).json()["data"] == own.json()["data"]
+
+
+async def test_a_window_that_moves_does_not_stand_still_while_its_address_is_known(
+    api: httpx.AsyncClient, app_server: AppServer
+) -> None:
+    address = "/api/v1/traces?from=now-1h&to=now&limit=47"
+    assert (await api.get(address)).json()["data"] == []
+    late = datetime.now(UTC)
+    await store(app_server.services, "alpha", make_span(ts=late, span_id="late"))
+    await app_server.services.freshness.touched({"alpha": Touched(late, late, frozenset())})
+    assert len((await api.get(address)).json()["data"]) == 1
