@@ -294,9 +294,10 @@ class ResultCache:
 def _fingerprint(data: bytes, pagination: Mapping[str, Any] | None) -> str:
     # Where a list goes on follows from its rows, but also names the moment of asking: left out.
     page = {name: value for name, value in (pagination or {}).items() if name != "continuation"}
-    digest = hashlib.blake2b(data, digest_size=16)
+    # SHA-256, which processors have instructions for: a third of the time of others.
+    digest = hashlib.sha256(data, usedforsecurity=False)
     digest.update(orjson.dumps(page, option=orjson.OPT_SORT_KEYS))
-    return digest.hexdigest()
+    return digest.hexdigest()[:32]
 
 
 def _pack(tokens: tuple[bytes, ...], answer: CachedAnswer) -> bytes:
