@@ -52,7 +52,9 @@ class ClientCredentials:
         return f"Bearer {self._token}"
 
     async def _ask(self, http: httpx.AsyncClient, *, in_header: bool) -> httpx.Response:
-        form = {"grant_type": "client_credentials", "scope": " ".join(self.scopes)}
+        form = {"grant_type": "client_credentials"}
+        if self.scopes:
+            form["scope"] = " ".join(self.scopes)
         headers = {"Content-Type": "application/x-www-form-urlencoded", "User-Agent": GO_AGENT}
         if in_header:
             pair = f"{quote_plus(self.client_id)}:{quote_plus(self.client_secret)}"

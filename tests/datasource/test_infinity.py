@@ -161,6 +161,10 @@ async def test_client_credentials_as_go_asks_for_them(
     assert await infinity.query(COST_OVER_TIME) == whole
     assert await infinity.query(FAILED_CALLS)
     assert credential.sent_styles == ["header"], "one token serves until it ends"
+    infinity.credential = ClientCredentials(
+        credential.token_url, registered["client_id"], registered["client_secret"], ()
+    )
+    assert await infinity.query(COST_OVER_TIME) == whole, "without scopes: those of the client"
     infinity.credential = wrong = ClientCredentials(credential.token_url, registered["client_id"], "wrong", ())
     with pytest.raises(InfinityError, match="invalid_client"):
         await infinity.query(COST_OVER_TIME)
