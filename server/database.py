@@ -162,6 +162,8 @@ class Database:
                 await connection.execute(opening)
                 try:
                     yield connection
+                except TimeoutError:
+                    raise  # nobody would hear a ROLLBACK
                 except BaseException:
                     if not connection.is_closed():
                         await connection.execute("ROLLBACK")
@@ -180,8 +182,14 @@ class Database:
                 await holder.__aenter__()
         except TimeoutError as error:
             raise PoolTimeout() from error
+        connection = cast(asyncpg.Connection, holder.raw_connection)
         try:
-            yield cast(asyncpg.Connection, holder.raw_connection)
+            yield connection
+        except TimeoutError:
+            # The server's own time-out is shorter. When even that is not heard, it is frozen or cut off, and would
+            # never confirm the cancellation that the release of a connection waits for.
+            connection.terminate()
+            raise
         finally:
             await holder.__aexit__(None, None, None)
 
