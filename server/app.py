@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from sanic import Sanic
@@ -15,7 +16,7 @@ from datasource.jaeger_routes import jaeger
 from datasource.panel_engine import PanelEngine
 from datasource.routes import grafana
 from datasource.tempo_routes import tempo
-from server import cross_origin, error_responses, logs, metrics, observations, request_lifecycle
+from server import cross_origin, error_responses, logs, metrics, observations, request_lifecycle, tracing
 from server.access import guard
 from server.access.gate import build_access
 from server.access.oauth_routes import oauth
@@ -226,6 +227,7 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
 
     @app.before_server_start
     async def start(app: Sanic[Any, Any]) -> None:
+        app.ctx.own_spans = tracing.configure(settings.own_otlp_endpoint)
         await open_services(app.ctx.services)
         app.ctx.services.folder.start()
         app.ctx.services.retention.start()
@@ -237,5 +239,7 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
     @app.after_server_stop
     async def stop(app: Sanic[Any, Any]) -> None:
         await close_services(app.ctx.services)
+        if app.ctx.own_spans is not None:
+            await asyncio.to_thread(app.ctx.own_spans.shutdown)
 
     return app

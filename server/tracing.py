@@ -1,8 +1,8 @@
 """Spans of our own requests, so that the observatory can be observed like anything else.
 
-The OpenTelemetry API does nothing unless an SDK is configured; :func:`configure` does so when an endpoint is
-set. A caller's ``traceparent`` (W3C Trace Context) is honoured, so that the question asked by a panel and the
-time it took here are one trace.
+Without an SDK the OpenTelemetry API does nothing; :func:`configure` brings one when an endpoint is set. A caller's
+``traceparent`` (W3C Trace Context) is honoured, so that the question asked by a panel and the time it took here are
+one trace. Receiving telemetry is not traced: a server that exports to itself would never come to an end.
 """
 
 from __future__ import annotations
@@ -12,33 +12,42 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from sanic import Request
 
 from server import __version__
 
 _propagator = TraceContextTextMapPropagator()
-_tracer = trace.get_tracer("llm-observatory", __version__)
+RECEIVER = "/v1/"
+
+
+class OwnSpans:
+    """The tracer that request spans are made with: the API's, which does nothing, until :func:`configure`."""
+
+    tracer = trace.get_tracer("llm-observatory", __version__)
 
 
 def configure(endpoint: str) -> TracerProvider | None:
     """Export our own spans over OTLP/HTTP to ``endpoint``; None (and no cost) when it is empty."""
     if not endpoint:
+        OwnSpans.tracer = trace.get_tracer("llm-observatory", __version__)
         return None
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     provider = TracerProvider(resource=Resource.create({"service.name": "llm-observatory"}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
-    trace.set_tracer_provider(provider)
+    OwnSpans.tracer = provider.get_tracer("llm-observatory", __version__)
     return provider
 
 
 def start_request_span(request: Request) -> Span:
     """A server span for ``request``, a child of the caller's if it sent one."""
+    if request.path.startswith(RECEIVER):
+        return INVALID_SPAN
     offered = request.headers.get("traceparent")
     parent: Context | None = _propagator.extract({"traceparent": offered}) if offered else None
-    return _tracer.start_span(
+    return OwnSpans.tracer.start_span(
         request.method, context=parent, kind=SpanKind.SERVER, attributes={"http.request.method": request.method}
     )
 
