@@ -94,7 +94,7 @@ async def test_rejected_spans_are_counted_with_their_reason(
         (b'{"spans": []}', "neither resourceSpans"),
         (b"\x0a\xff\xff\xff\xff\xff", "not OTLP protobuf"),
         (b"\x00\x00\x10\x00abc", "ends in the middle"),
-        (gzip.compress(b'{"resourceSpans": []}')[:-4], "cannot be read"),
+        (gzip.compress(b'{"resourceSpans": []}', mtime=0)[:-4], "cannot be read"),
     ],
 )
 async def test_a_file_that_cannot_be_read_is_named_with_the_reason(
