@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from datasource.panel_catalog import TARGETS
 from datasource.panel_request import TimeRange
 from datasource.target_question import question_of
 from datasource.targets.core import Core
+from server.queries.budget_store import Budget, put_budget
 from server.queries.row_scope import RowScope
 from server.rest.envelope import dumps
 from server.services import Services
@@ -44,6 +46,10 @@ def declared(frame: dict[str, Any]) -> list[tuple[str, str | None]]:
 @pytest.fixture
 async def answers(services: Services, seeded_history: Seed) -> dict[str, list[dict[str, Any]]]:
     """The answer of every target, with data and without."""
+    yearly = Budget(
+        project_id=ACME, budget_id="all", name="All", amount_usd=Decimal(5), period="year", created_by="test"
+    )
+    await put_budget(services.writes, yearly)
     found = {}
     ranges = {
         "": TimeRange(seeded_history.start, seeded_history.end),
