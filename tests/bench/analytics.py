@@ -229,7 +229,7 @@ async def run(options: argparse.Namespace, urls: Any, folder: Path) -> None:
                 yardstick = ask_duckdb(path)
         await make_pending(owner, 4000, end)
         found[size] |= await ask_all(services, end, options.rounds, " + 4,000 deltas")
-        if size == sizes[0]:
+        if size == sizes[0] and options.ingest_rounds:
             await measure_ingest(services, options.ingest_rounds)
         await close_services(services)
         await owner.close()
