@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
 
 from server.commands.access import ROLES, add_grant
 from server.commands.parsing import Commands, add_command, add_group, duration
 from server.commands.terminal import CommandFailed
-
-if TYPE_CHECKING:
-    pass
 
 TOKEN_SECONDS = 3600
 
