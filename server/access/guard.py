@@ -10,7 +10,7 @@ For a request with a body all of this happens before the body is read, for a Web
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -28,6 +28,7 @@ from server.access.grafana_viewer import HEADER as GRAFANA_ID_HEADER
 from server.access.principal import SCOPES, Principal, Role
 from server.errors import ApiError, InvalidToken, MissingToken, RateLimited
 from server.observations import AuthenticationRefused, RateLimitHit, observe
+from server.queries.result_cache import Lookup
 from server.queries.row_scope import RowScope
 from server.rate_limit.headers import rate_limit_headers
 from server.rate_limit.policy import LARGEST_COST, request_buckets
@@ -135,26 +136,26 @@ async def reauthenticate(request: Request) -> Principal:
     return await authenticator.with_viewer(fresh, request.headers.get(GRAFANA_ID_HEADER))
 
 
-def lookup_of(request: Request) -> Callable[[Sequence[str], bytes], Awaitable[list[bytes | None]]]:
+def lookup_of(request: Request) -> Lookup:
     """A reader of Redis keys that judges the rate limit of ``request`` in the same round trip.
 
-    Its second argument is how the first value begins that the caller has a copy of: when it still begins so, that
-    may be all that comes back. Only for routes with ``with_lookup``. Called again it only reads. Raises
+    Only for routes with ``with_lookup``. Called again it only reads. Raises
     :class:`RateLimited`, or :class:`~server.redis_store.RedisUnavailable` when Redis did not answer and nothing
     was read.
     """
     services = services_of(request)
 
-    async def read(names: Sequence[str], known: bytes = b"") -> list[bytes | None]:
+    async def read(names: Sequence[str], known: bytes = b"", lock: tuple[str, int] | None = None) -> list[bytes | None]:
         budget: _Budget | None = getattr(request.ctx, "budget", None)
         if budget is not None and budget.verdict is None:
-            values = await _judge(services, budget, names, known)
+            values = await _judge(services, budget, names, known, lock)
             if values is None:
                 raise RedisUnavailable
             return values
         if not names:
             return []
-        return cast("list[bytes | None]", await services.redis.run(lambda redis: redis.mget(list(names))))
+        values = cast("list[bytes | None]", await services.redis.run(lambda redis: redis.mget(list(names))))
+        return values if lock is None else [*values, None]
 
     return read
 
@@ -232,9 +233,13 @@ async def _settle(services: Services, request: Request) -> None:
 
 
 async def _judge(
-    services: Services, budget: _Budget, names: Sequence[str] = (), known: bytes = b""
+    services: Services,
+    budget: _Budget,
+    names: Sequence[str] = (),
+    known: bytes = b"",
+    lock: tuple[str, int] | None = None,
 ) -> list[bytes | None] | None:
-    verdict, values = await services.access.buckets.judge(budget.buckets, lookup=names, known=known)
+    verdict, values = await services.access.buckets.judge(budget.buckets, lookup=names, known=known, lock=lock)
     budget.verdict = verdict
     if not verdict.allowed:
         observe(RateLimitHit(verdict.tightest.bucket.name))

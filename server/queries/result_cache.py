@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 from hiredis import ReplyError
@@ -42,9 +42,17 @@ _LONGEST_WAIT_SECONDS: Final = 0.1
 COPIES_BYTES: Final = 16 << 20
 _CHECKSUM_BYTES: Final = 8
 
-Lookup = Callable[[Sequence[str], bytes], Awaitable[list[bytes | None]]]
-"""Gives the values of Redis keys; of the first only how it begins, when it begins with the second argument (and that
-is not empty). Raises RedisUnavailable."""
+
+class Lookup(Protocol):
+    """Reads Redis keys. Raises RedisUnavailable."""
+
+    async def __call__(
+        self, names: Sequence[str], known: bytes = b"", lock: tuple[str, int] | None = None
+    ) -> list[bytes | None]:
+        """The values of ``names``; of the first only how it begins, when it begins with ``known`` (and that is not
+        empty). ``lock`` is a key and milliseconds: one value more comes last, not None when the first value is missing
+        and the lock was taken.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +184,13 @@ class ResultCache:
         ``compute()``. It runs to its end even when the caller that started it goes away.
         """
         key = question.key
-        tokens, hit = await self._lookup(question, key, lookup or self._read)
+        tokens, hit, is_locked = await self._lookup(question, key, lookup or self._read)
         if hit is not None:
             observe(CacheAsked(CACHE_NAME, "hit"))
             return hit
         flight = self._flights.get((key, tokens)) if tokens is not None else self._any_flight(key)
         if flight is None:
-            flight = asyncio.create_task(self._produce(question, key, tokens, compute))
+            flight = asyncio.create_task(self._produce(question, key, tokens, compute, is_locked=is_locked))
             self._flights[key, tokens] = flight
             flight.add_done_callback(lambda task: self._landed((key, tokens), task))
         return await asyncio.shield(flight)
@@ -204,22 +212,33 @@ class ResultCache:
 
     async def _lookup(
         self, question: CacheQuestion, key: str, lookup: Lookup
-    ) -> tuple[tuple[bytes, ...] | None, CachedAnswer | None]:
-        names = [key, *question.token_keys()] if self._enabled else []
+    ) -> tuple[tuple[bytes, ...] | None, CachedAnswer | None, bool]:
+        """Present tokens (None: Redis is lost), the answer when it counts, and whether to compute it is our right."""
+        lock = _lock(key)
         try:
-            values = await lookup(names, self._copies.checksum(key))
+            if not self._enabled:
+                await lookup([])
+                return None, None, False
+            names = [key, *question.token_keys()]
+            *values, locked = await lookup(names, self._copies.checksum(key), (lock, LOCK_MS))
         except RedisUnavailable:
             observe(CacheAsked(CACHE_NAME, "unavailable"))
-            return None, None
-        return self._judge(key, values) if names else (None, None)
+            return None, None, False
+        except asyncio.CancelledError:
+            # Perhaps it was taken for us. Others would wait until it ends by itself.
+            self._store.post(["DEL", lock])
+            raise
+        return *self._judge(key, values), locked is not None
 
-    async def _read(self, names: Sequence[str], _: bytes = b"") -> list[bytes | None]:
+    async def _read(
+        self, names: Sequence[str], known: bytes = b"", lock: tuple[str, int] | None = None
+    ) -> list[bytes | None]:
         if not names:
             return []
         (values,) = await self._store.ask(["MGET", *names])
         if isinstance(values, ReplyError):
             raise RedisUnavailable(str(values))
-        return list(values)
+        return [*values, None]
 
     def _judge(self, key: str, values: Sequence[bytes | None]) -> tuple[tuple[bytes, ...], CachedAnswer | None]:
         """Present tokens, and the stored answer when it is whole and was stored under the same tokens."""
@@ -246,9 +265,11 @@ class ResultCache:
         key: str,
         tokens: tuple[bytes, ...] | None,
         compute: Callable[[], Awaitable[Answer]],
+        *,
+        is_locked: bool,
     ) -> CachedAnswer:
-        lock = f"{key}:lock"
-        if tokens is not None:
+        lock = _lock(key)
+        if tokens is not None and not is_locked:
             tokens, hit = await self._take_lock(question, key, lock)
             if hit is not None:
                 observe(CacheAsked(CACHE_NAME, "hit"))
@@ -289,6 +310,10 @@ class ResultCache:
                 return tokens, hit
             await asyncio.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+
+
+def _lock(key: str) -> str:
+    return f"{key}:lock"
 
 
 def _fingerprint(data: bytes, pagination: Mapping[str, Any] | None) -> str:

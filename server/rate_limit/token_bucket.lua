@@ -1,10 +1,11 @@
 -- Takes tokens from one or more buckets, all or none, and reads further keys in the same round trip.
 --
--- KEYS  the buckets first, then any keys whose values the caller wants beside the verdict
+-- KEYS  the buckets first, then any keys whose values the caller wants beside the verdict, then the lock if there is one
 -- ARGV  number of buckets; 1 to take or 0 to look only; then for each bucket: capacity in tokens,
 --       refill in tokens per millisecond, cost in tokens; then, if there, how the value of the first further key
---       begins in the caller's copy of it: when it still begins like that, only this beginning is sent
--- Reply  allowed (1 or 0), now in ms, tokens left in each bucket as text, then the values read
+--       begins in the caller's copy of it: when it still begins like that, only this beginning is sent; then, if the
+--       last key is a lock, for how many ms it is taken when the first further key has no value and nobody holds it
+-- Reply  allowed (1 or 0), now in ms, tokens left in each bucket as text, then the values read, then '1' for a lock taken
 --
 -- A bucket is the text "tokens:milliseconds". Anything else, a missing or a foreign value included,
 -- counts as a full bucket and is replaced. Time is the server's own, so that callers whose clocks
@@ -52,7 +53,9 @@ for i = 1, buckets do
     reply[#reply + 1] = string.format('%.6f', left[i])
 end
 local known = ARGV[3 * buckets + 3] or ''
-for i = buckets + 1, #KEYS do
+local lock_ms = ARGV[3 * buckets + 4]
+local first = #reply + 1
+for i = buckets + 1, #KEYS - (lock_ms and 1 or 0) do
     local value = false
     if known ~= '' and redis.pcall('GETRANGE', KEYS[i], 0, #known - 1) == known then
         value = known
@@ -61,5 +64,9 @@ for i = buckets + 1, #KEYS do
     end
     known = ''
     reply[#reply + 1] = value
+end
+if lock_ms then
+    local is_ours = allowed == 1 and not reply[first] and redis.call('SET', KEYS[#KEYS], '1', 'NX', 'PX', lock_ms)
+    reply[#reply + 1] = is_ours and '1'
 end
 return reply

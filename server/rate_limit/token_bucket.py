@@ -142,19 +142,31 @@ class TokenBuckets:
         """Verdicts given without Redis since the process started."""
 
     async def judge(
-        self, buckets: Sequence[Bucket], *, take: bool = True, lookup: Sequence[str] = (), known: bytes = b""
+        self,
+        buckets: Sequence[Bucket],
+        *,
+        take: bool = True,
+        lookup: Sequence[str] = (),
+        known: bytes = b"",
+        lock: tuple[str, int] | None = None,
     ) -> tuple[Verdict, list[bytes | None] | None]:
         """The verdict, and the values of the Redis keys ``lookup`` read in the same round trip.
 
         ``take`` false only looks. ``known``: how the first value begins that the caller has a copy of; if it still
-        begins so, only that comes back. The values are None when Redis did not answer.
+        begins so, only that comes back. ``lock``: a key, and the milliseconds for which it is taken when the first
+        value is missing and nobody holds it; then one value more comes last, ``1`` when it was taken. The values are
+        None when Redis did not answer.
         """
-        keys = [bucket.key for bucket in buckets]
+        keys = [*(bucket.key for bucket in buckets), *lookup]
         arguments: list[Any] = [len(buckets), 1 if take else 0]
         for bucket in buckets:
             arguments += [bucket.capacity, bucket.per_minute / 60_000, bucket.cost]
+        arguments.append(known)
+        if lock is not None:
+            keys.append(lock[0])
+            arguments.append(lock[1])
         try:
-            reply = await self._script([*keys, *lookup], [*arguments, known])
+            reply = await self._script(keys, arguments)
         except RedisUnavailable:
             self.degraded_count += 1
             return self._local.judge(buckets, take=take), None

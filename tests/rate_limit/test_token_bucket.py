@@ -74,6 +74,23 @@ async def test_lookup_comes_back_in_the_same_round_trip(buckets: TokenBuckets, s
     assert not verdict.allowed, "the limit counts whatever is remembered"
 
 
+async def test_the_right_to_compute_comes_with_a_lookup_that_finds_nothing(
+    buckets: TokenBuckets, store: RedisStore
+) -> None:
+    redis, bucket = redis_of(store), Bucket("computes", per_minute=60, capacity=3)
+    await redis.set("answer", "there")
+    lock = ("lock", 3000)
+    assert (await buckets.judge([bucket], lookup=["answer", "x"], lock=lock))[1] == [b"there", None, None]
+    assert not await redis.exists("lock"), "nothing is to be computed"
+    assert (await buckets.judge([bucket], lookup=["missing", "answer"], lock=lock))[1] == [None, b"there", b"1"]
+    assert 2000 < await redis.pttl("lock") <= 3000
+    assert (await buckets.judge([bucket], lookup=["missing"], lock=lock))[1] == [None, None], "it is held"
+    await redis.delete("lock")
+    verdict, values = await buckets.judge([bucket], lookup=["missing"], lock=lock)
+    assert (verdict.allowed, values) == (False, [None, None])
+    assert not await redis.exists("lock"), "who is refused computes nothing"
+
+
 async def test_r8_key_lives_as_long_as_the_bucket_takes_to_fill(buckets: TokenBuckets, store: RedisStore) -> None:
     bucket = Bucket("short", per_minute=600, capacity=100)
     await buckets.judge([bucket])

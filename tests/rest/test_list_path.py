@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +15,8 @@ import httpx
 import pytest
 
 from server.queries.freshness import Touched
+from server.queries.result_cache import LOCK_MS, Answer, CacheQuestion
+from server.queries.row_scope import RowScope
 from server.redis_line import RedisLine
 from server.redis_store import RedisStore
 from tests.conftest import AppServer
@@ -75,16 +79,36 @@ async def test_a_remembered_list_costs_one_round_trip_to_redis_and_nothing_else(
         assert counts == {"redis waits": 1}
 
 
-async def test_a_computed_list_waits_for_redis_twice_and_for_three_statements(
+async def test_a_computed_list_waits_for_redis_once_and_for_three_statements(
     api: httpx.AsyncClient, app_server: AppServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Limit and lookup, then the right to compute; what was found is stored without waiting."""
+    """Limit, lookup and the right to compute come together; what was found is stored without waiting."""
     watch = Watch(monkeypatch)
     await app_server.services.projects.ids()
     with watch.requests() as counts:
         answer = await api.get("/api/v1/traces?limit=49")
     assert answer.json()["meta"]["cached"] is False
-    assert counts == {"redis waits": 2, "redis posts": 1, "statements": 3}
+    assert counts == {"redis waits": 1, "redis posts": 1, "statements": 3}
+
+
+async def test_a_caller_that_leaves_before_it_computes_keeps_nobody_waiting(app_server: AppServer) -> None:
+    """The right to compute was taken in its name, but the reply that says so reached nobody."""
+    services = app_server.services
+    question = CacheQuestion("list", RowScope(("alpha",)), {"asked": "once"})
+
+    async def left(names: Sequence[str], known: bytes = b"", lock: tuple[str, int] | None = None) -> list[bytes | None]:
+        assert lock is not None
+        await services.redis.ask(["SET", lock[0], "1", "PX", lock[1]])
+        raise asyncio.CancelledError
+
+    async def compute() -> Answer:
+        return Answer([])
+
+    with pytest.raises(asyncio.CancelledError):
+        await services.cache.answer(question, compute, lookup=left)
+    started = time.monotonic()
+    assert not (await services.cache.answer(question, compute)).is_hit
+    assert time.monotonic() - started < LOCK_MS / 2000
 
 
 async def test_what_is_known_of_an_address_holds_for_one_caller_and_its_rights(
