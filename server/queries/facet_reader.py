@@ -20,7 +20,7 @@ from server.queries.metric_question import Measure, MetricQuestion
 from server.queries.metric_reader import query_metrics
 from server.queries.metric_rollup_sql import rolled_up_columns
 from server.queries.project_branches import MOST_BRANCHES, project_branches
-from server.queries.query_plan import explain_statement
+from server.queries.query_plan import explained
 from server.queries.row_scope import RowScope
 from server.queries.time_range import TimeRange
 from server.queries.trace_fields import FIELDS, KEYED_FIELDS, FieldType, field_named
@@ -119,7 +119,7 @@ def facet_source(name: str) -> FacetSource:
 async def read_facet(
     database: Database, scope: RowScope, question: FacetQuestion, *, plans: list[dict[str, Any]] | None = None
 ) -> FacetAnswer:
-    """Answer ``question`` for the rows of ``scope``. Into ``plans`` goes what the database did, if it was raw rows.
+    """Answer ``question`` for the rows of ``scope``. Into ``plans`` goes what the database did.
 
     Raises :class:`InvalidParameter` for an unknown field, and :class:`InsufficientScope` when field or
     filter is content and ``scope`` may not read content.
@@ -129,12 +129,16 @@ async def read_facet(
         raise InsufficientScope(f"{source.name} holds content, which this credential may not read.")
     if not scope.projects:
         return FacetAnswer([], 0, True, "none", 0)
-    rolled_up = await _from_rollups(database, scope, question, source)
+    rolled_up = await _from_rollups(database, scope, question, source, plans)
     return rolled_up or await _from_rows(database, scope, question, source, plans)
 
 
 async def _from_rollups(
-    database: Database, scope: RowScope, question: FacetQuestion, source: FacetSource
+    database: Database,
+    scope: RowScope,
+    question: FacetQuestion,
+    source: FacetSource,
+    plans: list[dict[str, Any]] | None,
 ) -> FacetAnswer | None:
     """The exact answer, or None when rollups do not know the field or something in the filter."""
     dimension = find_dimension(source.name)
@@ -161,6 +165,7 @@ async def _from_rollups(
             limit=min(question.limit + 1, LARGEST_LIMIT),
             other=False,
         ),
+        plans=plans,
     )
     counted = [(group.labels[dimension.name], group.values[_SPANS.key][0]) for group in answer.groups]
     values = [
@@ -184,9 +189,7 @@ async def _from_rows(
         branches=_branches(scope.projects, question, source, scope, params, most), expanded=source.expanded
     )
     async with database.read(scope) as connection:
-        (row,) = await connection.fetch(text, *params)
-        if plans is not None:
-            plans.append(await explain_statement(connection, text, params))
+        (row,) = await explained(connection, plans).fetch(text, *params)
     values = [FacetValue(value=name, count=count) for name, count in zip(row["names"], row["counts"], strict=True)]
     return FacetAnswer(values, row["distinct_values"], row["rows_read"] < most, "rows", row["rows_read"])
 

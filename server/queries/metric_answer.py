@@ -54,7 +54,7 @@ class MetricMeta:
     groups_total: int = 0
     """How many groups there are before the limit."""
     plan: tuple[str, ...] = ()
-    """Which source answered which part, in words; for ``explain``."""
+    """Which table answered which part, in words; for ``explain``."""
     compared_start: datetime | None = None
     compared_end: datetime | None = None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import asyncpg
 
@@ -23,6 +23,7 @@ from server.queries.metric_formula import Needs, needs_of
 from server.queries.metric_plan import SourcePlan, Timeline, check_size, plan_sources, timeline_of
 from server.queries.metric_question import Having, MetricQuestion
 from server.queries.metric_sql import Piece, Selection, Target, raw_ranking_statement
+from server.queries.query_plan import explained
 from server.queries.row_scope import RowScope
 from server.queries.statements import statement
 
@@ -74,12 +75,17 @@ class _Run:
 
 
 async def query_metrics(
-    db: Database, scope: RowScope, question: MetricQuestion, *, now: datetime | None = None
+    db: Database,
+    scope: RowScope,
+    question: MetricQuestion,
+    *,
+    now: datetime | None = None,
+    plans: list[dict[str, Any]] | None = None,
 ) -> MetricAnswer:
     """Answer ``question`` over the rows of ``scope``.
 
     ``now`` (default: the present moment) decides which buckets are incomplete. Whether the caller may see
-    the metrics at all (``question.permissions``) is checked by the caller.
+    the metrics at all (``question.permissions``) is checked by the caller. Into ``plans`` goes what the database did.
 
     Raises:
         InsufficientScope: it groups or filters by content that ``scope`` may not read.
@@ -99,7 +105,8 @@ async def query_metrics(
         return _answer(question, timeline, _nothing(question, timeline), _meta(question, timeline, None, now, None))
     async with db.read(scope) as connection:
         (state,) = await connection.fetch(statement("read_rollup_state"))
-        run = _Run(connection, question, target, now, state["raw_since"], state["rollup_5m_since"], [])
+        reading = explained(connection, plans)
+        run = _Run(reading, question, target, now, state["raw_since"], state["rollup_5m_since"], [])
         selection, groups_total = await _select(run, timeline)
         check_size(question, timeline, len(selection.groups) if selection else 1)
         parts = await _read(run, timeline, selection)

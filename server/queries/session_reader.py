@@ -18,6 +18,7 @@ from server.errors import Conflict, NotFound, SessionNotFound, UserNotFound
 from server.queries.filter_sql import fragment
 from server.queries.keyset import Position, SortKey, segments
 from server.queries.project_branches import project_branches
+from server.queries.query_plan import explained
 from server.queries.row_scope import RowScope
 from server.queries.time_range import EARLIEST, LATEST, TimeRange
 
@@ -30,6 +31,7 @@ _SUMS: Final = (
     "completion_tokens",
     "total_tokens",
 )
+Plans = list[dict[str, Any]] | None
 _TYPES: Final = {"last_ts": "timestamptz", "first_ts": "timestamptz", "total_cost_usd": "numeric"}
 
 
@@ -86,8 +88,10 @@ class SummaryPage:
     next_position: Position | None
 
 
-async def list_summaries(database: Database, scope: RowScope, question: SummaryQuestion) -> SummaryPage:
-    """One page of sessions or users."""
+async def list_summaries(
+    database: Database, scope: RowScope, question: SummaryQuestion, *, plans: Plans = None
+) -> SummaryPage:
+    """One page of sessions or users. Into ``plans`` goes what the database did for it."""
     if not scope.projects:
         return SummaryPage([], None)
     keys = _keys(question.sort_by, question.kind.id, descending=question.descending)
@@ -106,11 +110,13 @@ async def list_summaries(database: Database, scope: RowScope, question: SummaryQ
     parts = [f"({block.format(project=project, **names)})" for project in project_branches(scope.projects, params)]
     text = f"SELECT * FROM ({' UNION ALL '.join(parts)}) AS t ORDER BY {segment.order_by()} LIMIT $3"  # noqa: S608
     async with database.read(scope) as connection:
-        rows = await connection.fetch(text, *params)
+        rows = await explained(connection, plans).fetch(text, *params)
     return _page(rows, question.limit, keys)
 
 
-async def read_summary(database: Database, scope: RowScope, kind: SummaryKind, name: str) -> dict[str, Any]:
+async def read_summary(
+    database: Database, scope: RowScope, kind: SummaryKind, name: str, *, plans: Plans = None
+) -> dict[str, Any]:
     """The session or user called ``name``. Raises what ``kind.missing`` says, the same for a foreign one,
     and :class:`Conflict` when several of the scope's projects have one of that name."""
     if not scope.projects:
@@ -118,7 +124,7 @@ async def read_summary(database: Database, scope: RowScope, kind: SummaryKind, n
     columns = ", ".join(f"t.{column}" for column in kind.columns)
     text = fragment("find_summary").format(columns=columns, table=kind.table, id=kind.id)
     async with database.read(scope) as connection:
-        found = await connection.fetch(text, list(scope.projects), name)
+        found = await explained(connection, plans).fetch(text, list(scope.projects), name)
     if not found:
         raise kind.missing
     if len(found) > 1:
@@ -135,6 +141,7 @@ async def list_traces_of(
     descending: bool,
     limit: int,
     position: Position | None,
+    plans: Plans = None,
 ) -> SummaryPage:
     """One page of the traces of ``summary``, a row that :func:`read_summary` gave, by their start."""
     keys = (
@@ -144,7 +151,9 @@ async def list_traces_of(
     (segment,) = segments(keys, position, 4)
     text = fragment("list_traces_of_summary").format(id=kind.id, after=segment.predicate, order=segment.order_by())
     async with database.read(scope) as connection:
-        rows = await connection.fetch(text, summary["project_id"], summary[kind.id], limit + 1, *segment.params)
+        rows = await explained(connection, plans).fetch(
+            text, summary["project_id"], summary[kind.id], limit + 1, *segment.params
+        )
     return _page(rows, limit, keys)
 
 

@@ -135,7 +135,7 @@ async def show_summary(request: Request) -> HTTPResponse:
             for group in found.groups
         ]
     data = {"totals": _totals(total), "top": tops}
-    return success(request, data, meta_fields=render_meta(total.meta, explain=False))
+    return success(request, data, meta_fields=render_meta(total.meta))
 
 
 def _totals(answer: MetricAnswer) -> dict[str, Any]:
@@ -165,7 +165,7 @@ async def _answer(request: Request, asked: MetricRequest, form: str, render: Any
         return await _computed(services, scope, asked, render)
 
     if asked.explain:
-        return cached_success(request, services.cache.fresh(await compute()))
+        return cached_success(request, services.cache.fresh(await _explained(services, scope, asked, render)))
     tree = asked.question.filter
     document = {**asked.identity, "form": form, "filter": tree and canonical(tree)}
     window_end = None if asked.is_open_ended else asked.question.end
@@ -175,7 +175,14 @@ async def _answer(request: Request, asked: MetricRequest, form: str, render: Any
 
 async def _computed(services: Services, scope: RowScope, asked: MetricRequest, render: Any) -> Answer:
     answer = await query_metrics(services.reads, scope, asked.question)
-    return Answer(render(answer), None, render_meta(answer.meta, explain=asked.explain))
+    return Answer(render(answer), None, render_meta(answer.meta))
+
+
+async def _explained(services: Services, scope: RowScope, asked: MetricRequest, render: Any) -> Answer:
+    plans: list[dict[str, Any]] = []
+    answer = await query_metrics(services.reads, scope, asked.question, plans=plans)
+    meta = {**render_meta(answer.meta), "tables": list(answer.meta.plan), "explain": plans}
+    return Answer(render(answer), None, meta)
 
 
 def render_rows(answer: MetricAnswer) -> list[dict[str, Any]]:
@@ -230,7 +237,7 @@ def answered_time(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def render_meta(meta: MetricMeta, *, explain: bool) -> dict[str, Any]:
+def render_meta(meta: MetricMeta) -> dict[str, Any]:
     """How the answer came about, for the envelope's meta."""
     told: dict[str, Any] = {
         "from": format_instant(meta.start),
@@ -248,6 +255,4 @@ def render_meta(meta: MetricMeta, *, explain: bool) -> dict[str, Any]:
     if meta.compared_start is not None and meta.compared_end is not None:
         told["compared_from"] = format_instant(meta.compared_start)
         told["compared_to"] = format_instant(meta.compared_end)
-    if explain:
-        told["explain"] = list(meta.plan)
     return told

@@ -92,6 +92,7 @@ REPORT: Final = tuple(
     query(name, LISTED if name == "project_id" else TEXT, text) for name, text in REPORT_PARAMETERS.items()
 )
 CURSOR: Final = query("cursor", TEXT, LIST_PARAMETERS["cursor"])
+EXPLAIN: Final = query("explain", FLAG, LIST_PARAMETERS["explain"])
 ONE_PROJECT: Final = _project("Needed only when several of your projects have one of that id.")
 PROJECTS: Final = _project(LIST_PARAMETERS["project_id"])
 WINDOW: Final = tuple(query(name, TEXT, LIST_PARAMETERS[name]) for name in ("from", "to"))
@@ -110,6 +111,7 @@ def _summaries(kind: SummaryKind, item: str) -> Operation:
             query("sort_order", ORDER, "desc (default) or asc."),
             query("limit", page_size(LARGEST_LIMIT), LIST_PARAMETERS["limit"]),
             CURSOR,
+            EXPLAIN,
         ),
         data=list_of(reference(item)),
         is_paged=True,
@@ -124,6 +126,7 @@ def _summary(item: str) -> Operation:
             query("sort_order", ORDER, "Order of the traces by start; asc is the default."),
             query("limit", page_size(LARGEST_LIMIT), "Traces of a page, 1 to 1,000; default 50."),
             CURSOR,
+            EXPLAIN,
         ),
         data=reference(item),
         is_paged=True,
@@ -169,7 +172,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
             _FIELDS_PARAMETER,
             query("limit", page_size(1000), "Spans of a page, 1 to 1,000; default 1,000."),
             CURSOR,
-            query("explain", FLAG, LIST_PARAMETERS["explain"]),
+            EXPLAIN,
         ),
         data=reference("Trace"),
         is_paged=True,
@@ -190,7 +193,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
             # "contains" has the same name as a filter of lists; here it is about the values.
             query("contains", {**TEXT, "minLength": 1}, "Only values that have this in them, in any letter case."),
             query("limit", page_size(LARGEST_FACET_LIMIT), "Values, 1 to 1,000; default 50."),
-            query("explain", FLAG, LIST_PARAMETERS["explain"]),
+            EXPLAIN,
             *(parameter for parameter in FILTERS if parameter["name"] != "contains"),
         ),
         data=list_of(reference("FacetValue")),

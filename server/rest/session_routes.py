@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +24,7 @@ from server.queries.session_reader import (
 from server.rest.conditional import cached_success
 from server.rest.page_cursor import open_position, sealed, unsealed
 from server.rest.request_params import RequestParams
+from server.rest.trace_detail_routes import explain_wanted
 from server.rest.trace_rows import render_row
 from server.services import services_of
 
@@ -70,6 +72,7 @@ async def _list(request: Request, kind: SummaryKind) -> HTTPResponse:
     order = params.choice("sort_order", ORDERS, "desc")
     limit = params.integer("limit", default=DEFAULT_LIMIT, low=1, high=LARGEST_LIMIT)
     cursor = params.text("cursor")
+    plans: list[dict[str, Any]] | None = [] if explain_wanted(request, params) else None
     asked = {
         "kind": kind.table,
         "from": params.text("from"),
@@ -93,13 +96,13 @@ async def _list(request: Request, kind: SummaryKind) -> HTTPResponse:
     )
 
     async def compute() -> Answer:
-        page = await list_summaries(services_of(request).reads, scope, question)
-        return Answer([render_row(row) for row in page.rows], unsealed(page.next_position, asked, limit))
+        page = await list_summaries(services_of(request).reads, scope, question, plans=plans)
+        rows = [render_row(row) for row in page.rows]
+        return Answer(rows, unsealed(page.next_position, asked, limit), _meta(plans))
 
     # The sums are over whole sessions and users, which may go on after the window: never a closed question.
     cached = CacheQuestion(kind.table, scope, {**asked, "limit": limit, "cursor": cursor})
-    answer = await services_of(request).cache.answer(cached, compute, lookup=lookup_of(request))
-    return cached_success(request, sealed(request, answer, projects))
+    return await _send(request, cached, compute, projects, is_fresh=plans is not None)
 
 
 async def _detail(request: Request, kind: SummaryKind, name: str) -> HTTPResponse:
@@ -108,6 +111,7 @@ async def _detail(request: Request, kind: SummaryKind, name: str) -> HTTPRespons
     order = params.choice("sort_order", ORDERS, "asc")
     limit = params.integer("limit", default=DEFAULT_LIMIT, low=1, high=LARGEST_LIMIT)
     cursor = params.text("cursor")
+    plans: list[dict[str, Any]] | None = [] if explain_wanted(request, params) else None
     params.finish()
     scope = await row_scope(request, projects)
     asked = {"kind": kind.table, "name": name, "order": order}
@@ -115,15 +119,36 @@ async def _detail(request: Request, kind: SummaryKind, name: str) -> HTTPRespons
 
     async def compute() -> Answer:
         database = services_of(request).reads
-        summary = await read_summary(database, scope, kind, name)
+        summary = await read_summary(database, scope, kind, name, plans=plans)
         page = await list_traces_of(
-            database, scope, kind, summary, descending=order == "desc", limit=limit, position=position
+            database, scope, kind, summary, descending=order == "desc", limit=limit, position=position, plans=plans
         )
         traces = [render_row(row) for row in page.rows]
-        return Answer({**render_row(summary), "traces": traces}, unsealed(page.next_position, asked, limit))
+        return Answer(
+            {**render_row(summary), "traces": traces}, unsealed(page.next_position, asked, limit), _meta(plans)
+        )
 
     document: dict[str, Any] = {**asked, "limit": limit, "cursor": cursor}
-    answer = await services_of(request).cache.answer(
-        CacheQuestion(f"{kind.table}:one", scope, document), compute, lookup=lookup_of(request)
-    )
+    cached = CacheQuestion(f"{kind.table}:one", scope, document)
+    return await _send(request, cached, compute, projects, is_fresh=plans is not None)
+
+
+async def _send(
+    request: Request,
+    cached: CacheQuestion,
+    compute: Callable[[], Awaitable[Answer]],
+    projects: Sequence[str],
+    *,
+    is_fresh: bool,
+) -> HTTPResponse:
+    """The answer, remembered unless ``is_fresh``: plans are those of this very request."""
+    cache = services_of(request).cache
+    if is_fresh:
+        answer = cache.fresh(await compute())
+    else:
+        answer = await cache.answer(cached, compute, lookup=lookup_of(request))
     return cached_success(request, sealed(request, answer, projects))
+
+
+def _meta(plans: list[dict[str, Any]] | None) -> dict[str, Any]:
+    return {} if plans is None else {"explain": plans}

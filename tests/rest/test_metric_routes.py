@@ -126,7 +126,7 @@ async def test_explain_tells_the_sources_to_administrators_only(
 ) -> None:
     params = {"metric": "calls", "from": FROM, "to": TO, "explain": "true"}
     answer = await http.get("/api/v1/metrics", params=params)
-    assert any("slice_1h" in line for line in answer.json()["meta"]["explain"])
+    assert any("slice_1h" in line for line in answer.json()["meta"]["tables"])
     refused = await http.get("/api/v1/metrics", params=params, headers=bearer("viewer", ["alpha"]))
     assert refused.status_code == 403
 
