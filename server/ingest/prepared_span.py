@@ -15,6 +15,7 @@ from typing import Any, Final
 import orjson
 
 from server.ingest.span_record import SpanRecord
+from server.ingest.text_vector import text_vector
 from server.queries.search_text import search_document
 
 PLAIN_COLUMNS: Final = (
@@ -28,8 +29,12 @@ PLAIN_COLUMNS: Final = (
 JSON_COLUMNS: Final = (
     "input_messages", "output_messages", "attributes", "resource_attributes", "events", "links", "dropped",
 )  # fmt: skip
-STAGED_COLUMNS: Final = ("project_id", *PLAIN_COLUMNS, *JSON_COLUMNS, "search_text", "version", "dim_id")
-"""Columns of span_staging in the order of :attr:`PreparedSpan.values`; dim_id comes last because it is found last."""
+STAGED_COLUMNS: Final = (
+    "project_id", *PLAIN_COLUMNS, *JSON_COLUMNS, "search_vector", "search_text", "version", "dim_id",
+)  # fmt: skip
+"""Columns of span_staging in the order of :attr:`PreparedSpan.values`; dim_id comes last because it is found last.
+
+Of search_vector and search_text one is None: the text is only staged where PostgreSQL has to make the vector."""
 
 DIMENSIONS: Final = (
     "provider", "model", "operation_type", "service_name", "environment", "status_code", "error_type",
@@ -88,6 +93,8 @@ class PreparedSpan:
     values: list[Any]
     size: int
     """About how many bytes the row takes on its way."""
+    words: int
+    """About how many entries the row adds to the text index."""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -111,8 +118,13 @@ def prepare_span(project_id: str, record: SpanRecord, *, full_text: bool = True)
     except TypeError as error:
         raise UnstorableSpan("an attribute value cannot be stored as JSON") from error
     searchable = search_document(record.input_text, record.output_text) if full_text else ""
+    vector = text_vector(searchable)
     version = (record.ts - EPOCH) // _MICROSECOND + round(record.duration_ms * 1000)
-    size = 500 + 2 * len(searchable) + sum(len(text) for text in documents if text is not None)
+    size = (
+        500
+        + (2 * len(searchable) if vector is None else len(vector))
+        + sum(len(text) for text in documents if text is not None)
+    )
     return PreparedSpan(
         project_id=project_id,
         trace_id=record.trace_id,
@@ -120,8 +132,16 @@ def prepare_span(project_id: str, record: SpanRecord, *, full_text: bool = True)
         ts=record.ts,
         version=version,
         dimension=tuple("" if value is None else value for value in _dimension(record)),
-        values=[project_id, *_plain(record), *documents, searchable, version],
+        values=[
+            project_id,
+            *_plain(record),
+            *documents,
+            vector,
+            searchable if vector is None else None,
+            version,
+        ],
         size=size,
+        words=searchable.count(" ") if vector is None else int.from_bytes(vector[:4], "big"),
     )
 
 

@@ -11,14 +11,17 @@ from collections.abc import Sequence
 
 import asyncpg
 
+from server.ingest.text_vector import accept_text_vectors
 from server.queries.statements import statement
 
 _TABLES = ("create_span_staging", "shape_span_staging", "create_span_changes", "create_trace_changes")
 
 
 async def ensure_change_tables(connection: asyncpg.Connection) -> None:
-    """Make the TEMP tables of this connection, unless it has them. They are empty at the start of a transaction."""
+    """Make the TEMP tables of this connection, unless it has them, and teach it to send vectors of words to them.
+    They are empty at the start of a transaction."""
     if not await connection.fetchval(statement("writer_tables_exist")):
+        await accept_text_vectors(connection)
         for name in _TABLES:
             await connection.execute(statement(name))
 

@@ -36,6 +36,8 @@ class SpanWriter:
         self._freshness = freshness
         self._sightings = FirstSightings(database)
         self._weeks: set[int] = set()
+        self.words_written = 0
+        """About how many entries this process has added to the text index."""
 
     async def store(self, spans: Sequence[PreparedSpan]) -> int:
         """Store ``spans`` durably; gives the number of rows that are new or changed.
@@ -55,6 +57,8 @@ class SpanWriter:
             self._weeks.clear()
             await self._ensure_partitions(batch)
             stored = await self._transaction(batch)
+        if stored:
+            self.words_written += sum(span.words for span in batch)
         if stored and self._freshness is not None:
             await self._freshness.touched(_touched(batch))
         if stored:

@@ -35,6 +35,7 @@ from server.embedded import EmbeddedServices, EmbeddedUrls
 from server.ingest.otlp_decode import decode_traces
 from server.ingest.prepared_span import STAGED_COLUMNS, PreparedSpan, prepare_span
 from server.ingest.span_mapping import map_spans
+from server.queries.search_text import search_document
 from server.schema.migrate import migrate
 from server.settings import Settings
 from tests.bench.http_load import LoadConnection
@@ -45,7 +46,7 @@ from tests.process.program import Program
 PROJECT = "bench"
 SPANS = 100
 ROWS_A_COMMIT = 500
-FLOOR_COLUMNS = STAGED_COLUMNS
+FLOOR_COLUMNS = tuple(name for name in STAGED_COLUMNS if name != "search_vector")
 
 
 class Payloads:
@@ -80,11 +81,16 @@ class Payloads:
 
 
 def prepared_rows(bodies: Sequence[bytes], *, full_text: bool) -> list[PreparedSpan]:
-    """What the writer would stage for ``bodies``."""
+    """What the writer would stage for ``bodies``, with the words instead of their vector."""
     rows: list[PreparedSpan] = []
     for body in bodies:
         batch = map_spans(decode_traces(body, PROTOBUF), now=datetime.now(UTC))
-        rows += [prepare_span(PROJECT, record, full_text=full_text) for record in batch.records]
+        for record in batch.records:
+            row = prepare_span(PROJECT, record, full_text=False)
+            del row.values[STAGED_COLUMNS.index("search_vector")]
+            words = search_document(record.input_text, record.output_text) if full_text else ""
+            row.values[FLOOR_COLUMNS.index("search_text")] = words
+            rows.append(row)
     return rows
 
 
@@ -95,6 +101,7 @@ async def make_floor(owner: asyncpg.Connection, table: str, *, full_text: bool) 
     )
     await owner.execute(f"ALTER TABLE {table} DROP COLUMN search_vector, ADD COLUMN search_text text STORAGE EXTERNAL")
     await owner.execute(f"ALTER TABLE {table} SET (toast_tuple_target = 8160)")
+    await owner.execute(f"CALL set_trace_partition_upkeep('{table}')")
     for row in await owner.fetch("SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'llm_traces'"):
         definition = row["indexdef"].replace(f" {row['indexname']} ", f" {table}_{row['indexname']} ")
         definition = definition.replace(" ON ONLY ", " ON ").replace("public.llm_traces ", f"{table} ")

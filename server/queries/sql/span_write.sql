@@ -7,12 +7,12 @@ SELECT to_regclass('pg_temp.span_staging') IS NOT NULL AND to_regclass('pg_temp.
 
 -- name: create_span_staging
 -- What COPY fills: the columns of llm_traces without those that the INSERT computes. search_text holds the
--- words to index, as server/queries/search_text.py cuts them.
+-- words to index, as server/queries/search_text.py cuts them, of spans that come without a search_vector.
 CREATE TEMP TABLE IF NOT EXISTS span_staging (LIKE llm_traces INCLUDING STORAGE) ON COMMIT DELETE ROWS;
 
 -- name: shape_span_staging
 ALTER TABLE pg_temp.span_staging
-    DROP COLUMN IF EXISTS search_vector,
+    ALTER COLUMN search_vector DROP NOT NULL,
     DROP COLUMN IF EXISTS ingested_at,
     ADD COLUMN IF NOT EXISTS search_text text STORAGE EXTERNAL,
     SET (toast_tuple_target = 8160);
@@ -102,7 +102,7 @@ WITH written AS (
         s.total_cost_usd, s.cache_savings_usd, s.cost_source, s.price_version, s.duration_ms, s.ttft_ms,
         s.status_code, s.error_type, s.error_message, s.user_id, s.session_id, s.tags, s.attributes,
         s.resource_attributes, s.events, s.links, s.dialect, s.usage_rule, s.dropped, s.dim_id, s.version,
-        to_tsvector('simple', s.search_text)
+        coalesce(s.search_vector, to_tsvector('simple', s.search_text))
     FROM pg_temp.span_staging s
     ORDER BY s.project_id, s.trace_id, s.span_id, s.ts
     ON CONFLICT (project_id, trace_id, span_id, ts) DO UPDATE SET

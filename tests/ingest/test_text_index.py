@@ -1,0 +1,63 @@
+"""When the pending list of the text index is settled, and what that does."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from server.ingest.prepared_span import prepare_span
+from server.ingest.text_index import LONGEST_SECONDS, MOST_WORDS, TextIndexUpkeep
+from server.services import Services
+from tests.conftest import ProjectMaker
+from tests.span_factory import make_span
+
+
+class Upkeep(TextIndexUpkeep):
+    """One whose writer the test plays."""
+
+    def __init__(self, services: Services, processes: int = 1) -> None:
+        super().__init__(services.worker, written=lambda: self.words, processes=processes)
+        self.words = 0
+
+
+async def test_it_waits_for_a_pause_of_the_writers(services: Services) -> None:
+    upkeep = Upkeep(services)
+    await upkeep.settle_if_due()
+    assert not upkeep.is_due(), "nothing was written"
+    for _ in range(3):
+        upkeep.words += 1000
+        assert not upkeep.is_due(), "they are at it"
+    assert upkeep.is_due(), "a pause"
+    await upkeep.settle_if_due()
+    assert not upkeep.is_due(), "done"
+
+
+async def test_a_long_list_is_settled_while_writers_go_on(services: Services) -> None:
+    upkeep = Upkeep(services, processes=2)
+    await upkeep.settle_if_due()
+    upkeep.words += MOST_WORDS // 2 - 1
+    assert not upkeep.is_due()
+    upkeep.words += 1
+    await upkeep.settle_if_due()
+    upkeep.words += 1000
+    assert not upkeep.is_due()
+
+
+async def test_what_others_write_is_settled_at_intervals(services: Services) -> None:
+    upkeep = Upkeep(services)
+    assert upkeep.is_due(), "at the start"
+    await upkeep.settle_if_due()
+    assert not upkeep.is_due()
+    upkeep._settled_at -= LONGEST_SECONDS
+    assert upkeep.is_due()
+
+
+async def test_stored_words_are_counted(services: Services, project: ProjectMaker, owner: asyncpg.Connection) -> None:
+    await project("alpha")
+    spans = [make_span(input_text="one two one"), make_span(input_text="größe zwei")]
+    writer = services.ingestion.writer
+    await writer.store([prepare_span("alpha", span) for span in spans])
+    written = writer.words_written
+    entries = await owner.fetchval("SELECT sum(length(search_vector)) FROM llm_traces")
+    assert 0 < written <= entries + len(spans)
+    await writer.store([prepare_span("alpha", span) for span in spans])
+    assert writer.words_written == written, "a replay adds none"
