@@ -10,18 +10,17 @@ from sanic.application.state import ApplicationServerInfo
 from sanic.config import Config
 from sanic.http.constants import HTTP
 from sanic.log import LOGGING_CONFIG_DEFAULTS
-from sanic.signals import Event
 
 from datasource.jaeger_routes import jaeger
 from datasource.panel_engine import PanelEngine
 from datasource.routes import grafana
 from datasource.tempo_routes import tempo
-from server import cross_origin, error_responses, logs, metrics, observations, request_lifecycle, tracing
-from server.access import guard
+from server import cross_origin, error_responses, logs, metrics, observations, tracing
 from server.access.gate import build_access
 from server.access.oauth_routes import oauth
 from server.database import Database
-from server.http_edge import EdgeRequest, install_http_edge
+from server.http_app import HttpApp
+from server.http_connection import EdgeRequest
 from server.ingest.ingestion import Ingestion
 from server.ingest.otlp_routes import otlp
 from server.queries.cursor import CursorSeal
@@ -82,36 +81,6 @@ BLUEPRINTS = (
 )
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
-
-
-# Events of each request that parts of this server listen to. Sanic looks for the listeners anew each time, which takes
-# as long as all that they do.
-LISTENED_WITHIN_REQUESTS = frozenset({Event.HTTP_LIFECYCLE_READ_HEAD.value, Event.HTTP_ROUTING_AFTER.value})
-
-
-class JsonErrorApp(Sanic[Any, Any]):
-    """Sanic, except that routes are not parsed for the kind of answer they give: every error here is JSON.
-
-    Sanic reads and parses the source of each handler for that, which is most of the time that the factory takes.
-    """
-
-    def _determine_error_format(self, handler: Any) -> str:
-        return "json"
-
-    def dispatch(self, event: str, **options: Any) -> Any:
-        """As Sanic's; what is listened to within each request goes to the listeners without a search for them."""
-        if event not in LISTENED_WITHIN_REQUESTS or not self.signal_router.finalized:
-            return super().dispatch(event, **options)
-        listeners = self.ctx.listeners.get(event)
-        if listeners is None:
-            group, _, _ = self.signal_router.get(event)
-            listeners = self.ctx.listeners[event] = tuple(route.handler for route in group.routes[::-1])
-        return _tell(listeners, options["context"])
-
-
-async def _tell(listeners: tuple[Any, ...], context: dict[str, Any]) -> None:
-    for listener in listeners:
-        await listener(**context)
 
 
 def build_services(settings: Settings) -> Services:
@@ -189,7 +158,7 @@ async def close_services(services: Services) -> None:
 
 def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[Any, Any]:
     """The Sanic application for ``settings``; ``name`` must be unique within a process."""
-    app: Sanic[Any, Any] = JsonErrorApp(
+    app: Sanic[Any, Any] = HttpApp(
         name,
         strict_slashes=True,
         router=QueryRouter(),
@@ -214,12 +183,8 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
     app.state.server_info.append(ApplicationServerInfo(settings={"version": HTTP.VERSION_1}))
     observations.subscribe(metrics.record)
     observations.subscribe(logs.log)
-    app.ctx.listeners = {}
     app.ctx.services = build_services(settings)
     error_responses.install(app)
-    install_http_edge(app)
-    request_lifecycle.install(app)
-    guard.install(app)
     for blueprint in BLUEPRINTS:
         app.blueprint(blueprint)
     add_head_and_options(app)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from sanic import Sanic
 from sanic_ext import Extend
+from sanic_ext.extensions.http.extension import HTTPExtension
 
 MAX_AGE_SECONDS: Final = 600
 REQUEST_HEADERS: Final = (
@@ -38,10 +39,13 @@ RESPONSE_HEADERS: Final = (
 def install(app: Sanic[Any, Any], origins: Sequence[str]) -> None:
     """Let pages of ``origins`` (``https://app.example``; ``*`` for all) read answers.
 
-    sanic-ext would also add documentation pages that load scripts from elsewhere and methods of its own: they stay off.
+    sanic-ext would also add documentation pages that load scripts from elsewhere, methods of its own, and a look at
+    each request for what it could inject: they stay out.
     """
     Extend(
         app,
+        built_in_extensions=False,
+        extensions=[HTTPExtension],
         config={
             "cors": bool(origins),
             "cors_origins": ",".join(origins),

@@ -9,13 +9,11 @@ Sanic 25.12 takes heads that RFC 9112 tells a server to refuse. The dangerous on
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from sanic import Request, Sanic
-from sanic.exceptions import BadRequest
-from sanic.http.http1 import Http
-from sanic.signals import Event
+from sanic.compat import Header
 
 from server.errors import InvalidParameter
 
@@ -49,32 +47,67 @@ BODY_LIMITS: Final[tuple[tuple[str, int], ...]] = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class HeaderFields:
+    """The header fields of one request, checked and read."""
+
+    headers: Header
+    keep_alive: bool | None
+    """What ``Connection`` asks for; None when the version of HTTP decides."""
+    is_upgrade: bool
+    """Whether the connection is to become a WebSocket."""
+
+
 def check_head(head: bytes) -> None:
     """Raise ``ValueError`` for a request head that RFC 9112 tells to refuse, or that readers take differently.
 
-    ``head`` is everything before the empty line. Checked: request line, field names and values, exactly
-    one Host, at most one of each framing header, no Content-Length beside Transfer-Encoding, no
-    Transfer-Encoding other than ``chunked``, and an Authorization of ASCII only.
+    ``head`` is everything before the empty line.
     """
-    first, *lines = head.split(b"\r\n")
-    request_line = _REQUEST_LINE.fullmatch(first)
-    if request_line is None:
+    first, _, lines = head.partition(b"\r\n")
+    _, _, is_http_10 = read_request_line(first)
+    read_fields(lines, is_http_10=is_http_10)
+
+
+def read_request_line(line: bytes) -> tuple[str, str, bool]:
+    """Method, target, and whether this is HTTP/1.0. Raises ``ValueError``."""
+    parts = _REQUEST_LINE.fullmatch(line)
+    if parts is None:
         raise ValueError("request line")
-    if request_line[2] == b"*" and request_line[1] != b"OPTIONS":
+    method, target, minor = parts.groups()
+    if target == b"*" and method != b"OPTIONS":
         raise ValueError("request target")
-    if len(lines) > MAX_HEADERS:
+    return method.decode("ascii"), target.decode("ascii"), minor == b"0"
+
+
+def read_fields(lines: bytes, *, is_http_10: bool) -> HeaderFields:
+    """The header fields in ``lines``, which stand between the request line and the empty line.
+
+    Raises ``ValueError`` unless names and values are well formed, there is exactly one Host, at most one of each
+    framing header, no Content-Length beside Transfer-Encoding, no Transfer-Encoding other than ``chunked``, and an
+    Authorization of ASCII only.
+    """
+    split = lines.split(b"\r\n") if lines else []
+    if len(split) > MAX_HEADERS:
         raise ValueError("too many headers")
     seen: dict[bytes, bytes] = {}
-    for line in lines:
+    headers = Header()
+    for line in split:
         parts = _FIELD.fullmatch(line)
         if parts is None:
             raise ValueError("header field")
-        name = parts[1].lower()
+        name, value = parts[1].lower(), parts[2].rstrip(b" \t")
         if name in _SINGLE:
             if name in seen:
                 raise ValueError(f"{name.decode()} stands twice")
-            seen[name] = parts[2].rstrip(b" \t")
-    _check_single(seen, is_http_10=request_line[3] == b"0")
+            seen[name] = value
+        headers.add(name.decode("ascii"), value.decode(errors="surrogateescape"))
+    _check_single(seen, is_http_10=is_http_10)
+    connection = headers.get("connection")
+    return HeaderFields(
+        headers,
+        None if connection is None else connection.lower() == "keep-alive",
+        headers.get("upgrade", "").lower() == "websocket",
+    )
 
 
 def _check_single(seen: dict[bytes, bytes], *, is_http_10: bool) -> None:
@@ -120,15 +153,6 @@ def joined_url(url: bytes, method: str) -> bytes:
     return b"/" + name + (b"/" + rest if rest else b"") + mark + query
 
 
-class EdgeRequest(Request[Any, Any]):
-    """A request whose address is the one that was meant; see :func:`joined_url`."""
-
-    __slots__ = ()
-
-    def __init__(self, url_bytes: bytes, headers: Any, version: str, method: str, *args: Any, **more: Any) -> None:
-        super().__init__(joined_url(url_bytes, method), headers, version, method, *args, **more)
-
-
 def path_value(raw: str, parameter: str) -> str:
     """A path segment with its percent-encoding undone (Sanic leaves it): ``a%2Fb`` is ``a/b``.
 
@@ -143,39 +167,9 @@ def path_value(raw: str, parameter: str) -> str:
     return value
 
 
-def _strict_int(value: str, base: int = 10) -> int:
+def strict_int(value: str, base: int = 10) -> int:
     """A length of a body or chunk. ``int()`` alone would also take ``0x5``, blanks and other scripts' digits."""
     pattern = r"[0-9A-Fa-f]{1,15}" if base == 16 else r"[0-9]{1,15}"
     if not re.fullmatch(pattern, value):
         raise ValueError("length")
     return int(value, base)
-
-
-_create_empty_request = Http.create_empty_request
-
-
-def _create_empty_request_for_any_url(stream: Http) -> None:
-    """Sanic makes up a request to report a bad head with, and fails at that when the URL is part of what is bad."""
-    if stream.url is not None and not stream.url.startswith("/"):
-        stream.url = None
-    _create_empty_request(stream)
-
-
-def install_http_edge(app: Sanic[Any, Any]) -> None:
-    """Put the checks of this module in front of every route of ``app``."""
-    Http._safe_int = staticmethod(_strict_int)  # type: ignore[method-assign]
-    Http.create_empty_request = _create_empty_request_for_any_url  # type: ignore[method-assign, assignment]
-
-    async def refuse_bad_head(head: bytes) -> None:
-        try:
-            check_head(head)
-        except ValueError as error:
-            raise BadRequest("Bad Request") from error
-
-    async def limit_body(request: Request, **_: Any) -> None:
-        stream = request.stream
-        if stream is not None:
-            stream.request_max_size = body_limit(request.path)
-
-    app.add_signal(refuse_bad_head, Event.HTTP_LIFECYCLE_READ_HEAD)
-    app.add_signal(limit_body, Event.HTTP_ROUTING_AFTER)

@@ -9,6 +9,7 @@ multi-process mode, which the supervisor switches on (``PROMETHEUS_MULTIPROC_DIR
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import lru_cache, singledispatch
 
 from prometheus_client import (
@@ -90,15 +91,19 @@ def record(observation: Observation) -> None:
     """Count ``observation``; those that nothing is registered for are only logged."""
 
 
-_requests = lru_cache(maxsize=4096)(REQUESTS.labels)
-_request_seconds = lru_cache(maxsize=1024)(REQUEST_SECONDS.labels)
+@lru_cache(maxsize=4096)
+def _request_meters(method: str, route: str, status: int) -> tuple[Callable[[], None], Callable[[float], None]]:
+    return REQUESTS.labels(method, route, str(status)).inc, REQUEST_SECONDS.labels(route).observe
+
+
 _cache_requests = lru_cache(maxsize=64)(CACHE_REQUESTS.labels)
 
 
 @record.register
 def _(observation: RequestFinished) -> None:
-    _requests(observation.method, observation.route, str(observation.status)).inc()
-    _request_seconds(observation.route).observe(observation.seconds)
+    count, measure = _request_meters(observation.method, observation.route, observation.status)
+    count()
+    measure(observation.seconds)
 
 
 @record.register

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +114,29 @@ class BackgroundWorkFailed(Observation):
     cause: str
 
 
-Sink = Callable[[Observation], None]
+Sink = Callable[[Any], None]
 _sinks: list[Sink] = []
+_told: dict[type[Observation], tuple[Sink, ...]] = {}
+"""What is done with each kind, looked up once: most sinks are ``functools.singledispatch`` functions."""
 
 
 def subscribe(sink: Sink) -> None:
     """Let ``sink`` see every later observation. A sink must not fail and must not wait."""
     if sink not in _sinks:
         _sinks.append(sink)
+        _told.clear()
 
 
 def observe(observation: Observation) -> None:
     """Tell all sinks."""
-    for sink in _sinks:
-        sink(observation)
+    kind = type(observation)
+    told = _told.get(kind)
+    if told is None:
+        told = _told[kind] = tuple(_sink_of(sink, kind) for sink in _sinks)
+    for tell in told:
+        tell(observation)
+
+
+def _sink_of(sink: Sink, kind: type[Observation]) -> Sink:
+    dispatch = getattr(sink, "dispatch", None)
+    return sink if dispatch is None else dispatch(kind)

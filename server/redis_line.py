@@ -21,10 +21,14 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 _GRACE_SECONDS: Final = 0.005
 
 
-Command = Sequence[bytes | str | float]
+Command = Sequence[bytes | str | float] | bytes
+"""The parts of a command, or the whole as :func:`packed` made it."""
 
 
-def _packed(command: Command) -> bytes:
+def packed(command: Command) -> bytes:
+    """``command`` as it is sent."""
+    if isinstance(command, bytes):
+        return command
     return hiredis.pack_command(tuple(command))  # type: ignore[arg-type, no-any-return]  # its stub knows one argument
 
 
@@ -47,7 +51,7 @@ class RedisLine:
         exchange = self._exchange
         if exchange is None or exchange.is_lost:
             exchange = await self._connected()
-        replies = [exchange.ask(_packed(command)) for command in commands]
+        replies = [exchange.ask(packed(command)) for command in commands]
         return [await reply for reply in replies]
 
     def post(self, *commands: Command) -> None:
@@ -58,7 +62,7 @@ class RedisLine:
         exchange = self._exchange
         if exchange is not None and not exchange.is_lost:
             for command in commands:
-                exchange.ask(_packed(command))
+                exchange.ask(packed(command))
 
     async def close(self) -> None:
         """Close the connection; questions under way fail."""

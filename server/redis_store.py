@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, TypeVar
 
@@ -22,10 +23,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from server.observations import RedisBack, RedisLost, observe
-from server.redis_line import Command, RedisLine
+from server.redis_line import Command, RedisLine, packed
 
 T = TypeVar("T")
-Script = Callable[[Sequence[str], Sequence[Any]], Awaitable[Any]]
 
 FAILURES_TO_OPEN = 3
 OPEN_SECONDS = 2.0
@@ -74,7 +74,7 @@ class RedisStore:
             async with asyncio.timeout(self._timeout):
                 result = await operation(redis)
         except (RedisError, OSError, TimeoutError) as error:
-            raise self._failed(error) from error
+            raise self.failed(error) from error
         finally:
             self._trial_running = False
         self._succeeded()
@@ -90,7 +90,7 @@ class RedisStore:
         try:
             replies = await self._line.calls(*commands)
         except (RedisError, OSError, TimeoutError) as error:
-            raise self._failed(error) from error
+            raise self.failed(error) from error
         finally:
             self._trial_running = False
         self._succeeded()
@@ -101,15 +101,8 @@ class RedisStore:
         if self.redis is not None:
             self._line.post(*commands)
 
-    async def _evaluate(self, digest: str, text: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        (reply,) = await self.ask(["EVALSHA", digest, len(keys), *keys, *arguments])
-        if isinstance(reply, ReplyError) and str(reply).startswith("NOSCRIPT"):
-            (reply,) = await self.ask(["EVAL", text, len(keys), *keys, *arguments])
-        if isinstance(reply, ReplyError):
-            raise self._failed(reply) from reply
-        return reply
-
-    def _failed(self, error: Exception) -> RedisUnavailable:
+    def failed(self, error: Exception) -> RedisUnavailable:
+        """Count a failure; gives what is to be raised for it."""
         self._failures += 1
         self._retry_at = time.monotonic() + (OPEN_SECONDS if self._failures >= FAILURES_TO_OPEN else PAUSE_SECONDS)
         if self._failures == FAILURES_TO_OPEN:
@@ -130,19 +123,8 @@ class RedisStore:
         return True
 
     def script(self, package: str, file_name: str) -> Script:
-        """A Lua script that ships in ``package``; call it with ``keys`` and ``arguments`` (texts, bytes, numbers).
-
-        Calls of the same moment share one write (:mod:`server.redis_line`). Uses EVALSHA, and sends the text
-        when the server does not know it. Raises RedisUnavailable.
-        """
-        text = files(package).joinpath(file_name).read_text(encoding="utf-8")
-        # Redis names scripts by their SHA-1; nothing is protected by it.
-        digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-
-        async def call(keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-            return await self._evaluate(digest, text, keys, arguments)
-
-        return call
+        """The Lua script that ships as ``file_name`` in ``package``."""
+        return Script(self, files(package).joinpath(file_name).read_text(encoding="utf-8"))
 
     async def close(self) -> None:
         """Close all connections."""
@@ -150,3 +132,36 @@ class RedisStore:
             await self._line.close()
             await self.redis.aclose()
             await self.redis.connection_pool.disconnect()
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptCall:
+    """A script with its keys and arguments, in the form in which it is sent."""
+
+    packed: bytes
+    rest: tuple[Any, ...]
+
+
+class Script:
+    """A Lua script. Calls of the same moment share one write (:mod:`server.redis_line`)."""
+
+    def __init__(self, store: RedisStore, text: str) -> None:
+        self._store = store
+        self._text = text
+        # Redis names scripts by their SHA-1; nothing is protected by it.
+        self._digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    def prepared(self, keys: Sequence[str], arguments: Sequence[Any]) -> ScriptCall:
+        """A call with ``keys`` and ``arguments`` (texts, bytes, numbers), for callers that repeat theirs."""
+        rest = (len(keys), *keys, *arguments)
+        return ScriptCall(packed(("EVALSHA", self._digest, *rest)), rest)
+
+    async def run(self, call: ScriptCall) -> Any:
+        """The reply to ``call``. The text is sent when Redis does not know it. Raises RedisUnavailable."""
+        (reply,) = await self._store.ask(call.packed)
+        if isinstance(reply, ReplyError):
+            if str(reply).startswith("NOSCRIPT"):
+                (reply,) = await self._store.ask(("EVAL", self._text, *call.rest))
+            if isinstance(reply, ReplyError):
+                raise self._store.failed(reply) from reply
+        return reply

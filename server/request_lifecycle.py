@@ -1,17 +1,22 @@
-"""What happens round every request: its id, its span, its place in the metrics and the log."""
+"""What is noted of every request, from its head to its answer: id, span, limit, and its place in metrics and log."""
 
 from __future__ import annotations
 
+import os
 import re
 import time
-import uuid
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final
 
-from sanic import Request, Sanic
+from opentelemetry.trace import Span
+from sanic import Request
 from sanic.response import BaseHTTPResponse
 
 from server import tracing
 from server.observations import RequestFinished, observe
+
+if TYPE_CHECKING:
+    from server.access.principal import Principal
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 UNROUTED = "unrouted"
@@ -20,48 +25,59 @@ UNROUTED = "unrouted"
 KNOWN_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT", "QUERY"})
 OTHER_METHOD = "_OTHER"  # OpenTelemetry's word
 
-
-def install(app: Sanic[Any, Any]) -> None:
-    """Follow every request of ``app``."""
-    # The id is settled before routing, so that an unknown address has one too.
-    app.register_middleware(begin_request, "request", priority=1000)
-    app.register_middleware(finish_response, "response", priority=1000)
+_LIMIT: Final = "x-ratelimit-limit"
 
 
-async def begin_request(request: Request) -> None:
-    """Note the arrival and settle the request id: the caller's if well formed, else a new one."""
-    request.ctx.started_at = time.perf_counter()
-    settle_request_id(request)
-    request.ctx.span = tracing.start_request_span(request)
+class RequestContext(SimpleNamespace):
+    """``request.ctx``: what becomes known of a request on its way."""
+
+    started_at: float
+    """When its head had arrived, as ``time.perf_counter()``."""
+    request_id: str
+    span: Span | None = None
+    principal: Principal | None = None
+    budget: Any = None
+    """What the guard takes from the caller's rate limit."""
+    header_lines: bytes = b""
+    """Header lines of the answer in the form in which they are sent, each with its line break."""
+    limit_lines: bytes = b""
+    """The same for the headers of the rate limit, once that is judged."""
+    is_finished = False
 
 
-def settle_request_id(request: Request) -> None:
-    """Keep the caller's request id if it is well formed, else make one; once a request."""
-    if getattr(request.ctx, "request_id", None) is None:
-        offered = request.headers.get("x-request-id", "")
-        request.ctx.request_id = offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
+def begin_request(request: Request) -> None:
+    """Note the arrival, settle the request id (the caller's if it is well formed, else a new one), begin the span."""
+    context = request.ctx
+    context.started_at = time.perf_counter()
+    offered = request.headers.get("x-request-id")
+    if offered is not None and _REQUEST_ID.fullmatch(offered):
+        context.request_id = offered
+    else:
+        context.request_id = os.urandom(16).hex()
+    context.span = tracing.start_request_span(request)
 
 
-async def finish_response(request: Request, response: BaseHTTPResponse) -> None:
-    """Headers that every answer carries, and the observation of the request."""
-    request_id = getattr(request.ctx, "request_id", None)
-    if request_id is None:  # refused before the first middleware ran
-        request_id = request.ctx.request_id = uuid.uuid4().hex
-    response.headers["x-request-id"] = request_id
-    response.headers.setdefault("x-content-type-options", "nosniff")
-    route = request.route
+def finish_request(request: Request, response: BaseHTTPResponse) -> None:
+    """Add the headers that every answer carries to ``response``, which is about to be sent, and tell that the request
+    is done. Once a request: an answer that fails on its way out is replaced by another."""
+    context = request.ctx
+    if context.is_finished:
+        return
+    context.is_finished = True
+    context.header_lines += b"x-request-id: %b\r\nx-content-type-options: nosniff\r\n" % context.request_id.encode()
+    if context.limit_lines and _LIMIT not in response.headers:
+        context.header_lines += context.limit_lines
+    route, principal = request.route, context.principal
     template = f"/{route.path}" if route is not None else UNROUTED
-    principal = getattr(request.ctx, "principal", None)
     observe(
         RequestFinished(
             method=request.method if request.method in KNOWN_METHODS else OTHER_METHOD,
             route=template,
             status=response.status,
-            seconds=time.perf_counter() - getattr(request.ctx, "started_at", time.perf_counter()),
-            request_id=request_id,
+            seconds=time.perf_counter() - context.started_at,
+            request_id=context.request_id,
             subject=principal.subject if principal is not None else "",
         )
     )
-    span = getattr(request.ctx, "span", None)
-    if span is not None:
-        tracing.finish_request_span(span, template, response.status, request_id)
+    if context.span is not None:
+        tracing.finish_request_span(context.span, template, response.status, context.request_id)

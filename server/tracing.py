@@ -12,7 +12,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from sanic import Request
 
@@ -23,15 +23,15 @@ RECEIVER = "/v1/"
 
 
 class OwnSpans:
-    """The tracer that request spans are made with: the API's, which does nothing, until :func:`configure`."""
+    """The tracer that request spans are made with; none unless :func:`configure` was told where they go."""
 
-    tracer = trace.get_tracer("llm-observatory", __version__)
+    tracer: trace.Tracer | None = None
 
 
 def configure(endpoint: str) -> TracerProvider | None:
     """Export our own spans over OTLP/HTTP to ``endpoint``; None (and no cost) when it is empty."""
     if not endpoint:
-        OwnSpans.tracer = trace.get_tracer("llm-observatory", __version__)
+        OwnSpans.tracer = None
         return None
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
@@ -41,10 +41,10 @@ def configure(endpoint: str) -> TracerProvider | None:
     return provider
 
 
-def start_request_span(request: Request) -> Span:
-    """A server span for ``request``, a child of the caller's if it sent one."""
-    if request.path.startswith(RECEIVER):
-        return INVALID_SPAN
+def start_request_span(request: Request) -> Span | None:
+    """A server span for ``request``, a child of the caller's if it sent one; None when there are none to be."""
+    if OwnSpans.tracer is None or request.path.startswith(RECEIVER):
+        return None
     offered = request.headers.get("traceparent")
     parent: Context | None = _propagator.extract({"traceparent": offered}) if offered else None
     return OwnSpans.tracer.start_span(

@@ -19,14 +19,12 @@ import sys
 from typing import Any
 
 import uvloop
-from sanic import Request, Sanic
-from sanic.response import BaseHTTPResponse
+from sanic import Sanic
 
 from server import logs
 from server.app import create_app
 from server.commands.terminal import say
 from server.listeners import BACKLOG
-from server.services import services_of
 from server.settings import Settings, SettingsError, load_settings
 
 POLL_SECONDS = 0.05
@@ -38,7 +36,6 @@ READY = b"+"
 async def serve(settings: Settings, listener: socket.socket, lifeline: socket.socket) -> None:
     """Serve until told to stop, then drain."""
     app = create_app(settings)
-    app.register_middleware(close_after_answer_while_draining, "response")
     stop = stop_event(lifeline)
     server: Any = await app.create_server(
         sock=listener, return_asyncio_server=True, backlog=BACKLOG, asyncio_server_kwargs={"start_serving": False}
@@ -105,13 +102,6 @@ async def drain(app: Sanic[Any, Any], server: Any, settings: Settings) -> None:
         await closing
     await server.before_stop()
     await server.after_stop()
-
-
-async def close_after_answer_while_draining(request: Request, _: BaseHTTPResponse) -> None:
-    """While draining each answer says ``Connection: close``, so that clients go elsewhere without losing a request."""
-    if services_of(request).draining:
-        stream: Any = request.stream
-        stream.keep_alive = False
 
 
 def main(arguments: list[str]) -> None:

@@ -76,18 +76,24 @@ class Authenticator:
                 await self._task
         await self._note_use()
 
+    def remembered(self, credential: str) -> Principal | None:
+        """The caller behind ``credential`` when it was verified a moment ago."""
+        principal = self._verified.get(digest_of(credential))
+        if principal is not None and principal.kind == "api_key":
+            self._last_used[principal.credential_id] = datetime.now(UTC)
+        return principal
+
     async def authenticate(self, credential: str, address: str) -> Principal:
         """The caller behind ``credential``, which came from ``address``.
 
         Raises :class:`CredentialRefused` for one that is not valid, :class:`RateLimited` when too many of
         those came from there, and what the database raises when a key cannot be looked up.
         """
-        digest = digest_of(credential)
-        principal = self._verified.get(digest)
+        principal = self.remembered(credential)
         if principal is None:
-            principal = await self._verify(credential, digest, address)
-        if principal.kind == "api_key":
-            self._last_used[principal.credential_id] = datetime.now(UTC)
+            principal = await self._verify(credential, digest_of(credential), address)
+            if principal.kind == "api_key":
+                self._last_used[principal.credential_id] = datetime.now(UTC)
         return principal
 
     async def with_viewer(self, principal: Principal, token: str | None) -> Principal:

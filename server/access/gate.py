@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from server.access.access_state import AccessState
@@ -32,21 +30,21 @@ class ConcurrencyLimit:
         self._limit = limit
         self._at_work: Counter[str] = Counter()
 
-    @contextmanager
-    def slot(self, principal: Principal) -> Iterator[None]:
-        """Hold a slot for the time of one request. Raises :class:`TooManyConcurrent`."""
+    def take(self, principal: Principal) -> str:
+        """Take a slot for the time of one request, to be given back by its name. Raises :class:`TooManyConcurrent`."""
         name = identifier_of(principal)
         if self._at_work[name] >= self._limit:
             raise TooManyConcurrent(
                 f"At most {self._limit} requests may be at work at the same time.", headers={"Retry-After": "1"}
             )
         self._at_work[name] += 1
-        try:
-            yield
-        finally:
-            self._at_work[name] -= 1
-            if not self._at_work[name]:
-                del self._at_work[name]
+        return name
+
+    def give_back(self, name: str) -> None:
+        """The request is done."""
+        self._at_work[name] -= 1
+        if not self._at_work[name]:
+            del self._at_work[name]
 
 
 @dataclass(kw_only=True)

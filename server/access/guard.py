@@ -5,20 +5,17 @@ and leaves the principal on ``request.ctx.principal``; ``@public`` says that a r
 everybody. A route with neither is a mistake that a test finds.
 
 For a request with a body all of this happens before the body is read, for a WebSocket before its handshake
-(:func:`install`).
+(:func:`admit_early`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any, Final, TypeVar, cast
 
-from sanic import HTTPResponse, Request, Sanic
-from sanic.response import BaseHTTPResponse
-from sanic.signals import Event
+from sanic import HTTPResponse, Request
 
 from server.access.audit import AuditEvent
 from server.access.authenticator import CredentialRefused
@@ -30,11 +27,10 @@ from server.errors import ApiError, InvalidToken, MissingToken, RateLimited
 from server.observations import AuthenticationRefused, RateLimitHit, observe
 from server.queries.result_cache import Lookup
 from server.queries.row_scope import RowScope
-from server.rate_limit.headers import rate_limit_headers
+from server.rate_limit.headers import rate_limit_lines
 from server.rate_limit.policy import LARGEST_COST, request_buckets
 from server.rate_limit.token_bucket import Bucket, Verdict
 from server.redis_store import RedisUnavailable
-from server.request_lifecycle import settle_request_id
 from server.services import Services, services_of
 
 Handler = TypeVar("Handler", bound=Callable[..., Coroutine[Any, Any, HTTPResponse]])
@@ -82,16 +78,22 @@ def requires(
         @wraps(handler)
         async def guarded(request: Request, *args: Any, **kwargs: Any) -> HTTPResponse:
             services = services_of(request)
-            if getattr(request.ctx, "principal", None) is None:
+            if request.ctx.principal is None:
                 await _admit(services, request, policy, scope, may_defer=policy.with_lookup)
+            slot = None
             try:
-                with nullcontext() if long_lived else services.access.concurrency.slot(request.ctx.principal):
-                    response = await handler(request, *args, **kwargs)
+                if not long_lived:
+                    slot = services.access.concurrency.take(request.ctx.principal)
+                response = await handler(request, *args, **kwargs)
             except Exception as error:
                 await _settle(services, request)
                 refuse(request, error)
                 raise
-            await _settle(services, request)
+            finally:
+                if slot is not None:
+                    services.access.concurrency.give_back(slot)
+            if request.ctx.budget.verdict is None:
+                await _settle(services, request)
             return response
 
         guarded.access_policy = policy  # type: ignore[attr-defined]
@@ -146,9 +148,9 @@ def lookup_of(request: Request) -> Lookup:
     services = services_of(request)
 
     async def read(names: Sequence[str], known: bytes = b"", lock: tuple[str, int] | None = None) -> list[bytes | None]:
-        budget: _Budget | None = getattr(request.ctx, "budget", None)
+        budget: _Budget | None = request.ctx.budget
         if budget is not None and budget.verdict is None:
-            values = await _judge(services, budget, names, known, lock)
+            values = await _judge(services, request, budget, names, known, lock)
             if values is None:
                 raise RedisUnavailable
             return values
@@ -217,7 +219,9 @@ async def _principal_of(services: Services, request: Request, scope: str) -> Pri
             credential_id=client_address(request),
         )
     authenticator = services.access.authenticator
-    principal = await authenticator.authenticate(credential, client_address(request))
+    principal = authenticator.remembered(credential) or await authenticator.authenticate(
+        credential, client_address(request)
+    )
     return await authenticator.with_viewer(principal, headers.get(GRAFANA_ID_HEADER))
 
 
@@ -229,11 +233,12 @@ async def _settle(services: Services, request: Request) -> None:
     """Judge the limit if nobody has done so yet. Raises :class:`RateLimited`."""
     budget: _Budget = request.ctx.budget
     if budget.verdict is None:
-        await _judge(services, budget)
+        await _judge(services, request, budget)
 
 
 async def _judge(
     services: Services,
+    request: Request,
     budget: _Budget,
     names: Sequence[str] = (),
     known: bytes = b"",
@@ -241,17 +246,17 @@ async def _judge(
 ) -> list[bytes | None] | None:
     verdict, values = await services.access.buckets.judge(budget.buckets, lookup=names, known=known, lock=lock)
     budget.verdict = verdict
+    request.ctx.limit_lines = rate_limit_lines(verdict)
     if not verdict.allowed:
         observe(RateLimitHit(verdict.tightest.bucket.name))
-        raise RateLimited(
-            f"Too many requests; try again in {verdict.tightest.retry_after} s.", headers=rate_limit_headers(verdict)
-        )
+        wait = verdict.tightest.retry_after
+        raise RateLimited(f"Too many requests; try again in {wait} s.", headers={"Retry-After": str(wait)})
     return values
 
 
 def audit_event(request: Request, action: str, **fields: Any) -> AuditEvent:
     """An audit event of the caller of ``request``."""
-    principal: Principal | None = getattr(request.ctx, "principal", None)
+    principal: Principal | None = request.ctx.principal
     if principal is not None:
         fields = {
             "actor": principal.subject,
@@ -263,7 +268,7 @@ def audit_event(request: Request, action: str, **fields: Any) -> AuditEvent:
     return AuditEvent(
         action=action,
         client_address=client_address(request),
-        request_id=getattr(request.ctx, "request_id", None),
+        request_id=request.ctx.request_id,
         **fields,
     )
 
@@ -282,24 +287,8 @@ def refuse(request: Request, error: Exception) -> None:
     )
 
 
-def install(app: Sanic[Any, Any]) -> None:
-    """Admit requests with a body before it is read, and sockets before their handshake; put the limit headers on
-    every answer."""
-
-    async def admit_early(request: Request, handler: Any, **_: Any) -> None:
-        policy = access_policy(handler)
-        if policy is None or policy.scope is None:
-            return
-        has_body = request.stream is not None and request.stream.request_body
-        if has_body or hasattr(handler, "is_websocket"):
-            settle_request_id(request)  # a refusal here comes before the middleware that does so
-            await _admit(services_of(request), request, policy, policy.scope, may_defer=False)
-
-    async def add_limit_headers(request: Request, response: BaseHTTPResponse) -> None:
-        budget: _Budget | None = getattr(request.ctx, "budget", None)
-        if budget is not None and budget.verdict is not None:
-            for name, value in rate_limit_headers(budget.verdict).items():
-                response.headers.setdefault(name, value)
-
-    app.add_signal(admit_early, Event.HTTP_ROUTING_AFTER)
-    app.register_middleware(add_limit_headers, "response")
+async def admit_early(request: Request, handler: Any) -> None:
+    """Admit ``request`` before ``handler`` is called: before its body is read, or before the handshake of a socket."""
+    policy = access_policy(handler)
+    if policy is not None and policy.scope is not None:
+        await _admit(services_of(request), request, policy, policy.scope, may_defer=False)

@@ -90,6 +90,9 @@ class Principal:
     """Requests a minute that an API key was given in place of its role's."""
     viewer: Viewer | None = None
 
+    def __hash__(self) -> int:
+        return hash((self.subject, self.credential_id))
+
     def require(self, scope: str) -> None:
         """Raise :class:`InsufficientScope` unless the principal holds ``scope``."""
         if scope not in self.scopes:

@@ -31,7 +31,7 @@ class VerifiedMemory(Generic[T]):
 
     def __init__(self) -> None:
         self._entries: OrderedDict[bytes, _Entry[T]] = OrderedDict()
-        self._seen: OrderedDict[bytes, None] = OrderedDict()
+        self._seen: OrderedDict[bytes, T] = OrderedDict()
 
     def get(self, digest: bytes) -> T | None:
         """What was verified less than half a minute ago, if it has not expired since."""
@@ -44,10 +44,16 @@ class VerifiedMemory(Generic[T]):
         return entry.value
 
     def put(self, digest: bytes, value: T, seconds: float) -> None:
-        """Remember ``value`` for ``seconds``, and no longer than half a minute."""
+        """Remember ``value`` for ``seconds``, and no longer than half a minute.
+
+        A value that equals the one before takes its place, so that what others know by it holds on.
+        """
+        former = self._seen.get(digest)
+        if former == value:
+            value = former
         self._entries[digest] = _Entry(value, time.monotonic() + min(seconds, TRUST_SECONDS))
         self._entries.move_to_end(digest)
-        self._seen[digest] = None
+        self._seen[digest] = value
         self._seen.move_to_end(digest)
         for memory in (self._entries, self._seen):
             while len(memory) > MAX_ENTRIES:

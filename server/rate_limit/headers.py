@@ -9,24 +9,38 @@ and the seconds in which it refills, what is left and the seconds until it is wh
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from server.rate_limit.token_bucket import Verdict
 
 
-def rate_limit_headers(verdict: Verdict) -> dict[str, str]:
-    """Headers for an answer to a request that ``verdict`` judged, 429 included."""
+def rate_limit_lines(verdict: Verdict) -> bytes:
+    """Header lines for an answer to a request that ``verdict`` judged, as they are sent; without ``Retry-After``."""
     state = verdict.tightest
-    bucket = state.bucket
-    window = math.ceil(bucket.capacity * 60 / bucket.per_minute)
-    headers = {
-        "X-RateLimit-Limit": str(max(1, math.floor(bucket.per_minute))),
-        "X-RateLimit-Remaining": str(state.remaining),
-        "X-RateLimit-Reset": str(state.reset_at),
-        "RateLimit-Policy": f'"{bucket.name}";q={math.floor(bucket.capacity)};w={window}',
-        "RateLimit": f'"{bucket.name}";r={state.remaining};t={state.full_after}',
-    }
-    if not verdict.allowed:
-        headers["Retry-After"] = str(state.retry_after)
+    bucket, wait = state.bucket, state.full_after
+    lines = (
+        f"{_policy_lines(bucket.name, bucket.per_minute, bucket.capacity)}X-RateLimit-Remaining: {state.remaining}\r\n"
+        f"X-RateLimit-Reset: {math.ceil(state.now) + wait}\r\n"
+        f'RateLimit: "{bucket.name}";r={state.remaining};t={wait}\r\n'
+    )
     if verdict.is_degraded:
-        headers["X-RateLimit-Policy"] = "degraded"
+        lines += "X-RateLimit-Policy: degraded\r\n"
+    return lines.encode("ascii")
+
+
+def rate_limit_headers(verdict: Verdict) -> dict[str, str]:
+    """The same by name, and when to try again for a request that was refused."""
+    lines = rate_limit_lines(verdict).decode("ascii").splitlines()
+    headers = {name: value for name, _, value in (line.partition(": ") for line in lines)}
+    if not verdict.allowed:
+        headers["Retry-After"] = str(verdict.tightest.retry_after)
     return headers
+
+
+@lru_cache(maxsize=1024)
+def _policy_lines(name: str, per_minute: float, capacity: float) -> str:
+    window = math.ceil(capacity * 60 / per_minute)
+    return (
+        f"X-RateLimit-Limit: {max(1, math.floor(per_minute))}\r\n"
+        f'RateLimit-Policy: "{name}";q={math.floor(capacity)};w={window}\r\n'
+    )

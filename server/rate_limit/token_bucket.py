@@ -13,12 +13,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
-from server.redis_store import RedisStore, RedisUnavailable
+from server.redis_store import RedisStore, RedisUnavailable, ScriptCall
 
 _KEY_PREFIX: Final = "obs:limit:1:"
 MAX_LOCAL_BUCKETS: Final = 10_000
+MAX_KEPT_CALLS: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +44,11 @@ class Bucket:
         digest = hashlib.blake2b(self.identifier.encode(), digest_size=16).hexdigest()
         object.__setattr__(self, "key", _KEY_PREFIX + digest)
 
+    def __hash__(self) -> int:
+        return hash(self.key)
 
-@dataclass(frozen=True, slots=True)
-class BucketState:
+
+class BucketState(NamedTuple):
     """A bucket after the verdict. Times are Unix seconds."""
 
     bucket: Bucket
@@ -73,8 +77,7 @@ class BucketState:
         return math.ceil(self.now) + self.full_after
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """Whether a request may go on."""
 
     allowed: bool
@@ -85,6 +88,8 @@ class Verdict:
     @property
     def tightest(self) -> BucketState:
         """The bucket that refuses for longest, or the one with least left: what the headers tell about."""
+        if len(self.states) == 1:
+            return self.states[0]
         return min(self.states, key=lambda state: (state.tokens - state.bucket.cost) / state.bucket.per_minute)
 
 
@@ -137,6 +142,8 @@ class TokenBuckets:
 
     def __init__(self, store: RedisStore, *, instances: int) -> None:
         self._script = store.script("server.rate_limit", "token_bucket.lua")
+        # A caller that asks for something again asks for the very same.
+        self._call = lru_cache(maxsize=MAX_KEPT_CALLS)(self._packed)
         self._local = LocalBuckets(instances)
         self.degraded_count = 0
         """Verdicts given without Redis since the process started."""
@@ -157,6 +164,24 @@ class TokenBuckets:
         value is missing and nobody holds it; then one value more comes last, ``1`` when it was taken. The values are
         None when Redis did not answer.
         """
+        call = self._call(tuple(buckets), take, tuple(lookup), known, lock)
+        try:
+            reply = await self._script.run(call)
+        except RedisUnavailable:
+            self.degraded_count += 1
+            return self._local.judge(buckets, take=take), None
+        count, now = len(buckets), reply[1] / 1000
+        states = tuple(BucketState(bucket, float(left), now) for bucket, left in zip(buckets, reply[2:], strict=False))
+        return Verdict(reply[0] == 1, states), reply[2 + count :]
+
+    def _packed(
+        self,
+        buckets: tuple[Bucket, ...],
+        take: bool,
+        lookup: tuple[str, ...],
+        known: bytes,
+        lock: tuple[str, int] | None,
+    ) -> ScriptCall:
         keys = [*(bucket.key for bucket in buckets), *lookup]
         arguments: list[Any] = [len(buckets), 1 if take else 0]
         for bucket in buckets:
@@ -165,12 +190,4 @@ class TokenBuckets:
         if lock is not None:
             keys.append(lock[0])
             arguments.append(lock[1])
-        try:
-            reply = await self._script(keys, arguments)
-        except RedisUnavailable:
-            self.degraded_count += 1
-            return self._local.judge(buckets, take=take), None
-        now = reply[1] / 1000
-        tokens = [float(text) for text in reply[2 : 2 + len(buckets)]]
-        states = tuple(BucketState(bucket, left, now) for bucket, left in zip(buckets, tokens, strict=True))
-        return Verdict(reply[0] == 1, states), reply[2 + len(buckets) :]
+        return self._script.prepared(keys, arguments)

@@ -18,8 +18,9 @@ from typing import Any, Final
 
 from sanic import HTTPResponse, Request
 
+from server.http_connection import header_line
 from server.queries.result_cache import CachedAnswer
-from server.rest.envelope import JsonResponse, dumps, meta
+from server.rest.envelope import dumps, meta_text, shared_meta
 
 VARY: Final = "Authorization, X-API-Key, Accept, Accept-Encoding"
 # May be kept by the caller alone, and must be asked about at each use: our own invalidation cannot reach there.
@@ -54,10 +55,11 @@ class Rendered:
     """The parts of a response to a remembered answer that are the same for all requests of one caller."""
 
     tag: str
+    header_lines: bytes
     tail: bytes
     """What stands between ``data`` and ``meta``."""
-    meta: Mapping[str, Any]
-    headers: Mapping[str, str]
+    meta: bytes
+    """What ``meta`` has for all of them, in JSON."""
 
 
 def rendered(
@@ -71,12 +73,13 @@ def rendered(
     page: dict[str, Any] = {} if answer.pagination is None else {"pagination": answer.pagination}
     if page or answer.data.startswith(b"["):
         page["next_cursor"] = (answer.pagination or {}).get("cursor")
+    named = {"ETag": tag, "Cache-Control": CACHE_CONTROL, "Vary": VARY, **(headers or {})}
     return Rendered(
         tag,
+        b"".join(header_line(name, value) for name, value in named.items()),
         # The members alone, with a comma before the first of them.
         b"," + dumps(page)[1:-1] if page else b"",
-        {**answer.meta, **(meta_fields or {}), "cached": answer.is_hit},
-        {"ETag": tag, "Cache-Control": CACHE_CONTROL, "Vary": VARY, **(headers or {})},
+        dumps(shared_meta(**{**answer.meta, **(meta_fields or {}), "cached": answer.is_hit})),
     )
 
 
@@ -85,14 +88,14 @@ def send(request: Request, answer: CachedAnswer, parts: Rendered) -> HTTPRespons
 
     The envelope is put round the JSON text of the data, which is neither read nor written anew.
     """
-    headers = dict(parts.headers)
+    request.ctx.header_lines = parts.header_lines
     if answer.is_hit:
-        headers["Age"] = str(answer.age_seconds)
+        request.ctx.header_lines += b"Age: %d\r\n" % answer.age_seconds
     if is_match(request.headers.get("if-none-match"), parts.tag):
-        return HTTPResponse(status=304, headers=headers)
-    about = dumps(meta(request, **parts.meta))
+        return HTTPResponse(status=304)
+    about = meta_text(request, parts.meta)
     body = b"".join((b'{"status":"success","data":', answer.data, parts.tail, b',"meta":', about, b"}"))
-    return JsonResponse(body, headers=headers, content_type="application/json")
+    return HTTPResponse(body, content_type="application/json")
 
 
 def cached_success(

@@ -7,15 +7,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any
 
 import orjson
 from sanic import HTTPResponse, Request
-from sanic.helpers import has_message_body
 
 API_VERSION = "1.0"
 
@@ -42,15 +40,25 @@ def dumps(value: Any) -> bytes:
 
 def meta(request: Request, *, cached: bool = False, **more: Any) -> dict[str, Any]:
     """The ``meta`` block. ``execution_time_ms`` counts from the arrival of the request."""
-    started = getattr(request.ctx, "started_at", None)
-    elapsed = (time.perf_counter() - started) * 1000 if started is not None else 0.0
+    return {**_own_meta(request), **shared_meta(cached=cached, **more)}
+
+
+def shared_meta(*, cached: bool, **more: Any) -> dict[str, Any]:
+    """What stands in ``meta`` for every request that gets the same answer."""
+    return {"cached": cached, "version": API_VERSION, **more}
+
+
+def meta_text(request: Request, shared: bytes) -> bytes:
+    """The ``meta`` block in JSON; ``shared`` is that of :func:`shared_meta`."""
+    return b"%b,%b" % (dumps(_own_meta(request))[:-1], shared[1:])
+
+
+def _own_meta(request: Request) -> dict[str, Any]:
+    context = request.ctx
     return {
         "timestamp": datetime.now(UTC),
-        "execution_time_ms": round(elapsed, 3),
-        "cached": cached,
-        "version": API_VERSION,
-        "request_id": getattr(request.ctx, "request_id", None),
-        **more,
+        "execution_time_ms": round((time.perf_counter() - context.started_at) * 1000, 3),
+        "request_id": context.request_id,
     }
 
 
@@ -76,23 +84,4 @@ def success(
 
 def json_response(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> HTTPResponse:
     """``body`` as an ``application/json`` answer."""
-    return JsonResponse(dumps(body), status=status, headers=dict(headers or {}), content_type="application/json")
-
-
-class JsonResponse(HTTPResponse):
-    """An answer whose headers are made into bytes once and not once an answer: most of ours are always the same."""
-
-    __slots__ = ()
-
-    @property
-    def processed_headers(self) -> Iterator[tuple[bytes, bytes]]:
-        """As Sanic's: names and values without line breaks, in bytes."""
-        if has_message_body(self.status):  # type: ignore[no-untyped-call]
-            self.headers.setdefault("content-type", self.content_type)
-        return (_header_bytes(name, value) for name, value in self.headers.items())
-
-
-@lru_cache(maxsize=2048)
-def _header_bytes(name: str, value: Any) -> tuple[bytes, bytes]:
-    clean = HTTPResponse._sanitize_header_value
-    return clean(name).encode("ascii"), clean(f"{value}").encode(errors="surrogateescape")
+    return HTTPResponse(dumps(body), status=status, headers=dict(headers or {}), content_type="application/json")

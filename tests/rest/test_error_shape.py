@@ -14,6 +14,7 @@ import re
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
@@ -21,8 +22,10 @@ import httpx
 import pytest
 from sanic import HTTPResponse, Request, Sanic
 
-from server import error_responses, request_lifecycle
+from server import error_responses
 from server.errors import ApiError, catalogue
+from server.http_app import HttpApp
+from server.http_connection import EdgeRequest
 from tests.conftest import AppFactory, AppServer, ProjectMaker
 
 Bearer = Callable[..., dict[str, str]]
@@ -58,10 +61,10 @@ def documented_errors() -> list[type[ApiError]]:
 async def raising() -> AsyncIterator[AppServer]:
     """An app with our error handling and routes that raise what ``app.ctx.failure`` holds."""
     Sanic.test_mode = True
-    app: Sanic[Any, Any] = Sanic(f"raising_{secrets.token_hex(4)}", configure_logging=False)
+    app = HttpApp(f"raising_{secrets.token_hex(4)}", request_class=EdgeRequest, configure_logging=False)
+    app.ctx.services = SimpleNamespace(draining=False)
     app.config.AUTO_EXTEND = False
     error_responses.install(app)
-    request_lifecycle.install(app)
 
     async def fail(request: Request) -> HTTPResponse:
         raise request.app.ctx.failure

@@ -1,0 +1,188 @@
+"""Reads requests off a connection and writes answers to it: Sanic's HTTP/1.1 with a strict and cheaper head.
+
+Every request and answer passes here, whatever its route. Sanic's own way is to read a head into text before anybody
+has checked it, and to encode each header of each answer anew; together with what it asks of its signals and
+middleware on the way that takes several times what an answer from the cache does.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Final
+
+from sanic import HTTPResponse, Request
+from sanic.exceptions import BadRequest, ExpectationFailed, PayloadTooLarge
+from sanic.headers import format_http1_response
+from sanic.helpers import has_message_body
+from sanic.http.constants import Stage
+from sanic.http.http1 import Http
+from sanic.response import BaseHTTPResponse
+from sanic.server.protocols.websocket_protocol import WebSocketProtocol
+
+from server.http_edge import HeaderFields, joined_url, read_fields, read_request_line, strict_int
+from server.request_lifecycle import RequestContext, begin_request, finish_request
+
+_END_OF_HEAD: Final = b"\r\n\r\n"
+# Said by the connection itself, for each answer.
+_FRAMING: Final = frozenset({"connection", "content-length", "transfer-encoding"})
+
+
+class EdgeRequest(Request[Any, Any]):
+    """A request whose address is the one that was meant (:func:`joined_url`), followed from its head to its answer."""
+
+    __slots__ = ()
+
+    make_context = staticmethod(RequestContext)
+
+    def __init__(self, url_bytes: bytes, headers: Any, version: str, method: str, *args: Any, **more: Any) -> None:
+        super().__init__(joined_url(url_bytes, method), headers, version, method, *args, **more)
+        begin_request(self)
+
+    async def respond(self, response: BaseHTTPResponse | None = None, **options: Any) -> Any:
+        """As Sanic's. Whatever is answered, by handlers or by the handlers of errors, comes through here."""
+        answer = await super().respond(response, **options)
+        finish_request(self, answer)
+        return answer
+
+
+class EdgeHttp(Http):
+    """One connection's requests, one after the other."""
+
+    __slots__ = ("_known_fields", "_known_lines")
+
+    # Sanic's own annotations of these are narrower than what it puts there.
+    protocol: Any
+    request_body: Any
+    response_func: Any
+    response: Any
+
+    _safe_int = staticmethod(strict_int)
+
+    def __init__(self, protocol: Any) -> None:
+        super().__init__(protocol)  # type: ignore[no-untyped-call]
+        self._known_lines: tuple[bytes, bool] | None = None
+        self._known_fields: HeaderFields
+
+    async def http1_request_header(self) -> None:
+        """Receive a head, check it and make a request of it."""
+        buffer = self.recv_buffer
+        end = 0
+        while (found := buffer.find(_END_OF_HEAD, end)) < 0:
+            end = max(0, len(buffer) - len(_END_OF_HEAD) + 1)
+            if end >= self.HEADER_MAX_SIZE:
+                break
+            await self._receive_more()
+        else:
+            end = found
+        if end >= self.HEADER_MAX_SIZE:
+            raise PayloadTooLarge("Request header exceeds the size limit")
+        head = bytes(buffer[:end])
+        line, _, lines = head.partition(b"\r\n")
+        try:
+            method, target, is_http_10 = read_request_line(line)
+            if target.startswith("/"):
+                self.url = target  # an error will be reported in the form of this surface
+            fields = self._fields(lines, is_http_10)
+        except ValueError as error:
+            raise BadRequest("Bad Request") from error
+        self.url = target
+        self.head_only = method == "HEAD"
+        self.keep_alive = not is_http_10 if fields.keep_alive is None else fields.keep_alive
+        self.upgrade_websocket = fields.is_upgrade
+        request = EdgeRequest(
+            url_bytes=target.encode("ascii"),
+            headers=fields.headers,
+            head=head,
+            version="1.0" if is_http_10 else "1.1",
+            method=method,
+            transport=self.protocol.transport,
+            app=self.protocol.app,
+        )
+        EdgeRequest._current.set(request)
+        self.request_bytes_left = self.request_bytes = 0
+        if self._expect_body(request):
+            # Of the line break before the first chunk Sanic's reader takes half.
+            end -= 2
+        del buffer[: end + len(_END_OF_HEAD)]
+        self.request, request.stream = request, self
+        self.protocol.state["requests_count"] += 1
+
+    def _fields(self, lines: bytes, is_http_10: bool) -> HeaderFields:
+        """The header fields in ``lines``; most clients repeat theirs, so those of the last request are kept."""
+        if self._known_lines != (lines, is_http_10):
+            self._known_fields = read_fields(lines, is_http_10=is_http_10)
+            self._known_lines = (lines, is_http_10)
+        return self._known_fields
+
+    def _expect_body(self, request: EdgeRequest) -> bool:
+        """Prepare to read the body, if ``request`` announces one. Says whether it comes in chunks."""
+        headers = request.headers
+        length = headers.get("content-length")
+        is_chunked = "transfer-encoding" in headers
+        if length is None and not is_chunked:
+            return False
+        expected = headers.get("expect")
+        if expected is not None:
+            if expected.lower() != "100-continue":
+                raise ExpectationFailed(f"Unknown Expect: {expected}")
+            self.expecting_continue = True
+        if is_chunked:
+            self.request_body = "chunked"
+        else:
+            self.request_body = True
+            self.request_bytes_left = self.request_bytes = int(length or 0)
+        return is_chunked
+
+    def create_empty_request(self) -> None:
+        """As Sanic's, to report a bad head with; it fails when the URL is part of what is bad."""
+        if self.url is not None and not self.url.startswith("/"):
+            self.url = None
+        super().create_empty_request()
+
+    async def http1_response_header(self, data: bytes, end_stream: bool) -> None:
+        """Send an answer that is whole, as nearly all are; the beginning of any other goes Sanic's way."""
+        response, lines = self.response, self.request.ctx.header_lines
+        if self.protocol.app.ctx.services.draining:
+            self.keep_alive = False  # so that clients go elsewhere without losing a request
+        if data or not end_stream or self.expecting_continue:
+            for line in lines.decode().splitlines():
+                name, _, value = line.partition(": ")
+                response.headers[name] = value
+            await super().http1_response_header(data, end_stream)
+            return
+        self.response_func = None
+        body = response.body or b""
+        head = [_status_line(response.status)]
+        head += [header_line(name, value) for name, value in response.headers.items() if name not in _FRAMING]
+        head.append(lines)
+        if has_message_body(response.status):  # type: ignore[no-untyped-call]
+            if response.content_type is not None and "content-type" not in response.headers:
+                head.append(header_line("content-type", response.content_type))
+            head.append(b"content-length: %d\r\n" % len(body))
+        else:
+            body = b""
+        head.append(b"connection: keep-alive\r\n\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
+        if not self.head_only:
+            head.append(body)
+        await self._send(b"".join(head))
+        self.stage = Stage.IDLE
+
+
+class EdgeProtocol(WebSocketProtocol):
+    """What a connection is given to."""
+
+    __slots__ = ()
+
+    HTTP_CLASS = EdgeHttp
+
+
+@lru_cache(maxsize=2048)
+def header_line(name: str, value: Any) -> bytes:
+    """One header as it is sent, without line breaks of its own. Kept: most headers are always the same."""
+    clean = HTTPResponse._sanitize_header_value
+    return b"%b: %b\r\n" % (clean(name).encode("ascii"), clean(f"{value}").encode(errors="surrogateescape"))
+
+
+@lru_cache(maxsize=64)
+def _status_line(status: int) -> bytes:
+    return format_http1_response(status, ())[:-2]
