@@ -25,9 +25,10 @@ def add(commands: Commands) -> None:
         "send OTLP files to a running server",
         run_ingest,
         description=(
-            "Takes OTLP as JSON (one document, or one a line as the Collector's file exporter does) and as protobuf,\n"
-            "each also with gzip. Sending a file twice stores nothing twice. Without --token-file, a token for the\n"
-            "project is made with JWT_SECRET or the secret of the private services."
+            "Takes OTLP as JSON (one document, or one a line) and as protobuf (one message, or with lengths), each\n"
+            "also with gzip or zstd: all that the Collector's file exporter writes. Sending a file twice stores\n"
+            "nothing twice. Without --token-file, a token for the project is made with JWT_SECRET or the secret of\n"
+            "the private services."
         ),
         examples=(
             "  llm-observatory ingest --project shop traces.jsonl\n"
@@ -44,7 +45,8 @@ def run_ingest(options: argparse.Namespace) -> int:
     """Sends the files; 1 when a span was refused."""
     from server.commands.progress import Progress
     from server.commands.tokens import make_token
-    from server.ingest.file_ingest import FileIngestError, ingest_files
+    from server.ingest.file_ingest import ingest_files
+    from server.ingest.otlp_files import FileIngestError
     from server.settings import load_settings
 
     if options.token_file is not None:

@@ -25,10 +25,13 @@ def test_every_pipeline_names_parts_that_are_defined(config: dict[str, Any]) -> 
         for kind in ("receivers", "processors", "exporters"):
             assert set(pipeline[kind]) <= config[kind].keys()
     assert set(config["service"]["extensions"]) <= config["extensions"].keys()
-    exporter = config["exporters"]["otlphttp/observatory"]
+    exporter = config["exporters"]["otlp_http/observatory"]
     assert exporter["sending_queue"]["storage"] in config["extensions"]
 
 
-def test_batches_stay_below_the_receivers_limit(config: dict[str, Any]) -> None:
-    assert config["processors"]["batch"]["send_batch_max_size"] <= 10_000
-    assert config["exporters"]["otlphttp/observatory"]["compression"] in ("gzip", "none")
+def test_batches_stay_below_the_receivers_limit_and_are_made_behind_the_disk(config: dict[str, Any]) -> None:
+    exporter = config["exporters"]["otlp_http/observatory"]
+    assert exporter["sending_queue"]["batch"]["max_size"] <= 10_000
+    assert exporter["compression"] in ("gzip", "deflate", "none")
+    assert exporter["retry_on_failure"]["max_elapsed_time"] == "0s"
+    assert not any(name.partition("/")[0] == "batch" for name in config["processors"])

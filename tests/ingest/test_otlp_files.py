@@ -11,7 +11,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from server.ingest.file_ingest import FileIngestError, FileProgress, ingest_files
+from server.ingest.file_ingest import FileProgress, ingest_files
+from server.ingest.otlp_files import FileIngestError, read_requests
 from tests.conftest import AppServer, ProjectMaker
 from tests.ingest.otlp_payloads import as_json, export_request
 
@@ -65,6 +66,29 @@ async def test_every_form_of_file_is_sent_once_however_often(
     assert await owner.fetchval("SELECT count(*) FROM llm_traces") == 30
 
 
+def test_short_lines_share_a_request_and_other_signals_are_skipped(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    lines(file)
+    assert [request.items for request in read_requests(file, print)] == [30]
+    file.write_bytes(b'{"resourceMetrics": []}\n{"resourceProfiles": []}\n{"resourceMetrics": []}\n')
+    told: list[str] = []
+    assert list(read_requests(file, told.append)) == []
+    assert told == ["metrics are not taken", "profiles are not taken", "metrics are not taken"]
+    file.write_bytes(b"")
+    assert list(read_requests(file, told.append)) == []
+
+
+async def test_what_stands_before_a_broken_line_is_sent(
+    app_server: AppServer, token: Callable[..., str], project: ProjectMaker, owner: asyncpg.Connection, tmp_path: Path
+) -> None:
+    await project("alpha")
+    file = tmp_path / "traces.jsonl"
+    file.write_bytes(as_json(export_request(10)) + b'\n{"resourceSpans": [{"scopeSp')
+    with pytest.raises(FileIngestError, match="line 2: not valid JSON"):
+        await ingest_files([file], base_url=app_server.base_url, token=token("developer", ["alpha"]))
+    assert await owner.fetchval("SELECT count(*) FROM llm_traces") == 10
+
+
 async def test_a_large_document_is_cut_into_requests(
     app_server: AppServer, token: Callable[..., str], project: ProjectMaker, owner: asyncpg.Connection, tmp_path: Path
 ) -> None:
@@ -92,9 +116,14 @@ async def test_rejected_spans_are_counted_with_their_reason(
     [
         (b'{"resourceSpans": [', "not valid JSON"),
         (b'{"spans": []}', "neither resourceSpans"),
+        (b'{"resourceSpans": [1]}', "not as OTLP has it"),
+        (b'{"resourceSpans": {"scopeSpans": []}}', "not as OTLP has it"),
+        (b'{"resourceSpans":' + b"[" * 100_000, "not valid JSON"),
         (b"\x0a\xff\xff\xff\xff\xff", "not OTLP protobuf"),
         (b"\x00\x00\x10\x00abc", "ends in the middle"),
         (gzip.compress(b'{"resourceSpans": []}', mtime=0)[:-4], "cannot be read"),
+        (b"\x28\xb5\x2f\xfd\xff\xff", "cannot be read"),
+        (b"\x00\x00\x00\x06\x28\xb5\x2f\xfd\xff\xff", "cannot be read"),
     ],
 )
 async def test_a_file_that_cannot_be_read_is_named_with_the_reason(
