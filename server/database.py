@@ -2,9 +2,10 @@
 
 The pool is `databases` over asyncpg. Three rules of this module come from measured traps:
 
-* Never ``Database.transaction()``: a request that is cancelled round BEGIN or COMMIT loses its pool
-  slot for good. ``connection()`` plus asyncpg's own transaction does not.
-* ``databases`` waits for a free connection without end; here the wait has a deadline.
+* Never ``Database.transaction()``: a request that is cancelled round BEGIN or COMMIT loses its pool slot for
+  good. Nor ``Database.connection()``: that belongs to the task, is shared by nested uses, and is useless for the
+  rest of the task's life once a release has failed, as it does when the backend died. The pool below them is asked.
+* It waits for a free connection without end; here the wait has a deadline.
 * Rows are visible only to transactions that name their projects (``SET LOCAL app.projects``), which
   row-level security checks. The value is written as a literal, because parameters cannot be used in SET
   and ``set_config()`` does not reach the workers of a distributed engine.
@@ -16,11 +17,10 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import asyncpg
 import databases
-from databases.core import Connection
 
 from server.errors import (
     ApiError,
@@ -33,6 +33,9 @@ from server.errors import (
     QueryTooLarge,
 )
 from server.queries.row_scope import RowScope
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
 
 PROJECT_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
@@ -53,9 +56,19 @@ SQLSTATE_ERRORS: dict[str, type[ApiError]] = {
     "58": DatabaseUnavailable,
 }
 
+_BEGIN_READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 # A plan made for the values at hand prunes partitions, uses partial indexes and knows how rare a word is;
 # after five runs of a prepared statement PostgreSQL would try one plan for all values.
-_BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan"
+_BEGIN_PLANNED_READ: Final = f"{_BEGIN_READ}; SET LOCAL plan_cache_mode = force_custom_plan"
+# One plan for all values, made once a connection. It knows nothing about the values, and may be as old as the last
+# look at the tables; so it is bound to what is right whatever they are: to follow an index.
+_BEGIN_INDEX_READ: Final = "; ".join(
+    (
+        _BEGIN_READ,
+        "SET LOCAL plan_cache_mode = force_generic_plan",
+        *(f"SET LOCAL enable_{step} = off" for step in ("seqscan", "bitmapscan", "sort")),
+    )
+)
 
 
 async def _nothing_to_reset(_: asyncpg.Connection) -> None:
@@ -96,6 +109,7 @@ class Database:
         if role is not None:
             server_settings["role"] = role
         self.size = size
+        self._ending: set[asyncio.Task[None]] = set()
         self._acquire_timeout = acquire_timeout
         self._pool = databases.Database(
             url,
@@ -130,15 +144,27 @@ class Database:
     async def plain(self) -> AsyncIterator[asyncpg.Connection]:
         """A connection without transaction or project: for tables outside the tenant wall."""
         try:
-            async with self._acquired() as connection:
+            connection = await self._acquire()
+            try:
                 yield connection
+            except TimeoutError:
+                connection.terminate()
+                raise
+            finally:
+                await self._release(connection)
         except Exception as error:
             raise translated(error) from error
 
     @asynccontextmanager
-    async def read(self, scope: RowScope) -> AsyncIterator[asyncpg.Connection]:
-        """A read-only transaction that sees the rows of ``scope``'s projects and no others."""
-        async with self._transaction(scope.projects, _BEGIN_READ) as connection:
+    async def read(self, scope: RowScope, *, follows_index: bool = False) -> AsyncIterator[asyncpg.Connection]:
+        """A read-only transaction that sees the rows of ``scope``'s projects and no others.
+
+        Its end is not waited for: there is nothing that could still fail. ``follows_index``: the statements read an
+        index in its order whatever their values are, and their plan is made once
+        (docs/decisions/0032-plans-for-values.md).
+        """
+        begin = _BEGIN_INDEX_READ if follows_index else _BEGIN_PLANNED_READ
+        async with self._transaction(scope.projects, begin, is_read=True) as connection:
             yield connection
 
     @asynccontextmanager
@@ -154,10 +180,14 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def _transaction(self, projects: Sequence[str], begin: str) -> AsyncIterator[asyncpg.Connection]:
+    async def _transaction(
+        self, projects: Sequence[str], begin: str, *, is_read: bool = False
+    ) -> AsyncIterator[asyncpg.Connection]:
         opening = f"{begin}; {project_setting(projects)}" if projects else begin
         try:
-            async with self._acquired() as connection:
+            connection = await self._acquire()
+            is_ours = True
+            try:
                 # A connection that is cancelled inside is rolled back by the pool's reset on release.
                 await connection.execute(opening)
                 try:
@@ -168,30 +198,51 @@ class Database:
                     if not connection.is_closed():
                         await connection.execute("ROLLBACK")
                     raise
-                await connection.execute("COMMIT")
+                if is_read:
+                    is_ours = False
+                    self._end_later(connection)
+                else:
+                    await connection.execute("COMMIT")
+            except TimeoutError:
+                # The server's own time-out is shorter. When even that is not heard, it is frozen or cut off, and would
+                # never confirm the cancellation that the release of a connection waits for.
+                connection.terminate()
+                raise
+            finally:
+                if is_ours:
+                    await self._release(connection)
         except Exception as error:
             raise translated(error) from error
 
-    @asynccontextmanager
-    async def _acquired(self) -> AsyncIterator[asyncpg.Connection]:
-        # Not Database.connection(): that belongs to the task, is shared by nested uses, and is useless for
-        # the rest of the task's life once a release has failed, as it does when the backend died.
-        holder = Connection(self._pool, self._pool._backend)
+    def _end_later(self, connection: asyncpg.Connection) -> None:
+        """End the read on ``connection`` and give it back, while its caller goes on."""
+        ending = asyncio.create_task(self._end(connection))
+        self._ending.add(ending)  # the loop itself would not keep it
+        ending.add_done_callback(self._ending.discard)
+
+    async def _end(self, connection: asyncpg.Connection) -> None:
+        try:
+            await connection.execute("COMMIT")
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            # What was read counts. A connection that cannot even end a transaction is not used again.
+            connection.terminate()
+        finally:
+            await self._release(connection)
+
+    async def _acquire(self) -> asyncpg.Connection:
+        pool = self.raw_pool
+        if pool is None:
+            raise DatabaseUnavailable()
         try:
             async with asyncio.timeout(self._acquire_timeout):
-                await holder.__aenter__()
+                return cast(asyncpg.Connection, await pool.acquire())
         except TimeoutError as error:
             raise PoolTimeout() from error
-        connection = cast(asyncpg.Connection, holder.raw_connection)
-        try:
-            yield connection
-        except TimeoutError:
-            # The server's own time-out is shorter. When even that is not heard, it is frozen or cut off, and would
-            # never confirm the cancellation that the release of a connection waits for.
-            connection.terminate()
-            raise
-        finally:
-            await holder.__aexit__(None, None, None)
+
+    async def _release(self, connection: asyncpg.Connection) -> None:
+        pool = self.raw_pool
+        if pool is not None:
+            await pool.release(cast("PoolConnectionProxy[asyncpg.Record]", connection))
 
 
 def project_setting(projects: Sequence[str]) -> str:

@@ -28,7 +28,7 @@ from server.rest.list_memory import KnownList, ListMemory
 from server.rest.list_request import SEARCH_MEMBERS, ListRequest, request_from_document, request_from_params
 from server.rest.page_cursor import caller_binding, sealed
 from server.rest.request_params import RequestParams
-from server.rest.trace_rows import render_row
+from server.rest.trace_rows import render_rows
 from server.services import Services, services_of
 
 traces = Blueprint("traces", url_prefix="/api/v1/traces")
@@ -143,7 +143,7 @@ async def list_answer(
         meta["hidden_fields"] = page.hidden_fields
     if page.plan is not None:
         meta["explain"] = page.plan
-    return Answer([render_row(row) for row in page.rows], pagination, meta)
+    return Answer(render_rows(page.rows), pagination, meta)
 
 
 def cache_question(asked: ListRequest, scope: RowScope, question: ListQuestion) -> CacheQuestion:

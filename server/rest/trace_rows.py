@@ -14,17 +14,33 @@ TIMES: Final[dict[str, str | None]] = {"ts": "ts_ms", "end_ts": "end_ts_ms", "in
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
-def render_row(row: Row) -> Row:
-    """``row`` with each time as RFC 3339 in UTC with microseconds, and for ``ts`` and ``end_ts`` a twin in
-    epoch milliseconds (``ts_ms``) at the end, which Grafana's Infinity data source reads without a parser."""
-    shown = dict(row)
+def render_rows(rows: list[Row]) -> list[Row]:
+    """Change ``rows``, which all have the same keys, to what is shown: each time as RFC 3339 in UTC with
+    microseconds, and for ``ts`` and ``end_ts`` a twin in epoch milliseconds (``ts_ms``) at the end, which Grafana's
+    Infinity data source reads without a parser.
+
+    A time that has microseconds stays a datetime: :func:`server.rest.envelope.dumps` writes it in that very form.
+    """
+    if not rows:
+        return rows
     for name, twin in TIMES.items():
-        moment = shown.get(name)
-        if moment is not None:
-            shown[name] = format_instant(moment)
+        if name not in rows[0]:
+            continue
+        for row in rows:
+            moment = row[name]
+            if moment is None:
+                continue
             if twin is not None:
-                shown[twin] = (moment - EPOCH) // _MILLISECOND
+                row[twin] = (moment - EPOCH) // _MILLISECOND
+            if not moment.microsecond:
+                row[name] = format_instant(moment)
     for name in ("children", "scores"):
-        if name in shown:
-            shown[name] = [render_row(part) for part in shown[name]]
-    return shown
+        if name in rows[0]:
+            for row in rows:
+                row[name] = render_rows([dict(part) for part in row[name]])
+    return rows
+
+
+def render_row(row: Row) -> Row:
+    """A copy of ``row`` as :func:`render_rows` shows it."""
+    return render_rows([dict(row)])[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -15,18 +16,12 @@ from server.queries.row_scope import RowScope
 
 async def test_fp3_a_frozen_postgresql_is_a_time_out_and_never_a_hang(database_url: str) -> None:
     """It cannot confirm that a query was cancelled, which a driver that gives a connection back waits for."""
-    database = Database(
-        database_url,
-        role="observatory_api",
-        size=1,
-        acquire_timeout=5,
-        statement_timeout=0.1,
-        application_name="frozen",
-    )
+    database = open_database(database_url)
     await database.open()
     scope = RowScope(("alpha",))
     async with database.read(scope) as connection:
         backend = connection.get_server_pid()
+    await end_of_reads(database)
     os.kill(backend, signal.SIGSTOP)
     try:
         started = time.monotonic()
@@ -40,3 +35,62 @@ async def test_fp3_a_frozen_postgresql_is_a_time_out_and_never_a_hang(database_u
     async with database.read(scope) as connection:
         assert await connection.fetchval("SELECT 1") == 1
     await database.close()
+
+
+async def test_a_read_is_over_for_its_caller_when_it_has_its_rows(database_url: str) -> None:
+    """The end of the transaction is not waited for, and when it is never confirmed the connection is not used again."""
+    database = open_database(database_url)
+    await database.open()
+    scope = RowScope(("alpha",))
+    started = time.monotonic()
+    async with database.read(scope) as connection:
+        backend = connection.get_server_pid()
+        assert await connection.fetchval("SELECT 1") == 1
+        os.kill(backend, signal.SIGSTOP)
+    assert time.monotonic() - started < 1
+    try:
+        async with database.read(scope) as connection:
+            assert connection.get_server_pid() != backend
+            assert await connection.fetchval("SHOW app.projects") == "alpha"
+    finally:
+        os.kill(backend, signal.SIGCONT)
+    await database.close()
+
+
+async def test_what_a_read_has_set_ends_with_it(database_url: str) -> None:
+    """Projects and planner settings are those of one transaction: the next user of the connection has its own."""
+    database = open_database(database_url)
+    await database.open()
+    async with database.read(RowScope(("alpha",)), follows_index=True) as connection:
+        assert await connection.fetchval("SHOW plan_cache_mode") == "force_generic_plan"
+        assert await connection.fetchval("SHOW enable_seqscan") == "off"
+        backend = connection.get_server_pid()
+    async with database.read(RowScope(("beta",))) as connection:
+        assert connection.get_server_pid() == backend
+        assert await connection.fetchval("SHOW app.projects") == "beta"
+        assert await connection.fetchval("SHOW plan_cache_mode") == "force_custom_plan"
+        assert await connection.fetchval("SHOW enable_seqscan") == "on"
+    async with database.plain() as connection:
+        assert connection.get_server_pid() == backend
+        assert await connection.fetchval("SELECT current_setting('app.projects', true)") == ""
+    await database.close()
+
+
+def open_database(url: str) -> Database:
+    """A pool of one connection with short time-outs."""
+    return Database(
+        url,
+        role="observatory_api",
+        size=1,
+        acquire_timeout=5,
+        statement_timeout=0.1,
+        application_name="frozen",
+    )
+
+
+async def end_of_reads(database: Database) -> None:
+    """Waits until all connections are back in their pool."""
+    pool = database.raw_pool
+    assert pool is not None
+    while pool.get_idle_size() < pool.get_size():
+        await asyncio.sleep(0.01)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
+import orjson
 import pytest
 
+from server.database import Database
 from server.queries.filter_params import FILTER_PARAMETERS, KEYED_PARAMETERS, GivenParameter, filter_from_params
 from server.queries.list_question import VIEWS, ListQuestion, Sort, lift_to_traces
 from server.queries.row_scope import RowScope
@@ -93,6 +97,79 @@ async def indexes_serve_what_they_are_there_for(services: Services, window: Time
         page = await list_spans(services.reads, SCOPE, question, explain=True)
         assert "total_cost_usd" in used(page)
         assert not scanned_whole(page)
+
+
+FOLLOWING = {"Limit", "Append", "Merge Append", "Incremental Sort", "Index Scan", "Subquery Scan", "Result"}
+TIME_INDEXES = {"spans": "USING btree (project_id, ts DESC)", "traces": "USING btree (project_id, start_ts DESC)"}
+
+
+async def test_newest_rows_are_found_by_the_time_index_with_one_plan_for_all_values(
+    services: Services, owner_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That plan knows no values, and here it knows no statistics either: tables are empty when a server starts, and
+    each week begins with an empty partition."""
+    asked: list[tuple[str, tuple[Any, ...]]] = []
+    fetch = asyncpg.Connection.fetch
+
+    async def watched(connection: asyncpg.Connection, query: str, *args: Any, **kwargs: Any) -> Any:
+        asked.append((query, args))
+        return await fetch(connection, query, *args, **kwargs)
+
+    now = datetime.now(UTC)
+    owner = await asyncpg.connect(owner_url)
+    for week in range(5):
+        await owner.execute("SELECT ensure_trace_partition($1)", now - timedelta(weeks=week))
+    await owner.close()
+    monkeypatch.setattr(asyncpg.Connection, "fetch", watched)
+    place = {"spans": (now, "t", "s", PROJECT), "traces": (now, "t", PROJECT)}
+    for view, window, descending, is_first, projects in itertools.product(
+        VIEWS, (TimeRange(), TimeRange(now - timedelta(days=9), now)), (True, False), (True, False), (1, 3)
+    ):
+        question = ListQuestion(
+            view=view, window=window, sort=(Sort("ts", descending),), position=None if is_first else place[view]
+        )
+        scope = RowScope((PROJECT, "beta", "gamma")[:projects])
+        asked.clear()
+        await list_spans(services.reads, scope, question)
+        async with services.reads.read(scope, follows_index=True) as connection:
+            statement, values = asked[0]
+            await connection.execute(f"PREPARE listed AS {statement}")
+            literals = ", ".join(f"'{value}'" for value in values)
+            explained = await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE listed ({literals})")
+            await connection.execute("DEALLOCATE listed")
+            found = list(nodes(orjson.loads(explained)[0]["Plan"]))
+            indexes = {node["Index Name"] for node in found if "Index Name" in node}
+            definitions = [await connection.fetchval("SELECT pg_get_indexdef($1::regclass)", name) for name in indexes]
+        # Branches of projects, each in order and cut, may be put together in any way.
+        allowed = FOLLOWING | ({"Sort"} if projects > 1 else set())
+        assert {node["Node Type"] for node in found} <= allowed, question
+        assert indexes
+        assert all(definition.endswith(TIME_INDEXES[view]) for definition in definitions), definitions
+
+
+async def test_filters_and_other_orders_are_planned_for_their_values(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How rare a word is, and whether errors are asked for, decides which index is right."""
+    begun: list[bool] = []
+    read = Database.read
+
+    def watched(database: Database, scope: RowScope, *, follows_index: bool = False) -> Any:
+        begun.append(follows_index)
+        return read(database, scope, follows_index=follows_index)
+
+    monkeypatch.setattr(Database, "read", watched)
+    errors = filter_from_params([GivenParameter("status", ("error",))])
+    plain = ListQuestion()
+    for question in (
+        plain,
+        replace(plain, filter=errors),
+        replace(plain, sort=(Sort("total_cost_usd"),)),
+        replace(plain, total="capped"),
+        replace(plain, include=frozenset({"scores"})),
+    ):
+        await list_spans(services.reads, SCOPE, question)
+    assert begun == [True, False, False, False, False]
 
 
 @pytest.mark.slow

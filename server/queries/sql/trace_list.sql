@@ -17,7 +17,7 @@ LIMIT {limit}
 -- name: fetch_payloads
 -- Large columns are read for the rows of the page only, not for all that were sorted.
 WITH page AS MATERIALIZED ({page})
-SELECT {keys}, {columns}
+SELECT {columns}
 FROM page JOIN llm_traces t
   ON t.project_id = page.page_project AND t.trace_id = page.page_trace
  AND t.span_id = page.page_span AND t.ts = page.page_ts
