@@ -60,6 +60,20 @@ class Segment:
         """The ORDER BY list over the row ``t``."""
         return ", ".join(key.order() for key in self.keys)
 
+    def cut(self, head: SortKey, value: Any, first_bind: int) -> list[Segment]:
+        """The parts of this segment before ``value`` in ``head``, the first key, which is never missing, and from there
+        on. ``first_bind`` is the number that its own placeholders begin with."""
+        place = f"${first_bind + len(self.params)}::{head.sql_type}"
+        signs = (">=", "<") if head.descending else ("<", ">=")
+        return [
+            replace(
+                self,
+                predicate=f"{self.predicate} AND {head.expression} {sign} {place}",
+                params=(*self.params, value),
+            )
+            for sign in signs
+        ]
+
 
 def segments(keys: Sequence[SortKey], position: Position | None, first_bind: int) -> list[Segment]:
     """The parts of the list that come after ``position`` (None: from the start), in order.

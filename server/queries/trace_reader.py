@@ -8,6 +8,7 @@ sort key to rows without. Large columns are fetched for the rows of the page alo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
@@ -26,6 +27,8 @@ from server.queries.search_text import search_query
 TOTAL_CAP: Final = 10_000
 MOST_BRANCHES: Final = 32
 """With more projects than this the branches would cost more to plan than index order saves."""
+FIRST_SLICE: Final = timedelta(days=7)
+"""How much of a search by time is read first: the length of a partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,7 @@ class _Reading:
     async def fetch(self, connection: asyncpg.Connection, plans: list[dict[str, Any]] | None) -> list[asyncpg.Record]:
         """The records of the page, and one more if the list goes on."""
         records: list[asyncpg.Record] = []
-        for segment in segments(self.layout.keys, self.question.position, len(self.params) + 1):
+        for segment in self.segments():
             wanted = self.question.limit + 1 - len(records)
             if wanted <= 0:
                 break
@@ -133,6 +136,31 @@ class _Reading:
             if plans is not None:
                 plans.append(await explain_statement(connection, statement, params))
         return records
+
+    def segments(self) -> list[Segment]:
+        """The parts of the list, each to be read if those before it do not fill the page."""
+        whole = segments(self.layout.keys, self.question.position, len(self.params) + 1)
+        head, cut = self.layout.keys[0], self.first_slice_end()
+        if cut is None:
+            return whole
+        return [part for segment in whole for part in segment.cut(head, cut, len(self.params) + 1)]
+
+    def first_slice_end(self) -> datetime | None:
+        """Where a list by time is cut in two; None: it is read at once.
+
+        The index of words knows no time: what it finds is fetched from all of the range and sorted, however few rows
+        are wanted. They mostly stand in the first days.
+        """
+        head, window, position = self.layout.keys[0], self.question.window, self.question.position
+        if head.name != "ts" or search_text_of(self.question.filter) is None:
+            return None
+        begin, end = (window.end or datetime.now(UTC), window.start) if head.descending else (window.start, window.end)
+        begin = begin if position is None else position[0]
+        if begin is None:
+            return None
+        cut = begin - FIRST_SLICE if head.descending else begin + FIRST_SLICE
+        is_inside = end is None or (end < cut if head.descending else cut < end)
+        return cut if is_inside else None
 
     def statement(self, segment: Segment) -> str:
         layout = self.layout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from server.queries import trace_reader
 from server.queries.list_question import VIEWS, ListQuestion, Sort
 from server.queries.row_scope import RowScope
+from server.queries.time_range import TimeRange
 from server.queries.trace_fields import FIELDS, KEYED_OPERATORS, OPERATORS, FieldType, TraceField
 from server.queries.trace_filter import canonical, parse_filter
 from server.queries.trace_reader import MOST_BRANCHES, Total, list_spans
@@ -257,6 +260,32 @@ async def test_pages_join_up_in_any_order(
         assert len(page.rows) == limit
         question = ListQuestion(sort=tuple(sort), limit=limit, fields=fields, position=page.next_position)
     assert seen == expected_order(sort)
+
+
+@pytest.mark.parametrize("descending", [True, False])
+@pytest.mark.parametrize("fields", [("span_id",), ("span_id", "input_text")])
+async def test_a_search_that_is_read_in_slices_joins_up_like_any_list(
+    stored: Services, monkeypatch: pytest.MonkeyPatch, descending: bool, fields: tuple[str, ...]
+) -> None:
+    """Its index knows no time, so the nearest part of a range is read first (docs/decisions/0080-list-path.md)."""
+    tree = parse_filter({"field": "text", "operator": "search", "value": "alpha"})
+    sort = [Sort("ts", descending)]
+    wanted = {span.span_id for span in SPANS if matches(tree, span, SPANS)}
+    expected = [span_id for span_id in expected_order(sort) if span_id in wanted]
+    end = START + timedelta(hours=1)
+    for window in (TimeRange(START, end), TimeRange(START, None), TimeRange(None, end), TimeRange()):
+        for length, limit in ((timedelta(minutes=45), 7), (timedelta(minutes=3), 4), (timedelta(days=3), 1000)):
+            monkeypatch.setattr(trace_reader, "FIRST_SLICE", length)
+            question = ListQuestion(window=window, filter=tree, sort=tuple(sort), limit=limit, fields=fields)
+            seen: list[str] = []
+            while True:
+                page = await list_spans(stored.reads, SCOPE, question)
+                seen += [row["span_id"] for row in page.rows]
+                if page.next_position is None:
+                    break
+                assert len(page.rows) == limit
+                question = replace(question, position=page.next_position)
+            assert seen == expected, (window, length)
 
 
 async def test_rows_give_back_what_was_stored(stored: Services) -> None:

@@ -147,6 +147,19 @@ async def test_newest_rows_are_found_by_the_time_index_with_one_plan_for_all_val
         assert all(definition.endswith(TIME_INDEXES[view]) for definition in definitions), definitions
 
 
+@pytest.mark.slow
+async def test_a_search_reads_the_nearest_days_and_the_others_only_for_a_page_that_is_not_full(
+    services: Services, window: TimeRange
+) -> None:
+    assert window.end is not None
+    tree = filter_from_params([GivenParameter("search", ("nowhere",))])
+    month = TimeRange(window.end - timedelta(days=20), window.end)
+    assert len((await ask(services, window=month, filter=tree)).plan or []) == 2
+    assert len((await ask(services, window=window, filter=tree)).plan or []) == 1, "a day is read at once"
+    common = filter_from_params([GivenParameter("search", ("-nowhere",))])
+    assert len((await ask(services, window=month, filter=common)).plan or []) == 1, "the first days fill the page"
+
+
 async def test_filters_and_other_orders_are_planned_for_their_values(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
