@@ -6,9 +6,15 @@ from typing import Final
 
 from dashboards.board import Board, Row
 from dashboards.llm_overview import figure, total
-from dashboards.panels import shares, stat, table, time_series
+from dashboards.panels import column, shares, stat, steps, table, time_series
 from dashboards.queries import Json, target, variable
 from dashboards.variables import group_variable
+
+BUDGETS: Final = "Budgets"
+"""The panel that alerts on budgets lead to."""
+
+_PERCENT_STEPS: Final = steps(((None, "green"), (80, "orange"), (100, "red")))
+_OF_AMOUNT: Final[Json] = {"min": 0, "max": 100, "thresholds": _PERCENT_STEPS, "color": {"mode": "thresholds"}}
 
 
 def spent(title: str, time_from: str, words: str) -> Json:
@@ -39,6 +45,16 @@ BOARD: Final = Board(
                   decimals=2),
             total("cache_savings", "Saved by caches", "What cache reads of the providers saved.", "currencyUSD",
                   decimals=2),
+        )),
+        Row("What may be spent", (
+            table(BUDGETS, "One row a budget, the fullest first: spent of its period, and where that leads. "
+                           "How to set them and be told: docs/how-to/alert-on-budgets.md.",
+                  target("budgets"), size=(24, 6), defaults={"noValue": "No budgets"},
+                  overrides=[
+                      column("Used", custom__cellOptions={"type": "gauge", "mode": "basic"}, **_OF_AMOUNT),
+                      column("Projected use", custom__cellOptions={"type": "color-text"}, **_OF_AMOUNT),
+                      column("Status", custom__cellOptions={"type": "color-background", "mode": "basic"}),
+                  ]),
         )),
         Row("Where it goes", (
             time_series("Cost by ${group_by}", "Money in each interval, split by the variable Group by.",

@@ -14,6 +14,7 @@ from server.queries.trace_fields import FIELDS
 from server.queries.trace_filter import Filter, Leaf
 from server.reports.report_window import ReportSource, ReportWindow, number, single
 
+STATUSES: Final = ("ok", "warning", "critical")
 _MONTHS: Final = {"month": 1, "quarter": 3, "year": 12}
 _CENT: Final = Decimal("0.0001")
 
@@ -44,7 +45,8 @@ async def budget_state(source: ReportSource, budget: Budget, now: datetime) -> d
     """What was spent in the present period and what that leads to.
 
     ``projected_usd`` goes on at the rate of the period so far; ``exhausted_at`` is when the amount is used up at that
-    rate (None: not within the period). ``status``: ok, warning, critical.
+    rate (None: not within the period). ``status``: ok, warning, critical; ``status_level`` is its place in
+    :data:`STATUSES`, a number that alert rules can compare.
     """
     start, end = period_of(budget, now)
     inner = ReportSource(source.database, RowScope((budget.project_id,), source.scope.may_read_content))
@@ -74,6 +76,7 @@ async def budget_state(source: ReportSource, budget: Budget, now: datetime) -> d
         seconds = (budget.amount_usd - spent) / per_second
         if seconds <= length - elapsed:
             exhausted_at = now + timedelta(seconds=float(seconds))
+    status = _status(budget, used)
     return {
         "period_start": start,
         "period_end": end,
@@ -85,7 +88,8 @@ async def budget_state(source: ReportSource, budget: Budget, now: datetime) -> d
         "projected_usd": (per_second * length).quantize(_CENT),
         "projected_pct": float(round(per_second * length / budget.amount_usd * 100, 4)),
         "exhausted_at": exhausted_at,
-        "status": _status(budget, used),
+        "status": status,
+        "status_level": STATUSES.index(status),
     }
 
 

@@ -14,6 +14,7 @@ import pytest
 from dashboards.build import BOARDS, main, render_files, stale_files
 from dashboards.queries import target
 from datasource.panel_catalog import TARGETS
+from server.queries.budget_store import Budget, put_budget
 from server.services import Services
 from tests.dashboards.dashboard_files import Json, initial_values, interpolate, load, panels_of
 from tests.datasource.grafana_client import is_empty, query_body
@@ -155,7 +156,9 @@ async def check(client: httpx.AsyncClient, headers: dict[str, str], body: Json, 
 
 
 async def add_what_is_rare(services: Services, owner: asyncpg.Connection, history: Seed) -> None:
-    """A period before with calls, a burst of errors, a retry, cache reads, and a price change."""
+    """A period before with calls, a burst of errors, a retry, cache reads, a price change, and a budget."""
+    budget = Budget(project_id=ACME, budget_id="total", name="All models", amount_usd=Decimal("0.05"), period="year")
+    await put_budget(services.writes, budget)
     await store(services, ACME, trace(900, history.start - timedelta(hours=1)))
     for day in range(1, 7):
         await store(services, ACME, trace(900 + day, history.start - timedelta(days=day)))

@@ -7,7 +7,6 @@ for each form; ``*.zst`` are from the feature gate ``exporter.file.nativeCompres
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any

@@ -24,10 +24,13 @@ def test_the_committed_files_are_fresh() -> None:
 
 def test_the_credential_is_a_header_read_from_a_file() -> None:
     for source in documents(Provisioning())["datasources/llm-observatory.yaml"]["datasources"]:
-        assert source["jsonData"]["httpHeaderName1"] == "Authorization"
-        assert source["secureJsonData"] == {
-            "httpHeaderValue1": "Bearer $__file{/run/llm-observatory/grafana_key}",
-        }
+        key = "$__file{/run/llm-observatory/grafana_key}"
+        if source["type"] == "yesoreyeram-infinity-datasource":
+            assert source["jsonData"]["auth_method"] == "bearerToken"
+            assert source["secureJsonData"] == {"bearerToken": key}
+        else:
+            assert source["jsonData"]["httpHeaderName1"] == "Authorization"
+            assert source["secureJsonData"] == {"httpHeaderValue1": f"Bearer {key}"}
         assert "basicAuth" not in source
         assert source["access"] == "proxy"
         assert len(source["uid"]) <= 40
@@ -39,6 +42,7 @@ def test_each_source_is_under_its_own_path() -> None:
         "simpod-json-datasource": "http://llm:8080/grafana",
         "jaeger": "http://llm:8080/jaeger",
         "tempo": "http://llm:8080/tempo",
+        "yesoreyeram-infinity-datasource": "http://llm:8080",
     }
 
 
@@ -53,5 +57,9 @@ def test_compose_mounts_them() -> None:
     mounted = {volume.split(":")[0]: volume.split(":")[1] for volume in grafana["volumes"]}
     assert mounted["./plugin/provisioning/datasources"] == "/etc/grafana/provisioning/datasources"
     assert mounted["./plugin/provisioning/dashboards"] == "/etc/grafana/provisioning/dashboards"
+    assert mounted["./plugin/provisioning/alerting"] == "/etc/grafana/provisioning/alerting"
+    for source in documents(Provisioning())["datasources/llm-observatory.yaml"]["datasources"]:
+        if source["type"].endswith("-datasource"):
+            assert f"{source['type']}@" in grafana["environment"]["GF_PLUGINS_PREINSTALL_SYNC"]
     assert mounted["./dashboards/json"] == Provisioning().dashboards
     assert grafana["environment"]["LLM_OBSERVATORY_URL"] == "http://server:8080"

@@ -84,7 +84,7 @@ async def test_a_budget_is_made_replaced_listed_and_deleted(http: httpx.AsyncCli
     assert state["spent_usd"] == 8
     assert state["remaining_usd"] == 2
     assert state["used_pct"] == pytest.approx(80)
-    assert state["status"] == "warning"
+    assert (state["status"], state["status_level"]) == ("warning", 1)
     assert state["projected_usd"] >= 8
     replaced = await http.put("/api/v1/budgets/alpha/total", json={**MONTH, "amount_usd": "8"})
     assert replaced.status_code == 200
