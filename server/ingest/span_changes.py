@@ -14,6 +14,10 @@ import asyncpg
 from server.ingest.text_vector import accept_text_vectors
 from server.queries.statements import statement
 
+_WHEN_EMPTIED = {
+    "session": ("delete_empty_session_summaries",),
+    "user": ("delete_empty_user_summaries", "delete_empty_user_sessions"),
+}
 _TABLES = ("create_span_staging", "shape_span_staging", "create_span_changes", "create_trace_changes")
 
 
@@ -31,7 +35,7 @@ async def settle_span_changes(
 ) -> None:
     """Bring rollups and the summaries of traces, sessions and users up to date.
 
-    ``written`` is what the statement that filled span_changes gave back: a row with ``sign`` each.
+    ``written`` is what the statement that filled span_changes gave back: rows with the ``sign`` of what it did.
     ``seek_twins``: spans were stored, which may be there with another start time too.
     """
     if not written:
@@ -63,15 +67,13 @@ async def forget_expired_traces(connection: asyncpg.Connection, project_id: str,
 
 
 async def _settle_sessions_and_users(connection: asyncpg.Connection, changes: Sequence[asyncpg.Record]) -> None:
-    narrowed = any(row["sign"] < 0 for row in changes)
-    for flag, kind, emptied in (
-        ("has_session", "session", ("delete_empty_session_summaries",)),
-        ("has_user", "user", ("delete_empty_user_summaries", "delete_empty_user_sessions")),
-    ):
-        if not any(row[flag] for row in changes):
-            continue
-        await connection.fetch(statement(f"fold_{kind}_summaries"))
-        if narrowed:
-            await connection.execute(statement(f"recompute_{kind}_summaries"))
-            for name in emptied:
-                await connection.execute(statement(name))
+    touched = [kind for kind in ("session", "user") if any(row[f"has_{kind}"] for row in changes)]
+    if not touched:
+        return
+    await connection.fetch(statement("fold_session_and_user_summaries"))
+    if not any(row["sign"] < 0 for row in changes):
+        return
+    for kind in touched:
+        await connection.execute(statement(f"recompute_{kind}_summaries"))
+        for name in _WHEN_EMPTIED[kind]:
+            await connection.execute(statement(name))

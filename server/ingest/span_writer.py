@@ -72,7 +72,7 @@ class SpanWriter:
             await copy_staged(connection, batch)
             written = await connection.fetch(statement("store_staged_spans"))
             await settle_span_changes(connection, written, seek_twins=True)
-        return sum(row["sign"] > 0 for row in written)
+        return sum(row["spans"] for row in written if row["sign"] > 0)
 
     async def _ensure_partitions(self, batch: Iterable[PreparedSpan]) -> None:
         weeks = {(span.ts - _MONDAY) // _WEEK for span in batch} - self._weeks

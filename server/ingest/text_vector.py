@@ -9,7 +9,6 @@ tested against PostgreSQL with words made to tell them apart.
 from __future__ import annotations
 
 import bisect
-import itertools
 import re
 from operator import add
 from typing import Final
@@ -46,13 +45,17 @@ def text_vector(document: str) -> bytes | None:
     if len(words) > _LAST_PLACE:
         return None
     ends: dict[str, str] = {}
-    more: dict[str, list[str]] = {}
-    for word, end in zip(words, itertools.islice(_ENDS, len(words)), strict=True):
-        if ends.setdefault(word, end) is not end:
-            more.setdefault(word, []).append(end[_COUNT_SIZE:])
-    for word, places in more.items():
-        count = min(1 + len(places), _MOST_PLACES)
-        ends[word] = _COUNTS[count] + ends[word][_COUNT_SIZE:] + "".join(places[: count - 1])
+    again: dict[str, str] = {}
+    for word, end in zip(words, _ENDS, strict=False):
+        if word not in ends:
+            ends[word] = end
+        elif word not in again:
+            again[word] = end[_COUNT_SIZE:]
+        else:
+            again[word] += end[_COUNT_SIZE:]
+    for word, others in again.items():
+        places = (ends[word][_COUNT_SIZE:] + others)[: 2 * _MOST_PLACES]
+        ends[word] = _COUNTS[len(places) // 2] + places
     entries = list(map(add, ends, ends.values()))
     # A zero byte sorts before every character of a word, so this is the order of the words.
     entries.sort()

@@ -6,8 +6,9 @@
 
 -- name: fold_trace_summaries
 -- Adds the changes of pass $1 and puts the summaries' own changes into trace_changes. One row is given back
--- for each of them: sign, and whether it names a session or a user.
-WITH ranked AS (
+-- for each of them: sign, and whether it names a session or a user. MATERIALIZED: ranks are asked for a dozen
+-- times, and each would be worked out again.
+WITH ranked AS MATERIALIZED (
     SELECT c.*,
            c.ts + c.duration_ms * interval '1 millisecond' AS end_ts,
            ((c.parent_span_id IS NOT NULL)::int::text
@@ -102,7 +103,7 @@ RETURNING sign, session_id IS NOT NULL AS has_session, user_id IS NOT NULL AS ha
 
 -- name: recompute_trace_summaries
 -- Reads start, end and names again from the rows of those traces from which a span went.
-WITH ranked AS (
+WITH ranked AS MATERIALIZED (
     SELECT t.project_id, t.trace_id, t.span_id, t.parent_span_id, t.span_name, t.service_name, t.environment,
            t.session_id, t.user_id, t.ts,
            t.ts + t.duration_ms * interval '1 millisecond' AS end_ts,
@@ -190,25 +191,78 @@ SELECT -1, true, project_id, trace_id, session_id, user_id, start_ts, end_ts, sp
 FROM written
 RETURNING sign, session_id IS NOT NULL AS has_session, user_id IS NOT NULL AS has_user;
 
--- name: fold_session_summaries
-INSERT INTO session_summaries AS s (
-    project_id, session_id, user_id, first_ts, last_ts, trace_count, span_count, generation_count, error_count,
+-- name: fold_session_and_user_summaries
+-- Adds the changes of traces to their sessions and users.
+WITH sessions AS (
+    INSERT INTO session_summaries AS s (
+        project_id, session_id, user_id, first_ts, last_ts, trace_count, span_count, generation_count, error_count,
+        prompt_tokens, completion_tokens, total_tokens, total_cost_usd
+    )
+    SELECT project_id, session_id,
+           min(user_id COLLATE "C") FILTER (WHERE sign > 0),
+           coalesce(min(start_ts) FILTER (WHERE sign > 0), min(start_ts)),
+           coalesce(max(end_ts) FILTER (WHERE sign > 0), min(end_ts)),
+           sum(sign), sum(sign * span_count), sum(sign * generation_count), sum(sign * error_count),
+           sum(sign * prompt_tokens), sum(sign * completion_tokens), sum(sign * total_tokens), sum(sign * total_cost_usd)
+    FROM pg_temp.trace_changes
+    WHERE session_id IS NOT NULL
+    GROUP BY project_id, session_id
+    ORDER BY project_id, session_id
+    ON CONFLICT (project_id, session_id) DO UPDATE SET
+        user_id = least(s.user_id COLLATE "C", excluded.user_id COLLATE "C"),
+        first_ts = least(s.first_ts, excluded.first_ts),
+        last_ts = greatest(s.last_ts, excluded.last_ts),
+        trace_count = s.trace_count + excluded.trace_count,
+        span_count = s.span_count + excluded.span_count,
+        generation_count = s.generation_count + excluded.generation_count,
+        error_count = s.error_count + excluded.error_count,
+        prompt_tokens = s.prompt_tokens + excluded.prompt_tokens,
+        completion_tokens = s.completion_tokens + excluded.completion_tokens,
+        total_tokens = s.total_tokens + excluded.total_tokens,
+        total_cost_usd = s.total_cost_usd + excluded.total_cost_usd
+    RETURNING 1
+),
+pairs AS (
+    SELECT project_id, user_id, session_id, sum(sign) AS traces
+    FROM pg_temp.trace_changes
+    WHERE user_id IS NOT NULL AND session_id IS NOT NULL
+    GROUP BY project_id, user_id, session_id
+    HAVING sum(sign) <> 0
+),
+counted AS (
+    INSERT INTO user_sessions AS s (project_id, user_id, session_id, trace_count)
+    SELECT project_id, user_id, session_id, traces FROM pairs ORDER BY project_id, user_id, session_id
+    ON CONFLICT (project_id, user_id, session_id) DO UPDATE SET trace_count = s.trace_count + excluded.trace_count
+    RETURNING new.project_id, new.user_id,
+              (new.trace_count > 0)::int - (coalesce(old.trace_count, 0) > 0)::int AS step
+),
+steps AS (
+    SELECT project_id, user_id, sum(step) AS steps FROM counted GROUP BY project_id, user_id
+),
+folded AS (
+    SELECT project_id, user_id,
+           coalesce(min(start_ts) FILTER (WHERE sign > 0), min(start_ts)) AS first_ts,
+           coalesce(max(end_ts) FILTER (WHERE sign > 0), min(end_ts)) AS last_ts,
+           sum(sign) AS trace_count, sum(sign * span_count) AS span_count,
+           sum(sign * generation_count) AS generation_count, sum(sign * error_count) AS error_count,
+           sum(sign * prompt_tokens) AS prompt_tokens, sum(sign * completion_tokens) AS completion_tokens,
+           sum(sign * total_tokens) AS total_tokens, sum(sign * total_cost_usd) AS total_cost_usd
+    FROM pg_temp.trace_changes
+    WHERE user_id IS NOT NULL
+    GROUP BY project_id, user_id
+)
+INSERT INTO user_summaries AS s (
+    project_id, user_id, first_ts, last_ts, session_count, trace_count, span_count, generation_count, error_count,
     prompt_tokens, completion_tokens, total_tokens, total_cost_usd
 )
-SELECT project_id, session_id,
-       min(user_id COLLATE "C") FILTER (WHERE sign > 0),
-       coalesce(min(start_ts) FILTER (WHERE sign > 0), min(start_ts)),
-       coalesce(max(end_ts) FILTER (WHERE sign > 0), min(end_ts)),
-       sum(sign), sum(sign * span_count), sum(sign * generation_count), sum(sign * error_count),
-       sum(sign * prompt_tokens), sum(sign * completion_tokens), sum(sign * total_tokens), sum(sign * total_cost_usd)
-FROM pg_temp.trace_changes
-WHERE session_id IS NOT NULL
-GROUP BY project_id, session_id
-ORDER BY project_id, session_id
-ON CONFLICT (project_id, session_id) DO UPDATE SET
-    user_id = least(s.user_id COLLATE "C", excluded.user_id COLLATE "C"),
+SELECT f.project_id, f.user_id, f.first_ts, f.last_ts, coalesce(n.steps, 0), f.trace_count, f.span_count,
+       f.generation_count, f.error_count, f.prompt_tokens, f.completion_tokens, f.total_tokens, f.total_cost_usd
+FROM folded f LEFT JOIN steps n ON n.project_id = f.project_id AND n.user_id = f.user_id
+ORDER BY f.project_id, f.user_id
+ON CONFLICT (project_id, user_id) DO UPDATE SET
     first_ts = least(s.first_ts, excluded.first_ts),
     last_ts = greatest(s.last_ts, excluded.last_ts),
+    session_count = s.session_count + excluded.session_count,
     trace_count = s.trace_count + excluded.trace_count,
     span_count = s.span_count + excluded.span_count,
     generation_count = s.generation_count + excluded.generation_count,
@@ -243,58 +297,6 @@ WHERE s.project_id = f.project_id AND s.session_id = f.session_id;
 DELETE FROM session_summaries s
 USING (SELECT DISTINCT project_id, session_id FROM pg_temp.trace_changes WHERE session_id IS NOT NULL AND sign < 0) c
 WHERE s.project_id = c.project_id AND s.session_id = c.session_id AND s.trace_count = 0;
-
--- name: fold_user_summaries
-WITH pairs AS (
-    SELECT project_id, user_id, session_id, sum(sign) AS traces
-    FROM pg_temp.trace_changes
-    WHERE user_id IS NOT NULL AND session_id IS NOT NULL
-    GROUP BY project_id, user_id, session_id
-    HAVING sum(sign) <> 0
-),
-counted AS (
-    INSERT INTO user_sessions AS s (project_id, user_id, session_id, trace_count)
-    SELECT project_id, user_id, session_id, traces FROM pairs ORDER BY project_id, user_id, session_id
-    ON CONFLICT (project_id, user_id, session_id) DO UPDATE SET trace_count = s.trace_count + excluded.trace_count
-    RETURNING new.project_id, new.user_id,
-              (new.trace_count > 0)::int - (coalesce(old.trace_count, 0) > 0)::int AS step
-),
-sessions AS (
-    SELECT project_id, user_id, sum(step) AS steps FROM counted GROUP BY project_id, user_id
-),
-folded AS (
-    SELECT project_id, user_id,
-           coalesce(min(start_ts) FILTER (WHERE sign > 0), min(start_ts)) AS first_ts,
-           coalesce(max(end_ts) FILTER (WHERE sign > 0), min(end_ts)) AS last_ts,
-           sum(sign) AS trace_count, sum(sign * span_count) AS span_count,
-           sum(sign * generation_count) AS generation_count, sum(sign * error_count) AS error_count,
-           sum(sign * prompt_tokens) AS prompt_tokens, sum(sign * completion_tokens) AS completion_tokens,
-           sum(sign * total_tokens) AS total_tokens, sum(sign * total_cost_usd) AS total_cost_usd
-    FROM pg_temp.trace_changes
-    WHERE user_id IS NOT NULL
-    GROUP BY project_id, user_id
-)
-INSERT INTO user_summaries AS s (
-    project_id, user_id, first_ts, last_ts, session_count, trace_count, span_count, generation_count, error_count,
-    prompt_tokens, completion_tokens, total_tokens, total_cost_usd
-)
-SELECT f.project_id, f.user_id, f.first_ts, f.last_ts, coalesce(n.steps, 0), f.trace_count, f.span_count,
-       f.generation_count, f.error_count, f.prompt_tokens, f.completion_tokens, f.total_tokens, f.total_cost_usd
-FROM folded f LEFT JOIN sessions n ON n.project_id = f.project_id AND n.user_id = f.user_id
-ORDER BY f.project_id, f.user_id
-ON CONFLICT (project_id, user_id) DO UPDATE SET
-    first_ts = least(s.first_ts, excluded.first_ts),
-    last_ts = greatest(s.last_ts, excluded.last_ts),
-    session_count = s.session_count + excluded.session_count,
-    trace_count = s.trace_count + excluded.trace_count,
-    span_count = s.span_count + excluded.span_count,
-    generation_count = s.generation_count + excluded.generation_count,
-    error_count = s.error_count + excluded.error_count,
-    prompt_tokens = s.prompt_tokens + excluded.prompt_tokens,
-    completion_tokens = s.completion_tokens + excluded.completion_tokens,
-    total_tokens = s.total_tokens + excluded.total_tokens,
-    total_cost_usd = s.total_cost_usd + excluded.total_cost_usd
-RETURNING 1;
 
 -- name: recompute_user_summaries
 -- First and last of the users that lost a trace or have one that became narrower.

@@ -20,32 +20,33 @@ ALTER TABLE pg_temp.span_staging
 -- name: create_span_changes
 -- One row for each version of a span that went (sign -1) or came (sign +1). pass tells the steps of one
 -- transaction apart: 0 the statement itself, 1 the twins that it made superfluous.
+-- STORAGE PLAIN: no column is long, and without a TOAST table there is less to empty at each COMMIT.
 CREATE TEMP TABLE IF NOT EXISTS span_changes (
     pass                smallint NOT NULL,
     sign                smallint NOT NULL,
-    project_id          text NOT NULL,
+    project_id          text STORAGE PLAIN NOT NULL,
     ts                  timestamptz NOT NULL,
-    trace_id            text NOT NULL,
-    span_id             text NOT NULL,
-    parent_span_id      text,
-    span_name           text NOT NULL,
+    trace_id            text STORAGE PLAIN NOT NULL,
+    span_id             text STORAGE PLAIN NOT NULL,
+    parent_span_id      text STORAGE PLAIN,
+    span_name           text STORAGE PLAIN NOT NULL,
     dim_id              integer NOT NULL,
     is_generation       boolean NOT NULL,
-    status_code         text NOT NULL,
-    service_name        text,
-    environment         text NOT NULL,
-    session_id          text,
-    user_id             text,
+    status_code         text STORAGE PLAIN NOT NULL,
+    service_name        text STORAGE PLAIN,
+    environment         text STORAGE PLAIN NOT NULL,
+    session_id          text STORAGE PLAIN,
+    user_id             text STORAGE PLAIN,
     prompt_tokens       bigint,
     completion_tokens   bigint,
     total_tokens        bigint,
     cached_tokens       bigint,
     cache_write_tokens  bigint,
     reasoning_tokens    bigint,
-    prompt_cost_usd     numeric,
-    completion_cost_usd numeric,
-    total_cost_usd      numeric,
-    cache_savings_usd   numeric,
+    prompt_cost_usd     numeric STORAGE PLAIN,
+    completion_cost_usd numeric STORAGE PLAIN,
+    total_cost_usd      numeric STORAGE PLAIN,
+    cache_savings_usd   numeric STORAGE PLAIN,
     duration_ms         double precision NOT NULL,
     ttft_ms             double precision
 ) ON COMMIT DELETE ROWS;
@@ -56,10 +57,10 @@ CREATE TEMP TABLE IF NOT EXISTS span_changes (
 CREATE TEMP TABLE IF NOT EXISTS trace_changes (
     sign              smallint NOT NULL,
     recomputed        boolean NOT NULL,
-    project_id        text NOT NULL,
-    trace_id          text NOT NULL,
-    session_id        text,
-    user_id           text,
+    project_id        text STORAGE PLAIN NOT NULL,
+    trace_id          text STORAGE PLAIN NOT NULL,
+    session_id        text STORAGE PLAIN,
+    user_id           text STORAGE PLAIN,
     start_ts          timestamptz NOT NULL,
     end_ts            timestamptz NOT NULL,
     span_count        bigint NOT NULL,
@@ -68,7 +69,7 @@ CREATE TEMP TABLE IF NOT EXISTS trace_changes (
     prompt_tokens     bigint NOT NULL,
     completion_tokens bigint NOT NULL,
     total_tokens      bigint NOT NULL,
-    total_cost_usd    numeric NOT NULL
+    total_cost_usd    numeric STORAGE PLAIN NOT NULL
 ) ON COMMIT DELETE ROWS;
 
 -- name: prefer_index_lookups
@@ -82,7 +83,8 @@ SELECT ensure_trace_partition($1);
 
 -- name: store_staged_spans
 -- The staged spans become rows; a row that is there gives way only to a later version. Sorted by key, so
--- that two writers with the same spans wait for each other and do not deadlock.
+-- that two writers with the same spans wait for each other and do not deadlock. Gives back how many versions
+-- came (sign 1) and went (sign -1).
 WITH written AS (
     INSERT INTO llm_traces AS t (
         project_id, ts, trace_id, span_id, parent_span_id, span_name, span_kind, service_name, service_version,
@@ -149,29 +151,32 @@ WITH written AS (
         new.reasoning_tokens AS new_reasoning_tokens, new.prompt_cost_usd AS new_prompt_cost_usd,
         new.completion_cost_usd AS new_completion_cost_usd, new.total_cost_usd AS new_total_cost_usd,
         new.cache_savings_usd AS new_cache_savings_usd, new.duration_ms AS new_duration_ms, new.ttft_ms AS new_ttft_ms
+),
+noted AS (
+    INSERT INTO pg_temp.span_changes (
+        pass, sign, project_id, ts, trace_id, span_id, parent_span_id, span_name, dim_id, is_generation, status_code,
+        service_name, environment, session_id, user_id, prompt_tokens, completion_tokens, total_tokens, cached_tokens,
+        cache_write_tokens, reasoning_tokens, prompt_cost_usd, completion_cost_usd, total_cost_usd, cache_savings_usd,
+        duration_ms, ttft_ms
+    )
+    SELECT
+        0, -1, old_project_id, old_ts, old_trace_id, old_span_id, old_parent_span_id, old_span_name, old_dim_id,
+        old_is_generation, old_status_code, old_service_name, old_environment, old_session_id, old_user_id,
+        old_prompt_tokens, old_completion_tokens, old_total_tokens, old_cached_tokens, old_cache_write_tokens,
+        old_reasoning_tokens, old_prompt_cost_usd, old_completion_cost_usd, old_total_cost_usd, old_cache_savings_usd,
+        old_duration_ms, old_ttft_ms
+    FROM written WHERE old_span_id IS NOT NULL
+    UNION ALL
+    SELECT
+        0, 1, new_project_id, new_ts, new_trace_id, new_span_id, new_parent_span_id, new_span_name, new_dim_id,
+        new_is_generation, new_status_code, new_service_name, new_environment, new_session_id, new_user_id,
+        new_prompt_tokens, new_completion_tokens, new_total_tokens, new_cached_tokens, new_cache_write_tokens,
+        new_reasoning_tokens, new_prompt_cost_usd, new_completion_cost_usd, new_total_cost_usd, new_cache_savings_usd,
+        new_duration_ms, new_ttft_ms
+    FROM written WHERE new_span_id IS NOT NULL
+    RETURNING sign
 )
-INSERT INTO pg_temp.span_changes (
-    pass, sign, project_id, ts, trace_id, span_id, parent_span_id, span_name, dim_id, is_generation, status_code,
-    service_name, environment, session_id, user_id, prompt_tokens, completion_tokens, total_tokens, cached_tokens,
-    cache_write_tokens, reasoning_tokens, prompt_cost_usd, completion_cost_usd, total_cost_usd, cache_savings_usd,
-    duration_ms, ttft_ms
-)
-SELECT
-    0, -1, old_project_id, old_ts, old_trace_id, old_span_id, old_parent_span_id, old_span_name, old_dim_id,
-    old_is_generation, old_status_code, old_service_name, old_environment, old_session_id, old_user_id,
-    old_prompt_tokens, old_completion_tokens, old_total_tokens, old_cached_tokens, old_cache_write_tokens,
-    old_reasoning_tokens, old_prompt_cost_usd, old_completion_cost_usd, old_total_cost_usd, old_cache_savings_usd,
-    old_duration_ms, old_ttft_ms
-FROM written WHERE old_span_id IS NOT NULL
-UNION ALL
-SELECT
-    0, 1, new_project_id, new_ts, new_trace_id, new_span_id, new_parent_span_id, new_span_name, new_dim_id,
-    new_is_generation, new_status_code, new_service_name, new_environment, new_session_id, new_user_id,
-    new_prompt_tokens, new_completion_tokens, new_total_tokens, new_cached_tokens, new_cache_write_tokens,
-    new_reasoning_tokens, new_prompt_cost_usd, new_completion_cost_usd, new_total_cost_usd, new_cache_savings_usd,
-    new_duration_ms, new_ttft_ms
-FROM written WHERE new_span_id IS NOT NULL
-RETURNING sign;
+SELECT sign, count(*) AS spans FROM noted GROUP BY sign;
 
 -- name: remove_span_twins
 -- A later version of a span may have another start time, which is in the key of llm_traces. Of all rows of
