@@ -44,10 +44,10 @@ class Actors:
         return Decimal(whole) + Decimal(rest).scaleb(-10)
 
 
-def unpack(ids: bytes, amounts: bytes) -> Actors:
-    """The reverse of :meth:`Actors.packed`."""
-    found = np.frombuffer(ids, dtype=_WIRE).astype(np.int64)
-    table = np.frombuffer(amounts, dtype=_WIRE).astype(np.int64).reshape(len(COLUMNS), -1).T
+def unpack(ids: bytes, amounts: bytes, *, wire: str = "<i8") -> Actors:
+    """The reverse of :meth:`Actors.packed`. ``wire``: how an integer is written, ``>i8`` for those of PostgreSQL."""
+    found = np.frombuffer(ids, dtype=wire).astype(np.int64)
+    table = np.frombuffer(amounts, dtype=wire).astype(np.int64).reshape(len(COLUMNS), -1).T
     return Actors(found, table)
 
 

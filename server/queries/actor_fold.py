@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
@@ -20,50 +19,43 @@ _MOST_MERGES: Final = 50
 _MERGED: Final = ((24, 1), (168, 24))
 _MOST_HOURS: Final = 48
 
-Hour = tuple[str, datetime]
-
 
 async def fold_actors(connection: asyncpg.Connection, project: str) -> tuple[int, bool]:
     """Add the pending deltas of some hours to them; gives how many there were and whether more may wait.
 
     The caller holds the project's lock.
     """
-    rows = await connection.fetch(statement("take_actor_deltas"), project, _MOST_HOURS)
-    if not rows:
+    await connection.execute(statement("create_taken_actors"))
+    taken = await connection.fetchval(statement("take_actor_deltas"), project, _MOST_HOURS)
+    if not taken:
         return 0, False
-    hours = sorted({(row["kind"], row["bucket"]) for row in rows})
-    kinds, buckets = [kind for kind, _ in hours], [bucket for _, bucket in hours]
+    hours = await add_taken_actors(connection, project)
+    return int(taken), hours == _MOST_HOURS
+
+
+async def add_taken_actors(connection: asyncpg.Connection, project: str) -> int:
+    """Add what stands in taken_actors to its hours; gives how many hours that are. The caller holds the lock."""
+    rows = await connection.fetch(statement("pack_taken_actors"))
+    kinds, buckets = [row["kind"] for row in rows], [row["bucket"] for row in rows]
     present = await connection.fetch(statement("read_actor_hours"), project, kinds, buckets)
-    packed = await asyncio.to_thread(_merged_hours, hours, rows, present)
+    packed = await asyncio.to_thread(_merged_hours, rows, present)
     ids, amounts = [item[0] for item in packed], [item[1] for item in packed]
     await connection.execute(statement("write_actor_hours"), project, kinds, buckets, ids, amounts)
     if not all(ids):
         await connection.execute(statement("delete_empty_actor_hours"), project, kinds, buckets)
     await connection.execute(statement("forget_merged_actors"), project, kinds, buckets)
-    names = {(row["kind"], row["actor_hash"]): row for row in sorted(rows, key=lambda row: row["bucket"])}
-    await connection.execute(
-        statement("remember_actor_names"),
-        project,
-        [kind for kind, _ in names],
-        [actor_hash for _, actor_hash in names],
-        [row["actor"] for row in names.values()],
-        [row["bucket"].date() for row in names.values()],
-    )
-    return sum(row["deltas"] for row in rows), len(hours) == _MOST_HOURS
+    await connection.execute(statement("remember_taken_actors"), project)
+    return len(rows)
 
 
-def _merged_hours(
-    hours: Sequence[Hour], rows: Sequence[asyncpg.Record], present: Sequence[asyncpg.Record]
-) -> list[tuple[bytes, bytes]]:
-    parts: dict[Hour, list[Actors]] = defaultdict(list)
-    for row in present:
-        parts[row["kind"], row["bucket"]].append(unpack(row["ids"], row["amounts"]))
-    taken: dict[Hour, list[asyncpg.Record]] = defaultdict(list)
-    for row in rows:
-        taken[row["kind"], row["bucket"]].append(row)
-    for hour, found in taken.items():
-        parts[hour].append(actors_of(found))
-    return [merge_actors(parts[hour]).packed() for hour in hours]
+def _merged_hours(taken: Sequence[asyncpg.Record], present: Sequence[asyncpg.Record]) -> list[tuple[bytes, bytes]]:
+    there = {(row["kind"], row["bucket"]): unpack(row["ids"], row["amounts"]) for row in present}
+    merged = []
+    for row in taken:
+        known = there.get((row["kind"], row["bucket"]))
+        added = unpack(row["ids"], row["amounts"], wire=">i8")
+        merged.append(merge_actors([added] if known is None else [known, added]).packed())
+    return merged
 
 
 def actors_of(rows: Sequence[asyncpg.Record]) -> Actors:

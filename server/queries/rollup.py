@@ -9,40 +9,42 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import asyncpg
-import numpy as np
 
 from server.database import Database
 from server.errors import ApiError
 from server.observations import BackgroundWorkFailed, RollupsFolded, observe
-from server.queries import sketch
 from server.queries.actor_fold import fold_actors, merge_past_actors
-from server.queries.metric_catalog import PERCENTILES
+from server.queries.rollup_sketches import ALL, SLICED, TakenSketches
 from server.queries.statements import statement
 
 FOLD_INTERVAL: Final = 1.0
 """Seconds between folds when there is little to do."""
+LONG_PAUSE: Final = 5.0
+"""Seconds that a pause may grow to so that folding takes a twentieth of one connection's time. Most of a fold is
+rewriting the rows of the present hour and day, however few deltas there are: rarer folds cost ingest less."""
 MOST_DELTAS: Final = 20_000
 """Deltas taken in one transaction: bounds its memory and how long it holds the lock."""
 ACTORS_EVERY: Final = 15.0
 """Seconds between folds of users and sessions, whose packed hours are rewritten as a whole."""
 
 # Grain, width, and whether it is limited to the days that 5-minute rollups are kept.
-_GRAINS: Final = (("rollup_5m", "5 minutes", True), ("rollup_1h", "1 hour", False), ("rollup_1d", "1 day", False))
-_SKETCHES: Final = ("duration_sketch", "ttft_sketch", "speed_sketch")
-_FRACTIONS: Final = tuple(PERCENTILES.values())
+_GRAINS: Final = (
+    ("rollup_5m", timedelta(minutes=5), True),
+    ("rollup_1h", timedelta(hours=1), False),
+    ("rollup_1d", timedelta(days=1), False),
+)
 _ALWAYS: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class RollupFolder:
     """The background task; any number of processes may run one, since each project has a lock.
 
-    The pause after a fold is at least four times as long as the fold took, so that folding never
-    takes more than a fifth of one connection's time from ingest.
+    The pause after a fold is twenty times as long as the fold took, up to :data:`LONG_PAUSE`, and four times as long
+    in any case, so that folding never takes more than a fifth of one connection's time from ingest.
     """
 
     def __init__(self, worker: Database, *, interval: float = FOLD_INTERVAL) -> None:
@@ -76,7 +78,10 @@ class RollupFolder:
                 await fold_pending(self._worker, actors=actors)
             except ApiError as error:
                 observe(BackgroundWorkFailed(task="rollup folder", cause=error.code))
-            pause = max(self._interval, 4 * (time.monotonic() - started))
+            pause = self._pause(time.monotonic() - started)
+
+    def _pause(self, took: float) -> float:
+        return max(self._interval, min(20 * took, LONG_PAUSE), 4 * took)
 
 
 async def fold_pending(worker: Database, *, actors: bool = True) -> int:
@@ -123,62 +128,40 @@ async def fold_project(worker: Database, project: str, *, actors: bool = True) -
 
 
 async def _fold_deltas(connection: asyncpg.Connection, project: str) -> int:
-    await connection.execute(statement("create_fold_tables"))
-    await connection.execute(statement("create_fold_slices"))
+    await make_taken_table(connection)
     taken = await connection.fetchval(statement("take_rollup_deltas"), project, MOST_DELTAS)
     if not taken:
         return 0
     (state,) = await connection.fetch(statement("read_rollup_state"))
     removals = await connection.fetchval(statement("taken_has_removals"))
-    for grain, width, is_short in _GRAINS:
-        await _fold_grain(connection, grain, width, state["rollup_5m_since"] if is_short else _ALWAYS)
-        if removals:
-            await connection.execute(_for_grain("delete_empty_of_grain", grain, width), project)
-    await connection.execute(statement("take_slices"))
-    await _fold_slices(connection)
-    if removals:
-        await connection.execute(statement("delete_empty_slices"), project)
+    await add_taken(connection, project, state["rollup_5m_since"], removals=removals)
     return int(taken)
 
 
-def _for_grain(name: str, grain: str, width: str) -> str:
-    # Both come from _GRAINS; braces are the only placeholders that SQL text itself never has.
-    return statement(name).replace("{grain}", grain).replace("{width}", width)
+async def make_taken_table(connection: asyncpg.Connection) -> None:
+    """Make the TEMP table of what is to be added, unless this connection has it; empty in a new transaction."""
+    await connection.execute(statement("create_fold_tables"))
 
 
-async def _fold_grain(connection: asyncpg.Connection, grain: str, width: str, since: datetime) -> None:
-    rows = await connection.fetch(_for_grain("sketches_of_grain", grain, width), since)
-    if not rows:
-        return
-    merged = await asyncio.to_thread(_merge_columns, rows)
-    await connection.execute(
-        _for_grain("add_to_grain", grain, width),
-        since,
-        [row["bucket"] for row in rows],
-        [row["dim_id"] for row in rows],
-        *(packed for packed, _ in merged),
-    )
+async def add_taken(connection: asyncpg.Connection, project: str, rollup_5m_since: datetime, *, removals: bool) -> None:
+    """Add what stands in taken_delta to every grain and slice. ``removals``: something in it lowers a count.
+
+    The caller holds the project's lock.
+    """
+    sketches = await TakenSketches.fetch(connection, project)
+    for grain, width, is_short in _GRAINS:
+        since = rollup_5m_since if is_short else _ALWAYS
+        merged = await sketches.by_grain(connection, _for_grain("sketches_of_grain", grain), project, width, since)
+        if merged is None:
+            continue
+        await connection.execute(_for_grain("add_to_grain", grain), since, width, *merged)
+        if removals:
+            await connection.execute(_for_grain("delete_empty_of_grain", grain), project, width)
+    await connection.execute(statement("add_to_slices"), project, *await sketches.by_slice(connection, project))
+    if removals:
+        await connection.execute(statement("delete_empty_slices"), project, [ALL, *SLICED])
 
 
-async def _fold_slices(connection: asyncpg.Connection) -> None:
-    rows = await connection.fetch(statement("sketches_of_slices"))
-    merged = await asyncio.to_thread(_merge_columns, rows)
-    await connection.execute(
-        statement("add_to_slices"),
-        *([row[column] for row in rows] for column in ("bucket", "dimension", "value", "is_generation")),
-        *(packed for packed, _ in merged),
-        *(quantiles for _, quantiles in merged),
-    )
-
-
-def _merge_columns(rows: Sequence[asyncpg.Record]) -> list[tuple[list[bytes], list[str]]]:
-    """For each sketch column: merged and packed, and the stored percentiles as array literals ('{}': no value)."""
-    merged = []
-    for column in _SKETCHES:
-        sketches = sketch.merge([row[column] for row in rows], np.arange(len(rows)), len(rows))
-        merged.append((sketches.packed(), [_array_literal(line) for line in sketches.quantiles(_FRACTIONS).tolist()]))
-    return merged
-
-
-def _array_literal(values: Sequence[float]) -> str:
-    return "{}" if values[0] != values[0] else "{" + ",".join(map(repr, values)) + "}"
+def _for_grain(name: str, grain: str) -> str:
+    # From _GRAINS; braces are the only placeholders that SQL text itself never has.
+    return statement(name).replace("{grain}", grain)

@@ -1,22 +1,33 @@
 """Makes rollups anew from raw rows: after a restore, a bulk load, or a doubt.
 
 A day at a time, in one REPEATABLE READ transaction under the project's lock: forget the day's rollups and the
-deltas that this snapshot sees, and append fresh deltas from the raw rows that this snapshot sees. Changes
+deltas that this snapshot sees, and add up the raw rows that this snapshot sees, straight into the rollups. Changes
 that commit meanwhile leave deltas outside of the snapshot, which stay. So every answer is exact before,
-during and after; the folder then does the rest.
+during and after.
+
+The sums are made in SQL, in windows of whole 5 minutes with at most :data:`MOST_SPANS` spans (or 5 minutes that have
+more), so that a day of any size takes the memory of a window.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import asyncpg
+
 from server.database import Database
-from server.queries.actor_fold import merge_past_actors
-from server.queries.rollup import fold_project
+from server.queries.actor_fold import add_taken_actors, merge_past_actors
+from server.queries.rollup import add_taken, make_taken_table
 from server.queries.statements import statement
 
+MOST_SPANS: Final = 500_000
+"""Spans of one window, unless 5 minutes alone have more."""
+
+_SLOT: Final = timedelta(minutes=5)
+_LOCK_PAUSE: Final = 0.05
 _FORGOTTEN: Final = (
     "rollup_delta",
     "rollup_5m",
@@ -45,8 +56,7 @@ async def rebuild_rollups(
     rebuilt = 0
     for project in projects:
         for day in days_between(max(start, state["raw_since"]), end):
-            await _rebuild_day(worker, project, day)
-            await fold_project(worker, project)
+            await _rebuild_day(worker, project, day, state["rollup_5m_since"])
             rebuilt += 1
             if progress is not None:
                 progress(project, day)
@@ -55,20 +65,49 @@ async def rebuild_rollups(
     return rebuilt
 
 
-async def _rebuild_day(worker: Database, project: str, day: datetime) -> None:
-    arguments = (project, day, day + timedelta(days=1))
+async def _rebuild_day(worker: Database, project: str, day: datetime, rollup_5m_since: datetime) -> None:
+    whole = (project, day, day + timedelta(days=1))
     async with worker.plain() as connection:
-        await connection.execute(statement("hold_project_rollups"), project)
+        await _hold(connection, project)
         try:
             async with connection.transaction(isolation="repeatable_read"):
+                await make_taken_table(connection)
+                await connection.execute(statement("create_taken_actors"))
+                await connection.execute(statement("sort_in_memory"))
                 for table in _FORGOTTEN:
-                    await connection.execute(statement(f"forget_day_of_{table}"), *arguments)
-                # The statement of the writer, over the spans of the day instead of the spans of a batch.
-                spans = f"FROM ({statement('spans_of_day')})"
-                appending = statement("append_rollup_delta").replace("FROM span_changes", spans)
-                await connection.execute(appending, *arguments)
+                    await connection.execute(statement(f"forget_day_of_{table}"), *whole)
+                width = timedelta(minutes=5) if day >= rollup_5m_since else timedelta(hours=1)
+                for window in _windows(await connection.fetch(statement("count_spans_of_day"), *whole)):
+                    await connection.execute(statement("take_spans"), project, *window, width)
+                    await add_taken(connection, project, rollup_5m_since, removals=False)
+                    await connection.execute(statement("forget_taken"))
+                    await connection.execute(statement("take_actors"), project, *window)
+                    await add_taken_actors(connection, project)
+                    await connection.execute(statement("forget_taken_actors"))
         finally:
             await connection.execute(statement("release_project_rollups"), project)
+
+
+async def _hold(connection: asyncpg.Connection, project: str) -> None:
+    """Take the project's lock as soon as the folder lets go; a lock waited for in the database would time out."""
+    held = False
+    while not held:
+        held = await connection.fetchval(statement("hold_project_rollups"), project)
+        if not held:
+            await asyncio.sleep(_LOCK_PAUSE)
+
+
+def _windows(counts: Sequence[asyncpg.Record]) -> list[tuple[datetime, datetime]]:
+    """Stretches of whole 5 minutes, from the spans that each 5 minutes have."""
+    windows: list[tuple[datetime, datetime]] = []
+    spans = MOST_SPANS
+    for bucket, count in counts:
+        spans += count
+        if spans > MOST_SPANS:
+            windows.append((bucket, bucket))
+            spans = count
+        windows[-1] = (windows[-1][0], bucket + _SLOT)
+    return windows
 
 
 def days_between(start: datetime, end: datetime) -> list[datetime]:

@@ -29,8 +29,6 @@ LARGEST: Final = 1e12
 """Values above this count as this."""
 
 _ENTRY: Final = np.dtype([("bin", ">i2"), ("count", ">i2")])
-_LOW_BIN: Final = -400
-_BINS: Final = 2048
 _LARGEST_COUNT: Final = 32767
 
 Ints = NDArray[np.int64]
@@ -117,23 +115,54 @@ def representative(bins: Ints) -> Floats:
     return np.asarray(2 * np.power(GAMMA, bins.astype(np.float64)) / (GAMMA + 1), dtype=np.float64)
 
 
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """Decoded sketches, one after the other: ``sizes`` says how many entries each has."""
+
+    bins: Ints
+    counts: Floats
+    sizes: Ints
+
+
+def decode(sketches: Sequence[bytes]) -> Entries:
+    """Make ready for :func:`merge_entries`, as often as needed."""
+    entries = np.frombuffer(b"".join(sketches), dtype=_ENTRY)
+    sizes = np.fromiter(map(len, sketches), dtype=np.int64, count=len(sketches)) // _ENTRY.itemsize
+    return Entries(entries["bin"].astype(np.int64), entries["count"].astype(np.float64), sizes)
+
+
 def merge(sketches: Sequence[bytes], groups: Sequence[int] | Ints, group_count: int) -> MergedSketches:
     """Merge ``sketches[i]`` into group ``groups[i]``, for groups numbered from 0.
 
     Group-bins whose counts come out at zero vanish.
     """
-    entries = np.frombuffer(b"".join(sketches), dtype=_ENTRY)
-    sizes = np.fromiter((len(item) // _ENTRY.itemsize for item in sketches), dtype=np.int64, count=len(sketches))
-    owner = np.repeat(np.asarray(groups, dtype=np.int64), sizes)
-    key = owner * _BINS + (entries["bin"].astype(np.int64) - _LOW_BIN)
-    span = group_count * _BINS
+    return merge_entries([(decode(sketches), np.asarray(groups, dtype=np.int64))], group_count)
+
+
+def merge_entries(parts: Sequence[tuple[Entries, Ints]], group_count: int) -> MergedSketches:
+    """The same of several decoded lists, each with the groups of its sketches; those of group -1 are left out."""
+    # Only the bins that occur: the table below has one place for each of them in each group.
+    occurring = [entries.bins for entries, _ in parts if len(entries.bins)]
+    low = min((int(bins.min()) for bins in occurring), default=0)
+    width = max((int(bins.max()) for bins in occurring), default=0) - low + 1
+    keys, weights = [], []
+    for entries, groups in parts:
+        key = np.repeat(groups * width - low, entries.sizes) + entries.bins
+        weight = entries.counts
+        if len(groups) and groups.min() < 0:
+            kept = key >= 0
+            key, weight = key[kept], weight[kept]
+        keys.append(key)
+        weights.append(weight)
+    key, weight = (keys[0], weights[0]) if len(parts) == 1 else (np.concatenate(keys), np.concatenate(weights))
+    span = group_count * width
     if span <= max(16 * len(key), 1 << 16):
-        summed = np.bincount(key, weights=entries["count"].astype(np.float64), minlength=span)
+        summed = np.bincount(key, weights=weight, minlength=span)
         found = np.flatnonzero(summed)
         counts = summed[found].astype(np.int64)
     else:
         # Few entries in many groups: sorting them is cheaper than a dense table.
         found, place = np.unique(key, return_inverse=True)
-        counts = np.bincount(place, weights=entries["count"].astype(np.float64)).astype(np.int64)
+        counts = np.bincount(place, weights=weight).astype(np.int64)
         found, counts = found[counts != 0], counts[counts != 0]
-    return MergedSketches(group_count, found // _BINS, found % _BINS + _LOW_BIN, counts)
+    return MergedSketches(group_count, found // width, found % width + low, counts)

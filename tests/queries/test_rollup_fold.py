@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
+from server.queries import rollup_rebuild
 from server.queries.metric_interval import Interval
 from server.queries.metric_question import MetricQuestion, parse_measure
 from server.queries.metric_reader import query_metrics
@@ -27,7 +28,7 @@ from tests.span_factory import make_span, store
 START = (datetime.now(UTC) - timedelta(days=5)).replace(hour=3, minute=0, second=0, microsecond=0)
 LENGTH = timedelta(days=2)
 SCOPE = RowScope(("alpha",))
-GRAINS = ("rollup_5m", "rollup_1h", "rollup_1d", "slice_1h", "actor_pack")
+GRAINS = ("rollup_5m", "rollup_1h", "rollup_1d", "slice_1h", "actor_pack", "actor_names")
 COUNTED = ("spans", "calls", "errors", "total_tokens", "cost", "traces", "duration_sum")
 
 # A span counts once in the deltas and grains together, whatever moment the snapshot is of.
@@ -116,9 +117,16 @@ async def test_two_writers_a_folder_and_a_rebuild_at_once_never_double_or_lose(
     assert await owner.fetchval("SELECT count(*) FROM rollup_delta") == 0
 
 
+@pytest.mark.parametrize("most_spans", [1, 40, rollup_rebuild.MOST_SPANS])
 async def test_a_rebuild_gives_what_folding_step_by_step_gave(
-    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+    services: Services,
+    project: ProjectMaker,
+    owner: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    most_spans: int,
 ) -> None:
+    """Value for value, and byte for byte where a value is packed; in windows of any size."""
+    monkeypatch.setattr(rollup_rebuild, "MOST_SPANS", most_spans)
     await project("alpha")
     traffic = traffic_of(services, 9)
     for _ in range(15):
@@ -132,6 +140,39 @@ async def test_a_rebuild_gives_what_folding_step_by_step_gave(
     await fold_pending(services.worker)
     assert count == len(days) == 3
     assert await contents(owner) == folded
+
+
+async def test_days_without_5_minute_rows_are_rebuilt_from_hours(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    traffic = traffic_of(services, 10)
+    for _ in range(10):
+        await traffic.step()
+    await fold_pending(services.worker)
+    async with services.worker.unscoped() as connection:
+        await connection.execute("UPDATE rollup_state SET rollup_5m_since = $1", START.replace(hour=0) + LENGTH / 2)
+        await connection.execute("DELETE FROM rollup_5m WHERE bucket < $1", START.replace(hour=0) + LENGTH / 2)
+    folded = await contents(owner)
+    assert folded["rollup_5m"]
+    await rebuild_rollups(services.worker, ["alpha"], START, START + LENGTH)
+    assert await contents(owner) == folded
+
+
+async def test_a_rebuild_waits_for_the_folder_that_holds_the_lock(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    await store(services, "alpha", make_span(ts=START))
+    key = "SELECT {}(1819045746, hashtext('alpha'))"
+    await owner.execute(key.format("pg_advisory_lock"))
+    rebuilding = asyncio.create_task(rebuild_rollups(services.worker, ["alpha"], START, START + LENGTH))
+    # Longer than a lock is waited for in the database.
+    await asyncio.sleep(1.2)
+    assert not rebuilding.done()
+    await owner.execute(key.format("pg_advisory_unlock"))
+    assert await rebuilding == 3
+    assert await owner.fetchval("SELECT sum(spans) FROM rollup_1h") == 1
 
 
 async def test_a_rebuild_makes_rollups_of_rows_that_came_past_the_writer(
@@ -157,7 +198,8 @@ async def test_rows_that_deletes_have_emptied_are_removed(
     for trace_id in {trace_id for trace_id, _ in traffic.spans}:
         await traffic.delete(trace_id)
     await fold_pending(services.worker)
-    assert await contents(owner) == {grain: [] for grain in GRAINS}
+    # Names stay until retention forgets them.
+    assert await contents(owner) | {"actor_names": []} == {grain: [] for grain in GRAINS}
 
 
 async def test_a_project_that_fails_does_not_keep_the_others_waiting(

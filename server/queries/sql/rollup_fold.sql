@@ -1,6 +1,6 @@
 -- Statements of the folder (server/queries/rollup.py): from pending deltas to the grains.
 --
--- Those with {grain} and {width} serve rollup_5m, rollup_1h and rollup_1d alike; fold_grain fills them in.
+-- Those with {grain} serve rollup_5m, rollup_1h and rollup_1d alike.
 
 -- name: list_projects_with_deltas
 SELECT DISTINCT project_id FROM rollup_delta UNION SELECT DISTINCT project_id FROM actor_delta ORDER BY project_id;
@@ -14,11 +14,7 @@ SELECT pg_advisory_xact_lock(1819045746, hashtext($1));
 
 -- name: create_fold_tables
 -- What was taken from rollup_delta in this transaction.
-CREATE TEMP TABLE IF NOT EXISTS taken_delta (
-    LIKE rollup_delta, provider text, model text, operation_type text, service_name text, environment text,
-    status_code text, error_type text, finish_reason text, agent_name text, tool_name text, prompt_name text,
-    prompt_version text, is_generation boolean
-) ON COMMIT DELETE ROWS;
+CREATE TEMP TABLE IF NOT EXISTS taken_delta (LIKE rollup_delta) ON COMMIT DELETE ROWS;
 
 -- name: take_rollup_deltas
 -- Moves up to $2 pending deltas of a project, summed, into taken_delta. Gives the number of deltas taken.
@@ -44,32 +40,28 @@ summed AS (
 ),
 moved AS (
     INSERT INTO taken_delta
-    SELECT
-        s.*, d.provider, d.model, d.operation_type, d.service_name, d.environment, d.status_code, d.error_type,
-        d.finish_reason, d.agent_name, d.tool_name, d.prompt_name, d.prompt_version, d.is_generation
-    FROM summed AS s JOIN span_dimensions AS d ON d.project_id = s.project_id AND d.dim_id = s.dim_id
+    SELECT s.* FROM summed AS s JOIN span_dimensions AS d ON d.project_id = s.project_id AND d.dim_id = s.dim_id
 )
 SELECT count(*) FROM gone;
 
+-- name: sketches_of_taken
+SELECT bucket, dim_id, duration_sketch, ttft_sketch, speed_sketch FROM taken_delta;
+
+-- name: dimensions_of_taken
+SELECT dim_id, provider, model, operation_type, service_name, environment, status_code, error_type, finish_reason,
+    agent_name, tool_name, prompt_name, prompt_version, is_generation
+FROM span_dimensions
+WHERE project_id = $1 AND dim_id IN (SELECT dim_id FROM taken_delta);
+
 -- name: sketches_of_grain
--- The sketches that a grain will have, not yet merged: what is there and what was taken.
-SELECT f.bucket, f.dim_id,
-    f.duration_sketch || coalesce(r.duration_sketch, ''::bytea) AS duration_sketch,
-    f.ttft_sketch || coalesce(r.ttft_sketch, ''::bytea) AS ttft_sketch,
-    f.speed_sketch || coalesce(r.speed_sketch, ''::bytea) AS speed_sketch
-FROM (
-    SELECT project_id, date_bin('{width}', bucket, '2000-01-01Z') AS bucket, dim_id,
-        string_agg(duration_sketch, ''::bytea) AS duration_sketch,
-        string_agg(ttft_sketch, ''::bytea) AS ttft_sketch,
-        string_agg(speed_sketch, ''::bytea) AS speed_sketch
-    FROM taken_delta
-    WHERE bucket >= $1
-    GROUP BY 1, 2, 3
-) AS f
-LEFT JOIN {grain} AS r ON r.project_id = f.project_id AND r.bucket = f.bucket AND r.dim_id = f.dim_id;
+-- The sketches that rows of a grain have already; place: which of $2 and $3, from 1.
+SELECT m.place, r.duration_sketch, r.ttft_sketch, r.speed_sketch
+FROM unnest($2::timestamptz[], $3::integer[]) WITH ORDINALITY AS m (bucket, dim_id, place)
+JOIN {grain} AS r ON r.project_id = $1 AND r.bucket = m.bucket AND r.dim_id = m.dim_id;
 
 -- name: add_to_grain
--- Adds the counters taken from bucket $1 on; sketches are given merged, in $4 to $6, for the rows of $2 and $3.
+-- Adds the counters taken from bucket $1 on, in buckets of width $2; sketches are given merged, in $5 to $7, for the
+-- rows of $3 and $4.
 INSERT INTO {grain} AS r (
     project_id, bucket, dim_id,
     spans, errors, traces, prompt_tokens, completion_tokens, total_tokens,
@@ -87,7 +79,7 @@ SELECT
     m.duration_sketch, m.ttft_sketch, m.speed_sketch
 FROM (
     SELECT
-        project_id, date_bin('{width}', bucket, '2000-01-01Z') AS bucket, dim_id,
+        project_id, date_bin($2, bucket, '2000-01-01Z') AS bucket, dim_id,
         sum(spans) AS spans, sum(errors) AS errors, sum(traces) AS traces, sum(prompt_tokens) AS prompt_tokens,
         sum(completion_tokens) AS completion_tokens, sum(total_tokens) AS total_tokens, sum(cached_tokens) AS cached_tokens, sum(cache_write_tokens) AS cache_write_tokens,
         sum(reasoning_tokens) AS reasoning_tokens, sum(prompt_cost) AS prompt_cost, sum(completion_cost) AS completion_cost, sum(total_cost) AS total_cost,
@@ -97,7 +89,7 @@ FROM (
     WHERE bucket >= $1
     GROUP BY 1, 2, 3
 ) AS f
-JOIN unnest($2::timestamptz[], $3::integer[], $4::bytea[], $5::bytea[], $6::bytea[])
+JOIN unnest($3::timestamptz[], $4::integer[], $5::bytea[], $6::bytea[], $7::bytea[])
     AS m (bucket, dim_id, duration_sketch, ttft_sketch, speed_sketch)
     ON m.bucket = f.bucket AND m.dim_id = f.dim_id
 ON CONFLICT (project_id, bucket, dim_id) DO UPDATE SET
@@ -120,56 +112,49 @@ ON CONFLICT (project_id, bucket, dim_id) DO UPDATE SET
 -- span for the moment and yet wait for the rest of a change.
 DELETE FROM {grain}
 WHERE project_id = $1
-  AND bucket IN (SELECT date_bin('{width}', bucket, '2000-01-01Z') FROM taken_delta)
+  AND bucket IN (SELECT date_bin($2, bucket, '2000-01-01Z') FROM taken_delta)
   AND (spans, errors, traces, prompt_tokens, completion_tokens, total_tokens, cached_tokens, cache_write_tokens, reasoning_tokens, prompt_cost,
        completion_cost, total_cost, cache_savings, error_cost, duration_us, ttft_us, ttft_count, speed_us, speed_tokens, speed_count)
     = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
   AND duration_sketch = ''::bytea AND ttft_sketch = ''::bytea AND speed_sketch = ''::bytea;
 
--- name: create_fold_slices
--- The taken deltas by hour and value of each dimension.
-CREATE TEMP TABLE IF NOT EXISTS taken_slice (
-    dimension text, value text, is_generation boolean, LIKE rollup_delta
-) ON COMMIT DELETE ROWS;
-
--- name: take_slices
-INSERT INTO taken_slice (
-    dimension, value, is_generation, project_id, bucket, dim_id,
-    spans, errors, traces, prompt_tokens, completion_tokens, total_tokens,
-    cached_tokens, cache_write_tokens, reasoning_tokens, prompt_cost, completion_cost, total_cost,
-    cache_savings, error_cost, duration_us, ttft_us, ttft_count, speed_us,
-    speed_tokens, speed_count,
-    duration_sketch, ttft_sketch, speed_sketch
-)
-SELECT
-    v.dimension, v.value, t.is_generation, t.project_id, date_bin('1 hour', t.bucket, '2000-01-01Z'), 0,
-    sum(t.spans), sum(t.errors), sum(t.traces), sum(t.prompt_tokens), sum(t.completion_tokens), sum(t.total_tokens),
-    sum(t.cached_tokens), sum(t.cache_write_tokens), sum(t.reasoning_tokens), sum(t.prompt_cost), sum(t.completion_cost), sum(t.total_cost),
-    sum(t.cache_savings), sum(t.error_cost), sum(t.duration_us), sum(t.ttft_us), sum(t.ttft_count), sum(t.speed_us),
-    sum(t.speed_tokens), sum(t.speed_count),
-    string_agg(t.duration_sketch, ''::bytea), string_agg(t.ttft_sketch, ''::bytea), string_agg(t.speed_sketch, ''::bytea)
-FROM taken_delta AS t
-CROSS JOIN LATERAL (VALUES
-    ('all', ''), ('provider', t.provider), ('model', t.model), ('operation_type', t.operation_type),
-    ('service_name', t.service_name), ('environment', t.environment), ('status_code', t.status_code),
-    ('error_type', t.error_type), ('finish_reason', t.finish_reason), ('agent_name', t.agent_name),
-    ('tool_name', t.tool_name), ('prompt_name', t.prompt_name), ('prompt_version', t.prompt_version)
-) AS v (dimension, value)
-GROUP BY 1, 2, 3, 4, 5;
-
 -- name: sketches_of_slices
-SELECT f.bucket, f.dimension, f.value, f.is_generation,
-    f.duration_sketch || coalesce(r.duration_sketch, ''::bytea) AS duration_sketch,
-    f.ttft_sketch || coalesce(r.ttft_sketch, ''::bytea) AS ttft_sketch,
-    f.speed_sketch || coalesce(r.speed_sketch, ''::bytea) AS speed_sketch
-FROM taken_slice AS f
-LEFT JOIN slice_1h AS r
-    ON r.project_id = f.project_id AND r.dimension = f.dimension AND r.bucket = f.bucket AND r.value = f.value
-   AND r.is_generation = f.is_generation;
+-- The sketches that slices have already; place: which of $2 to $5, from 1.
+SELECT m.place, r.duration_sketch, r.ttft_sketch, r.speed_sketch
+FROM unnest($2::timestamptz[], $3::text[], $4::text[], $5::boolean[])
+    WITH ORDINALITY AS m (bucket, dimension, value, is_generation, place)
+JOIN slice_1h AS r
+    ON r.project_id = $1 AND r.dimension = m.dimension AND r.bucket = m.bucket AND r.value = m.value
+   AND r.is_generation = m.is_generation;
 
 -- name: add_to_slices
--- Sketches are given merged in $5 to $7, their p50, p75, p90, p95 and p99 in $8 to $10 as array literals, for the
--- rows of $1 to $4.
+-- $2 and $3 say for each combination of dimensions which values it counts under, by number; the slices of $4 to $8 name
+-- the hour and the value. Their sketches are given merged in $9 to $11, and p50, p75, p90, p95 and p99 of them in $12
+-- to $14 as array literals.
+WITH sums AS MATERIALIZED (
+    SELECT
+        h.bucket, c.number,
+        sum(h.spans) AS spans, sum(h.errors) AS errors, sum(h.traces) AS traces, sum(h.prompt_tokens) AS prompt_tokens,
+        sum(h.completion_tokens) AS completion_tokens, sum(h.total_tokens) AS total_tokens, sum(h.cached_tokens) AS cached_tokens, sum(h.cache_write_tokens) AS cache_write_tokens,
+        sum(h.reasoning_tokens) AS reasoning_tokens, sum(h.prompt_cost) AS prompt_cost, sum(h.completion_cost) AS completion_cost, sum(h.total_cost) AS total_cost,
+        sum(h.cache_savings) AS cache_savings, sum(h.error_cost) AS error_cost, sum(h.duration_us) AS duration_us, sum(h.ttft_us) AS ttft_us,
+        sum(h.ttft_count) AS ttft_count, sum(h.speed_us) AS speed_us, sum(h.speed_tokens) AS speed_tokens, sum(h.speed_count) AS speed_count
+    FROM (
+        SELECT
+            date_bin('1 hour', bucket, '2000-01-01Z') AS bucket, dim_id,
+            sum(spans)::bigint AS spans, sum(errors)::bigint AS errors, sum(traces)::bigint AS traces,
+            sum(prompt_tokens)::bigint AS prompt_tokens, sum(completion_tokens)::bigint AS completion_tokens, sum(total_tokens)::bigint AS total_tokens,
+            sum(cached_tokens)::bigint AS cached_tokens, sum(cache_write_tokens)::bigint AS cache_write_tokens, sum(reasoning_tokens)::bigint AS reasoning_tokens,
+            sum(prompt_cost) AS prompt_cost, sum(completion_cost) AS completion_cost, sum(total_cost) AS total_cost,
+            sum(cache_savings) AS cache_savings, sum(error_cost) AS error_cost, sum(duration_us) AS duration_us,
+            sum(ttft_us) AS ttft_us, sum(ttft_count)::bigint AS ttft_count, sum(speed_us) AS speed_us,
+            sum(speed_tokens)::bigint AS speed_tokens, sum(speed_count)::bigint AS speed_count
+        FROM taken_delta
+        GROUP BY 1, 2
+    ) AS h
+    JOIN unnest($2::integer[], $3::integer[]) AS c (dim_id, number) ON c.dim_id = h.dim_id
+    GROUP BY 1, 2
+)
 INSERT INTO slice_1h AS r (
     dimension, value, is_generation, project_id, bucket,
     spans, errors, traces, prompt_tokens, completion_tokens, total_tokens,
@@ -179,19 +164,19 @@ INSERT INTO slice_1h AS r (
     duration_sketch, ttft_sketch, speed_sketch, duration_quantiles, ttft_quantiles, speed_quantiles
 )
 SELECT
-    f.dimension, f.value, f.is_generation, f.project_id, f.bucket,
+    m.dimension, m.value, m.is_generation, $1, f.bucket,
     f.spans, f.errors, f.traces, f.prompt_tokens, f.completion_tokens, f.total_tokens,
     f.cached_tokens, f.cache_write_tokens, f.reasoning_tokens, f.prompt_cost, f.completion_cost, f.total_cost,
     f.cache_savings, f.error_cost, f.duration_us, f.ttft_us, f.ttft_count, f.speed_us,
     f.speed_tokens, f.speed_count,
     m.duration_sketch, m.ttft_sketch, m.speed_sketch,
     m.duration_quantiles::double precision[], m.ttft_quantiles::double precision[], m.speed_quantiles::double precision[]
-FROM taken_slice AS f
-JOIN unnest($1::timestamptz[], $2::text[], $3::text[], $4::boolean[], $5::bytea[], $6::bytea[], $7::bytea[],
-            $8::text[], $9::text[], $10::text[])
-    AS m (bucket, dimension, value, is_generation, duration_sketch, ttft_sketch, speed_sketch,
+FROM sums AS f
+JOIN unnest($4::timestamptz[], $5::integer[], $6::text[], $7::text[], $8::boolean[], $9::bytea[], $10::bytea[],
+            $11::bytea[], $12::text[], $13::text[], $14::text[])
+    AS m (bucket, number, dimension, value, is_generation, duration_sketch, ttft_sketch, speed_sketch,
           duration_quantiles, ttft_quantiles, speed_quantiles)
-    ON m.bucket = f.bucket AND m.dimension = f.dimension AND m.value = f.value AND m.is_generation = f.is_generation
+    ON m.bucket = f.bucket AND m.number = f.number
 ON CONFLICT (project_id, dimension, bucket, value, is_generation) DO UPDATE SET
     spans = r.spans + excluded.spans, errors = r.errors + excluded.errors,
     traces = r.traces + excluded.traces, prompt_tokens = r.prompt_tokens + excluded.prompt_tokens,
@@ -213,7 +198,8 @@ ON CONFLICT (project_id, dimension, bucket, value, is_generation) DO UPDATE SET
 -- name: delete_empty_slices
 DELETE FROM slice_1h
 WHERE project_id = $1
-  AND (dimension, bucket) IN (SELECT dimension, bucket FROM taken_slice)
+  AND dimension = ANY ($2::text[])
+  AND bucket IN (SELECT date_bin('1 hour', bucket, '2000-01-01Z') FROM taken_delta)
   AND (spans, errors, traces, prompt_tokens, completion_tokens, total_tokens, cached_tokens, cache_write_tokens, reasoning_tokens, prompt_cost,
        completion_cost, total_cost, cache_savings, error_cost, duration_us, ttft_us, ttft_count, speed_us, speed_tokens, speed_count)
     = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -223,8 +209,15 @@ WHERE project_id = $1
 -- Whether something taken lowers a count, so that rows may have become empty.
 SELECT EXISTS (SELECT FROM taken_delta WHERE spans <= 0);
 
+-- name: create_taken_actors
+-- Users and sessions of the spans in hand, by hour; money in 1e-10 US dollars.
+CREATE TEMP TABLE IF NOT EXISTS taken_actors (
+    kind text, bucket timestamptz, actor_hash bigint, actor text, spans bigint, calls bigint, errors bigint,
+    total_tokens bigint, cost_whole bigint, cost_rest bigint
+) ON COMMIT DELETE ROWS;
+
 -- name: take_actor_deltas
--- Takes the pending deltas of up to $2 hours of users or sessions, summed by actor; money in 1e-10 US dollars.
+-- Moves the pending deltas of up to $2 hours of users or sessions, summed by actor, into taken_actors. Gives how many.
 -- Whole hours, so that a packed hour is never in the middle of a change: its ids are those with spans.
 WITH hours AS MATERIALIZED (
     SELECT kind, bucket FROM actor_delta WHERE project_id = $1 GROUP BY kind, bucket LIMIT $2
@@ -233,13 +226,29 @@ gone AS (
     DELETE FROM actor_delta AS d USING hours AS h
     WHERE d.project_id = $1 AND d.kind = h.kind AND d.bucket = h.bucket
     RETURNING d.*
+),
+moved AS (
+    INSERT INTO taken_actors
+    SELECT kind, bucket, actor_hash, max(actor), sum(spans), sum(calls), sum(errors), sum(total_tokens),
+        floor(sum(total_cost)), (sum(total_cost) - floor(sum(total_cost))) * 10000000000
+    FROM gone
+    GROUP BY kind, bucket, actor_hash
 )
-SELECT kind, bucket, actor_hash, max(actor) AS actor, count(*) AS deltas, sum(spans)::bigint AS spans,
-    sum(calls)::bigint AS calls, sum(errors)::bigint AS errors, sum(total_tokens)::bigint AS total_tokens,
-    floor(sum(total_cost))::bigint AS cost_whole,
-    ((sum(total_cost) - floor(sum(total_cost))) * 10000000000)::bigint AS cost_rest
-FROM gone
-GROUP BY kind, bucket, actor_hash;
+SELECT count(*) FROM gone;
+
+-- name: pack_taken_actors
+-- One row an hour and kind: hashes and amounts as strings of big-endian int64, in the order of the hashes.
+SELECT kind, bucket,
+    string_agg(int8send(actor_hash), ''::bytea ORDER BY actor_hash) AS ids,
+    string_agg(int8send(spans), ''::bytea ORDER BY actor_hash)
+        || string_agg(int8send(calls), ''::bytea ORDER BY actor_hash)
+        || string_agg(int8send(errors), ''::bytea ORDER BY actor_hash)
+        || string_agg(int8send(total_tokens), ''::bytea ORDER BY actor_hash)
+        || string_agg(int8send(cost_whole), ''::bytea ORDER BY actor_hash)
+        || string_agg(int8send(cost_rest), ''::bytea ORDER BY actor_hash) AS amounts
+FROM taken_actors
+GROUP BY kind, bucket
+ORDER BY kind, bucket;
 
 -- name: read_actor_hours
 SELECT kind, bucket, ids, amounts FROM actor_pack
@@ -261,9 +270,9 @@ WHERE p.project_id = $1 AND p.kind = m.kind
   AND (p.hours = 24 AND p.bucket = date_bin('1 day', m.bucket, '2000-01-03Z')
        OR p.hours = 168 AND p.bucket = date_bin('7 days', m.bucket, '2000-01-03Z'));
 
--- name: remember_actor_names
+-- name: remember_taken_actors
 INSERT INTO actor_names AS n (project_id, kind, actor_hash, actor, last_day)
-SELECT $1, m.* FROM unnest($2::text[], $3::bigint[], $4::text[], $5::date[]) AS m
+SELECT $1, kind, actor_hash, max(actor), (max(bucket) AT TIME ZONE 'UTC')::date FROM taken_actors GROUP BY kind, actor_hash
 ON CONFLICT (project_id, kind, actor_hash) DO UPDATE SET last_day = excluded.last_day
     WHERE n.last_day < excluded.last_day;
 
