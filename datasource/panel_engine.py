@@ -133,8 +133,9 @@ class PanelEngine:
     ) -> bytes:
         scope = principal.scope(question.projects, existing)
         family = FAMILIES[question.definition.family]
-        for permission in sorted({question.definition.permission} | family.permissions(question)):
-            principal.require(permission)
+        principal.require(question.definition.permission)
+        for permission, what in sorted(family.permissions(question).items()):
+            principal.require(permission, what)
         tick = tick_seconds(question)
         question = replace(question, time_range=align(question.time_range, tick))
         asked = CacheQuestion(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +24,9 @@ class Core:
 Evaluate = Callable[[Core, TargetQuestion], Awaitable[list[Frame]]]
 """Answers one question with frames that carry its refId."""
 
-Permissions = Callable[[TargetQuestion], frozenset[str]]
-"""The scopes that a question needs beyond its target's own; raises when the question is impossible."""
+Permissions = Callable[[TargetQuestion], Mapping[str, str]]
+"""The scopes that a question needs beyond its target's own, each with what needs it; raises when the question is
+impossible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,4 +34,4 @@ class Family:
     """How one family of targets is answered."""
 
     evaluate: Evaluate
-    permissions: Permissions = lambda question: frozenset()
+    permissions: Permissions = lambda question: {}

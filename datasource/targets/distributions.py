@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -45,7 +45,7 @@ def histogram_measure(question: TargetQuestion) -> Measure:
     return Measure(parse_measure(question.values["metric"]).metric, "histogram")
 
 
-def permissions(question: TargetQuestion) -> frozenset[str]:
+def permissions(question: TargetQuestion) -> Mapping[str, str]:
     """Money needs ``costs:read``. Raises for a metric without a distribution."""
     return metric_question(question, (histogram_measure(question),)).permissions
 

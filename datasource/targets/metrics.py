@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datasource.frames import Column, FieldType, FrameMeta, Notice, series, table
@@ -68,10 +68,10 @@ def metric_question(
     return MetricQuestion(**{**arguments, **details})
 
 
-def permissions(question: TargetQuestion) -> frozenset[str]:
+def permissions(question: TargetQuestion) -> Mapping[str, str]:
     """Money needs ``costs:read``, exemplars are spans. Raises for unknown metrics and dimensions."""
-    spans = frozenset({"traces:read"}) if question.values.get("exemplars") else frozenset()
-    return metric_question(question).permissions | spans
+    spans = {"traces:read": "exemplars"} if question.values.get("exemplars") else {}
+    return {**metric_question(question).permissions, **spans}
 
 
 async def timeseries(core: Core, question: TargetQuestion) -> list[Frame]:

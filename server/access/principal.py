@@ -93,11 +93,11 @@ class Principal:
     def __hash__(self) -> int:
         return hash((self.subject, self.credential_id))
 
-    def require(self, scope: str) -> None:
-        """Raise :class:`InsufficientScope` unless the principal holds ``scope``."""
+    def require(self, scope: str, what: str = "This") -> None:
+        """Raise :class:`InsufficientScope` unless the principal holds ``scope``, which ``what`` needs."""
         if scope not in self.scopes:
             raise InsufficientScope(
-                f"This needs the scope {scope}.",
+                f"{what} needs the scope {scope}.",
                 headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
             )
 
@@ -124,4 +124,4 @@ class Principal:
             if not set(requested) <= granted:
                 raise ProjectForbidden()
             granted = frozenset(requested)
-        return RowScope(projects=tuple(sorted(granted)), may_read_content=self.may_read_content)
+        return RowScope(tuple(sorted(granted)), self.may_read_content, "costs:read" in self.scopes)

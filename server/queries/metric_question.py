@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from server.errors import ApiError, InvalidBody, UnknownMetric
 from server.queries.metric_catalog import DIMENSIONS, METRICS, Dimension, Metric, find_dimension, suggest
 from server.queries.metric_interval import MAX_POINTS, Interval
-from server.queries.trace_filter import Filter
+from server.queries.trace_filter import Filter, leaves
 
 MAX_MEASURES: Final = 20
 MAX_GROUP_BY: Final = 5
@@ -146,9 +146,15 @@ class MetricQuestion:
         return tuple(dict.fromkeys(wanted))
 
     @property
-    def permissions(self) -> frozenset[str]:
-        """The scopes a caller needs for this question."""
-        return frozenset(measure.definition.permission for measure in self.all_measures)
+    def permissions(self) -> Mapping[str, str]:
+        """The scopes a caller needs for this question, each with the metric or field that first asks for it.
+
+        What may not be seen may not be filtered, ranked or kept by either: counts would tell it by bisection.
+        """
+        asked: list[tuple[str, str]] = [(item.definition.permission, item.metric) for item in self.all_measures]
+        filtered = leaves(self.filter) if self.filter is not None else ()
+        asked += [(leaf.field.permission, f"A filter by {leaf.field.name}") for leaf in filtered]
+        return dict(reversed(asked))
 
 
 def _bad(pointer: str, detail: str) -> ApiError:

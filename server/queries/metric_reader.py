@@ -84,11 +84,12 @@ async def query_metrics(
 ) -> MetricAnswer:
     """Answer ``question`` over the rows of ``scope``.
 
-    ``now`` (default: the present moment) decides which buckets are incomplete. Whether the caller may see
-    the metrics at all (``question.permissions``) is checked by the caller. Into ``plans`` goes what the database did.
+    ``now`` (default: the present moment) decides which buckets are incomplete. Whether the caller may see metrics
+    other than money (``question.permissions``) is checked by the caller. Into ``plans`` goes what the database did.
 
     Raises:
-        InsufficientScope: it groups or filters by content that ``scope`` may not read.
+        InsufficientScope: it groups or filters by content, or asks for or filters by money, that ``scope`` may not
+            read.
         InvalidBody: too many values, or metrics that cannot be combined.
         QueryTimeout: it took longer than the pool's statement time-out.
 
@@ -96,6 +97,8 @@ async def query_metrics(
     now = now or datetime.now(UTC)
     if any(dimension.is_attribute for dimension in question.dimensions) and not scope.may_read_content:
         raise InsufficientScope("Attributes hold content, which this credential may not read.")
+    if not scope.may_read_costs and "costs:read" in question.permissions:
+        raise InsufficientScope(f"{question.permissions['costs:read']} needs the scope costs:read.")
     families = {measure.definition.family for measure in question.ranking_measures}
     if len(families) > 1:
         raise InvalidBody.at("/having", "order_by and having must be of one family: spans, retries or scores")

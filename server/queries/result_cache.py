@@ -73,8 +73,9 @@ class CacheQuestion:
     """The Redis key: format version, kind, and a hash over the effective scope and the question."""
 
     def __post_init__(self) -> None:
+        scope = self.scope
         canonical = orjson.dumps(
-            [self.kind, self.scope.projects, self.scope.may_read_content, self.trace_id, self.document],
+            [self.kind, scope.projects, scope.may_read_content, scope.may_read_costs, self.trace_id, self.document],
             option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS,
             default=str,
         )

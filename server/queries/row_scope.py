@@ -14,8 +14,10 @@ class RowScope:
     database's row-level security checks it once more.
 
     ``may_read_content`` is false for those who see money and counts but never prompts, answers
-    or error texts (role Billing).
+    or error texts (role Billing). ``may_read_costs`` is false without the scope ``costs:read``: the metric engine
+    then neither answers nor filters by money.
     """
 
     projects: tuple[str, ...]
     may_read_content: bool = True
+    may_read_costs: bool = True

@@ -119,6 +119,12 @@ class TraceField:
         return (self.sql or f"{{t}}.{self.name}").format(t=alias)
 
     @property
+    def permission(self) -> str:
+        """The scope that a question about numbers needs to filter by it: counting what matches a guess tells the
+        value. (Content is guarded by :attr:`is_content`, in every question.)"""
+        return "costs:read" if self.type is FieldType.MONEY else "metrics:read"
+
+    @property
     def operators(self) -> tuple[str, ...]:
         """The operators that a filter may use with this field."""
         return TYPE_OPERATORS[self.type] if self.filterable else ()

@@ -57,6 +57,11 @@ class FieldKey:
         return self.family.is_content
 
     @property
+    def permission(self) -> str:
+        """The scope that a question about numbers needs to filter by it."""
+        return "metrics:read"
+
+    @property
     def operators(self) -> tuple[str, ...]:
         """The operators that a filter may use with it."""
         return KEYED_OPERATORS

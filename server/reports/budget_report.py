@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -9,7 +10,6 @@ from zoneinfo import ZoneInfo
 
 from server.queries.budget_store import Budget
 from server.queries.metric_catalog import DIMENSIONS
-from server.queries.row_scope import RowScope
 from server.queries.trace_fields import FIELDS
 from server.queries.trace_filter import Filter, Leaf
 from server.reports.report_window import ReportSource, ReportWindow, number, single
@@ -49,7 +49,7 @@ async def budget_state(source: ReportSource, budget: Budget, now: datetime) -> d
     :data:`STATUSES`, a number that alert rules can compare.
     """
     start, end = period_of(budget, now)
-    inner = ReportSource(source.database, RowScope((budget.project_id,), source.scope.may_read_content))
+    inner = ReportSource(source.database, replace(source.scope, projects=(budget.project_id,)))
     spent = number(
         single(
             await inner.total(

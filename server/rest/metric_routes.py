@@ -154,8 +154,8 @@ def _totals(answer: MetricAnswer) -> dict[str, Any]:
 
 async def _answer(request: Request, asked: MetricRequest, form: str, render: Any) -> HTTPResponse:
     principal: Principal = request.ctx.principal
-    for permission in sorted(asked.question.permissions):
-        principal.require(permission)
+    for permission, what in sorted(asked.question.permissions.items()):
+        principal.require(permission, what)
     if asked.explain and principal.role is not Role.ADMIN:
         raise InsufficientScope("Only administrators may ask where an answer was read.")
     services: Services = services_of(request)

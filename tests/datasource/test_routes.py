@@ -261,6 +261,19 @@ async def test_p16_money_and_content_need_their_scopes(grafana: Grafana, bearer:
     assert (await poor.query({"target": "stat", "payload": {"metric": "calls"}})).status_code == 200
     assert (await poor.query({"target": "stat", "payload": {"metric": "cost"}})).status_code == 403
     assert (await poor.query({"target": "flame_graph", "payload": {"value": "cost"}})).status_code == 403
+    costly = {"field": "total_cost_usd", "operator": "gt", "value": 0.4}
+    metric = {"metric": "calls"}
+    for name, more in {"stat": metric, "timeseries": metric, "breakdown": metric, "availability": {}}.items():
+        for where in (costly, {"not": costly}):
+            asked = {"target": name, "payload": {**more, "where": where}}
+            refused = await poor.query(asked)
+            assert refused.status_code == 403, asked
+            assert refused.json()["error"]["message"] == "A filter by total_cost_usd needs the scope costs:read."
+            assert (await grafana.query(asked)).status_code == 200
+            assert (await poor.query(asked)).status_code == 403
+    adhoc = [{"key": "total_cost_usd", "operator": ">", "value": "0.4"}]
+    refused = await poor.query({"target": "stat", "payload": {"metric": "calls"}}, adhocFilters=adhoc)
+    assert refused.status_code == 403
     assert (await poor.query({"target": "spans", "payload": {"limit": 5}})).status_code == 403
     billing = Grafana(grafana.http, bearer("billing", [ACME]), grafana.seed)
     assert (await billing.query({"target": "logs", "payload": {"limit": 5}})).status_code == 403

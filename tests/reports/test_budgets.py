@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 
+from server.errors import InsufficientScope
 from server.queries.budget_store import Budget
 from server.queries.row_scope import RowScope
 from server.reports.budget_report import budget_state, period_of
@@ -129,6 +130,13 @@ async def test_bad_budgets_are_400_with_a_pointer(
     answer = await http.put("/api/v1/budgets/alpha/b", json={**MONTH, **change})
     assert answer.status_code == 400, answer.text
     assert answer.json()["errors"][0]["pointer"] == pointer
+
+
+async def test_what_a_budget_spent_is_money(services: Services, project: ProjectMaker) -> None:
+    await project("p")
+    source = ReportSource(services.reads, RowScope(("p",), may_read_costs=False))
+    with pytest.raises(InsufficientScope, match=r"cost needs the scope costs:read"):
+        await budget_state(source, budget("day"), datetime.now(UTC))
 
 
 async def test_budgets_of_other_projects_are_out_of_reach(http: httpx.AsyncClient, bearer: Bearer) -> None:

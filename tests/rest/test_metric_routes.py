@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from server.queries.metric_catalog import METRICS
+from server.queries.trace_fields import FIELDS, FieldType
 from tests.conftest import AppServer, ProjectMaker
 from tests.span_factory import make_span, store
 
@@ -113,6 +114,49 @@ async def test_money_needs_its_own_scope(http: httpx.AsyncClient, bearer: Callab
     assert given.status_code == 200
     summary = await http.get("/api/v1/metrics/summary", params={"from": FROM, "to": TO}, headers=headers)
     assert "cost" not in summary.json()["data"]["totals"]
+
+
+MONEY_FIELDS = [name for name, field in FIELDS.items() if field.type is FieldType.MONEY]
+MONEY_QUESTIONS: list[tuple[dict[str, Any], str]] = [
+    *(({"filter": {"field": name, "operator": "gt", "value": 0}}, f"A filter by {name}") for name in MONEY_FIELDS),
+    ({"filter": {"not": {"field": "total_cost_usd", "operator": "lt", "value": 1}}}, "A filter by total_cost_usd"),
+    (
+        {"filter": {"trace": {"has": {"field": "total_cost_usd", "operator": "exists", "value": True}}}},
+        "A filter by total_cost_usd",
+    ),
+    ({"metrics": ["calls", "cost"]}, "cost"),
+    ({"group_by": ["model"], "order_by": "cost_per_call"}, "cost_per_call"),
+    ({"group_by": ["user"], "having": [{"metric": "cost", "operator": "gt", "value": 0.4}]}, "cost"),
+]
+
+
+@pytest.mark.parametrize(("more", "named"), MONEY_QUESTIONS)
+async def test_money_cannot_be_found_out_by_counting(
+    http: httpx.AsyncClient, bearer: Callable[..., dict[str, str]], more: dict[str, Any], named: str
+) -> None:
+    poor, rich = (bearer("viewer", ["alpha"], scopes=["metrics:read", *more]) for more in ([], ["costs:read"]))
+    body = {"metrics": ["calls"], "from": FROM, "to": TO, **more}
+    refused = await http.post("/api/v1/metrics/query", json=body, headers=poor)
+    assert (refused.status_code, refused.json()["code"]) == (403, "insufficient_scope")
+    assert refused.json()["detail"] == f"{named} needs the scope costs:read."
+    # Nor from what was remembered for somebody else.
+    assert (await http.post("/api/v1/metrics/query", json=body, headers=rich)).status_code == 200
+    assert (await http.post("/api/v1/metrics/query", json=body, headers=poor)).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "path", ["metrics?metric=calls", "metrics/summary?", "analytics/performance?", "analytics/quality?"]
+)
+async def test_no_report_filters_by_money_without_its_scope(
+    http: httpx.AsyncClient, bearer: Callable[..., dict[str, str]], path: str
+) -> None:
+    poor = bearer("viewer", ["alpha"], scopes=["metrics:read"])
+    address = f"/api/v1/{path}&from={FROM}&to={TO}"
+    assert (await http.get(address, headers=poor)).status_code == 200
+    refused = await http.get(f"{address}&min_cost=0.1", headers=poor)
+    assert refused.status_code == 403
+    assert refused.json()["detail"] == "A filter by total_cost_usd needs the scope costs:read."
+    assert (await http.get(f"{address}&min_cost=0.1")).status_code == 200
 
 
 async def test_attributes_are_content(http: httpx.AsyncClient, bearer: Callable[..., dict[str, str]]) -> None:
