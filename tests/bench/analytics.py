@@ -1,46 +1,49 @@
 """Dashboard questions at two sizes: ``make bench-analytics`` (ARGS="--spans 1000000,10000000 --rounds 30").
 
     python -m tests.bench.analytics --spans 100000 --rounds 5
+    python -m tests.bench.analytics --keep /var/tmp/bench --load-only     # minutes, once
+    python -m tests.bench.analytics --keep /var/tmp/bench                 # measures what is there
 
 For every question: p50 and p99 end to end through the metric engine, rows read, and the ratio of the largest size to
 the smallest; beside it the same question over raw rows (once) and on DuckDB over a Parquet copy (pip install -r
-tests/bench/requirements.txt; left out with --no-duckdb). Then what keeping rollups costs ingest, in interleaved
-rounds: without deltas, with deltas, with deltas and the folder running.
+tests/bench/requirements.txt; left out with --no-duckdb). Then what keeping rollups costs ingest
+(tests/bench/analytics_ingest.py).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import math
+import os
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 
-from server.app import build_services, close_services, open_services
-from server.embedded import EmbeddedServices
+from server.app import close_services, open_services
+from server.embedded import EmbeddedUrls
 from server.queries.metric_formula import needs_of
 from server.queries.metric_interval import parse_interval
 from server.queries.metric_plan import timeline_of
 from server.queries.metric_question import MetricQuestion, parse_measure
 from server.queries.metric_reader import query_metrics
 from server.queries.metric_sql import Target, raw_statement
-from server.queries.retention import apply_retention
-from server.queries.rollup import RollupFolder
-from server.queries.rollup_rebuild import rebuild_rollups
 from server.queries.row_scope import RowScope
-from server.queries.statements import load_statements
 from server.queries.trace_filter import parse_filter
-from server.schema.migrate import migrate
 from server.services import Services
-from server.settings import Settings
-from tests.bench.analytics_data import DAYS, PROJECT, copy_to_parquet, load, make_pending
-from tests.span_factory import make_span, store
+from server.worker_process import spare_long_lived_objects
+from tests.bench.analytics_cluster import LOADING, MEASURED, Cluster, database_of, services_of
+from tests.bench.analytics_data import DAYS, PROJECT, copy_to_parquet, make_pending
+from tests.bench.analytics_ingest import measure_ingest
+
+Told = tuple[float, float, str]
+"""p50 and p99 in milliseconds, and how it was read."""
 
 SCOPE = RowScope((PROJECT,))
 SOME = {
@@ -109,9 +112,7 @@ async def timed(action: Callable[[], Awaitable[Any]], rounds: int) -> tuple[list
     return sorted(found), result
 
 
-async def ask_all(
-    services: Services, end: datetime, rounds: int, suffix: str = ""
-) -> dict[str, tuple[float, float, str]]:
+async def ask_all(services: Services, end: datetime, rounds: int, suffix: str = "") -> dict[str, Told]:
     """p50, p99 and how each question was read."""
     results = {}
     for name in QUESTIONS:
@@ -124,9 +125,15 @@ async def ask_all(
     return results
 
 
-async def ask_raw(owner: asyncpg.Connection, end: datetime) -> dict[str, float]:
-    """The same questions from raw rows alone, exact percentiles, one round each."""
+async def active_combinations(owner: asyncpg.Connection) -> int:
+    """Rows of rollup_1h an hour: combinations of dimensions that had a span."""
+    return int(await owner.fetchval("SELECT count(*) / count(DISTINCT bucket) FROM rollup_1h"))
+
+
+async def ask_raw(owner: asyncpg.Connection, end: datetime, seconds: int) -> dict[str, float]:
+    """The same questions from raw rows alone, exact percentiles, one round each; infinite when given up."""
     results = {}
+    await owner.execute(f"SET statement_timeout = '{seconds}s'")
     for name in QUESTIONS:
         question = question_of(name, end)
         timeline = timeline_of(question, question.start, question.end)
@@ -136,8 +143,11 @@ async def ask_raw(owner: asyncpg.Connection, end: datetime) -> dict[str, float]:
             target, needs, [(question.start, question.end)], timeline.boundaries, None, exact=True
         )
         started = time.perf_counter()
-        await owner.fetch(sql, *values)
-        results[name] = (time.perf_counter() - started) * 1000
+        try:
+            await owner.fetch(sql, *values)
+            results[name] = (time.perf_counter() - started) * 1000
+        except asyncpg.QueryCanceledError:
+            results[name] = math.inf
         print(f"  raw: {name}: {results[name]:.0f} ms", flush=True)
     return results
 
@@ -160,83 +170,46 @@ def ask_duckdb(path: Path) -> dict[str, float]:
     return results
 
 
-async def measure_ingest(services: Services, rounds: int) -> None:
-    """Spans a second of the writer: without deltas, with them, and with the folder running."""
-    statements = load_statements()
-    appending = statements["append_rollup_delta"]
-    rates: dict[str, list[float]] = {"no rollups": [], "deltas": [], "deltas and folder": []}
-    for _ in range(rounds):
-        for way, found in rates.items():
-            statements["append_rollup_delta"] = "SELECT 1" if way == "no rollups" else appending
-            folder = RollupFolder(services.worker)
-            if way == "deltas and folder":
-                folder.start()
-            batches = [
-                [make_span(session_id=f"s{n // 10}", user_id=f"u{n % 50}", total_tokens=n) for n in range(500)]
-                for _ in range(40)
-            ]
-            started = time.perf_counter()
-            for batch in batches:
-                await store(services, PROJECT, batch)
-            found.append(40 * 500 / (time.perf_counter() - started))
-            await folder.stop()
-    statements["append_rollup_delta"] = appending
-    base = statistics.median(rates["no rollups"])
-    for way, found in rates.items():
-        print(f"  ingest, {way}: {statistics.median(found):,.0f} spans/s, ratio {statistics.median(found) / base:.2f}")
-
-
-async def run(options: argparse.Namespace, urls: Any, folder: Path) -> None:
-    """Load, measure, compare."""
-    end = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=7)
-    sizes = [int(size) for size in options.spans.split(",")]
-    found: dict[int, dict[str, tuple[float, float, str]]] = {}
+async def measure(cluster: Cluster, urls: EmbeddedUrls, sizes: Sequence[int], options: argparse.Namespace) -> None:
+    """All questions at all sizes, then the yardsticks, then the report."""
+    found: dict[int, dict[str, Told]] = {}
     raw: dict[str, float] = {}
     yardstick: dict[str, float] = {}
     for size in sizes:
-        print(f"{size:,} spans", flush=True)
-        admin = await asyncpg.connect(urls.owner_url)
-        await admin.execute(f"CREATE DATABASE analytics_{size}")
-        await admin.close()
-
-        def at(url: str, size: int = size) -> str:
-            base, _, query = url.partition("?")
-            return f"{base.rpartition('/')[0]}/analytics_{size}?{query}"
-
-        await migrate(at(urls.owner_url))
-        owner = await asyncpg.connect(at(urls.owner_url))
-        settings = Settings(
-            database_url=at(urls.database_url), database_owner_url=at(urls.owner_url),
-            database_worker_url=at(urls.worker_url), redis_url=urls.redis_url, jwt_secret="b" * 32,
-            statement_timeout=600.0,
-        )  # fmt: skip
-        services = build_services(settings)
+        services = services_of(urls, size)
         await open_services(services)
-        started = time.perf_counter()
-        await load(owner, size, end)
-        print(f"  loaded in {time.perf_counter() - started:.0f} s", flush=True)
-        await apply_retention(services.worker, settings, datetime.now(UTC))
-        started = time.perf_counter()
-        await rebuild_rollups(services.worker, [PROJECT], end - timedelta(days=DAYS), end)
-        print(f"  rollups built in {time.perf_counter() - started:.0f} s", flush=True)
-        await owner.execute("VACUUM ANALYZE")
-        found[size] = await ask_all(services, end, options.rounds)
+        spare_long_lived_objects()  # as a worker of the server does
+        owner = await asyncpg.connect(database_of(urls.owner_url, size))
+        print(
+            f"{size:,} spans, {await active_combinations(owner)} combinations an hour; load {load_average()}",
+            flush=True,
+        )
+        found[size] = await ask_all(services, cluster.end, options.rounds)
+        await make_pending(owner, 4000, cluster.end)
+        try:
+            found[size] |= await ask_all(services, cluster.end, options.rounds, " + 4,000 deltas")
+        finally:
+            # Everything else is folded: these are all there are, and the next run begins without them.
+            await owner.execute("TRUNCATE rollup_delta")
         if size == sizes[-1]:
-            raw = await ask_raw(owner, end)
+            if not options.no_raw:
+                raw = await ask_raw(owner, cluster.end, options.raw_seconds)
             if not options.no_duckdb:
-                path = folder / "spans.parquet"
-                await copy_to_parquet(owner, path)
+                path = cluster.folder / f"spans-{size}.parquet"
+                if not path.exists():
+                    await copy_to_parquet(owner, path)
                 yardstick = ask_duckdb(path)
-        await make_pending(owner, 4000, end)
-        found[size] |= await ask_all(services, end, options.rounds, " + 4,000 deltas")
-        if size == sizes[0] and options.ingest_rounds:
-            await measure_ingest(services, options.ingest_rounds)
         await close_services(services)
         await owner.close()
     report(sizes, found, raw, yardstick)
 
 
-def report(sizes: list[int], found: dict[int, Any], raw: dict[str, float], yardstick: dict[str, float]) -> None:
+def load_average() -> str:
+    """Of the last minute, as a reader of the numbers wants to know it."""
+    return f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+
+
+def report(sizes: Sequence[int], found: dict[int, Any], raw: dict[str, float], yardstick: dict[str, float]) -> None:
     """The table of the closing note."""
     print(
         "\n| Question | "
@@ -251,23 +224,46 @@ def report(sizes: list[int], found: dict[int, Any], raw: dict[str, float], yards
         print(f"| {name} | {' | '.join(cells)} | {ratio:.2f} | {found[sizes[-1]][name][2]} | {' | '.join(beside)} |")
 
 
+def run(options: argparse.Namespace, folder: Path) -> None:
+    """Load what is missing, then measure with the settings of a real server."""
+    sizes = [int(size) for size in options.spans.split(",")]
+    cluster = Cluster.at(folder)
+    if not set(sizes) <= set(cluster.loaded) & set(cluster.rolled_up):
+        embedded, urls = cluster.start(LOADING)
+        try:
+            for size in sizes:
+                asyncio.run(cluster.fill(urls, size))
+        finally:
+            embedded.stop()
+        os.sync()
+    if options.load_only:
+        return
+    embedded, urls = cluster.start(MEASURED)
+    try:
+        asyncio.run(measure(cluster, urls, sizes, options))
+        if options.ingest_rounds:
+            asyncio.run(measure_ingest(urls, options.ingest_rounds))
+    finally:
+        embedded.stop()
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spans", default="1000000,10000000", help="sizes, smallest first")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--ingest-rounds", type=int, default=5)
+    parser.add_argument("--raw-seconds", type=int, default=120, help="a question on raw rows is given up after this")
+    parser.add_argument("--no-raw", action="store_true")
     parser.add_argument("--no-duckdb", action="store_true")
+    parser.add_argument("--keep", type=Path, help="load into this folder once and leave it there (10 M spans: 12 GB)")
+    parser.add_argument("--load-only", action="store_true")
     options = parser.parse_args()
+    if options.keep is not None:
+        run(options, options.keep)
+        return
     with tempfile.TemporaryDirectory(prefix="observatory-bench-") as folder:
-        path = Path(folder)
-        path.chmod(0o755)
-        settings = {"shared_buffers": "1GB", "max_wal_size": "8GB"}
-        embedded = EmbeddedServices(path / "data", postgres_settings=settings)
-        try:
-            asyncio.run(run(options, embedded.start(), path))
-        finally:
-            embedded.stop()
+        run(options, Path(folder))
 
 
 if __name__ == "__main__":
