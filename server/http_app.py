@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from inspect import isawaitable
 from typing import Any
 
 from sanic import Request, Sanic
@@ -56,9 +55,7 @@ class HttpApp(Sanic[Any, Any]):
                     request, route.extra.request_middleware
                 )
             if not response:
-                response = handler(request, **request._match_info)
-                if isawaitable(response):
-                    response = await response
+                response = await handler(request, **request._match_info)
             if request.responded:
                 response = stream.response
             elif response is not None:

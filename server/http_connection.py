@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from sanic import HTTPResponse, Request
-from sanic.exceptions import BadRequest, ExpectationFailed, PayloadTooLarge
+from sanic.exceptions import BadRequest, ExpectationFailed, PayloadTooLarge, ServerError
 from sanic.headers import format_http1_response
 from sanic.helpers import has_message_body
 from sanic.http.constants import Stage
@@ -40,9 +40,17 @@ class EdgeRequest(Request[Any, Any]):
 
     async def respond(self, response: BaseHTTPResponse | None = None, **options: Any) -> Any:
         """As Sanic's. Whatever is answered, by handlers or by the handlers of errors, comes through here."""
-        answer = await super().respond(response, **options)
-        finish_request(self, answer)
-        return answer
+        route = self.route
+        if response is None or (route.extra.response_middleware if route is not None else self.app.response_middleware):
+            response = await super().respond(response, **options)
+        elif self.responded:
+            raise ServerError("a request is answered once")
+        else:
+            stream: Any = self.stream
+            stream.respond(response)
+            self.responded = True
+        finish_request(self, response)
+        return response
 
 
 class EdgeHttp(Http):

@@ -6,11 +6,12 @@ The loggers of libraries that would print them at DEBUG speak from WARNING on.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import sys
 import time
+from collections.abc import Iterable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import lru_cache, singledispatch
 from typing import Any, TextIO
@@ -25,6 +26,7 @@ from server.observations import (
     RedisBack,
     RedisLost,
     RequestFinished,
+    RequestsFinished,
 )
 
 logger = logging.getLogger("observatory")
@@ -61,6 +63,14 @@ def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
+def _request_members(request: RequestFinished) -> str:
+    try:
+        quick = orjson.dumps(request)
+    except TypeError:
+        return _encoded(_members(request))
+    return quick.decode() if quick.isascii() else _encoded(_members(request))
+
+
 def _encoded(line: dict[str, Any]) -> str:
     try:
         quick = orjson.dumps(line, default=str)
@@ -71,50 +81,18 @@ def _encoded(line: dict[str, Any]) -> str:
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
-    """Writes records, and the only line that every request has without making a record of it.
+    """Writes records, and without making any the lines of requests: of these there is one for each."""
 
-    The lines of requests that are answered in one turn of the event loop leave in one write at the end of it. A process
-    that is killed loses no more than those.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._unwritten: list[str] = []
-        super().__init__(stream)
-
-    def write_request(self, level: int, observation: RequestFinished) -> None:
-        """Write the line of a request as JSON."""
-        line = _head(time.time(), logging.getLevelName(level), logger.name, "request") | _members(observation)
+    def write_requests(self, level: int, requests: Iterable[RequestFinished]) -> None:
+        """Write the lines of ``requests`` as JSON."""
+        head = _encoded(_head(time.time(), logging.getLevelName(level), logger.name, "request"))[:-1]
+        lines = "".join([f"{head},{_request_members(request)[1:]}{self.terminator}" for request in requests])
         try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            loop = None
-        self.acquire()
-        try:
-            if not self._unwritten and loop is not None:
-                loop.call_soon(self.flush)
-            self._unwritten.append(_encoded(line) + self.terminator)
-            if loop is None:
-                self.flush()
-        finally:
-            self.release()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """As usual, behind the lines that wait."""
-        self.flush()
-        super().emit(record)
-
-    def flush(self) -> None:
-        """Write what waits; also called at the end of the process."""
-        self.acquire()
-        try:
-            lines, self._unwritten = "".join(self._unwritten), []
-            if lines:
+            with self.lock or nullcontext():
                 self.stream.write(lines)
-            super().flush()
+                self.flush()
         except (OSError, ValueError):
             return  # as for other lines: a pipe that nobody reads must not stop the server
-        finally:
-            self.release()
 
 
 def configure(level: str, form: str) -> None:
@@ -148,15 +126,18 @@ def log(observation: Observation) -> None:
 
 
 @log.register
-def _(observation: RequestFinished) -> None:
-    level = logging.WARNING if observation.status >= 500 else logging.INFO
-    if not logger.isEnabledFor(level):
-        return
-    handlers = logging.root.handlers
-    if len(handlers) == 1 and isinstance(handlers[0], LineHandler):
-        handlers[0].write_request(level, observation)
-    else:
-        logger.log(level, "request", extra=_members(observation))
+def _(observation: RequestsFinished) -> None:
+    failed = [request for request in observation.requests if request.status >= 500]
+    fine = [request for request in observation.requests if request.status < 500]
+    for level, requests in ((logging.WARNING, failed), (logging.INFO, fine)):
+        if not requests or not logger.isEnabledFor(level):
+            continue
+        handlers = logging.root.handlers
+        if len(handlers) == 1 and isinstance(handlers[0], LineHandler):
+            handlers[0].write_requests(level, requests)
+            continue
+        for request in requests:
+            logger.log(level, "request", extra=_members(request))
 
 
 class Debounce:

@@ -9,6 +9,7 @@ multi-process mode, which the supervisor switches on (``PROMETHEUS_MULTIPROC_DIR
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Callable
 from functools import lru_cache, singledispatch
 
@@ -34,7 +35,7 @@ from server.observations import (
     RateLimitHit,
     RedisBack,
     RedisLost,
-    RequestFinished,
+    RequestsFinished,
     RollupsFolded,
     SpansRejected,
     SpansStored,
@@ -91,8 +92,11 @@ def record(observation: Observation) -> None:
     """Count ``observation``; those that nothing is registered for are only logged."""
 
 
+_RequestMeters = tuple[Callable[[float], None], Callable[[float], None]]
+
+
 @lru_cache(maxsize=4096)
-def _request_meters(method: str, route: str, status: int) -> tuple[Callable[[], None], Callable[[float], None]]:
+def _request_meters(method: str, route: str, status: int) -> _RequestMeters:
     return REQUESTS.labels(method, route, str(status)).inc, REQUEST_SECONDS.labels(route).observe
 
 
@@ -100,10 +104,14 @@ _cache_requests = lru_cache(maxsize=64)(CACHE_REQUESTS.labels)
 
 
 @record.register
-def _(observation: RequestFinished) -> None:
-    count, measure = _request_meters(observation.method, observation.route, observation.status)
-    count()
-    measure(observation.seconds)
+def _(observation: RequestsFinished) -> None:
+    seconds: defaultdict[_RequestMeters, list[float]] = defaultdict(list)
+    for request in observation.requests:
+        seconds[_request_meters(request.method, request.route, request.status)].append(request.seconds)
+    for (count, measure), values in seconds.items():
+        count(len(values))
+        for value in values:
+            measure(value)
 
 
 @record.register

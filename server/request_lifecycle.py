@@ -13,7 +13,7 @@ from sanic import Request
 from sanic.response import BaseHTTPResponse
 
 from server import tracing
-from server.observations import RequestFinished, observe
+from server.observations import RequestFinished, observe_request
 
 if TYPE_CHECKING:
     from server.access.principal import Principal
@@ -69,7 +69,7 @@ def finish_request(request: Request, response: BaseHTTPResponse) -> None:
         context.header_lines += context.limit_lines
     route, principal = request.route, context.principal
     template = f"/{route.path}" if route is not None else UNROUTED
-    observe(
+    observe_request(
         RequestFinished(
             method=request.method if request.method in KNOWN_METHODS else OTHER_METHOD,
             route=template,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import cast
 
 from sanic import Request
 
@@ -56,4 +55,5 @@ class Services:
 
 def services_of(request: Request) -> Services:
     """The services of the app that handles ``request``."""
-    return cast(Services, request.app.ctx.services)
+    services: Services = request.app.ctx.services
+    return services

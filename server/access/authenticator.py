@@ -96,6 +96,11 @@ class Authenticator:
                 self._last_used[principal.credential_id] = datetime.now(UTC)
         return principal
 
+    @property
+    def knows_viewers(self) -> bool:
+        """Whether the people behind a data source can be told apart."""
+        return self._viewers is not None
+
     async def with_viewer(self, principal: Principal, token: str | None) -> Principal:
         """``principal`` with the viewer that Grafana's identity ``token`` names, if it names one.
 

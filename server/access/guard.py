@@ -77,13 +77,13 @@ def requires(
     def decorate(handler: Handler) -> Handler:
         @wraps(handler)
         async def guarded(request: Request, *args: Any, **kwargs: Any) -> HTTPResponse:
-            services = services_of(request)
-            if request.ctx.principal is None:
+            services, context = services_of(request), request.ctx
+            if context.principal is None:
                 await _admit(services, request, policy, scope, may_defer=policy.with_lookup)
             slot = None
             try:
                 if not long_lived:
-                    slot = services.access.concurrency.take(request.ctx.principal)
+                    slot = services.access.concurrency.take(context.principal)
                 response = await handler(request, *args, **kwargs)
             except Exception as error:
                 await _settle(services, request)
@@ -92,7 +92,7 @@ def requires(
             finally:
                 if slot is not None:
                     services.access.concurrency.give_back(slot)
-            if request.ctx.budget.verdict is None:
+            if context.budget.verdict is None:
                 await _settle(services, request)
             return response
 
@@ -145,10 +145,10 @@ def lookup_of(request: Request) -> Lookup:
     :class:`RateLimited`, or :class:`~server.redis_store.RedisUnavailable` when Redis did not answer and nothing
     was read.
     """
-    services = services_of(request)
+    services, context = services_of(request), request.ctx
 
     async def read(names: Sequence[str], known: bytes = b"", lock: tuple[str, int] | None = None) -> list[bytes | None]:
-        budget: _Budget | None = request.ctx.budget
+        budget: _Budget | None = context.budget
         if budget is not None and budget.verdict is None:
             values = await _judge(services, request, budget, names, known, lock)
             if values is None:
@@ -190,11 +190,12 @@ async def _admit(services: Services, request: Request, policy: AccessPolicy, sco
     except RateLimited:
         observe(RateLimitHit("failed-authentication"))
         raise
-    request.ctx.principal = principal
-    ceiling = services.settings.rate_limit_project
-    request.ctx.budget = _Budget(request_buckets(principal, _template(request), policy.cost, project_ceiling=ceiling))
-    if not may_defer or scope not in principal.scopes:
-        await _settle(services, request)
+    context, ceiling = request.ctx, services.settings.rate_limit_project
+    context.principal = principal
+    context.budget = _Budget(request_buckets(principal, _template(request), policy.cost, project_ceiling=ceiling))
+    if may_defer and scope in principal.scopes:
+        return
+    await _settle(services, request)
     try:
         principal.require(scope)
     except ApiError as error:
@@ -204,7 +205,7 @@ async def _admit(services: Services, request: Request, policy: AccessPolicy, sco
 
 
 async def _principal_of(services: Services, request: Request, scope: str) -> Principal:
-    headers = cast(Mapping[str, str], request.headers)
+    headers: Mapping[str, str] = request.headers
     credential = presented_credential(headers)
     if credential is None:
         opened = services.settings.public_analytics_projects
@@ -222,6 +223,8 @@ async def _principal_of(services: Services, request: Request, scope: str) -> Pri
     principal = authenticator.remembered(credential) or await authenticator.authenticate(
         credential, client_address(request)
     )
+    if not authenticator.knows_viewers:
+        return principal
     return await authenticator.with_viewer(principal, headers.get(GRAFANA_ID_HEADER))
 
 

@@ -31,6 +31,7 @@ TRACE_TTL_SECONDS: Final = LONGEST_TTL_SECONDS
 LIVE_TTL_SECONDS: Final = 60
 FORMAT: Final = "1"
 CACHE_NAME: Final = "results"
+_HIT: Final = CacheAsked(CACHE_NAME, "hit")
 
 # Another process that computes the same answer holds a lock; it ends by itself should that process die.
 LOCK_MS: Final = 3000
@@ -71,6 +72,10 @@ class CacheQuestion:
     trace_id: str | None = None
     key: str = field(init=False, compare=False)
     """The Redis key: format version, kind, and a hash over the effective scope and the question."""
+    names: tuple[str, ...] = field(init=False, compare=False)
+    """That key, and those of the tokens that the answer depends on."""
+    lock: tuple[str, int] = field(init=False, compare=False)
+    """The Redis key, and milliseconds, of the right to compute the answer."""
 
     def __post_init__(self) -> None:
         scope = self.scope
@@ -80,7 +85,10 @@ class CacheQuestion:
             default=str,
         )
         digest = hashlib.blake2b(canonical, digest_size=20).hexdigest()
-        object.__setattr__(self, "key", f"obs:answer:{FORMAT}:{self.kind}:{digest}")
+        key = f"obs:answer:{FORMAT}:{self.kind}:{digest}"
+        object.__setattr__(self, "key", key)
+        object.__setattr__(self, "names", (key, *self._token_keys()))
+        object.__setattr__(self, "lock", (f"{key}:lock", LOCK_MS))
 
     @property
     def ttl_seconds(self) -> int:
@@ -89,8 +97,7 @@ class CacheQuestion:
             return TRACE_TTL_SECONDS
         return CLOSED_TTL_SECONDS if window_is_closed(self.window_end) else LIVE_TTL_SECONDS
 
-    def token_keys(self) -> list[str]:
-        """Redis keys of the tokens that the answer depends on."""
+    def _token_keys(self) -> list[str]:
         if self.trace_id is not None:
             return trace_keys(self.scope.projects, self.trace_id)
         return window_keys(self.scope.projects, closed=window_is_closed(self.window_end))
@@ -187,7 +194,7 @@ class ResultCache:
         key = question.key
         tokens, hit, is_locked = await self._lookup(question, key, lookup or self._read)
         if hit is not None:
-            observe(CacheAsked(CACHE_NAME, "hit"))
+            observe(_HIT)
             return hit
         flight = self._flights.get((key, tokens)) if tokens is not None else self._any_flight(key)
         if flight is None:
@@ -215,19 +222,17 @@ class ResultCache:
         self, question: CacheQuestion, key: str, lookup: Lookup
     ) -> tuple[tuple[bytes, ...] | None, CachedAnswer | None, bool]:
         """Present tokens (None: Redis is lost), the answer when it counts, and whether to compute it is our right."""
-        lock = _lock(key)
         try:
             if not self._enabled:
                 await lookup([])
                 return None, None, False
-            names = [key, *question.token_keys()]
-            *values, locked = await lookup(names, self._copies.checksum(key), (lock, LOCK_MS))
+            *values, locked = await lookup(question.names, self._copies.checksum(key), question.lock)
         except RedisUnavailable:
             observe(CacheAsked(CACHE_NAME, "unavailable"))
             return None, None, False
         except asyncio.CancelledError:
             # Perhaps it was taken for us. Others would wait until it ends by itself.
-            self._store.post(["DEL", lock])
+            self._store.post(["DEL", question.lock[0]])
             raise
         return *self._judge(key, values), locked is not None
 
@@ -243,7 +248,7 @@ class ResultCache:
 
     def _judge(self, key: str, values: Sequence[bytes | None]) -> tuple[tuple[bytes, ...], CachedAnswer | None]:
         """Present tokens, and the stored answer when it is whole and was stored under the same tokens."""
-        tokens = tuple(value or b"" for value in values[1:])
+        tokens = tuple([value or b"" for value in values[1:]])
         stored = values[0]
         if stored is None:
             self._copies.drop(key)
@@ -269,11 +274,11 @@ class ResultCache:
         *,
         is_locked: bool,
     ) -> CachedAnswer:
-        lock = _lock(key)
+        lock, _ = question.lock
         if tokens is not None and not is_locked:
             tokens, hit = await self._take_lock(question, key, lock)
             if hit is not None:
-                observe(CacheAsked(CACHE_NAME, "hit"))
+                observe(_HIT)
                 return hit
         observe(CacheAsked(CACHE_NAME, "miss"))
         try:
@@ -294,12 +299,12 @@ class ResultCache:
         self, question: CacheQuestion, key: str, lock: str
     ) -> tuple[tuple[bytes, ...] | None, CachedAnswer | None]:
         """Wait until the answer is there or the right to compute it is ours (or Redis is lost)."""
-        names = [key, *question.token_keys()]
-
         wait = _FIRST_WAIT_SECONDS
         while True:
             try:
-                locked, values = await self._store.ask(["SET", lock, b"1", "NX", "PX", LOCK_MS], ["MGET", *names])
+                locked, values = await self._store.ask(
+                    ["SET", lock, b"1", "NX", "PX", LOCK_MS], ["MGET", *question.names]
+                )
             except RedisUnavailable:
                 return None, None
             if isinstance(locked, ReplyError) or isinstance(values, ReplyError):
@@ -311,10 +316,6 @@ class ResultCache:
                 return tokens, hit
             await asyncio.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
-
-
-def _lock(key: str) -> str:
-    return f"{key}:lock"
 
 
 def _fingerprint(data: bytes, pagination: Mapping[str, Any] | None) -> str:

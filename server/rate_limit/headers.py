@@ -17,11 +17,11 @@ from server.rate_limit.token_bucket import Verdict
 def rate_limit_lines(verdict: Verdict) -> bytes:
     """Header lines for an answer to a request that ``verdict`` judged, as they are sent; without ``Retry-After``."""
     state = verdict.tightest
-    bucket, wait = state.bucket, state.full_after
+    bucket, left, wait = state.bucket, state.remaining, state.full_after
     lines = (
-        f"{_policy_lines(bucket.name, bucket.per_minute, bucket.capacity)}X-RateLimit-Remaining: {state.remaining}\r\n"
+        f"{_policy_lines(bucket.name, bucket.per_minute, bucket.capacity)}X-RateLimit-Remaining: {left}\r\n"
         f"X-RateLimit-Reset: {math.ceil(state.now) + wait}\r\n"
-        f'RateLimit: "{bucket.name}";r={state.remaining};t={wait}\r\n'
+        f'RateLimit: "{bucket.name}";r={left};t={wait}\r\n'
     )
     if verdict.is_degraded:
         lines += "X-RateLimit-Policy: degraded\r\n"

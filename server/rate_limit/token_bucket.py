@@ -7,6 +7,7 @@ many processes it asks at once.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import math
 import time
@@ -137,14 +138,33 @@ class LocalBuckets:
         return min(share.capacity, tokens + (clock - since) * share.per_minute / 60)
 
 
+class _Question(NamedTuple):
+    """What the script is asked."""
+
+    buckets: tuple[Bucket, ...]
+    take: bool
+    lookup: tuple[str, ...]
+    known: bytes
+    lock: tuple[str, int] | None
+
+
+Judgement = tuple[Verdict, list[bytes | None] | None]
+
+
 class TokenBuckets:
-    """Judges requests in Redis, or locally while Redis does not answer. Never raises for Redis."""
+    """Judges requests in Redis, or locally while Redis does not answer. Never raises for Redis.
+
+    Requests that ask the very same in one turn of the event loop (a dashboard's viewers behind one credential) are
+    judged by one call that takes from the buckets what they cost together. When that is too much, each is judged alone.
+    """
 
     def __init__(self, store: RedisStore, *, instances: int) -> None:
         self._script = store.script("server.rate_limit", "token_bucket.lua")
         # A caller that asks for something again asks for the very same.
         self._call = lru_cache(maxsize=MAX_KEPT_CALLS)(self._packed)
         self._local = LocalBuckets(instances)
+        self._askers: dict[_Question, list[asyncio.Future[Judgement]]] = {}
+        self._at_work: set[asyncio.Task[None]] = set()
         self.degraded_count = 0
         """Verdicts given without Redis since the process started."""
 
@@ -156,7 +176,7 @@ class TokenBuckets:
         lookup: Sequence[str] = (),
         known: bytes = b"",
         lock: tuple[str, int] | None = None,
-    ) -> tuple[Verdict, list[bytes | None] | None]:
+    ) -> Judgement:
         """The verdict, and the values of the Redis keys ``lookup`` read in the same round trip.
 
         ``take`` false only looks. ``known``: how the first value begins that the caller has a copy of; if it still
@@ -164,28 +184,59 @@ class TokenBuckets:
         value is missing and nobody holds it; then one value more comes last, ``1`` when it was taken. The values are
         None when Redis did not answer.
         """
-        call = self._call(tuple(buckets), take, tuple(lookup), known, lock)
-        try:
-            reply = await self._script.run(call)
-        except RedisUnavailable:
-            self.degraded_count += 1
-            return self._local.judge(buckets, take=take), None
-        count, now = len(buckets), reply[1] / 1000
-        states = tuple(BucketState(bucket, float(left), now) for bucket, left in zip(buckets, reply[2:], strict=False))
-        return Verdict(reply[0] == 1, states), reply[2 + count :]
+        question = _Question(tuple(buckets), take, tuple(lookup), known, lock)
+        askers = self._askers.get(question)
+        if askers is None:
+            askers = self._askers[question] = []
+            task = asyncio.create_task(self._answer(question, askers))  # starts when this turn is over
+            self._at_work.add(task)
+            task.add_done_callback(self._at_work.discard)
+        asker = asyncio.get_running_loop().create_future()
+        askers.append(asker)
+        judgement: Judgement = await asker
+        return judgement
 
-    def _packed(
-        self,
-        buckets: tuple[Bucket, ...],
-        take: bool,
-        lookup: tuple[str, ...],
-        known: bytes,
-        lock: tuple[str, int] | None,
-    ) -> ScriptCall:
+    async def _answer(self, question: _Question, askers: list[asyncio.Future[Judgement]]) -> None:
+        del self._askers[question]
+        try:
+            judgements = await self._judge(question, len(askers))
+            if not judgements[0][0].allowed and len(askers) > 1:
+                judgements = [item for _ in askers for item in await self._judge(question, 1)]
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is for those who wait
+            for asker in askers:
+                if not asker.done():
+                    asker.set_exception(error)
+            return
+        # Some may have gone away meanwhile; what only the first gets is for one who is still there.
+        for asker, judgement in zip([asker for asker in askers if not asker.done()], judgements, strict=False):
+            asker.set_result(judgement)
+
+    async def _judge(self, question: _Question, count: int) -> list[Judgement]:
+        """What ``count`` requests get that ask ``question`` one after the other; all the same unless all may go on."""
+        try:
+            reply = await self._script.run(self._call(question, count))
+        except RedisUnavailable:
+            self.degraded_count += count
+            return [(self._local.judge(question.buckets, take=question.take), None) for _ in range(count)]
+        buckets = question.buckets
+        allowed, now, tokens = reply[0] == 1, reply[1] / 1000, [float(text) for text in reply[2 : 2 + len(buckets)]]
+        values = reply[2 + len(buckets) :]
+        found: list[Judgement] = []
+        for place in range(count):
+            behind = count - 1 - place if allowed and question.take else 0
+            pairs = zip(buckets, tokens, strict=True)
+            states = [BucketState(bucket, left + behind * bucket.cost, now) for bucket, left in pairs]
+            found.append((Verdict(allowed, tuple(states)), values))
+            if question.lock is not None:
+                values = [*values[:-1], None]
+        return found
+
+    def _packed(self, question: _Question, count: int) -> ScriptCall:
+        buckets, take, lookup, known, lock = question
         keys = [*(bucket.key for bucket in buckets), *lookup]
         arguments: list[Any] = [len(buckets), 1 if take else 0]
         for bucket in buckets:
-            arguments += [bucket.capacity, bucket.per_minute / 60_000, bucket.cost]
+            arguments += [bucket.capacity, bucket.per_minute / 60_000, bucket.cost * count]
         arguments.append(known)
         if lock is not None:
             keys.append(lock[0])

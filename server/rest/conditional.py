@@ -88,9 +88,8 @@ def send(request: Request, answer: CachedAnswer, parts: Rendered) -> HTTPRespons
 
     The envelope is put round the JSON text of the data, which is neither read nor written anew.
     """
-    request.ctx.header_lines = parts.header_lines
-    if answer.is_hit:
-        request.ctx.header_lines += b"Age: %d\r\n" % answer.age_seconds
+    age = b"Age: %d\r\n" % answer.age_seconds if answer.is_hit else b""
+    request.ctx.header_lines = parts.header_lines + age
     if is_match(request.headers.get("if-none-match"), parts.tag):
         return HTTPResponse(status=304)
     about = meta_text(request, parts.meta)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from server.rate_limit import token_bucket
 from server.rate_limit.headers import rate_limit_headers
 from server.rate_limit.policy import TIERS, failed_authentication_bucket, request_buckets
 from server.rate_limit.token_bucket import Bucket, BucketState, LocalBuckets, TokenBuckets, Verdict
+from server.redis_line import Command
 from server.redis_store import RedisStore
 
 
@@ -89,6 +91,52 @@ async def test_the_right_to_compute_comes_with_a_lookup_that_finds_nothing(
     verdict, values = await buckets.judge([bucket], lookup=["missing"], lock=lock)
     assert (verdict.allowed, values) == (False, [None, None])
     assert not await redis.exists("lock"), "who is refused computes nothing"
+
+
+@pytest.fixture
+def round_trips(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many commands went out each time that Redis was asked."""
+    sizes: list[int] = []
+    ask = RedisStore.ask
+
+    async def counted(store: RedisStore, *commands: Command) -> list[Any]:
+        sizes.append(len(commands))
+        return await ask(store, *commands)
+
+    monkeypatch.setattr(RedisStore, "ask", counted)
+    return sizes
+
+
+async def test_requests_of_one_moment_that_ask_the_same_are_judged_by_one_call(
+    buckets: TokenBuckets, round_trips: list[int]
+) -> None:
+    bucket = Bucket("panels", per_minute=1, capacity=20, cost=2)
+    await buckets.judge([bucket], take=False)
+    round_trips.clear()
+    judged = await asyncio.gather(*(buckets.judge([bucket]) for _ in range(8)))
+    assert round_trips == [1]
+    assert [verdict.states[0].remaining for verdict, _ in judged] == [18, 16, 14, 12, 10, 8, 6, 4]
+    assert (await buckets.judge([bucket], take=False))[0].states[0].remaining == 4
+    others = await asyncio.gather(*(buckets.judge([bucket], lookup=[name]) for name in ("a", "b")))
+    assert [verdict.states[0].remaining for verdict, _ in others] == [2, 0], "different questions are asked apart"
+
+
+async def test_when_it_is_too_much_for_all_as_many_go_on_as_there_is_room_for(buckets: TokenBuckets) -> None:
+    bucket = Bucket("crowd", per_minute=1, capacity=5)
+    judged = await asyncio.gather(*(buckets.judge([bucket]) for _ in range(8)))
+    assert [verdict.allowed for verdict, _ in judged] == [True] * 5 + [False] * 3
+    assert judged[-1][0].states[0].retry_after > 0
+
+
+async def test_of_those_who_ask_together_one_gets_the_right_to_compute(
+    buckets: TokenBuckets, store: RedisStore
+) -> None:
+    bucket = Bucket("together", per_minute=60, capacity=10)
+    asked = [asyncio.create_task(buckets.judge([bucket], lookup=["none"], lock=("lock", 3000))) for _ in range(4)]
+    await asyncio.sleep(0)
+    asked[0].cancel()  # the first goes away before the reply is there
+    rest = await asyncio.gather(*asked[1:])
+    assert [values for _, values in rest] == [[None, b"1"], [None, None], [None, None]]
 
 
 async def test_r8_key_lives_as_long_as_the_bucket_takes_to_fill(buckets: TokenBuckets, store: RedisStore) -> None:

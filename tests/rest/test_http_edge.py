@@ -126,6 +126,33 @@ async def test_a_well_formed_head_passes_and_the_connection_stays_open(app_serve
     assert statuses(received) == [200, 200]
 
 
+async def test_the_header_lines_of_one_request_are_not_taken_for_those_of_the_next(
+    app_server: AppServer, bearer: Bearer
+) -> None:
+    """What is read of a head is kept for requests that repeat it, and for no others."""
+    token = bearer("developer", ["alpha"])["Authorization"].encode()
+    line = b"GET /api/v1/projects HTTP/1.1\r\nHost: x\r\n"
+    known = line + b"Authorization: " + token + b"\r\n\r\n"
+    nobody = line + b"\r\n"
+    received = await exchange(app_server, known + known + nobody + known + b"GET /live HTTP/1.0\r\n\r\n")
+    assert statuses(received) == [200, 200, 401, 200, 200]
+    assert received.lower().count(b"connection: close") == 1
+
+
+async def test_the_same_headers_stand_with_and_without_a_body(app_server: AppServer) -> None:
+    get = await exchange(app_server, b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
+    head = await exchange(app_server, b"HEAD /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
+    names = [[line.split(b":")[0] for line in part.partition(b"\r\n\r\n")[0].split(b"\r\n")] for part in (get, head)]
+    assert names[0] == names[1]
+    assert b"content-length: %d\r\n" % len(get.partition(b"\r\n\r\n")[2]) in head
+    tag = next(line for line in get.split(b"\r\n") if line.lower().startswith(b"etag: "))[6:]
+    same = await exchange(app_server, b"GET /openapi.json HTTP/1.1\r\nHost: x\r\nIf-None-Match: " + tag + b"\r\n\r\n")
+    assert statuses(same) == [304]
+    assert same.endswith(b"\r\n\r\n")
+    assert b"content-length" not in same.lower()
+    assert b"x-request-id: " in same
+
+
 async def test_h4_an_oversized_head_is_refused(app_server: AppServer) -> None:
     cases = (
         HEAD + b"\r\nX-Long: " + b"a" * 8193 + b"\r\n\r\n",
