@@ -183,8 +183,8 @@ async def measure(urls: EmbeddedUrls, base_url: str, end: datetime, words: Words
     async with LoadConnection(base_url, headers) as one:
         _, body = await one.get(cached)
     rate = await ask("list of 50, cached", None, lambda: cached)
-    async with bare_route(body) as bare_url:
-        times, bare_rate = await put(bare_url, headers, lambda: "/x", 8, arguments.seconds)
+    async with bare_route(body) as bare:
+        times, bare_rate = await put(bare.url, headers, lambda: "/x", 8, arguments.seconds)
     print(f"| bare Sanic route, same bytes | | | | {statistics.median(times) * 1000:.1f} ms | | {bare_rate:,.0f} |")
     print(f"\ncached list / bare route: {rate / bare_rate:.2f}")
 
@@ -217,8 +217,16 @@ async def measure_walk(base_url: str, headers: dict[str, str], arguments: Any) -
         print(f"| walk, page {number:,} | | {statistics.median(times) * 1000:.1f} ms | | | | |")
 
 
+@dataclass(frozen=True)
+class BareRoute:
+    """A running bare Sanic route."""
+
+    url: str
+    pid: int
+
+
 @asynccontextmanager
-async def bare_route(body: bytes) -> AsyncIterator[str]:
+async def bare_route(body: bytes) -> AsyncIterator[BareRoute]:
     """A running bare route that returns ``body``."""
     with socket.create_server(("127.0.0.1", 0)) as free, tempfile.NamedTemporaryFile() as file:
         port = free.getsockname()[1]
@@ -236,7 +244,7 @@ async def bare_route(body: bytes) -> AsyncIterator[str]:
                     continue
                 writer.close()
                 break
-            yield f"http://127.0.0.1:{port}"
+            yield BareRoute(f"http://127.0.0.1:{port}", process.pid)
         finally:
             process.terminate()
             process.wait()

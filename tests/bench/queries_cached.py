@@ -1,8 +1,9 @@
 """Remembered answers: ``make bench-queries-cached`` (ARGS="--spans 100000 --seconds 5").
 
 Each address is asked again and again by one client and by eight, so that all but the first answer come from Redis;
-beside them a bare Sanic route that returns the bytes of the list, the facets as they are computed (each request with
-another range), a stampede on a cold answer, and how many commands Redis is asked for one remembered list.
+beside them a bare Sanic route that returns the bytes of the list (also in bursts that take turns, with the processor
+time of both), the facets as they are computed (each request with another range), a stampede on a cold answer, and how
+many commands Redis is asked for one remembered list.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
+import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,11 @@ from server.embedded import EmbeddedServices, EmbeddedUrls
 from server.settings import Settings
 from tests.bench.http_load import LoadConnection
 from tests.bench.load import PROJECT
-from tests.bench.queries import bare_route, prepare, put
+from tests.bench.queries import BareRoute, bare_route, prepare, put
 from tests.process.program import Program
 
 DAY_MS = 86_400_000
+BURST_SECONDS = 0.25
 
 
 class Addresses:
@@ -67,8 +70,8 @@ class Addresses:
         }
 
 
-async def measure(urls: EmbeddedUrls, base_url: str, end: datetime, seconds: float) -> None:
-    """All rows."""
+async def measure(urls: EmbeddedUrls, base_url: str, worker: int, end: datetime, seconds: float) -> None:
+    """All rows. ``worker`` is the process id of the server process."""
     token = issue_token(Settings(jwt_secret=urls.jwt_secret), role=Role.ADMIN, projects=[PROJECT])
     headers = {"Authorization": f"Bearer {token}"}
     addresses = Addresses(end)
@@ -89,20 +92,65 @@ async def measure(urls: EmbeddedUrls, base_url: str, end: datetime, seconds: flo
     listed = addresses.remembered()["list of 50"]
     async with LoadConnection(base_url, headers) as connection:
         _, body = await connection.get(listed)
-    async with bare_route(body) as bare_url:
-        times, bare_rate = await put(bare_url, headers, lambda: "/x", 8, seconds)
-    print(f"| bare Sanic route, bytes of the list | | {statistics.median(times) * 1000:.2f} ms | {bare_rate:,.0f} |")
-    print(f"\nremembered list / bare route: {rates['list of 50'] / bare_rate:.2f}")
+    async with bare_route(body) as bare:
+        times, bare_rate = await put(bare.url, headers, lambda: "/x", 8, seconds)
+        print(
+            f"| bare Sanic route, bytes of the list | | {statistics.median(times) * 1000:.2f} ms | {bare_rate:,.0f} |"
+        )
+        print(f"\nremembered list / bare route: {rates['list of 50'] / bare_rate:.2f}")
+        valkey = int((await redis_info(urls, "server"))["process_id"])
+        await in_turns(base_url, headers, listed, bare, {"server": worker, "Valkey": valkey}, seconds)
     print(f"Redis commands for one remembered list: {await redis_commands(urls, base_url, headers, listed):.2f}")
     print(f"stampede of 200 on a cold list, all answered after: {await stampede(base_url, headers, addresses):.0f} ms")
 
 
+async def in_turns(
+    base_url: str, headers: dict[str, str], path: str, bare: BareRoute, processes: dict[str, int], seconds: float
+) -> None:
+    """Short bursts of 8 clients to the remembered list and to the bare route in turns, so that both meet the same
+    machine; prints what a request costs in processor time, as the scheduler counts it, and how the rates compare."""
+
+    async def burst(url: str, address: str, pids: Iterable[int]) -> tuple[float, list[float]]:
+        before = [processor_time(pid) for pid in pids]
+        times, rate = await put(url, headers, lambda: address, 8, BURST_SECONDS)
+        return rate, [(processor_time(pid) - start) / len(times) for pid, start in zip(pids, before, strict=True)]
+
+    rates: list[float] = []
+    costs: dict[str, list[float]] = {name: [] for name in [*processes, "bare route"]}
+    ratios: list[float] = []
+    for _ in range(max(5, int(seconds / BURST_SECONDS))):
+        rate, used = await burst(base_url, path, processes.values())
+        bare_rate, (bare_cost,) = await burst(bare.url, "/x", [bare.pid])
+        rates.append(rate / bare_rate)
+        ratios.append(used[0] / bare_cost)
+        for name, cost in zip(costs, [*used, bare_cost], strict=True):
+            costs[name].append(cost)
+    print(f"in bursts that take turns ({len(rates)} pairs, load average {os.getloadavg()[0]:.1f}):")
+    print(f"- rate / bare route, median of pairs: {statistics.median(rates):.2f}")
+    shown = ", ".join(f"{name} {statistics.median(values) * 1e6:.0f} µs" for name, values in costs.items())
+    print(f"- processor time of a request: {shown}; server / bare route, median: {statistics.median(ratios):.2f}")
+
+
+def processor_time(pid: int) -> float:
+    """Seconds that the main thread of a process has run."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+
+
+async def redis_info(urls: EmbeddedUrls, section: str) -> dict[str, Any]:
+    """A section of what Redis tells about itself."""
+    redis = Redis.from_url(urls.redis_url)
+    try:
+        info: dict[str, Any] = await redis.info(section)
+    finally:
+        await redis.aclose()
+    return info
+
+
 async def redis_commands(urls: EmbeddedUrls, base_url: str, headers: dict[str, str], path: str) -> float:
     """Commands that clients sent to Redis for one request, on average of 200."""
-    redis = Redis.from_url(urls.redis_url)
 
     async def calls() -> int:
-        stats: dict[str, Any] = await redis.info("commandstats")
+        stats = await redis_info(urls, "commandstats")
         # What a script does inside counts as commands, too; only what came over the wire is wanted.
         return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "get", "setex"))
 
@@ -111,9 +159,7 @@ async def redis_commands(urls: EmbeddedUrls, base_url: str, headers: dict[str, s
         before = await calls()
         for _ in range(200):
             await connection.get(path)
-    counted = (await calls() - before) / 200
-    await redis.aclose()
-    return counted
+    return (await calls() - before) / 200
 
 
 async def stampede(base_url: str, headers: dict[str, str], addresses: Addresses) -> float:
@@ -146,7 +192,8 @@ def main(arguments: Any) -> None:
                 "OBSERVATORY_PORT": "0",
             }
             with Program(folder, ["serve", "--workers", "1"], environment) as program:
-                asyncio.run(measure(urls, program.wait_until_serving(), end, arguments.seconds))
+                base_url = program.wait_until_serving()
+                asyncio.run(measure(urls, base_url, program.worker_pids()[0], end, arguments.seconds))
 
 
 def parse_arguments() -> Any:
