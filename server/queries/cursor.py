@@ -29,6 +29,9 @@ LONGEST_CURSOR: Final = 4096
 _CLOCK_SKEW: Final = timedelta(minutes=5)
 _MAC_BYTES: Final = 32
 _ALPHABET: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+# json.dumps would make an encoder for each call.
+_canonical: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+_compact: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class CursorSeal:
         """The cursor for what a :func:`continuation` describes, for the caller that ``binding`` describes."""
         issued = issued_at or datetime.now(UTC)
         claims = {**start, "v": VERSION, "b": fingerprint(binding), "t": format_instant(issued)}
-        payload = json.dumps(claims, separators=(",", ":"), ensure_ascii=False).encode()
+        payload = _compact(claims).encode()
         return base64.urlsafe_b64encode(_mac(self._keys[0], payload) + payload).decode().rstrip("=")
 
     def open(self, cursor: str, *, binding: Any, at: datetime | None = None) -> OpenedCursor:
@@ -109,8 +112,7 @@ class CursorSeal:
 
 def fingerprint(document: Any) -> str:
     """A short hash of a JSON document, the same whatever the order of its keys."""
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(_canonical(document).encode(), digest_size=16).hexdigest()
 
 
 def _mac(key: bytes, payload: bytes) -> bytes:
