@@ -53,6 +53,18 @@ class EdgeRequest(Request[Any, Any]):
         return response
 
 
+class PreparedResponse(HTTPResponse):
+    """An answer some of whose headers are in the form in which they are sent: lines, each with its line break."""
+
+    __slots__ = ("header_lines",)
+
+    def __init__(
+        self, body: bytes | None = None, *, status: int = 200, header_lines: bytes, content_type: str | None = None
+    ) -> None:
+        super().__init__(body, status, content_type=content_type)
+        self.header_lines = header_lines
+
+
 class EdgeHttp(Http):
     """One connection's requests, one after the other."""
 
@@ -150,18 +162,20 @@ class EdgeHttp(Http):
     async def http1_response_header(self, data: bytes, end_stream: bool) -> None:
         """Send an answer that is whole, as nearly all are; the beginning of any other goes Sanic's way."""
         response, lines = self.response, self.request.ctx.header_lines
+        if isinstance(response, PreparedResponse):
+            lines = response.header_lines + lines
         if self.protocol.app.ctx.services.draining:
             self.keep_alive = False  # so that clients go elsewhere without losing a request
         if data or not end_stream or self.expecting_continue:
-            for line in lines.decode().splitlines():
-                name, _, value = line.partition(": ")
-                response.headers[name] = value
+            for line in lines.split(b"\r\n")[:-1]:
+                name, _, value = line.partition(b": ")
+                response.headers[name.decode("ascii")] = value.decode(errors="surrogateescape")
             await super().http1_response_header(data, end_stream)
             return
         self.response_func = None
         body = response.body or b""
         head = [_status_line(response.status)]
-        head += [header_line(name, value) for name, value in response.headers.items() if name not in _FRAMING]
+        head += [header_line(name, value) for name, value in response.headers.items() if name.lower() not in _FRAMING]
         head.append(lines)
         if has_message_body(response.status):  # type: ignore[no-untyped-call]
             if response.content_type is not None and "content-type" not in response.headers:

@@ -38,10 +38,10 @@ class RequestContext(SimpleNamespace):
     principal: Principal | None = None
     budget: Any = None
     """What the guard takes from the caller's rate limit."""
-    header_lines: bytes = b""
-    """Header lines of the answer in the form in which they are sent, each with its line break."""
     limit_lines: bytes = b""
-    """The same for the headers of the rate limit, once that is judged."""
+    """The headers of the rate limit, once that is judged, as they are sent: lines, each with its line break."""
+    header_lines: bytes = b""
+    """The headers that every answer to the request carries, as they are sent; known when it is finished."""
     is_finished = False
 
 
@@ -64,9 +64,10 @@ def finish_request(request: Request, response: BaseHTTPResponse) -> None:
     if context.is_finished:
         return
     context.is_finished = True
-    context.header_lines += b"x-request-id: %b\r\nx-content-type-options: nosniff\r\n" % context.request_id.encode()
+    lines = b"x-request-id: %b\r\nx-content-type-options: nosniff\r\n" % context.request_id.encode()
     if context.limit_lines and _LIMIT not in response.headers:
-        context.header_lines += context.limit_lines
+        lines += context.limit_lines
+    context.header_lines = lines
     route, principal = request.route, context.principal
     template = f"/{route.path}" if route is not None else UNROUTED
     observe_request(

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from sanic import HTTPResponse, Request
 
-from server.http_connection import header_line
+from server.http_connection import PreparedResponse, header_line
 from server.queries.result_cache import CachedAnswer
 from server.rest.envelope import dumps, meta_text, shared_meta
 
@@ -88,13 +88,14 @@ def send(request: Request, answer: CachedAnswer, parts: Rendered) -> HTTPRespons
 
     The envelope is put round the JSON text of the data, which is neither read nor written anew.
     """
-    age = b"Age: %d\r\n" % answer.age_seconds if answer.is_hit else b""
-    request.ctx.header_lines = parts.header_lines + age
+    lines = parts.header_lines
+    if answer.is_hit:
+        lines += b"Age: %d\r\n" % answer.age_seconds
     if is_match(request.headers.get("if-none-match"), parts.tag):
-        return HTTPResponse(status=304)
+        return PreparedResponse(status=304, header_lines=lines)
     about = meta_text(request, parts.meta)
     body = b"".join((b'{"status":"success","data":', answer.data, parts.tail, b',"meta":', about, b"}"))
-    return HTTPResponse(body, content_type="application/json")
+    return PreparedResponse(body, header_lines=lines, content_type="application/json")
 
 
 def cached_success(

@@ -233,6 +233,17 @@ async def test_a_body_above_the_routes_cap_is_413_before_it_is_read(app_server: 
     assert statuses(received) == [413]
 
 
+async def test_who_asks_before_sending_a_body_gets_all_headers_of_the_refusal(
+    app_server: AppServer, bearer: Bearer
+) -> None:
+    received = await exchange(
+        app_server, search_head(bearer) + b"Expect: 100-continue\r\nContent-Length: 1048577\r\n\r\n"
+    )
+    assert statuses(received)[-1] == 413
+    for header in (b"x-request-id: ", b"x-ratelimit-remaining: ", b"content-type: application/problem+json"):
+        assert received.lower().count(header) == 1
+
+
 def test_body_caps_by_path() -> None:
     assert body_limit("/api/v1/traces/search") == 1 << 20
     assert body_limit("/api/v1/keys") == 64 << 10
