@@ -1,8 +1,8 @@
 """From a checked filter to an SQL predicate: the only place where SQL about spans is composed.
 
 What is composed are fragments of this module and expressions of the table of fields; everything
-that comes from a caller, keys of attributes included, is bound as ``$n``. A comparison with a missing
-value is NULL in SQL; ``IS NOT TRUE`` makes each negation the exact complement.
+that comes from a caller, keys of attributes included, is bound as ``$n`` (or is one of the table's own words).
+A comparison with a missing value is NULL in SQL; ``IS NOT TRUE`` makes each negation the exact complement.
 """
 
 from __future__ import annotations
@@ -115,7 +115,12 @@ class _Compiler:
             case FieldType.FULL_TEXT:
                 return self.full_text(expression, operator, value, alias)
             case _:
-                return self.scalar(expression, TYPE_SQL[field.type], operator, value)
+                word = _own_word(field, operator, value)
+                return (
+                    f"({expression} = '{word}')"
+                    if word
+                    else self.scalar(expression, TYPE_SQL[field.type], operator, value)
+                )
 
     def scalar(self, expression: str, sql_type: str, operator: str, value: Any) -> str:
         match operator:
@@ -189,6 +194,15 @@ class _Compiler:
         if isinstance(value, Decimal):
             return self.scalar(number, number_type, operator, native(value))
         return self.scalar(text, "text", operator, value)
+
+
+def _own_word(field: TraceField, operator: str, value: Any) -> str | None:
+    """The one choice of ``field`` that is asked for, in the table's own spelling.
+
+    Written out and not bound it is part of the statement, so that a plan for all values may use a partial index.
+    """
+    asked = value[0] if operator == "in" and len(value) == 1 else value if operator == "eq" else None
+    return next((word for word in field.choices if word == asked), None)
 
 
 _FAMILIES: Final[dict[str, Callable[[_Compiler, str, str, Any, str], str]]] = {

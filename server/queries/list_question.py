@@ -25,6 +25,9 @@ INCLUDES: Final = ("scores", "children", "snippets")
 TOTALS: Final = ("none", "estimate", "capped", "exact")
 
 
+_NONE: Final = object()
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """One kind of row that lists give."""
@@ -36,6 +39,8 @@ class View:
     tie_breakers: tuple[str, ...]
     """Fields that together are unique: they end every order, so that no two rows are equal in it."""
     sentence: str
+    time_indexes: Mapping[str, Any]
+    """Fields with an index that has the rows with one value in the order of time: with any (None), or with this one."""
 
     default_fields: tuple[str, ...] = field(init=False)
     """What rows have when no ``fields`` are named."""
@@ -43,6 +48,17 @@ class View:
     def __post_init__(self) -> None:
         names = tuple(name for name, item in self.fields.items() if item.is_default)
         object.__setattr__(self, "default_fields", names)
+
+    def keeps_time_order(self, tree: Filter | None) -> bool:
+        """Whether an index has the rows that ``tree`` lets through in the order of time, whatever its values."""
+        match tree:
+            case None:
+                return True
+            case Leaf(TraceField(name=name), "eq", value) | Leaf(TraceField(name=name), "in", (value,)):
+                served = self.time_indexes.get(name, _NONE)
+                return value is not None and (served is None or value == served)
+            case _:
+                return False
 
     def sortable(self) -> tuple[str, ...]:
         """Names that ``sort_by`` takes."""
@@ -59,6 +75,7 @@ VIEWS: Final[dict[str, View]] = {
             field_named,
             ("ts", "trace_id", "span_id", "project_id"),
             "One row a span.",
+            {"model": None, "session_id": None, "user_id": None, "status_code": "ERROR", "has_error": True},
         ),
         View(
             "traces",
@@ -67,6 +84,7 @@ VIEWS: Final[dict[str, View]] = {
             summary_field_named,
             ("ts", "trace_id", "project_id"),
             "One row a trace, with sums over its model calls.",
+            {"session_id": None, "user_id": None},
         ),
     )
 }

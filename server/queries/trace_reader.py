@@ -97,9 +97,13 @@ class _Reading:
         is_by_time = self.layout.keys[0].name == "ts"
         # By time an index gives the order as it goes; otherwise rows are sorted, and should be narrow then.
         self.is_sorted_wide = not is_by_time or search_text_of(question.filter) is not None
-        # The newest rows of a project, of whatever range: there is one right way to find them.
+        # Then there is one right way to find the rows, and other statements are not in its transaction.
         self.follows_index = (
-            is_by_time and question.filter is None and is_few and question.total == "none" and not question.include
+            is_by_time
+            and self.view.keeps_time_order(question.filter)
+            and is_few
+            and question.total == "none"
+            and not question.include
         )
 
     def bind(self, value: Any, sql_type: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from server.queries.list_question import VIEWS, ListQuestion, Sort, lift_to_trac
 from server.queries.row_scope import RowScope
 from server.queries.time_range import TimeRange
 from server.queries.trace_fields import FieldType
+from server.queries.trace_filter import Leaf
 from server.queries.trace_reader import ListPage, list_spans
 from server.services import Services
 from tests.bench.load import PROJECT, load
@@ -100,7 +102,15 @@ async def indexes_serve_what_they_are_there_for(services: Services, window: Time
 
 
 FOLLOWING = {"Limit", "Append", "Merge Append", "Incremental Sort", "Index Scan", "Subquery Scan", "Result"}
-TIME_INDEXES = {"spans": "USING btree (project_id, ts DESC)", "traces": "USING btree (project_id, start_ts DESC)"}
+
+
+def time_index(view: str, name: str) -> str:
+    """The index that lists by time with a filter on the field ``name`` (or none) are to follow, as a pattern."""
+    time = {"spans": "ts", "traces": "start_ts"}[view]
+    if name in {"status_code", "has_error"}:
+        return rf"\(project_id, {time} DESC\) WHERE \(status_code = 'ERROR'"
+    column = f"{name}, " if name else ""
+    return rf"\(project_id, {column}{time} DESC\)" + ("" if name in {"session_id", "user_id"} else "$")
 
 
 async def test_newest_rows_are_found_by_the_time_index_with_one_plan_for_all_values(
@@ -122,11 +132,20 @@ async def test_newest_rows_are_found_by_the_time_index_with_one_plan_for_all_val
     await owner.close()
     monkeypatch.setattr(asyncpg.Connection, "fetch", watched)
     place = {"spans": (now, "t", "s", PROJECT), "traces": (now, "t", PROJECT)}
-    for view, window, descending, is_first, projects in itertools.product(
-        VIEWS, (TimeRange(), TimeRange(now - timedelta(days=9), now)), (True, False), (True, False), (1, 3)
+    filters = [(view.name, None, "") for view in VIEWS.values()] + [
+        (view.name, Leaf(view.fields[name], "eq", "x" if value is None else value), name)
+        for view in VIEWS.values()
+        for name, value in view.time_indexes.items()
+    ]
+    for (view, tree, name), window, descending, is_first, projects in itertools.product(
+        filters, (TimeRange(), TimeRange(now - timedelta(days=9), now)), (True, False), (True, False), (1, 3)
     ):
         question = ListQuestion(
-            view=view, window=window, sort=(Sort("ts", descending),), position=None if is_first else place[view]
+            view=view,
+            window=window,
+            filter=tree,
+            sort=(Sort("ts", descending),),
+            position=None if is_first else place[view],
         )
         scope = RowScope((PROJECT, "beta", "gamma")[:projects])
         asked.clear()
@@ -144,7 +163,7 @@ async def test_newest_rows_are_found_by_the_time_index_with_one_plan_for_all_val
         allowed = FOLLOWING | ({"Sort"} if projects > 1 else set())
         assert {node["Node Type"] for node in found} <= allowed, question
         assert indexes
-        assert all(definition.endswith(TIME_INDEXES[view]) for definition in definitions), definitions
+        assert all(re.search(time_index(view, name), definition) for definition in definitions), definitions
 
 
 @pytest.mark.slow
@@ -163,7 +182,7 @@ async def test_a_search_reads_the_nearest_days_and_the_others_only_for_a_page_th
 async def test_filters_and_other_orders_are_planned_for_their_values(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """How rare a word is, and whether errors are asked for, decides which index is right."""
+    """How rare a word is, say, decides which index is right."""
     begun: list[bool] = []
     read = Database.read
 
@@ -174,15 +193,19 @@ async def test_filters_and_other_orders_are_planned_for_their_values(
     monkeypatch.setattr(Database, "read", watched)
     errors = filter_from_params([GivenParameter("status", ("error",))])
     plain = ListQuestion()
+    fine = filter_from_params([GivenParameter("status", ("success",))])
+    models = filter_from_params([GivenParameter("model", ("o1", "gpt-4o"))])
     for question in (
         plain,
         replace(plain, filter=errors),
+        replace(plain, filter=fine),
+        replace(plain, filter=models),
         replace(plain, sort=(Sort("total_cost_usd"),)),
         replace(plain, total="capped"),
         replace(plain, include=frozenset({"scores"})),
     ):
         await list_spans(services.reads, SCOPE, question)
-    assert begun == [True, False, False, False, False]
+    assert begun == [True, True, False, False, False, False, False]
 
 
 @pytest.mark.slow
