@@ -119,16 +119,17 @@ def representative(bins: Ints) -> Floats:
 class Entries:
     """Decoded sketches, one after the other: ``sizes`` says how many entries each has."""
 
-    bins: Ints
+    bins: NDArray[np.int32]
     counts: Floats
     sizes: Ints
 
 
 def decode(sketches: Sequence[bytes]) -> Entries:
     """Make ready for :func:`merge_entries`, as often as needed."""
-    entries = np.frombuffer(b"".join(sketches), dtype=_ENTRY)
+    # Both halves of an entry at once: reading them as fields of a record takes twice the time.
+    words = np.frombuffer(b"".join(sketches), dtype=">i4").astype(np.int32)
     sizes = np.fromiter(map(len, sketches), dtype=np.int64, count=len(sketches)) // _ENTRY.itemsize
-    return Entries(entries["bin"].astype(np.int64), entries["count"].astype(np.float64), sizes)
+    return Entries(words >> 16, ((words << 16) >> 16).astype(np.float64), sizes)
 
 
 def merge(sketches: Sequence[bytes], groups: Sequence[int] | Ints, group_count: int) -> MergedSketches:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import uvloop
 
 from server.app import close_services, open_services
 from server.embedded import EmbeddedUrls
@@ -240,9 +241,9 @@ def run(options: argparse.Namespace, folder: Path) -> None:
         return
     embedded, urls = cluster.start(MEASURED)
     try:
-        asyncio.run(measure(cluster, urls, sizes, options))
+        uvloop.run(measure(cluster, urls, sizes, options))
         if options.ingest_rounds:
-            asyncio.run(measure_ingest(urls, options.ingest_rounds))
+            uvloop.run(measure_ingest(urls, options.ingest_rounds))
     finally:
         embedded.stop()
 

@@ -11,9 +11,12 @@ from decimal import Decimal
 from typing import Any
 
 from server.ingest.prepared_span import prepare_span
-from server.ingest.span_changes import ensure_change_tables, settle_span_changes
+from server.ingest.pricing import PriceBook, PriceOverride
+from server.ingest.reprice import RepriceQuestion, reprice
 from server.ingest.span_record import SpanRecord
-from server.queries.statements import statement
+from server.ingest.trace_deletion import delete_trace
+from server.queries.time_range import TimeRange
+from server.queries.trace_filter import parse_filter
 from server.services import Services
 from tests.span_factory import make_span, store
 
@@ -80,6 +83,8 @@ def expected(spans: Sequence[SpanRecord]) -> dict[str, Any]:
     }
 
 
+MODELS = ("small", "large", "huge")
+PROVIDERS = ("openai", "anthropic")
 APPROXIMATE = {"duration_p50", "duration_p95", "duration_max", "time_to_first_token_p90", "span_duration_p99"}
 CALLS_ONLY = {
     "calls", "errors", "cost", "error_cost", "total_tokens_sum", "completion_tokens_sum", "duration_sum", "error_rate",
@@ -108,8 +113,8 @@ class Traffic:
             trace_id=f"trace-{self.random.randrange(60)}",
             parent_span_id=pick([None, "root"]),
             is_generation=is_call,
-            provider=pick(["openai", "anthropic"]) if is_call else None,
-            model=pick(["small", "large", "huge"]) if is_call else None,
+            provider=pick(PROVIDERS) if is_call else None,
+            model=pick(MODELS) if is_call else None,
             tool_name=None if is_call else pick(["search", "shell"]),
             operation_type="chat" if is_call else "execute_tool",
             environment=pick(["production", "staging"]),
@@ -120,13 +125,16 @@ class Traffic:
     def _amounts(self) -> dict[str, Any]:
         pick = self.random.choice
         output = pick([None, 0, self.random.randrange(1, 5000)])
+        cost = pick([None, Decimal(self.random.randrange(10**9)).scaleb(-10)])
         return {
             "status_code": pick(["OK", "OK", "ERROR", "UNSET"]),
             "duration_ms": pick([0.0, 0.0004, self.random.lognormvariate(6, 2)]),
             "ttft_ms": pick([None, self.random.lognormvariate(4, 1)]),
             "completion_tokens": output,
             "total_tokens": None if output is None else output + self.random.randrange(1000),
-            "total_cost_usd": pick([None, Decimal(self.random.randrange(10**9)).scaleb(-10)]),
+            "prompt_tokens": pick([None, self.random.randrange(1000)]),
+            "total_cost_usd": cost,
+            "cost_source": "none" if cost is None else pick(["reported", "computed"]),
             "user_id": pick([None, *(f"user-{number}" for number in range(8))]),
             "session_id": pick([None, *(f"session-{number}" for number in range(20))]),
             "tags": self.random.sample(["beta", "eu", "us"], self.random.randrange(3)),
@@ -134,8 +142,8 @@ class Traffic:
         }
 
     async def step(self) -> None:
-        """One batch: new spans, late and replayed ones, newer versions, or a deletion."""
-        kind = self.random.choice(["new", "new", "mixed", "newer", "delete"])
+        """One batch: new spans, late and replayed ones, newer versions, new prices, or a deletion."""
+        kind = self.random.choice(["new", "new", "mixed", "newer", "reprice", "delete"])
         known = list(self.spans.values())
         if kind == "new" or not known:
             await self._store([self._new() for _ in range(self.random.randrange(1, 40))])
@@ -148,6 +156,8 @@ class Traffic:
             # Of two versions of one span the later end wins: these end later.
             await self._store([replace(new, duration_ms=old.duration_ms + 1 + self.random.random() * 900)
                                for new, old in zip(changed, chosen, strict=True)])  # fmt: skip
+        elif kind == "reprice":
+            await self.reprice()
         else:
             await self.delete(self.random.choice(known).trace_id)
 
@@ -162,10 +172,43 @@ class Traffic:
         return prepare_span(self.project, record).version
 
     async def delete(self, trace_id: str) -> None:
-        """Delete one trace."""
-        async with self.services.writes.write([self.project]) as connection:
-            await ensure_change_tables(connection)
-            written = await connection.fetch(statement("delete_trace_spans"), self.project, trace_id)
-            await settle_span_changes(connection, written)
+        """Delete one trace, as ``DELETE /api/v1/traces`` does."""
+        await delete_trace(self.services.writes, self.services.freshness, self.project, trace_id)
         for key in [key for key in self.spans if key[0] == trace_id]:
             del self.spans[key]
+
+    async def reprice(self) -> None:
+        """Price some stored calls anew, as ``POST /api/v1/costs/reprice`` does: some models have a price, some none."""
+        names = [(provider, model) for provider in PROVIDERS for model in MODELS]
+        # Whole dollars a million tokens, so that plain arithmetic is exact.
+        rates = {name: (self.random.randrange(50), self.random.randrange(90)) for name in self.random.sample(names, 4)}
+        book = PriceBook(
+            PriceOverride(
+                provider=provider, model=model, valid_from=self.start - timedelta(days=1),
+                input_usd_per_mtok=Decimal(prompt), output_usd_per_mtok=Decimal(output),
+            )
+            for (provider, model), (prompt, output) in rates.items()
+        )  # fmt: skip
+        moments = sorted(self.start + self.length * self.random.random() for _ in range(2))
+        window = TimeRange(moments[0], moments[1] + timedelta(seconds=1))
+        wanted = self.random.choice([MODELS, ("small", "huge")])
+        tree = parse_filter({"field": "model", "operator": "in", "value": list(wanted)})
+        is_dry = self.random.random() < 0.2
+        await reprice(
+            self.services.writes,
+            self.services.freshness,
+            book,
+            RepriceQuestion(project_id=self.project, window=window, filter=tree, dry_run=is_dry),
+        )
+        for key, span in self.spans.items():
+            asked = span.is_generation and span.cost_source != "reported" and span.model in wanted
+            if asked and window.start <= span.ts < window.end and not is_dry:  # type: ignore[operator]
+                self.spans[key] = replace(span, **_repriced(span, rates))
+
+
+def _repriced(span: SpanRecord, rates: dict[tuple[str, str], tuple[int, int]]) -> dict[str, Any]:
+    rate = rates.get((span.provider or "", span.model or ""))
+    if rate is None or (span.prompt_tokens is None and span.completion_tokens is None):
+        return {"total_cost_usd": None, "cost_source": "none"}
+    millionths = (span.prompt_tokens or 0) * rate[0] + (span.completion_tokens or 0) * rate[1]
+    return {"total_cost_usd": Decimal(millionths).scaleb(-6), "cost_source": "override"}
