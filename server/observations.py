@@ -151,24 +151,35 @@ def _sink_of(sink: Sink, kind: type[Observation]) -> Sink:
     return sink if dispatch is None else dispatch(kind)
 
 
-_finished: list[RequestFinished] = []
+class _FinishedRequests:
+    """Requests that the sinks are told of at the end of this turn of the event loop."""
+
+    def __init__(self) -> None:
+        self._requests: list[RequestFinished] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def add(self, request: RequestFinished) -> None:
+        self._requests.append(request)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # there is none that would do it later
+            self.tell()
+            return
+        if loop is not self._loop:
+            self._loop = loop
+            loop.call_soon(self.tell)
+
+    def tell(self) -> None:
+        requests, self._requests, self._loop = tuple(self._requests), [], None
+        if requests:
+            observe(RequestsFinished(requests))
+
+
+_finished = _FinishedRequests()
+atexit.register(_finished.tell)
 
 
 def observe_request(request: RequestFinished) -> None:
     """Tell all sinks of ``request``, together with the others of this turn of the event loop: what happens a thousand
     times a second is cheaper to count and to write down in heaps. A process that is killed loses one turn's."""
-    _finished.append(request)
-    if len(_finished) == 1:
-        try:
-            asyncio.get_running_loop().call_soon(tell_finished)
-        except RuntimeError:  # no loop that would do it later
-            tell_finished()
-
-
-@atexit.register
-def tell_finished() -> None:
-    """Tell of the requests that nobody was told of yet."""
-    if _finished:
-        requests = tuple(_finished)
-        _finished.clear()
-        observe(RequestsFinished(requests))
+    _finished.add(request)
