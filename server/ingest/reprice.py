@@ -60,6 +60,7 @@ class ModelDifference:
     calls: int = 0
     changed: int = 0
     unpriced: int = 0
+    """Calls with tokens and without a price; one without tokens (it failed) has nothing to price."""
     old_cost_usd: Decimal = _ZERO
     new_cost_usd: Decimal = _ZERO
 
@@ -126,7 +127,7 @@ def _change(row: asyncpg.Record, prices: PriceBook, difference: RepriceDifferenc
         savings = quote.cache_savings_usd if row["cached_tokens"] or row["cache_write_tokens"] else None
         new = (quote.prompt_usd, quote.completion_usd, quote.total_usd, savings, quote.source, quote.version)
     model.calls += 1
-    model.unpriced += quote is None
+    model.unpriced += quote is None and bool(row["prompt_tokens"] or row["completion_tokens"])
     model.old_cost_usd += row["total_cost_usd"] or _ZERO
     model.new_cost_usd += new[2] or _ZERO
     if all(row[name] == value for name, value in zip(_COMPARED, new, strict=False)):

@@ -25,7 +25,7 @@ from server.queries.budget_store import (
 from server.reports.budget_report import budget_state
 from server.reports.report_window import ReportSource
 from server.rest.envelope import json_response, meta, success
-from server.rest.json_body import is_text, is_whole, read_object
+from server.rest.json_body import decimal_of, is_number, is_text, read_object
 from server.rest.request_params import RequestParams
 from server.services import services_of
 
@@ -34,12 +34,6 @@ budgets = Blueprint("budgets", url_prefix="/api/v1/budgets")
 _BUDGET_ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _LARGEST: Final = Decimal(10) ** 9
 _SMALLEST: Final = Decimal("1e-9")
-_DECIMAL: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,20})?(e[+-]?[0-9]{1,3})?", re.IGNORECASE)
-
-
-def is_number(value: Any) -> bool:
-    """A JSON number, or a decimal written as text."""
-    return is_whole(value) or isinstance(value, float | str)
 
 
 _MEMBERS: Final = {
@@ -150,8 +144,7 @@ def _budget(project_id: str, budget_id: str, members: dict[str, Any], subject: s
 
 
 def _amount(members: dict[str, Any], name: str, default: Decimal | None, largest: Decimal) -> Decimal:
-    text = str(members.get(name, default))
-    amount = Decimal(text) if _DECIMAL.fullmatch(text) else Decimal(0)
+    amount = decimal_of(members.get(name, default)) or Decimal(0)
     if not _SMALLEST <= amount < largest:
         raise InvalidBody.at(f"/{name}", f"expected a number from {_SMALLEST:f} on and below {largest}")
     return amount

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any, Final
 
 from sanic import Request
@@ -17,6 +19,10 @@ JSON_TYPES: Final = frozenset({"application/json", ""})
 TYPED_JSON_TYPES: Final = JSON_TYPES | {"text/plain"}
 
 Check = Callable[[Any], bool]
+"""Whether a value has the right type. Up to its first colon or full stop, the docstring is what callers are told."""
+
+MOST_PLACES: Final = 20
+_DECIMAL: Final = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,40})?(e[+-]?[0-9]{1,2})?", re.IGNORECASE)
 
 
 def is_text(value: Any) -> bool:
@@ -25,13 +31,33 @@ def is_text(value: Any) -> bool:
 
 
 def is_texts(value: Any) -> bool:
-    """A list of such strings, at most 200."""
+    """A list of at most 200 strings."""
     return isinstance(value, list) and len(value) <= 200 and all(map(is_text, value))
 
 
 def is_whole(value: Any) -> bool:
-    """A whole number that is not a boolean."""
+    """A whole number."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    """A number, or a text of one: where a client's floats would not be exact."""
+    return is_whole(value) or isinstance(value, float | str)
+
+
+def is_flag(value: Any) -> bool:
+    """True or false."""
+    return isinstance(value, bool)
+
+
+def is_list(value: Any) -> bool:
+    """A list."""
+    return isinstance(value, list)
+
+
+def is_instant(value: Any) -> bool:
+    """A time as text, or a whole number of seconds or milliseconds since 1970."""
+    return is_text(value) or is_whole(value)
 
 
 def is_object(value: Any) -> bool:
@@ -60,12 +86,28 @@ def read_object(
         if check is None:
             raise InvalidBody.at(_pointer(name), f"is not known here; expected {', '.join(sorted(fields))}")
         if value is not None and not check(value):
-            raise InvalidBody.at(_pointer(name), "has the wrong type")
+            raise InvalidBody.at(_pointer(name), f"expected {expectation(check)}")
     given = {name: value for name, value in document.items() if value is not None}
     for name in required:
         if name not in given:
             raise InvalidBody.at(_pointer(name), "is required")
     return given
+
+
+def expectation(check: Check) -> str:
+    """What ``check`` asks for, for the caller."""
+    words = re.split(r"[:.]", check.__doc__ or "another type", maxsplit=1)[0]
+    return words[:1].lower() + words[1:]
+
+
+def decimal_of(value: Any) -> Decimal | None:
+    """The number that ``value`` (see :func:`is_number`) is or spells, with at most 20 decimal places (floats are
+    rounded to that); None for anything else: the database would keep thousands of digits."""
+    text = str(value)
+    number = Decimal(text) if _DECIMAL.fullmatch(text) else None
+    if number is not None and number.as_tuple().exponent < -MOST_PLACES:  # type: ignore[operator]
+        return round(number, MOST_PLACES) if isinstance(value, float) else None
+    return number
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

@@ -24,7 +24,16 @@ from server.rest import (
     project_routes,
     score_routes,
 )
-from server.rest.json_body import Check, is_object, is_text, is_texts, is_whole
+from server.rest.json_body import (
+    Check,
+    is_flag,
+    is_instant,
+    is_number,
+    is_object,
+    is_text,
+    is_texts,
+    is_whole,
+)
 from server.rest.list_request import LIST_PARAMETERS
 from server.rest.openapi_schemas import TEXT, Schema, list_of, object_of, reference, value_schema
 from server.rest.report_request import REPORT_PARAMETERS
@@ -140,8 +149,9 @@ def _body(members: Mapping[str, Check], required: Iterable[str]) -> Schema:
         is_texts: list_of(TEXT),
         is_whole: {"type": "integer"},
         is_object: {"type": "object"},
-        price_routes.is_rate: {"type": ["number", "string"]},
-        price_routes.is_flag: {"type": "boolean"},
+        is_number: {"type": ["number", "string"]},
+        is_instant: {"type": ["integer", "string"]},
+        is_flag: {"type": "boolean"},
     }
     return object_of(
         {name: types.get(check, {}) for name, check in members.items()}, required=tuple(required), closed=True

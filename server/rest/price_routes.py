@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Final
 
 from sanic import Blueprint, HTTPResponse, Request
@@ -20,7 +20,7 @@ from server.queries.statements import statement
 from server.queries.time_range import TimeRange, parse_instant
 from server.queries.trace_filter import parse_filter
 from server.rest.envelope import success
-from server.rest.json_body import is_object, is_text, read_object
+from server.rest.json_body import decimal_of, is_flag, is_instant, is_number, is_object, is_text, read_object
 from server.rest.request_params import RequestParams
 from server.rest.target_project import target_project
 from server.services import services_of
@@ -34,20 +34,15 @@ _ALWAYS: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _UNPRICED_RANGE: Final = timedelta(days=30)
 
 
-def is_rate(value: Any) -> bool:
-    """A number, or a text of one where a client's floats would not be exact."""
-    return isinstance(value, int | float | str) and not isinstance(value, bool)
-
-
-def is_flag(value: Any) -> bool:
-    """True or false."""
-    return isinstance(value, bool)
-
-
-PRICE_FIELDS: Final = {"provider": is_text, "model": is_text, "valid_from": is_text, **dict.fromkeys(_RATES, is_rate)}
+PRICE_FIELDS: Final = {
+    "provider": is_text,
+    "model": is_text,
+    "valid_from": is_instant,
+    **dict.fromkeys(_RATES, is_number),
+}
 REPRICE_FIELDS: Final = {
-    "from": is_text,
-    "to": is_text,
+    "from": is_instant,
+    "to": is_instant,
     "filter": is_object,
     "dry_run": is_flag,
 }
@@ -142,12 +137,13 @@ async def reprice_costs(request: Request) -> HTTPResponse:
     )
     services.ingestion.prices.forget(project_id)
     book = await services.ingestion.prices.of(project_id)
-    difference = await reprice(services.writes, services.freshness, book, question)
     if not question.dry_run:
+        # First: a request that breaks off half way has changed prices all the same.
         detail = {"from": start.isoformat(), "to": end.isoformat()}
         await services.access.audit.record(
             audit_event(request, "costs.reprice", target_type="project", project_id=project_id, detail=detail)
         )
+    difference = await reprice(services.writes, services.freshness, book, question)
     return success(request, {"dry_run": question.dry_run, **rendered(difference)})
 
 
@@ -238,10 +234,9 @@ def _instant(body: Mapping[str, Any], name: str, *, round_up: bool = False) -> d
 def _rate(body: Mapping[str, Any], name: str) -> Decimal | None:
     if name not in body and name in _OPTIONAL_RATES:
         return None
-    try:
-        rate = Decimal(str(body[name]))
-    except InvalidOperation as error:
-        raise InvalidBody.at(f"/{name}", "is not a number") from error
-    if not (rate.is_finite() and 0 <= rate < 1_000_000):
+    rate = decimal_of(body[name])
+    if rate is None:
+        raise InvalidBody.at(f"/{name}", "expected a number with at most 20 decimal places")
+    if not 0 <= rate < 1_000_000:
         raise InvalidBody.at(f"/{name}", "is not between 0 and 1000000")
     return rate

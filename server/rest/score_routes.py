@@ -19,12 +19,13 @@ from sanic import Blueprint, HTTPResponse, Request
 
 from server.access.guard import requires
 from server.errors import Conflict, InvalidBody, InvalidParameter, NotFound
-from server.ingest.mapping_result import ScoreRecord
+from server.http_edge import path_value
+from server.ingest.mapping_result import IngestWindow, ScoreRecord
 from server.queries.row_scope import RowScope
 from server.queries.statements import statement
 from server.queries.time_range import parse_instant
 from server.rest.envelope import success
-from server.rest.json_body import is_text, read_object
+from server.rest.json_body import expectation, is_instant, is_list, is_text, read_object
 from server.rest.target_project import target_project
 from server.services import services_of
 
@@ -41,6 +42,7 @@ _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 def _is_value(value: Any) -> bool:
+    """A number, true, false or a text."""
     if isinstance(value, str):
         return is_text(value)
     return isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
@@ -54,7 +56,7 @@ FIELDS: Final = {
     "value": _is_value,
     "source": is_text,
     "comment": is_text,
-    "timestamp": is_text,
+    "timestamp": is_instant,
 }
 
 
@@ -64,8 +66,10 @@ async def create_score(request: Request) -> HTTPResponse:
     """Add a score. 201 when it is new, 200 when it was there."""
     services, project_id = services_of(request), await target_project(request, "project_id")
     score = read_score(read_object(request, FIELDS, required=("trace_id", "name", "value")), "")
+    await _redact(request, project_id, [score])
     key = request.headers.get("idempotency-key")
     if key is not None:
+        # What is stored is redacted: only then can it be compared.
         score.score_id = keyed_id(project_id, key)
         async with services.reads.read(RowScope((project_id,))) as connection:
             known = await connection.fetchrow(statement("read_score"), project_id, score.score_id)
@@ -82,10 +86,11 @@ async def create_score(request: Request) -> HTTPResponse:
 async def create_scores(request: Request) -> HTTPResponse:
     """Add up to 500 scores, all or none: ``{"scores": [{…}, …]}``."""
     project_id = await target_project(request, "project_id")
-    body = read_object(request, {"scores": lambda value: isinstance(value, list)}, required=("scores",))
+    body = read_object(request, {"scores": is_list}, required=("scores",))
     if not 1 <= len(body["scores"]) <= MOST_IN_BATCH:
         raise InvalidBody.at("/scores", f"has not 1 to {MOST_IN_BATCH} entries")
     records = [_batch_entry(item, f"/scores/{place}") for place, item in enumerate(body["scores"])]
+    await _redact(request, project_id, records)
     rows = await store(request, project_id, records)
     created = sum(row.pop("is_new") for row in rows)
     return success(request, rows, status=201 if created else 200, meta_fields={"created": created})
@@ -95,20 +100,23 @@ async def create_scores(request: Request) -> HTTPResponse:
 @requires("scores:write")
 async def delete_score(request: Request, score_id: str) -> HTTPResponse:
     """Take a score back."""
-    project_id = await target_project(request, "project_id")
+    project_id, score_id = await target_project(request, "project_id"), path_value(score_id, "score_id")
     if not await services_of(request).ingestion.scores.delete(project_id, score_id):
-        raise NotFound()
+        raise NotFound("There is no such score.")
     return success(request, {"score_id": score_id, "deleted": True})
 
 
-async def store(request: Request, project_id: str, records: list[ScoreRecord]) -> list[dict[str, Any]]:
-    """Store ``records``, redacted as the project asks; the rows with ``is_new``."""
-    ingestion = services_of(request).ingestion
-    redactor = (await ingestion.projects.of(project_id)).redactor
+async def _redact(request: Request, project_id: str, records: list[ScoreRecord]) -> None:
+    redactor = (await services_of(request).ingestion.projects.of(project_id)).redactor
     if redactor is not None:
         for record in records:
             redactor.redact_score(record)
-    rows = await ingestion.scores.store(project_id, records, created_by=request.ctx.principal.subject)
+
+
+async def store(request: Request, project_id: str, records: list[ScoreRecord]) -> list[dict[str, Any]]:
+    """Store ``records``; the rows with ``is_new``."""
+    scores_of = services_of(request).ingestion.scores
+    rows = await scores_of.store(project_id, records, created_by=request.ctx.principal.subject)
     return [{name: row[name] for name in (*_SHOWN, "is_new")} for row in rows]
 
 
@@ -120,7 +128,7 @@ def _batch_entry(item: Any, pointer: str) -> ScoreRecord:
         if check is None:
             raise InvalidBody.at(f"{pointer}/{name[:64]}", f"is not known here; expected {', '.join(sorted(FIELDS))}")
         if value is not None and not check(value):
-            raise InvalidBody.at(f"{pointer}/{name}", "has the wrong type")
+            raise InvalidBody.at(f"{pointer}/{name}", f"expected {expectation(check)}")
     for name in ("trace_id", "name", "value"):
         if item.get(name) is None:
             raise InvalidBody.at(f"{pointer}/{name}", "is required")
@@ -130,10 +138,10 @@ def _batch_entry(item: Any, pointer: str) -> ScoreRecord:
 def read_score(body: Mapping[str, Any], pointer: str) -> ScoreRecord:
     """The score in ``body``, whose members have the right types. Raises InvalidBody."""
     trace_id, span_id = body["trace_id"].lower(), body.get("span_id")
-    if not re.fullmatch(r"[0-9a-f]{32}", trace_id):
-        raise InvalidBody.at(f"{pointer}/trace_id", "is not 32 hex digits")
-    if span_id is not None and not re.fullmatch(r"[0-9a-fA-F]{16}", span_id):
-        raise InvalidBody.at(f"{pointer}/span_id", "is not 16 hex digits")
+    if not re.fullmatch(r"(?!0{32})[0-9a-f]{32}", trace_id):
+        raise InvalidBody.at(f"{pointer}/trace_id", "is not 32 hex digits, one of them not 0")
+    if span_id is not None and not re.fullmatch(r"(?!0{16})[0-9a-fA-F]{16}", span_id):
+        raise InvalidBody.at(f"{pointer}/span_id", "is not 16 hex digits, one of them not 0")
     for name, longest in (("name", 200), ("score_id", 128), ("comment", 8192)):
         if name in body and not 1 <= len(body[name]) <= longest:
             raise InvalidBody.at(f"{pointer}/{name}", f"has not 1 to {longest} characters")
@@ -167,7 +175,7 @@ def _typed(value: Any, pointer: str) -> tuple[str, float | None, str | None]:
     return "numeric", float(value), None
 
 
-def _timestamp(text: str | None, pointer: str) -> datetime:
+def _timestamp(text: str | int | None, pointer: str) -> datetime:
     now = datetime.now(UTC)
     if text is None:
         return now
@@ -175,8 +183,8 @@ def _timestamp(text: str | None, pointer: str) -> datetime:
         moment = parse_instant(text, now=now)
     except ValueError as error:
         raise InvalidBody.at(f"{pointer}/timestamp", str(error)) from error
-    if not 2000 <= moment.year < 2100:
-        raise InvalidBody.at(f"{pointer}/timestamp", "is not between the years 2000 and 2100")
+    if moment > now + IngestWindow().max_future:
+        raise InvalidBody.at(f"{pointer}/timestamp", "lies in the future")
     return moment
 
 

@@ -73,6 +73,12 @@ async def test_overrides_are_stored_listed_replaced_and_deleted(ask: Ask) -> Non
         ({"output_usd_per_mtok": None}, "/output_usd_per_mtok"),
         ({"cache_read_usd_per_mtok": "x"}, "/cache_read_usd_per_mtok"),
         ({"valid_from": "soon"}, "/valid_from"),
+        ({"valid_from": True}, "/valid_from"),
+        ({"input_usd_per_mtok": "1e-400"}, "/input_usd_per_mtok"),
+        ({"input_usd_per_mtok": "1e-50"}, "/input_usd_per_mtok"),
+        ({"input_usd_per_mtok": "１２"}, "/input_usd_per_mtok"),
+        ({"input_usd_per_mtok": "1_0"}, "/input_usd_per_mtok"),
+        ({"input_usd_per_mtok": True}, "/input_usd_per_mtok"),
         ({"price": 1}, "/price"),
     ],
 )
@@ -136,6 +142,11 @@ async def test_an_override_counts_from_its_day_on(ask: Ask, services: Services, 
 async def test_models_without_a_price_are_listed_with_their_calls(ask: Ask, services: Services) -> None:
     nothing = {"total_cost_usd": None, "prompt_cost_usd": None, "completion_cost_usd": None, "cost_source": "none"}
     await store(services, "alpha", [call(model="home-made", **nothing) for _ in range(3)] + [call()])
+    failed = call(model="failed", **nothing | dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens")))
+    await store(services, "alpha", failed)
+    hour_ago = int((datetime.now(UTC) - timedelta(hours=1)).timestamp())
+    total = (await ask("POST", "/costs/reprice", {"from": hour_ago})).json()["data"]["total"]
+    assert (total["calls"], total["unpriced"]) == (5, 3), "a call without tokens has nothing to price"
     (row,) = (await ask("GET", "/costs/unpriced")).json()["data"]
     assert (row["provider"], row["model"], row["calls"], row["total_tokens"]) == ("openai", "home-made", 3, 3_300_000)
 

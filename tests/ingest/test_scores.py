@@ -76,6 +76,9 @@ async def test_an_idempotency_key_stands_for_one_score(post: Post, owner: asyncp
     [
         ({"trace_id": "x"}, "/trace_id"),
         ({"span_id": "12"}, "/span_id"),
+        ({"trace_id": "0" * 32}, "/trace_id"),
+        ({"span_id": "0" * 16}, "/span_id"),
+        ({"timestamp": "now+1d"}, "/timestamp"),
         ({"name": ""}, "/name"),
         ({"value": None}, "/value"),
         ({"value": [1]}, "/value"),
@@ -91,6 +94,39 @@ async def test_a_bad_score_is_400_and_names_the_place(post: Post, change: dict[s
     response = await post({"trace_id": TRACE, "name": "n", "value": 1, **change})
     assert response.status_code == 400
     assert response.json()["errors"][0]["pointer"] == pointer
+
+
+async def test_an_error_says_what_is_expected_and_times_may_be_epochs(post: Post) -> None:
+    texts = {"trace_id": "a string without NUL and lone surrogates", "value": "a number, true, false or a text"}
+    for name, expected in texts.items():
+        body = {"trace_id": TRACE, "name": "n", "value": 1, name: [5]}
+        for path, sent in (("/api/v1/scores", body), ("/api/v1/scores/batch", {"scores": [body]})):
+            assert (await post(sent, path)).json()["errors"][0]["detail"] == f"expected {expected}"
+    given = await post({"trace_id": TRACE, "name": "n", "value": 1, "timestamp": int(time.time()) - 60})
+    assert given.status_code == 201
+
+
+async def test_a_key_knows_its_score_again_after_redaction(
+    post: Post, client: httpx.AsyncClient, bearer: Callable[..., dict[str, str]]
+) -> None:
+    rules = {"redaction": {"rules": [{"find": "email"}]}}
+    path = "/api/v1/projects/alpha/ingest-settings"
+    assert (await client.put(path, json=rules, headers=bearer("admin", ["alpha"]))).status_code == 200
+    body = {"trace_id": TRACE, "name": "n", "value": "a@b.example", "comment": "ask a@b.example"}
+    first, again = [await post(body, **{"Idempotency-Key": "k"}) for _ in range(2)]
+    assert (first.status_code, again.status_code) == (201, 200), again.text
+    assert again.json()["data"] == first.json()["data"]
+    assert again.json()["data"]["comment"] == "ask [email]"
+
+
+async def test_an_id_with_special_characters_can_be_taken_back(
+    post: Post, client: httpx.AsyncClient, bearer: Callable[..., dict[str, str]]
+) -> None:
+    assert (await post({"score_id": "run 1/é", "trace_id": TRACE, "name": "n", "value": 1})).status_code == 201
+    headers = bearer("developer", ["alpha"])
+    assert (await client.delete("/api/v1/scores/run%201%2F%C3%A9", headers=headers)).status_code == 200
+    gone = await client.delete("/api/v1/scores/run%201%2F%C3%A9", headers=headers)
+    assert (gone.status_code, gone.json()["detail"]) == (404, "There is no such score.")
 
 
 async def test_a_batch_is_stored_as_a_whole_or_not_at_all(post: Post, owner: asyncpg.Connection) -> None:
