@@ -1,0 +1,73 @@
+"""What is told of finished requests: once a turn of the event loop, and each of them."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+from dataclasses import replace
+
+import pytest
+
+from server import observations
+from server.logs import LineHandler
+from server.observations import Observation, RequestFinished, RequestsFinished, observe_request
+
+FINISHED = RequestFinished("GET", "/api/v1/traces", 200, 0.004, "0123456789abcdef", "ann")
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[Observation]:
+    """All that is told, with no other listener."""
+    heard: list[Observation] = []
+    monkeypatch.setattr(observations, "_sinks", [heard.append])
+    monkeypatch.setattr(observations, "_told", {})
+    return heard
+
+
+async def test_requests_of_one_turn_are_told_of_together_and_before_the_next_is_read(told: list[Observation]) -> None:
+    others = [replace(FINISHED, status=status) for status in (200, 404, 500)]
+    for request in others:
+        observe_request(request)
+    assert told == []
+    await asyncio.sleep(0)
+    assert told == [RequestsFinished(tuple(others))]
+    observe_request(FINISHED)
+    await asyncio.sleep(0)
+    assert told[1:] == [RequestsFinished((FINISHED,))]
+
+
+def test_without_a_loop_and_after_one_that_ended_in_between_nothing_is_held_back(told: list[Observation]) -> None:
+    observe_request(FINISHED)
+    assert told == [RequestsFinished((FINISHED,))]
+    loop = asyncio.new_event_loop()
+    loop.call_soon(observe_request, FINISHED)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()  # its turn is over, but nothing was told any more
+    asyncio.run(_finish_one())
+    assert sum(len(item.requests) for item in told if isinstance(item, RequestsFinished)) == 3
+
+
+async def _finish_one() -> None:
+    observe_request(FINISHED)
+    await asyncio.sleep(0)
+
+
+def test_each_request_has_a_line_of_json_that_nothing_in_it_can_break() -> None:
+    stream = io.StringIO()
+    LineHandler(stream).write_requests(logging.INFO, [FINISHED, replace(FINISHED, subject='é\u2028"\n{')])
+    lines = stream.getvalue().split("\n")
+    assert len(lines) == 3
+    assert lines[2] == ""
+    assert all(line.isascii() for line in lines)
+    first, second = (json.loads(line) for line in lines[:2])
+    assert list(first) == [
+        "ts", "level", "logger", "message", "method", "route", "status", "seconds", "request_id", "subject",
+    ]  # fmt: skip
+    assert (first["level"], first["message"], first["subject"]) == ("INFO", "request", "ann")
+    assert second["subject"] == 'é\u2028"\n{'
+    assert first["ts"][10] == "T"
+    assert first["ts"].endswith("Z")
+    assert len(first["ts"]) == len("2026-01-01T00:00:00.000Z")
