@@ -292,7 +292,19 @@ def find_dimension(name: str) -> Dimension | None:
     return Dimension(name, match[1], f"Span attribute {match[1]}.", has_many_values=True, is_attribute=True)
 
 
+# What other tools call them: such a question is refused with the name to use.
+_ELSEWHERE: Final = {
+    "latency": "duration", "response_time": "duration", "ttft": "time_to_first_token", "tps": "throughput",
+    "requests": "calls", "count": "calls", "tokens": "total_tokens", "input_tokens": "prompt_tokens",
+    "output_tokens": "completion_tokens", "spend": "cost", "total_cost": "cost", "total_cost_usd": "cost",
+    "failures": "errors", "customer": "user", "vendor": "provider", "app": "service", "env": "environment",
+}  # fmt: skip
+
+
 def suggest(name: str, known: dict[str, Metric] | dict[str, Dimension]) -> str:
     """A "did you mean" sentence, or the list of what there is."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+    meant = _ELSEWHERE.get(name.lower())
+    close = [meant] if meant in known else difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]}?"
+    return f"known are {', '.join(known)}{' and attribute.KEY' if known is DIMENSIONS else ''}"

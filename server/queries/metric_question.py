@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,6 +19,8 @@ MAX_GROUP_BY: Final = 5
 MAX_GROUPS: Final = 1000
 DEFAULT_GROUPS: Final = 10
 MAX_RANGE_DAYS: Final = 1100
+_MOST_NAMED: Final = 6
+_AGGREGATION: Final = re.compile(r"avg|min|max|sum|histogram|distinct|p[0-9]{1,3}")
 
 Fill = Literal["none", "null", "zero", "previous"]
 Compare = Literal["previous_period", "year_ago"]
@@ -91,7 +94,10 @@ class MetricQuestion:
 
     def __post_init__(self) -> None:
         """Check everything; fill ``dimensions`` and ``zone``."""
-        _check_measures(self.measures, "/metrics", at_least=1)
+        if not 1 <= len(self.measures) <= MAX_MEASURES:
+            raise _bad("/metrics", f"from 1 to {MAX_MEASURES} metrics: ask for the others in another question")
+        for index, measure in enumerate(self.measures):
+            _check_measure(measure, f"/metrics/{index}")
         if self.start.tzinfo is None or self.end.tzinfo is None:
             raise ValueError("start and end need a time zone")
         if self.end <= self.start:
@@ -100,7 +106,6 @@ class MetricQuestion:
             raise _bad("/from", f"the range is longer than {MAX_RANGE_DAYS} days: ask for a shorter one")
         if len(self.group_by) > MAX_GROUP_BY:
             raise _bad("/group_by", f"at most {MAX_GROUP_BY} dimensions: leave out {len(self.group_by) - MAX_GROUP_BY}")
-        object.__setattr__(self, "dimensions", self._checked_dimensions())
         if not 1 <= self.limit <= MAX_GROUPS:
             raise _bad("/limit", f"expected a number of groups from 1 to {MAX_GROUPS}; the rest is summed as other")
         if not 1 <= self.max_points <= MAX_POINTS:
@@ -109,11 +114,13 @@ class MetricQuestion:
             object.__setattr__(self, "zone", ZoneInfo(self.time_zone))
         except (KeyError, ValueError, OSError) as error:
             raise _bad("/time_zone", "expected an IANA name such as Europe/Berlin") from error
-        _check_measures(tuple(item.measure for item in self.having), "/having")
+        for index, item in enumerate(self.having):
+            _check_measure(item.measure, f"/having/{index}/metric")
         if self.having and not self.group_by:
             raise _bad("/having", "keeps or drops groups: name dimensions in group_by")
         if self.order_by is not None:
-            _check_measures((self.order_by,), "/order_by")
+            _check_measure(self.order_by, "/order_by")
+        object.__setattr__(self, "dimensions", self._checked_dimensions())
         for measure in self.ranking_measures:
             if measure.effective == "histogram":
                 raise _bad("/order_by", "groups cannot be ranked by a histogram: name another metric in order_by")
@@ -130,7 +137,8 @@ class MetricQuestion:
         families = {measure.definition.family for measure in self.all_measures}
         for index, dimension in enumerate(found):
             if dimension.family == "scores" and families != {"scores"}:
-                raise _bad(f"/group_by/{index}", f"{dimension.name} splits only metrics of scores")
+                known = ", ".join(name for name, metric in METRICS.items() if metric.family == "scores")
+                raise _bad(f"/group_by/{index}", f"{dimension.name} splits metrics of scores alone: {known}")
         return tuple(found)
 
     @property
@@ -161,20 +169,20 @@ def _bad(pointer: str, detail: str) -> ApiError:
     return InvalidBody.at(pointer, detail)
 
 
-def _check_measures(measures: tuple[Measure, ...], pointer: str, at_least: int = 0) -> None:
-    if not at_least <= len(measures) <= MAX_MEASURES:
-        raise _bad(pointer, f"from {at_least} to {MAX_MEASURES} metrics")
-    for index, measure in enumerate(measures):
-        metric = METRICS.get(measure.metric)
-        if metric is None:
-            detail = f"unknown metric {measure.metric[:80]}: {suggest(measure.metric, METRICS)}"
-            raise UnknownMetric(detail, errors=[{"pointer": f"{pointer}/{index}", "detail": detail}])
-        if measure.effective not in metric.aggregations:
-            raise _bad(
-                f"{pointer}/{index}",
-                f"{measure.metric} has no aggregation {measure.aggregation[:80]}: "
-                f"it has {', '.join(metric.aggregations)}",
-            )
+def _check_measure(measure: Measure, pointer: str) -> None:
+    metric, aggregation = METRICS.get(measure.metric), measure.aggregation
+    if metric is None:
+        # duration_p97, cost_p95: a metric with an aggregation that it has not.
+        name, _, ending = measure.metric.rpartition("_")
+        if name in METRICS and _AGGREGATION.fullmatch(ending):
+            metric, aggregation = METRICS[name], ending
+    if metric is None:
+        detail = f"unknown metric {measure.metric[:80]}: {suggest(measure.metric, METRICS)}"
+        raise UnknownMetric(detail, errors=[{"pointer": pointer, "detail": detail}])
+    if aggregation and aggregation not in metric.aggregations:
+        having = [name for name, other in METRICS.items() if aggregation in other.aggregations]
+        detail = f"{metric.name} has no aggregation {aggregation[:80]}, only {', '.join(metric.aggregations)}"
+        raise _bad(pointer, f"{detail}; {aggregation} is of {', '.join(having)}" if 0 < len(having) <= _MOST_NAMED else detail)
 
 
 def parse_measure(text: str) -> Measure:

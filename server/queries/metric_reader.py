@@ -101,7 +101,9 @@ async def query_metrics(
         raise InsufficientScope(f"{question.permissions['costs:read']} needs the scope costs:read.")
     families = {measure.definition.family for measure in question.ranking_measures}
     if len(families) > 1:
-        raise InvalidBody.at("/having", "order_by and having must be of one family: spans, retries or scores")
+        raise InvalidBody.at(
+            "/having", "order_by and having must be of one family (spans, retries or scores): ask two questions"
+        )
     timeline = timeline_of(question, question.start, question.end)
     target = Target(scope, question.dimensions, question.filter)
     if not scope.projects:

@@ -88,27 +88,72 @@ def metric_request_from_params(params: RequestParams, now: datetime) -> MetricRe
     try:
         return _request(members, tree, now)
     except (InvalidBody, UnknownMetric) as error:
-        raise _about_parameters(error) from error
+        raise about_parameters(error) from error
+
+
+def are_metrics(value: Any) -> bool:
+    """A list of metrics such as calls and cost."""
+    return isinstance(value, list)
+
+
+def is_metric(value: Any) -> bool:
+    """A metric such as cost; the direction is said by order."""
+    return isinstance(value, str | dict)
+
+
+def is_moment(value: Any) -> bool:
+    """A text such as now-24h or 2026-11-01T00:00:00Z, or a whole number of seconds or milliseconds since 1970."""
+    return isinstance(value, str) or is_whole(value)
+
+
+def are_projects(value: Any) -> bool:
+    """A project or a list of them."""
+    return isinstance(value, str) or is_texts(value)
+
+
+def are_dimensions(value: Any) -> bool:
+    """A list of dimensions such as model and service."""
+    return is_texts(value)
+
+
+def are_conditions(value: Any) -> bool:
+    """A list of at most 20 objects with metric, operator and value."""
+    return isinstance(value, list) and len(value) <= MAX_MEASURES
+
+
+def is_width(value: Any) -> bool:
+    """A text such as 30s, 5m, 1h, 1d or auto."""
+    return isinstance(value, str)
+
+
+def is_zone_name(value: Any) -> bool:
+    """An IANA name such as Europe/Berlin."""
+    return isinstance(value, str) and len(value) <= 64
+
+
+def is_truth(value: Any) -> bool:
+    """True or false."""
+    return isinstance(value, bool)
 
 
 DOCUMENT_MEMBERS: Final[dict[str, Callable[[Any], bool]]] = {
-    "metrics": lambda value: isinstance(value, list),
-    "from": lambda value: isinstance(value, str) or is_whole(value),
-    "to": lambda value: isinstance(value, str) or is_whole(value),
-    "project_id": lambda value: isinstance(value, str) or is_texts(value),
-    "group_by": is_texts,
+    "metrics": are_metrics,
+    "from": is_moment,
+    "to": is_moment,
+    "project_id": are_projects,
+    "group_by": are_dimensions,
     "filter": is_object,
-    "having": lambda value: isinstance(value, list) and len(value) <= MAX_MEASURES,
-    "interval": lambda value: isinstance(value, str),
+    "having": are_conditions,
+    "interval": is_width,
     "max_points": is_whole,
-    "time_zone": lambda value: isinstance(value, str) and len(value) <= 64,
+    "time_zone": is_zone_name,
     "fill": is_text,
-    "order_by": lambda value: isinstance(value, str | dict),
+    "order_by": is_metric,
     "order": is_text,
     "limit": is_whole,
-    "other": lambda value: isinstance(value, bool),
-    "compare": lambda value: isinstance(value, str),
-    "explain": lambda value: isinstance(value, bool),
+    "other": is_truth,
+    "compare": is_text,
+    "explain": is_truth,
 }
 """Members of the body of POST /api/v1/metrics/query: those of METRIC_PARAMETERS, ``filter`` and ``having``."""
 
@@ -124,7 +169,7 @@ def metric_request_from_document(document: Mapping[str, Any], now: datetime) -> 
 def _request(members: Mapping[str, Any], tree: Filter | None, now: datetime) -> MetricRequest:
     measures = members.get("metrics") or []
     if not measures:
-        raise InvalidBody.at("/metrics", "is required")
+        raise InvalidBody.at("/metrics", "is required, as calls or duration.p95")
     if members.get("from") is None:
         raise InvalidBody.at("/from", "is required, as now-24h or 2026-11-01T00:00:00Z")
     compare = members.get("compare")
@@ -190,7 +235,7 @@ def _at(pointer: str, read: Callable[[], Value]) -> Value:
         raise InvalidBody.at(pointer, str(error)) from error
 
 
-def _about_parameters(error: ApiError) -> ApiError:
+def about_parameters(error: ApiError) -> ApiError:
     """The same error for the simple form, which has parameters instead of a body."""
     renamed = []
     for item in error.errors:

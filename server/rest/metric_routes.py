@@ -10,7 +10,7 @@ from sanic import Blueprint, HTTPResponse, Request
 
 from server.access.guard import requires, row_scope
 from server.access.principal import Principal, Role
-from server.errors import InsufficientScope, PayloadTooLarge
+from server.errors import InsufficientScope, InvalidBody, PayloadTooLarge
 from server.queries.metric_answer import MetricAnswer, MetricMeta, Value
 from server.queries.metric_catalog import DIMENSIONS, METRICS
 from server.queries.metric_question import Measure, MetricQuestion
@@ -26,6 +26,7 @@ from server.rest.json_body import TYPED_JSON_TYPES, read_object
 from server.rest.metric_request import (
     DOCUMENT_MEMBERS,
     MetricRequest,
+    about_parameters,
     metric_request_from_document,
     metric_request_from_params,
 )
@@ -51,7 +52,11 @@ _TOP: Final = ("model", "service", "user", "error_type")
 async def list_metric_rows(request: Request) -> HTTPResponse:
     """Metrics as flat rows ``{time, time_ms, metric, value, <labels>}``: what Infinity and spreadsheets like."""
     asked = metric_request_from_params(RequestParams.of(request), datetime.now(UTC))
-    return await _answer(request, asked, "rows", render_rows)
+    try:
+        return await _answer(request, asked, "rows", render_rows)
+    except InvalidBody as error:
+        # What only the engine can tell, once it knows how many groups there are.
+        raise about_parameters(error) from error
 
 
 @metric_api.post("/query", name="query")

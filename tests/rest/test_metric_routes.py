@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from server.queries import metric_plan
 from server.queries.metric_catalog import METRICS
 from server.queries.trace_fields import FIELDS, FieldType
 from tests.conftest import AppServer, ProjectMaker
@@ -177,12 +178,16 @@ async def test_explain_tells_the_sources_to_administrators_only(
 
 BAD_PARAMETERS: list[tuple[dict[str, str], str, str]] = [
     ({"metric": "cals"}, "metric", "did you mean calls"),
-    ({"metric": "calls.p95"}, "metric", "no aggregation p95: it has sum"),
+    ({"metric": "latency"}, "metric", "did you mean duration"),
+    ({"metric": "calls.p95"}, "metric", "no aggregation p95, only sum; p95 is of duration"),
+    ({"metric": "cost_p95"}, "metric", "cost has no aggregation p95, only sum"),
+    ({"metric": "duration_p97"}, "metric", "no aggregation p97, only avg, min"),
     ({"from": "now-1h", "to": "now-2h"}, "to", "reversed"),
     ({"from": "2020-01-01T00:00:00Z"}, "from", "longer than 1100 days"),
     ({"group_by": "modell"}, "group_by", "did you mean model"),
     ({"group_by": "model,provider,service,status,agent,tool"}, "group_by", "leave out 1"),
-    ({"group_by": "score_name"}, "group_by", "splits only metrics of scores"),
+    ({"group_by": "score_name"}, "group_by", "splits metrics of scores alone: scores, score_average"),
+    ({"group_by": "attribute."}, "group_by", "and attribute.KEY"),
     ({"limit": "5000"}, "limit", "from 1 to 1000"),
     ({"interval": "5 minutes"}, "interval", "as 30s, 5m"),
     ({"time_zone": "Berlin"}, "time_zone", "Europe/Berlin"),
@@ -209,7 +214,12 @@ BAD_DOCUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"metrics": ["nothing"]}, "/metrics/0"),
     ({"metrics": [{"metric": "duration", "aggregation": "median"}]}, "/metrics/0"),
     ({"metrics": [7]}, "/metrics/0"),
+    ({"metrics": "calls"}, "/metrics"),
     ({"from": None}, "/from"),
+    ({"group_by": "model"}, "/group_by"),
+    ({"interval": 3600}, "/interval"),
+    ({"order_by": "calls desc", "group_by": ["model"]}, "/order_by"),
+    ({"having": [{"metric": "kalls", "operator": "gt", "value": 1}], "group_by": ["model"]}, "/having/0/metric"),
     ({"having": [{"metric": "cost", "operator": "above", "value": 1}]}, "/having/0/operator"),
     ({"having": [{"metric": "cost", "operator": "gt", "value": "1"}]}, "/having/0/value"),
     ({"filter": {"field": "modell", "operator": "eq", "value": "x"}}, "/filter/field"),
@@ -222,6 +232,19 @@ BAD_DOCUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"limit": 0}, "/limit"),
     ({"surprise": 1}, "/surprise"),
 ]
+
+
+async def test_too_many_groups_are_400_and_say_what_to_ask_instead(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metric_plan, "MOST_VALUES", 5)
+    params = {"metric": "calls", "from": FROM, "to": TO, "group_by": "model", "interval": "1h"}
+    assert (await http.get("/api/v1/metrics", params={**params, "limit": "1"})).status_code == 200
+    refused = await http.get("/api/v1/metrics", params=params)
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid_parameter")
+    (error,) = refused.json()["errors"]
+    assert error["parameter"] == "limit"
+    assert error["detail"] == "too many groups: 2 of them at 3 points; ask for fewer or a wider interval"
 
 
 async def test_a_bad_document_is_400_with_a_pointer(http: httpx.AsyncClient) -> None:
