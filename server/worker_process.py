@@ -57,7 +57,7 @@ def spare_long_lived_objects() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
+    gc.set_threshold(50_000, 20, 20)
 
 
 def stop_event(lifeline: socket.socket) -> asyncio.Event:

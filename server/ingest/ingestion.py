@@ -29,6 +29,7 @@ from server.ingest.otlp_decode import DecodeLimits, decode_logs, decode_traces, 
 from server.ingest.otlp_payload import DecodedTraces
 from server.ingest.prepared_span import PreparedSpan, UnstorableSpan, prepare_span
 from server.ingest.price_books import PriceBooks
+from server.ingest.price_catalog import price_catalog
 from server.ingest.pricing import PriceBook
 from server.ingest.project_settings import IngestSettings, ProjectSettings
 from server.ingest.score_writer import ScoreWriter
@@ -110,7 +111,8 @@ class Ingestion:
         self._threads = ThreadPoolExecutor(settings.ingest_decoders, thread_name_prefix="otlp-decode")
 
     def start(self) -> None:
-        """Start the background work."""
+        """Start the background work, and load what requests should not wait for."""
+        price_catalog().load()
         self.updates.start()
         if self._full_text:
             self.text_index.start()

@@ -59,6 +59,10 @@ class PriceCatalog:
         self._cards: dict[tuple[object, ...], RateCard | None] = {}
         self._hourly: set[tuple[str | None, str]] = set()
 
+    def load(self) -> None:
+        """Read the price list now: it takes a good part of a second, which the first request would wait for."""
+        self._look_up(None, "gpt-4o", datetime.now(UTC), None)
+
     def card(self, provider: str | None, model: str, at: datetime, service_tier: str | None = None) -> RateCard | None:
         """The card that held at ``at``, None for a model that the catalogue does not know.
 

@@ -53,7 +53,8 @@ async def settle_span_changes(
     if spans_went:
         changes += await connection.fetch(statement("recompute_trace_summaries"))
         changes += await connection.fetch(statement("delete_empty_trace_summaries"))
-    await connection.execute(statement("append_rollup_delta"))
+    # fetch, not execute: without parameters that would parse and plan the statement anew each time.
+    await connection.fetch(statement("append_rollup_delta"))
     await _settle_sessions_and_users(connection, changes)
 
 

@@ -32,6 +32,7 @@ _COUNTS: Final = [f"\0{chr(count >> 8)}{chr(count & 255)}" for count in range(_M
 _ENDS: Final = [_COUNTS[1] + place for place in _PLACES]
 """What follows a word that stands at one place only, by that place."""
 _COUNT_SIZE: Final = len(_COUNTS[1])
+_EMPTY: Final = bytes(4)
 
 
 def text_vector(document: str) -> bytes | None:
@@ -39,6 +40,8 @@ def text_vector(document: str) -> bytes | None:
 
     ``document``: words in lower case between spaces, from :func:`server.queries.search_text.search_document`.
     """
+    if not document:
+        return _EMPTY
     if len(document) > LONGEST_DOCUMENT or not document.isascii():
         return None
     words = document.split()

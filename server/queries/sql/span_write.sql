@@ -82,9 +82,9 @@ SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 
 SELECT ensure_trace_partition($1);
 
 -- name: store_staged_spans
--- The staged spans become rows; a row that is there gives way only to a later version. Sorted by key, so
--- that two writers with the same spans wait for each other and do not deadlock. Gives back how many versions
--- came (sign 1) and went (sign -1).
+-- The staged spans become rows; a row that is there gives way only to a later version. They are read in the order of
+-- COPY, which is that of their key, so that two writers with the same spans wait for each other and do not deadlock.
+-- Gives back how many versions came (sign 1) and went (sign -1).
 WITH written AS (
     INSERT INTO llm_traces AS t (
         project_id, ts, trace_id, span_id, parent_span_id, span_name, span_kind, service_name, service_version,
@@ -106,7 +106,6 @@ WITH written AS (
         s.resource_attributes, s.events, s.links, s.dialect, s.usage_rule, s.dropped, s.dim_id, s.version,
         coalesce(s.search_vector, to_tsvector('simple', s.search_text))
     FROM pg_temp.span_staging s
-    ORDER BY s.project_id, s.trace_id, s.span_id, s.ts
     ON CONFLICT (project_id, trace_id, span_id, ts) DO UPDATE SET
         parent_span_id = excluded.parent_span_id, span_name = excluded.span_name, span_kind = excluded.span_kind,
         service_name = excluded.service_name, service_version = excluded.service_version,
