@@ -155,7 +155,8 @@ class TokenBuckets:
     """Judges requests in Redis, or locally while Redis does not answer. Never raises for Redis.
 
     Requests that ask the very same in one turn of the event loop (a dashboard's viewers behind one credential) are
-    judged by one call that takes from the buckets what they cost together. When that is too much, each is judged alone.
+    judged by one call that takes from the buckets what they cost together. When that is too much, as many go on as
+    there is room for.
     """
 
     def __init__(self, store: RedisStore, *, instances: int) -> None:
@@ -199,9 +200,7 @@ class TokenBuckets:
     async def _answer(self, question: _Question, askers: list[asyncio.Future[Judgement]]) -> None:
         del self._askers[question]
         try:
-            judgements = await self._judge(question, len(askers))
-            if not judgements[0][0].allowed and len(askers) > 1:
-                judgements = [item for _ in askers for item in await self._judge(question, 1)]
+            judgements = await self._judge_all(question, len(askers))
         except Exception as error:  # noqa: BLE001  # whatever it is, it is for those who wait
             for asker in askers:
                 if not asker.done():
@@ -211,8 +210,19 @@ class TokenBuckets:
         for asker, judgement in zip([asker for asker in askers if not asker.done()], judgements, strict=False):
             asker.set_result(judgement)
 
+    async def _judge_all(self, question: _Question, count: int) -> list[Judgement]:
+        """What ``count`` requests get that ask ``question`` one after the other."""
+        found = await self._judge(question, count)
+        verdict, _ = found[0]
+        if verdict.allowed or verdict.is_degraded or count == 1:
+            return found
+        room = min(count - 1, *(int(state.tokens // state.bucket.cost) for state in verdict.states))
+        if room == 0:
+            return found
+        return [*await self._judge_all(question, room), *await self._judge_all(question, count - room)]
+
     async def _judge(self, question: _Question, count: int) -> list[Judgement]:
-        """What ``count`` requests get that ask ``question`` one after the other; all the same unless all may go on."""
+        """What ``count`` requests get that ask ``question`` together: all of them may go on, or none."""
         try:
             reply = await self._script.run(self._call(question, count))
         except RedisUnavailable:
@@ -235,8 +245,9 @@ class TokenBuckets:
         buckets, take, lookup, known, lock = question
         keys = [*(bucket.key for bucket in buckets), *lookup]
         arguments: list[Any] = [len(buckets), 1 if take else 0]
+        times = count if take else 1
         for bucket in buckets:
-            arguments += [bucket.capacity, bucket.per_minute / 60_000, bucket.cost * count]
+            arguments += [bucket.capacity, bucket.per_minute / 60_000, bucket.cost * times]
         arguments.append(known)
         if lock is not None:
             keys.append(lock[0])

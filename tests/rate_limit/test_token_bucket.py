@@ -121,11 +121,18 @@ async def test_requests_of_one_moment_that_ask_the_same_are_judged_by_one_call(
     assert [verdict.states[0].remaining for verdict, _ in others] == [2, 0], "different questions are asked apart"
 
 
-async def test_when_it_is_too_much_for_all_as_many_go_on_as_there_is_room_for(buckets: TokenBuckets) -> None:
-    bucket = Bucket("crowd", per_minute=1, capacity=5)
-    judged = await asyncio.gather(*(buckets.judge([bucket]) for _ in range(8)))
-    assert [verdict.allowed for verdict, _ in judged] == [True] * 5 + [False] * 3
-    assert judged[-1][0].states[0].retry_after > 0
+async def test_when_it_is_too_much_for_all_as_many_go_on_as_there_is_room_for(
+    buckets: TokenBuckets, round_trips: list[int]
+) -> None:
+    bucket, other = Bucket("crowd", per_minute=1, capacity=11, cost=2), Bucket("wide", per_minute=1, capacity=100)
+    looks = await asyncio.gather(*(buckets.judge([bucket], take=False) for _ in range(8)))
+    assert all(verdict.allowed for verdict, _ in looks), "looking takes nothing, however many look"
+    round_trips.clear()
+    judged = await asyncio.gather(*(buckets.judge([bucket, other]) for _ in range(200)))
+    assert [verdict.allowed for verdict, _ in judged] == [True] * 5 + [False] * 195
+    assert round_trips == [1, 1, 1], "all, those who fit, the rest"
+    assert judged[-1][0].states[0].retry_after == 60
+    assert judged[-1][0].states[1].remaining == 95, "who is refused takes nothing from any bucket"
 
 
 async def test_of_those_who_ask_together_one_gets_the_right_to_compute(
