@@ -120,7 +120,8 @@ async def compare_models(source: ReportSource, window: ReportWindow, models: lis
         window.question(*MODELS, group_by=("model",), filter=narrowed, order_by="calls", limit=MOST_COMPARED)
     )
     found = {group.labels["model"]: _row(group, MODELS, "model") for group in answer.groups if not group.is_other}
-    rows = [found.get(model) or {"model": model, **dict.fromkeys(_keys(MODELS))} for model in models]
+    unused = {"is_other": False, **dict.fromkeys(_keys(MODELS))}
+    rows = [found.get(model) or {"model": model, **unused} for model in models]
     for row in rows:
         row["calls"] = row["calls"] or 0
     return {"models": rows, "summary": _winners(rows)}

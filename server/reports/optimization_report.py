@@ -57,6 +57,11 @@ class Recommendation:
     potential_savings_usd: Decimal | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """An estimate has no 28 digits."""
+        if self.potential_savings_usd is not None:
+            object.__setattr__(self, "potential_savings_usd", round(self.potential_savings_usd, 9))
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFigures:

@@ -162,6 +162,7 @@ async def test_models_and_their_comparison(http: httpx.AsyncClient) -> None:
     data = await ask(http, f"analytics/models/compare?{RANGE}&models=large,mini,absent")
     assert [row["model"] for row in data["models"]] == ["large", "mini", "absent"]
     assert data["models"][2]["calls"] == 0
+    assert len({tuple(row) for row in data["models"]}) == 1
     assert data["summary"] == {
         "fastest_model": "mini",
         "cheapest_model": "mini",
