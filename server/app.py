@@ -103,7 +103,7 @@ def build_services(settings: Settings) -> Services:
         settings.statement_timeout,
         "reads",
     )
-    writes = pool(settings.database_url, "observatory_api", settings.ingest_pool_size + 2, 10.0, "writes")
+    writes = pool(settings.database_url, "observatory_api", settings.ingest_pool_size + 2, 8.0, "writes")
     worker = pool(settings.worker_url, "observatory_worker", 3, 600.0, "worker")
     redis = RedisStore(settings.redis_url, timeout=settings.redis_timeout)
     freshness = Freshness(redis)

@@ -188,6 +188,8 @@ class GroupCommit:
                 is_lost = state.startswith(_LOST_STATES) or isinstance(
                     error.__cause__, asyncpg.InterfaceError | asyncpg.InternalClientError | OSError
                 )
+                # Not heard of in time (an OSError to Python): the sender has waited long enough.
+                is_lost = is_lost and not isinstance(error.__cause__, TimeoutError)
                 losses += is_lost
                 if isinstance(error, InternalError):
                     raise

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import asyncpg
 import pytest
 
+from server.database import Database
 from server.errors import DatabaseUnavailable, Overloaded
 from server.ingest.dimensions import OTHER, Dimensions
 from server.ingest.group_commit import GroupCommit
 from server.ingest.prepared_span import DIMENSIONS, STAGED_COLUMNS, PreparedSpan, prepare_span
 from server.ingest.span_writer import SpanWriter
 from server.services import Services
+from server.settings import Settings
 from tests.conftest import ProjectMaker
 from tests.span_factory import make_span
 
@@ -254,3 +259,37 @@ async def test_fp8_a_lock_that_is_held_for_long_is_503_within_seconds_and_a_shor
         waiting = asyncio.create_task(commits.submit(prepared(1)))
         await asyncio.sleep(1.2)
     assert await waiting == []
+
+
+async def test_a_frozen_postgresql_is_an_answer_after_one_time_out(
+    settings: Settings, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    """No second try: its other connections are frozen too, and a sender waits 10 seconds by default."""
+    await project("alpha")
+    database = Database(
+        settings.database_url, role="observatory_api", size=2, acquire_timeout=1, statement_timeout=0.5,
+        application_name="frozen",
+    )  # fmt: skip
+    await database.open()
+    commits = GroupCommit(
+        SpanWriter(database, Dimensions(database, most_combinations=1000), None),
+        writers=1, most_pending_rows=5000, most_pending_bytes=50_000_000,
+    )  # fmt: skip
+    await commits.submit(prepared(1))
+    query = (
+        "SELECT array_agg(pid) FROM pg_stat_activity WHERE application_name = 'frozen' AND datname = current_database()"
+    )
+    backends = await owner.fetchval(query)
+    for backend in backends:
+        os.kill(backend, signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        with pytest.raises(DatabaseUnavailable):
+            await commits.submit(prepared(1))
+        assert time.monotonic() - started < 4
+    finally:
+        for backend in backends:
+            os.kill(backend, signal.SIGCONT)
+    assert await commits.submit(prepared(1)) == []
+    await commits.close()
+    await database.close()
