@@ -38,6 +38,7 @@ class View:
     resolve: Callable[[str], TraceField | None]
     tie_breakers: tuple[str, ...]
     """Fields that together are unique: they end every order, so that no two rows are equal in it."""
+    is_partitioned: bool
     sentence: str
     time_indexes: Mapping[str, Any]
     """Fields with an index that has the rows with one value in the order of time: with any (None), or with this one."""
@@ -74,6 +75,7 @@ VIEWS: Final[dict[str, View]] = {
             FIELDS,
             field_named,
             ("ts", "trace_id", "span_id", "project_id"),
+            True,
             "One row a span.",
             {"model": None, "session_id": None, "user_id": None, "status_code": "ERROR", "has_error": True},
         ),
@@ -83,6 +85,7 @@ VIEWS: Final[dict[str, View]] = {
             SUMMARY_FIELDS,
             summary_field_named,
             ("ts", "trace_id", "project_id"),
+            False,
             "One row a trace, with sums over its model calls.",
             {"session_id": None, "user_id": None},
         ),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
 import asyncpg
 import orjson
@@ -20,14 +20,6 @@ from server.queries.list_question import RANK, VIEWS, Sort, View
 from server.queries.trace_fields import TYPE_SQL, FieldType, TraceField
 
 Row = dict[str, Any]
-
-PAGE_KEYS: Final = (
-    "t.project_id AS page_project",
-    "t.trace_id AS page_trace",
-    "t.span_id AS page_span",
-    "t.ts AS page_ts",
-)
-"""What a span is found again by, see the statement ``fetch_payloads``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +35,14 @@ class RowLayout:
     columns: str
     """The select list over ``t``."""
     key_columns: str
-    """The select list over ``t`` of the sort keys alone, and of what a span is found again by."""
+    """The select list over ``t`` of the sort keys alone."""
     late_columns: str
     """The select list over ``t`` and a ``page`` that was read with :attr:`key_columns`."""
-    has_large: bool
+    same_row: str
+    """The predicate that finds a row of ``page`` again in ``t``."""
+    is_heavy: bool
+    """Whether sorting all the columns costs more than fetching those of the page after a sort of the keys. Not so for
+    spans without large columns: planning the join over partitions takes 3 ms."""
     _documents: tuple[str, ...]
     _key_places: tuple[int, ...]
 
@@ -89,9 +85,10 @@ def row_layout(
         names,
         hidden,
         columns=_select_list({**shown, **beside}),
-        key_columns=", ".join((_select_list({key.name: key.expression for key in keys}), *PAGE_KEYS)),
+        key_columns=_select_list({key.name: key.expression for key in keys}),
         late_columns=_select_list({**shown, **{name: f"page.{name}" for name in beside}}),
-        has_large=any(field.is_large for field in fields if field.name not in hidden),
+        same_row=" AND ".join(f"{view.fields[name].expression()} = page.{name}" for name in view.tie_breakers),
+        is_heavy=not view.is_partitioned or any(field.is_large for field in fields if field.name not in hidden),
         _documents=tuple(field.name for field in fields if field.type is FieldType.JSON and field.name not in hidden),
         _key_places=tuple(places.index(key.name) for key in keys),
     )

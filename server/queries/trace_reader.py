@@ -2,7 +2,7 @@
 
 One statement a page, built from fragments: a branch per project (an equality keeps index order)
 merged with UNION ALL, a second statement only where the list crosses from rows with a value in the
-sort key to rows without. Large columns are fetched for the rows of the page alone.
+sort key to rows without. Columns that are dear to sort are fetched for the rows of the page alone.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class _Reading:
         are wanted. They mostly stand in the first days.
         """
         head, window, position = self.layout.keys[0], self.question.window, self.question.position
-        if head.name != "ts" or search_text_of(self.question.filter) is None:
+        if not self.view.is_partitioned or head.name != "ts" or search_text_of(self.question.filter) is None:
             return None
         begin, end = (window.end or datetime.now(UTC), window.start) if head.descending else (window.start, window.end)
         begin = begin if position is None else position[0]
@@ -170,7 +170,7 @@ class _Reading:
         layout = self.layout
         ordered = {key.name for key in segment.keys}
         output_order = ", ".join(key.order(key.name) for key in layout.keys if key.name in ordered)
-        is_late = self.is_sorted_wide and layout.has_large
+        is_late = self.is_sorted_wide and layout.is_heavy
         branches = [
             fragment("list_rows").format(
                 columns=layout.key_columns if is_late else layout.columns,
@@ -188,7 +188,13 @@ class _Reading:
             page = fragment("merge_branches").format(branches=merged, order=output_order, limit="$1")
         if not is_late:
             return page
-        return fragment("fetch_payloads").format(page=page, columns=layout.late_columns, order=output_order)
+        return fragment("fetch_page").format(
+            page=page,
+            columns=layout.late_columns,
+            table=self.view.table,
+            same_row=layout.same_row,
+            order=output_order,
+        )
 
     def project_predicates(self) -> list[str]:
         if len(self.projects) == 1 and not isinstance(self.projects[0], str):

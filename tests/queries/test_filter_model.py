@@ -263,6 +263,22 @@ async def test_pages_join_up_in_any_order(
 
 
 @pytest.mark.parametrize("descending", [True, False])
+async def test_pages_of_traces_join_up_in_any_order(stored: Services, descending: bool) -> None:
+    everything = (await list_spans(stored.reads, SCOPE, ListQuestion(view="traces", limit=1000))).rows
+    for name in VIEWS["traces"].sortable():
+        question = ListQuestion(view="traces", sort=(Sort(name, descending),), limit=17, fields=("trace_id", name))
+        seen: list[str] = []
+        while True:
+            page = await list_spans(stored.reads, SCOPE, question)
+            seen += [row["trace_id"] for row in page.rows]
+            if page.next_position is None:
+                break
+            question = replace(question, position=page.next_position)
+        ordered = sorted(everything, key=lambda row: (row[name], row["ts"], row["trace_id"]), reverse=descending)
+        assert seen == [row["trace_id"] for row in ordered], name
+
+
+@pytest.mark.parametrize("descending", [True, False])
 @pytest.mark.parametrize("fields", [("span_id",), ("span_id", "input_text")])
 async def test_a_search_that_is_read_in_slices_joins_up_like_any_list(
     stored: Services, monkeypatch: pytest.MonkeyPatch, descending: bool, fields: tuple[str, ...]

@@ -14,13 +14,11 @@ SELECT * FROM ({branches}) AS merged
 ORDER BY {order}
 LIMIT {limit}
 
--- name: fetch_payloads
--- Large columns are read for the rows of the page only, not for all that were sorted.
+-- name: fetch_page
+-- Columns are read and worked out for the rows of the page only, not for all that were sorted.
 WITH page AS MATERIALIZED ({page})
 SELECT {columns}
-FROM page JOIN llm_traces t
-  ON t.project_id = page.page_project AND t.trace_id = page.page_trace
- AND t.span_id = page.page_span AND t.ts = page.page_ts
+FROM page JOIN {table} t ON {same_row}
 ORDER BY {order}
 
 -- name: search_rank
