@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import math
 import os
 import statistics
@@ -40,7 +41,7 @@ from server.queries.trace_filter import parse_filter
 from server.services import Services
 from server.worker_process import spare_long_lived_objects
 from tests.bench.analytics_cluster import LOADING, MEASURED, Cluster, database_of, services_of
-from tests.bench.analytics_data import DAYS, PROJECT, copy_to_parquet, make_pending
+from tests.bench.analytics_data import DAYS, PROJECT, make_pending
 from tests.bench.analytics_ingest import measure_ingest
 
 Told = tuple[float, float, str]
@@ -196,10 +197,7 @@ async def measure(cluster: Cluster, urls: EmbeddedUrls, sizes: Sequence[int], op
             if not options.no_raw:
                 raw = await ask_raw(owner, cluster.end, options.raw_seconds)
             if not options.no_duckdb:
-                path = cluster.folder / f"spans-{size}.parquet"
-                if not path.exists():
-                    await copy_to_parquet(owner, path)
-                yardstick = ask_duckdb(path)
+                yardstick = ask_duckdb(cluster.parquet_of(size))
         await close_services(services)
         await owner.close()
     report(sizes, found, raw, yardstick)
@@ -229,11 +227,12 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     """Load what is missing, then measure with the settings of a real server."""
     sizes = [int(size) for size in options.spans.split(",")]
     cluster = Cluster.at(folder)
-    if not set(sizes) <= set(cluster.loaded) & set(cluster.rolled_up):
+    missing = set(sizes) - set(cluster.loaded) & set(cluster.rolled_up)
+    if missing or not (options.no_duckdb or cluster.parquet_of(sizes[-1]).exists()):
         embedded, urls = cluster.start(LOADING)
         try:
             for size in sizes:
-                asyncio.run(cluster.fill(urls, size))
+                asyncio.run(cluster.fill(urls, size, with_parquet=size == sizes[-1] and not options.no_duckdb))
         finally:
             embedded.stop()
         os.sync()
@@ -246,6 +245,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
             uvloop.run(measure_ingest(urls, options.ingest_rounds))
     finally:
         embedded.stop()
+        gc.unfreeze()
 
 
 def main() -> None:

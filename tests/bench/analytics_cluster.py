@@ -23,7 +23,7 @@ from server.queries.rollup_rebuild import rebuild_rollups
 from server.schema.migrate import migrate
 from server.services import Services
 from server.settings import Settings
-from tests.bench.analytics_data import DAYS, PROJECT, load
+from tests.bench.analytics_data import DAYS, PROJECT, copy_to_parquet, load
 
 MEASURED: Final = {"shared_buffers": "1GB", "max_wal_size": "8GB"}
 LOADING: Final = {
@@ -68,8 +68,12 @@ class Cluster:
         notes = {"end": self.end.isoformat(), "loaded": self.loaded, "rolled_up": self.rolled_up}
         (self.folder / "bench.json").write_text(json.dumps(notes))
 
-    async def fill(self, urls: EmbeddedUrls, size: int) -> None:
-        """Spans, rollups and statistics of the database for ``size``, as far as they are missing."""
+    def parquet_of(self, size: int) -> Path:
+        """The copy for the yardstick."""
+        return self.folder / f"spans-{size}.parquet"
+
+    async def fill(self, urls: EmbeddedUrls, size: int, *, with_parquet: bool) -> None:
+        """Spans, rollups, statistics and Parquet copy of the database for ``size``, as far as they are missing."""
         owner_url = database_of(urls.owner_url, size)
         if size not in self.loaded:
             await make_database(urls.owner_url, f"analytics_{size}")
@@ -79,6 +83,10 @@ class Cluster:
             self.loaded.append(size)
             self.note()
             print(f"{size:,} spans loaded in {time.perf_counter() - started:.0f} s", flush=True)
+        if with_parquet and not self.parquet_of(size).exists():
+            owner = await asyncpg.connect(owner_url)
+            await copy_to_parquet(owner, self.parquet_of(size))
+            await owner.close()
         if size not in self.rolled_up:
             services = services_of(urls, size)
             await services.worker.open()
