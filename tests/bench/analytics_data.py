@@ -143,10 +143,11 @@ async def copy_to_parquet(owner: asyncpg.Connection, path: Path) -> None:
     import duckdb
 
     columns = ", ".join(f"{expression} AS {name}" for name, (expression, _) in PARQUET_COLUMNS.items())
-    between = path.with_suffix(".csv")
+    between, partial = path.with_suffix(".csv"), path.with_suffix(".partial")
     await owner.copy_from_query(f"SELECT {columns} FROM llm_traces ORDER BY ts", output=between, format="csv")
     types = {name: kind for name, (_, kind) in PARQUET_COLUMNS.items()}
     database = duckdb.connect()
-    database.execute(f"COPY (SELECT * FROM read_csv('{between}', columns = {types})) TO '{path}' (FORMAT parquet)")
+    database.execute(f"COPY (SELECT * FROM read_csv('{between}', columns = {types})) TO '{partial}' (FORMAT parquet)")
     database.close()
     between.unlink()
+    partial.rename(path)

@@ -3,7 +3,8 @@
 Two writers side by side store batches of 504 spans (whole sessions), in interleaved rounds: without deltas, with
 them, with the folder running too. Spans have 192 combinations of dimensions, users and sessions as those of
 :mod:`tests.bench.analytics_data`. Throughput depends on what else the machine does; so processor time is told as well,
-by thousand spans: of the writer, and of folds as far apart as under load, in Python and in PostgreSQL (/proc/PID/schedstat).
+by thousand spans: of the writer, and of folds as far apart as under load, in Python and in PostgreSQL
+(/proc/PID/schedstat).
 """
 
 from __future__ import annotations
