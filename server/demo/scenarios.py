@@ -7,6 +7,7 @@ OpenInference by the product search, OpenLLMetry by the translation gateway.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
 
@@ -100,13 +101,15 @@ def code_review(visit: Visit) -> list[DemoTrace]:
     rng = visit.rng
     subject, verdict, code = rng.choice(texts()["code_reviews"])
     model = MODELS[choose(rng, visit.service.models)]
+    # No customer of the shop: a developer, on every span of the trace.
+    visit = replace(visit, user=f"dev-{rng.randint(1, 24):02d}")
     writer = visit.writer(visit.start)
     with writer.span(
         "invoke_agent code-reviewer",
         gen_ai__operation__name="invoke_agent",
         gen_ai__agent__name="code-reviewer",
         session__id=visit.session,
-        user__id=f"dev-{rng.randint(1, 24):02d}",
+        user__id=visit.user,
         tag__tags=["code-review"],
     ) as root:
         last = chat_with_retry(writer, visit, model, f"Review this change: {subject}", "", prompt="review-plan")
