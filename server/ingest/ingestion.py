@@ -105,7 +105,12 @@ class Ingestion:
         )
         self.scores = ScoreWriter(writes, freshness)
         self.updates = SpanUpdates(writes, worker, self.writer, self.projects)
-        self.text_index = TextIndexUpkeep(worker, written=lambda: self.writer.words_written, processes=settings.workers)
+        self.text_index = TextIndexUpkeep(
+            worker,
+            written=lambda: self.writer.words_written,
+            pending=lambda: self.commits.pending_rows,
+            processes=settings.workers,
+        )
         self._rates = ProjectRates(buckets, settings)
         self._decoding = asyncio.Semaphore(settings.ingest_decoders)
         self._threads = ThreadPoolExecutor(settings.ingest_decoders, thread_name_prefix="otlp-decode")

@@ -30,11 +30,15 @@ or some 3,000 spans of long texts, and cost it about 12 ms."""
 class TextIndexUpkeep:
     """The background task; processes that run one at the same time leave the work to the first."""
 
-    def __init__(self, worker: Database, *, written: Callable[[], int], processes: int = 1) -> None:
+    def __init__(
+        self, worker: Database, *, written: Callable[[], int], pending: Callable[[], int], processes: int = 1
+    ) -> None:
         """``worker``: a pool of the role observatory_worker. ``written``: how many words this process has written
-        for the index since it started. ``processes``: how many share :data:`MOST_WORDS`."""
+        for the index since it started; ``pending``: how many spans are on their way. ``processes``: how many share
+        :data:`MOST_WORDS`."""
         self._worker = worker
         self._written = written
+        self._pending = pending
         self._most = MOST_WORDS // processes
         self._seen = 0
         self._settled = 0
@@ -59,10 +63,10 @@ class TextIndexUpkeep:
             return int(await connection.fetchval(statement("settle_text_index")))
 
     def is_due(self) -> bool:
-        """Whether to settle now: words wait, and either none came since the last call or they have become many.
-        True at first too, for what others have left."""
+        """Whether to settle now: words wait, and either the writers pause (nothing is on its way and nothing came since
+        the last call) or they have become many. True at first too, for what others have left."""
         written = self._written()
-        is_quiet, self._seen = written == self._seen, written
+        is_quiet, self._seen = written == self._seen and not self._pending(), written
         waiting = written - self._settled
         is_overdue = time.monotonic() - self._settled_at >= LONGEST_SECONDS
         return is_overdue or waiting >= self._most or (is_quiet and waiting > 0)

@@ -15,8 +15,8 @@ class Upkeep(TextIndexUpkeep):
     """One whose writer the test plays."""
 
     def __init__(self, services: Services, processes: int = 1) -> None:
-        super().__init__(services.worker, written=lambda: self.words, processes=processes)
-        self.words = 0
+        super().__init__(services.worker, written=lambda: self.words, pending=lambda: self.spans, processes=processes)
+        self.words = self.spans = 0
 
 
 async def test_it_waits_for_a_pause_of_the_writers(services: Services) -> None:
@@ -26,6 +26,9 @@ async def test_it_waits_for_a_pause_of_the_writers(services: Services) -> None:
     for _ in range(3):
         upkeep.words += 1000
         assert not upkeep.is_due(), "they are at it"
+    upkeep.spans = 1
+    assert not upkeep.is_due(), "a slow commit"
+    upkeep.spans = 0
     assert upkeep.is_due(), "a pause"
     await upkeep.settle_if_due()
     assert not upkeep.is_due(), "done"
