@@ -13,7 +13,7 @@ import asyncpg
 from server.queries import sketch
 from server.queries.metric_catalog import HISTOGRAM_BOUNDS, PERCENTILES
 from server.queries.metric_formula import Cells, Needs
-from server.queries.metric_plan import SourcePlan, Timeline
+from server.queries.metric_plan import EPOCH, GRAINS, HOURS, SourcePlan, Timeline
 from server.queries.metric_rollup_sql import RollupTable, rollup_statement
 from server.queries.metric_sql import Selection, Target, raw_statement
 from server.queries.statements import statement
@@ -96,13 +96,19 @@ async def fetch(
         records = await connection.fetch(sql, *values)
         gathering.add(records, width)
         if table == "rollup_delta" and slice_ is not None and slice_.precomputed:
-            stale = sorted({timeline.boundaries[record["b"]] for record in records})
-            slice_ = replace(slice_, pending=tuple(stale))
+            stale = {timeline.boundaries[record["b"]] for record in records}
+            stale |= {low - (low - EPOCH) % GRAINS[HOURS].width for low, _ in plan.less}
+            slice_ = replace(slice_, pending=tuple(sorted(stale)))
     if tables:
         await connection.execute(statement("join_as_planned"))
     if plan.raw:
         exact = not plan.rollups
         sql, values = raw_statement(target, needs, plan.raw, timeline.boundaries, selection, exact=exact)
+        gathering.add(await connection.fetch(sql, *values), width)
+    if plan.less:
+        sql, values = raw_statement(
+            target, needs, plan.less, timeline.boundaries, selection, exact=False, taken_away=True
+        )
         gathering.add(await connection.fetch(sql, *values), width)
     # Merging large sketches takes tens of milliseconds of numpy: not on the event loop.
     if needs.sketches and len(gathering.rows) > 50:

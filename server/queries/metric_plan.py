@@ -41,6 +41,8 @@ GRAINS: Final = (
     Grain("rollup_1h", timedelta(hours=1)),
     Grain("rollup_5m", timedelta(minutes=5)),
 )
+HOURS: Final = 1
+"""Which of them is the hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +105,13 @@ def check_size(question: MetricQuestion, timeline: Timeline, groups: int) -> Non
 
 @dataclass(slots=True)
 class SourcePlan:
-    """Pieces of time by source. ``slice`` is set when hours come from slice_1h instead of rollup_1h."""
+    """Pieces of time by source. ``slice`` is set when hours come from slice_1h instead of rollup_1h.
+
+    ``less``: what rollups give too much and raw rows take away again.
+    """
 
     raw: list[Piece] = field(default_factory=list)
+    less: list[Piece] = field(default_factory=list)
     rollups: dict[RollupTable, list[Piece]] = field(default_factory=dict)
     slice: Slice | None = None
 
@@ -115,7 +121,9 @@ class SourcePlan:
         return joined(sorted(piece for pieces in self.rollups.values() for piece in pieces))
 
 
-def plan_sources(target: Target, needs: Needs, timeline: Timeline, rollup_5m_since: datetime) -> SourcePlan:
+def plan_sources(
+    target: Target, needs: Needs, timeline: Timeline, rollup_5m_since: datetime, raw_since: datetime = EPOCH
+) -> SourcePlan:
     """Choose the sources for the parts that ``needs`` names."""
     columns = rolled_up_columns(target.dimensions, target.filter)
     whole = (timeline.start, timeline.end)
@@ -127,13 +135,15 @@ def plan_sources(target: Target, needs: Needs, timeline: Timeline, rollup_5m_sin
     calendar = timeline.interval is not None and timeline.interval.is_calendar
     if widest is not None and (widest < 2 or not calendar):
         _split(whole, widest, rollup_5m_since, plan)
+        if widest <= HOURS:
+            _take_from_hours(plan, raw_since)
     elif calendar and timeline.buckets <= _MOST_CALENDAR_BUCKETS:
         # Days that begin at half past an hour of UTC: whole hours inside, finer parts at both ends.
         for low, high in zip((timeline.start, *inner), (*inner, timeline.end), strict=True):
             _split((low, high), 0, rollup_5m_since, plan)
     else:
         plan.raw.append(whole)
-    plan.raw = joined(plan.raw)
+    plan.raw, plan.less = joined(plan.raw), joined(plan.less)
     plan.rollups = {table: joined(pieces) for table, pieces in plan.rollups.items()}
     if len(columns) <= 1 and "rollup_1h" in plan.rollups:
         plan.rollups["slice_1h"] = plan.rollups.pop("rollup_1h")
@@ -159,6 +169,20 @@ def _is_precomputed(target: Target, needs: Needs, timeline: Timeline, columns: f
         and not needs.histograms
         and all(sketch in PRECOMPUTED and min(of) > 0.0 and max(of) < 1.0 for sketch, of in needs.fractions.items())
     )
+
+
+def _take_from_hours(plan: SourcePlan, raw_since: datetime) -> None:
+    """Where a range takes more than half of an hour from raw rows, take the hour and, from raw rows, the rest away."""
+    width = GRAINS[HOURS].width
+    kept = []
+    for low, high in plan.raw:
+        first = EPOCH + (low - EPOCH) // width * width
+        if high > first + width or high - low <= width / 2 or first < raw_since:
+            kept.append((low, high))
+            continue
+        plan.rollups.setdefault("rollup_1h", []).append((first, first + width))
+        plan.less += [piece for piece in ((first, low), (high, first + width)) if piece[0] < piece[1]]
+    plan.raw = kept
 
 
 def _split(piece: Piece, first: int, rollup_5m_since: datetime, plan: SourcePlan) -> None:

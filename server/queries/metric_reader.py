@@ -69,7 +69,7 @@ class _Run:
 
     def plan(self, needs: Needs, timeline: Timeline, purpose: str) -> SourcePlan:
         """The sources for ``needs``, remembered for the answer's meta."""
-        plan = plan_sources(self.target, needs, timeline, self.rollup_5m_since)
+        plan = plan_sources(self.target, needs, timeline, self.rollup_5m_since, self.raw_since)
         self.plans.append((purpose, plan))
         return plan
 
@@ -260,7 +260,7 @@ def _meta(
     groups_total: int = 0,
 ) -> MetricMeta:
     plans = run.plans if run else []
-    sources = {"raw" for _, plan in plans if plan.raw} | {"rollup" for _, plan in plans if plan.rollups}
+    sources = {"raw" for _, plan in plans if plan.raw or plan.less} | {"rollup" for _, plan in plans if plan.rollups}
     sources |= run.packed_sources if run else set()
     source: Literal["rollup", "raw", "both"] = "both" if len(sources) > 1 else "raw" if "raw" in sources else "rollup"
     notices = list(timeline.notices)
@@ -289,6 +289,8 @@ def _explained(purpose: str, plan: SourcePlan) -> list[str]:
     pieces: dict[str, list[Piece]] = dict(plan.rollups.items())
     if plan.raw:
         pieces["llm_traces"] = plan.raw
+    if plan.less:
+        pieces["less llm_traces"] = plan.less
     return [
         f"{purpose}: {table} from {low.isoformat()} to {high.isoformat()}"
         for table, ranges in pieces.items()

@@ -73,7 +73,7 @@ RAW_VALUES: Final[dict[str, tuple[str, str]]] = {
 }
 _SKETCHED: Final = (
     "coalesce(string_agg(int4send((ceil(ln(least(greatest({value}, 0.001), 1e12))"
-    " / 0.0200006667066695)::integer << 16) | 1), ''::bytea) FILTER (WHERE {condition}), ''::bytea)"
+    " / 0.0200006667066695)::integer << 16) | {count}), ''::bytea) FILTER (WHERE {condition}), ''::bytea)"
 )
 
 _RETRY: Final = (
@@ -212,15 +212,17 @@ def raw_statement(
     selection: Selection | None,
     *,
     exact: bool,
+    taken_away: bool = False,
 ) -> tuple[str, list[Any]]:
     """Sums over raw rows. ``exact``: percentiles as arrays ``q_NAME`` (percentile_disc); else, and for
-    histograms, sketches ``s_NAME``."""
+    histograms, sketches ``s_NAME``. ``taken_away``: all of it negative, to be added to what holds it already."""
     binds = Binds()
     source, where, time = raw_relation(target, needs.family, pieces, binds, calls_only=needs.is_calls_only)
     groups = [raw_group(dimension, binds, needs.family) for dimension in target.dimensions]
     grouping = grouping_of(groups, selection, binds)
     columns = [*grouping.columns, f"{bucket_number(time, boundaries, binds)} AS b", "count(*) AS n"]
-    columns += [f"{RAW_COUNTERS[name]} AS {name}" for name in needs.counters]
+    sign, count = ("-", "65535") if taken_away else ("", "1")
+    columns += [f"{sign}{RAW_COUNTERS[name]} AS {name}" for name in needs.counters]
     columns += [f"{RAW_DISTINCT[kind]} AS d_{kind}" for kind in needs.distinct]
     for name in needs.sketches:
         value, condition = RAW_VALUES[name]
@@ -230,7 +232,7 @@ def raw_statement(
                 f"percentile_disc({fractions}) WITHIN GROUP (ORDER BY {value}) FILTER (WHERE {condition}) AS q_{name}"
             )
         if not exact or name in needs.histograms:
-            columns.append(f"{_SKETCHED.format(value=value, condition=condition)} AS s_{name}")
+            columns.append(f"{_SKETCHED.format(value=value, condition=condition, count=count)} AS s_{name}")
     return (
         f"SELECT {', '.join(columns)} {source}{grouping.join} WHERE {where} GROUP BY {grouping.positions}"
     ), binds.values
