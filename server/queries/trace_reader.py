@@ -158,7 +158,9 @@ class _Reading:
         head, window, position = self.layout.keys[0], self.question.window, self.question.position
         if not self.view.is_partitioned or head.name != "ts" or search_text_of(self.question.filter) is None:
             return None
-        begin, end = (window.end or datetime.now(UTC), window.start) if head.descending else (window.start, window.end)
+        now = datetime.now(UTC)  # where spans end, whatever a range says
+        newest = now if window.end is None else min(window.end, now)
+        begin, end = (newest, window.start) if head.descending else (window.start, window.end)
         begin = begin if position is None else position[0]
         if begin is None:
             return None
