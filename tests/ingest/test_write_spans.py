@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from datetime import timedelta
 from decimal import Decimal
@@ -261,3 +262,21 @@ async def test_one_process_at_a_time_settles_the_text_index(
         await owner.fetchval("SELECT pg_advisory_xact_lock(hashtext('llm_traces text index'))")
         assert await services.ingestion.text_index.settle() == 0
     assert await services.ingestion.text_index.settle() > 0
+
+
+async def test_looking_for_held_updates_reads_no_spans_when_none_is_held(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    """It is done every two seconds: what it costs must not grow with what is stored."""
+    await project("alpha")
+    await store(services, "alpha", [make_span(trace_id=f"{number % 20:032x}") for number in range(200)])
+    (plan,) = await owner.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement('list_held_span_updates')}")
+    nodes, scans = [json.loads(plan[0])[0]["Plan"]], {}
+    while nodes:
+        node = nodes.pop()
+        nodes += node.get("Plans", [])
+        if "Relation Name" in node:
+            scans[node["Relation Name"]] = node["Actual Loops"]
+    assert scans.pop("span_updates") == 1
+    assert scans
+    assert not any(scans.values())

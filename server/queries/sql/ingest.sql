@@ -18,14 +18,16 @@ INSERT INTO span_updates AS u (project_id, trace_id, span_id, columns) VALUES ($
 ON CONFLICT (project_id, trace_id, span_id) DO UPDATE SET columns = excluded.columns || u.columns;
 
 -- name: list_held_span_updates
--- Updates whose span has come meanwhile, of every project: asked by the worker role.
+-- Updates whose span has come meanwhile, of every project: asked by the worker role. LATERAL with a LIMIT, because EXISTS
+-- becomes a join, for which the planner (span_updates is empty most of the time) reads every span there is.
 SELECT u.project_id, u.trace_id, u.span_id, u.columns
 FROM span_updates u
-WHERE EXISTS (
+CROSS JOIN LATERAL (
     SELECT FROM trace_summaries s
     JOIN llm_traces t ON t.project_id = s.project_id AND t.trace_id = s.trace_id AND t.ts BETWEEN s.start_ts AND s.end_ts
     WHERE s.project_id = u.project_id AND s.trace_id = u.trace_id AND t.span_id = u.span_id
-)
+    LIMIT 1
+) AS stored
 ORDER BY u.received_at
 LIMIT 500;
 
