@@ -182,7 +182,9 @@ def _check_measure(measure: Measure, pointer: str) -> None:
     if aggregation and aggregation not in metric.aggregations:
         having = [name for name, other in METRICS.items() if aggregation in other.aggregations]
         detail = f"{metric.name} has no aggregation {aggregation[:80]}, only {', '.join(metric.aggregations)}"
-        raise _bad(pointer, f"{detail}; {aggregation} is of {', '.join(having)}" if 0 < len(having) <= _MOST_NAMED else detail)
+        raise _bad(
+            pointer, f"{detail}; {aggregation} is of {', '.join(having)}" if 0 < len(having) <= _MOST_NAMED else detail
+        )
 
 
 def parse_measure(text: str) -> Measure:
