@@ -58,16 +58,6 @@ class HeaderFields:
     """Whether the connection is to become a WebSocket."""
 
 
-def check_head(head: bytes) -> None:
-    """Raise ``ValueError`` for a request head that RFC 9112 tells to refuse, or that readers take differently.
-
-    ``head`` is everything before the empty line.
-    """
-    first, _, lines = head.partition(b"\r\n")
-    _, _, is_http_10 = read_request_line(first)
-    read_fields(lines, is_http_10=is_http_10)
-
-
 def read_request_line(line: bytes) -> tuple[str, str, bool]:
     """Method, target, and whether this is HTTP/1.0. Raises ``ValueError``."""
     parts = _REQUEST_LINE.fullmatch(line)

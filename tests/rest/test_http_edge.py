@@ -9,7 +9,7 @@ import pytest
 
 from datasource.routes import MAX_BODY_BYTES
 from server.errors import InvalidParameter
-from server.http_edge import body_limit, check_head, joined_url, path_value
+from server.http_edge import body_limit, joined_url, path_value, read_fields
 from tests.conftest import AppServer
 
 Bearer = Callable[..., dict[str, str]]
@@ -252,13 +252,13 @@ def test_body_caps_by_path() -> None:
 
 @pytest.mark.parametrize("host", [b"x", b"x:80", b"[::1]:8080", b"127.0.0.1", b"a_b.example"])
 def test_ordinary_hosts_pass(host: bytes) -> None:
-    check_head(b"GET / HTTP/1.1\r\nHost: " + host)
+    assert read_fields(b"Host: " + host, is_http_10=False).headers["host"] == host.decode()
 
 
 def test_http_10_needs_no_host_and_has_no_chunks() -> None:
-    check_head(b"GET / HTTP/1.0")
+    assert not read_fields(b"", is_http_10=True).headers
     with pytest.raises(ValueError, match="Transfer-Encoding"):
-        check_head(b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked")
+        read_fields(b"Transfer-Encoding: chunked", is_http_10=True)
 
 
 def test_a_path_segment_is_decoded_once_and_strictly() -> None:
