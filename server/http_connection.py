@@ -7,10 +7,12 @@ middleware on the way that takes several times what an answer from the cache doe
 
 from __future__ import annotations
 
-from functools import lru_cache
+import asyncio
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any, Final
 
-from sanic import HTTPResponse, Request
+from sanic import HTTPResponse, Request, Sanic
 from sanic.exceptions import BadRequest, ExpectationFailed, PayloadTooLarge, ServerError
 from sanic.headers import format_http1_response
 from sanic.helpers import has_message_body
@@ -191,11 +193,40 @@ class EdgeHttp(Http):
 
 
 class EdgeProtocol(WebSocketProtocol):
-    """What a connection is given to."""
+    """What a connection is given to. One of several processes passes it on while another has fewer."""
 
     __slots__ = ()
 
     HTTP_CLASS = EdgeHttp
+
+    def connection_made(self, transport: Any) -> None:
+        """As Sanic's, unless another process takes it."""
+        balance = self.app.ctx.balance
+        if balance is None:
+            super().connection_made(transport)  # type: ignore[no-untyped-call]
+        elif not balance.passes_on(transport, len(self.connections) + 1):
+            super().connection_made(transport)  # type: ignore[no-untyped-call]
+            balance.note(len(self.connections))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As Sanic's, and told to the other processes."""
+        super().connection_lost(exc)  # type: ignore[no-untyped-call]
+        if self.app.ctx.balance is not None:
+            self.app.ctx.balance.note(len(self.connections))
+
+
+def protocol_of(app: Sanic[Any, Any], connections: set[Any]) -> Callable[[], EdgeProtocol]:
+    """Makes protocols for connections to ``app`` that come from elsewhere than its listening socket, with the options
+    that Sanic gives those of its own. ``connections``: the set in which they keep themselves."""
+    return partial(
+        EdgeProtocol,
+        loop=asyncio.get_running_loop(),
+        app=app,
+        connections=connections,
+        websocket_max_size=app.config.WEBSOCKET_MAX_SIZE,
+        websocket_ping_timeout=app.config.WEBSOCKET_PING_TIMEOUT,
+        websocket_ping_interval=app.config.WEBSOCKET_PING_INTERVAL,
+    )
 
 
 @lru_cache(maxsize=2048)

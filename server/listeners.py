@@ -2,8 +2,8 @@
 
 One process: its socket listens for as long as the supervisor lives, so that connections wait while the process
 is replaced. Several on Linux: each has a socket of its own on the same port (SO_REUSEPORT), so that the kernel
-spreads connections evenly; it listens only from the moment its process serves until that process is gone, so that no
-connection waits for a process that is not there while others are.
+spreads connections (:mod:`server.connection_balance` makes that even); it listens only from the moment its process
+serves until that process is gone, so that no connection waits for a process that is not there while others are.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Sanic does not replace a worker that died, and its manager kills everything when one cannot start. Here each
 process is a plain child with a single server in it (:mod:`server.worker_process`): a dead one is replaced, ever
-later if it keeps dying. What happens to connections meanwhile is :mod:`server.listeners`' matter.
+later if it keeps dying. What happens to connections meanwhile is :mod:`server.listeners`' matter, how
+they are spread :mod:`server.connection_balance`'s.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from types import FrameType
 
 from prometheus_client.multiprocess import mark_process_dead
 
+from server.connection_balance import BalanceHub
 from server.listeners import renewed
 
 logger = logging.getLogger("observatory.supervisor")
@@ -44,6 +46,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 class Slot:
     """A place for one server process, while processes come and go."""
 
+    place: int
     listener: socket.socket
     process: subprocess.Popen[bytes] | None = None
     lifeline: socket.socket | None = None
@@ -72,7 +75,8 @@ class Supervisor:
         :param on_stop: called once, before the processes are told to drain.
         :param watch: called about once a second; an exception of it stops everything.
         """
-        self._slots = [Slot(listener) for listener in listeners]
+        self._slots = [Slot(place, listener) for place, listener in enumerate(listeners)]
+        self._balance = BalanceHub.for_processes(len(listeners))
         self._environ = dict(environ)
         self._stop_seconds = stop_seconds
         self._on_ready = on_ready
@@ -136,12 +140,13 @@ class Supervisor:
     def _start(self, slot: Slot, now: float) -> None:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        descriptors = (slot.listener.fileno(), theirs.fileno())
+        own = (slot.listener.fileno(), theirs.fileno())
+        shared = self._balance.descriptors(slot.place) if self._balance is not None else ()
         with theirs:
             slot.process = subprocess.Popen(
-                [sys.executable, "-m", "server.worker_process", *map(str, descriptors)],
+                [sys.executable, "-m", "server.worker_process", *map(str, (*own, slot.place, *shared))],
                 env=self._environ,
-                pass_fds=descriptors,
+                pass_fds=own + shared,
                 stdin=subprocess.DEVNULL,
                 # Ctrl-C in the terminal reaches only this process, which then drains the others.
                 start_new_session=True,
@@ -202,8 +207,12 @@ class Supervisor:
                     slot.process.kill()
                     slot.process.wait()
                 self._forget(slot)
+        if self._balance is not None:
+            self._balance.close()
 
     def _forget(self, slot: Slot) -> None:
+        if self._balance is not None:
+            self._balance.table.set_absent(slot.place)
         if slot.process is not None and self._metrics_dir is not None:
             mark_process_dead(slot.process.pid, str(self._metrics_dir))  # type: ignore[no-untyped-call]
         slot.process = None

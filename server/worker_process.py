@@ -1,7 +1,8 @@
-"""One server process: ``python -m server.worker_process LISTENER_FD LIFELINE_FD``, started by the supervisor.
+"""One server process, started by the supervisor: ``python -m server.worker_process LISTENER LIFELINE [PLACE FD…]``.
 
 The socket to listen on is inherited (:mod:`server.listeners`). The lifeline is a socket to the supervisor: a byte on
-it says "serving", its end says that the supervisor is gone.
+it says "serving", its end says that the supervisor is gone. With other processes beside this one follow its place among
+them and what they share to spread connections (:mod:`server.connection_balance`).
 
 On SIGTERM (or the end of the lifeline) the process drains: /ready answers 503 for ``OBSERVATORY_DRAIN_DELAY``
 seconds, then no connection is accepted any more, running requests get ``OBSERVATORY_DRAIN_TIMEOUT`` seconds,
@@ -24,6 +25,8 @@ from sanic import Sanic
 from server import logs
 from server.app import create_app
 from server.commands.terminal import say
+from server.connection_balance import ConnectionBalance
+from server.http_connection import protocol_of
 from server.listeners import BACKLOG
 from server.settings import Settings, SettingsError, load_settings
 
@@ -33,15 +36,20 @@ SETTLE_SECONDS = 0.25
 READY = b"+"
 
 
-async def serve(settings: Settings, listener: socket.socket, lifeline: socket.socket) -> None:
+async def serve(
+    settings: Settings, listener: socket.socket, lifeline: socket.socket, balance: ConnectionBalance | None
+) -> None:
     """Serve until told to stop, then drain."""
     app = create_app(settings)
+    app.ctx.balance = balance
     stop = stop_event(lifeline)
     server: Any = await app.create_server(
         sock=listener, return_asyncio_server=True, backlog=BACKLOG, asyncio_server_kwargs={"start_serving": False}
     )
     await server.startup()
     await server.before_start()
+    if balance is not None:
+        balance.start(asyncio.get_running_loop(), protocol_of(app, server.connections))
     await server.start_serving()
     await server.after_start()
     spare_long_lived_objects()
@@ -83,9 +91,14 @@ def stop_event(lifeline: socket.socket) -> asyncio.Event:
 async def drain(app: Sanic[Any, Any], server: Any, settings: Settings) -> None:
     """Finish what was accepted, within the time that settings give, and close everything."""
     app.ctx.services.draining = True
+    balance: ConnectionBalance | None = app.ctx.balance
+    if balance is not None:
+        balance.withdraw()
     await asyncio.sleep(max(settings.drain_delay, SETTLE_SECONDS))
     closing = server.close()
     loop = asyncio.get_running_loop()
+    if balance is not None:
+        balance.stop(loop)
     deadline = loop.time() + settings.drain_timeout
     for connection in list(server.connections):
         websocket = getattr(connection, "websocket", None)
@@ -105,16 +118,18 @@ async def drain(app: Sanic[Any, Any], server: Any, settings: Settings) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Entry point; arguments are the two inherited file descriptors."""
+    """Entry point; arguments are as the module says."""
     settings = load_settings()
     logs.configure(settings.log_level, settings.log_format)
     listener = socket.socket(fileno=int(arguments[0]))
     listener.setblocking(False)
     lifeline = socket.socket(fileno=int(arguments[1]))
     lifeline.setblocking(False)
+    place, *shared = map(int, arguments[2:]) if len(arguments) > 2 else (0,)
+    balance = ConnectionBalance.inherited(place, shared) if shared else None
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(serve(settings, listener, lifeline))
+            runner.run(serve(settings, listener, lifeline, balance))
         except SettingsError as unusable:
             say(str(unusable))
             sys.exit(os.EX_CONFIG)

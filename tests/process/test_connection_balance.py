@@ -1,0 +1,121 @@
+"""Connections to one port are spread evenly over the server processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from server.connection_balance import BalanceHub, ConnectionTable
+from tests.process.conftest import Starter
+from tests.process.program import Program
+
+REQUEST = b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@contextmanager
+def connections(server: Program, count: int) -> Iterator[list[socket.socket]]:
+    """Open connections that were each asked once."""
+    port = int(server.base_url.rpartition(":")[2])
+    opened = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(count)]
+    try:
+        for connection in opened:
+            ask(connection)
+        yield opened
+    finally:
+        for connection in opened:
+            connection.close()
+
+
+def ask(connection: socket.socket) -> None:
+    """One request, answered."""
+    connection.sendall(REQUEST)
+    assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+
+
+def served_by(pid: int, port: int) -> int:
+    """How many connections to ``port`` the process has, by the descriptors it holds."""
+    established = {
+        columns[9]
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+        if (columns := line.split())[3] == "01" and int(columns[1].rpartition(":")[2], 16) == port
+    }
+    held = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            held.add(os.readlink(descriptor))
+        except FileNotFoundError:  # closed since it was listed
+            continue
+    return sum(f"socket:[{inode}]" in held for inode in established)
+
+
+def spread(server: Program) -> list[int]:
+    """Connections of each server process, fewest first."""
+    port = int(server.base_url.rpartition(":")[2])
+    return sorted(served_by(pid, port) for pid in server.worker_pids())
+
+
+@pytest.mark.parametrize("count", [2, 4, 9])
+async def test_a_handful_of_connections_is_spread_evenly(start: Starter, count: int) -> None:
+    server = start("--workers", "2")
+    server.wait_for("server process serves", times=2)
+    with connections(server, count) as opened:
+        assert spread(server) == [count // 2, count - count // 2]
+        for connection in opened:
+            ask(connection)
+
+
+async def test_places_that_became_free_are_taken_first(start: Starter) -> None:
+    server = start("--workers", "3")
+    server.wait_for("server process serves", times=3)
+    with connections(server, 6) as opened:
+        assert spread(server) == [2, 2, 2]
+        for connection in opened[:3]:
+            connection.close()
+        deadline = time.monotonic() + 5
+        while sum(spread(server)) > 3:
+            assert time.monotonic() < deadline
+        with connections(server, 3):
+            assert spread(server) == [2, 2, 2]
+
+
+async def test_a_process_that_is_gone_gets_no_connection_and_its_successor_does(start: Starter) -> None:
+    server = start("--workers", "2")
+    server.wait_for("server process serves", times=2)
+    victim, survivor = server.worker_pids()
+    os.kill(victim, signal.SIGKILL)
+    server.wait_for("server process ended, another follows")
+    with connections(server, 3):
+        port = int(server.base_url.rpartition(":")[2])
+        assert served_by(survivor, port) >= 1
+        server.wait_for("server process serves", times=3)
+        with connections(server, 5):
+            assert spread(server) == [4, 4]
+
+
+def test_the_table_counts_what_is_on_its_way() -> None:
+    with tempfile.TemporaryFile() as file:
+        file.truncate(ConnectionTable.size(2))
+        table = ConnectionTable(file.fileno(), 2)
+        table.set_absent(1)
+        assert table.load(1) is None
+        table.set_open(1, 3)
+        table.note_given(0, 1)
+        assert table.load(1) == 4
+        table.note_taken(0, 1)
+        table.set_open(1, 4)
+        assert table.load(1) == 4
+        table.note_given(0, 1)
+        table.note_given(0, 1, -1)
+        assert (table.load(0), table.load(1)) == (0, 4)
+
+
+def test_one_process_needs_no_hub() -> None:
+    assert BalanceHub.for_processes(1) is None
