@@ -184,7 +184,6 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
     observations.subscribe(metrics.record)
     observations.subscribe(logs.log)
     app.ctx.services = build_services(settings)
-    app.ctx.balance = None  # with other processes beside this one: server/worker_process.py
     error_responses.install(app)
     for blueprint in BLUEPRINTS:
         app.blueprint(blueprint)

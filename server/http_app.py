@@ -21,6 +21,11 @@ class HttpApp(Sanic[Any, Any]):
     most of the time that the start takes: every error here is JSON.
     """
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # A server.connection_balance.ConnectionBalance where there are other processes beside this one.
+        self.ctx.balance = None
+
     def _determine_error_format(self, handler: Any) -> str:
         return "json"
 
