@@ -6,6 +6,7 @@ from typing import Any
 
 from sanic import Request, Sanic
 from sanic.exceptions import ServerError
+from sanic.http.constants import Stage
 from sanic.response import BaseHTTPResponse
 
 from server.access.guard import admit_early
@@ -65,7 +66,9 @@ class HttpApp(Sanic[Any, Any]):
                 response = stream.response
             elif response is not None:
                 response = await request.respond(response)
-            if isinstance(response, BaseHTTPResponse):
+            if stream.stage is Stage.HANDLER and isinstance(response, BaseHTTPResponse):
+                await stream.http1_response_header(b"", True)  # nothing of it is sent yet
+            elif isinstance(response, BaseHTTPResponse):
                 await response.send(end_stream=True)
             elif not is_websocket:
                 raise ServerError(f"a handler gave {response!r}, which is no answer")

@@ -8,12 +8,13 @@ middleware on the way that takes several times what an answer from the cache doe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
+from time import monotonic
 from typing import Any, Final
 
 from sanic import HTTPResponse, Request, Sanic
-from sanic.exceptions import BadRequest, ExpectationFailed, PayloadTooLarge, ServerError
+from sanic.exceptions import BadRequest, ExpectationFailed, PayloadTooLarge, RequestCancelled, ServerError
 from sanic.headers import format_http1_response
 from sanic.helpers import has_message_body
 from sanic.http.constants import Stage
@@ -21,7 +22,7 @@ from sanic.http.http1 import Http
 from sanic.response import BaseHTTPResponse
 from sanic.server.protocols.websocket_protocol import WebSocketProtocol
 
-from server.http_edge import HeaderFields, joined_url, read_fields, read_request_line, strict_int
+from server.http_edge import HeaderFields, RequestLine, read_fields, read_request_line, strict_int
 from server.request_lifecycle import RequestContext, begin_request, finish_request
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
@@ -30,14 +31,25 @@ _FRAMING: Final = frozenset({"connection", "content-length", "transfer-encoding"
 
 
 class EdgeRequest(Request[Any, Any]):
-    """A request whose address is the one that was meant (:func:`joined_url`), followed from its head to its answer."""
+    """A request that is followed from its head to its answer."""
 
-    __slots__ = ()
+    __slots__ = ("ctx",)  # where Sanic has a property, which is asked for at every step
 
-    make_context = staticmethod(RequestContext)
+    ctx: RequestContext
 
-    def __init__(self, url_bytes: bytes, headers: Any, version: str, method: str, *args: Any, **more: Any) -> None:
-        super().__init__(joined_url(url_bytes, method), headers, version, method, *args, **more)
+    def __init__(
+        self,
+        url_bytes: bytes,
+        headers: Any,
+        version: str,
+        method: str,
+        transport: Any,
+        app: Sanic[Any, Any],
+        head: bytes = b"",
+        stream_id: int = 0,
+    ) -> None:
+        super().__init__(url_bytes, headers, version, method, transport, app, head, stream_id)
+        self.ctx = RequestContext()
         begin_request(self)
 
     async def respond(self, response: BaseHTTPResponse | None = None, **options: Any) -> Any:
@@ -56,21 +68,25 @@ class EdgeRequest(Request[Any, Any]):
 
 
 class PreparedResponse(HTTPResponse):
-    """An answer some of whose headers are in the form in which they are sent: lines, each with its line break."""
+    """An answer whose headers and body are in the form in which they are sent: lines, each with its line break, and
+    parts, which are put together only then."""
 
-    __slots__ = ("header_lines",)
+    __slots__ = ("header_lines", "parts")
 
     def __init__(
-        self, body: bytes | None = None, *, status: int = 200, header_lines: bytes, content_type: str | None = None
+        self, parts: Sequence[bytes] = (), *, status: int = 200, header_lines: bytes, content_type: str | None = None
     ) -> None:
-        super().__init__(body, status, content_type=content_type)
+        super(HTTPResponse, self).__init__()  # type: ignore[no-untyped-call]
+        self.status = status
+        self.content_type = content_type
         self.header_lines = header_lines
+        self.parts = parts
 
 
 class EdgeHttp(Http):
     """One connection's requests, one after the other."""
 
-    __slots__ = ("_known_fields", "_known_lines")
+    __slots__ = ("_known_fields", "_known_line")
 
     # Sanic's own annotations of these are narrower than what it puts there.
     protocol: Any
@@ -82,8 +98,9 @@ class EdgeHttp(Http):
 
     def __init__(self, protocol: Any) -> None:
         super().__init__(protocol)  # type: ignore[no-untyped-call]
-        self._known_lines: tuple[bytes, bool] | None = None
-        self._known_fields: HeaderFields
+        # Most clients repeat themselves: what was read of the last request's head is kept.
+        self._known_line: RequestLine | None = None
+        self._known_fields: HeaderFields | None = None
 
     async def http1_request_header(self) -> None:
         """Receive a head, check it and make a request of it."""
@@ -99,61 +116,46 @@ class EdgeHttp(Http):
         if end >= self.HEADER_MAX_SIZE:
             raise PayloadTooLarge("Request header exceeds the size limit")
         head = bytes(buffer[:end])
-        line, _, lines = head.partition(b"\r\n")
+        start, _, lines = head.partition(b"\r\n")
+        line, fields = self._known_line, self._known_fields
         try:
-            method, target, is_http_10 = read_request_line(line)
-            if target.startswith("/"):
-                self.url = target  # an error will be reported in the form of this surface
-            fields = self._fields(lines, is_http_10)
+            if line is None or line.raw != start:
+                line = self._known_line = read_request_line(start)
+            self.url = line.target  # an error will be reported in the form of this surface
+            if fields is None or fields.raw != lines or fields.is_http_10 is not line.is_http_10:
+                fields = self._known_fields = read_fields(lines, is_http_10=line.is_http_10)
         except ValueError as error:
             raise BadRequest("Bad Request") from error
-        self.url = target
-        self.head_only = method == "HEAD"
-        self.keep_alive = not is_http_10 if fields.keep_alive is None else fields.keep_alive
+        self.head_only = line.method == "HEAD"
+        self.keep_alive = fields.keep_alive
         self.upgrade_websocket = fields.is_upgrade
-        request = EdgeRequest(
-            url_bytes=target.encode("ascii"),
-            headers=fields.headers,
-            head=head,
-            version="1.0" if is_http_10 else "1.1",
-            method=method,
-            transport=self.protocol.transport,
-            app=self.protocol.app,
-        )
+        protocol = self.protocol
+        version = "1.0" if line.is_http_10 else "1.1"
+        request = EdgeRequest(line.url, fields.headers, version, line.method, protocol.transport, protocol.app, head)
+        request.ctx.known = fields.known
         EdgeRequest._current.set(request)
         self.request_bytes_left = self.request_bytes = 0
-        if self._expect_body(request):
+        if fields.has_body and self._expect_body(request):
             # Of the line break before the first chunk Sanic's reader takes half.
             end -= 2
         del buffer[: end + len(_END_OF_HEAD)]
         self.request, request.stream = request, self
-        self.protocol.state["requests_count"] += 1
-
-    def _fields(self, lines: bytes, is_http_10: bool) -> HeaderFields:
-        """The header fields in ``lines``; most clients repeat theirs, so those of the last request are kept."""
-        if self._known_lines != (lines, is_http_10):
-            self._known_fields = read_fields(lines, is_http_10=is_http_10)
-            self._known_lines = (lines, is_http_10)
-        return self._known_fields
+        protocol.state["requests_count"] += 1
 
     def _expect_body(self, request: EdgeRequest) -> bool:
-        """Prepare to read the body, if ``request`` announces one. Says whether it comes in chunks."""
+        """Prepare to read the body that ``request`` announces. Says whether it comes in chunks."""
         headers = request.headers
-        length = headers.get("content-length")
-        is_chunked = "transfer-encoding" in headers
-        if length is None and not is_chunked:
-            return False
         expected = headers.get("expect")
         if expected is not None:
             if expected.lower() != "100-continue":
                 raise ExpectationFailed(f"Unknown Expect: {expected}")
             self.expecting_continue = True
-        if is_chunked:
+        if "transfer-encoding" in headers:
             self.request_body = "chunked"
-        else:
-            self.request_body = True
-            self.request_bytes_left = self.request_bytes = int(length or 0)
-        return is_chunked
+            return True
+        self.request_body = True
+        self.request_bytes_left = self.request_bytes = int(headers["content-length"])
+        return False
 
     def create_empty_request(self) -> None:
         """As Sanic's, to report a bad head with; it fails when the URL is part of what is bad."""
@@ -163,41 +165,80 @@ class EdgeHttp(Http):
 
     async def http1_response_header(self, data: bytes, end_stream: bool) -> None:
         """Send an answer that is whole, as nearly all are; the beginning of any other goes Sanic's way."""
-        response, lines = self.response, self.request.ctx.header_lines
+        response, lines, protocol = self.response, self.request.ctx.header_lines, self.protocol
+        body: Sequence[bytes] = (response.body,) if response.body else ()
         if isinstance(response, PreparedResponse):
             lines = response.header_lines + lines
-        if self.protocol.app.ctx.services.draining:
+            body = response.parts
+        if protocol.app.ctx.services.draining:
             self.keep_alive = False  # so that clients go elsewhere without losing a request
         if data or not end_stream or self.expecting_continue:
             for line in lines.split(b"\r\n")[:-1]:
                 name, _, value = line.partition(b": ")
                 response.headers[name.decode("ascii")] = value.decode(errors="surrogateescape")
+            response.body = b"".join(body)
             await super().http1_response_header(data, end_stream)
             return
         self.response_func = None
-        body = response.body or b""
-        head = [_status_line(response.status)]
-        head += [header_line(name, value) for name, value in response.headers.items() if name.lower() not in _FRAMING]
+        status_line, has_body = _status(response.status)
+        head = [status_line]
+        for name, value in response.headers.items():
+            if name.lower() not in _FRAMING:
+                head.append(header_line(name, value))
         head.append(lines)
-        if has_message_body(response.status):  # type: ignore[no-untyped-call]
+        if not has_body:
+            body = ()
+        else:
             if response.content_type is not None and "content-type" not in response.headers:
                 head.append(header_line("content-type", response.content_type))
-            head.append(b"content-length: %d\r\n" % len(body))
-        else:
-            body = b""
+            head.append(b"content-length: %d\r\n" % sum(map(len, body)))
         head.append(b"connection: keep-alive\r\n\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
         if not self.head_only:
-            head.append(body)
-        await self._send(b"".join(head))
+            head += body
+        await protocol.send(b"".join(head))
         self.stage = Stage.IDLE
 
 
 class EdgeProtocol(WebSocketProtocol):
     """What a connection is given to. One of several processes passes it on while another has fewer."""
 
-    __slots__ = ()
+    __slots__ = ("_arrival",)
 
     HTTP_CLASS = EdgeHttp
+
+    # Sanic's own annotation of it is for a connection that is not made yet.
+    transport: Any
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._arrival: asyncio.Future[None] = self.loop.create_future()
+
+    def receive_more(self) -> asyncio.Future[None]:  # type: ignore[override]
+        """As Sanic's, without an event and the coroutines round it."""
+        self.transport.resume_reading()
+        self._arrival = self.loop.create_future()
+        return self._arrival
+
+    def data_received(self, data: bytes) -> None:
+        """As Sanic's."""
+        if self.websocket is not None:
+            self.websocket.data_received(data)  # type: ignore[no-untyped-call]
+            return
+        self._time = monotonic()
+        self.recv_buffer += data
+        if len(self.recv_buffer) >= self.app.config.REQUEST_BUFFER_SIZE:
+            self.transport.pause_reading()
+        if not self._arrival.done():
+            self._arrival.set_result(None)
+
+    async def send(self, data: bytes) -> None:
+        """As Sanic's, without a look for listeners; waits only while the other side is slow to take what it asked."""
+        if not self._can_write.is_set():
+            await self._can_write.wait()
+        if self.transport.is_closing():
+            raise RequestCancelled
+        self.transport.write(data)
+        self._time = monotonic()
 
     def connection_made(self, transport: Any) -> None:
         """As Sanic's, unless another process takes it."""
@@ -237,5 +278,6 @@ def header_line(name: str, value: Any) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def _status_line(status: int) -> bytes:
-    return format_http1_response(status, ())[:-2]
+def _status(status: int) -> tuple[bytes, bool]:
+    """The first line of an answer, and whether a body may follow."""
+    return format_http1_response(status, ())[:-2], has_message_body(status)  # type: ignore[no-untyped-call]

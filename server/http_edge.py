@@ -9,8 +9,8 @@ Sanic 25.12 takes heads that RFC 9112 tells a server to refuse. The dangerous on
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from sanic.compat import Header
@@ -48,25 +48,45 @@ BODY_LIMITS: Final[tuple[tuple[str, int], ...]] = (
 
 
 @dataclass(frozen=True, slots=True)
+class RequestLine:
+    """The first line of one request, checked and read."""
+
+    raw: bytes
+    method: str
+    url: bytes
+    """The address that was meant (:func:`joined_url`)."""
+    target: str
+    """The same as text."""
+    is_http_10: bool
+
+
+@dataclass(frozen=True, slots=True)
 class HeaderFields:
     """The header fields of one request, checked and read."""
 
+    raw: bytes
+    is_http_10: bool
     headers: Header
-    keep_alive: bool | None
-    """What ``Connection`` asks for; None when the version of HTTP decides."""
+    keep_alive: bool
     is_upgrade: bool
     """Whether the connection is to become a WebSocket."""
+    has_body: bool
+    """Whether a body is announced."""
+    known: dict[str, Any] = field(default_factory=dict)
+    """What others find out from these lines."""
 
 
-def read_request_line(line: bytes) -> tuple[str, str, bool]:
-    """Method, target, and whether this is HTTP/1.0. Raises ``ValueError``."""
+def read_request_line(line: bytes) -> RequestLine:
+    """What ``line`` says. Raises ``ValueError``."""
     parts = _REQUEST_LINE.fullmatch(line)
     if parts is None:
         raise ValueError("request line")
-    method, target, minor = parts.groups()
-    if target == b"*" and method != b"OPTIONS":
+    name, target, minor = parts.groups()
+    if target == b"*" and name != b"OPTIONS":
         raise ValueError("request target")
-    return method.decode("ascii"), target.decode("ascii"), minor == b"0"
+    method = name.decode("ascii")
+    url = joined_url(target, method)
+    return RequestLine(line, method, url, url.decode("ascii"), minor == b"0")
 
 
 def read_fields(lines: bytes, *, is_http_10: bool) -> HeaderFields:
@@ -94,9 +114,12 @@ def read_fields(lines: bytes, *, is_http_10: bool) -> HeaderFields:
     _check_single(seen, is_http_10=is_http_10)
     connection = headers.get("connection")
     return HeaderFields(
+        lines,
+        is_http_10,
         headers,
-        None if connection is None else connection.lower() == "keep-alive",
-        headers.get("upgrade", "").lower() == "websocket",
+        keep_alive=not is_http_10 if connection is None else connection.lower() == "keep-alive",
+        is_upgrade=headers.get("upgrade", "").lower() == "websocket",
+        has_body=b"content-length" in seen or b"transfer-encoding" in seen,
     )
 
 

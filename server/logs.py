@@ -113,7 +113,7 @@ def configure(level: str, form: str) -> None:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 
-def _members(observation: Observation) -> dict[str, Any]:
+def _members(observation: Observation | RequestFinished) -> dict[str, Any]:
     names: tuple[str, ...] = observation.__match_args__  # the fields of a dataclass, in order
     return {name: getattr(observation, name) for name in names}
 

@@ -134,7 +134,7 @@ def _(observation: ModelUnpriced) -> None:
 
 @record.register
 def _(observation: CacheAsked) -> None:
-    _cache_requests(observation.cache, observation.outcome).inc()
+    _cache_requests(observation.cache, observation.outcome).inc(observation.count)
 
 
 @record.register

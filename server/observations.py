@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +20,8 @@ class Observation:
     """Something that happened in this process."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestFinished(Observation):
+@dataclass(slots=True)  # not frozen: that would double what it costs to make one
+class RequestFinished:
     """A request was answered. ``route`` is the template, never the path that was asked for."""
 
     method: str
@@ -71,6 +72,7 @@ class CacheAsked(Observation):
 
     cache: str
     outcome: str
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,35 +153,48 @@ def _sink_of(sink: Sink, kind: type[Observation]) -> Sink:
     return sink if dispatch is None else dispatch(kind)
 
 
-class _FinishedRequests:
-    """Requests that the sinks are told of at the end of this turn of the event loop."""
+class _ThisTurn:
+    """What the sinks are told of at the end of this turn of the event loop."""
 
     def __init__(self) -> None:
         self._requests: list[RequestFinished] = []
+        self._hits: Counter[str] = Counter()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def add(self, request: RequestFinished) -> None:
+    def add_request(self, request: RequestFinished) -> None:
         self._requests.append(request)
+        if self._loop is None or not self._loop.is_running():
+            self._tell_later()
+
+    def add_hit(self, cache: str) -> None:
+        self._hits[cache] += 1
+        if self._loop is None or not self._loop.is_running():
+            self._tell_later()
+
+    def _tell_later(self) -> None:
         try:
-            loop = asyncio.get_running_loop()
+            self._loop = asyncio.get_running_loop()
         except RuntimeError:  # there is none that would do it later
             self.tell()
-            return
-        if loop is not self._loop:
-            self._loop = loop
-            loop.call_soon(self.tell)
+        else:
+            self._loop.call_soon(self.tell)
 
     def tell(self) -> None:
-        requests, self._requests, self._loop = tuple(self._requests), [], None
+        requests, self._requests, hits, self._hits, self._loop = self._requests, [], self._hits, Counter(), None
+        for cache, count in hits.items():
+            observe(CacheAsked(cache, "hit", count))
         if requests:
-            observe(RequestsFinished(requests))
+            observe(RequestsFinished(tuple(requests)))
 
 
-_finished = _FinishedRequests()
-atexit.register(_finished.tell)
+_this_turn = _ThisTurn()
+atexit.register(_this_turn.tell)
+
+observe_hit = _this_turn.add_hit
+"""Tell all sinks that the named cache had the answer, as :func:`observe_request` does."""
 
 
 def observe_request(request: RequestFinished) -> None:
     """Tell all sinks of ``request``, together with the others of this turn of the event loop: what happens a thousand
     times a second is cheaper to count and to write down in heaps. A process that is killed loses one turn's."""
-    _finished.add(request)
+    _this_turn.add_request(request)

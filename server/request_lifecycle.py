@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import random
 import re
 import time
 from types import SimpleNamespace
@@ -43,6 +43,8 @@ class RequestContext(SimpleNamespace):
     header_lines: bytes = b""
     """The headers that every answer to the request carries, as they are sent; known when it is finished."""
     is_finished = False
+    known: dict[str, Any]
+    """What others found out from the header lines, kept while the client repeats these on its connection."""
 
 
 def begin_request(request: Request) -> None:
@@ -53,8 +55,9 @@ def begin_request(request: Request) -> None:
     if offered is not None and _REQUEST_ID.fullmatch(offered):
         context.request_id = offered
     else:
-        context.request_id = os.urandom(16).hex()
-    context.span = tracing.start_request_span(request)
+        context.request_id = f"{random.getrandbits(128):032x}"  # it has to be unique, not secret
+    if tracing.OwnSpans.tracer is not None:
+        context.span = tracing.start_request_span(request)
 
 
 def finish_request(request: Request, response: BaseHTTPResponse) -> None:

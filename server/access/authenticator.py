@@ -76,9 +76,9 @@ class Authenticator:
                 await self._task
         await self._note_use()
 
-    def remembered(self, credential: str) -> Principal | None:
-        """The caller behind ``credential`` when it was verified a moment ago."""
-        principal = self._verified.get(digest_of(credential))
+    def remembered(self, digest: bytes) -> Principal | None:
+        """The caller behind the credential with this ``digest`` when it was verified a moment ago."""
+        principal = self._verified.get(digest)
         if principal is not None and principal.kind == "api_key":
             self._last_used[principal.credential_id] = datetime.now(UTC)
         return principal
@@ -89,9 +89,10 @@ class Authenticator:
         Raises :class:`CredentialRefused` for one that is not valid, :class:`RateLimited` when too many of
         those came from there, and what the database raises when a key cannot be looked up.
         """
-        principal = self.remembered(credential)
+        digest = digest_of(credential)
+        principal = self.remembered(digest)
         if principal is None:
-            principal = await self._verify(credential, digest_of(credential), address)
+            principal = await self._verify(credential, digest, address)
             if principal.kind == "api_key":
                 self._last_used[principal.credential_id] = datetime.now(UTC)
         return principal

@@ -23,6 +23,7 @@ from server.access.client_address import client_address
 from server.access.credentials import presented_credential
 from server.access.grafana_viewer import HEADER as GRAFANA_ID_HEADER
 from server.access.principal import SCOPES, Principal, Role
+from server.access.verified import digest_of
 from server.errors import ApiError, InvalidToken, MissingToken, RateLimited
 from server.observations import AuthenticationRefused, RateLimitHit, observe
 from server.queries.result_cache import Lookup
@@ -205,9 +206,12 @@ async def _admit(services: Services, request: Request, policy: AccessPolicy, sco
 
 
 async def _principal_of(services: Services, request: Request, scope: str) -> Principal:
-    headers: Mapping[str, str] = request.headers
-    credential = presented_credential(headers)
-    if credential is None:
+    known = request.ctx.known
+    if "credential" not in known:
+        text = presented_credential(cast(Mapping[str, str], request.headers))
+        known["credential"] = None if text is None else (text, digest_of(text))
+    presented = known["credential"]
+    if presented is None:
         opened = services.settings.public_analytics_projects
         if not opened or scope not in ANONYMOUS_SCOPES or not _template(request).startswith(ANONYMOUS_ROUTES):
             raise MissingToken()
@@ -220,12 +224,13 @@ async def _principal_of(services: Services, request: Request, scope: str) -> Pri
             credential_id=client_address(request),
         )
     authenticator = services.access.authenticator
-    principal = authenticator.remembered(credential) or await authenticator.authenticate(
+    credential, digest = presented
+    principal = authenticator.remembered(digest) or await authenticator.authenticate(
         credential, client_address(request)
     )
     if not authenticator.knows_viewers:
         return principal
-    return await authenticator.with_viewer(principal, headers.get(GRAFANA_ID_HEADER))
+    return await authenticator.with_viewer(principal, request.headers.get(GRAFANA_ID_HEADER))
 
 
 def _template(request: Request) -> str:

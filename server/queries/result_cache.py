@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol
 import orjson
 from hiredis import ReplyError
 
-from server.observations import CacheAsked, observe
+from server.observations import CacheAsked, observe, observe_hit
 from server.queries.freshness import LONGEST_TTL_SECONDS, trace_keys, window_is_closed, window_keys
 from server.queries.row_scope import RowScope
 from server.redis_store import RedisStore, RedisUnavailable
@@ -31,7 +31,6 @@ TRACE_TTL_SECONDS: Final = LONGEST_TTL_SECONDS
 LIVE_TTL_SECONDS: Final = 60
 FORMAT: Final = "1"
 CACHE_NAME: Final = "results"
-_HIT: Final = CacheAsked(CACHE_NAME, "hit")
 
 # Another process that computes the same answer holds a lock; it ends by itself should that process die.
 LOCK_MS: Final = 3000
@@ -194,7 +193,7 @@ class ResultCache:
         key = question.key
         tokens, hit, is_locked = await self._lookup(question, key, lookup or self._read)
         if hit is not None:
-            observe(_HIT)
+            observe_hit(CACHE_NAME)
             return hit
         flight = self._flights.get((key, tokens)) if tokens is not None else self._any_flight(key)
         if flight is None:
@@ -278,7 +277,7 @@ class ResultCache:
         if tokens is not None and not is_locked:
             tokens, hit = await self._take_lock(question, key, lock)
             if hit is not None:
-                observe(_HIT)
+                observe_hit(CACHE_NAME)
                 return hit
         observe(CacheAsked(CACHE_NAME, "miss"))
         try:

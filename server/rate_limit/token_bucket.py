@@ -169,7 +169,7 @@ class TokenBuckets:
         self.degraded_count = 0
         """Verdicts given without Redis since the process started."""
 
-    async def judge(
+    def judge(
         self,
         buckets: Sequence[Bucket],
         *,
@@ -177,8 +177,8 @@ class TokenBuckets:
         lookup: Sequence[str] = (),
         known: bytes = b"",
         lock: tuple[str, int] | None = None,
-    ) -> Judgement:
-        """The verdict, and the values of the Redis keys ``lookup`` read in the same round trip.
+    ) -> asyncio.Future[Judgement]:
+        """The verdict to wait for, and the values of the Redis keys ``lookup`` read in the same round trip.
 
         ``take`` false only looks. ``known``: how the first value begins that the caller has a copy of; if it still
         begins so, only that comes back. ``lock``: a key, and the milliseconds for which it is taken when the first
@@ -194,8 +194,7 @@ class TokenBuckets:
             task.add_done_callback(self._at_work.discard)
         asker = asyncio.get_running_loop().create_future()
         askers.append(asker)
-        judgement: Judgement = await asker
-        return judgement
+        return asker
 
     async def _answer(self, question: _Question, askers: list[asyncio.Future[Judgement]]) -> None:
         del self._askers[question]

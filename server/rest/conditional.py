@@ -93,8 +93,7 @@ def send(request: Request, answer: CachedAnswer, parts: Rendered) -> HTTPRespons
         lines += b"Age: %d\r\n" % answer.age_seconds
     if is_match(request.headers.get("if-none-match"), parts.tag):
         return PreparedResponse(status=304, header_lines=lines)
-    about = meta_text(request, parts.meta)
-    body = b"".join((b'{"status":"success","data":', answer.data, parts.tail, b',"meta":', about, b"}"))
+    body = (b'{"status":"success","data":', answer.data, parts.tail, b',"meta":', meta_text(request, parts.meta), b"}")
     return PreparedResponse(body, header_lines=lines, content_type="application/json")
 
 

@@ -139,7 +139,7 @@ async def test_of_those_who_ask_together_one_gets_the_right_to_compute(
     buckets: TokenBuckets, store: RedisStore
 ) -> None:
     bucket = Bucket("together", per_minute=60, capacity=10)
-    asked = [asyncio.create_task(buckets.judge([bucket], lookup=["none"], lock=("lock", 3000))) for _ in range(4)]
+    asked = [buckets.judge([bucket], lookup=["none"], lock=("lock", 3000)) for _ in range(4)]
     await asyncio.sleep(0)
     asked[0].cancel()  # the first goes away before the reply is there
     rest = await asyncio.gather(*asked[1:])
