@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import repeat
 from typing import Any, Final
 
 import asyncpg
@@ -37,31 +37,42 @@ class Fetched:
     uses_raw: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows of one statement: which cell each belongs to, and their values column by column."""
+
+    cells: list[int]
+    columns: dict[str, tuple[Any, ...]]
+
+
 @dataclass(slots=True)
 class _Gathering:
-    """Cells in the making: groups may still be added, so cells are dictionaries by (group, bucket)."""
+    """Cells in the making: groups may still be added; cells are numbered ``group × buckets + bucket``."""
 
     needs: Needs
     buckets: int
     groups: dict[Key, int] = field(default_factory=dict)
-    rows: list[tuple[int, asyncpg.Record]] = field(default_factory=list)
-    ends: list[int] = field(default_factory=list)
+    statements: list[_Rows] = field(default_factory=list)
     rows_read: int = 0
 
     def add(self, records: Sequence[asyncpg.Record], width: int) -> None:
         """Take the rows of one statement, whose first ``width`` columns name the group."""
+        if not records:
+            return
         groups, buckets = self.groups, self.buckets
-        for record in records:
-            group = groups.setdefault(tuple(record[:width]), len(groups))
-            self.rows.append((group * buckets + record["b"], record))
-            self.rows_read += record["n"]
-        self.ends.append(len(self.rows))
+        values = list(zip(*records, strict=True))
+        columns = dict(zip(records[0].keys(), values, strict=True))
+        keys = zip(*values[:width], strict=True) if width else repeat((), len(records))
+        numbers = [groups.setdefault(key, len(groups)) for key in keys]
+        cells = [number * buckets + bucket for number, bucket in zip(numbers, columns["b"], strict=True)]
+        self.statements.append(_Rows(cells, columns))
+        self.rows_read += sum(columns["n"])
 
-    def statements(self, column: str) -> Iterator[list[tuple[int, asyncpg.Record]]]:
-        """The rows of each statement that selected ``column``."""
-        for first, end in pairwise((0, *self.ends)):
-            if end > first and column in self.rows[first][1]:
-                yield self.rows[first:end]
+    def selected(self, column: str) -> Iterator[tuple[list[int], tuple[Any, ...]]]:
+        """Cells and values of each statement that selected ``column``."""
+        for rows in self.statements:
+            if column in rows.columns:
+                yield rows.cells, rows.columns[column]
 
 
 async def fetch(
@@ -111,7 +122,7 @@ async def fetch(
         )
         gathering.add(await connection.fetch(sql, *values), width)
     # Merging large sketches takes tens of milliseconds of numpy: not on the event loop.
-    if needs.sketches and len(gathering.rows) > 50:
+    if needs.sketches and sum(len(rows.cells) for rows in gathering.statements) > 50:
         return await asyncio.to_thread(_merged, gathering, plan)
     return _merged(gathering, plan)
 
@@ -122,12 +133,14 @@ def _merged(gathering: _Gathering, plan: SourcePlan) -> Fetched:
     cells = Cells(needs, size)
     for name in needs.counters:
         sums = cells.counters[name]
-        for cell, record in gathering.rows:
-            sums[cell] += record[name]
+        for owners, values in gathering.selected(name):
+            for cell, value in zip(owners, values, strict=True):
+                sums[cell] += value
     for kind in needs.distinct:
         counts = cells.distinct[kind] = [0] * size
-        for cell, record in gathering.rows:
-            counts[cell] = record[f"d_{kind}"]
+        for owners, values in gathering.selected(f"d_{kind}"):
+            for cell, value in zip(owners, values, strict=True):
+                counts[cell] = value
     for name in needs.sketches:
         _spread(name, gathering, cells, size, precomputed=plan.slice is not None and plan.slice.precomputed)
     is_sketched = bool(needs.histograms) or bool(needs.fractions and plan.rollups)
@@ -138,37 +151,33 @@ def _spread(name: str, gathering: _Gathering, cells: Cells, size: int, *, precom
     """Fill in quantiles and histograms of one sketch: exact arrays, stored percentiles or merged sketches."""
     fractions = cells.needs.fractions.get(name, ())
     columns: list[list[float | None]] = [[None] * size for _ in fractions]
-    packed: list[bytes] = []
-    owners: list[int] = []
     is_exact = False
-    for records in gathering.statements(f"q_{name}"):
+    for owners, arrays in gathering.selected(f"q_{name}"):
         is_exact = True
-        for cell, record in records:
-            for column, value in zip(columns, record[f"q_{name}"] or (), strict=False):
+        for cell, array in zip(owners, arrays, strict=True):
+            for column, value in zip(columns, array or (), strict=False):
                 column[cell] = value
     places = [_PRECOMPUTED_ORDER.index(fraction) for fraction in fractions] if precomputed else []
-    for records in gathering.statements(f"p_{name}"):
-        for cell, record in records:
-            stored = record[f"p_{name}"]
-            if stored:
+    for owners, arrays in gathering.selected(f"p_{name}"):
+        for cell, array in zip(owners, arrays, strict=True):
+            if array:
                 for column, place in zip(columns, places, strict=True):
-                    column[cell] = stored[place]
-    for records in gathering.statements(f"s_{name}"):
-        for cell, record in records:
-            entries = record[f"s_{name}"]
-            if entries:
-                packed.append(entries)
-                owners.append(cell)
-    if packed:
-        merged = sketch.merge(packed, owners, size)
+                    column[cell] = array[place]
+    packed: list[bytes] = []
+    packed_of: list[int] = []
+    for owners, sketches in gathering.selected(f"s_{name}"):
+        present = [place for place, entries in enumerate(sketches) if entries]
+        packed += [sketches[place] for place in present]
+        packed_of += [owners[place] for place in present]
+    if name in cells.needs.histograms:
+        cells.histograms[name] = [[0] * (len(HISTOGRAM_BOUNDS) + 1)] * size
+    for merged_cells, merged in sketch.merge_in_parts(packed, packed_of):
         if fractions and not is_exact:
-            merged_cells = sorted(set(owners))
-            for cell, values in zip(merged_cells, merged.quantiles(fractions)[merged_cells].tolist(), strict=True):
-                for column, value in zip(columns, values, strict=True):
+            for column, values in zip(columns, merged.quantiles(fractions).T.tolist(), strict=True):
+                for cell, value in zip(merged_cells, values, strict=True):
                     column[cell] = None if value != value else value
         if name in cells.needs.histograms:
-            cells.histograms[name] = merged.counts_up_to(HISTOGRAM_BOUNDS).tolist()
-    if name in cells.needs.histograms and name not in cells.histograms:
-        cells.histograms[name] = [[0] * (len(HISTOGRAM_BOUNDS) + 1)] * size
+            for cell, counts in zip(merged_cells, merged.counts_up_to(HISTOGRAM_BOUNDS).tolist(), strict=True):
+                cells.histograms[name][cell] = counts
     for column, fraction in zip(columns, fractions, strict=True):
         cells.quantiles[name, fraction] = column

@@ -127,22 +127,37 @@ def rollup_statement(
     """Sums over one rollup table: counters, sketches ``s_NAME``, and for precomputed slices the
     quantile arrays ``p_NAME`` (p50, p75, p90, p95, p99)."""
     binds = Binds()
+    groups = [f"coalesce(t.{dimension.column}, '')" for dimension in target.dimensions]
+    grouping = grouping_of(groups, selection, binds)
+    conditions = [_CALL] if needs.is_calls_only else []
+    if target.filter is not None:
+        conditions.append(compile_filter(target.filter, binds.values, scope=target.scope))
+    where = " AND ".join(f"({condition})" for condition in conditions) or "true"
     if slice_ is None:
-        rows = pieces_of(table, "bucket", "r", target.scope, pieces, binds)
+        # Groups and filter belong to combinations of dimensions: they are worked out once for each, not for each row.
+        # Of the combinations that a filter leaves the index finds the rows, so that the others are not looked at.
         labels = ", ".join(f"nullif({column}, '') AS {column}" for column in _COLUMNS)
-        source = (
-            f"{rows} JOIN (SELECT project_id, dim_id, is_generation, {labels} FROM span_dimensions"
-            f" WHERE project_id = ANY ({binds.add(list(target.scope.projects), 'text[]')})) AS t"
-            " ON t.project_id = r.project_id AND t.dim_id = r.dim_id"
+        known = (
+            f"SELECT t.project_id, t.dim_id, t.is_generation{''.join(f', {column}' for column in grouping.columns)}"
+            f" FROM (SELECT project_id, dim_id, is_generation, {labels} FROM span_dimensions"
+            f" WHERE project_id = ANY ({binds.add(list(target.scope.projects), 'text[]')})) AS t{grouping.join}"
+            f" WHERE {where}"
         )
+        wanted = "true" if target.filter is None else "dim_id = ANY (ARRAY(SELECT dim_id FROM t))"
+        rows = pieces_of(table, "bucket", "r", target.scope, pieces, binds, wanted)
+        beginning = f"WITH t AS MATERIALIZED ({known}) "
+        source = f"{rows} JOIN t ON t.project_id = r.project_id AND t.dim_id = r.dim_id"
+        columns = [f"t.{name}" for name in grouping.names]
     else:
         kind = f"dimension = {binds.add(slice_.dimension, 'text')}"
         rows = pieces_of(table, "bucket", "r", target.scope, pieces, binds, kind)
         label = f", nullif(r.value, '') AS {slice_.column}" if slice_.column else ""
-        source = f"{rows} CROSS JOIN LATERAL (SELECT r.project_id, r.is_generation{label}) AS t"
-    groups = [f"coalesce(t.{dimension.column}, '')" for dimension in target.dimensions]
-    grouping = grouping_of(groups, selection, binds)
-    columns = [*grouping.columns, f"{bucket_number('r.bucket', boundaries, binds)} AS b", "count(*) AS n"]
+        beginning = ""
+        source = (
+            f"{rows} CROSS JOIN LATERAL (SELECT r.project_id, r.is_generation{label}) AS t{grouping.join} WHERE {where}"
+        )
+        columns = [*grouping.columns]
+    columns += [f"{bucket_number('r.bucket', boundaries, binds)} AS b", "count(*) AS n"]
     columns += [f"{ROLLUP_COUNTERS[name]} AS {name}" for name in needs.counters]
     merged = "true"
     if slice_ is not None and slice_.precomputed and needs.sketches:
@@ -151,10 +166,4 @@ def rollup_statement(
     for name in needs.sketches:
         column, condition = _SKETCH_COLUMNS[name]
         columns.append(f"string_agg(r.{column}, ''::bytea) FILTER (WHERE {condition} AND {merged}) AS s_{name}")
-    conditions = [_CALL] if needs.is_calls_only else []
-    if target.filter is not None:
-        conditions.append(compile_filter(target.filter, binds.values, scope=target.scope))
-    where = " AND ".join(f"({condition})" for condition in conditions) or "true"
-    return (
-        f"SELECT {', '.join(columns)} FROM {source}{grouping.join} WHERE {where} GROUP BY {grouping.positions}"
-    ), binds.values
+    return f"{beginning}SELECT {', '.join(columns)} FROM {source} GROUP BY {grouping.positions}", binds.values

@@ -186,6 +186,11 @@ class Grouping:
     is_other: str = "false"
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What the columns are called."""
+        return tuple(column.rpartition(" AS ")[2] for column in self.columns)
+
+    @property
     def positions(self) -> str:
         """For GROUP BY: the group's columns and the bucket after them."""
         return ", ".join(str(index + 1) for index in range(len(self.columns) + 1))

@@ -13,8 +13,9 @@ All functions here are pure and hold numpy arrays only; large merges belong in a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -71,8 +72,9 @@ class MergedSketches:
         # Negative counts wait for the rest of a change; left out, they cannot disturb the other groups.
         counts = np.maximum(self.counts, 0)
         running = np.cumsum(counts)
-        totals = np.bincount(self.group, weights=counts, minlength=self.groups).astype(np.int64)
-        before = np.concatenate(([0], np.cumsum(totals)[:-1]))
+        edges = np.searchsorted(self.group, np.arange(self.groups + 1))
+        sums = np.concatenate(([0], running))[edges]
+        before, totals = sums[:-1], np.diff(sums)
         occupied = totals > 0
         for column, fraction in enumerate(fractions):
             # round() first: 0.95 * 20 is 19.000000000000004 in floats, and its ceiling would be 20.
@@ -140,6 +142,24 @@ def merge(sketches: Sequence[bytes], groups: Sequence[int] | Ints, group_count: 
     return merge_entries([(decode(sketches), np.asarray(groups, dtype=np.int64))], group_count)
 
 
+def merge_in_parts(
+    sketches: Sequence[bytes], groups: Sequence[int], at_once: int = 128
+) -> Iterator[tuple[list[int], MergedSketches]]:
+    """Merge ``sketches[i]`` into group ``groups[i]``, for any numbers from 0, so many groups ``at_once``.
+
+    Each part gives the numbers of its groups, ascending, and what is merged for them, in that order. What numpy makes
+    of a part fits into the processor's cache and into memory that the process has at hand already; arrays for millions
+    of entries at once are pages that the system hands out one by one and takes back.
+    """
+    present, numbers = np.unique(np.asarray(groups, dtype=np.int64), return_inverse=True)
+    order = np.argsort(numbers, kind="stable")
+    edges = np.searchsorted(numbers[order], np.arange(0, len(present) + at_once, at_once))
+    for part, (first, end) in enumerate(pairwise(edges.tolist())):
+        chosen, low = order[first:end], part * at_once
+        own = present[low : low + at_once].tolist()
+        yield own, merge([sketches[place] for place in chosen.tolist()], numbers[chosen] - low, len(own))
+
+
 def merge_entries(parts: Sequence[tuple[Entries, Ints]], group_count: int) -> MergedSketches:
     """The same of several decoded lists, each with the groups of its sketches; those of group -1 are left out."""
     # Only the bins that occur: the table below has one place for each of them in each group.
@@ -159,11 +179,12 @@ def merge_entries(parts: Sequence[tuple[Entries, Ints]], group_count: int) -> Me
     span = group_count * width
     if span <= max(16 * len(key), 1 << 16):
         summed = np.bincount(key, weights=weight, minlength=span)
-        found = np.flatnonzero(summed)
+        found = np.flatnonzero(summed != 0)  # of truth values: a sixth of the time that it takes of floats
         counts = summed[found].astype(np.int64)
     else:
         # Few entries in many groups: sorting them is cheaper than a dense table.
         found, place = np.unique(key, return_inverse=True)
         counts = np.bincount(place, weights=weight).astype(np.int64)
         found, counts = found[counts != 0], counts[counts != 0]
-    return MergedSketches(group_count, found // width, found % width + low, counts)
+    group = found // width
+    return MergedSketches(group_count, group, found - group * width + low, counts)

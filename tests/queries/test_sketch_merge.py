@@ -55,6 +55,29 @@ def test_few_entries_in_many_groups_merge_alike() -> None:
         assert sparse.bins[sparse.group == owner].tolist() == alone.bins.tolist()
 
 
+@pytest.mark.parametrize("at_once", [1, 3, 128])
+def test_merging_in_parts_gives_what_merging_at_once_gives(at_once: int) -> None:
+    chance = random.Random(at_once)
+    values = [[chance.lognormvariate(5, 2) for _ in range(chance.randrange(9))] for _ in range(300)]
+    owners = [chance.choice([0, 1, 5, 8, 9, 70, 71, 400]) for _ in values]
+    packed = [sketch.pack(item) for item in values]
+    packed += [sketch.pack(item, sign=-1) for item, owner in zip(values, owners, strict=True) if owner == 71]
+    owners += [71] * owners.count(71)
+    whole = sketch.merge(packed, owners, 401).quantiles(FRACTIONS)
+    found = np.full_like(whole, np.nan)
+    seen: list[int] = []
+    for groups, merged in sketch.merge_in_parts(packed, owners, at_once):
+        seen += groups
+        found[groups] = merged.quantiles(FRACTIONS)
+    assert seen == sorted(set(owners))
+    assert np.isnan(found[71]).all()
+    np.testing.assert_array_equal(found, whole)
+
+
+def test_nothing_merges_in_no_parts() -> None:
+    assert list(sketch.merge_in_parts([], [])) == []
+
+
 def test_a_value_on_a_bound_counts_under_that_bound() -> None:
     merged = sketch.merge([sketch.pack([1.0, 2.0, 2.5, 400.0])], [0], 1)
     assert merged.counts_up_to([1, 2, 5, 10]).tolist() == [[1, 1, 1, 0, 1]]
