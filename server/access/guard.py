@@ -10,7 +10,7 @@ For a request with a body all of this happens before the body is read, for a Web
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any, Final, TypeVar, cast
@@ -148,19 +148,22 @@ def lookup_of(request: Request) -> Lookup:
     """
     services, context = services_of(request), request.ctx
 
-    async def read(names: Sequence[str], known: bytes = b"", lock: tuple[str, int] | None = None) -> list[bytes | None]:
+    def read(
+        names: Sequence[str], known: bytes = b"", lock: tuple[str, int] | None = None
+    ) -> Awaitable[list[bytes | None]]:
         budget: _Budget | None = context.budget
         if budget is not None and budget.verdict is None:
-            values = await _judge(services, request, budget, names, known, lock)
-            if values is None:
-                raise RedisUnavailable
-            return values
-        if not names:
-            return []
-        values = cast("list[bytes | None]", await services.redis.run(lambda redis: redis.mget(list(names))))
-        return values if lock is None else [*values, None]
+            return _judge(services, request, budget, names, known, lock)
+        return _read(services, names, lock)
 
     return read
+
+
+async def _read(services: Services, names: Sequence[str], lock: tuple[str, int] | None) -> list[bytes | None]:
+    if not names:
+        return []
+    values = cast("list[bytes | None]", await services.redis.run(lambda redis: redis.mget(list(names))))
+    return values if lock is None else [*values, None]
 
 
 def challenge(services: Services, error: str | None = None, **parameters: str) -> str:
@@ -251,7 +254,9 @@ async def _judge(
     names: Sequence[str] = (),
     known: bytes = b"",
     lock: tuple[str, int] | None = None,
-) -> list[bytes | None] | None:
+) -> list[bytes | None]:
+    """Judge the limit, and give the values of ``names``. Raises :class:`RateLimited`, and
+    :class:`RedisUnavailable` when there are names and Redis did not answer."""
     verdict, values = await services.access.buckets.judge(budget.buckets, lookup=names, known=known, lock=lock)
     budget.verdict = verdict
     request.ctx.limit_lines = rate_limit_lines(verdict)
@@ -259,6 +264,10 @@ async def _judge(
         observe(RateLimitHit(verdict.tightest.bucket.name))
         wait = verdict.tightest.retry_after
         raise RateLimited(f"Too many requests; try again in {wait} s.", headers={"Retry-After": str(wait)})
+    if values is None:
+        if names:
+            raise RedisUnavailable
+        return []
     return values
 
 

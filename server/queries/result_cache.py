@@ -46,9 +46,9 @@ _CHECKSUM_BYTES: Final = 8
 class Lookup(Protocol):
     """Reads Redis keys. Raises RedisUnavailable."""
 
-    async def __call__(
+    def __call__(
         self, names: Sequence[str], known: bytes = b"", lock: tuple[str, int] | None = None
-    ) -> list[bytes | None]:
+    ) -> Awaitable[list[bytes | None]]:
         """The values of ``names``; of the first only how it begins, when it begins with ``known`` (and that is not
         empty). ``lock`` is a key and milliseconds: one value more comes last, not None when the first value is missing
         and the lock was taken.

@@ -91,7 +91,8 @@ def send(request: Request, answer: CachedAnswer, parts: Rendered) -> HTTPRespons
     lines = parts.header_lines
     if answer.is_hit:
         lines += b"Age: %d\r\n" % answer.age_seconds
-    if is_match(request.headers.get("if-none-match"), parts.tag):
+    known = request.headers.get("if-none-match")
+    if known is not None and is_match(known, parts.tag):
         return PreparedResponse(status=304, header_lines=lines)
     body = (b'{"status":"success","data":', answer.data, parts.tail, b',"meta":', meta_text(request, parts.meta), b"}")
     return PreparedResponse(body, header_lines=lines, content_type="application/json")

@@ -50,7 +50,7 @@ def shared_meta(*, cached: bool, **more: Any) -> dict[str, Any]:
 
 def meta_text(request: Request, shared: bytes) -> bytes:
     """The ``meta`` block in JSON; ``shared`` is that of :func:`shared_meta`."""
-    return b"%b,%b" % (dumps(_own_meta(request))[:-1], shared[1:])
+    return b"%b,%b" % (orjson.dumps(_own_meta(request), option=orjson.OPT_UTC_Z)[:-1], shared[1:])
 
 
 def _own_meta(request: Request) -> dict[str, Any]:

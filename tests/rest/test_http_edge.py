@@ -139,6 +139,12 @@ async def test_the_header_lines_of_one_request_are_not_taken_for_those_of_the_ne
     assert received.lower().count(b"connection: close") == 1
 
 
+async def test_the_address_of_one_request_is_not_taken_for_that_of_the_next(app_server: AppServer) -> None:
+    paths = (b"/live", b"/live", b"/nowhere", b"/live", b"//api/v1//traces", b"/live")
+    sent = b"".join(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path for path in paths)
+    assert statuses(await exchange(app_server, sent)) == [200, 200, 404, 200, 401, 200]
+
+
 async def test_the_same_headers_stand_with_and_without_a_body(app_server: AppServer) -> None:
     get = await exchange(app_server, b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
     head = await exchange(app_server, b"HEAD /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -12,7 +12,14 @@ import pytest
 
 from server import observations
 from server.logs import LineHandler
-from server.observations import Observation, RequestFinished, RequestsFinished, observe_request
+from server.observations import (
+    CacheAsked,
+    Observation,
+    RequestFinished,
+    RequestsFinished,
+    observe_hit,
+    observe_request,
+)
 
 FINISHED = RequestFinished("GET", "/api/v1/traces", 200, 0.004, "0123456789abcdef", "ann")
 
@@ -36,6 +43,14 @@ async def test_requests_of_one_turn_are_told_of_together_and_before_the_next_is_
     observe_request(FINISHED)
     await asyncio.sleep(0)
     assert told[1:] == [RequestsFinished((FINISHED,))]
+
+
+async def test_answers_that_a_cache_had_are_counted_together(told: list[Observation]) -> None:
+    for cache in ("results", "panels", "results"):
+        observe_hit(cache)
+    assert told == []
+    await asyncio.sleep(0)
+    assert told == [CacheAsked("results", "hit", 2), CacheAsked("panels", "hit")]
 
 
 def test_without_a_loop_and_after_one_that_ended_in_between_nothing_is_held_back(told: list[Observation]) -> None:
