@@ -31,6 +31,9 @@ LARGEST: Final = 1e12
 
 _ENTRY: Final = np.dtype([("bin", ">i2"), ("count", ">i2")])
 _LARGEST_COUNT: Final = 32767
+_PART: Final = 1 << 18
+"""How many bytes of sketches are merged at a time, a group counting as no less than _PLACE."""
+_PLACE: Final = 1 << 11
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -143,9 +146,9 @@ def merge(sketches: Sequence[bytes], groups: Sequence[int] | Ints, group_count: 
 
 
 def merge_in_parts(
-    sketches: Sequence[bytes], groups: Sequence[int], at_once: int = 128
+    sketches: Sequence[bytes], groups: Sequence[int], part: int = _PART
 ) -> Iterator[tuple[list[int], MergedSketches]]:
-    """Merge ``sketches[i]`` into group ``groups[i]``, for any numbers from 0, so many groups ``at_once``.
+    """Merge ``sketches[i]`` into group ``groups[i]``, for any numbers from 0, about ``part`` bytes at a time.
 
     Each part gives the numbers of its groups, ascending, and what is merged for them, in that order. What numpy makes
     of a part fits into the processor's cache and into memory that the process has at hand already; arrays for millions
@@ -153,11 +156,15 @@ def merge_in_parts(
     """
     present, numbers = np.unique(np.asarray(groups, dtype=np.int64), return_inverse=True)
     order = np.argsort(numbers, kind="stable")
-    edges = np.searchsorted(numbers[order], np.arange(0, len(present) + at_once, at_once))
-    for part, (first, end) in enumerate(pairwise(edges.tolist())):
-        chosen, low = order[first:end], part * at_once
-        own = present[low : low + at_once].tolist()
-        yield own, merge([sketches[place] for place in chosen.tolist()], numbers[chosen] - low, len(own))
+    sizes = np.bincount(numbers, weights=np.fromiter(map(len, sketches), dtype=np.int64)) + _PLACE
+    begins = np.flatnonzero(np.diff((np.cumsum(sizes) - sizes) // part, prepend=-1))
+    for low, high in pairwise((*begins.tolist(), len(present))):
+        first, end = np.searchsorted(numbers, (low, high), sorter=order).tolist()
+        chosen = order[first:end]
+        yield (
+            present[low:high].tolist(),
+            merge([sketches[place] for place in chosen.tolist()], numbers[chosen] - low, high - low),
+        )
 
 
 def merge_entries(parts: Sequence[tuple[Entries, Ints]], group_count: int) -> MergedSketches:
