@@ -133,6 +133,7 @@ def rollup_statement(
     if target.filter is not None:
         conditions.append(compile_filter(target.filter, binds.values, scope=target.scope))
     where = " AND ".join(f"({condition})" for condition in conditions) or "true"
+    merged, sketches = "true", "r.{}"
     if slice_ is None:
         # Groups and filter belong to combinations of dimensions: they are worked out once for each, not for each row.
         # Of the combinations that a filter leaves the index finds the rows, so that the others are not looked at.
@@ -151,6 +152,13 @@ def rollup_statement(
     else:
         kind = f"dimension = {binds.add(slice_.dimension, 'text')}"
         rows = pieces_of(table, "bucket", "r", target.scope, pieces, binds, kind)
+        if slice_.precomputed and needs.sketches:
+            is_pending = f"r.bucket = ANY ({binds.add(list(slice_.pending), 'timestamptz[]')})"
+            if selection is None or not selection.with_other:
+                rows = _with_pending_sketches(rows, is_pending, needs)
+                merged, sketches = "true", "r.pending_{}"
+            else:
+                merged = f"({grouping.is_other} OR {is_pending})"
         label = f", nullif(r.value, '') AS {slice_.column}" if slice_.column else ""
         beginning = ""
         source = (
@@ -159,11 +167,19 @@ def rollup_statement(
         columns = [*grouping.columns]
     columns += [f"{bucket_number('r.bucket', boundaries, binds)} AS b", "count(*) AS n"]
     columns += [f"{ROLLUP_COUNTERS[name]} AS {name}" for name in needs.counters]
-    merged = "true"
-    if slice_ is not None and slice_.precomputed and needs.sketches:
+    if slice_ is not None and slice_.precomputed:
         columns += [f"max(r.{PRECOMPUTED[name]}) FILTER (WHERE {_CALL}) AS p_{name}" for name in needs.sketches]
-        merged = f"({grouping.is_other} OR r.bucket = ANY ({binds.add(list(slice_.pending), 'timestamptz[]')}))"
     for name in needs.sketches:
         column, condition = _SKETCH_COLUMNS[name]
-        columns.append(f"string_agg(r.{column}, ''::bytea) FILTER (WHERE {condition} AND {merged}) AS s_{name}")
+        columns.append(
+            f"string_agg({sketches.format(column)}, ''::bytea) FILTER (WHERE {condition} AND {merged}) AS s_{name}"
+        )
     return f"{beginning}SELECT {', '.join(columns)} FROM {source} GROUP BY {grouping.positions}", binds.values
+
+
+def _with_pending_sketches(rows: str, is_pending: str, needs: Needs) -> str:
+    """``rows`` and, as ``pending_COLUMN``, their sketches where ``is_pending`` holds and NULL where stored percentiles
+    serve: a sort would carry them all along, a kilobyte a row. OFFSET 0 keeps the planner from taking that back."""
+    columns = sorted({_SKETCH_COLUMNS[name][0] for name in needs.sketches})
+    pending = ", ".join(f"CASE WHEN {is_pending} THEN r.{column} END AS pending_{column}" for column in columns)
+    return f"(SELECT r.*, {pending} FROM {rows} OFFSET 0) AS r"
