@@ -161,7 +161,7 @@ class Database:
 
         Its end is not waited for: there is nothing that could still fail. ``follows_index``: the statements read an
         index in its order whatever their values are, and their plan is made once
-        (docs/decisions/0032-plans-for-values.md).
+        (docs/decisions/0032-reads-plan-for-their-values.md).
         """
         begin = _BEGIN_INDEX_READ if follows_index else _BEGIN_PLANNED_READ
         async with self._transaction(scope.projects, begin, is_read=True) as connection:

@@ -56,6 +56,14 @@ def test_every_page_is_in_the_index(page: Page) -> None:
     assert page.path in linked or page.path == INDEX.path
 
 
+def test_pages_named_in_the_sources_exist() -> None:
+    folders = ("server", "datasource", "dashboards", "plugin")
+    sources = [path for name in folders for kind in ("py", "sql", "lua") for path in (ROOT / name).rglob(f"*.{kind}")]
+    named = {(path, page) for path in sources for page in re.findall(r"docs/[\w/-]+\.md", path.read_text())}
+    assert named
+    assert [(str(path), page) for path, page in named if not (ROOT / page).exists()] == []
+
+
 def test_decisions_are_numbered_once() -> None:
     numbers = [path.name[:4] for path in (ROOT / "docs" / "decisions").glob("*.md")]
     assert len(numbers) == len(set(numbers))
