@@ -18,7 +18,7 @@ from sanic.exceptions import BadRequest, ExpectationFailed, PayloadTooLarge, Req
 from sanic.headers import format_http1_response
 from sanic.helpers import has_message_body
 from sanic.http.constants import Stage
-from sanic.http.http1 import Http
+from sanic.http.http1 import HTTP_CONTINUE, Http
 from sanic.response import BaseHTTPResponse
 from sanic.server.protocols.websocket_protocol import WebSocketProtocol
 
@@ -91,6 +91,8 @@ class EdgeHttp(Http):
     # Sanic's own annotations of these are narrower than what it puts there.
     protocol: Any
     request_body: Any
+    request_bytes: Any
+    request_bytes_left: Any
     response_func: Any
     response: Any
 
@@ -157,6 +159,33 @@ class EdgeHttp(Http):
         self.request_bytes_left = self.request_bytes = int(headers["content-length"])
         return False
 
+    async def read_whole(self, limit: int) -> bytes:
+        """The body of the request in one piece. Raises PayloadTooLarge past ``limit`` bytes.
+
+        Sanic's read() gives it in the pieces in which it comes, stops the connection after each 64 KiB of them, and
+        copies each piece three times.
+        """
+        self.request_max_size = limit
+        if self.request_body is not True or self.request_bytes > limit:
+            chunks: list[bytes] = []
+            while (chunk := await self.read()) is not None:
+                chunks.append(chunk)
+            return b"".join(chunks)
+        if self.expecting_continue:
+            self.expecting_continue = False
+            await self._send(HTTP_CONTINUE)
+        buffer, size = self.recv_buffer, self.request_bytes_left
+        self.protocol.wanted_bytes = size
+        while len(buffer) < size:
+            await self._receive_more()
+        self.protocol.wanted_bytes = 0
+        with memoryview(buffer) as received:
+            body = bytes(received[:size])
+        del buffer[:size]
+        self.request_bytes_left = 0
+        self.request_body = None
+        return body
+
     def create_empty_request(self) -> None:
         """As Sanic's, to report a bad head with; it fails when the URL is part of what is bad."""
         if self.url is not None and not self.url.startswith("/"):
@@ -202,7 +231,7 @@ class EdgeHttp(Http):
 class EdgeProtocol(WebSocketProtocol):
     """What a connection is given to. One of several processes passes it on while another has fewer."""
 
-    __slots__ = ("_arrival",)
+    __slots__ = ("_arrival", "wanted_bytes")
 
     HTTP_CLASS = EdgeHttp
 
@@ -212,6 +241,8 @@ class EdgeProtocol(WebSocketProtocol):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._arrival: asyncio.Future[None] = self.loop.create_future()
+        self.wanted_bytes = 0
+        """So many bytes are taken in before the sender has to wait; 0: REQUEST_BUFFER_SIZE of them."""
 
     def receive_more(self) -> asyncio.Future[None]:  # type: ignore[override]
         """As Sanic's, without an event and the coroutines round it."""
@@ -226,7 +257,7 @@ class EdgeProtocol(WebSocketProtocol):
             return
         self._time = monotonic()
         self.recv_buffer += data
-        if len(self.recv_buffer) >= self.app.config.REQUEST_BUFFER_SIZE:
+        if len(self.recv_buffer) >= (self.wanted_bytes or self.app.config.REQUEST_BUFFER_SIZE):
             self.transport.pause_reading()
         if not self._arrival.done():
             self._arrival.set_result(None)

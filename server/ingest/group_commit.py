@@ -19,6 +19,7 @@ import asyncpg
 
 from server.errors import ApiError, DatabaseUnavailable, InternalError, Overloaded
 from server.ingest.prepared_span import PreparedSpan
+from server.ingest.span_defects import span_defect
 from server.ingest.span_writer import SpanWriter
 from server.observations import SpansStored, observe
 
@@ -158,13 +159,20 @@ class GroupCommit:
                 self.pending_bytes -= submission.size
 
     async def _store(self, spans: Sequence[PreparedSpan]) -> _Outcome:
-        """Store all that can be stored: where a batch is refused for a value, its halves are tried."""
+        """Store all that can be stored: where a batch is refused for a value, all but the spans with a known defect are
+        tried again, and where none has one, its halves."""
         try:
             return _Outcome(await self._store_whole(spans), [])
         except _RefusedValue as refused:
+            defects = {id(span): defect for span in spans if (defect := span_defect(span)) is not None}
             if len(spans) == 1:
-                logger.warning("a span was refused by the database", extra={"reason": refused.reason})
-                return _Outcome(0, [Refusal(spans[0], refused.reason)])
+                defects.setdefault(id(spans[0]), refused.reason)
+            if defects:
+                logger.warning("spans were refused by the database", extra={"reasons": sorted(set(defects.values()))})
+                sound = [span for span in spans if id(span) not in defects]
+                outcome = await self._store(sound) if sound else _Outcome(0, [])
+                found = [Refusal(span, defects[id(span)]) for span in spans if id(span) in defects]
+                return _Outcome(outcome.stored, found + outcome.refusals)
             middle = len(spans) // 2
             first, second = await self._store(spans[:middle]), await self._store(spans[middle:])
             return _Outcome(first.stored + second.stored, first.refusals + second.refusals)

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sanic import Blueprint, HTTPResponse, Request
-from sanic.http.http1 import Http
 
 from server.access.guard import requires
 from server.error_responses import RENDERERS
@@ -107,15 +106,9 @@ def declared_size(request: Request, limit: int) -> int:
 
 async def read_body(request: Request, limit: int) -> bytes:
     """The whole body. Raises PayloadTooLarge (by way of the server) past ``limit``."""
-    stream = request.stream
-    if not isinstance(stream, Http):
-        return request.body
-    # A handler that reads its body itself has no limit unless it sets one.
-    stream.request_max_size = limit
-    chunks: list[bytes] = []
-    while (chunk := await stream.read()) is not None:
-        chunks.append(chunk)
-    return b"".join(chunks)
+    stream: Any = request.stream
+    body: bytes = await stream.read_whole(limit)
+    return body
 
 
 def refused(error: DecodeError) -> Exception:

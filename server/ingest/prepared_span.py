@@ -1,15 +1,11 @@
-"""A span as the writer stages it: checked against what PostgreSQL would refuse, and encoded for COPY.
-
-Checking first is what keeps a batch of many requests whole: PostgreSQL refuses a transaction, not a row.
-"""
+"""A span as the writer stores it: encoded for COPY."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Final
 
 import orjson
@@ -36,6 +32,17 @@ STAGED_COLUMNS: Final = (
 
 Of search_vector and search_text one is None: the text is only staged where PostgreSQL has to make the vector."""
 
+PARTITION_COLUMNS: Final = tuple(name for name in STAGED_COLUMNS if name != "search_text")
+"""Columns of llm_traces that are written, all but those with a default."""
+
+CHANGE_COLUMNS: Final = (
+    "project_id", "ts", "trace_id", "span_id", "parent_span_id", "span_name", "dim_id", "is_generation", "status_code",
+    "service_name", "environment", "session_id", "user_id", "prompt_tokens", "completion_tokens", "total_tokens",
+    "cached_tokens", "cache_write_tokens", "reasoning_tokens", "prompt_cost_usd", "completion_cost_usd",
+    "total_cost_usd", "cache_savings_usd", "duration_ms", "ttft_ms",
+)  # fmt: skip
+"""Columns of span_changes but for pass and sign: what summaries and rollups are made from."""
+
 DIMENSIONS: Final = (
     "provider", "model", "operation_type", "service_name", "environment", "status_code", "error_type",
     "finish_reason", "agent_name", "tool_name", "prompt_name", "prompt_version", "is_generation",
@@ -44,34 +51,16 @@ DIMENSIONS: Final = (
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
-# A btree key may not pass 2,704 bytes (SQLSTATE 54000); 512 characters of four bytes stay below.
-INDEXED_TEXT_CHARACTERS: Final = 512
-_INDEXED_TEXTS: Final = ("model", "session_id", "user_id")
-_MOST_TOKENS: Final = 1_000_000_000_000
-_TOKENS: Final = {
-    "prompt_tokens": _MOST_TOKENS,
-    "completion_tokens": _MOST_TOKENS,
-    "total_tokens": 2 * _MOST_TOKENS,
-    "cached_tokens": _MOST_TOKENS,
-    "cache_write_tokens": _MOST_TOKENS,
-    "reasoning_tokens": _MOST_TOKENS,
-}
-_MOST_USD: Final = Decimal(1_000_000_000)
-_COSTS: Final = ("prompt_cost_usd", "completion_cost_usd", "total_cost_usd")
-_LONGEST_MS: Final = 1e12
+LONGEST_MS: Final = 1e12
 _EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
 
 _plain: Callable[[SpanRecord], tuple[Any, ...]] = attrgetter(*PLAIN_COLUMNS)
 _json: Callable[[SpanRecord], tuple[Any, ...]] = attrgetter(*JSON_COLUMNS)
 _dimension: Callable[[SpanRecord], tuple[Any, ...]] = attrgetter(*DIMENSIONS)
-_indexed_texts: Callable[[SpanRecord], tuple[str | None, ...]] = attrgetter(*_INDEXED_TEXTS)
-_tokens: Callable[[SpanRecord], tuple[int | None, ...]] = attrgetter(*_TOKENS)
-_costs: Callable[[SpanRecord], tuple[Decimal | None, ...]] = attrgetter(*_COSTS)
-_texts: Callable[[SpanRecord], tuple[str | None, ...]] = attrgetter(
-    *(name for name in PLAIN_COLUMNS if name in SpanRecord.__annotations__ and "str" in SpanRecord.__annotations__[name]
-      and name != "tags")
-)  # fmt: skip
+_SEARCH_TEXT: Final = STAGED_COLUMNS.index("search_text")
+_partition_values: Callable[[list[Any]], tuple[Any, ...]] = itemgetter(*map(STAGED_COLUMNS.index, PARTITION_COLUMNS))
+_change_values: Callable[[list[Any]], tuple[Any, ...]] = itemgetter(*map(STAGED_COLUMNS.index, CHANGE_COLUMNS))
 
 
 class UnstorableSpan(Exception):
@@ -101,6 +90,19 @@ class PreparedSpan:
         """What makes two of them the same span."""
         return (self.project_id, self.trace_id, self.span_id)
 
+    @property
+    def has_vector(self) -> bool:
+        """False when PostgreSQL has to make the search vector."""
+        return self.values[_SEARCH_TEXT] is None
+
+    def partition_values(self) -> tuple[Any, ...]:
+        """Values of :data:`PARTITION_COLUMNS`."""
+        return _partition_values(self.values)
+
+    def change_values(self) -> tuple[Any, ...]:
+        """Values of :data:`CHANGE_COLUMNS`."""
+        return _change_values(self.values)
+
     def set_version(self, version: int) -> None:
         """Let it win against an earlier version than its own end says."""
         self.version = version
@@ -120,18 +122,15 @@ def prepare_span(project_id: str, record: SpanRecord, *, full_text: bool = True)
     searchable = search_document(record.input_text, record.output_text) if full_text else ""
     vector = text_vector(searchable)
     version = (record.ts - EPOCH) // _MICROSECOND + round(record.duration_ms * 1000)
-    size = (
-        500
-        + (2 * len(searchable) if vector is None else len(vector))
-        + sum(len(text) for text in documents if text is not None)
-    )
+    texts = (record.input_text, record.output_text, *documents)
+    size = 500 + (2 * len(searchable) if vector is None else len(vector)) + sum(map(len, filter(None, texts)))
     return PreparedSpan(
         project_id=project_id,
         trace_id=record.trace_id,
         span_id=record.span_id,
         ts=record.ts,
         version=version,
-        dimension=tuple("" if value is None else value for value in _dimension(record)),
+        dimension=tuple(["" if value is None else value for value in _dimension(record)]),
         values=[
             project_id,
             *_plain(record),
@@ -146,24 +145,10 @@ def prepare_span(project_id: str, record: SpanRecord, *, full_text: bool = True)
 
 
 def _check(record: SpanRecord) -> None:
+    """What the row's version and partition are worked out from; other values are looked at where PostgreSQL refuses
+    a batch (:mod:`server.ingest.span_defects`)."""
     if not _EARLIEST <= record.ts < _LATEST:
         raise UnstorableSpan("start time is not between the years 2000 and 2100")
-    if not (1 <= len(record.trace_id) <= 64 and 1 <= len(record.span_id) <= 64):
-        raise UnstorableSpan("trace_id or span_id has not 1 to 64 characters")
-    for name, text in zip(_INDEXED_TEXTS, _indexed_texts(record), strict=True):
-        if text is not None and len(text) > INDEXED_TEXT_CHARACTERS:
-            raise UnstorableSpan(f"{name} is longer than {INDEXED_TEXT_CHARACTERS} characters")
-    for (name, most), tokens in zip(_TOKENS.items(), _tokens(record), strict=True):
-        if tokens is not None and not 0 <= tokens <= most:
-            raise UnstorableSpan(f"{name} is not between 0 and {most}")
-    for name, cost in zip(_COSTS, _costs(record), strict=True):
-        if cost is not None and not (cost.is_finite() and 0 <= cost < _MOST_USD):
-            raise UnstorableSpan(f"{name} is not between 0 and {_MOST_USD}")
-    # The comparisons are false for NaN too.
-    if not 0 <= record.duration_ms < _LONGEST_MS:
+    # The comparison is false for NaN too.
+    if not 0 <= record.duration_ms < LONGEST_MS:
         raise UnstorableSpan("duration is negative or longer than 31 years")
-    if record.ttft_ms is not None and not 0 <= record.ttft_ms < _LONGEST_MS:
-        raise UnstorableSpan("time to first token is negative or longer than 31 years")
-    for value in _texts(record):
-        if value and "\0" in value:
-            raise UnstorableSpan("a text holds a NUL character")

@@ -163,6 +163,7 @@ async def _apply(database: Database, freshness: Freshness, project_id: str, chan
         await ensure_change_tables(connection)
         await connection.fetchrow(statement("prefer_index_lookups"))
         written = await connection.fetch(statement("apply_prices"), project_id, *keys, *values)
-        await settle_span_changes(connection, written)
+        if written:
+            await settle_span_changes(connection, spans_went=True)
     times = keys[0]
     await freshness.touched({project_id: Touched(min(times), max(times), frozenset(keys[1]))})

@@ -30,17 +30,12 @@ async def ensure_change_tables(connection: asyncpg.Connection) -> None:
             await connection.execute(statement(name))
 
 
-async def settle_span_changes(
-    connection: asyncpg.Connection, written: Sequence[asyncpg.Record], *, seek_twins: bool = False
-) -> None:
-    """Bring rollups and the summaries of traces, sessions and users up to date.
+async def settle_span_changes(connection: asyncpg.Connection, *, spans_went: bool, seek_twins: bool = False) -> None:
+    """Bring rollups and the summaries of traces, sessions and users up to date, after span_changes was filled.
 
-    ``written`` is what the statement that filled span_changes gave back: rows with the ``sign`` of what it did.
-    ``seek_twins``: spans were stored, which may be there with another start time too.
+    ``spans_went``: among its rows are some of sign -1. ``seek_twins``: spans were stored, which may be there with
+    another start time too.
     """
-    if not written:
-        return
-    spans_went = any(row["sign"] < 0 for row in written)
     changes = list(await connection.fetch(statement("fold_trace_summaries"), 0))
     known_traces = any(row["sign"] < 0 for row in changes)
     if spans_went or (seek_twins and known_traces):

@@ -1,30 +1,39 @@
 """Puts prepared spans into PostgreSQL: one transaction a batch, nothing half done.
 
-COPY fills a TEMP table, one statement makes rows of it, and what is derived from spans follows
-(:mod:`server.ingest.span_changes`). A span that is already there changes nothing unless the new version
-ends later; so replays, retries and the same batch at two servers are harmless.
+Most spans belong to a trace that nobody has seen yet. They are copied straight into their partition, which costs half
+of what an upsert does. The others are copied into a TEMP table, of which one statement makes rows: a span that is
+already there changes nothing unless the new version ends later. So replays, retries and the same batch at two
+servers are harmless. What is derived from spans follows (:mod:`server.ingest.span_changes`).
 """
 
 from __future__ import annotations
 
-import asyncio
+import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import Final
 
 import asyncpg
 
 from server.database import Database
 from server.errors import ApiError
+from server.ingest.copy_rows import copy_rows
 from server.ingest.dimensions import Dimensions
 from server.ingest.first_sightings import FirstSightings
-from server.ingest.prepared_span import EPOCH, STAGED_COLUMNS, PreparedSpan
+from server.ingest.prepared_span import CHANGE_COLUMNS, EPOCH, PARTITION_COLUMNS, STAGED_COLUMNS, PreparedSpan
 from server.ingest.span_changes import ensure_change_tables, settle_span_changes
 from server.queries.freshness import Freshness, Touched
 from server.queries.statements import statement
 
-_WEEK = timedelta(weeks=1)
-_NO_PARTITION = "23514"
-_MONDAY = EPOCH - timedelta(days=3)
+logger = logging.getLogger("observatory.ingest")
+
+_WEEK: Final = timedelta(weeks=1)
+_MONDAY: Final = EPOCH - timedelta(days=3)
+
+_PARTITION_GONE: Final = {"23514", "42P01"}
+"""No partition takes the row (also: a CHECK refuses it), or the table of the partition is not there."""
+_ALREADY_THERE: Final = "23505"
+_NOT_ALLOWED: Final = "42501"
 
 
 class SpanWriter:
@@ -35,7 +44,9 @@ class SpanWriter:
         self._dimensions = dimensions
         self._freshness = freshness
         self._sightings = FirstSightings(database)
-        self._weeks: set[int] = set()
+        self._partitions: dict[int, str] = {}
+        """Table by week since the Monday of the epoch."""
+        self._may_copy = True
         self.words_written = 0
         """About how many entries this process has added to the text index."""
 
@@ -47,16 +58,7 @@ class SpanWriter:
         """
         batch = latest_versions(spans)
         await self._dimensions.intern(batch)
-        await self._ensure_partitions(batch)
-        try:
-            stored = await self._transaction(batch)
-        except ApiError as error:
-            if getattr(error.__cause__, "sqlstate", None) != _NO_PARTITION or not self._weeks:
-                raise
-            # Retention may have dropped a partition that this process has seen: look again, once.
-            self._weeks.clear()
-            await self._ensure_partitions(batch)
-            stored = await self._transaction(batch)
+        stored = await self._store(batch)
         if stored:
             self.words_written += sum(span.words for span in batch)
         if stored and self._freshness is not None:
@@ -65,23 +67,62 @@ class SpanWriter:
             await self._sightings.note(batch)
         return stored
 
-    async def _transaction(self, batch: Sequence[PreparedSpan]) -> int:
+    async def _store(self, batch: Sequence[PreparedSpan]) -> int:
+        copies = self._may_copy
+        has_looked_again = False
+        while True:
+            await self._ensure_partitions(batch)
+            try:
+                return await self._transaction(batch, copies=copies)
+            except ApiError as error:
+                state = getattr(error.__cause__, "sqlstate", None)
+                if copies and state in (_ALREADY_THERE, _NOT_ALLOWED):
+                    # Another server has stored the same spans since their traces were looked up; or an administrator
+                    # made a partition without prepare_trace_partition().
+                    if state == _NOT_ALLOWED:
+                        self._may_copy = False
+                        logger.warning("spans cannot be copied into their partition, and are stored more slowly")
+                    copies = False
+                elif state in _PARTITION_GONE and not has_looked_again:
+                    # Retention may have dropped a partition that this process has seen: look again, once.
+                    self._partitions.clear()
+                    has_looked_again = True
+                else:
+                    raise
+
+    async def _transaction(self, batch: Sequence[PreparedSpan], *, copies: bool) -> int:
         projects = sorted({span.project_id for span in batch})
         async with self._database.write(projects) as connection:
             await ensure_change_tables(connection)
-            await copy_staged(connection, batch)
-            written = await connection.fetch(statement("store_staged_spans"))
-            await settle_span_changes(connection, written, seek_twins=True)
-        return sum(row["spans"] for row in written if row["sign"] > 0)
+            new, others = await _sorted_out(connection, batch) if copies else ([], batch)
+            came, went = len(new), 0
+            if new:
+                await self._copy_new(connection, new)
+            if others:
+                signs = {row["sign"]: row["spans"] for row in await _upsert(connection, others)}
+                came, went = came + signs.get(1, 0), signs.get(-1, 0)
+            if came or went:
+                await settle_span_changes(connection, spans_went=went > 0, seek_twins=True)
+        return came
+
+    async def _copy_new(self, connection: asyncpg.Connection, new: Sequence[PreparedSpan]) -> None:
+        by_partition: dict[str, list[PreparedSpan]] = {}
+        for span in new:
+            by_partition.setdefault(self._partitions[_week(span)], []).append(span)
+        for partition in sorted(by_partition):
+            rows = (span.partition_values() for span in by_partition[partition])
+            await copy_rows(connection, partition, rows, columns=PARTITION_COLUMNS)
+        rows = (span.change_values() for span in new)
+        await copy_rows(connection, "span_changes", rows, columns=CHANGE_COLUMNS, schema="pg_temp")
 
     async def _ensure_partitions(self, batch: Iterable[PreparedSpan]) -> None:
-        weeks = {(span.ts - _MONDAY) // _WEEK for span in batch} - self._weeks
-        if not weeks:
+        missing = {_week(span) for span in batch} - self._partitions.keys()
+        if not missing:
             return
         async with self._database.plain() as connection:
-            for week in sorted(weeks):
-                await connection.execute(statement("ensure_partition"), _MONDAY + week * _WEEK)
-        self._weeks |= weeks
+            for week in sorted(missing):
+                at = _MONDAY + week * _WEEK
+                self._partitions[week] = await connection.fetchval(statement("ensure_partition"), at)
 
 
 def latest_versions(spans: Sequence[PreparedSpan]) -> list[PreparedSpan]:
@@ -95,34 +136,31 @@ def latest_versions(spans: Sequence[PreparedSpan]) -> list[PreparedSpan]:
     return [latest[key] for key in sorted(latest)]
 
 
-async def copy_staged(connection: asyncpg.Connection, batch: Sequence[PreparedSpan]) -> None:
-    """COPY ``batch`` into the staging table. Raises ConnectionDoesNotExistError when the backend dies:
-    left alone, asyncpg's COPY may then wait for ever."""
-    lost: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+async def _sorted_out(
+    connection: asyncpg.Connection, batch: Sequence[PreparedSpan]
+) -> tuple[list[PreparedSpan], list[PreparedSpan]]:
+    """The spans that can be copied straight, since nothing of their traces is stored; and the others."""
+    traces = sorted({(span.project_id, span.trace_id) for span in batch})
+    columns = [list(column) for column in zip(*traces, strict=True)]
+    known = {tuple(row) for row in await connection.fetch(statement("list_known_traces"), *columns)}
+    new: list[PreparedSpan] = []
+    others: list[PreparedSpan] = []
+    for span in batch:
+        is_new = span.has_vector and (span.project_id, span.trace_id) not in known
+        (new if is_new else others).append(span)
+    return new, others
 
-    def on_termination(_connection: object) -> None:
-        if not lost.done():
-            lost.set_result(None)
 
-    connection.add_termination_listener(on_termination)
-    copying: asyncio.Future[object] = asyncio.ensure_future(
-        connection.copy_records_to_table(
-            "span_staging", schema_name="pg_temp", records=(span.values for span in batch), columns=STAGED_COLUMNS
-        )
-    )
-    try:
-        await asyncio.wait([copying, lost], return_when=asyncio.FIRST_COMPLETED)
-        if not copying.done():
-            raise asyncpg.ConnectionDoesNotExistError("the connection was lost during COPY")
-        copying.result()
-    finally:
-        if not copying.done():
-            copying.cancel()
-            await asyncio.wait([copying], timeout=1)
-        if copying.done() and not copying.cancelled():
-            copying.exception()
-        lost.cancel()
-        connection.remove_termination_listener(on_termination)
+async def _upsert(connection: asyncpg.Connection, spans: Sequence[PreparedSpan]) -> list[asyncpg.Record]:
+    """Store ``spans`` by way of the staging table; gives how many versions came and went, by sign."""
+    rows = (span.values for span in spans)
+    await copy_rows(connection, "span_staging", rows, columns=STAGED_COLUMNS, schema="pg_temp")
+    written: list[asyncpg.Record] = await connection.fetch(statement("store_staged_spans"))
+    return written
+
+
+def _week(span: PreparedSpan) -> int:
+    return (span.ts - _MONDAY) // _WEEK
 
 
 def _touched(batch: Iterable[PreparedSpan]) -> dict[str, Touched]:

@@ -22,9 +22,9 @@ from server.queries.statements import statement
 PAUSE_SECONDS: Final = 0.5
 LONGEST_SECONDS: Final = 30.0
 """After that it is settled in any case: other programs write too."""
-MOST_WORDS: Final = 2_000_000
-"""Of all processes together. A search reads the list from one end to the other: 2 million entries are 56 MB
-or some 3,000 spans of long texts, and cost it about 12 ms."""
+MOST_WORDS: Final = 4_000_000
+"""Of all processes together. A search reads the list from one end to the other: 4 million entries are 112 MB
+or some 6,000 spans of long texts, and cost it about 30 ms."""
 
 
 class TextIndexUpkeep:

@@ -18,7 +18,8 @@ async def delete_trace(database: Database, freshness: Freshness, project_id: str
     async with database.write([project_id]) as connection:
         await ensure_change_tables(connection)
         written = await connection.fetch(statement("delete_trace_spans"), project_id, trace_id)
-        await settle_span_changes(connection, written)
+        if written:
+            await settle_span_changes(connection, spans_went=True)
         await connection.execute(statement("delete_trace_scores"), project_id, trace_id)
         await connection.execute(statement("delete_trace_updates"), project_id, trace_id)
     if written:

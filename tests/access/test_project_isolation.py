@@ -14,9 +14,13 @@ import pytest
 
 from server.access.principal import Principal, Role, role_scopes
 from server.errors import InternalError, ProjectForbidden
+from server.ingest.copy_rows import copy_rows
+from server.ingest.prepared_span import CHANGE_COLUMNS, PARTITION_COLUMNS, prepare_span
+from server.ingest.span_changes import ensure_change_tables, settle_span_changes
 from server.queries.row_scope import RowScope
 from server.services import Services
 from tests.conftest import AppFactory, ProjectMaker
+from tests.span_factory import make_span
 
 EXISTING = ("alpha", "beta", "gamma")
 Headers = Callable[..., dict[str, str]]
@@ -152,12 +156,37 @@ async def test_p18_every_table_with_a_project_column_has_the_wall_or_a_reason(ow
     open_tables = {row["relname"] for row in rows if not row["walled"]}
     # projects is the list itself; audit_log is read through its own statement, for admins.
     assert open_tables <= {"projects", "audit_log"}, open_tables
-    # A partition asked for directly would go round its parent's policies: the API role may not.
-    readable = await owner.fetch(
-        "SELECT relname FROM pg_class WHERE relispartition AND has_table_privilege('observatory_api', oid, 'SELECT')"
-        " AND NOT relrowsecurity"
+    # A partition asked for directly would go round its parent's policies: the API role may only add to it.
+    open_to_all = await owner.fetch(
+        "SELECT relname FROM pg_class WHERE relkind = 'r' AND relispartition AND NOT relrowsecurity AND ("
+        " has_any_column_privilege('observatory_api', oid, 'SELECT, UPDATE')"
+        " OR has_table_privilege('observatory_api', oid, 'DELETE, TRUNCATE, TRIGGER'))"
     )
-    assert readable == []
+    assert open_to_all == []
+
+
+async def test_p18_what_is_copied_into_a_partition_for_a_project_that_was_not_named_is_refused(
+    services: Services, owner: asyncpg.Connection, project: ProjectMaker
+) -> None:
+    """Partitions have no policies of their own: the summary that belongs to each trace has."""
+    await project("alpha")
+    await project("beta")
+    span = prepare_span("beta", make_span())
+    partition = await owner.fetchval("SELECT ensure_trace_partition($1)", span.ts)
+    span.values.append(1)
+
+    async def copy_into_alphas_transaction() -> None:
+        async with services.writes.write(["alpha"]) as connection:
+            await ensure_change_tables(connection)
+            await copy_rows(connection, partition, [span.partition_values()], columns=PARTITION_COLUMNS)
+            changes = [span.change_values()]
+            await copy_rows(connection, "span_changes", changes, columns=CHANGE_COLUMNS, schema="pg_temp")
+            await settle_span_changes(connection, spans_went=False)
+
+    with pytest.raises(InternalError) as caught:
+        await copy_into_alphas_transaction()
+    assert isinstance(caught.value.__cause__, asyncpg.InsufficientPrivilegeError)
+    assert await owner.fetchval("SELECT count(*) FROM llm_traces") == 0
 
 
 ATTEMPTS = (

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
+from decimal import Decimal
 from typing import Any
 
 import asyncpg
@@ -108,6 +109,40 @@ async def test_a_value_that_the_driver_cannot_encode_costs_only_its_own_row(
     refusals = await group_commit().submit(spans)
     assert {id(refusal.span) for refusal in refusals} == {id(spans[place]) for place in (1, 4, 7)}
     assert await owner.fetchval("SELECT count(*) FROM llm_traces") == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"total_cost_usd": Decimal("NaN")}, "total_cost_usd is not between 0 and 1000000000"),
+        ({"total_cost_usd": Decimal("Infinity")}, "total_cost_usd is not between 0 and 1000000000"),
+        ({"completion_cost_usd": Decimal(-1)}, "completion_cost_usd is not between 0 and 1000000000"),
+        ({"prompt_tokens": -1}, "prompt_tokens is not between 0 and 1000000000000"),
+        ({"total_tokens": 2**63}, "total_tokens is not between 0 and 2000000000000"),
+        ({"ttft_ms": float("nan")}, "ttft_ms is not between 0 and 1000000000000"),
+        ({"session_id": "".join(map(chr, range(0x4E00, 0x4E00 + 3000)))}, "session_id is longer than 512 characters"),
+        ({"span_name": "a\0b"}, "a text holds a NUL character"),
+        ({"trace_id": ""}, "trace_id has not 1 to 64 characters"),
+        ({"span_id": "f" * 65}, "span_id has not 1 to 64 characters"),
+        ({"cost_source": "guessed"}, "the database refuses a value (SQLSTATE 23514)"),
+    ],
+    ids=lambda part: next(iter(part)) if isinstance(part, dict) else "",
+)
+async def test_o13_what_postgresql_refuses_costs_only_its_own_row_and_the_reason_is_said(
+    group_commit: CommitMaker,
+    project: ProjectMaker,
+    owner: asyncpg.Connection,
+    change: dict[str, Any],
+    reason: str,
+) -> None:
+    await project("alpha")
+    bad = prepared(1, **change)
+    commits = group_commit()
+    requests = [prepared(3), [*prepared(2), *bad, *prepared(2)], prepared(3)]
+    answers = await asyncio.gather(*map(commits.submit, requests))
+    assert [[refusal.reason for refusal in refusals] for refusals in answers] == [[], [reason], []]
+    assert answers[1][0].span is bad[0]
+    assert await owner.fetchval("SELECT count(*) FROM llm_traces") == 10
 
 
 async def test_what_a_client_sent_before_it_went_away_is_durable(

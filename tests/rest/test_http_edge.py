@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
+import asyncpg
 import pytest
 
 from datasource.routes import MAX_BODY_BYTES
 from server.errors import InvalidParameter
 from server.http_edge import body_limit, joined_url, path_value, read_fields
-from tests.conftest import AppServer
+from tests.conftest import AppServer, ProjectMaker
+from tests.ingest.otlp_payloads import export_request
 
 Bearer = Callable[..., dict[str, str]]
 
@@ -248,6 +250,67 @@ async def test_who_asks_before_sending_a_body_gets_all_headers_of_the_refusal(
     assert statuses(received)[-1] == 413
     for header in (b"x-request-id: ", b"x-ratelimit-remaining: ", b"content-type: application/problem+json"):
         assert received.lower().count(header) == 1
+
+
+def ingest_head(bearer: Bearer, size: int) -> bytes:
+    """The head of a request that brings ``size`` bytes of spans."""
+    token = bearer("developer", ["alpha"])["Authorization"].encode()
+    return (
+        b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nAuthorization: %b\r\n"
+        b"Content-Length: %d\r\n" % (token, size)
+    )
+
+
+@pytest.mark.parametrize("piece", [1_000, 70_000, 1_000_000])
+async def test_a_body_in_pieces_of_any_size_is_read_whole_and_no_further(
+    app_server: AppServer, bearer: Bearer, project: ProjectMaker, owner: asyncpg.Connection, piece: int
+) -> None:
+    await project("alpha")
+    body = export_request(30, attributes={"note": "n" * 9_000}).SerializeToString()
+    sent = ingest_head(bearer, len(body)) + b"\r\n" + body + SMUGGLED
+    host, _, port = app_server.base_url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    for start in range(0, len(sent), piece):
+        writer.write(sent[start : start + piece])
+        await writer.drain()
+        await asyncio.sleep(0)
+    received = b""
+    while len(statuses(received)) < 2:
+        received += await asyncio.wait_for(reader.read(65536), 5)
+    writer.close()
+    assert statuses(received) == [200, 200]
+    assert await owner.fetchval("SELECT count(*) FROM llm_traces") == 30
+
+
+async def test_who_asks_first_is_told_to_send_the_body(
+    app_server: AppServer, bearer: Bearer, project: ProjectMaker
+) -> None:
+    await project("alpha")
+    body = export_request(2).SerializeToString()
+    host, _, port = app_server.base_url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(ingest_head(bearer, len(body)) + b"Expect: 100-continue\r\n\r\n")
+    assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(body)
+    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 200")
+    writer.close()
+
+
+async def test_a_sender_that_goes_away_within_a_body_holds_no_memory(
+    app_server: AppServer, bearer: Bearer, project: ProjectMaker
+) -> None:
+    await project("alpha")
+    bodies = app_server.services.ingestion.bodies
+    host, _, port = app_server.base_url.removeprefix("http://").partition(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    writer.write(ingest_head(bearer, 500_000) + b"\r\n" + b"x" * 200_000)
+    await writer.drain()
+    async with asyncio.timeout(5):
+        while not bodies.held:
+            await asyncio.sleep(0.01)
+        writer.close()
+        while bodies.held:
+            await asyncio.sleep(0.01)
 
 
 def test_body_caps_by_path() -> None:

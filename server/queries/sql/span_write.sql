@@ -19,11 +19,12 @@ ALTER TABLE pg_temp.span_staging
 
 -- name: create_span_changes
 -- One row for each version of a span that went (sign -1) or came (sign +1). pass tells the steps of one
--- transaction apart: 0 the statement itself, 1 the twins that it made superfluous.
+-- transaction apart: 0 the statement itself, 1 the twins that it made superfluous. Spans that are copied straight into
+-- their partition are copied here too; money is rounded here as it is there.
 -- STORAGE PLAIN: no column is long, and without a TOAST table there is less to empty at each COMMIT.
 CREATE TEMP TABLE IF NOT EXISTS span_changes (
-    pass                smallint NOT NULL,
-    sign                smallint NOT NULL,
+    pass                smallint NOT NULL DEFAULT 0,
+    sign                smallint NOT NULL DEFAULT 1,
     project_id          text STORAGE PLAIN NOT NULL,
     ts                  timestamptz NOT NULL,
     trace_id            text STORAGE PLAIN NOT NULL,
@@ -43,10 +44,10 @@ CREATE TEMP TABLE IF NOT EXISTS span_changes (
     cached_tokens       bigint,
     cache_write_tokens  bigint,
     reasoning_tokens    bigint,
-    prompt_cost_usd     numeric STORAGE PLAIN,
-    completion_cost_usd numeric STORAGE PLAIN,
-    total_cost_usd      numeric STORAGE PLAIN,
-    cache_savings_usd   numeric STORAGE PLAIN,
+    prompt_cost_usd     numeric(20, 10) STORAGE PLAIN,
+    completion_cost_usd numeric(20, 10) STORAGE PLAIN,
+    total_cost_usd      numeric(20, 10) STORAGE PLAIN,
+    cache_savings_usd   numeric(20, 10) STORAGE PLAIN,
     duration_ms         double precision NOT NULL,
     ttft_ms             double precision
 ) ON COMMIT DELETE ROWS;
@@ -80,6 +81,13 @@ SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 
 
 -- name: ensure_partition
 SELECT ensure_trace_partition($1);
+
+-- name: list_known_traces
+-- Which of the traces $2 of the projects $1, pair by pair, have spans. Looked up one by one: a join could be planned
+-- to read the whole table.
+SELECT k.project_id, k.trace_id
+FROM unnest($1::text[], $2::text[]) AS k (project_id, trace_id)
+WHERE (SELECT true FROM trace_summaries s WHERE s.project_id = k.project_id AND s.trace_id = k.trace_id);
 
 -- name: store_staged_spans
 -- The staged spans become rows; a row that is there gives way only to a later version. They are read in the order of
