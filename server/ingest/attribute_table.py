@@ -91,15 +91,16 @@ def alias_slots() -> dict[str, str]:
     return {key: slot for table in dialect_tables() for slot, keys in table["columns"].items() for key in keys}
 
 
-class AttributeTable:
-    """Answers what a key means. One instance a process is enough: see :func:`attribute_table`."""
+class AttributeTable(dict[str, KeyMeaning]):
+    """What keys mean: ``attribute_table()["gen_ai.request.model"]``. Whatever key is asked for has a meaning; it is
+    worked out once and remembered, up to a bound that no honest sender reaches."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._slots: dict[str, tuple[str, int]] = {}
         self._indexed: dict[str, tuple[str, int]] = {}
         self._tag_prefixes: tuple[str, ...] = ()
         self._expanded: frozenset[str] = frozenset()
-        self._known: dict[str, KeyMeaning] = {}
         for table in dialect_tables():
             base = table["rank"] * _RANK_STEP
             for slot, keys in table["columns"].items():
@@ -113,14 +114,11 @@ class AttributeTable:
             self._tag_prefixes += tuple(table.get("tag_prefixes", ()))
             self._expanded |= frozenset(table.get("expanded", ()))
 
-    def meaning(self, key: str) -> KeyMeaning:
-        """What ``key`` means; remembered, up to a bound that no honest sender reaches."""
-        known = self._known.get(key)
-        if known is None:
-            known = self._work_out(key)
-            if len(self._known) < _REMEMBERED_KEYS:
-                self._known[key] = known
-        return known
+    def __missing__(self, key: str) -> KeyMeaning:
+        meaning = self._work_out(key)
+        if len(self) < _REMEMBERED_KEYS:
+            self[key] = meaning
+        return meaning
 
     def _work_out(self, key: str) -> KeyMeaning:
         marks = 0

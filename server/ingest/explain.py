@@ -94,7 +94,7 @@ def _explanation(mapped: MappedSpan) -> dict[str, Any]:
     return {
         "dialect": record.dialect,
         "columns": [_column(field.name, mapped) for field in fields(SpanRecord) if field.name != "dropped"],
-        "unused": sorted(key for key in record.attributes if known.meaning(key).slot is None),
+        "unused": sorted(key for key in record.attributes if known[key].slot is None),
         "dropped": {
             column: {**note, "detail": FIELD_REASONS[note["reason"]]} if "reason" in note else note
             for column, note in (record.dropped or {}).items()

@@ -124,21 +124,15 @@ def prepare_span(project_id: str, record: SpanRecord, *, full_text: bool = True)
     version = (record.ts - EPOCH) // _MICROSECOND + round(record.duration_ms * 1000)
     texts = (record.input_text, record.output_text, *documents)
     size = 500 + (2 * len(searchable) if vector is None else len(vector)) + sum(map(len, filter(None, texts)))
+    values = [project_id, *_plain(record), *documents, vector, searchable if vector is None else None, version]
     return PreparedSpan(
-        project_id=project_id,
-        trace_id=record.trace_id,
-        span_id=record.span_id,
-        ts=record.ts,
-        version=version,
+        project_id,
+        record.trace_id,
+        record.span_id,
+        record.ts,
+        version,
         dimension=tuple(["" if value is None else value for value in _dimension(record)]),
-        values=[
-            project_id,
-            *_plain(record),
-            *documents,
-            vector,
-            searchable if vector is None else None,
-            version,
-        ],
+        values=values,
         size=size,
         words=searchable.count(" ") if vector is None else int.from_bytes(vector[:4], "big"),
     )

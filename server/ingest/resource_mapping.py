@@ -45,7 +45,7 @@ def map_resource(resource: DecodedResource, limits: MappingLimits) -> MappedReso
         service_version,
         environment,
         environment_key,
-        attribute_table().meaning(environment_key).rank,
+        attribute_table()[environment_key].rank,
         attributes,
         fields.dropped,
     )

@@ -74,10 +74,10 @@ class SpanFields:
 
     def collect(self, attributes: Attributes, offset: int = 0) -> None:
         """Sorts attributes into slots. ``offset`` is added to their ranks (events: ``EVENT_OFFSET``)."""
-        meaning_of = attribute_table().meaning
+        table = attribute_table()
         found = self.found
         for key, value in attributes.items():
-            slot, rank, marks, path, tail, expanded = meaning_of(key)
+            slot, rank, marks, path, tail, expanded = table[key]
             self.marks |= marks
             if slot is None:
                 if expanded:

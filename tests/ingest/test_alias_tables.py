@@ -209,13 +209,13 @@ REQUIRED = {
 
 @pytest.mark.parametrize(("slot", "key"), [(slot, key) for slot, keys in REQUIRED.items() for key in keys.split()])
 def test_reference_mapping_is_in_the_tables(slot: str, key: str) -> None:
-    assert attribute_table().meaning(key).slot == slot
+    assert attribute_table()[key].slot == slot
 
 
 @pytest.mark.parametrize("slot", sorted(REQUIRED))
 def test_precedence_within_a_column_is_that_of_the_reference(slot: str) -> None:
     """Within one dialect the reference gives the order from left to right."""
-    ranks = [attribute_table().meaning(key).rank for key in REQUIRED[slot].split() if key.startswith("gen_ai.")]
+    ranks = [attribute_table()[key].rank for key in REQUIRED[slot].split() if key.startswith("gen_ai.")]
     by_dialect: dict[int, list[int]] = {}
     for rank in ranks:
         by_dialect.setdefault(rank // 1000, []).append(rank)
