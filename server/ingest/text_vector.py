@@ -15,20 +15,18 @@ from typing import Final
 
 import asyncpg
 
+from server.ingest.text_vector_arrays import FEWEST_CHARACTERS, LAST_PLACE, MOST_PLACES, array_vector
+
 LONGEST_DOCUMENT: Final = 65_536
 """Characters; a longer one would keep the event loop from other requests for too long."""
-
-# Limits of PostgreSQL (tsearch/ts_type.h): places of words are 14 bits, and a word has so many of them.
-_LAST_PLACE: Final = 16_383
-_MOST_PLACES: Final = 255
 
 # Numbers as in "12e5": where letters go on after one, the parser makes two words of it.
 _SCIENTIFIC: Final = re.compile("[0-9]+e[0-9]+[a-z]")
 
 # Binary form (tsvectorsend): the number of words; of each the text, a zero byte, the number of its places and
 # the places, as 16 bits. Put together as text of the characters 0-255, which is quicker than bytes.
-_PLACES: Final = [chr(place >> 8) + chr(place & 255) for place in range(1, _LAST_PLACE + 1)]
-_COUNTS: Final = [f"\0{chr(count >> 8)}{chr(count & 255)}" for count in range(_MOST_PLACES + 1)]
+_PLACES: Final = [chr(place >> 8) + chr(place & 255) for place in range(1, LAST_PLACE + 1)]
+_COUNTS: Final = [f"\0{chr(count >> 8)}{chr(count & 255)}" for count in range(MOST_PLACES + 1)]
 _ENDS: Final = [_COUNTS[1] + place for place in _PLACES]
 """What follows a word that stands at one place only, by that place."""
 _COUNT_SIZE: Final = len(_COUNTS[1])
@@ -44,8 +42,10 @@ def text_vector(document: str) -> bytes | None:
         return _EMPTY
     if len(document) > LONGEST_DOCUMENT or not document.isascii():
         return None
+    if len(document) >= FEWEST_CHARACTERS and (made := array_vector(document)) is not None:
+        return None if any(map(_SCIENTIFIC.match, made.numbers)) else made.data
     words = document.split()
-    if len(words) > _LAST_PLACE:
+    if len(words) > LAST_PLACE:
         return None
     ends: dict[str, str] = {}
     again: dict[str, str] = {}
@@ -57,7 +57,7 @@ def text_vector(document: str) -> bytes | None:
         else:
             again[word] += end[_COUNT_SIZE:]
     for word, others in again.items():
-        places = (ends[word][_COUNT_SIZE:] + others)[: 2 * _MOST_PLACES]
+        places = (ends[word][_COUNT_SIZE:] + others)[: 2 * MOST_PLACES]
         ends[word] = _COUNTS[len(places) // 2] + places
     entries = list(map(add, ends, ends.values()))
     # A zero byte sorts before every character of a word, so this is the order of the words.

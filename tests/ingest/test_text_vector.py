@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import random
+import re
+from collections import Counter
+
 import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from server.ingest.text_vector import LONGEST_DOCUMENT, accept_text_vectors, text_vector
+from server.ingest.text_vector_arrays import FEWEST_CHARACTERS, array_vector
 from server.queries.search_text import search_document
 from server.services import Services
 from tests.conftest import ProjectMaker
@@ -72,6 +77,44 @@ async def test_every_vector_is_equal_to_that_of_postgresql(owner: asyncpg.Connec
         [vector for _, vector in made],
     )
     assert not different
+
+
+WORDS = st.text("ab0e9z", min_size=1, max_size=32) | st.sampled_from(("a", "aa", "b" * 8, "b" * 9, "b" * 16, "b" * 24))
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    words=st.lists(WORDS, min_size=1, max_size=30), seed=st.integers(0, 1 << 30), spaces=st.sampled_from((" ", "  "))
+)
+async def test_vectors_by_numpy_are_equal_too(
+    owner: asyncpg.Connection, words: list[str], seed: int, spaces: str
+) -> None:
+    document = spaces.join(random.Random(seed).choices(words, k=300))
+    made = array_vector(document)
+    if made is None:
+        assert max(Counter(document.split()).values()) > 255
+        return
+    assert sorted(made.numbers) == sorted(word for word in document.split() if word[0].isdigit())
+    if not re.search(r"\b[0-9]+e[0-9]+[a-z]", document):
+        assert await is_equal(owner, document, made.data)
+
+
+@pytest.mark.parametrize(
+    "document",
+    ["", "   ", "a " * 256, "x" * 33 + " short", " ".join(map(str, range(16_384)))],
+    ids=["empty", "spaces", "places", "letters", "words"],
+)
+def test_what_is_too_much_for_numpy_goes_the_other_way(document: str) -> None:
+    assert array_vector(document) is None
+
+
+def test_long_documents_with_scientific_words_are_left_to_postgresql() -> None:
+    words = " ".join(f"word{number}" for number in range(400))
+    assert len(words) > FEWEST_CHARACTERS
+    assert text_vector(words) is not None
+    assert text_vector(f"{words} 2e3x") is None
+    assert text_vector(f"2e3x {words}") is None
+    assert text_vector(f"2e3 {words}") is not None
 
 
 @pytest.mark.parametrize("document", ["2e3x", "an 9e46wz", "größe", "京都"])
