@@ -31,7 +31,9 @@ from server.listeners import renewed
 logger = logging.getLogger("observatory.supervisor")
 
 FIRST_DELAY_SECONDS = 0.1
-LONGEST_DELAY_SECONDS = 30.0
+# Short enough that senders who try again for half a minute find somebody, whatever is killed how often: the delay is
+# there to keep a process that cannot start from taking the processor, not to punish it.
+LONGEST_DELAY_SECONDS = 5.0
 # A process that has lived this long is healthy: its next death is replaced without delay.
 HEALTHY_SECONDS = 30.0
 # When no process has ever come up, so many failures in a row end the program.
