@@ -27,6 +27,27 @@ _REMEMBERED_KEYS = 20_000
 TAG_SLOT = "tag_property"
 
 
+class IndexedKey(NamedTuple):
+    """A key that holds one value of one item of a list: ``llm.input_messages``, 3, ``message.role``."""
+
+    prefix: str
+    item: int
+    rest: str
+
+
+class TagKey(NamedTuple):
+    """A key whose end is the name of a tag."""
+
+    name: str
+
+
+class ObjectKey(NamedTuple):
+    """A key whose value is a JSON object, the members of which are attributes of their own."""
+
+
+KeyForm = IndexedKey | TagKey | ObjectKey
+
+
 class KeyMeaning(NamedTuple):
     """What one attribute key means."""
 
@@ -34,12 +55,8 @@ class KeyMeaning(NamedTuple):
     rank: int
     marks: int
     """Bits of the detection rules that this key satisfies."""
-    path: tuple[int, str] | None
-    """Index and rest of an indexed key: ``(3, "message.role")``."""
-    tail: str
-    """The rest after a tag prefix."""
-    expanded: bool
-    """True where the value is a JSON object whose members are attributes of their own."""
+    form: KeyForm | None
+    """None for a key whose value is taken as it stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +144,16 @@ class AttributeTable(dict[str, KeyMeaning]):
                 marks |= 1 << bit
         plain = self._slots.get(key)
         if plain is not None:
-            return KeyMeaning(plain[0], plain[1], marks, None, "", False)
+            return KeyMeaning(*plain, marks, None)
         for prefix, (slot, rank) in self._indexed.items():
             if key.startswith(prefix + "."):
                 index, _, rest = key[len(prefix) + 1 :].partition(".")
                 if rest and index.isascii() and index.isdigit() and len(index) <= 6:
-                    return KeyMeaning(slot, rank, marks, (int(index), rest), "", False)
+                    return KeyMeaning(slot, rank, marks, IndexedKey(prefix, int(index), rest))
         for prefix in self._tag_prefixes:
             if key.startswith(prefix) and len(key) > len(prefix):
-                return KeyMeaning(TAG_SLOT, 0, marks, None, key[len(prefix) :], False)
-        return KeyMeaning(None, 0, marks, None, "", key in self._expanded)
+                return KeyMeaning(TAG_SLOT, 0, marks, TagKey(key[len(prefix) :]))
+        return KeyMeaning(None, 0, marks, ObjectKey() if key in self._expanded else None)
 
 
 @cache

@@ -91,7 +91,9 @@ class Dimensions:
         return learned
 
     def _admitted(self, combination: Combination, stored: Mapping[Combination, int]) -> Combination:
-        short = tuple(_shortened(value) if isinstance(value, str) else value for value in combination)
+        """As what it is stored: '' where the span has no value."""
+        named = ("" if value is None else value for value in combination)
+        short = tuple(_shortened(value) if isinstance(value, str) else value for value in named)
         if short in stored or len(stored) < self._most:
             return short
         given_up = _OPEN_ENDED if len(stored) < self._most + self._most // 4 else _NAMES

@@ -16,8 +16,9 @@ from server.ingest.otlp_payload import DecodedTraces
 from server.ingest.pricing import PriceBook
 from server.ingest.rejection import FIELD_REASONS, REASONS
 from server.ingest.resource_mapping import map_resource
+from server.ingest.span_fields import SpanFields
 from server.ingest.span_identity import IdentityCheck
-from server.ingest.span_mapping import MappedSpan, map_span
+from server.ingest.span_mapping import map_span
 from server.ingest.span_record import SpanRecord
 
 _FROM_THE_SPAN = {
@@ -82,18 +83,18 @@ def explain_payload(
             if reason is not None:
                 entry.update(stored=False, reason=reason, detail=REASONS[reason])
             else:
-                mapped = map_span(span, group.scope, resource, limits, pricing)
-                entry.update(stored=True, **_explanation(mapped))
+                span_fields = SpanFields()
+                record = map_span(span, span_fields, group.scope, resource, limits, pricing)
+                entry.update(stored=True, **_explanation(record, span_fields.sources))
             entries.append(entry)
     return entries
 
 
-def _explanation(mapped: MappedSpan) -> dict[str, Any]:
-    record = mapped.record
+def _explanation(record: SpanRecord, sources: dict[str, str]) -> dict[str, Any]:
     known = attribute_table()
     return {
         "dialect": record.dialect,
-        "columns": [_column(field.name, mapped) for field in fields(SpanRecord) if field.name != "dropped"],
+        "columns": [_column(field.name, record, sources) for field in fields(SpanRecord) if field.name != "dropped"],
         "unused": sorted(key for key in record.attributes if known[key].slot is None),
         "dropped": {
             column: {**note, "detail": FIELD_REASONS[note["reason"]]} if "reason" in note else note
@@ -102,10 +103,9 @@ def _explanation(mapped: MappedSpan) -> dict[str, Any]:
     }
 
 
-def _column(name: str, mapped: MappedSpan) -> dict[str, Any]:
-    record = mapped.record
+def _column(name: str, record: SpanRecord, sources: dict[str, str]) -> dict[str, Any]:
     value = getattr(record, name)
-    source = mapped.sources.get(name)
+    source = sources.get(name)
     if source is None and value not in (None, [], {}):
         source = _FROM_THE_SPAN.get(name) or _resource_source(name, record)
     return {"column": name, "value": value, "from": source, "rule": _rule(name, record)}

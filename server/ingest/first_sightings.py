@@ -39,7 +39,7 @@ def sighted(span: PreparedSpan) -> Iterator[Sighted]:
     if service_version and dimension[_SERVICE]:
         yield "service_version", dimension[_SERVICE], service_version
     if dimension[_MODEL] and dimension[_IS_GENERATION]:
-        yield "model", dimension[_PROVIDER], dimension[_MODEL]
+        yield "model", dimension[_PROVIDER] or "", dimension[_MODEL]
     if dimension[_PROMPT] and dimension[_PROMPT_VERSION]:
         yield "prompt_version", dimension[_PROMPT], dimension[_PROMPT_VERSION]
 

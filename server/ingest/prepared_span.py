@@ -78,7 +78,7 @@ class PreparedSpan:
     version: int
     """The end of the span in µs since the epoch: of two versions of one span the later wins."""
     dimension: tuple[Any, ...]
-    """Values of :data:`DIMENSIONS`, '' where the span has none."""
+    """Values of :data:`DIMENSIONS`."""
     values: list[Any]
     size: int
     """About how many bytes the row takes on its way."""
@@ -131,7 +131,7 @@ def prepare_span(project_id: str, record: SpanRecord, *, full_text: bool = True)
         record.span_id,
         record.ts,
         version,
-        dimension=tuple(["" if value is None else value for value in _dimension(record)]),
+        dimension=_dimension(record),
         values=values,
         size=size,
         words=searchable.count(" ") if vector is None else int.from_bytes(vector[:4], "big"),

@@ -124,7 +124,8 @@ def _quote(card: RateCard, usage: Usage, source: str) -> Quote | None:
     total = prompt + completion + card.per_request
     if total >= MAX_USD:  # counts far beyond any real call: no price rather than one that cannot be stored
         return None
-    return Quote(round_usd(prompt), round_usd(completion), round_usd(total), round_usd(savings), source, card.version)
+    savings = round_usd(savings) if savings else _ZERO
+    return Quote(round_usd(prompt), round_usd(completion), round_usd(total), savings, source, card.version)
 
 
 def _prompt_with_cache(band: RateBand, usage: Usage, prompt_tokens: int) -> tuple[Decimal, Decimal]:

@@ -35,6 +35,10 @@ class EventFindings:
     has_exception: bool = False
 
 
+NO_FINDINGS = EventFindings()
+"""Of a span without events, as most are; not to be changed."""
+
+
 def read_events(events: list[DecodedEvent], fields: SpanFields) -> EventFindings:
     """Adds what events say to ``fields`` and gathers the rest."""
     findings = EventFindings()

@@ -9,11 +9,11 @@ stays in ``rest``, which becomes the ``attributes`` column.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
-from server.ingest.attribute_table import EVENT_OFFSET, TAG_SLOT, attribute_table
+from server.ingest.attribute_table import EVENT_OFFSET, IndexedKey, KeyForm, TagKey, attribute_table
 from server.ingest.coercion import REPLACEMENT, Coerced, cut_text, decode_json, to_text
 from server.ingest.indexed_messages import IndexedValue
 from server.ingest.otlp_payload import Attributes
@@ -22,6 +22,7 @@ Candidate = tuple[int, str, Any]
 """Rank, attribute key, value."""
 
 _BY_RANK = itemgetter(0)
+_NONE: Sequence[Candidate] = ()
 
 _CONTENT_SLOTS = frozenset({"input", "output", "system_instructions", "output_tool_calls"})
 """Slots whose other candidates say the same words in another form: they are not kept twice."""
@@ -58,7 +59,8 @@ class IndexedGroup(list[IndexedValue]):
 
 
 class SpanFields:
-    """Candidates for the columns of one span."""
+    """Candidates for the columns of one span; ``sources`` has, by column, the attribute that its value came from (or
+    ``resource …``, ``event …``)."""
 
     __slots__ = ("dropped", "found", "groups", "marks", "replaced", "rest", "sources", "tags")
 
@@ -74,36 +76,40 @@ class SpanFields:
 
     def collect(self, attributes: Attributes, offset: int = 0) -> None:
         """Sorts attributes into slots. ``offset`` is added to their ranks (events: ``EVENT_OFFSET``)."""
-        table = attribute_table()
-        found = self.found
+        table, found = attribute_table(), self.found
+        marks = 0
         for key, value in attributes.items():
-            slot, rank, marks, path, tail, expanded = table[key]
-            self.marks |= marks
-            if slot is None:
-                if expanded:
-                    self._expand(key, value, offset)
-                elif not offset:
+            slot, rank, key_marks, form = table[key]
+            marks |= key_marks
+            if form is not None:
+                self._collect_form(form, slot, rank + offset, key, value, offset)
+            elif slot is None:
+                if not offset:
                     self.rest[key] = value
-            elif path is not None:
-                self._collect_indexed(slot, rank + offset, key, path, value)
-            elif slot == TAG_SLOT:
-                self.tags.append(f"{tail}:{to_text(value)}")
             elif slot in found:
                 found[slot].append((rank + offset, key, value))
             else:
                 found[slot] = [(rank + offset, key, value)]
+        self.marks |= marks
 
     def add(self, slot: str, rank: int, key: str, value: Any) -> None:
         """One more candidate, from something other than an attribute."""
         self.found.setdefault(slot, []).append((rank, key, value))
 
-    def _collect_indexed(self, slot: str, rank: int, key: str, path: tuple[int, str], value: Any) -> None:
+    def _collect_form(self, form: KeyForm, slot: str | None, rank: int, key: str, value: Any, offset: int) -> None:
+        if isinstance(form, IndexedKey):
+            self._collect_indexed(slot or "", rank, key, form, value)
+        elif isinstance(form, TagKey):
+            self.tags.append(f"{form.name}:{to_text(value)}")
+        else:
+            self._expand(key, value, offset)
+
+    def _collect_indexed(self, slot: str, rank: int, key: str, path: IndexedKey, value: Any) -> None:
         group = self.groups.get((slot, rank))
         if group is None:
             group = self.groups[(slot, rank)] = IndexedGroup()
-            prefix = key[: len(key) - len(path[1]) - len(str(path[0])) - 2]
-            self.add(slot, rank, f"{prefix}.*", group)
-        group.append((path[0], path[1], value))
+            self.add(slot, rank, f"{path.prefix}.*", group)
+        group.append((path.item, path.rest, value))
 
     def _expand(self, key: str, value: Any, offset: int) -> None:
         """The members of a JSON object as attributes ``key.member``."""
@@ -113,13 +119,11 @@ class SpanFields:
         elif not offset:
             self.rest[key] = value
 
-    def candidates(self, slot: str) -> list[Candidate]:
+    def candidates(self, slot: str) -> Sequence[Candidate]:
         """The candidates of a slot in order of precedence; they count as looked at."""
-        candidates = self.found.pop(slot, None)
-        if candidates is None:
-            return []
+        candidates = self.found.pop(slot, _NONE)
         if len(candidates) > 1:
-            candidates.sort(key=_BY_RANK)
+            return sorted(candidates, key=_BY_RANK)
         return candidates
 
     def keep(self, candidate: Candidate) -> None:
@@ -150,20 +154,24 @@ class SpanFields:
         """The first candidate of ``slot`` that is a text with something in it, cut to ``limit`` bytes."""
         if slot not in self.found:
             return None
-        result: str | None = None
-        chosen: Any = None
-        for candidate in self.candidates(slot):
+        candidates = self.candidates(slot)
+        for candidate in candidates:
             value = candidate[2]
-            if result is not None:
-                if value != chosen:
-                    self.keep(candidate)
-                continue
-            text = value if isinstance(value, str) else to_text(value)
-            result = self.clean(column, text.strip(), limit) or None
-            if result is not None:
-                chosen = value
+            text = value.strip() if isinstance(value, str) else to_text(value).strip()
+            if len(text) * 4 > limit or "\0" in text:
+                text = self.clean(column, text, limit)
+            if text:
                 self.sources[column] = candidate[1]
-        return result
+                if len(candidates) > 1:
+                    self._keep_others(candidates, candidate)
+                return text
+        return None
+
+    def _keep_others(self, candidates: Sequence[Candidate], chosen: Candidate) -> None:
+        """Leaves what comes after ``chosen`` and says something else among the attributes."""
+        for other in candidates[candidates.index(chosen) + 1 :]:
+            if other[2] != chosen[2]:
+                self.keep(other)
 
     def clean(self, column: str, text: str, limit: int) -> str:
         """``text`` without NUL and within ``limit`` bytes; what was done to it is noted."""

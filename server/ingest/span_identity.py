@@ -23,23 +23,30 @@ def is_identifier(identifier: str, length: int) -> bool:
 
 
 class IdentityCheck:
-    """Checks spans against ids and an ingest window that was fixed when the request came."""
+    """Checks the spans of one request: their ids, and their times against a window that was fixed when it came."""
 
-    __slots__ = ("newest_ns", "oldest_ns")
+    __slots__ = ("_parents", "_traces", "newest_ns", "oldest_ns")
 
     def __init__(self, now: datetime, window: IngestWindow) -> None:
         self.oldest_ns = max(to_ns(now - min(window.max_age, timedelta(days=9000))), 1)
         self.newest_ns = to_ns(now + window.max_future)
+        # Found sound already: spans share their trace and their parent with others.
+        self._traces: set[str] = set()
+        self._parents: set[str] = set()
 
     def reason(self, span: DecodedSpan) -> str | None:
         """Why the span is rejected (``rejection.REASONS``), or None."""
-        if not is_identifier(span.trace_id, 32):
-            return "invalid_trace_id"
+        if span.trace_id not in self._traces:
+            if not is_identifier(span.trace_id, 32):
+                return "invalid_trace_id"
+            self._traces.add(span.trace_id)
         if not is_identifier(span.span_id, 16):
             return "invalid_span_id"
         parent = span.parent_span_id
-        if parent and not is_identifier(parent, 16) and parent != "0000000000000000":
-            return "invalid_parent_span_id"
+        if parent and parent not in self._parents:
+            if not is_identifier(parent, 16) and parent != "0000000000000000":
+                return "invalid_parent_span_id"
+            self._parents.add(parent)
         start = span.start_ns
         if start == 0:
             return "missing_start_time"

@@ -7,7 +7,6 @@ token rule, and the price needs tokens, model and provider. Everything else is i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +23,7 @@ from server.ingest.otlp_payload import DecodedScope, DecodedSpan, DecodedTraces
 from server.ingest.pricing import PriceBook
 from server.ingest.resource_mapping import MappedResource, map_resource
 from server.ingest.span_content import read_content
-from server.ingest.span_events import read_events, store_events, store_links
+from server.ingest.span_events import NO_FINDINGS, read_events, store_events, store_links
 from server.ingest.span_fields import SpanFields
 from server.ingest.span_identity import IdentityCheck, read_session, read_tags
 from server.ingest.span_outcome import read_outcome, read_ttft_ms
@@ -34,15 +33,6 @@ from server.ingest.span_usage import read_usage
 from server.ingest.stored_attributes import store_attributes
 
 SPAN_KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
-
-
-@dataclass(slots=True)
-class MappedSpan:
-    """A row and how it came about."""
-
-    record: SpanRecord
-    sources: dict[str, str] = field(default_factory=dict)
-    """Column to the attribute (or ``resource …``, ``event …``) its value came from."""
 
 
 def map_spans(
@@ -80,8 +70,7 @@ def mapping_steps(
         for span in group.spans:
             reason = check.reason(span)
             if reason is None:
-                record = map_span(span, group.scope, resource, limits, pricing).record
-                batch.records.append(record)
+                batch.records.append(map_span(span, SpanFields(), group.scope, resource, limits, pricing))
             else:
                 batch.rejected.append(RejectedSpan(reason, span.span_id[:64], index))
             index += 1
@@ -94,12 +83,16 @@ def mapping_steps(
 
 
 def map_span(
-    span: DecodedSpan, scope: DecodedScope, resource: MappedResource, limits: MappingLimits, pricing: PriceBook
-) -> MappedSpan:
-    """One span whose identity and times were checked."""
-    fields = SpanFields()
+    span: DecodedSpan,
+    fields: SpanFields,
+    scope: DecodedScope,
+    resource: MappedResource,
+    limits: MappingLimits,
+    pricing: PriceBook,
+) -> SpanRecord:
+    """One span whose identity and times were checked. ``fields`` is new, and knows afterwards what came from where."""
     fields.collect(span.attributes)
-    findings = read_events(span.events, fields)
+    findings = read_events(span.events, fields) if span.events else NO_FINDINGS
     dialect = detect_dialect(fields.marks, scope.name, span.attributes)
     duration_ms = _duration_ms(span, fields)
 
@@ -178,7 +171,7 @@ def map_span(
     )
     record.attributes = _attributes(span, scope, fields, limits)
     record.dropped = _dropped(span, fields, resource)
-    return MappedSpan(record, fields.sources)
+    return record
 
 
 def _duration_ms(span: DecodedSpan, fields: SpanFields) -> float:

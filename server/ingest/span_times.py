@@ -9,7 +9,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def to_datetime(ns: int) -> datetime:
     """UTC with microseconds; the last three digits of the nanoseconds have no place in a timestamptz."""
-    return EPOCH + timedelta(microseconds=ns // 1000)
+    # By name timedelta takes three times as long.
+    return EPOCH + timedelta(0, ns // 1_000_000_000, ns // 1000 % 1_000_000)
 
 
 def to_ms(ns: int) -> float:

@@ -55,17 +55,16 @@ def read_usage(
 
     ``ignored``: the span repeats the usage of another one; its attributes are kept, not counted.
     """
-    usage = SpanUsage()
     if ignored:
-        return usage
+        return SpanUsage()
     found = fields.found
-    reported: dict[str, int | None] = {
-        column: fields.take(column, column, to_tokens) if column in found else None for column in _TOKEN_COLUMNS
-    }
-    write_1h = _one_hour_writes(fields, reported)
-    counts = TokenCounts(*(reported[column] for column in _TOKEN_COLUMNS))
+    counts = TokenCounts(*[fields.take(slot, slot, to_tokens) if slot in found else None for slot in _TOKEN_COLUMNS])
+    write_1h = None
+    if "cache_write_5m_tokens" in found or "cache_write_1h_tokens" in found:
+        write_1h = _one_hour_writes(fields, counts)
+    reported = (counts.prompt, counts.completion, counts.total)
     sources = fields.sources
-    usage.usage_rule = normalise_tokens(
+    rule = normalise_tokens(
         counts,
         dialect=dialect,
         provider=provider,
@@ -73,11 +72,17 @@ def read_usage(
         cache_keys=(sources.get("cached_tokens"), sources.get("cache_write_tokens")),
         semantics=fields.take_text("token_semantics", "token_semantics", 32),
     )
-    _keep_changed(fields, reported, counts)
-    usage.prompt_tokens, usage.completion_tokens = _in_range(counts.prompt), _in_range(counts.completion)
-    usage.total_tokens = counts.total
-    usage.cached_tokens, usage.cache_write_tokens = counts.cached, counts.cache_write
-    usage.reasoning_tokens = counts.reasoning
+    if reported != (counts.prompt, counts.completion, counts.total):
+        _keep_changed(fields, reported, counts)
+    usage = SpanUsage(
+        _in_range(counts.prompt),
+        _in_range(counts.completion),
+        counts.total,
+        counts.cached,
+        counts.cache_write,
+        counts.reasoning,
+        usage_rule=rule,
+    )
     _read_costs(fields, usage)
     if pricing is not None:
         _price(fields, usage, provider, model, ts, write_1h, pricing)
@@ -88,27 +93,24 @@ def _in_range(count: int | None) -> int | None:
     return None if count is None else min(count, MAX_TOKENS)
 
 
-def _one_hour_writes(fields: SpanFields, reported: dict[str, int | None]) -> int | None:
+def _one_hour_writes(fields: SpanFields, counts: TokenCounts) -> int | None:
     """Cache writes split by lifetime: their sum where the whole is not given; the split stays in attributes."""
-    found = fields.found
-    if "cache_write_5m_tokens" not in found and "cache_write_1h_tokens" not in found:
-        return None
     parts: list[int | None] = []
     for slot in ("cache_write_5m_tokens", "cache_write_1h_tokens"):
-        candidates = list(found.get(slot, ()))
+        candidates = list(fields.found.get(slot, ()))
         parts.append(fields.take("cache_write_tokens", slot, to_tokens))
         for candidate in candidates:
             fields.keep(candidate)
-    if reported["cache_write_tokens"] is None:
-        reported["cache_write_tokens"] = sum(part or 0 for part in parts)
+    if counts.cache_write is None:
+        counts.cache_write = sum(part or 0 for part in parts)
     return parts[1]
 
 
-def _keep_changed(fields: SpanFields, reported: dict[str, int | None], counts: TokenCounts) -> None:
+def _keep_changed(fields: SpanFields, reported: tuple[int | None, ...], counts: TokenCounts) -> None:
     """A count that a rule changed stays, as it was sent, among the attributes."""
-    after = (counts.prompt, counts.completion, counts.total)
-    for column, now in zip(_TOKEN_COLUMNS, after, strict=False):
-        before = reported[column]
+    for column, before, now in zip(
+        _TOKEN_COLUMNS, reported, (counts.prompt, counts.completion, counts.total), strict=False
+    ):
         if before is not None and before != now and column in fields.sources:
             fields.rest[fields.sources[column]] = before
 
