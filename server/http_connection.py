@@ -259,6 +259,8 @@ class EdgeProtocol(WebSocketProtocol):
         self.recv_buffer += data
         if len(self.recv_buffer) >= (self.wanted_bytes or self.app.config.REQUEST_BUFFER_SIZE):
             self.transport.pause_reading()
+        elif self.wanted_bytes:
+            return
         if not self._arrival.done():
             self._arrival.set_result(None)
 

@@ -12,6 +12,9 @@ the ratios of medians, not the absolute numbers.
 once with full text and once without (OBSERVATORY_FULL_TEXT=off, the floor without the GIN index). What a text
 index has put off (its pending list) is settled within the measured time, on both sides.
 
+Beside the ratio of the medians stands the median of the rounds' own ratios: a disk or a host that changes its pace from
+round to round puts the medians of the two sides into different rounds.
+
 Each of them stores the same number of spans a round, enough for some seconds: a burst of a tenth of a second into
 memory that is still warm says little about what can be kept up. The rate is that of 16 clients, the time of a batch
 that of four, after a checkpoint: else it would be that of a disk which still writes what COPY has left.
@@ -50,6 +53,7 @@ from tests.process.program import Program
 PROJECT = "bench"
 _TEXT, _PLAIN = ("full text", True), ("no full text", False)
 VARIANTS = {"both": (_TEXT, _PLAIN), "text": (_TEXT,), "plain": (_PLAIN,)}
+RATES = ("COPY, 1 writer", "COPY, 2 writers", "ours")
 SPANS = 100
 ROWS_A_COMMIT = 500
 PLAIN_BATCHES = 4
@@ -190,6 +194,10 @@ class Measured:
     def median(self, name: str) -> float:
         return statistics.median(self.rates[name])
 
+    def ratios(self) -> list[float]:
+        """Ours to the better COPY of the same round."""
+        return [ours / max(one, two) for one, two, ours in zip(*(self.rates[name] for name in RATES), strict=True)]
+
 
 async def measure(urls: EmbeddedUrls, folder: Path, arguments: argparse.Namespace, *, full_text: bool) -> Measured:
     """All rounds with or without full text."""
@@ -216,20 +224,20 @@ async def measure(urls: EmbeddedUrls, folder: Path, arguments: argparse.Namespac
         base_url = await asyncio.to_thread(program.wait_until_serving)
         await run_ours(base_url, token, [payloads.batch() for _ in range(4)], 4, owner)
         for number in range(arguments.rounds):
-            for writers, name in ((1, "COPY, 1 writer"), (2, "COPY, 2 writers")):
+            for writers, name in enumerate(RATES[:2], start=1):
                 rows = prepared_rows([payloads.batch() for _ in range(batches)], full_text=full_text)
                 for row in rows:
                     row.values.append(interner)
                 measured.add(name, await run_floor(urls.owner_url, table, rows, writers))
             bodies = [payloads.batch() for _ in range(batches)]
             rate, _ = await run_ours(base_url, token, bodies, arguments.clients, owner)
-            measured.add("ours", rate)
+            measured.add(RATES[2], rate)
             bodies = [payloads.batch() for _ in range(arguments.batches)]
             await owner.execute("CHECKPOINT")
             _, seconds = await run_ours(base_url, token, bodies, 4, owner)
             measured.seconds += seconds
             rates = ", ".join(f"{name} {found[-1]:,.0f}/s" for name, found in measured.rates.items())
-            print(f"  round {number + 1}: {rates}")
+            print(f"  round {number + 1}: {rates}, ratio {measured.ratios()[-1]:.2f}")
     await owner.close()
     return measured
 
@@ -248,12 +256,17 @@ async def bench_dimensions(urls: EmbeddedUrls) -> int:
 
 def report(name: str, measured: Measured) -> None:
     """One variant as lines of a table."""
-    floor = max(measured.median("COPY, 1 writer"), measured.median("COPY, 2 writers"))
+    floor = max(map(measured.median, RATES[:2]))
     seconds = sorted(measured.seconds)
     p99 = seconds[min(len(seconds) - 1, int(len(seconds) * 0.99))]
     for row, rates in measured.rates.items():
         median = statistics.median(rates)
         print(f"| {name} | {row} | {median:,.0f} | {min(rates):,.0f}-{max(rates):,.0f} | {median / floor:.2f} |")
+    ratios = measured.ratios()
+    print(
+        f"| {name} | ours to the better COPY of the same round | | {min(ratios):.2f}-{max(ratios):.2f} "
+        f"| {statistics.median(ratios):.2f} |"
+    )
     p50 = statistics.median(seconds)
     print(f"| {name} | a batch, 4 clients: p50 / p99 | {p50 * 1000:.0f} / {p99 * 1000:.0f} ms | | |")
 
