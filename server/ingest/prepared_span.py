@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any, Final
 
 import orjson
@@ -14,34 +14,29 @@ from server.ingest.span_record import SpanRecord
 from server.ingest.text_vector import text_vector
 from server.queries.search_text import search_document
 
-PLAIN_COLUMNS: Final = (
-    "ts", "trace_id", "span_id", "parent_span_id", "span_name", "span_kind", "service_name", "service_version",
-    "environment", "provider", "model", "request_model", "operation_type", "is_generation", "agent_name", "tool_name",
-    "prompt_name", "prompt_version", "input_type", "input_text", "output_text", "finish_reason", "prompt_tokens",
-    "completion_tokens", "total_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens", "prompt_cost_usd",
-    "completion_cost_usd", "total_cost_usd", "cache_savings_usd", "cost_source", "price_version", "duration_ms",
-    "ttft_ms", "status_code", "error_type", "error_message", "user_id", "session_id", "tags", "dialect", "usage_rule",
+CHANGE_COLUMNS: Final = (
+    "project_id", "ts", "trace_id", "span_id", "parent_span_id", "span_name", "is_generation", "status_code",
+    "service_name", "environment", "session_id", "user_id", "prompt_tokens", "completion_tokens", "total_tokens",
+    "cached_tokens", "cache_write_tokens", "reasoning_tokens", "prompt_cost_usd", "completion_cost_usd",
+    "total_cost_usd", "cache_savings_usd", "duration_ms", "ttft_ms", "dim_id",
+)  # fmt: skip
+"""Columns of span_changes but for pass and sign: what summaries and rollups are made from."""
+
+OTHER_COLUMNS: Final = (
+    "span_kind", "service_version", "provider", "model", "request_model", "operation_type", "agent_name", "tool_name",
+    "prompt_name", "prompt_version", "input_type", "input_text", "output_text", "finish_reason", "cost_source",
+    "price_version", "error_type", "error_message", "tags", "dialect", "usage_rule",
 )  # fmt: skip
 JSON_COLUMNS: Final = (
     "input_messages", "output_messages", "attributes", "resource_attributes", "events", "links", "dropped",
 )  # fmt: skip
-STAGED_COLUMNS: Final = (
-    "project_id", *PLAIN_COLUMNS, *JSON_COLUMNS, "search_vector", "search_text", "version", "dim_id",
-)  # fmt: skip
-"""Columns of span_staging in the order of :attr:`PreparedSpan.values`; dim_id comes last because it is found last.
-
-Of search_vector and search_text one is None: the text is only staged where PostgreSQL has to make the vector."""
-
-PARTITION_COLUMNS: Final = tuple(name for name in STAGED_COLUMNS if name != "search_text")
+PARTITION_COLUMNS: Final = ("search_vector", "version", *JSON_COLUMNS, *OTHER_COLUMNS, *CHANGE_COLUMNS)
 """Columns of llm_traces that are written, all but those with a default."""
 
-CHANGE_COLUMNS: Final = (
-    "project_id", "ts", "trace_id", "span_id", "parent_span_id", "span_name", "dim_id", "is_generation", "status_code",
-    "service_name", "environment", "session_id", "user_id", "prompt_tokens", "completion_tokens", "total_tokens",
-    "cached_tokens", "cache_write_tokens", "reasoning_tokens", "prompt_cost_usd", "completion_cost_usd",
-    "total_cost_usd", "cache_savings_usd", "duration_ms", "ttft_ms",
-)  # fmt: skip
-"""Columns of span_changes but for pass and sign: what summaries and rollups are made from."""
+STAGED_COLUMNS: Final = ("search_text", *PARTITION_COLUMNS)
+"""Columns of span_staging in the order of :attr:`PreparedSpan.values`: each table takes the end of it that it has.
+
+Of search_vector and search_text one is None: the text is only staged where PostgreSQL has to make the vector."""
 
 DIMENSIONS: Final = (
     "provider", "model", "operation_type", "service_name", "environment", "status_code", "error_type",
@@ -55,12 +50,12 @@ LONGEST_MS: Final = 1e12
 _EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
 
-_plain: Callable[[SpanRecord], tuple[Any, ...]] = attrgetter(*PLAIN_COLUMNS)
+_changes: Callable[[SpanRecord], tuple[Any, ...]] = attrgetter(*CHANGE_COLUMNS[1:-1])
+_others: Callable[[SpanRecord], tuple[Any, ...]] = attrgetter(*OTHER_COLUMNS)
 _json: Callable[[SpanRecord], tuple[Any, ...]] = attrgetter(*JSON_COLUMNS)
 _dimension: Callable[[SpanRecord], tuple[Any, ...]] = attrgetter(*DIMENSIONS)
-_SEARCH_TEXT: Final = STAGED_COLUMNS.index("search_text")
-_partition_values: Callable[[list[Any]], tuple[Any, ...]] = itemgetter(*map(STAGED_COLUMNS.index, PARTITION_COLUMNS))
-_change_values: Callable[[list[Any]], tuple[Any, ...]] = itemgetter(*map(STAGED_COLUMNS.index, CHANGE_COLUMNS))
+_OF_PARTITION: Final = slice(len(STAGED_COLUMNS) - len(PARTITION_COLUMNS), None)
+_OF_CHANGES: Final = slice(len(STAGED_COLUMNS) - len(CHANGE_COLUMNS), None)
 
 
 class UnstorableSpan(Exception):
@@ -93,15 +88,15 @@ class PreparedSpan:
     @property
     def has_vector(self) -> bool:
         """False when PostgreSQL has to make the search vector."""
-        return self.values[_SEARCH_TEXT] is None
+        return self.values[0] is None
 
-    def partition_values(self) -> tuple[Any, ...]:
+    def partition_values(self) -> list[Any]:
         """Values of :data:`PARTITION_COLUMNS`."""
-        return _partition_values(self.values)
+        return self.values[_OF_PARTITION]
 
-    def change_values(self) -> tuple[Any, ...]:
+    def change_values(self) -> list[Any]:
         """Values of :data:`CHANGE_COLUMNS`."""
-        return _change_values(self.values)
+        return self.values[_OF_CHANGES]
 
     def set_version(self, version: int) -> None:
         """Let it win against an earlier version than its own end says."""
@@ -124,7 +119,8 @@ def prepare_span(project_id: str, record: SpanRecord, *, full_text: bool = True)
     version = (record.ts - EPOCH) // _MICROSECOND + round(record.duration_ms * 1000)
     texts = (record.input_text, record.output_text, *documents)
     size = 500 + (2 * len(searchable) if vector is None else len(vector)) + sum(map(len, filter(None, texts)))
-    values = [project_id, *_plain(record), *documents, vector, searchable if vector is None else None, version]
+    unindexed = searchable if vector is None else None
+    values = [unindexed, vector, version, *documents, *_others(record), project_id, *_changes(record)]
     return PreparedSpan(
         project_id,
         record.trace_id,
