@@ -176,9 +176,11 @@ class EdgeHttp(Http):
             await self._send(HTTP_CONTINUE)
         buffer, size = self.recv_buffer, self.request_bytes_left
         self.protocol.wanted_bytes = size
-        while len(buffer) < size:
-            await self._receive_more()
-        self.protocol.wanted_bytes = 0
+        try:
+            while len(buffer) < size:
+                await self._receive_more()
+        finally:
+            self.protocol.wanted_bytes = 0
         with memoryview(buffer) as received:
             body = bytes(received[:size])
         del buffer[:size]
@@ -242,7 +244,8 @@ class EdgeProtocol(WebSocketProtocol):
         super().__init__(**options)
         self._arrival: asyncio.Future[None] = self.loop.create_future()
         self.wanted_bytes = 0
-        """So many bytes are taken in before the sender has to wait; 0: REQUEST_BUFFER_SIZE of them."""
+        """So many bytes are taken in before the sender has to wait and the reader is woken; 0: the reader is woken by
+        each piece, and the sender waits after REQUEST_BUFFER_SIZE bytes."""
 
     def receive_more(self) -> asyncio.Future[None]:  # type: ignore[override]
         """As Sanic's, without an event and the coroutines round it."""

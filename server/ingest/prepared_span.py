@@ -73,7 +73,7 @@ class PreparedSpan:
     version: int
     """The end of the span in µs since the epoch: of two versions of one span the later wins."""
     dimension: tuple[Any, ...]
-    """Values of :data:`DIMENSIONS`."""
+    """Values of :data:`DIMENSIONS`, None where the span has none."""
     values: list[Any]
     size: int
     """About how many bytes the row takes on its way."""

@@ -72,8 +72,9 @@ def read_usage(
         cache_keys=(sources.get("cached_tokens"), sources.get("cache_write_tokens")),
         semantics=fields.take_text("token_semantics", "token_semantics", 32),
     )
-    if reported != (counts.prompt, counts.completion, counts.total):
-        _keep_changed(fields, reported, counts)
+    normalised = (counts.prompt, counts.completion, counts.total)
+    if normalised != reported:
+        _keep_changed(fields, reported, normalised)
     usage = SpanUsage(
         _in_range(counts.prompt),
         _in_range(counts.completion),
@@ -106,11 +107,9 @@ def _one_hour_writes(fields: SpanFields, counts: TokenCounts) -> int | None:
     return parts[1]
 
 
-def _keep_changed(fields: SpanFields, reported: tuple[int | None, ...], counts: TokenCounts) -> None:
+def _keep_changed(fields: SpanFields, reported: tuple[int | None, ...], normalised: tuple[int | None, ...]) -> None:
     """A count that a rule changed stays, as it was sent, among the attributes."""
-    for column, before, now in zip(
-        _TOKEN_COLUMNS, reported, (counts.prompt, counts.completion, counts.total), strict=False
-    ):
+    for column, before, now in zip(_TOKEN_COLUMNS, reported, normalised, strict=False):
         if before is not None and before != now and column in fields.sources:
             fields.rest[fields.sources[column]] = before
 

@@ -115,7 +115,7 @@ async def forecast_costs(
     group = answer.groups[0]
     costs = [float(number(value)) for value in group.values["cost"]]
     # The range may begin within a day: that day is not complete, so it says nothing about days.
-    first = next((index for index, value in enumerate(costs) if value > 0), 0)
+    first = next((index for index, value in enumerate(costs) if value > 0), len(costs))
     first = max(first, 1 if answer.times and answer.times[0] < complete.start else 0)
     history = costs[first:]
     if len(history) < SHORTEST_HISTORY:
