@@ -34,9 +34,13 @@ class Schedule:
         return [today - timedelta(days=age) for age in range(self.days, -1, -1)]
 
     def visits(self, day: date) -> int:
-        """How many visits begin on a day."""
-        weights = {each: self._weight(each) for each in self.dates()}
-        return round(self.traces / TRACES_A_VISIT * weights[day] / sum(weights.values()))
+        """How many visits begin on a day, be it before our time, in it, or later than now."""
+        whole = sum(self._volume(each) * self._part_in_time(each) for each in self.dates())
+        return round(self.traces / TRACES_A_VISIT * self._volume(day) / whole)
+
+    def expected_visits(self, day: date) -> float:
+        """About how many of them lie in our time."""
+        return self.visits(day) * self._part_in_time(day)
 
     def day_traces(self, day: date) -> Iterator[DemoTrace]:
         """The traces of a day that are over by now. The first is the same whenever it is asked for."""
@@ -52,13 +56,21 @@ class Schedule:
             return []
         return make_visit(rng, start, session=f"visit-{day:%m%d}-{index:04d}")
 
-    def _weight(self, day: date) -> float:
-        """Growth of a half over the month, the weekday, and only the part of the day that lies in our time."""
+    def _volume(self, day: date) -> float:
+        """What a whole day weighs: growth of a half over the month, the weekday, and the last day's more."""
         age = (self.now.date() - day).days
-        weight = WEEKDAYS[day.weekday()] * (1.5 - 0.5 * age / max(self.days, 1))
-        elapsed = self.now.hour / 24
-        if age == 0:
-            return weight * LAST_DAY_WEIGHT * elapsed
-        if age == self.days:
-            return weight * (1 - elapsed)
-        return weight * (LAST_DAY_WEIGHT * (1 - elapsed) + elapsed) if age == 1 else weight
+        volume = WEEKDAYS[day.weekday()] * (1.5 - 0.5 * age / max(self.days, 1))
+        # The last day began yesterday at this time.
+        part_of_last_day = {0: 1.0, 1: 1 - self._elapsed}.get(age, 0.0)
+        return volume * (1 + (LAST_DAY_WEIGHT - 1) * part_of_last_day)
+
+    def _part_in_time(self, day: date) -> float:
+        """The part of a day's visits that lies in our time: of today those until now, of the first day the others."""
+        if day == self.now.date():
+            return self._elapsed
+        return 1 - self._elapsed if (self.now.date() - day).days == self.days else 1.0
+
+    @property
+    def _elapsed(self) -> float:
+        """The part of a day's visits that begins before this time of day: few do at night."""
+        return (sum(HOURS[: self.now.hour]) + HOURS[self.now.hour] * self.now.minute / 60) / sum(HOURS)

@@ -116,7 +116,7 @@ class DemoSession:
         schedule = Schedule(datetime.now(UTC), options.days, options.traces, options.seed)
         try:
             days = missing_days(sender, schedule)
-            visits = sum(schedule.visits(day) for day in days)
+            visits = sum(map(schedule.expected_visits, days))
             label = f"filling {options.days} days" if len(days) > UNSETTLED_DAYS else "bringing the demo data up to now"
             progress = Progress(label, int(visits * SPANS_A_VISIT), "spans")
             fill(sender, schedule, days, progress.advance)
