@@ -8,12 +8,12 @@ open-ended values, which metrics then show as ``(other)``. The spans themselves 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from server.database import Database
-from server.ingest.prepared_span import DIMENSIONS, STAGED_COLUMNS, PreparedSpan
+from server.ingest.prepared_span import COLUMNS, DIMENSIONS, PreparedSpan
 from server.queries.row_scope import RowScope
 from server.queries.statements import statement
 
@@ -22,6 +22,9 @@ LONGEST_VALUE_BYTES: Final = 190
 """Thirteen values and the project make one btree key, which may not pass 2,704 bytes."""
 
 Combination = tuple[Any, ...]
+
+_DIM_ID: Final = COLUMNS.index("dim_id")
+_NOTHING: Final[Mapping[Combination, int]] = {}
 
 # What is given up first, and what only when that did not help. Status, operation and is_generation have
 # few values by construction and stay.
@@ -53,28 +56,34 @@ class Dimensions:
         Asks the database only for combinations that this process meets for the first time. Raises
         what :class:`Database` raises.
         """
-        wanted: dict[str, dict[Combination, int | None]] = {}
-        for span in spans:
-            wanted.setdefault(span.project_id, {})[span.dimension] = None
-        for project_id, combinations in wanted.items():
-            known = self._projects.get(project_id)
-            if known is not None:
-                for combination in combinations:
-                    combinations[combination] = known.found.get(combination)
-            missing = [combination for combination, dim_id in combinations.items() if dim_id is None]
-            if missing:
+        dim_ids = self._found(spans)
+        if None in dim_ids:
+            wanted: dict[str, dict[Combination, None]] = {}
+            for span, dim_id in zip(spans, dim_ids, strict=True):
+                if dim_id is None:
+                    wanted.setdefault(span.project_id, {})[span.dimension] = None
+            learned: dict[str, dict[Combination, int]] = {}
+            for project_id, combinations in wanted.items():
                 async with self._lock:
-                    combinations.update(await self._learn(project_id, missing))
-        for span in spans:
+                    learned[project_id] = await self._learn(project_id, combinations)
+            dim_ids = [
+                learned[span.project_id][span.dimension] if dim_id is None else dim_id
+                for span, dim_id in zip(spans, dim_ids, strict=True)
+            ]
+        for span, dim_id in zip(spans, dim_ids, strict=True):
             # A second try after a lost connection finds the number already there.
-            del span.values[len(STAGED_COLUMNS) - 1 :]
-            span.values.append(wanted[span.project_id][span.dimension])
+            span.values[_DIM_ID:] = (dim_id,)
+
+    def _found(self, spans: Sequence[PreparedSpan]) -> list[int | None]:
+        """The numbers that are remembered, None for a combination that is new."""
+        found = {project: known.found for project, known in self._projects.items()}
+        return [found.get(span.key[0], _NOTHING).get(span.dimension) for span in spans]
 
     def forget(self, project_id: str) -> None:
         """Ask the database again for the combinations of ``project_id``."""
         self._projects.pop(project_id, None)
 
-    async def _learn(self, project_id: str, wanted: Sequence[Combination]) -> dict[Combination, int]:
+    async def _learn(self, project_id: str, wanted: Collection[Combination]) -> dict[Combination, int]:
         known = self._projects.get(project_id)
         if known is None:
             known = self._projects[project_id] = _ProjectDimensions(await self._load(project_id))

@@ -15,7 +15,7 @@ from typing import Final
 
 from server.database import Database
 from server.errors import ApiError
-from server.ingest.prepared_span import DIMENSIONS, STAGED_COLUMNS, PreparedSpan
+from server.ingest.prepared_span import COLUMNS, DIMENSIONS, PreparedSpan
 from server.queries.statements import statement
 
 logger = logging.getLogger("observatory.ingest")
@@ -26,7 +26,7 @@ MAX_LENGTH: Final = 200
 Sighted = tuple[str, str, str]
 """Kind, owner, value: ``("service_version", "checkout", "1.4.2")``."""
 
-_SERVICE_VERSION: Final = STAGED_COLUMNS.index("service_version")
+_SERVICE_VERSION: Final = COLUMNS.index("service_version")
 _SERVICE, _PROVIDER, _MODEL, _PROMPT, _PROMPT_VERSION, _IS_GENERATION = (
     DIMENSIONS.index(name)
     for name in ("service_name", "provider", "model", "prompt_name", "prompt_version", "is_generation")

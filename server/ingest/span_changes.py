@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import asyncpg
 
+from server.ingest.numeric_codec import accept_quick_numerics
 from server.ingest.text_vector import accept_text_vectors
 from server.queries.statements import statement
 
@@ -18,25 +19,33 @@ _WHEN_EMPTIED = {
     "session": ("delete_empty_session_summaries",),
     "user": ("delete_empty_user_summaries", "delete_empty_user_sessions"),
 }
-_TABLES = ("create_span_staging", "shape_span_staging", "create_span_changes", "create_trace_changes")
+_TABLES = (
+    "create_span_staging",
+    "shape_span_staging",
+    "create_span_changes",
+    "have_copies_noted",
+    "create_trace_changes",
+)
 
 
 async def ensure_change_tables(connection: asyncpg.Connection) -> None:
-    """Make the TEMP tables of this connection, unless it has them, and teach it to send vectors of words to them.
-    They are empty at the start of a transaction."""
+    """Make the TEMP tables of this connection, unless it has them, and teach it to send vectors of words and, quicker,
+    money. The tables are empty at the start of a transaction."""
     if not await connection.fetchval(statement("writer_tables_exist")):
         await accept_text_vectors(connection)
+        await accept_quick_numerics(connection)
         for name in _TABLES:
             await connection.execute(statement(name))
 
 
-async def settle_span_changes(connection: asyncpg.Connection, *, spans_went: bool, seek_twins: bool = False) -> None:
+async def settle_span_changes(connection: asyncpg.Connection, *, spans_went: bool, seek_twins: bool = False) -> int:
     """Bring rollups and the summaries of traces, sessions and users up to date, after span_changes was filled.
 
     ``spans_went``: among its rows are some of sign -1. ``seek_twins``: spans were stored, which may be there with
-    another start time too.
+    another start time too. Gives by how many spans the traces grew, such twins not yet taken away.
     """
     changes = list(await connection.fetch(statement("fold_trace_summaries"), 0))
+    growth: int = sum(row["sign"] * row["span_count"] for row in changes)
     known_traces = any(row["sign"] < 0 for row in changes)
     if spans_went or (seek_twins and known_traces):
         await connection.fetchrow(statement("prefer_index_lookups"))
@@ -51,6 +60,7 @@ async def settle_span_changes(connection: asyncpg.Connection, *, spans_went: boo
     # fetch, not execute: without parameters that would parse and plan the statement anew each time.
     await connection.fetch(statement("append_rollup_delta"))
     await _settle_sessions_and_users(connection, changes)
+    return growth
 
 
 async def forget_expired_traces(connection: asyncpg.Connection, project_id: str, cutoff: object) -> None:

@@ -12,7 +12,7 @@ from decimal import Decimal
 from math import isfinite
 from typing import Any, Final
 
-from server.ingest.prepared_span import LONGEST_MS, STAGED_COLUMNS, PreparedSpan
+from server.ingest.prepared_span import COLUMNS, LONGEST_MS, PreparedSpan
 
 INDEXED_TEXT_CHARACTERS: Final = 512
 """A btree key may not pass 2,704 bytes (SQLSTATE 54000): so many characters of four bytes stay below."""
@@ -36,7 +36,7 @@ _MOST: Final[dict[str, int]] = {
 
 def span_defect(span: PreparedSpan) -> str | None:
     """Why ``span`` cannot be stored, without quoting contents; None when nothing is found."""
-    values: dict[str, Any] = dict(zip(STAGED_COLUMNS, span.values, strict=False))
+    values: dict[str, Any] = dict(zip(COLUMNS, span.values, strict=False))
     for name in _IDENTIFIERS:
         if not 1 <= len(values[name]) <= 64:
             return f"{name} has not 1 to 64 characters"

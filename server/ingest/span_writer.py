@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Final
 
 import asyncpg
@@ -20,15 +20,12 @@ from server.errors import ApiError
 from server.ingest.copy_rows import copy_rows
 from server.ingest.dimensions import Dimensions
 from server.ingest.first_sightings import FirstSightings
-from server.ingest.prepared_span import CHANGE_COLUMNS, EPOCH, PARTITION_COLUMNS, STAGED_COLUMNS, PreparedSpan
+from server.ingest.prepared_span import COLUMNS, MONDAY, WEEK, PreparedSpan
 from server.ingest.span_changes import ensure_change_tables, settle_span_changes
 from server.queries.freshness import Freshness, Touched
 from server.queries.statements import statement
 
 logger = logging.getLogger("observatory.ingest")
-
-_WEEK: Final = timedelta(weeks=1)
-_MONDAY: Final = EPOCH - timedelta(days=3)
 
 _PARTITION_GONE: Final = {"23514", "42P01"}
 """No partition takes the row (also: a CHECK refuses it), or the table of the partition is not there."""
@@ -45,7 +42,7 @@ class SpanWriter:
         self._freshness = freshness
         self._sightings = FirstSightings(database)
         self._partitions: dict[int, str] = {}
-        """Table by week since the Monday of the epoch."""
+        """Table by :attr:`PreparedSpan.week`."""
         self._may_copy = True
         self.words_written = 0
         """About how many entries this process has added to the text index."""
@@ -74,6 +71,9 @@ class SpanWriter:
             await self._ensure_partitions(batch)
             try:
                 return await self._transaction(batch, copies=copies)
+            except _CopiesUnnoted:
+                copies = self._may_copy = False
+                logger.warning("spans copied into their partition are not noted; they are stored more slowly")
             except ApiError as error:
                 state = getattr(error.__cause__, "sqlstate", None)
                 if copies and state in (_ALREADY_THERE, _NOT_ALLOWED):
@@ -102,71 +102,70 @@ class SpanWriter:
                 signs = {row["sign"]: row["spans"] for row in await _upsert(connection, others)}
                 came, went = came + signs.get(1, 0), signs.get(-1, 0)
             if came or went:
-                await settle_span_changes(connection, spans_went=went > 0, seek_twins=True)
+                growth = await settle_span_changes(connection, spans_went=went > 0, seek_twins=True)
+                if new and growth != came - went:
+                    raise _CopiesUnnoted
         return came
 
     async def _copy_new(self, connection: asyncpg.Connection, new: Sequence[PreparedSpan]) -> None:
         by_partition: dict[str, list[PreparedSpan]] = {}
         for span in new:
-            by_partition.setdefault(self._partitions[_week(span)], []).append(span)
+            by_partition.setdefault(self._partitions[span.week], []).append(span)
         for partition in sorted(by_partition):
-            rows = (span.partition_values() for span in by_partition[partition])
-            await copy_rows(connection, partition, rows, columns=PARTITION_COLUMNS)
-        rows = (span.change_values() for span in new)
-        await copy_rows(connection, "span_changes", rows, columns=CHANGE_COLUMNS, schema="pg_temp")
+            rows = [span.values for span in by_partition[partition]]
+            await copy_rows(connection, partition, rows, columns=COLUMNS)
 
     async def _ensure_partitions(self, batch: Iterable[PreparedSpan]) -> None:
-        missing = {_week(span) for span in batch} - self._partitions.keys()
+        missing = {span.week for span in batch} - self._partitions.keys()
         if not missing:
             return
         async with self._database.plain() as connection:
             for week in sorted(missing):
-                at = _MONDAY + week * _WEEK
+                at = MONDAY + week * WEEK
                 self._partitions[week] = await connection.fetchval(statement("ensure_partition"), at)
+
+
+class _CopiesUnnoted(Exception):
+    """The summaries do not count what was copied: a partition lost its trigger note_copied_spans."""
 
 
 def latest_versions(spans: Sequence[PreparedSpan]) -> list[PreparedSpan]:
     """One of each span, the one that ends last and of equals the first, sorted by key."""
-    latest: dict[tuple[str, str, str], PreparedSpan] = {}
-    for span in spans:
-        key = span.key
-        other = latest.setdefault(key, span)
-        if span.version > other.version:
-            latest[key] = span
+    latest = {span.key: span for span in spans}
+    if len(latest) < len(spans):
+        for span in reversed(spans):
+            if span.version >= latest[span.key].version:
+                latest[span.key] = span
     return [latest[key] for key in sorted(latest)]
 
 
 async def _sorted_out(
     connection: asyncpg.Connection, batch: Sequence[PreparedSpan]
-) -> tuple[list[PreparedSpan], list[PreparedSpan]]:
+) -> tuple[Sequence[PreparedSpan], Sequence[PreparedSpan]]:
     """The spans that can be copied straight, since nothing of their traces is stored; and the others."""
-    traces = sorted({(span.project_id, span.trace_id) for span in batch})
+    traces = sorted({span.key[:2] for span in batch})
     columns = [list(column) for column in zip(*traces, strict=True)]
     known = {tuple(row) for row in await connection.fetch(statement("list_known_traces"), *columns)}
-    new: list[PreparedSpan] = []
-    others: list[PreparedSpan] = []
-    for span in batch:
-        is_new = span.has_vector and (span.project_id, span.trace_id) not in known
-        (new if is_new else others).append(span)
-    return new, others
+    others = [span for span in batch if span.search_text is not None or span.key[:2] in known]
+    if not others:
+        return batch, others
+    staged = {span.key for span in others}
+    return [span for span in batch if span.key not in staged], others
 
 
 async def _upsert(connection: asyncpg.Connection, spans: Sequence[PreparedSpan]) -> list[asyncpg.Record]:
     """Store ``spans`` by way of the staging table; gives how many versions came and went, by sign."""
-    rows = (span.values for span in spans)
-    await copy_rows(connection, "span_staging", rows, columns=STAGED_COLUMNS, schema="pg_temp")
+    rows = ([*span.values, span.search_text] for span in spans)
+    await copy_rows(connection, "span_staging", rows, columns=(*COLUMNS, "search_text"), schema="pg_temp")
     written: list[asyncpg.Record] = await connection.fetch(statement("store_staged_spans"))
     return written
 
 
-def _week(span: PreparedSpan) -> int:
-    return (span.ts - _MONDAY) // _WEEK
-
-
 def _touched(batch: Iterable[PreparedSpan]) -> dict[str, Touched]:
-    times: dict[str, list[datetime]] = {}
-    traces: dict[str, set[str]] = {}
-    for span in batch:
-        times.setdefault(span.project_id, []).append(span.ts)
-        traces.setdefault(span.project_id, set()).add(span.trace_id)
-    return {project: Touched(min(starts), max(starts), frozenset(traces[project])) for project, starts in times.items()}
+    """What was written where; ``batch`` is in order of its keys."""
+    touched = {}
+    for project, group in groupby(batch, key=lambda span: span.key[0]):
+        spans = list(group)
+        starts = [span.ts for span in spans]
+        touched[project] = Touched(min(starts), max(starts), frozenset([span.key[1] for span in spans]))
+    return touched

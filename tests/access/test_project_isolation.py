@@ -15,8 +15,8 @@ import pytest
 from server.access.principal import Principal, Role, role_scopes
 from server.errors import InternalError, ProjectForbidden
 from server.ingest.copy_rows import copy_rows
-from server.ingest.prepared_span import CHANGE_COLUMNS, PARTITION_COLUMNS, prepare_span
-from server.ingest.span_changes import ensure_change_tables, settle_span_changes
+from server.ingest.prepared_span import COLUMNS, prepare_span
+from server.ingest.span_changes import ensure_change_tables
 from server.queries.row_scope import RowScope
 from server.services import Services
 from tests.conftest import AppFactory, ProjectMaker
@@ -168,7 +168,7 @@ async def test_p18_every_table_with_a_project_column_has_the_wall_or_a_reason(ow
 async def test_p18_what_is_copied_into_a_partition_for_a_project_that_was_not_named_is_refused(
     services: Services, owner: asyncpg.Connection, project: ProjectMaker
 ) -> None:
-    """Partitions have no policies of their own: the summary that belongs to each trace has."""
+    """Partitions have no policies of their own, and keep those of llm_traces by a trigger."""
     await project("alpha")
     await project("beta")
     span = prepare_span("beta", make_span())
@@ -178,10 +178,7 @@ async def test_p18_what_is_copied_into_a_partition_for_a_project_that_was_not_na
     async def copy_into_alphas_transaction() -> None:
         async with services.writes.write(["alpha"]) as connection:
             await ensure_change_tables(connection)
-            await copy_rows(connection, partition, [span.partition_values()], columns=PARTITION_COLUMNS)
-            changes = [span.change_values()]
-            await copy_rows(connection, "span_changes", changes, columns=CHANGE_COLUMNS, schema="pg_temp")
-            await settle_span_changes(connection, spans_went=False)
+            await copy_rows(connection, partition, [span.values], columns=COLUMNS)
 
     with pytest.raises(InternalError) as caught:
         await copy_into_alphas_transaction()

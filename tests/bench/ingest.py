@@ -40,7 +40,7 @@ from server.access.access_token import issue_token
 from server.access.principal import Role
 from server.embedded import EmbeddedServices, EmbeddedUrls
 from server.ingest.otlp_decode import decode_traces
-from server.ingest.prepared_span import STAGED_COLUMNS, PreparedSpan, prepare_span
+from server.ingest.prepared_span import COLUMNS, PreparedSpan, prepare_span
 from server.ingest.span_mapping import map_spans
 from server.queries.search_text import search_document
 from server.schema.migrate import migrate
@@ -58,7 +58,7 @@ SPANS = 100
 ROWS_A_COMMIT = 500
 PLAIN_BATCHES = 4
 """Without full text so many times the batches, which are stored that much faster."""
-FLOOR_COLUMNS = tuple(name for name in STAGED_COLUMNS if name != "search_vector")
+FLOOR_COLUMNS = tuple("search_text" if name == "search_vector" else name for name in COLUMNS)
 
 
 class Payloads:
@@ -93,13 +93,12 @@ class Payloads:
 
 
 def prepared_rows(bodies: Sequence[bytes], *, full_text: bool) -> list[PreparedSpan]:
-    """What the writer would stage for ``bodies``, with the words instead of their vector."""
+    """What the writer would copy for ``bodies``, with the words instead of their vector."""
     rows: list[PreparedSpan] = []
     for body in bodies:
         batch = map_spans(decode_traces(body, PROTOBUF), now=datetime.now(UTC))
         for record in batch.records:
             row = prepare_span(PROJECT, record, full_text=False)
-            del row.values[STAGED_COLUMNS.index("search_vector")]
             words = search_document(record.input_text, record.output_text) if full_text else ""
             row.values[FLOOR_COLUMNS.index("search_text")] = words
             rows.append(row)
@@ -122,6 +121,7 @@ async def make_floor(owner: asyncpg.Connection, table: str, *, full_text: bool) 
             definition = definition.replace("search_vector", "to_tsvector('simple', search_text)")
         await owner.execute(definition)
     await owner.execute(f"CALL prepare_trace_partition('{table}')")
+    await owner.execute(f"DROP TRIGGER note_copied_spans ON {table}")
 
 
 async def run_floor(url: str, table: str, rows: list[PreparedSpan], writers: int) -> float:

@@ -17,7 +17,7 @@ from server.database import Database
 from server.errors import DatabaseUnavailable, Overloaded
 from server.ingest.dimensions import OTHER, Dimensions
 from server.ingest.group_commit import GroupCommit
-from server.ingest.prepared_span import DIMENSIONS, STAGED_COLUMNS, PreparedSpan, prepare_span
+from server.ingest.prepared_span import COLUMNS, DIMENSIONS, PreparedSpan, prepare_span
 from server.ingest.span_writer import SpanWriter
 from server.services import Services
 from server.settings import Settings
@@ -49,7 +49,7 @@ def prepared(count: int, **overrides: Any) -> list[PreparedSpan]:
 
 def poison(span: PreparedSpan) -> PreparedSpan:
     """``span`` with a value that passes every check of ours and that PostgreSQL refuses."""
-    span.values[STAGED_COLUMNS.index("attributes")] = '{"a": "\\u0000"}'
+    span.values[COLUMNS.index("attributes")] = '{"a": "\\u0000"}'
     return span
 
 
@@ -105,7 +105,7 @@ async def test_a_value_that_the_driver_cannot_encode_costs_only_its_own_row(
     spans = prepared(9)
     for place, value in ((1, 2**70), (4, "text"), (7, "\ud800")):
         column = "output_text" if isinstance(value, str) and value != "text" else "total_tokens"
-        spans[place].values[STAGED_COLUMNS.index(column)] = value
+        spans[place].values[COLUMNS.index(column)] = value
     refusals = await group_commit().submit(spans)
     assert {id(refusal.span) for refusal in refusals} == {id(spans[place]) for place in (1, 4, 7)}
     assert await owner.fetchval("SELECT count(*) FROM llm_traces") == 6

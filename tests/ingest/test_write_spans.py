@@ -13,7 +13,9 @@ import asyncpg
 import pytest
 
 from server.errors import DatabaseUnavailable
-from server.ingest.prepared_span import CHANGE_COLUMNS, UnstorableSpan, prepare_span
+from server.ingest.copy_rows import copy_rows
+from server.ingest.dimensions import Dimensions
+from server.ingest.prepared_span import COLUMNS, UnstorableSpan, prepare_span
 from server.ingest.span_changes import ensure_change_tables, settle_span_changes
 from server.ingest.span_record import SpanRecord
 from server.queries.statements import statement
@@ -21,6 +23,22 @@ from server.services import Services
 from tests.conftest import ProjectMaker
 from tests.ingest.stored_state import everything, pending_totals, recomputed_summaries, stored_summaries
 from tests.span_factory import make_span, store
+
+CONFLICT_STATES = {"40P01", "40001", "55P03"}
+"""55P03: a lock of somebody who waits in a deadlock himself, which takes a second to be found."""
+
+ALL_USAGE = {
+    "prompt_tokens": 20,
+    "completion_tokens": 11,
+    "total_tokens": 31,
+    "cached_tokens": 7,
+    "cache_write_tokens": 5,
+    "reasoning_tokens": 3,
+    "prompt_cost_usd": Decimal("0.00123456789"),
+    "completion_cost_usd": Decimal("0.02"),
+    "total_cost_usd": Decimal("0.02123456789"),
+    "cache_savings_usd": Decimal("0.0004"),
+}
 
 
 async def test_a_span_becomes_a_row_with_its_summaries(
@@ -130,18 +148,63 @@ async def test_new_and_known_traces_of_several_projects_and_weeks_share_a_batch(
     assert (totals["spans"], totals["total_tokens"]) == (5, 53)
 
 
-async def test_changes_hold_what_summaries_are_made_of(services: Services) -> None:
+async def test_the_note_of_copied_spans_leaves_nothing_out(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    """What summaries and rollups are made of has the type, and the value, of the stored column."""
+    await project("alpha")
+    span = make_span(user_id="u1", session_id="s1", parent_span_id="ab" * 8, ttft_ms=3.5, **ALL_USAGE)
+    partition = await owner.fetchval("SELECT ensure_trace_partition($1)", span.ts)
+    prepared = prepare_span("alpha", span)
+    await Dimensions(services.writes, most_combinations=10).intern([prepared])
     async with services.writes.write(["alpha"]) as connection:
         await ensure_change_tables(connection)
-        rows = await connection.fetch(
-            """SELECT c.attname, format_type(c.atttypid, c.atttypmod) AS type,
+        await copy_rows(connection, partition, [prepared.values], columns=COLUMNS)
+        columns = await connection.fetch(
+            """SELECT c.attname AS name, format_type(c.atttypid, c.atttypmod) AS type,
                       format_type(t.atttypid, t.atttypmod) AS stored
                FROM pg_attribute c LEFT JOIN pg_attribute t
                  ON t.attrelid = 'llm_traces'::regclass AND t.attname = c.attname
                WHERE c.attrelid = 'pg_temp.span_changes'::regclass AND c.attnum > 0"""
         )
-    assert {row["attname"] for row in rows} == {"pass", "sign", *CHANGE_COLUMNS}
-    assert all(row["type"] == row["stored"] for row in rows if row["attname"] in CHANGE_COLUMNS)
+        change = dict((await connection.fetch("SELECT * FROM pg_temp.span_changes"))[0])
+    assert (change.pop("pass"), change.pop("sign")) == (0, 1)
+    assert all(column["type"] == column["stored"] for column in columns if column["name"] in change)
+    stored = (await owner.fetch("SELECT * FROM llm_traces"))[0]
+    assert change == {name: stored[name] for name in change}
+    assert None not in change.values(), "each column is told from its neighbour"
+
+
+async def test_a_partition_without_its_trigger_costs_speed_and_no_sum(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    await project("alpha")
+    span = make_span(user_id="u1", session_id="s1", total_tokens=30)
+    partition = await owner.fetchval("SELECT ensure_trace_partition($1)", span.ts)
+    await owner.execute(f"ALTER TABLE {partition} DISABLE TRIGGER note_copied_spans")
+    writer = services.ingestion.writer
+    assert await writer.store([prepare_span("alpha", span)]) == 1
+    assert await writer.store([prepare_span("alpha", make_span(ts=span.ts))]) == 1
+    assert await stored_summaries(owner) == recomputed_summaries(await owner.fetch("SELECT * FROM llm_traces"))
+    assert (await pending_totals(owner))["spans"] == 2
+    warnings = [record.message for record in caplog.records if "more slowly" in record.message]
+    assert len(warnings) == 1
+
+
+async def test_a_server_of_an_earlier_version_sends_its_own_note(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    """While servers are replaced one by one: nobody asked for the note on that server's connections."""
+    await project("alpha")
+    span = make_span()
+    partition = await owner.fetchval("SELECT ensure_trace_partition($1)", span.ts)
+    prepared = prepare_span("alpha", span)
+    await Dimensions(services.writes, most_combinations=10).intern([prepared])
+    async with services.writes.write(["alpha"]) as connection:
+        await ensure_change_tables(connection)
+        await connection.execute("RESET app.notes_copied_spans")
+        await copy_rows(connection, partition, [prepared.values], columns=COLUMNS)
+        assert await connection.fetchval("SELECT count(*) FROM pg_temp.span_changes") == 0
 
 
 async def test_o17_the_version_that_ends_later_wins_whatever_comes_first(
@@ -261,13 +324,13 @@ async def test_summaries_equal_the_raw_rows_after_a_random_history(
 
 
 async def store_again_on_conflict(services: Services, name: str, batch: list[SpanRecord]) -> None:
-    """What the group commit does on 40P01: the batch again."""
+    """What the group commit does on a conflict: the batch again."""
     while True:
         try:
             await store(services, name, batch)
             return
         except DatabaseUnavailable as error:
-            if getattr(error.__cause__, "sqlstate", "") not in ("40P01", "40001"):
+            if getattr(error.__cause__, "sqlstate", "") not in CONFLICT_STATES:
                 raise
 
 
@@ -282,7 +345,7 @@ async def delete_trace(services: Services, name: str, trace_id: str) -> None:
                     await settle_span_changes(connection, spans_went=True)
             return
         except DatabaseUnavailable as error:
-            if getattr(error.__cause__, "sqlstate", "") not in ("40P01", "40001"):
+            if getattr(error.__cause__, "sqlstate", "") not in CONFLICT_STATES:
                 raise
 
 

@@ -19,8 +19,8 @@ ALTER TABLE pg_temp.span_staging
 
 -- name: create_span_changes
 -- One row for each version of a span that went (sign -1) or came (sign +1). pass tells the steps of one
--- transaction apart: 0 the statement itself, 1 the twins that it made superfluous. Spans that are copied straight into
--- their partition are copied here too; money is rounded here as it is there.
+-- transaction apart: 0 the statement itself, 1 the twins that it made superfluous. For spans that are copied straight
+-- into their partition the trigger note_copied_spans fills it (migration 0012).
 -- STORAGE PLAIN: no column is long, and without a TOAST table there is less to empty at each COMMIT.
 CREATE TEMP TABLE IF NOT EXISTS span_changes (
     pass                smallint NOT NULL DEFAULT 0,
@@ -51,6 +51,10 @@ CREATE TEMP TABLE IF NOT EXISTS span_changes (
     duration_ms         double precision NOT NULL,
     ttft_ms             double precision
 ) ON COMMIT DELETE ROWS;
+
+-- name: have_copies_noted
+-- For as long as the connection lives.
+SET app.notes_copied_spans = 'on';
 
 -- name: create_trace_changes
 -- The same for trace summaries, from which sessions and users follow. recomputed: start, end or names
