@@ -28,6 +28,7 @@ STRUCTURE = {
     "functions": """
         SELECT proname, pg_get_functiondef(oid), proacl::text
         FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prokind IN ('f', 'p')""",
+    "triggers": "SELECT tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
     "policies": "SELECT tablename, policyname, roles::text, cmd, qual, with_check FROM pg_policies",
     "tables": """
         SELECT relname, relkind::text, relrowsecurity, relforcerowsecurity, relacl::text, reloptions::text
@@ -76,6 +77,20 @@ async def test_an_empty_and_every_older_database_end_in_the_same_schema(empty_da
         assert await migrate(older) == [migration.name for migration in everything[count:]]
         assert await structure(older) == expected, everything[count - 1].name
     assert await migrate(fresh) == []
+
+
+async def test_partitions_that_are_there_already_note_their_copies_too(empty_database: Any) -> None:
+    url = await empty_database()
+    await migrate(url, migrations=[migration for migration in load_migrations() if migration.number < 12])
+    owner = await asyncpg.connect(url)
+    try:
+        older = await owner.fetchval("SELECT ensure_trace_partition('2026-11-01Z')")
+        await migrate(url)
+        newer = await owner.fetchval("SELECT ensure_trace_partition('2026-11-24Z')")
+        noted = "SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = 'note_copied_spans'"
+        assert {row[0] for row in await owner.fetch(noted)} == {older, newer}
+    finally:
+        await owner.close()
 
 
 async def test_any_number_of_processes_may_migrate_at_once(empty_database: Any) -> None:
