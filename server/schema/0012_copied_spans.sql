@@ -37,21 +37,14 @@ BEGIN
 END $$;
 REVOKE ALL ON PROCEDURE note_copies_into(regclass) FROM PUBLIC;
 
--- As in 0011, with the note.
-CREATE OR REPLACE PROCEDURE prepare_trace_partition(part regclass) LANGUAGE plpgsql AS $$
-DECLARE
-    text_index regclass;
+-- What 0011 does with every partition, and the note.
+ALTER PROCEDURE prepare_trace_partition(regclass) RENAME TO open_trace_partition_to_copies;
+CREATE PROCEDURE prepare_trace_partition(part regclass) LANGUAGE plpgsql AS $$
 BEGIN
-    CALL set_trace_partition_upkeep(part);
     CALL note_copies_into(part);
-    EXECUTE format('GRANT INSERT ON %s TO observatory_api', part);
-    FOR text_index IN
-        SELECT i.indexrelid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
-        WHERE i.indrelid = part AND a.amname = 'gin'
-    LOOP
-        EXECUTE format('ALTER INDEX %s SET (gin_pending_list_limit = 262144)', text_index);
-    END LOOP;
+    CALL open_trace_partition_to_copies(part);
 END $$;
+REVOKE ALL ON PROCEDURE prepare_trace_partition(regclass) FROM PUBLIC;
 
 DO $$
 DECLARE

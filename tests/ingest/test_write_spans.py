@@ -8,6 +8,7 @@ import json
 import random
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import asyncpg
 import pytest
@@ -148,18 +149,24 @@ async def test_new_and_known_traces_of_several_projects_and_weeks_share_a_batch(
     assert (totals["spans"], totals["total_tokens"]) == (5, 53)
 
 
+async def ready_for_copy(services: Services, owner: asyncpg.Connection, span: SpanRecord) -> tuple[str, list[Any]]:
+    """The partition of ``span`` in project alpha, and its row."""
+    partition: str = await owner.fetchval("SELECT ensure_trace_partition($1)", span.ts)
+    prepared = prepare_span("alpha", span)
+    await Dimensions(services.writes, most_combinations=10).intern([prepared])
+    return partition, prepared.values
+
+
 async def test_the_note_of_copied_spans_leaves_nothing_out(
     services: Services, project: ProjectMaker, owner: asyncpg.Connection
 ) -> None:
     """What summaries and rollups are made of has the type, and the value, of the stored column."""
     await project("alpha")
     span = make_span(user_id="u1", session_id="s1", parent_span_id="ab" * 8, ttft_ms=3.5, **ALL_USAGE)
-    partition = await owner.fetchval("SELECT ensure_trace_partition($1)", span.ts)
-    prepared = prepare_span("alpha", span)
-    await Dimensions(services.writes, most_combinations=10).intern([prepared])
+    partition, values = await ready_for_copy(services, owner, span)
     async with services.writes.write(["alpha"]) as connection:
         await ensure_change_tables(connection)
-        await copy_rows(connection, partition, [prepared.values], columns=COLUMNS)
+        await copy_rows(connection, partition, [values], columns=COLUMNS)
         columns = await connection.fetch(
             """SELECT c.attname AS name, format_type(c.atttypid, c.atttypmod) AS type,
                       format_type(t.atttypid, t.atttypmod) AS stored
@@ -196,14 +203,11 @@ async def test_a_server_of_an_earlier_version_sends_its_own_note(
 ) -> None:
     """While servers are replaced one by one: nobody asked for the note on that server's connections."""
     await project("alpha")
-    span = make_span()
-    partition = await owner.fetchval("SELECT ensure_trace_partition($1)", span.ts)
-    prepared = prepare_span("alpha", span)
-    await Dimensions(services.writes, most_combinations=10).intern([prepared])
+    partition, values = await ready_for_copy(services, owner, make_span())
     async with services.writes.write(["alpha"]) as connection:
         await ensure_change_tables(connection)
         await connection.execute("RESET app.notes_copied_spans")
-        await copy_rows(connection, partition, [prepared.values], columns=COLUMNS)
+        await copy_rows(connection, partition, [values], columns=COLUMNS)
         assert await connection.fetchval("SELECT count(*) FROM pg_temp.span_changes") == 0
 
 
