@@ -1,6 +1,6 @@
 """THE declaration of what a panel can ask: one :class:`TargetDefinition` each, with its payload fields.
 
-Routes fill Grafana's query builder from it, :mod:`datasource.evaluation` dispatches by it, dashboards are
+Routes fill Grafana's query builder from it, :mod:`datasource.json.evaluation` dispatches by it, dashboards are
 checked against it and docs/reference/grafana-datasource.md is generated from it. It knows no HTTP and
 no database, so that the plugin and the dashboards may import it.
 """
@@ -47,7 +47,7 @@ class Shape(StrEnum):
 class TargetDefinition:
     """One entry of the metric list.
 
-    ``family`` names the function of :mod:`datasource.evaluation` that answers; ``preset`` fixes some of
+    ``family`` names the function of :mod:`datasource.json.evaluation` that answers; ``preset`` fixes some of
     its payload, ``only`` narrows the rows to those whose fields have these values. ``permission`` is the
     scope the caller must hold (money additionally needs ``costs:read``, content ``content:read``).
     ``core`` tells which part of the query core is asked.

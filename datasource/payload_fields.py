@@ -8,7 +8,7 @@ from typing import Any, Final
 
 
 class Kind(StrEnum):
-    """What the value of a payload field is, hence how :mod:`datasource.payload_values` reads it."""
+    """What the value of a payload field is, hence how :mod:`datasource.panels.payload_values` reads it."""
 
     VALUES = "values"
     CHOICE = "choice"

@@ -11,48 +11,49 @@ from sanic.config import Config
 from sanic.http.constants import HTTP
 from sanic.log import LOGGING_CONFIG_DEFAULTS
 
-from datasource.jaeger_routes import jaeger
-from datasource.panel_engine import PanelEngine
-from datasource.routes import grafana
-from datasource.tempo_routes import tempo
-from server import cross_origin, error_responses, logs, metrics, observations, tracing
-from server.access.gate import build_access
-from server.access.oauth_routes import oauth
-from server.database import Database
-from server.http_app import HttpApp
-from server.http_connection import EdgeRequest
+from datasource.jaeger.routes import jaeger
+from datasource.json.panel_engine import PanelEngine
+from datasource.json.routes import grafana
+from datasource.tempo.routes import tempo
+from server.access.access_services import build_access
+from server.cache.freshness import Freshness
+from server.cache.result_cache import ResultCache
+from server.http import cross_origin, error_responses
+from server.http.connection import EdgeRequest
+from server.http.http_app import HttpApp
+from server.http.implied_methods import add_head_and_options
+from server.http.query_router import QueryRouter
+from server.http.services import Services
 from server.ingest.ingestion import Ingestion
-from server.ingest.otlp_routes import otlp
-from server.queries.cursor import CursorSeal
-from server.queries.freshness import Freshness
-from server.queries.project_list import ProjectList
-from server.queries.result_cache import ResultCache
-from server.queries.retention import RetentionTask
-from server.queries.rollup import RollupFolder
-from server.redis_store import RedisStore
+from server.queries.lists.cursor import CursorSeal
+from server.queries.records.project_list import ProjectList
+from server.receiver.otlp_routes import otlp
 from server.rest.analytics_routes import analytics
 from server.rest.annotation_routes import annotation_log
 from server.rest.audit_routes import audit
 from server.rest.budget_routes import budgets
 from server.rest.client_routes import clients
 from server.rest.cost_routes import costs
-from server.rest.envelope import dumps
 from server.rest.facet_routes import facets
 from server.rest.health_routes import health
-from server.rest.implied_methods import add_head_and_options
 from server.rest.ingest_settings_routes import ingest_settings
 from server.rest.key_routes import keys
 from server.rest.metric_routes import metric_api
-from server.rest.openapi_routes import description
+from server.rest.oauth_routes import oauth
+from server.rest.openapi.routes import description
 from server.rest.price_routes import prices
 from server.rest.project_routes import projects
-from server.rest.query_router import QueryRouter
 from server.rest.score_routes import scores
 from server.rest.session_routes import sessions
 from server.rest.trace_detail_routes import trace_detail
 from server.rest.trace_routes import traces
-from server.services import Services
+from server.rollups.fold import RollupFolder
 from server.settings import Settings
+from server.storage.database import Database
+from server.storage.redis_store import RedisStore
+from server.telemetry import logs, observations, prometheus, tracing
+from server.text.json_text import dumps
+from server.upkeep.retention import RetentionTask
 
 BLUEPRINTS = (
     health,
@@ -121,18 +122,23 @@ def build_services(settings: Settings) -> Services:
         cache=cache,
         freshness=freshness,
         access=access,
-        panels=PanelEngine(
-            reads,
-            project_list,
-            cache,
-            freshness,
-            # Some connections stay for everybody else, however many dashboards are open.
-            concurrency=max(1, settings.database_pool_size * 6 // 10),
-            timeout=settings.grafana_timeout,
-        ),
         ingestion=Ingestion(settings, writes, worker, freshness, access.buckets),
         folder=RollupFolder(worker),
         retention=RetentionTask(worker, settings),
+    )
+
+
+def build_panels(services: Services) -> PanelEngine:
+    """Make the engine of Grafana's JSON data source over ``services``."""
+    settings = services.settings
+    return PanelEngine(
+        services.reads,
+        services.projects,
+        services.cache,
+        services.freshness,
+        # Some connections stay for everybody else, however many dashboards are open.
+        concurrency=max(1, settings.database_pool_size * 6 // 10),
+        timeout=settings.grafana_timeout,
     )
 
 
@@ -181,9 +187,10 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
     )
     # Without it Sanic does not know that there is only HTTP/1.1 here, and sends an empty Alt-Svc with every answer.
     app.state.server_info.append(ApplicationServerInfo(settings={"version": HTTP.VERSION_1}))
-    observations.subscribe(metrics.record)
+    observations.subscribe(prometheus.record)
     observations.subscribe(logs.log)
     app.ctx.services = build_services(settings)
+    app.ctx.panels = build_panels(app.ctx.services)
     error_responses.install(app)
     for blueprint in BLUEPRINTS:
         app.blueprint(blueprint)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from server import __version__
 from server.commands import access, demo, ingest, rollup, serve, tokens
-from server.commands.terminal import CommandFailed, say
+from server.terminal.output import CommandFailed, say
 
 COMMAND_MODULES = (demo, serve, access, tokens, ingest, rollup)
 INTERRUPTED = 130
@@ -58,7 +58,7 @@ def explains_itself(failure: Exception) -> bool:
 
     from server.embedded import EmbeddedError
     from server.errors import ApiError
-    from server.listeners import ListenError
+    from server.process.listeners import ListenError
     from server.schema.migrate import MigrationError
     from server.settings import SettingsError
 

@@ -15,7 +15,7 @@
 
 The first line of a class's docstring is its public title, so that no error exists without an
 explanation. ``code`` is stable and documented in docs/reference/errors.md (a test compares them).
-These are plain exceptions: any layer may raise them, and :mod:`server.error_responses` alone turns
+These are plain exceptions: any layer may raise them, and :mod:`server.http.error_responses` alone turns
 them into a body.
 """
 

@@ -27,10 +27,10 @@ from server.access.access_token import issue_token
 from server.access.principal import Role
 from server.app import build_services, close_services, create_app, open_services
 from server.embedded import EmbeddedServices, EmbeddedUrls
-from server.queries.statements import statement
+from server.http.services import Services
 from server.schema.migrate import migrate
-from server.services import Services
 from server.settings import Settings
+from server.storage.statements import statement
 
 TEMPLATE = "observatory_template"
 JWT_SECRET = "a-secret-only-for-tests-0123456789abcdef"

@@ -8,11 +8,11 @@ from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from server.ingest.dimensions import Dimensions
-from server.ingest.prepared_span import prepare_span
-from server.ingest.span_record import SpanRecord
-from server.ingest.span_writer import SpanWriter
-from server.services import Services
+from server.http.services import Services
+from server.ingest.mapping.span_record import SpanRecord
+from server.ingest.writing.dimensions import Dimensions
+from server.ingest.writing.prepared_span import prepare_span
+from server.ingest.writing.span_writer import SpanWriter
 
 _numbers = itertools.count(1)
 _FIELDS = {field.name for field in fields(SpanRecord)}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from datasource.frames import Column, FieldType, FrameMeta, table
-from datasource.target_question import TargetQuestion
+from datasource.panels.frames import Column, FieldType, FrameMeta, table
+from datasource.panels.target_question import TargetQuestion
 from datasource.targets.core import Core, Frame
-from server.queries.budget_store import list_budgets
+from server.queries.records.budgets import list_budgets
 from server.reports.budget_report import budget_state
 from server.reports.report_window import ReportSource
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
 
-from datasource.frames import Column, FieldType, FrameMeta, Notice, wire_frame
-from datasource.target_question import TargetQuestion
+from datasource.panels.frames import Column, FieldType, FrameMeta, Notice, wire_frame
+from datasource.panels.target_question import TargetQuestion
 from datasource.targets.core import Core, Frame
-from server.queries.call_path_reader import CallPaths, CallSpan, read_call_paths
-from server.queries.list_question import ListQuestion, lift_to_traces
-from server.queries.span_tree import SpanNode, arrange
-from server.queries.time_range import TimeRange
-from server.queries.trace_filter import Filter, parse_filter
+from server.queries.filters.filter_tree import Filter, parse_filter
+from server.queries.filters.time_range import TimeRange
+from server.queries.lists.call_path_reader import CallPaths, CallSpan, read_call_paths
+from server.queries.lists.list_question import ListQuestion, lift_to_traces
+from server.queries.lists.span_tree import SpanNode, arrange
 
 _NODE_COLUMNS: Final = (
     Column("id", FieldType.STRING),

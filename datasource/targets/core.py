@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from datasource.target_question import TargetQuestion
-from server.database import Database
-from server.queries.row_scope import RowScope
+from datasource.panels.target_question import TargetQuestion
+from server.storage.database import Database
+from server.storage.row_scope import RowScope
 
 Frame = dict[str, Any]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from datasource.frames import Column, FieldType, epoch_ms, wire_frame
-from datasource.target_question import TargetQuestion
+from datasource.panels.frames import Column, FieldType, epoch_ms, wire_frame
+from datasource.panels.target_question import TargetQuestion
 from datasource.targets.core import Core, Frame
 from datasource.targets.metrics import (
     answer_meta,
@@ -17,10 +17,10 @@ from datasource.targets.metrics import (
     measure_label,
     metric_question,
 )
-from server.queries.metric_answer import MetricGroup, Value
-from server.queries.metric_catalog import HISTOGRAM_BOUNDS
-from server.queries.metric_question import Measure, parse_measure
-from server.queries.metric_reader import query_metrics
+from server.queries.metrics.metric_answer import MetricGroup, Value
+from server.queries.metrics.metric_catalog import HISTOGRAM_BOUNDS
+from server.queries.metrics.metric_question import Measure, parse_measure
+from server.queries.metrics.metric_reader import query_metrics
 
 _CALLS: Final = Measure("calls")
 _ERROR_RATE: Final = Measure("error_rate")

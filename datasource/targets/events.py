@@ -9,14 +9,14 @@ from datetime import datetime
 from statistics import median
 from typing import Final
 
-from datasource.frames import Column, FieldType, FrameMeta, wire_frame
-from datasource.panel_request import choose_step
-from datasource.target_question import TargetQuestion
+from datasource.panels.frames import Column, FieldType, FrameMeta, wire_frame
+from datasource.panels.panel_request import choose_step
+from datasource.panels.target_question import TargetQuestion
 from datasource.targets.core import Core, Frame
 from datasource.targets.metrics import interval_of, metric_question
-from server.queries.annotation_store import SIGHTING_KINDS, list_annotations, list_price_changes, list_sightings
-from server.queries.metric_question import Measure
-from server.queries.metric_reader import query_metrics
+from server.queries.metrics.metric_question import Measure
+from server.queries.metrics.metric_reader import query_metrics
+from server.queries.records.annotations import SIGHTING_KINDS, list_annotations, list_price_changes, list_sightings
 
 _COLUMNS: Final = (
     Column("time", FieldType.TIME),

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from datasource.frames import Column, FieldType, FrameMeta, wire_frame
-from datasource.target_question import TargetQuestion
+from datasource.panels.frames import Column, FieldType, FrameMeta, wire_frame
+from datasource.panels.target_question import TargetQuestion
 from datasource.targets.core import Core, Frame
 from datasource.targets.spans import TRACE_LINK
-from server.queries.list_question import ListQuestion, Sort
-from server.queries.metric_question import Measure
-from server.queries.time_range import TimeRange
-from server.queries.trace_filter import And, Filter, parse_filter
-from server.queries.trace_reader import list_spans
+from server.queries.filters.filter_tree import And, Filter, parse_filter
+from server.queries.filters.time_range import TimeRange
+from server.queries.lists.list_question import ListQuestion, Sort
+from server.queries.lists.list_reader import list_spans
+from server.queries.metrics.metric_question import Measure
 
 MOST: Final = 50
 

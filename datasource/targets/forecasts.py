@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from datasource.frames import Column, FieldType, FrameMeta, Notice, table
-from datasource.target_question import TargetQuestion
+from datasource.panels.frames import Column, FieldType, FrameMeta, Notice, table
+from datasource.panels.target_question import TargetQuestion
 from datasource.targets.core import Core, Frame
 from server.errors import InvalidParameter
 from server.reports.cost_report import forecast_costs

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from datasource.frames import Column, FieldType, FrameMeta, Notice, series, table
-from datasource.target_question import TargetQuestion
+from datasource.panels.frames import Column, FieldType, FrameMeta, Notice, series, table
+from datasource.panels.target_question import TargetQuestion
 from datasource.targets.core import Core, Frame
 from datasource.targets.exemplars import exemplars
 from server.errors import InvalidParameter
-from server.queries.metric_answer import MetricAnswer, MetricGroup, Value
-from server.queries.metric_catalog import METRICS, Rate, Total
-from server.queries.metric_interval import DAY_SECONDS, Interval, parse_interval
-from server.queries.metric_question import Measure, MetricQuestion, parse_measure
-from server.queries.metric_reader import query_metrics
+from server.queries.metrics.metric_answer import MetricAnswer, MetricGroup, Value
+from server.queries.metrics.metric_catalog import METRICS, Rate, Total
+from server.queries.metrics.metric_interval import DAY_SECONDS, Interval, parse_interval
+from server.queries.metrics.metric_question import Measure, MetricQuestion, parse_measure
+from server.queries.metrics.metric_reader import query_metrics
 
 MAX_GROUP_BY = 3
 NO_VALUE = "(none)"

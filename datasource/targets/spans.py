@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from datasource.frames import Column, FieldType, FrameMeta, Notice, table, wire_frame
-from datasource.target_question import TargetQuestion
+from datasource.panels.frames import Column, FieldType, FrameMeta, Notice, table, wire_frame
+from datasource.panels.target_question import TargetQuestion
 from datasource.targets.core import Core, Frame
 from server.errors import InsufficientScope
-from server.queries.list_question import ListQuestion, Sort, lift_to_traces
-from server.queries.time_range import TimeRange
-from server.queries.trace_reader import ListPage, list_spans
+from server.queries.filters.time_range import TimeRange
+from server.queries.lists.list_question import ListQuestion, Sort, lift_to_traces
+from server.queries.lists.list_reader import ListPage, list_spans
 
 Row = Mapping[str, Any]
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from datasource.frames import Column, FieldType, FrameMeta, Notice, epoch_ms_exact, table, wire_frame
-from datasource.jaeger_format import event_time
-from datasource.span_attributes import plain, resource_attributes, service_name, span_attributes
-from datasource.target_question import TargetQuestion
+from datasource.panels.frames import Column, FieldType, FrameMeta, Notice, epoch_ms_exact, table, wire_frame
+from datasource.panels.target_question import TargetQuestion
 from datasource.targets.core import Core, Frame
+from datasource.traces.span_attributes import event_time, plain, resource_attributes, service_name, span_attributes
 from server.errors import TraceNotFound
-from server.ingest.message_rendering import render_parts
-from server.queries.trace_fields import groups
-from server.queries.trace_tree import TraceQuestion, read_trace
+from server.ingest.messages.message_rendering import render_parts
+from server.queries.filters.span_fields import groups
+from server.queries.lists.trace_tree import TraceQuestion, read_trace
 
 MAX_SPANS: Final = 2000
 """The waterfall draws every row it gets; beyond this the browser suffers."""

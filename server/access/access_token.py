@@ -15,8 +15,8 @@ from typing import Any, Final
 from server.access.jwt_verifier import TokenRefused, TokenRules
 from server.access.principal import EVERY_PROJECT, SCOPES, Principal, Role, role_scopes
 from server.access.signing_keys import SigningKeys
-from server.database import PROJECT_ID
 from server.settings import Settings
+from server.storage.database import PROJECT_ID
 
 TOKEN_TYPES: Final = frozenset({"at+jwt", "application/at+jwt"})
 MAX_PROJECTS: Final = 200

@@ -21,8 +21,8 @@ from server.access.access_token import checked_projects, granted_scopes
 from server.access.api_key import KEY_KINDS, hash_secret, new_api_key, random_text
 from server.access.principal import Role, role_scopes
 from server.access.remote_keys import usable_keys
-from server.database import PROJECT_ID
-from server.queries.statements import statement
+from server.storage.database import PROJECT_ID
+from server.storage.statements import statement
 
 CLIENT_SECRET_LENGTH: Final = 40  # characters of five bits
 _LABEL: Final = re.compile(r"[^\x00-\x1f\x7f]{1,200}")

@@ -24,6 +24,11 @@ _SECRET_LENGTH: Final = 32  # 32 characters of 5 bits are 160 bits
 _FORM: Final = re.compile(r"llmo_([a-z2-7]{12})_([a-z2-7]{32})_([0-9a-f]{8})")
 
 
+def is_api_key(credential: str) -> bool:
+    """Whether ``credential`` is meant as an API key rather than as a token."""
+    return credential.startswith(KEY_PREFIX)
+
+
 @dataclass(frozen=True, slots=True)
 class KeyKind:
     """What a kind of key is for, and the only scopes that it can have."""

@@ -18,9 +18,9 @@ from typing import Any, Final
 import asyncpg
 import orjson
 
-from server.database import Database
 from server.errors import ApiError
-from server.queries.statements import statement
+from server.storage.database import Database
+from server.storage.statements import statement
 
 logger = logging.getLogger("observatory.audit")
 

@@ -13,23 +13,22 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
-from server.access.access_state import AccessState
 from server.access.access_token import own_rules, parse_projects, principal_of
-from server.access.api_key import KEY_KINDS, UNKNOWN_HASH, parse_api_key
-from server.access.credentials import is_api_key
+from server.access.api_key import KEY_KINDS, UNKNOWN_HASH, is_api_key, parse_api_key
 from server.access.grafana_viewer import GrafanaViewers
 from server.access.identity_provider import IdentityProvider
 from server.access.jwt_verifier import TokenRefused, UnverifiedToken, parse_token, seconds_left, verify_token
 from server.access.principal import Principal, Role, Viewer, role_scopes
+from server.access.rate_policy import failed_authentication_bucket
+from server.access.revocations import AccessState
 from server.access.signing_keys import SigningKeys
-from server.access.verified import VerifiedMemory, digest_of
-from server.database import Database
+from server.access.verified_cache import VerifiedMemory, digest_of
 from server.errors import ApiError, InvalidToken, RateLimited
-from server.queries.statements import statement
 from server.rate_limit.headers import rate_limit_headers
-from server.rate_limit.policy import failed_authentication_bucket
 from server.rate_limit.token_bucket import TokenBuckets
 from server.settings import Settings
+from server.storage.database import Database
+from server.storage.statements import statement
 
 LAST_USED_SECONDS: Final = 30.0
 

@@ -21,7 +21,7 @@ from joserfc import jwt
 from joserfc.errors import ExpiredTokenError, JoseError
 from joserfc.jwk import Key
 
-from server.strict_json import StrictDecoder
+from server.text.strict_json import StrictDecoder
 
 MAX_TOKEN_BYTES: Final = 8192
 _COMPACT: Final = re.compile(r"[A-Za-z0-9_-]{1,1024}\.[A-Za-z0-9_-]{1,8192}\.[A-Za-z0-9_-]{1,1400}")

@@ -30,12 +30,12 @@ from authlib.oauth2.rfc7009 import RevocationEndpoint
 from authlib.oauth2.rfc7523 import JWTBearerClientAssertion
 from authlib.oauth2.rfc7662 import IntrospectionEndpoint
 
-from server.access.access_state import AccessState
 from server.access.access_token import access_claims, own_rules
 from server.access.api_key import UNKNOWN_HASH, hash_secret
 from server.access.jwt_verifier import KEY_TYPES, TokenRefused, TokenRules, parse_token, verify_token
 from server.access.principal import SCOPES, Role, role_scopes
 from server.access.remote_keys import usable_keys
+from server.access.revocations import AccessState
 from server.access.signing_keys import SigningKeys
 from server.settings import Settings
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from server.errors import InsufficientScope, ProjectForbidden
-from server.queries.row_scope import RowScope
+from server.storage.row_scope import RowScope
 
 
 class Role(StrEnum):

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from server.commands.parsing import Commands, add_command, add_group, duration
-from server.commands.terminal import CommandFailed, say
+from server.terminal.output import CommandFailed, say
 
 if TYPE_CHECKING:
     import asyncpg

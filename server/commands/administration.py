@@ -9,12 +9,12 @@ from typing import TypeVar
 import asyncpg
 
 from server.access.audit import AuditEvent
-from server.commands.terminal import CommandFailed, say
-from server.database import Database
-from server.queries.statements import statement
+from server.embedded.stores import Stores
 from server.schema.migrate import migrate
 from server.settings import Settings
-from server.stores import Stores
+from server.storage.database import Database
+from server.storage.statements import statement
+from server.terminal.output import CommandFailed, say
 
 T = TypeVar("T")
 ACTOR = "cli"

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from server.commands.parsing import Commands, add_command
-from server.commands.terminal import CommandFailed, say
+from server.terminal.output import CommandFailed, say
 
 if TYPE_CHECKING:
-    from server.ingest.file_ingest import FileProgress
+    from server.commands.file_ingest import FileProgress
 
 TOKEN_SECONDS = 3600
 
@@ -43,11 +43,11 @@ def add(commands: Commands) -> None:
 
 def run_ingest(options: argparse.Namespace) -> int:
     """Sends the files; 1 when a span was refused."""
-    from server.commands.progress import Progress
+    from server.commands.file_ingest import ingest_files
+    from server.commands.otlp_files import FileIngestError
     from server.commands.tokens import make_token
-    from server.ingest.file_ingest import ingest_files
-    from server.ingest.otlp_files import FileIngestError
     from server.settings import load_settings
+    from server.terminal.progress import Progress
 
     if options.token_file is not None:
         token = options.token_file.read_text().strip()

@@ -8,11 +8,11 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from server.commands.parsing import Commands, add_command, add_group
-from server.commands.terminal import CommandFailed
+from server.terminal.output import CommandFailed
 
 if TYPE_CHECKING:
-    from server.database import Database
     from server.settings import Settings
+    from server.storage.database import Database
 
 REBUILD_DAYS = 90
 
@@ -53,7 +53,7 @@ def rebuild_rollups(options: argparse.Namespace) -> int:
     """Rebuilds and tells each day."""
     from server.access import administration
     from server.commands.administration import administrate
-    from server.queries import rollup_rebuild
+    from server.rollups import rebuild
 
     today = datetime.now(UTC).date()
     first, last = options.first or today - timedelta(days=REBUILD_DAYS), options.last or today
@@ -66,7 +66,7 @@ def rebuild_rollups(options: argparse.Namespace) -> int:
         unknown = set(options.project or ()) - set(known)
         if unknown:
             raise ValueError(f"there is no project {min(unknown)}")
-        return await rollup_rebuild.rebuild_rollups(
+        return await rebuild.rebuild_rollups(
             database,
             options.project or known,
             datetime.combine(first, datetime.min.time(), UTC),

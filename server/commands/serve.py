@@ -8,7 +8,7 @@ import os
 import sys
 
 from server.commands.parsing import Commands, add_address, add_command, count, overridden
-from server.commands.terminal import say
+from server.terminal.output import say
 
 
 def add(commands: Commands) -> None:
@@ -56,10 +56,10 @@ def add(commands: Commands) -> None:
 
 def run_serve(options: argparse.Namespace) -> int:
     """Serves until told to stop."""
-    from server import logs
-    from server.listeners import open_listeners
-    from server.stores import Stores, server_environ
-    from server.supervisor import Supervisor
+    from server.embedded.stores import Stores, server_environ
+    from server.process.listeners import open_listeners
+    from server.process.supervisor import Supervisor
+    from server.telemetry import logs
 
     environ = overridden(
         os.environ, options, {"host": "OBSERVATORY_HOST", "port": "OBSERVATORY_PORT", "workers": "OBSERVATORY_WORKERS"}
@@ -83,7 +83,7 @@ def run_serve(options: argparse.Namespace) -> int:
 
 def run_migrate(options: argparse.Namespace) -> int:
     """Migrates and tells what was applied."""
-    from server.stores import Stores
+    from server.embedded.stores import Stores
 
     with Stores(os.environ, announce=say, join=True) as settings:
         applied = apply_migrations(settings.owner_url)

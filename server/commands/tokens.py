@@ -7,7 +7,7 @@ import sys
 
 from server.commands.access import ROLES, add_grant
 from server.commands.parsing import Commands, add_command, add_group, duration
-from server.commands.terminal import CommandFailed
+from server.terminal.output import CommandFailed
 
 TOKEN_SECONDS = 3600
 

@@ -15,21 +15,21 @@ from pathlib import Path
 
 import asyncpg
 
-from server import logs
 from server.access import administration
 from server.access.access_token import issue_token
 from server.access.principal import Role
-from server.commands.progress import Progress
-from server.commands.terminal import say
 from server.demo.live import trickle
 from server.demo.schedule import Schedule
 from server.demo.sender import UNSETTLED_DAYS, DemoError, Sender, Stopped, fill, missing_days
 from server.embedded.data_dir import write_private
-from server.listeners import open_listeners
+from server.embedded.stores import Stores, server_environ
+from server.process.listeners import open_listeners
+from server.process.supervisor import Supervisor
 from server.schema.migrate import migrate
 from server.settings import Settings
-from server.stores import Stores, server_environ
-from server.supervisor import Supervisor
+from server.telemetry import logs
+from server.terminal.output import say
+from server.terminal.progress import Progress
 
 logger = logging.getLogger("observatory.demo")
 

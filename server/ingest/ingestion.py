@@ -18,30 +18,30 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
-from server.database import Database
-from server.ingest.dimensions import Dimensions
-from server.ingest.explain import explain_payload
-from server.ingest.group_commit import GroupCommit
+from server.cache.freshness import Freshness
 from server.ingest.limits import BodyBudget, ProjectRates
-from server.ingest.log_mapping import map_logs
-from server.ingest.mapping_result import IngestWindow, MappedBatch
-from server.ingest.otlp_decode import DecodeLimits, decode_logs, decode_traces, payload_encoding
-from server.ingest.otlp_payload import DecodedTraces
-from server.ingest.prepared_span import PreparedSpan, UnstorableSpan, prepare_span
-from server.ingest.price_books import PriceBooks
-from server.ingest.price_catalog import price_catalog
-from server.ingest.pricing import PriceBook
+from server.ingest.mapping.explain import explain_payload
+from server.ingest.mapping.log_mapping import map_logs
+from server.ingest.mapping.mapping_result import IngestWindow, MappedBatch
+from server.ingest.mapping.span_mapping import mapping_steps
+from server.ingest.mapping.span_record import SpanRecord
+from server.ingest.otlp.decode import DecodeLimits, decode_logs, decode_traces, payload_encoding
+from server.ingest.otlp.payload import DecodedTraces
+from server.ingest.pricing.price_book import PriceBook
+from server.ingest.pricing.price_books import PriceBooks
+from server.ingest.pricing.price_catalog import price_catalog
 from server.ingest.project_settings import IngestSettings, ProjectSettings
-from server.ingest.score_writer import ScoreWriter
-from server.ingest.span_mapping import mapping_steps
-from server.ingest.span_record import SpanRecord
 from server.ingest.span_updates import SpanUpdates
-from server.ingest.span_writer import SpanWriter
-from server.ingest.text_index import TextIndexUpkeep
-from server.observations import ModelUnpriced, SpansRejected, observe
-from server.queries.freshness import Freshness
+from server.ingest.writing.dimensions import Dimensions
+from server.ingest.writing.group_commit import GroupCommit
+from server.ingest.writing.prepared_span import PreparedSpan, UnstorableSpan, prepare_span
+from server.ingest.writing.score_writer import ScoreWriter
+from server.ingest.writing.span_writer import SpanWriter
+from server.ingest.writing.text_index import TextIndexUpkeep
 from server.rate_limit.token_bucket import TokenBuckets
 from server.settings import Settings
+from server.storage.database import Database
+from server.telemetry.observations import ModelUnpriced, SpansRejected, observe
 
 T = TypeVar("T")
 

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import orjson
 
-from server.database import Database
 from server.errors import ProjectMisconfigured
-from server.ingest.redaction import InvalidRule, Redactor, redactor_of
-from server.queries.statements import statement
+from server.ingest.redaction.redaction_rules import InvalidRule, Redactor, redactor_of
+from server.storage.database import Database
+from server.storage.statements import statement
 
 FRESH_SECONDS: Final = 5.0
 

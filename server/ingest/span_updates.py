@@ -16,15 +16,15 @@ from typing import Any, Final
 
 import orjson
 
-from server.database import Database
 from server.errors import ApiError
-from server.ingest.mapping_result import SpanUpdate
-from server.ingest.prepared_span import JSON_COLUMNS, PreparedSpan, prepare_span
+from server.ingest.mapping.mapping_result import SpanUpdate
+from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.project_settings import ProjectSettings
-from server.ingest.span_record import SpanRecord
-from server.ingest.span_writer import SpanWriter
-from server.queries.row_scope import RowScope
-from server.queries.statements import statement
+from server.ingest.writing.prepared_span import JSON_COLUMNS, PreparedSpan, prepare_span
+from server.ingest.writing.span_writer import SpanWriter
+from server.storage.database import Database
+from server.storage.row_scope import RowScope
+from server.storage.statements import statement
 
 logger = logging.getLogger("observatory.ingest")
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from server.redis_store import RedisStore, RedisUnavailable, ScriptCall
+from server.storage.redis_store import RedisStore, RedisUnavailable, ScriptCall
 
 _KEY_PREFIX: Final = "obs:limit:1:"
 MAX_LOCAL_BUCKETS: Final = 10_000

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from server.queries.metric_answer import MetricAnswer, MetricGroup
-from server.queries.metric_interval import Interval
-from server.queries.trace_fields import FIELDS
-from server.queries.trace_filter import And, Filter, Leaf
+from server.queries.filters.filter_tree import And, Filter, Leaf
+from server.queries.filters.span_fields import FIELDS
+from server.queries.metrics.metric_answer import MetricAnswer, MetricGroup
+from server.queries.metrics.metric_interval import Interval
 from server.reports.report_window import ReportSource, ReportWindow, change, compared, measures_of, share, single
 
 Width = Interval | Literal["auto"]

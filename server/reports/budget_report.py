@@ -8,10 +8,10 @@ from decimal import Decimal
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from server.queries.budget_store import Budget
-from server.queries.metric_catalog import DIMENSIONS
-from server.queries.trace_fields import FIELDS
-from server.queries.trace_filter import Filter, Leaf
+from server.queries.filters.filter_tree import Filter, Leaf
+from server.queries.filters.span_fields import FIELDS
+from server.queries.metrics.metric_catalog import DIMENSIONS
+from server.queries.records.budgets import Budget
 from server.reports.report_window import ReportSource, ReportWindow, number, single
 
 STATUSES: Final = ("ok", "warning", "critical")

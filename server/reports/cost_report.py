@@ -9,9 +9,9 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from server.errors import InvalidParameter
-from server.queries.metric_answer import MetricAnswer, MetricGroup
-from server.queries.metric_interval import Interval
-from server.queries.metric_question import Having
+from server.queries.metrics.metric_answer import MetricAnswer, MetricGroup
+from server.queries.metrics.metric_interval import Interval
+from server.queries.metrics.metric_question import Having
 from server.reports.forecast import SHORTEST_HISTORY, Forecast, ForecastPoint, forecast
 from server.reports.report_window import (
     ReportSource,

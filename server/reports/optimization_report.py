@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from typing import Any, Final
 
-from server.queries.metric_answer import MetricGroup
+from server.queries.metrics.metric_answer import MetricGroup
 from server.reports.report_window import ReportSource, ReportWindow, number, single
 
 FEWEST_CALLS: Final = 20

@@ -7,12 +7,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from server.database import Database
-from server.queries.metric_answer import MetricAnswer, MetricGroup, MetricMeta, Value
-from server.queries.metric_question import Measure, MetricQuestion, parse_measure
-from server.queries.metric_reader import query_metrics
-from server.queries.row_scope import RowScope
-from server.queries.trace_filter import Filter
+from server.queries.filters.filter_tree import Filter
+from server.queries.metrics.metric_answer import MetricAnswer, MetricGroup, MetricMeta, Value
+from server.queries.metrics.metric_question import Measure, MetricQuestion, parse_measure
+from server.queries.metrics.metric_reader import query_metrics
+from server.storage.database import Database
+from server.storage.row_scope import RowScope
 
 _PRECISIONS: Final = ("exact", "sketch", "approximate")
 

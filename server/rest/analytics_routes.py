@@ -7,8 +7,9 @@ from typing import Any
 
 from sanic import Blueprint, HTTPResponse, Request
 
-from server.access.guard import requires
 from server.errors import InvalidParameter
+from server.http.envelope import success
+from server.http.guard import requires
 from server.reports.analytics_report import (
     FEWEST_COMPARED,
     MOST_COMPARED,
@@ -21,7 +22,6 @@ from server.reports.analytics_report import (
 )
 from server.reports.optimization_report import recommend
 from server.reports.report_window import ReportSource, ReportWindow
-from server.rest.envelope import success
 from server.rest.report_request import ANALYTICS_RANGE, ReportRequest
 
 analytics = Blueprint("analytics", url_prefix="/api/v1/analytics")

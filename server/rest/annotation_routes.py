@@ -7,14 +7,20 @@ from typing import Any, Final
 
 from sanic import Blueprint, HTTPResponse, Request
 
-from server.access.guard import requires, row_scope
 from server.errors import InvalidBody, InvalidParameter, NotFound
-from server.queries.annotation_store import MAX_ROWS, Annotation, add_annotation, delete_annotation, list_annotations
-from server.queries.time_range import format_instant, parse_instant
-from server.rest.envelope import success
-from server.rest.json_body import is_text, is_texts, is_whole, read_object
-from server.rest.request_params import RequestParams
-from server.services import services_of
+from server.http.envelope import success
+from server.http.guard import requires, row_scope
+from server.http.json_body import is_text, is_texts, is_whole, read_object
+from server.http.request_params import RequestParams
+from server.http.services import services_of
+from server.queries.filters.time_range import format_instant, parse_instant
+from server.queries.records.annotations import (
+    MAX_ROWS,
+    Annotation,
+    add_annotation,
+    delete_annotation,
+    list_annotations,
+)
 
 annotation_log = Blueprint("annotations")
 
@@ -68,7 +74,7 @@ async def add(request: Request) -> HTTPResponse:
         tags=tags,
         created_by=request.ctx.principal.subject,
     )
-    await services_of(request).panels.forget(stored.project_id, stored.ts, stored.end_ts or stored.ts)
+    await services_of(request).freshness.edited(stored.project_id, stored.ts, stored.end_ts or stored.ts)
     return success(request, render(stored), status=201)
 
 
@@ -104,7 +110,7 @@ async def remove(request: Request, annotation_id: str) -> HTTPResponse:
     deleted = await delete_annotation(services_of(request).writes, scope.projects, annotation_id)
     if deleted is None:
         raise NotFound("There is no such annotation.")
-    await services_of(request).panels.forget(deleted.project_id, deleted.ts, deleted.end_ts or deleted.ts)
+    await services_of(request).freshness.edited(deleted.project_id, deleted.ts, deleted.end_ts or deleted.ts)
     return success(request, {"annotation_id": annotation_id, "deleted": True})
 
 

@@ -8,14 +8,14 @@ from typing import Any, Final
 import orjson
 from sanic import Blueprint, HTTPResponse, Request
 
-from server.access.guard import requires, row_scope
 from server.access.principal import Principal
-from server.queries.cursor import continuation
-from server.queries.statements import statement
-from server.queries.time_range import parse_instant
-from server.rest.envelope import success
-from server.rest.request_params import RequestParams
-from server.services import services_of
+from server.http.envelope import success
+from server.http.guard import requires, row_scope
+from server.http.request_params import RequestParams
+from server.http.services import services_of
+from server.queries.filters.time_range import parse_instant
+from server.queries.lists.cursor import continuation
+from server.storage.statements import statement
 
 audit = Blueprint("audit")
 

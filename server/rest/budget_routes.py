@@ -11,9 +11,13 @@ from zoneinfo import ZoneInfo
 
 from sanic import Blueprint, HTTPResponse, Request
 
-from server.access.guard import requires, row_scope
 from server.errors import BudgetNotFound, InvalidBody
-from server.queries.budget_store import (
+from server.http.envelope import json_response, meta, success
+from server.http.guard import requires, row_scope
+from server.http.json_body import decimal_of, is_number, is_text, read_object
+from server.http.request_params import RequestParams
+from server.http.services import services_of
+from server.queries.records.budgets import (
     BUDGET_DIMENSIONS,
     PERIODS,
     Budget,
@@ -24,10 +28,6 @@ from server.queries.budget_store import (
 )
 from server.reports.budget_report import budget_state
 from server.reports.report_window import ReportSource
-from server.rest.envelope import json_response, meta, success
-from server.rest.json_body import decimal_of, is_number, is_text, read_object
-from server.rest.request_params import RequestParams
-from server.services import services_of
 
 budgets = Blueprint("budgets", url_prefix="/api/v1/budgets")
 

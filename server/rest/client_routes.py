@@ -6,13 +6,13 @@ from sanic import Blueprint, HTTPResponse, Request
 
 from server.access import administration
 from server.access.administration import NewClient
-from server.access.guard import audit_event, requires
 from server.access.principal import Principal, Role
 from server.errors import InvalidBody, NotFound
-from server.rest.envelope import success
-from server.rest.json_body import is_object, is_text, is_texts, read_object
+from server.http.envelope import success
+from server.http.guard import audit_event, requires
+from server.http.json_body import is_object, is_text, is_texts, read_object
+from server.http.services import services_of
 from server.rest.key_routes import grantable_projects, refuse_widening
-from server.services import services_of
 
 clients = Blueprint("clients")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from sanic import Blueprint, HTTPResponse, Request
 
-from server.access.guard import requires
 from server.errors import InvalidParameter
+from server.http.envelope import success
+from server.http.guard import requires
 from server.reports.cost_report import (
     ATTRIBUTION_DIMENSIONS,
     FORECAST_PERIODS,
@@ -14,7 +15,6 @@ from server.reports.cost_report import (
     summarize_costs,
 )
 from server.rest.analytics_routes import report_meta
-from server.rest.envelope import success
 from server.rest.report_request import COSTS_RANGE, ReportRequest
 
 costs = Blueprint("costs", url_prefix="/api/v1/costs")

@@ -7,18 +7,18 @@ from typing import Any, Final
 
 from sanic import Blueprint, HTTPResponse, Request
 
-from server.access.guard import lookup_of, requires, row_scope
-from server.http_edge import path_value
-from server.queries.facet_reader import LARGEST_LIMIT, FacetQuestion, facet_source, read_facet
-from server.queries.filter_params import filter_from_params
-from server.queries.list_question import DEFAULT_LIMIT
-from server.queries.result_cache import Answer, CacheQuestion
-from server.queries.time_range import TimeRange, format_instant
-from server.queries.trace_filter import canonical, looks_beyond_row
-from server.rest.conditional import cached_success
-from server.rest.request_params import RequestParams
+from server.cache.result_cache import Answer, CacheQuestion
+from server.http.conditional import cached_success
+from server.http.guard import lookup_of, requires, row_scope
+from server.http.request_head import path_value
+from server.http.request_params import RequestParams
+from server.http.services import services_of
+from server.queries.filters.filter_params import filter_from_params
+from server.queries.filters.filter_tree import canonical, looks_beyond_row
+from server.queries.filters.time_range import TimeRange, format_instant
+from server.queries.lists.list_question import DEFAULT_LIMIT
+from server.queries.metrics.facet_reader import LARGEST_LIMIT, FacetQuestion, facet_source, read_facet
 from server.rest.trace_detail_routes import explain_wanted
-from server.services import services_of
 
 facets = Blueprint("facets")
 

@@ -6,13 +6,13 @@ import asyncio
 
 from sanic import Blueprint, HTTPResponse, Request
 
-from server import metrics
-from server.access.guard import public
 from server.errors import ApiError
-from server.redis_store import RedisUnavailable
-from server.rest.envelope import json_response
+from server.http.envelope import json_response
+from server.http.guard import public
+from server.http.services import Services, services_of
 from server.schema.migrate import pending_migrations
-from server.services import Services, services_of
+from server.storage.redis_store import RedisUnavailable
+from server.telemetry import prometheus
 
 health = Blueprint("health")
 CHECK_SECONDS = 1.0
@@ -45,7 +45,7 @@ async def report_health(request: Request) -> HTTPResponse:
 @public
 async def show_metrics(_: Request) -> HTTPResponse:
     """The server's own metrics for Prometheus. No label names a tenant."""
-    return HTTPResponse(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
+    return HTTPResponse(prometheus.exposition(), content_type=prometheus.CONTENT_TYPE)
 
 
 async def check(services: Services) -> dict[str, str]:

@@ -7,15 +7,15 @@ from typing import Any, Final
 import orjson
 from sanic import Blueprint, HTTPResponse, Request
 
-from server.access.guard import audit_event, requires, row_scope
 from server.errors import InvalidBody
-from server.http_edge import path_value
+from server.http.envelope import success
+from server.http.guard import audit_event, requires, row_scope
+from server.http.json_body import is_object, read_object
+from server.http.request_head import path_value
+from server.http.services import services_of
 from server.ingest.project_settings import parse_ingest_settings
-from server.ingest.redaction import InvalidRule
-from server.queries.statements import statement
-from server.rest.envelope import success
-from server.rest.json_body import is_object, read_object
-from server.services import services_of
+from server.ingest.redaction.redaction_rules import InvalidRule
+from server.storage.statements import statement
 
 ingest_settings = Blueprint("ingest_settings")
 

@@ -14,13 +14,13 @@ from sanic import Blueprint, HTTPResponse, Request
 
 from server.access import administration
 from server.access.administration import NewKey, latest_expiry
-from server.access.guard import audit_event, requires, row_scope
 from server.access.principal import EVERY_PROJECT, Principal, Role, role_scopes
 from server.errors import GrantForbidden, InvalidBody, NotFound
-from server.queries.time_range import parse_instant
-from server.rest.envelope import success
-from server.rest.json_body import is_text, is_texts, is_whole, read_object
-from server.services import Services, services_of
+from server.http.envelope import success
+from server.http.guard import audit_event, requires, row_scope
+from server.http.json_body import is_text, is_texts, is_whole, read_object
+from server.http.services import Services, services_of
+from server.queries.filters.time_range import parse_instant
 
 keys = Blueprint("keys")
 

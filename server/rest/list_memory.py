@@ -16,11 +16,11 @@ from datetime import datetime
 from typing import Final
 
 from server.access.principal import Principal
-from server.queries.list_question import ListQuestion
-from server.queries.result_cache import CachedAnswer, CacheQuestion
-from server.queries.row_scope import RowScope
-from server.rest.conditional import Rendered
+from server.cache.result_cache import CachedAnswer, CacheQuestion
+from server.http.conditional import Rendered
+from server.queries.lists.list_question import ListQuestion
 from server.rest.list_request import ListRequest
+from server.storage.row_scope import RowScope
 
 KEPT_SECONDS: Final = 1.0
 MOST_KEPT: Final = 1000
@@ -33,7 +33,7 @@ class KnownList:
     asked: ListRequest
     principal: Principal
     existing: tuple[str, ...]
-    """The projects that existed, as :class:`~server.queries.project_list.ProjectList` gave them."""
+    """The projects that existed, as :class:`~server.queries.records.project_list.ProjectList` gave them."""
     scope: RowScope
     question: ListQuestion
     now: datetime

@@ -11,8 +11,11 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from server.errors import InvalidBody, InvalidParameter
-from server.queries.filter_params import filter_from_params
-from server.queries.list_question import (
+from server.http.request_params import RequestParams
+from server.queries.filters.filter_params import filter_from_params
+from server.queries.filters.filter_tree import parse_filter
+from server.queries.filters.time_range import LONGEST_RANGE, TimeRange, check_range, parse_instant
+from server.queries.lists.list_question import (
     DEFAULT_LIMIT,
     INCLUDES,
     LARGEST_LIMIT,
@@ -23,9 +26,6 @@ from server.queries.list_question import (
     read_sort,
     select_fields,
 )
-from server.queries.time_range import LONGEST_RANGE, TimeRange, check_range, parse_instant
-from server.queries.trace_filter import parse_filter
-from server.rest.request_params import RequestParams
 
 Value = TypeVar("Value")
 

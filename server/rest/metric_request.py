@@ -8,9 +8,13 @@ from datetime import datetime
 from typing import Any, Final, TypeVar, cast
 
 from server.errors import ApiError, InvalidBody, InvalidParameter, UnknownMetric
-from server.queries.filter_params import filter_from_params
-from server.queries.metric_interval import MAX_POINTS, parse_interval
-from server.queries.metric_question import (
+from server.http.json_body import is_object, is_text, is_texts, is_whole
+from server.http.request_params import RequestParams
+from server.queries.filters.filter_params import filter_from_params
+from server.queries.filters.filter_tree import Filter, parse_filter
+from server.queries.filters.time_range import parse_instant
+from server.queries.metrics.metric_interval import MAX_POINTS, parse_interval
+from server.queries.metrics.metric_question import (
     COMPARISONS,
     DEFAULT_GROUPS,
     FILLS,
@@ -22,10 +26,6 @@ from server.queries.metric_question import (
     MetricQuestion,
     parse_measure,
 )
-from server.queries.time_range import parse_instant
-from server.queries.trace_filter import Filter, parse_filter
-from server.rest.json_body import is_object, is_text, is_texts, is_whole
-from server.rest.request_params import RequestParams
 
 Value = TypeVar("Value")
 

@@ -8,21 +8,22 @@ from typing import Any, Final
 
 from sanic import Blueprint, HTTPResponse, Request
 
-from server.access.guard import requires, row_scope
 from server.access.principal import Principal, Role
+from server.cache.result_cache import Answer, CacheQuestion
 from server.errors import InsufficientScope, InvalidBody, PayloadTooLarge
-from server.queries.metric_answer import MetricAnswer, MetricMeta, Value
-from server.queries.metric_catalog import DIMENSIONS, METRICS
-from server.queries.metric_question import Measure, MetricQuestion
-from server.queries.metric_reader import query_metrics
-from server.queries.result_cache import Answer, CacheQuestion
-from server.queries.row_scope import RowScope
-from server.queries.time_range import format_instant
-from server.queries.trace_filter import canonical
+from server.http.conditional import cached_success
+from server.http.envelope import success
+from server.http.guard import requires, row_scope
+from server.http.json_body import TYPED_JSON_TYPES, read_object
+from server.http.request_params import RequestParams
+from server.http.services import Services, services_of
+from server.queries.filters.filter_tree import canonical
+from server.queries.filters.time_range import format_instant
+from server.queries.metrics.metric_answer import MetricAnswer, MetricMeta, Value
+from server.queries.metrics.metric_catalog import DIMENSIONS, METRICS
+from server.queries.metrics.metric_question import Measure, MetricQuestion
+from server.queries.metrics.metric_reader import query_metrics
 from server.reports.report_window import change
-from server.rest.conditional import cached_success
-from server.rest.envelope import success
-from server.rest.json_body import TYPED_JSON_TYPES, read_object
 from server.rest.metric_request import (
     DOCUMENT_MEMBERS,
     MetricRequest,
@@ -31,8 +32,7 @@ from server.rest.metric_request import (
     metric_request_from_params,
 )
 from server.rest.report_request import ReportRequest
-from server.rest.request_params import RequestParams
-from server.services import Services, services_of
+from server.storage.row_scope import RowScope
 
 metric_api = Blueprint("metrics", url_prefix="/api/v1/metrics")
 

@@ -9,21 +9,21 @@ from typing import Any, Final
 
 from sanic import Blueprint, HTTPResponse, Request
 
-from server.access.guard import audit_event, requires, row_scope
 from server.errors import InvalidBody, InvalidParameter, NotFound, TraceNotFound
-from server.http_edge import path_value
-from server.ingest.canonical_names import canonical_provider
-from server.ingest.reprice import RepriceDifference, RepriceQuestion, reprice
-from server.ingest.trace_deletion import delete_trace
-from server.queries.row_scope import RowScope
-from server.queries.statements import statement
-from server.queries.time_range import TimeRange, parse_instant
-from server.queries.trace_filter import parse_filter
-from server.rest.envelope import success
-from server.rest.json_body import decimal_of, is_flag, is_instant, is_number, is_object, is_text, read_object
-from server.rest.request_params import RequestParams
-from server.rest.target_project import target_project
-from server.services import services_of
+from server.http.envelope import success
+from server.http.guard import audit_event, requires, row_scope
+from server.http.json_body import decimal_of, is_flag, is_instant, is_number, is_object, is_text, read_object
+from server.http.request_head import path_value
+from server.http.request_params import RequestParams
+from server.http.services import services_of
+from server.http.target_project import target_project
+from server.ingest.dialects.canonical_names import canonical_provider
+from server.ingest.writing.reprice import RepriceDifference, RepriceQuestion, reprice
+from server.ingest.writing.trace_deletion import delete_trace
+from server.queries.filters.filter_tree import parse_filter
+from server.queries.filters.time_range import TimeRange, parse_instant
+from server.storage.row_scope import RowScope
+from server.storage.statements import statement
 
 prices = Blueprint("prices", url_prefix="/api/v1")
 

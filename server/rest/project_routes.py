@@ -5,12 +5,12 @@ from __future__ import annotations
 from sanic import Blueprint, HTTPResponse, Request
 
 from server.access import administration
-from server.access.guard import audit_event, requires, row_scope
 from server.access.principal import Principal
 from server.errors import Conflict, InsufficientScope, InvalidBody
-from server.rest.envelope import success
-from server.rest.json_body import is_text, read_object
-from server.services import services_of
+from server.http.envelope import success
+from server.http.guard import audit_event, requires, row_scope
+from server.http.json_body import is_text, read_object
+from server.http.services import services_of
 
 projects = Blueprint("projects")
 

@@ -8,13 +8,13 @@ from zoneinfo import ZoneInfo
 
 from sanic import Request
 
-from server.access.guard import row_scope
 from server.errors import InvalidParameter
-from server.queries.filter_params import filter_from_params
-from server.queries.metric_interval import Interval, parse_interval
+from server.http.guard import row_scope
+from server.http.request_params import RequestParams
+from server.http.services import services_of
+from server.queries.filters.filter_params import filter_from_params
+from server.queries.metrics.metric_interval import Interval, parse_interval
 from server.reports.report_window import ReportSource, ReportWindow
-from server.rest.request_params import RequestParams
-from server.services import services_of
 
 REPORT_PARAMETERS: Final[dict[str, str]] = {
     "from": "Start of the range, included: RFC 3339 with a zone, epoch seconds or ms, or relative (now-7d).",

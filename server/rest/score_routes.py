@@ -17,17 +17,17 @@ from typing import Any, Final
 
 from sanic import Blueprint, HTTPResponse, Request
 
-from server.access.guard import requires
 from server.errors import Conflict, InvalidBody, InvalidParameter, NotFound
-from server.http_edge import path_value
-from server.ingest.mapping_result import IngestWindow, ScoreRecord
-from server.queries.row_scope import RowScope
-from server.queries.statements import statement
-from server.queries.time_range import parse_instant
-from server.rest.envelope import success
-from server.rest.json_body import expectation, is_instant, is_list, is_text, read_object
-from server.rest.target_project import target_project
-from server.services import services_of
+from server.http.envelope import success
+from server.http.guard import requires
+from server.http.json_body import expectation, is_instant, is_list, is_text, read_object
+from server.http.request_head import path_value
+from server.http.services import services_of
+from server.http.target_project import target_project
+from server.ingest.mapping.mapping_result import IngestWindow, ScoreRecord
+from server.queries.filters.time_range import parse_instant
+from server.storage.row_scope import RowScope
+from server.storage.statements import statement
 
 scores = Blueprint("scores")
 

@@ -8,11 +8,15 @@ from typing import Any
 
 from sanic import Blueprint, HTTPResponse, Request
 
-from server.access.guard import lookup_of, requires, row_scope
-from server.http_edge import path_value
-from server.queries.list_question import DEFAULT_LIMIT, LARGEST_LIMIT
-from server.queries.result_cache import Answer, CacheQuestion
-from server.queries.session_reader import (
+from server.cache.result_cache import Answer, CacheQuestion
+from server.http.conditional import cached_success
+from server.http.guard import lookup_of, requires, row_scope
+from server.http.page_cursor import open_position, sealed, unsealed
+from server.http.request_head import path_value
+from server.http.request_params import RequestParams
+from server.http.services import services_of
+from server.queries.lists.list_question import DEFAULT_LIMIT, LARGEST_LIMIT
+from server.queries.lists.session_reader import (
     SESSIONS,
     USERS,
     SummaryKind,
@@ -21,12 +25,8 @@ from server.queries.session_reader import (
     list_traces_of,
     read_summary,
 )
-from server.rest.conditional import cached_success
-from server.rest.page_cursor import open_position, sealed, unsealed
-from server.rest.request_params import RequestParams
 from server.rest.trace_detail_routes import explain_wanted
 from server.rest.trace_rows import render_row
-from server.services import services_of
 
 sessions = Blueprint("sessions")
 

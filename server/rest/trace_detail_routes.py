@@ -6,19 +6,19 @@ from typing import Any
 
 from sanic import Blueprint, HTTPResponse, Request
 
-from server.access.guard import lookup_of, requires, row_scope
 from server.access.principal import Role
+from server.cache.result_cache import Answer, CacheQuestion
 from server.errors import InsufficientScope, InvalidParameter
-from server.http_edge import path_value
-from server.queries.list_question import VIEWS, select_fields
-from server.queries.result_cache import Answer, CacheQuestion
-from server.queries.row_scope import RowScope
-from server.queries.trace_tree import SpanPosition, TraceQuestion, read_span, read_trace
-from server.rest.conditional import cached_success
-from server.rest.page_cursor import open_position, sealed, unsealed
-from server.rest.request_params import RequestParams
+from server.http.conditional import cached_success
+from server.http.guard import lookup_of, requires, row_scope
+from server.http.page_cursor import open_position, sealed, unsealed
+from server.http.request_head import path_value
+from server.http.request_params import RequestParams
+from server.http.services import services_of
+from server.queries.lists.list_question import VIEWS, select_fields
+from server.queries.lists.trace_tree import SpanPosition, TraceQuestion, read_span, read_trace
 from server.rest.trace_rows import Row, render_row
-from server.services import services_of
+from server.storage.row_scope import RowScope
 
 trace_detail = Blueprint("trace_detail")
 

@@ -13,23 +13,23 @@ from typing import Any, Final
 
 from sanic import Blueprint, HTTPResponse, Request
 
-from server.access.guard import lookup_of, requires
 from server.access.principal import Principal, Role
+from server.cache.result_cache import Answer, CachedAnswer, CacheQuestion
 from server.errors import InsufficientScope, PayloadTooLarge
-from server.queries.cursor import continuation
-from server.queries.list_question import ListQuestion
-from server.queries.result_cache import Answer, CachedAnswer, CacheQuestion
-from server.queries.row_scope import RowScope
-from server.queries.trace_filter import looks_beyond_row
-from server.queries.trace_reader import list_spans
-from server.rest.conditional import Rendered, rendered, send
-from server.rest.json_body import TYPED_JSON_TYPES, read_object
+from server.http.conditional import Rendered, rendered, send
+from server.http.guard import lookup_of, requires
+from server.http.json_body import TYPED_JSON_TYPES, read_object
+from server.http.page_cursor import caller_binding, sealed
+from server.http.request_params import RequestParams
+from server.http.services import Services, services_of
+from server.queries.filters.filter_tree import looks_beyond_row
+from server.queries.lists.cursor import continuation
+from server.queries.lists.list_question import ListQuestion
+from server.queries.lists.list_reader import list_spans
 from server.rest.list_memory import KnownList, ListMemory
 from server.rest.list_request import SEARCH_MEMBERS, ListRequest, request_from_document, request_from_params
-from server.rest.page_cursor import caller_binding, sealed
-from server.rest.request_params import RequestParams
 from server.rest.trace_rows import render_rows
-from server.services import Services, services_of
+from server.storage.row_scope import RowScope
 
 traces = Blueprint("traces", url_prefix="/api/v1/traces")
 
@@ -129,7 +129,7 @@ async def list_answer(
 ) -> Answer:
     """The rows for ``question``, in the form that may be remembered and shared by all callers with that scope.
 
-    ``pagination.continuation`` is where the list goes on; server/rest/page_cursor.py makes it one caller's cursor.
+    ``pagination.continuation`` is where the list goes on; server/http/page_cursor.py makes it one caller's cursor.
     """
     page = await list_spans(services.reads, scope, question, explain=explain)
     pagination: dict[str, Any] = {"continuation": None, "has_more": page.next_position is not None}

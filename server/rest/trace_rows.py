@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from server.queries.time_range import format_instant
+from server.queries.filters.time_range import format_instant
 
 Row = dict[str, Any]
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -19,7 +19,7 @@ def render_rows(rows: list[Row]) -> list[Row]:
     microseconds, and for ``ts`` and ``end_ts`` a twin in epoch milliseconds (``ts_ms``) at the end, which Grafana's
     Infinity data source reads without a parser.
 
-    A time that has microseconds stays a datetime: :func:`server.rest.envelope.dumps` writes it in that very form.
+    A time that has microseconds stays a datetime: :func:`server.http.envelope.dumps` writes it in that very form.
     """
     if not rows:
         return rows

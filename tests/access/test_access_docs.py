@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from server.access.api_key import KEY_KINDS
-from server.access.guard import access_policy
 from server.access.principal import SCOPES, Role
-from server.rate_limit.policy import TIERS
+from server.access.rate_policy import TIERS
+from server.http.guard import access_policy
 from tests.access.test_route_matrix import ROUTES
 
 DOCS = Path(__file__).parents[2] / "docs"

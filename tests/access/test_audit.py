@@ -12,7 +12,7 @@ import pytest
 
 from server.access.api_key import new_api_key
 from server.access.audit import MANY, MAX_GROUPS, AuditEvent, AuditLog
-from server.services import Services
+from server.http.services import Services
 from tests.access.forge import own
 from tests.conftest import AppServer, ProjectMaker
 
@@ -160,7 +160,7 @@ async def test_refusals_are_kept_apart_by_reason_and_name_no_secret(
 
 
 async def test_lost_database_loses_refusals_into_a_count_and_raises_nothing() -> None:
-    from server.database import Database
+    from server.storage.database import Database
 
     database = Database("postgresql://127.0.0.1:1/x", role=None, size=1, acquire_timeout=0.2, statement_timeout=1,
                         application_name="x")  # fmt: skip

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from server.access.api_key import parse_api_key
-from server.access.verified import digest_of
-from server.services import Services
+from server.access.verified_cache import digest_of
+from server.http.services import Services
 from tests.conftest import JWT_SECRET, AppServer, ProjectMaker, TokenMaker
 
 # The test's own client logs what it sends.

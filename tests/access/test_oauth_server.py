@@ -17,14 +17,14 @@ from authlib.integrations.httpx_client import AsyncOAuth2Client
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
+from server.access.access_services import build_access
 from server.access.api_key import new_api_key
 from server.access.authenticator import CredentialRefused
-from server.access.gate import build_access
-from server.database import Database
+from server.access.rate_policy import TOKEN_ENDPOINT_PER_MINUTE
 from server.errors import ApiError
-from server.rate_limit.policy import TOKEN_ENDPOINT_PER_MINUTE
-from server.redis_store import RedisStore
 from server.settings import Settings
+from server.storage.database import Database
+from server.storage.redis_store import RedisStore
 from tests.access.forge import own
 from tests.conftest import JWT_SECRET, AppFactory, AppServer, ProjectMaker
 

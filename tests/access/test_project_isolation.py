@@ -14,11 +14,11 @@ import pytest
 
 from server.access.principal import Principal, Role, role_scopes
 from server.errors import InternalError, ProjectForbidden
-from server.ingest.copy_rows import copy_rows
-from server.ingest.prepared_span import COLUMNS, prepare_span
-from server.ingest.span_changes import ensure_change_tables
-from server.queries.row_scope import RowScope
-from server.services import Services
+from server.http.services import Services
+from server.ingest.writing.copy_rows import copy_rows
+from server.ingest.writing.prepared_span import COLUMNS, prepare_span
+from server.ingest.writing.span_changes import ensure_change_tables
+from server.storage.row_scope import RowScope
 from tests.conftest import AppFactory, ProjectMaker
 from tests.span_factory import make_span
 
@@ -71,10 +71,10 @@ NARROWINGS = {
     "server/rest/price_routes.py": "the projects of the caller's scope, to read prices",
     "server/rest/score_routes.py": "one project out of the caller's scope",
     "server/reports/budget_report.py": "the project of one budget out of the caller's scope",
-    "server/ingest/dimensions.py": "the project that spans are being written to",
-    "server/ingest/price_books.py": "the project that spans are being written to",
+    "server/ingest/writing/dimensions.py": "the project that spans are being written to",
+    "server/ingest/pricing/price_books.py": "the project that spans are being written to",
     "server/ingest/span_updates.py": "the project whose spans change",
-    "server/ingest/reprice.py": "the project that is priced anew",
+    "server/ingest/writing/reprice.py": "the project that is priced anew",
 }
 
 

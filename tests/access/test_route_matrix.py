@@ -15,9 +15,9 @@ import httpx
 import pytest
 from sanic_routing.route import Route
 
-from server.access.guard import ANONYMOUS_ROUTES, ANONYMOUS_SCOPES, access_policy
 from server.access.principal import SCOPES, Role, role_scopes
 from server.app import create_app
+from server.http.guard import ANONYMOUS_ROUTES, ANONYMOUS_SCOPES, access_policy
 from server.settings import Settings
 from tests.conftest import JWT_SECRET, AppFactory, AppServer, ProjectMaker
 

@@ -15,13 +15,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from server.access.access_services import build_access
 from server.access.access_token import issue_token
-from server.access.gate import build_access
 from server.access.principal import Role
 from server.access.signing_keys import SigningKeys, embedded_secret, read_key_file, rotate_key_file
-from server.database import Database
-from server.redis_store import RedisStore
 from server.settings import Settings, SettingsError
+from server.storage.database import Database
+from server.storage.redis_store import RedisStore
 from tests.conftest import JWT_SECRET, AppFactory, ProjectMaker
 
 PEM = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n-----END PUBLIC KEY-----\n"

@@ -30,16 +30,16 @@ import uvloop
 
 from server.app import close_services, open_services
 from server.embedded import EmbeddedUrls
-from server.queries.metric_formula import needs_of
-from server.queries.metric_interval import parse_interval
-from server.queries.metric_plan import timeline_of
-from server.queries.metric_question import MetricQuestion, parse_measure
-from server.queries.metric_reader import query_metrics
-from server.queries.metric_sql import Target, raw_statement
-from server.queries.row_scope import RowScope
-from server.queries.trace_filter import parse_filter
-from server.services import Services
-from server.worker_process import spare_long_lived_objects
+from server.http.services import Services
+from server.process.worker_process import spare_long_lived_objects
+from server.queries.filters.filter_tree import parse_filter
+from server.queries.metrics.metric_formula import needs_of
+from server.queries.metrics.metric_interval import parse_interval
+from server.queries.metrics.metric_question import MetricQuestion, parse_measure
+from server.queries.metrics.metric_reader import query_metrics
+from server.queries.metrics.raw_sql import Target, raw_statement
+from server.queries.metrics.source_plan import timeline_of
+from server.storage.row_scope import RowScope
 from tests.bench.analytics_cluster import LOADING, MEASURED, Cluster, database_of, services_of
 from tests.bench.analytics_data import DAYS, PROJECT, make_pending
 from tests.bench.analytics_ingest import measure_ingest

@@ -18,11 +18,11 @@ import asyncpg
 
 from server.app import build_services
 from server.embedded import EmbeddedServices, EmbeddedUrls
-from server.queries.retention import apply_retention
-from server.queries.rollup_rebuild import rebuild_rollups
+from server.http.services import Services
+from server.rollups.rebuild import rebuild_rollups
 from server.schema.migrate import migrate
-from server.services import Services
 from server.settings import Settings
+from server.upkeep.retention import apply_retention
 from tests.bench.analytics_data import DAYS, PROJECT, copy_to_parquet, load
 
 MEASURED: Final = {"shared_buffers": "1GB", "max_wal_size": "8GB"}

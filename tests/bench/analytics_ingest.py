@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from server.app import close_services, open_services
-from server.database import Database
 from server.embedded import EmbeddedUrls
-from server.ingest.prepared_span import PreparedSpan, prepare_span
-from server.queries.partitions import ensure_partitions
-from server.queries.rollup import RollupFolder, fold_pending
-from server.queries.statements import load_statements
+from server.http.services import Services
+from server.ingest.writing.prepared_span import PreparedSpan, prepare_span
+from server.process.worker_process import spare_long_lived_objects
+from server.rollups.fold import RollupFolder, fold_pending
 from server.schema.migrate import migrate
-from server.services import Services
-from server.worker_process import spare_long_lived_objects
+from server.storage.database import Database
+from server.storage.statements import load_statements
+from server.upkeep.partitions import ensure_partitions
 from tests.bench.analytics_cluster import database_of, make_database, services_of
 from tests.bench.analytics_data import PROJECT
 from tests.span_factory import make_span

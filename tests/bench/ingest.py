@@ -39,10 +39,10 @@ import asyncpg
 from server.access.access_token import issue_token
 from server.access.principal import Role
 from server.embedded import EmbeddedServices, EmbeddedUrls
-from server.ingest.otlp_decode import decode_traces
-from server.ingest.prepared_span import COLUMNS, PreparedSpan, prepare_span
-from server.ingest.span_mapping import map_spans
-from server.queries.search_text import search_document
+from server.ingest.mapping.span_mapping import map_spans
+from server.ingest.otlp.decode import decode_traces
+from server.ingest.writing.prepared_span import COLUMNS, PreparedSpan, prepare_span
+from server.queries.filters.search_text import search_document
 from server.schema.migrate import migrate
 from server.settings import Settings
 from tests.bench.http_load import LoadConnection

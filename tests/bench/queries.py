@@ -30,8 +30,8 @@ import asyncpg
 from server.access.access_token import issue_token
 from server.access.principal import Role
 from server.embedded import EmbeddedServices, EmbeddedUrls
-from server.queries.list_question import VIEWS
-from server.queries.search_text import search_query
+from server.queries.filters.search_text import search_query
+from server.queries.lists.list_question import VIEWS
 from server.schema.migrate import migrate
 from server.settings import Settings
 from tests.bench.http_load import LoadConnection

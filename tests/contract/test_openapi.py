@@ -13,11 +13,11 @@ import httpx
 import pytest
 from schemathesis import GenerationMode
 
-from server.access.guard import access_policy
 from server.errors import catalogue
-from server.rest.openapi import IMPLIED_METHODS, build_document, described_routes
-from server.rest.openapi_operations import OPERATIONS
-from server.rest.openapi_routes import CONTENT_SECURITY_POLICY
+from server.http.guard import access_policy
+from server.rest.openapi.document import IMPLIED_METHODS, build_document, described_routes
+from server.rest.openapi.operations import OPERATIONS
+from server.rest.openapi.routes import CONTENT_SECURITY_POLICY
 from tests.conftest import AppServer, ProjectMaker
 from tests.contract.fuzz import fuzz
 from tests.span_factory import make_span, store

@@ -14,8 +14,8 @@ import pytest
 from dashboards.build import BOARDS, main, render_files, stale_files
 from dashboards.queries import target
 from datasource.panel_catalog import TARGETS
-from server.queries.budget_store import Budget, put_budget
-from server.services import Services
+from server.http.services import Services
+from server.queries.records.budgets import Budget, put_budget
 from tests.dashboards.dashboard_files import Json, initial_values, interpolate, load, panels_of
 from tests.datasource.grafana_client import is_empty, query_body
 from tests.datasource.seed import ACME, Seed, iso, trace

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from server.ingest.span_record import SpanRecord
-from server.services import Services
+from server.http.services import Services
+from server.ingest.mapping.span_record import SpanRecord
 from tests.span_factory import store
 
 ACME, GLOBEX = "acme", "globex"

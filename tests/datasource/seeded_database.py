@@ -12,8 +12,8 @@ import asyncpg
 import pytest
 
 from server.app import build_services
-from server.queries.statements import statement
 from server.settings import Settings
+from server.storage.statements import statement
 from tests.conftest import JWT_SECRET, Cluster
 from tests.datasource.seed import ACME, GLOBEX, Seed, seed
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from server.queries.annotation_store import Sighting, list_sightings
-from server.queries.row_scope import RowScope
-from server.services import Services
+from server.http.services import Services
+from server.queries.records.annotations import Sighting, list_sightings
+from server.storage.row_scope import RowScope
 from tests.datasource.seed import ACME, GLOBEX, TRACES, Seed, trace
 from tests.span_factory import make_span, store
 

@@ -18,8 +18,8 @@ import pytest
 
 from datasource.panel_catalog import TARGETS
 from server.access.principal import Role, role_scopes
-from server.queries.trace_fields import FIELDS
-from server.services import Services
+from server.http.services import Services
+from server.queries.filters.span_fields import FIELDS
 from tests.datasource.grafana_client import Grafana
 from tests.datasource.seed import ACME, Seed
 from tests.span_factory import make_span, store

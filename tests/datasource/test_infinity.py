@@ -13,7 +13,7 @@ import httpx
 import pytest
 import yaml
 
-from server.queries.metric_catalog import METRICS
+from server.queries.metrics.metric_catalog import METRICS
 from tests.conftest import AppServer
 from tests.datasource.infinity_backend import ClientCredentials, Infinity, InfinityError, Json
 from tests.datasource.seed import ACME, TRACES, Seed

@@ -9,8 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasource.panel_engine import align
-from datasource.panel_request import MAX_POINTS, STEPS, TimeRange, choose_step, parse_instant, parse_panel_request
+from datasource.json.panel_engine import align
+from datasource.panels.panel_request import (
+    MAX_POINTS,
+    STEPS,
+    TimeRange,
+    choose_step,
+    parse_instant,
+    parse_panel_request,
+)
 from datasource.targets.events import bursts
 from server.errors import InvalidBody
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasource.payload_values import (
+from datasource.panels.payload_values import (
     parse_boolean,
     parse_choices,
     parse_integer,

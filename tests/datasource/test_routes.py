@@ -10,7 +10,7 @@ import httpx
 import jsonschema
 
 from datasource.panel_catalog import TARGETS
-from server.metrics import CACHE_REQUESTS
+from server.telemetry.prometheus import CACHE_REQUESTS
 from tests.conftest import AppFactory
 from tests.datasource.grafana_client import (
     RECORDED,

@@ -10,18 +10,18 @@ from typing import Any
 import orjson
 import pytest
 
-from datasource.evaluation import FAMILIES
+from datasource.json.evaluation import FAMILIES
 from datasource.panel_catalog import TARGETS
-from datasource.panel_request import TimeRange
-from datasource.target_question import question_of
+from datasource.panels.panel_request import TimeRange
+from datasource.panels.target_question import question_of
 from datasource.targets.core import Core
 from server.errors import InsufficientScope
-from server.queries.budget_store import Budget, list_budgets, put_budget
-from server.queries.row_scope import RowScope
+from server.http.services import Services
+from server.queries.records.budgets import Budget, list_budgets, put_budget
 from server.reports.budget_report import budget_state
 from server.reports.report_window import ReportSource
-from server.rest.envelope import dumps
-from server.services import Services
+from server.storage.row_scope import RowScope
+from server.text.json_text import dumps
 from tests.datasource.seed import ACME, TRACES, Seed, trace
 from tests.span_factory import store
 

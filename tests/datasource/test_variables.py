@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
-from datasource.builder_options import aggregations_of, describe_targets
+from datasource.json.builder_options import aggregations_of, describe_targets
+from datasource.json.variables import parse_query_text, read_variable, resolve_field
 from datasource.panel_catalog import TARGETS
-from datasource.panel_request import TimeRange
-from datasource.variables import parse_query_text, read_variable, resolve_field
+from datasource.panels.panel_request import TimeRange
 from server.errors import InvalidParameter
-from server.queries.metric_catalog import METRICS
+from server.queries.metrics.metric_catalog import METRICS
 from tests.datasource.seed import ACME, HOSTILE_USER, Seed
 
 WINDOW = TimeRange(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC))

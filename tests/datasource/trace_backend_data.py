@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from server.ingest.span_record import SpanRecord
+from server.ingest.mapping.span_record import SpanRecord
 from tests.span_factory import make_span
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"

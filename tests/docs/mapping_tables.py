@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from server.ingest.attribute_table import detection_rules, dialect_tables, read_table
-from server.ingest.mapping_result import IngestWindow, MappingLimits
-from server.ingest.otlp_payload import DecodeLimits
-from server.ingest.rejection import FIELD_REASONS, REASONS
+from server.ingest.dialects.attribute_table import detection_rules, dialect_tables, read_table
+from server.ingest.mapping.mapping_result import IngestWindow, MappingLimits
+from server.ingest.mapping.rejection import FIELD_REASONS, REASONS
+from server.ingest.otlp.payload import DecodeLimits
 
 
 def alias_table() -> str:

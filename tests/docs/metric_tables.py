@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from server.queries.metric_catalog import DIMENSIONS, METRICS, Dimension
+from server.queries.metrics.metric_catalog import DIMENSIONS, METRICS, Dimension
 from server.rest.metric_request import METRIC_PARAMETERS
 
 

@@ -16,9 +16,9 @@ from sanic import Sanic
 
 from server.app import create_app
 from server.cli import make_parser
-from server.metrics import METRICS
-from server.rest.openapi import described_routes
+from server.rest.openapi.document import described_routes
 from server.settings import Settings
+from server.telemetry.prometheus import METRICS
 from tests.docs import grafana_tables, mapping_tables, metric_tables, trace_query_tables
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from server.queries.filter_params import FILTER_PARAMETERS, KEYED_PARAMETERS, FilterParameter
-from server.queries.list_question import VIEWS, View
-from server.queries.trace_fields import KEYED_FIELDS, KEYED_OPERATORS, OPERATORS, TYPE_OPERATORS, TraceField
+from server.queries.filters.filter_params import FILTER_PARAMETERS, KEYED_PARAMETERS, FilterParameter
+from server.queries.filters.span_fields import KEYED_FIELDS, KEYED_OPERATORS, OPERATORS, TYPE_OPERATORS, TraceField
+from server.queries.lists.list_question import VIEWS, View
 from server.rest.list_request import LIST_PARAMETERS
 
 _TAKES = {

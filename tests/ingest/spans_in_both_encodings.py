@@ -10,11 +10,11 @@ from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from server.ingest.mapping_result import IngestWindow, MappedBatch, MappingLimits
-from server.ingest.otlp_decode import decode_traces
-from server.ingest.pricing import PriceBook
-from server.ingest.span_mapping import map_spans
-from server.ingest.span_record import SpanRecord
+from server.ingest.mapping.mapping_result import IngestWindow, MappedBatch, MappingLimits
+from server.ingest.mapping.span_mapping import map_spans
+from server.ingest.mapping.span_record import SpanRecord
+from server.ingest.otlp.decode import decode_traces
+from server.ingest.pricing.price_book import PriceBook
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 NOW_NS = int(NOW.timestamp()) * 1_000_000_000

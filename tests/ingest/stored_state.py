@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 
-from server.ingest.span_times import EPOCH
+from server.ingest.mapping.span_times import EPOCH
 
 TABLES = ("llm_traces", "trace_summaries", "session_summaries", "user_summaries", "user_sessions", "rollup_delta")
 

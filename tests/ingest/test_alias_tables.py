@@ -7,8 +7,14 @@ from typing import Any
 
 import pytest
 
-from server.ingest.attribute_table import alias_slots, attribute_table, detection_rules, dialect_tables, read_table
-from server.ingest.canonical_names import (
+from server.ingest.dialects.attribute_table import (
+    alias_slots,
+    attribute_table,
+    detection_rules,
+    dialect_tables,
+    read_table,
+)
+from server.ingest.dialects.canonical_names import (
     GENERATION_OPERATIONS,
     KNOWN_PROVIDERS,
     OPERATION_TYPES,

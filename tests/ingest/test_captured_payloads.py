@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from server.ingest.log_mapping import map_logs
-from server.ingest.otlp_decode import decode_logs, decode_traces
-from server.ingest.span_mapping import map_spans
-from server.ingest.span_record import SpanRecord
-from server.ingest.span_times import to_datetime
+from server.ingest.mapping.log_mapping import map_logs
+from server.ingest.mapping.span_mapping import map_spans
+from server.ingest.mapping.span_record import SpanRecord
+from server.ingest.mapping.span_times import to_datetime
+from server.ingest.otlp.decode import decode_logs, decode_traces
 from tests.ingest.spans_in_both_encodings import JSON, PROTOBUF
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "otlp"

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from server.ingest.log_mapping import map_logs
-from server.ingest.otlp_decode import decode_logs, decode_traces
-from server.ingest.otlp_files import JSON, FileRequest, read_requests
-from server.ingest.span_mapping import map_spans
-from server.ingest.span_times import to_datetime
+from server.commands.otlp_files import JSON, FileRequest, read_requests
+from server.ingest.mapping.log_mapping import map_logs
+from server.ingest.mapping.span_mapping import map_spans
+from server.ingest.mapping.span_times import to_datetime
+from server.ingest.otlp.decode import decode_logs, decode_traces
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "collector"
 MIXED = ("lines.jsonl", "lines.jsonl.zst", "lines.json.messages.zstd")

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from server.ingest.log_mapping import map_logs
-from server.ingest.mapping_result import MappedLogs
-from server.ingest.otlp_decode import decode_logs
+from server.ingest.mapping.log_mapping import map_logs
+from server.ingest.mapping.mapping_result import MappedLogs
+from server.ingest.otlp.decode import decode_logs
 from tests.ingest.spans_in_both_encodings import JSON, NOW, NOW_NS, SPAN_ID, TRACE_ID, any_value, attributes
 
 DETAILS, EVALUATION = "gen_ai.client.inference.operation.details", "gen_ai.evaluation.result"

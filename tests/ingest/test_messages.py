@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.ingest.message_rendering import render_messages
-from server.ingest.message_shapes import read_messages
+from server.ingest.messages.message_rendering import render_messages
+from server.ingest.messages.message_shapes import read_messages
 from tests.ingest.spans_in_both_encodings import map_one
 
 USER = {"role": "user", "parts": [{"type": "text", "content": "hi"}]}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from server.ingest.nested_calls import MARK
+from server.ingest.mapping.nested_calls import MARK
 from tests.ingest.spans_in_both_encodings import NOW_NS, SECOND, map_document, request, span
 
 CALL: dict[str, Any] = {

@@ -8,7 +8,7 @@ from decimal import Decimal
 import asyncpg
 import pytest
 
-from server.ingest.numeric_codec import accept_quick_numerics, decode_numeric, encode_numeric
+from server.ingest.writing.numeric_codec import accept_quick_numerics, decode_numeric, encode_numeric
 
 NUMBERS = (
     "0", "0.0000000000", "-0", "0.0000000001", "0.0035000000", "1.0000000000", "9999.9999999999", "10000.0000000000",

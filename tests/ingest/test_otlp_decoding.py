@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.ingest.otlp_decode import (
+from server.ingest.mapping.span_mapping import map_spans
+from server.ingest.otlp.decode import (
     DecodeError,
     DecodeLimits,
     TooLarge,
@@ -23,8 +24,7 @@ from server.ingest.otlp_decode import (
     decode_logs,
     decode_traces,
 )
-from server.ingest.otlp_payload import DecodedSpan
-from server.ingest.span_mapping import map_spans
+from server.ingest.otlp.payload import DecodedSpan
 from tests.ingest.spans_in_both_encodings import JSON, NOW, PROTOBUF, as_json, as_protobuf, event, request, span
 
 GOOD = request(

@@ -11,8 +11,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from server.ingest.file_ingest import FileProgress, ingest_files
-from server.ingest.otlp_files import FileIngestError, read_requests
+from server.commands.file_ingest import FileProgress, ingest_files
+from server.commands.otlp_files import FileIngestError, read_requests
 from tests.conftest import AppServer, ProjectMaker
 from tests.ingest.otlp_payloads import as_json, export_request
 

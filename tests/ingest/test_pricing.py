@@ -12,8 +12,8 @@ from genai_prices.data_snapshot import get_snapshot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.ingest.price_catalog import PriceCatalog, catalog_version
-from server.ingest.pricing import PriceBook, PriceOverride, Usage
+from server.ingest.pricing.price_book import PriceBook, PriceOverride, Usage
+from server.ingest.pricing.price_catalog import PriceCatalog, catalog_version
 from tests.ingest.spans_in_both_encodings import map_document, map_one, request, span, usd
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

@@ -11,9 +11,9 @@ import asyncpg
 import httpx
 import pytest
 
-from server.ingest.linear_pattern import LinearPattern
 from server.ingest.project_settings import parse_ingest_settings
-from server.ingest.redaction import FINDERS, InvalidRule, Redactor, luhn_is_valid, redactor_of
+from server.ingest.redaction.linear_pattern import LinearPattern
+from server.ingest.redaction.redaction_rules import FINDERS, InvalidRule, Redactor, luhn_is_valid, redactor_of
 from tests.conftest import AppServer, ProjectMaker
 from tests.ingest.otlp_payloads import PROTOBUF, attribute, export_request
 from tests.span_factory import make_span

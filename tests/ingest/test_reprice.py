@@ -11,7 +11,7 @@ import asyncpg
 import httpx
 import pytest
 
-from server.services import Services
+from server.http.services import Services
 from tests.conftest import AppServer, ProjectMaker
 from tests.ingest.stored_state import everything, pending_totals, recomputed_summaries, stored_summaries
 from tests.span_factory import make_span, store

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from server.ingest.mapping_result import IngestWindow
-from server.ingest.otlp_decode import decode_traces
-from server.ingest.rejection import REASONS
-from server.ingest.span_mapping import SPAN_KINDS, map_spans
+from server.ingest.mapping.mapping_result import IngestWindow
+from server.ingest.mapping.rejection import REASONS
+from server.ingest.mapping.span_mapping import SPAN_KINDS, map_spans
+from server.ingest.otlp.decode import decode_traces
 from tests.ingest.spans_in_both_encodings import (
     JSON,
     NOW,

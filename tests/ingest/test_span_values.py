@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.ingest.mapping_result import MappingLimits
-from server.ingest.rejection import FIELD_REASONS
-from server.ingest.span_record import SpanRecord
+from server.ingest.mapping.mapping_result import MappingLimits
+from server.ingest.mapping.rejection import FIELD_REASONS
+from server.ingest.mapping.span_record import SpanRecord
 from tests.ingest.spans_in_both_encodings import (
     event,
     map_one,

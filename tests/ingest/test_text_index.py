@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncpg
 
-from server.ingest.prepared_span import prepare_span
-from server.ingest.text_index import LONGEST_SECONDS, MOST_WORDS, TextIndexUpkeep
-from server.services import Services
+from server.http.services import Services
+from server.ingest.writing.prepared_span import prepare_span
+from server.ingest.writing.text_index import LONGEST_SECONDS, MOST_WORDS, TextIndexUpkeep
 from tests.conftest import ProjectMaker
 from tests.span_factory import make_span
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.ingest.text_vector import LONGEST_DOCUMENT, accept_text_vectors, text_vector
-from server.ingest.text_vector_arrays import FEWEST_CHARACTERS, array_vector
-from server.queries.search_text import search_document
-from server.services import Services
+from server.http.services import Services
+from server.ingest.writing.text_vector import LONGEST_DOCUMENT, accept_text_vectors, text_vector
+from server.ingest.writing.text_vector_arrays import FEWEST_CHARACTERS, array_vector
+from server.queries.filters.search_text import search_document
 from tests.conftest import ProjectMaker
 from tests.span_factory import make_span, store
 

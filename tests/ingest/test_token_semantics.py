@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.ingest.token_semantics import TokenCounts, normalise_tokens
+from server.ingest.mapping.token_semantics import TokenCounts, normalise_tokens
 from tests.ingest.spans_in_both_encodings import map_one, usd
 
 CLAUDE = {"gen_ai.response.model": "claude-sonnet-4-5"}

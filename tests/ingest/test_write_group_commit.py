@@ -13,14 +13,14 @@ from typing import Any
 import asyncpg
 import pytest
 
-from server.database import Database
 from server.errors import DatabaseUnavailable, Overloaded
-from server.ingest.dimensions import OTHER, Dimensions
-from server.ingest.group_commit import GroupCommit
-from server.ingest.prepared_span import COLUMNS, DIMENSIONS, PreparedSpan, prepare_span
-from server.ingest.span_writer import SpanWriter
-from server.services import Services
+from server.http.services import Services
+from server.ingest.writing.dimensions import OTHER, Dimensions
+from server.ingest.writing.group_commit import GroupCommit
+from server.ingest.writing.prepared_span import COLUMNS, DIMENSIONS, PreparedSpan, prepare_span
+from server.ingest.writing.span_writer import SpanWriter
 from server.settings import Settings
+from server.storage.database import Database
 from tests.conftest import ProjectMaker
 from tests.span_factory import make_span
 

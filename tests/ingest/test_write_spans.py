@@ -14,13 +14,13 @@ import asyncpg
 import pytest
 
 from server.errors import DatabaseUnavailable
-from server.ingest.copy_rows import copy_rows
-from server.ingest.dimensions import Dimensions
-from server.ingest.prepared_span import COLUMNS, UnstorableSpan, prepare_span
-from server.ingest.span_changes import ensure_change_tables, settle_span_changes
-from server.ingest.span_record import SpanRecord
-from server.queries.statements import statement
-from server.services import Services
+from server.http.services import Services
+from server.ingest.mapping.span_record import SpanRecord
+from server.ingest.writing.copy_rows import copy_rows
+from server.ingest.writing.dimensions import Dimensions
+from server.ingest.writing.prepared_span import COLUMNS, UnstorableSpan, prepare_span
+from server.ingest.writing.span_changes import ensure_change_tables, settle_span_changes
+from server.storage.statements import statement
 from tests.conftest import ProjectMaker
 from tests.ingest.stored_state import everything, pending_totals, recomputed_summaries, stored_summaries
 from tests.span_factory import make_span, store

@@ -13,8 +13,8 @@ import pytest
 from capture import run_scenario
 from drive import SCENARIOS
 
-from server.ingest.otlp_decode import decode_traces
-from server.ingest.span_mapping import map_spans
+from server.ingest.mapping.span_mapping import map_spans
+from server.ingest.otlp.decode import decode_traces
 
 EXPECTED_COST = {
     "openai_v2": "0.00240016",

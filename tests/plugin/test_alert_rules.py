@@ -13,7 +13,7 @@ import yaml
 from dashboards import llm_cost
 from dashboards.alert_rules import INFINITY_UID, RUNBOOK
 from plugin.provisioning_files import FOLDER
-from server.queries.budget_store import PERIODS
+from server.queries.records.budgets import PERIODS
 from tests.datasource.infinity_backend import Infinity, Json
 from tests.datasource.seed import ACME, GLOBEX, TRACES, Seed
 from tests.docs.markdown import ROOT, Page

@@ -97,7 +97,7 @@ class Program:
         return [
             pid
             for pid in children(self.process.pid)
-            if b"server.worker_process" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            if b"server.process.worker_process" in Path(f"/proc/{pid}/cmdline").read_bytes()
         ]
 
     def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 30.0) -> int:

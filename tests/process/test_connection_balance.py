@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from server.connection_balance import BalanceHub, ConnectionTable
+from server.process.connection_balance import BalanceHub, ConnectionTable
 from tests.process.conftest import Starter
 from tests.process.program import Program
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from server.ingest.span_record import SpanRecord
-from server.queries.trace_fields import FieldType
-from server.queries.trace_filter import And, FieldKey, Filter, Has, Leaf, Not, Or
+from server.ingest.mapping.span_record import SpanRecord
+from server.queries.filters.filter_tree import And, FieldKey, Filter, Has, Leaf, Not, Or
+from server.queries.filters.span_fields import FieldType
 
 NEGATED = {"ne": "eq", "not_in": "in", "not_contains": "contains"}
 COMPARE: dict[str, Callable[[Any, Any], bool]] = {

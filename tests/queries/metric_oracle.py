@@ -10,14 +10,14 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from server.ingest.prepared_span import prepare_span
-from server.ingest.pricing import PriceBook, PriceOverride
-from server.ingest.reprice import RepriceQuestion, reprice
-from server.ingest.span_record import SpanRecord
-from server.ingest.trace_deletion import delete_trace
-from server.queries.time_range import TimeRange
-from server.queries.trace_filter import parse_filter
-from server.services import Services
+from server.http.services import Services
+from server.ingest.mapping.span_record import SpanRecord
+from server.ingest.pricing.price_book import PriceBook, PriceOverride
+from server.ingest.writing.prepared_span import prepare_span
+from server.ingest.writing.reprice import RepriceQuestion, reprice
+from server.ingest.writing.trace_deletion import delete_trace
+from server.queries.filters.filter_tree import parse_filter
+from server.queries.filters.time_range import TimeRange
 from tests.span_factory import make_span, store
 
 LABELS: dict[str, Callable[[SpanRecord], Sequence[str]]] = {

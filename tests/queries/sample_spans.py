@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from server.ingest.span_record import SpanRecord
+from server.ingest.mapping.span_record import SpanRecord
 from tests.span_factory import make_span
 
 WORDS = ("alpha", "Beta", "100%", "a_b", "back\\slash", "東京都の天気", "مرحبا بالعالم", "naïve", "price", "x")

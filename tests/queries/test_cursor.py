@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from server.errors import InvalidCursor
-from server.queries.cursor import LIFETIME, CursorSeal, continuation
+from server.queries.lists.cursor import LIFETIME, CursorSeal, continuation
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, 1, tzinfo=UTC)
 QUESTION = {"filter": None, "sort": [["ts", True]]}

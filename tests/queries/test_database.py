@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from server.database import Database
 from server.errors import QueryTimeout
-from server.queries.row_scope import RowScope
+from server.storage.database import Database
+from server.storage.row_scope import RowScope
 
 
 async def test_fp3_a_frozen_postgresql_is_a_time_out_and_never_a_hang(database_url: str) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from server.errors import InsufficientScope, InvalidParameter
-from server.queries import facet_reader
-from server.queries.facet_reader import FacetAnswer, FacetQuestion, facet_fields, read_facet
-from server.queries.row_scope import RowScope
-from server.queries.trace_filter import parse_filter
-from server.services import Services
+from server.http.services import Services
+from server.queries.filters.filter_tree import parse_filter
+from server.queries.metrics import facet_reader
+from server.queries.metrics.facet_reader import FacetAnswer, FacetQuestion, facet_fields, read_facet
+from server.storage.row_scope import RowScope
 from tests.conftest import ProjectMaker
 from tests.span_factory import make_span, store
 

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.queries import trace_reader
-from server.queries.list_question import VIEWS, ListQuestion, Sort
-from server.queries.row_scope import RowScope
-from server.queries.time_range import TimeRange
-from server.queries.trace_fields import FIELDS, KEYED_OPERATORS, OPERATORS, FieldType, TraceField
-from server.queries.trace_filter import canonical, parse_filter
-from server.queries.trace_reader import MOST_BRANCHES, Total, list_spans
-from server.services import Services
+from server.http.services import Services
+from server.queries.filters.filter_tree import canonical, parse_filter
+from server.queries.filters.span_fields import FIELDS, KEYED_OPERATORS, OPERATORS, FieldType, TraceField
+from server.queries.filters.time_range import TimeRange
+from server.queries.lists import list_reader
+from server.queries.lists.list_question import VIEWS, ListQuestion, Sort
+from server.queries.lists.list_reader import MOST_BRANCHES, Total, list_spans
+from server.storage.row_scope import RowScope
 from tests.queries.filter_oracle import matches
 from tests.queries.sample_spans import START, WORDS, sample_spans
 from tests.span_factory import store
@@ -291,7 +291,7 @@ async def test_a_search_that_is_read_in_slices_joins_up_like_any_list(
     end = START + timedelta(hours=1)
     for window in (TimeRange(START, end), TimeRange(START, None), TimeRange(None, end), TimeRange()):
         for length, limit in ((timedelta(minutes=45), 7), (timedelta(minutes=3), 4), (timedelta(days=3), 1000)):
-            monkeypatch.setattr(trace_reader, "FIRST_SLICE", length)
+            monkeypatch.setattr(list_reader, "FIRST_SLICE", length)
             question = ListQuestion(window=window, filter=tree, sort=tuple(sort), limit=limit, fields=fields)
             seen: list[str] = []
             while True:

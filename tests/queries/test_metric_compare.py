@@ -7,10 +7,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from server.queries.metric_compare import earlier_timeline
-from server.queries.metric_interval import bucket_boundaries, parse_interval
-from server.queries.metric_plan import Timeline, timeline_of
-from server.queries.metric_question import Compare, Measure, MetricQuestion
+from server.queries.metrics.metric_compare import earlier_timeline
+from server.queries.metrics.metric_interval import bucket_boundaries, parse_interval
+from server.queries.metrics.metric_question import Compare, Measure, MetricQuestion
+from server.queries.metrics.source_plan import Timeline, timeline_of
 
 
 def utc(text: str) -> datetime:

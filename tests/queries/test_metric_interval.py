@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from server.queries.metric_interval import (
+from server.queries.metrics.metric_interval import (
     Interval,
     bucket_boundaries,
     choose_interval,

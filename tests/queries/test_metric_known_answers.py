@@ -8,13 +8,13 @@ from decimal import Decimal
 
 import pytest
 
-from server.queries.metric_answer import MetricAnswer
-from server.queries.metric_interval import parse_interval
-from server.queries.metric_question import Having, Measure, MetricQuestion
-from server.queries.metric_reader import query_metrics
-from server.queries.row_scope import RowScope
-from server.queries.trace_filter import parse_filter
-from server.services import Services
+from server.http.services import Services
+from server.queries.filters.filter_tree import parse_filter
+from server.queries.metrics.metric_answer import MetricAnswer
+from server.queries.metrics.metric_interval import parse_interval
+from server.queries.metrics.metric_question import Having, Measure, MetricQuestion
+from server.queries.metrics.metric_reader import query_metrics
+from server.storage.row_scope import RowScope
 from tests.conftest import ProjectMaker
 from tests.span_factory import make_span, store
 

@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
-from server.ingest.span_record import SpanRecord
-from server.queries.metric_interval import Interval, bucket_boundaries
-from server.queries.metric_question import MetricQuestion, parse_measure
-from server.queries.metric_reader import query_metrics
-from server.queries.rollup import fold_pending
-from server.queries.rollup_rebuild import rebuild_rollups
-from server.queries.row_scope import RowScope
-from server.queries.trace_filter import parse_filter
-from server.services import Services
+from server.http.services import Services
+from server.ingest.mapping.span_record import SpanRecord
+from server.queries.filters.filter_tree import parse_filter
+from server.queries.metrics.metric_interval import Interval, bucket_boundaries
+from server.queries.metrics.metric_question import MetricQuestion, parse_measure
+from server.queries.metrics.metric_reader import query_metrics
+from server.rollups.fold import fold_pending
+from server.rollups.rebuild import rebuild_rollups
+from server.storage.row_scope import RowScope
 from tests.conftest import ProjectMaker
 from tests.queries.metric_oracle import APPROXIMATE, CALLS_ONLY, LABELS, Traffic, expected
 

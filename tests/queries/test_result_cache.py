@@ -11,11 +11,11 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
+from server.cache.freshness import Freshness, Touched
+from server.cache.result_cache import Answer, CacheQuestion, ResultCache
 from server.errors import QueryTimeout
-from server.queries.freshness import Freshness, Touched
-from server.queries.result_cache import Answer, CacheQuestion, ResultCache
-from server.queries.row_scope import RowScope
-from server.redis_store import RedisStore
+from server.storage.redis_store import RedisStore
+from server.storage.row_scope import RowScope
 
 ALPHA = RowScope(("alpha",))
 

@@ -9,15 +9,15 @@ import asyncpg
 import numpy as np
 import pytest
 
-from server.queries.actor_blob import COST_UNITS, Actors, merge_actors, unpack
-from server.queries.actor_fold import merge_past_actors
-from server.queries.actor_reader import choose_packs, count_actors, plan_actors
-from server.queries.metric_plan import Timeline
-from server.queries.metric_question import Measure, MetricQuestion
-from server.queries.metric_reader import query_metrics
-from server.queries.rollup import fold_pending
-from server.queries.row_scope import RowScope
-from server.services import Services
+from server.http.services import Services
+from server.queries.metrics.actor_reader import choose_packs, count_actors, plan_actors
+from server.queries.metrics.metric_question import Measure, MetricQuestion
+from server.queries.metrics.metric_reader import query_metrics
+from server.queries.metrics.source_plan import Timeline
+from server.rollups.actor_fold import merge_past_actors
+from server.rollups.actor_pack import COST_UNITS, Actors, merge_actors, unpack
+from server.rollups.fold import fold_pending
+from server.storage.row_scope import RowScope
 from tests.conftest import ProjectMaker
 from tests.span_factory import make_span, store
 

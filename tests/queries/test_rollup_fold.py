@@ -11,16 +11,16 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from server.queries import rollup_rebuild
-from server.queries.metric_interval import Interval
-from server.queries.metric_question import MetricQuestion, parse_measure
-from server.queries.metric_reader import query_metrics
-from server.queries.partitions import WEEKS_AHEAD, ensure_partitions
-from server.queries.retention import apply_retention
-from server.queries.rollup import RollupFolder, fold_pending
-from server.queries.rollup_rebuild import rebuild_rollups
-from server.queries.row_scope import RowScope
-from server.services import Services
+from server.http.services import Services
+from server.queries.metrics.metric_interval import Interval
+from server.queries.metrics.metric_question import MetricQuestion, parse_measure
+from server.queries.metrics.metric_reader import query_metrics
+from server.rollups import rebuild
+from server.rollups.fold import RollupFolder, fold_pending
+from server.rollups.rebuild import rebuild_rollups
+from server.storage.row_scope import RowScope
+from server.upkeep.partitions import WEEKS_AHEAD, ensure_partitions
+from server.upkeep.retention import apply_retention
 from tests.conftest import ProjectMaker
 from tests.queries.metric_oracle import Traffic
 from tests.span_factory import make_span, store
@@ -117,7 +117,7 @@ async def test_two_writers_a_folder_and_a_rebuild_at_once_never_double_or_lose(
     assert await owner.fetchval("SELECT count(*) FROM rollup_delta") == 0
 
 
-@pytest.mark.parametrize("most_spans", [1, 40, rollup_rebuild.MOST_SPANS])
+@pytest.mark.parametrize("most_spans", [1, 40, rebuild.MOST_SPANS])
 async def test_a_rebuild_gives_what_folding_step_by_step_gave(
     services: Services,
     project: ProjectMaker,
@@ -126,7 +126,7 @@ async def test_a_rebuild_gives_what_folding_step_by_step_gave(
     most_spans: int,
 ) -> None:
     """Value for value, and byte for byte where a value is packed; in windows of any size."""
-    monkeypatch.setattr(rollup_rebuild, "MOST_SPANS", most_spans)
+    monkeypatch.setattr(rebuild, "MOST_SPANS", most_spans)
     await project("alpha")
     traffic = traffic_of(services, 9)
     for _ in range(15):

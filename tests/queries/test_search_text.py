@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.queries.search_text import (
+from server.queries.filters.search_text import (
     DOCUMENT_BYTES,
     LONGEST_WORD,
     MOST_TERMS,

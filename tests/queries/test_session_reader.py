@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from server.errors import Conflict, SessionNotFound, UserNotFound
-from server.queries.row_scope import RowScope
-from server.queries.session_reader import (
+from server.http.services import Services
+from server.queries.filters.time_range import TimeRange
+from server.queries.lists.session_reader import (
     SESSIONS,
     USERS,
     SummaryQuestion,
@@ -18,8 +19,7 @@ from server.queries.session_reader import (
     list_traces_of,
     read_summary,
 )
-from server.queries.time_range import TimeRange
-from server.services import Services
+from server.storage.row_scope import RowScope
 from tests.conftest import ProjectMaker
 from tests.span_factory import make_span, store
 

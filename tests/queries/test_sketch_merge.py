@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from server.queries import sketch
+from server.rollups import sketch
 from tests.queries.metric_oracle import percentile
 
 FRACTIONS = (0.0, 0.01, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.queries.span_tree import PlacedSpan, Placement, SpanNode, arrange
+from server.queries.lists.span_tree import PlacedSpan, Placement, SpanNode, arrange
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from server.errors import ApiError, FilterTooComplex, InsufficientScope, InvalidBody
-from server.queries.filter_sql import MOST_BINDS, compile_filter, escape_like
-from server.queries.regex_subset import check_regex
-from server.queries.row_scope import RowScope
-from server.queries.time_range import TimeRange
-from server.queries.trace_fields import FIELDS, OPERATORS, TYPE_OPERATORS, field_named
-from server.queries.trace_filter import canonical, parse_filter
+from server.queries.filters.filter_sql import MOST_BINDS, compile_filter, escape_like
+from server.queries.filters.filter_tree import canonical, parse_filter
+from server.queries.filters.regex_subset import check_regex
+from server.queries.filters.span_fields import FIELDS, OPERATORS, TYPE_OPERATORS, field_named
+from server.queries.filters.time_range import TimeRange
+from server.storage.row_scope import RowScope
 
 SCOPE = RowScope(("alpha",))
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

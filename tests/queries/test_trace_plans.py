@@ -13,15 +13,20 @@ import asyncpg
 import orjson
 import pytest
 
-from server.database import Database
-from server.queries.filter_params import FILTER_PARAMETERS, KEYED_PARAMETERS, GivenParameter, filter_from_params
-from server.queries.list_question import VIEWS, ListQuestion, Sort, lift_to_traces
-from server.queries.row_scope import RowScope
-from server.queries.time_range import TimeRange
-from server.queries.trace_fields import FieldType
-from server.queries.trace_filter import Leaf
-from server.queries.trace_reader import ListPage, list_spans
-from server.services import Services
+from server.http.services import Services
+from server.queries.filters.filter_params import (
+    FILTER_PARAMETERS,
+    KEYED_PARAMETERS,
+    GivenParameter,
+    filter_from_params,
+)
+from server.queries.filters.filter_tree import Leaf
+from server.queries.filters.span_fields import FieldType
+from server.queries.filters.time_range import TimeRange
+from server.queries.lists.list_question import VIEWS, ListQuestion, Sort, lift_to_traces
+from server.queries.lists.list_reader import ListPage, list_spans
+from server.storage.database import Database
+from server.storage.row_scope import RowScope
 from tests.bench.load import PROJECT, load
 
 SCOPE = RowScope((PROJECT,))

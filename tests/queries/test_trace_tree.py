@@ -10,11 +10,11 @@ import asyncpg
 import pytest
 
 from server.errors import Conflict, InvalidCursor, SpanNotFound, TraceNotFound
-from server.queries import trace_tree
-from server.queries.row_scope import RowScope
-from server.queries.trace_fields import groups
-from server.queries.trace_tree import SpanPosition, TraceQuestion, read_span, read_trace
-from server.services import Services
+from server.http.services import Services
+from server.queries.filters.span_fields import groups
+from server.queries.lists import trace_tree
+from server.queries.lists.trace_tree import SpanPosition, TraceQuestion, read_span, read_trace
+from server.storage.row_scope import RowScope
 from tests.conftest import ProjectMaker
 from tests.span_factory import make_span, store
 

@@ -18,12 +18,12 @@ from redis.asyncio import Redis
 from sanic import Blueprint, HTTPResponse, Request
 
 import server.app
-from server.access.guard import access_policy, lookup_of, reauthenticate, requires
+from server.access.rate_policy import LARGEST_COST
 from server.embedded.binaries import VALKEY, find_program
 from server.errors import InvalidToken
-from server.rate_limit.policy import LARGEST_COST
-from server.redis_store import RedisUnavailable
-from server.rest.envelope import success
+from server.http.envelope import success
+from server.http.guard import access_policy, lookup_of, reauthenticate, requires
+from server.storage.redis_store import RedisUnavailable
 from tests.conftest import AppFactory, AppServer, ProjectMaker
 
 ROUTE = "/api/v1/projects"

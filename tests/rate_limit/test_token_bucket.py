@@ -13,14 +13,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from server.access.client_address import normal_address
 from server.access.principal import Principal, Role
+from server.access.rate_policy import TIERS, failed_authentication_bucket, request_buckets
+from server.http.client_address import normal_address
 from server.rate_limit import token_bucket
 from server.rate_limit.headers import rate_limit_headers
-from server.rate_limit.policy import TIERS, failed_authentication_bucket, request_buckets
 from server.rate_limit.token_bucket import Bucket, BucketState, LocalBuckets, TokenBuckets, Verdict
-from server.redis_line import Command
-from server.redis_store import RedisStore
+from server.storage.redis_line import Command
+from server.storage.redis_store import RedisStore
 
 
 @pytest.fixture

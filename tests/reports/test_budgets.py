@@ -11,11 +11,11 @@ import httpx
 import pytest
 
 from server.errors import InsufficientScope
-from server.queries.budget_store import Budget
-from server.queries.row_scope import RowScope
+from server.http.services import Services
+from server.queries.records.budgets import Budget
 from server.reports.budget_report import budget_state, period_of
 from server.reports.report_window import ReportSource
-from server.services import Services
+from server.storage.row_scope import RowScope
 from tests.conftest import AppServer, ProjectMaker
 from tests.span_factory import make_span, store
 

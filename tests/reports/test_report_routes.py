@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from server.ingest.span_record import SpanRecord
+from server.ingest.mapping.span_record import SpanRecord
 from tests.conftest import AppFactory, AppServer, ProjectMaker
 from tests.span_factory import make_span, store
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from server.rest.conditional import entity_tag, is_match
+from server.http.conditional import entity_tag, is_match
 
 
 @pytest.mark.parametrize(

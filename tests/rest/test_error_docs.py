@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 from server.errors import catalogue
-from server.http_edge import BODY_LIMITS
-from server.queries.facet_reader import MOST_ROWS, MOST_WIDE_ROWS
-from server.queries.session_reader import SESSIONS, USERS
-from server.queries.span_tree import Placement
-from server.queries.trace_tree import MAX_TREE_SPANS
-from server.rest.openapi_operations import OPERATIONS
+from server.http.request_head import BODY_LIMITS
+from server.queries.lists.session_reader import SESSIONS, USERS
+from server.queries.lists.span_tree import Placement
+from server.queries.lists.trace_tree import MAX_TREE_SPANS
+from server.queries.metrics.facet_reader import MOST_ROWS, MOST_WIDE_ROWS
+from server.rest.openapi.operations import OPERATIONS
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
 

@@ -22,10 +22,10 @@ import httpx
 import pytest
 from sanic import HTTPResponse, Request, Sanic
 
-from server import error_responses
 from server.errors import ApiError, catalogue
-from server.http_app import HttpApp
-from server.http_connection import EdgeRequest
+from server.http import error_responses
+from server.http.connection import EdgeRequest
+from server.http.http_app import HttpApp
 from tests.conftest import AppFactory, AppServer, ProjectMaker
 
 Bearer = Callable[..., dict[str, str]]

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from server.observations import CacheAsked, Observation, subscribe
+from server.telemetry.observations import CacheAsked, Observation, subscribe
 from tests.conftest import AppFactory, ProjectMaker
 from tests.span_factory import make_span, store
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 import asyncpg
 import pytest
 
-from datasource.routes import MAX_BODY_BYTES
+from datasource.json.routes import MAX_BODY_BYTES
 from server.errors import InvalidParameter
-from server.http_edge import body_limit, joined_url, path_value, read_fields
+from server.http.request_head import body_limit, joined_url, path_value, read_fields
 from tests.conftest import AppServer, ProjectMaker
 from tests.ingest.otlp_payloads import export_request
 

@@ -14,11 +14,11 @@ import asyncpg
 import httpx
 import pytest
 
-from server.queries.freshness import Touched
-from server.queries.result_cache import LOCK_MS, Answer, CacheQuestion
-from server.queries.row_scope import RowScope
-from server.redis_line import RedisLine
-from server.redis_store import RedisStore
+from server.cache.freshness import Touched
+from server.cache.result_cache import LOCK_MS, Answer, CacheQuestion
+from server.storage.redis_line import RedisLine
+from server.storage.redis_store import RedisStore
+from server.storage.row_scope import RowScope
 from tests.conftest import AppServer
 from tests.span_factory import make_span, store
 

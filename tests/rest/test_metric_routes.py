@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from server.queries import metric_plan
-from server.queries.metric_catalog import METRICS
-from server.queries.trace_fields import FIELDS, FieldType
+from server.queries.filters.span_fields import FIELDS, FieldType
+from server.queries.metrics import source_plan
+from server.queries.metrics.metric_catalog import METRICS
 from tests.conftest import AppServer, ProjectMaker
 from tests.span_factory import make_span, store
 
@@ -237,7 +237,7 @@ BAD_DOCUMENTS: list[tuple[dict[str, Any], str]] = [
 async def test_too_many_groups_are_400_and_say_what_to_ask_instead(
     http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metric_plan, "MOST_VALUES", 5)
+    monkeypatch.setattr(source_plan, "MOST_VALUES", 5)
     params = {"metric": "calls", "from": FROM, "to": TO, "group_by": "model", "interval": "1h"}
     assert (await http.get("/api/v1/metrics", params={**params, "limit": "1"})).status_code == 200
     refused = await http.get("/api/v1/metrics", params=params)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from server.errors import BadRequest, FilterTooComplex, InvalidParameter, UnknownParameter
-from server.queries.list_question import ListQuestion
+from server.http.request_params import RequestParams
+from server.queries.lists.list_question import ListQuestion
 from server.rest.list_request import LIST_PARAMETERS, request_from_params
-from server.rest.request_params import RequestParams
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 

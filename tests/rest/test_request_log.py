@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import pytest
 
-from server import observations
-from server.logs import LineHandler
-from server.observations import (
+from server.telemetry import observations
+from server.telemetry.logs import LineHandler
+from server.telemetry.observations import (
     CacheAsked,
     Observation,
     RequestFinished,

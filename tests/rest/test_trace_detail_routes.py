@@ -116,7 +116,7 @@ async def test_a_hit_says_so_and_a_new_span_is_seen_within_a_second(
     assert int(hit.headers["age"]) >= 0
     late = make_span(trace_id="mine", span_id="late", parent_span_id="s0", ts=START)
     await store(server.services, "alpha", late)
-    from server.ingest.span_writer import Touched
+    from server.ingest.writing.span_writer import Touched
 
     await server.services.freshness.touched({"alpha": Touched(START, START, frozenset({"mine"}))})
     await asyncio.sleep(0.3)

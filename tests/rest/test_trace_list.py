@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from server.queries.list_question import VIEWS
+from server.queries.lists.list_question import VIEWS
 from tests.conftest import AppServer
 from tests.span_factory import make_span, store
 

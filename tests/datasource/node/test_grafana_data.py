@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from datasource.evaluation import FAMILIES
+from datasource.json.evaluation import FAMILIES
 from datasource.panel_catalog import TARGETS
-from datasource.panel_request import TimeRange
-from datasource.target_question import question_of
+from datasource.panels.panel_request import TimeRange
+from datasource.panels.target_question import question_of
 from datasource.targets.core import Core
-from server.queries.budget_store import Budget, put_budget
-from server.queries.row_scope import RowScope
-from server.rest.envelope import dumps
-from server.services import Services
+from server.http.services import Services
+from server.queries.records.budgets import Budget, put_budget
+from server.storage.row_scope import RowScope
+from server.text.json_text import dumps
 from tests.datasource.grafana_client import columns_of
 from tests.datasource.seed import ACME, Seed
 

@@ -1,0 +1,1 @@
+"""The JSON data source: its routes and the engine behind them."""

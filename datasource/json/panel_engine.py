@@ -1,0 +1,203 @@
+"""Answers the targets of a panel: side by side, bounded, each question once.
+
+* All panels of a process share a few places at the database, so that fifty open dashboards leave
+  connections for everybody else; a panel that waits too long is answered 504.
+* Equal questions share one answer: while one is being computed (here and in other processes, by
+  :class:`~server.cache.result_cache.ResultCache`), and afterwards until data of its window changes.
+* Windows that move with now are moved in ticks of one to five seconds, so that the viewers of one
+  dashboard ask equal questions; within a tick an answer is not computed again even if data came in.
+* One target that fails beside others that do not becomes a notice; when all fail, so does the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import orjson
+from sanic import Request
+
+from datasource.json.evaluation import FAMILIES
+from datasource.json.variables import ValuesQuestion, read_values
+from datasource.panels.frames import Notice, notice_frame
+from datasource.panels.panel_request import PanelRequest, PanelTarget, TimeRange
+from datasource.panels.target_question import TargetQuestion, read_target
+from datasource.targets.core import Core
+from server.access.principal import Principal
+from server.cache.freshness import Freshness
+from server.cache.result_cache import Answer, CacheQuestion, ResultCache
+from server.errors import ApiError, QueryTimeout
+from server.queries.records.project_list import ProjectList
+from server.storage.database import Database
+from server.storage.row_scope import RowScope
+from server.storage.statements import statement
+from server.text.json_text import dumps
+
+LONGEST_TICK_SECONDS: Final = 5
+MAX_RECENT: Final = 200
+MAX_RECENT_BYTES: Final = 256 * 1024
+
+
+class PanelEngine:
+    """Shared by all requests of a process."""
+
+    def __init__(
+        self,
+        database: Database,
+        projects: ProjectList,
+        cache: ResultCache,
+        freshness: Freshness,
+        *,
+        concurrency: int,
+        timeout: float,
+    ) -> None:
+        """``concurrency``: questions at the database at one time; ``timeout``: seconds for one, waiting included."""
+        self._database = database
+        self._projects = projects
+        self._cache = cache
+        self._places = asyncio.Semaphore(concurrency)
+        self._timeout = timeout
+        self._recent: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        freshness.on_edit(self._recent.clear)
+
+    async def check(self) -> None:
+        """Ask the database for a sign of life. Raises what the driver's failure was translated to."""
+        async with self._database.plain() as connection:
+            await connection.fetch(statement("list_project_ids"))
+
+    async def values(self, asked: ValuesQuestion, principal: Principal) -> list[tuple[str, int | None]]:
+        """Values of a field with counts, for variables and menus; remembered like panels."""
+        principal.require(asked.question.definition.permission)
+        scope = principal.scope(asked.question.projects, await self._projects.ids())
+        window = align(asked.question.time_range, LONGEST_TICK_SECONDS)
+        asked = replace(asked, question=replace(asked.question, time_range=window))
+        question = CacheQuestion(
+            kind="values",
+            scope=scope,
+            document={"field": asked.field, "search": asked.search, **asked.question.canonical()},
+            window_end=window.end,
+        )
+
+        async def compute() -> Answer:
+            async with self._place():
+                return Answer(await read_values(self._database, scope, asked))
+
+        found = (await self._cache.answer(question, compute)).data
+        return [(value, count) for value, count in orjson.loads(found)]
+
+    async def answer(self, request: PanelRequest, principal: Principal) -> bytes:
+        """The body of ``/query``: a JSON array of frames in the order of the targets."""
+        existing = await self._projects.ids()
+        outcomes = await asyncio.gather(
+            *(self._answer_target(target, request, principal, existing) for target in request.targets),
+            return_exceptions=True,
+        )
+        parts: list[bytes] = []
+        failures: list[tuple[PanelTarget, ApiError]] = []
+        for target, outcome in zip(request.targets, outcomes, strict=True):
+            if isinstance(outcome, ApiError):
+                failures.append((target, outcome))
+            elif isinstance(outcome, BaseException):
+                raise outcome
+            elif outcome != b"[]":
+                parts.append(outcome[1:-1])
+        if failures and len(failures) == len(request.targets):
+            raise failures[0][1]
+        # Last, because some panels only look at the first frame.
+        for target, error in failures:
+            notice = Notice(f"Query {target.ref_id} failed: {error.detail}", "error")
+            parts.append(dumps(notice_frame(target.ref_id, notice)))
+        return b"[" + b",".join(parts) + b"]"
+
+    async def answer_question(self, question: TargetQuestion, principal: Principal) -> bytes:
+        """The frames of one question as a JSON array; authorises first, whatever is remembered."""
+        return await self._answer_question(question, principal, await self._projects.ids())
+
+    async def _answer_target(
+        self, target: PanelTarget, request: PanelRequest, principal: Principal, existing: tuple[str, ...]
+    ) -> bytes:
+        return await self._answer_question(read_target(target, request), principal, existing)
+
+    async def _answer_question(
+        self, question: TargetQuestion, principal: Principal, existing: tuple[str, ...]
+    ) -> bytes:
+        scope = principal.scope(question.projects, existing)
+        family = FAMILIES[question.definition.family]
+        principal.require(question.definition.permission)
+        for permission, what in sorted(family.permissions(question).items()):
+            principal.require(permission, what)
+        tick = tick_seconds(question)
+        question = replace(question, time_range=align(question.time_range, tick))
+        asked = CacheQuestion(
+            kind="panel",
+            scope=scope,
+            document=question.canonical(),
+            window_end=question.time_range.end,
+            trace_id=question.values.get("trace_id"),
+        )
+        key = asked.key
+        remembered = self._recent.get(key)
+        if remembered is not None and question.time_range.is_relative and time.monotonic() < remembered[0]:
+            return remembered[1]
+
+        async def compute() -> Answer:
+            return Answer(await self._compute(question, scope))
+
+        found = (await self._cache.answer(asked, compute)).data
+        if question.time_range.is_relative:
+            self._remember(key, found, tick)
+        return found
+
+    async def _compute(self, question: TargetQuestion, scope: RowScope) -> list[dict[str, Any]]:
+        family = FAMILIES[question.definition.family]
+        async with self._place():
+            return await family.evaluate(Core(self._database, scope), question)
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """One of the places at the database, for a limited time."""
+        try:
+            async with asyncio.timeout(self._timeout), self._places:
+                yield
+        except TimeoutError:
+            raise QueryTimeout(
+                f"This panel took longer than {self._timeout:g} s: choose a shorter range or fewer groups."
+            ) from None
+
+    def _remember(self, key: str, answer: bytes, tick: int) -> None:
+        if len(answer) > MAX_RECENT_BYTES:
+            return
+        self._recent[key] = (time.monotonic() + tick, answer)
+        self._recent.move_to_end(key)
+        while len(self._recent) > MAX_RECENT:
+            self._recent.popitem(last=False)
+
+
+def tick_seconds(question: TargetQuestion) -> int:
+    """By how much windows that move with now are moved: a quarter of a bucket, one to five seconds."""
+    return min(max(question.step_seconds // 4, 1), LONGEST_TICK_SECONDS)
+
+
+def align(time_range: TimeRange, tick: int) -> TimeRange:
+    """A window that moves with now, moved on to the next tick (so nothing new is cut off); others as they are."""
+    if not time_range.is_relative:
+        return time_range
+    width = timedelta(seconds=tick)
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+
+    def next_tick(at: datetime) -> datetime:
+        return epoch - (epoch - at) // width * width
+
+    return replace(time_range, start=next_tick(time_range.start), end=next_tick(time_range.end))
+
+
+def panels_of(request: Request) -> PanelEngine:
+    """Return the engine of the app that handles ``request``."""
+    panels: PanelEngine = request.app.ctx.panels
+    return panels

@@ -1,0 +1,1 @@
+"""What panels ask and get: requests, payload values, target questions and data frames."""

@@ -1,0 +1,182 @@
+"""The answers that Grafana understands.
+
+Three forms of the JSON data source: :func:`series` (one line of a time series), :func:`table` and
+:func:`wire_frame`, the form of Grafana's own back ends, used for everything wide or nested. Every
+column states its type, because without one the browser guesses. Times are milliseconds since the
+epoch as numbers: text in a time column stays text and breaks the panel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+class FieldType(StrEnum):
+    """Grafana's field types, as far as we send them."""
+
+    TIME = "time"
+    NUMBER = "number"
+    STRING = "string"
+    BOOLEAN = "boolean"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table or one field of a frame; ``config`` is Grafana's field config
+    (``unit``, ``decimals``, ``links``, ``custom`` …)."""
+
+    name: str
+    type: FieldType
+    config: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A remark in the panel's header. ``severity``: info, warning or error."""
+
+    text: str
+    severity: str = "info"
+
+
+@dataclass(slots=True)
+class FrameMeta:
+    """What a frame says about itself: notices, figures for the inspector, hints to the panel."""
+
+    notices: list[Notice] = field(default_factory=list)
+    stats: dict[str, float] = field(default_factory=dict)
+    custom: dict[str, Any] = field(default_factory=dict)
+    type: str | None = None
+    preferred_visualisation: str | None = None
+    topic: str | None = None
+    unique_row_id: Sequence[int] = ()
+
+    def render(self) -> dict[str, Any]:
+        """The ``meta`` object of Grafana."""
+        meta: dict[str, Any] = {}
+        if self.type is not None:
+            meta |= {"type": self.type, "typeVersion": [0, 1]}
+        if self.preferred_visualisation is not None:
+            meta["preferredVisualisationType"] = self.preferred_visualisation
+        if self.topic is not None:
+            meta["dataTopic"] = self.topic
+        if self.notices:
+            meta["notices"] = [{"severity": notice.severity, "text": notice.text} for notice in self.notices]
+        if self.stats:
+            meta["stats"] = [{"displayName": name, "value": value} for name, value in self.stats.items()]
+        if self.custom:
+            meta["custom"] = dict(self.custom)
+        if self.unique_row_id:
+            meta["uniqueRowIdFields"] = list(self.unique_row_id)
+        return meta
+
+
+def series(
+    ref_id: str,
+    name: str,
+    points: Iterable[tuple[Any, datetime]],
+    *,
+    title: str,
+    unit: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    meta: FrameMeta | None = None,
+) -> dict[str, Any]:
+    """One labelled line: ``points`` are (value, time) in ascending order; ``None`` is a gap."""
+    return {
+        "target": name,
+        "refId": ref_id,
+        "title": title,
+        **({"unit": unit} if unit else {}),
+        "tags": dict(labels or {}),
+        "datapoints": [[json_value(value), epoch_ms(at)] for value, at in points],
+        "meta": (meta or FrameMeta()).render(),
+    }
+
+
+def table(
+    ref_id: str, name: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]], meta: FrameMeta | None = None
+) -> dict[str, Any]:
+    """A table; without rows it still has its columns."""
+    return {
+        "type": "table",
+        "refId": ref_id,
+        "name": name,
+        "columns": [{"text": column.name, "type": column.type.value, **column.config} for column in columns],
+        "rows": [[json_value(value) for value in row] for row in rows],
+        "meta": (meta or FrameMeta()).render(),
+    }
+
+
+def wire_frame(
+    ref_id: str, name: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]], meta: FrameMeta | None = None
+) -> dict[str, Any]:
+    """The same as Grafana's own back ends send it: schema and, column by column, the values."""
+    values: list[list[Any]] = [[] for _ in columns]
+    for row in rows:
+        for cells, value in zip(values, row, strict=True):
+            cells.append(json_value(value))
+    return {
+        "schema": {
+            "refId": ref_id,
+            "name": name,
+            "meta": (meta or FrameMeta()).render(),
+            "fields": [
+                {
+                    "name": column.name,
+                    "type": column.type.value,
+                    **({"labels": dict(column.labels)} if column.labels else {}),
+                    "config": dict(column.config),
+                }
+                for column in columns
+            ],
+        },
+        "data": {"values": values},
+    }
+
+
+def add_notice(frame: dict[str, Any], notice: Notice) -> None:
+    """Put ``notice`` into the header of the panel that shows ``frame`` (any of the three forms)."""
+    holder = frame.get("schema", frame)
+    meta = holder.setdefault("meta", {})
+    meta.setdefault("notices", []).append({"severity": notice.severity, "text": notice.text})
+
+
+def notice_frame(ref_id: str, notice: Notice) -> dict[str, Any]:
+    """A frame without data that only carries ``notice``: for a target that failed beside others that did not."""
+    return table(ref_id, "", [], [], FrameMeta(notices=[notice]))
+
+
+def epoch_ms(at: datetime) -> int:
+    """Whole milliseconds since the epoch."""
+    return (at - _EPOCH) // _MILLISECOND
+
+
+def epoch_ms_exact(at: datetime) -> float:
+    """Milliseconds since the epoch with microseconds as the fraction: what the Traces panel wants."""
+    return (at - _EPOCH) / _MILLISECOND
+
+
+def json_value(value: Any) -> Any:
+    """``value`` as JSON can carry it: times become ms, NaN and infinities become null.
+
+    ``Decimal`` is passed on: :func:`server.http.envelope.dumps` writes it with all its digits.
+    """
+    match value:
+        case datetime():
+            return epoch_ms(value)
+        case float() if not math.isfinite(value):
+            return None
+        case Decimal() if not value.is_finite():
+            return None
+        case _:
+            return value

@@ -1,0 +1,1 @@
+"""Traces for trace viewers: search, and spans as OpenTelemetry attributes."""

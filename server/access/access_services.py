@@ -1,0 +1,96 @@
+"""Everything that decides about access and limits in one process, made and opened together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from server.access.audit import AuditLog
+from server.access.authenticator import Authenticator
+from server.access.oauth_server import OAuthServer
+from server.access.principal import Principal
+from server.access.rate_policy import identifier_of
+from server.access.revocations import AccessState
+from server.access.signing_keys import SigningKeys
+from server.errors import TooManyConcurrent
+from server.rate_limit.token_bucket import TokenBuckets
+from server.settings import Settings
+from server.storage.database import Database
+from server.storage.redis_store import RedisStore
+from server.upkeep.housekeeping import Housekeeping
+
+
+class ConcurrencyLimit:
+    """How many requests of one principal are at work at the same time in this process.
+
+    Held in memory, not in Redis: a slot that a dead process holds would never come back.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._at_work: Counter[str] = Counter()
+
+    def take(self, principal: Principal) -> str:
+        """Take a slot for the time of one request, to be given back by its name. Raises :class:`TooManyConcurrent`."""
+        name = identifier_of(principal)
+        if self._at_work[name] >= self._limit:
+            raise TooManyConcurrent(
+                f"At most {self._limit} requests may be at work at the same time.", headers={"Retry-After": "1"}
+            )
+        self._at_work[name] += 1
+        return name
+
+    def give_back(self, name: str) -> None:
+        """The request is done."""
+        self._at_work[name] -= 1
+        if not self._at_work[name]:
+            del self._at_work[name]
+
+
+@dataclass(kw_only=True)
+class AccessGate:
+    """The parts; see :func:`build_access`."""
+
+    keys: SigningKeys
+    state: AccessState
+    buckets: TokenBuckets
+    concurrency: ConcurrencyLimit
+    authenticator: Authenticator
+    oauth: OAuthServer
+    audit: AuditLog
+    housekeeping: Housekeeping
+
+    async def open(self) -> None:
+        """Read revocations and start the background work."""
+        await self.state.open()
+        await self.authenticator.open()
+        await self.audit.open()
+        await self.housekeeping.open()
+
+    async def close(self) -> None:
+        """Stop the background work and write what it still holds."""
+        await self.housekeeping.close()
+        await self.audit.close()
+        await self.authenticator.close()
+        await self.state.close()
+
+
+def build_access(settings: Settings, database: Database, worker: Database, store: RedisStore) -> AccessGate:
+    """Make the parts; ``worker`` runs as observatory_worker and removes what is over.
+
+    Raises :class:`~server.settings.SettingsError` for settings that are not safe: a short secret, no usable
+    algorithm, an issuer over plain http.
+    """
+    keys = SigningKeys(settings)
+    state = AccessState(database, keys, leeway=settings.jwt_leeway)
+    buckets = TokenBuckets(store, instances=settings.rate_limit_instances or settings.workers)
+    return AccessGate(
+        keys=keys,
+        state=state,
+        buckets=buckets,
+        concurrency=ConcurrencyLimit(settings.rate_limit_concurrency),
+        authenticator=Authenticator(settings, database, keys, state, buckets),
+        oauth=OAuthServer(settings, keys, state),
+        audit=AuditLog(database),
+        housekeeping=Housekeeping(worker, audit_days=settings.audit_retention_days),
+    )

@@ -1,0 +1,114 @@
+"""What was taken back: revoked tokens and disabled clients, the same in every process within seconds.
+
+One background task a process reads a version number every two seconds and, when it moved, reads the
+lists again and drops everything that had been verified before. The database is the truth and the only
+bus: a process that was cut off for a while is right again with its next look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from server.access.signing_keys import SigningKeys
+from server.errors import ApiError
+from server.settings import SettingsError
+from server.storage.database import Database
+from server.storage.statements import statement
+
+logger = logging.getLogger("observatory.access")
+
+LOOK_SECONDS: Final = 2.0
+_QUIET_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """What is not honoured any more although signature and expiry are good."""
+
+    tokens: frozenset[tuple[str, str]] = frozenset()
+    """(issuer, jti)"""
+    clients: frozenset[str] = frozenset()
+
+
+class AccessState:
+    """Keeps :class:`TakenBack` and the signing keys up to date."""
+
+    def __init__(self, database: Database, keys: SigningKeys, *, leeway: int) -> None:
+        self._database = database
+        self._keys = keys
+        self._leeway = leeway
+        self._version: int | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._complained_at = float("-inf")
+        self._listeners: list[Callable[[], None]] = []
+        self.taken_back = TakenBack()
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` whenever earlier verdicts may have become wrong."""
+        self._listeners.append(listener)
+
+    async def open(self) -> None:
+        """Look once, then every two seconds. A database that is away does not stop the start."""
+        await self._look()
+        self._task = asyncio.create_task(self._keep_looking())
+
+    async def close(self) -> None:
+        """Stop looking."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def refresh(self) -> None:
+        """Look now: after a change made by this process. Raises what the database raises."""
+        async with self._database.plain() as connection:
+            version = await connection.fetchval(statement("read_access_version"))
+            if version == self._version:
+                return
+            alive_after = datetime.now(UTC) - timedelta(seconds=self._leeway)
+            tokens = await connection.fetch(statement("list_revoked_tokens"), alive_after)
+            clients = await connection.fetch(statement("list_disabled_clients"))
+        self.taken_back = TakenBack(
+            frozenset((row["issuer"], row["jti"]) for row in tokens),
+            frozenset(row["client_id"] for row in clients),
+        )
+        # Only now: had the lists been unreadable, the next look must try again.
+        self._version = version
+        self._tell()
+
+    def reload_keys(self) -> None:
+        """Take up a changed key file. A broken one leaves the present keys in force and is logged."""
+        try:
+            if self._keys.reload():
+                logger.info("signing keys changed")
+                self._tell()
+        except SettingsError as error:
+            self._complain("signing keys cannot be read again", error)
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            await self._look()
+
+    async def _look(self) -> None:
+        self.reload_keys()
+        try:
+            await self.refresh()
+        except ApiError as error:
+            self._complain("revocations cannot be read; the last known ones count", error)
+
+    def _complain(self, message: str, error: Exception) -> None:
+        if time.monotonic() - self._complained_at > _QUIET_SECONDS:
+            self._complained_at = time.monotonic()
+            logger.warning(message, extra={"cause": str(error)})

@@ -1,0 +1,1 @@
+"""Cached answers, and how each process learns that they are stale."""

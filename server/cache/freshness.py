@@ -1,0 +1,181 @@
+"""Tells every server process which remembered answers have become old.
+
+An answer is stored together with the *tokens* of what it depends on; a commit puts new tokens in
+place, and an answer whose tokens differ from the present ones is not used. Three kinds of token
+stand in Redis for a project:
+
+    live    changes with every commit: answers whose window ends less than an hour ago
+    closed  changes when a commit reached behind that hour: answers of older windows
+    traces  changes when a commit held too many traces to name each; else one token a trace
+
+A token is random and outlives every answer that was stored under it, so that it may expire: after
+that "no token" is again a state which no stored answer shares.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from redis.asyncio import Redis
+
+from server.storage.redis_store import RedisStore, RedisUnavailable
+
+CLOSED_AFTER: Final = timedelta(hours=1)
+"""A window that ended this long ago is closed: new spans in it are the exception."""
+
+LONGEST_TTL_SECONDS: Final = 300
+TOKEN_SECONDS: Final = 2 * LONGEST_TTL_SECONDS
+COALESCE_SECONDS: Final = 0.2
+RETRY_SECONDS: Final = 0.5
+MAX_NAMED_TRACES: Final = 1000
+
+# Clocks of two machines may differ: a commit counts as "behind the hour" this much earlier.
+_CLOCK_MARGIN: Final = timedelta(minutes=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """What one commit changed in one project: the span times and the traces."""
+
+    min_ts: datetime
+    max_ts: datetime
+    trace_ids: frozenset[str]
+
+    def merged(self, other: Touched) -> Touched:
+        """Both changes as one."""
+        return Touched(min(self.min_ts, other.min_ts), max(self.max_ts, other.max_ts), self.trace_ids | other.trace_ids)
+
+
+def window_is_closed(window_end: datetime | None, now: datetime | None = None) -> bool:
+    """True when a window ended more than an hour ago; ``None`` stands for "until now"."""
+    return window_end is not None and window_end <= (now or datetime.now(UTC)) - CLOSED_AFTER
+
+
+def window_keys(projects: Iterable[str], *, closed: bool) -> list[str]:
+    """Redis keys of the tokens that an answer about a window of ``projects`` depends on."""
+    kind = "closed" if closed else "live"
+    return [f"obs:fresh:{project}:{kind}" for project in projects]
+
+
+def trace_keys(projects: Iterable[str], trace_id: str) -> list[str]:
+    """Redis keys of the tokens that an answer about one trace depends on."""
+    name = _trace_name(trace_id)
+    return [key for project in projects for key in (f"obs:fresh:{project}:traces", f"obs:fresh:{project}:t:{name}")]
+
+
+def _trace_name(trace_id: str) -> str:
+    return hashlib.blake2b(trace_id.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+
+
+class Freshness:
+    """Writes new tokens after each commit. Shared by all requests of a process."""
+
+    def __init__(self, store: RedisStore) -> None:
+        self._store = store
+        self._pending: dict[str, Touched] = {}
+        self._pending_since = 0.0
+        self._next_write_at = 0.0
+        self._later: asyncio.Task[None] | None = None
+        self._edit_watchers: list[Callable[[], None]] = []
+
+    def on_edit(self, watcher: Callable[[], None]) -> None:
+        """Call ``watcher`` whenever a person edits through this process something that answers show."""
+        self._edit_watchers.append(watcher)
+
+    async def edited(self, project_id: str, start: datetime, end: datetime) -> None:
+        """Like :meth:`touched`, for an edit by a person between ``start`` and ``end``: its author looks at once."""
+        for watcher in self._edit_watchers:
+            watcher()
+        await self.touched({project_id: Touched(start, end, frozenset())})
+
+    async def touched(self, changes: Mapping[str, Touched]) -> None:
+        """Make answers about ``changes`` (by project) old. Call after COMMIT; never raises for Redis.
+
+        The first call writes at once; calls that follow within 0.2 s are written together at the end
+        of that time, so that a busy project costs Redis five writes a second and its live answers
+        may still be shared for a moment.
+        """
+        if not changes:
+            return
+        self._remember(changes)
+        if self._later is not None:
+            return
+        if time.monotonic() >= self._next_write_at and await self._write():
+            return
+        if self._pending and self._later is None:
+            self._later = asyncio.create_task(self._write_later())
+
+    async def close(self) -> None:
+        """Write what is still to be written, and stop."""
+        later, self._later = self._later, None
+        if later is not None:
+            later.cancel()
+            await asyncio.gather(later, return_exceptions=True)
+        await self._write()
+
+    def _remember(self, changes: Mapping[str, Touched]) -> None:
+        if not self._pending:
+            self._pending_since = time.monotonic()
+        for project, change in changes.items():
+            known = self._pending.get(project)
+            self._pending[project] = change if known is None else known.merged(change)
+
+    async def _write_later(self) -> None:
+        try:
+            await asyncio.sleep(max(0.0, self._next_write_at - time.monotonic()))
+            while self._pending and not await self._write():
+                # What could not be told within the life of an answer need not be told any more.
+                if time.monotonic() - self._pending_since > LONGEST_TTL_SECONDS:
+                    self._pending = {}
+                await asyncio.sleep(RETRY_SECONDS)
+        finally:
+            if self._later is asyncio.current_task():
+                self._later = None
+        if self._pending:
+            self._later = asyncio.create_task(self._write_later())
+
+    async def _write(self) -> bool:
+        """Write all pending tokens. False, and nothing lost, when Redis is away."""
+        changes, self._pending = self._pending, {}
+        if not changes:
+            return True
+        since = self._pending_since
+        self._next_write_at = time.monotonic() + COALESCE_SECONDS
+        keys = [key for project, change in changes.items() for key in _keys_of(project, change)]
+
+        async def write(redis: Redis) -> None:
+            pipeline: Any = redis.pipeline(transaction=False)
+            for key in keys:
+                pipeline.set(key, secrets.token_hex(8), ex=TOKEN_SECONDS)
+            await pipeline.execute()
+
+        is_told = False
+        try:
+            await self._store.run(write)
+            is_told = True
+        except RedisUnavailable:
+            return False
+        finally:
+            # Also when cancelled in between: told twice does no harm, not told does.
+            if not is_told:
+                self._remember(changes)
+                self._pending_since = since
+        return True
+
+
+def _keys_of(project: str, change: Touched) -> Sequence[str]:
+    keys = window_keys([project], closed=False)
+    if change.min_ts < datetime.now(UTC) - CLOSED_AFTER + _CLOCK_MARGIN:
+        keys += window_keys([project], closed=True)
+    if len(change.trace_ids) > MAX_NAMED_TRACES:
+        keys.append(f"obs:fresh:{project}:traces")
+    else:
+        keys += [f"obs:fresh:{project}:t:{_trace_name(trace_id)}" for trace_id in change.trace_ids]
+    return keys

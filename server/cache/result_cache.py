@@ -1,0 +1,360 @@
+"""Remembers complete answers in Redis for a short time, and lets one question be asked once at a time.
+
+Redis is an accelerator: without it every answer is computed anew, nothing else changes. What is
+stored is JSON with a checksum and the freshness tokens (see :mod:`server.cache.freshness`) read
+*before* the question was put to the database, so that a commit in between can only make the
+stored answer look old, never new. One round trip fetches answer and present tokens together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+import zlib
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+import orjson
+from hiredis import ReplyError
+
+from server.cache.freshness import LONGEST_TTL_SECONDS, trace_keys, window_is_closed, window_keys
+from server.storage.redis_store import RedisStore, RedisUnavailable
+from server.storage.row_scope import RowScope
+from server.telemetry.observations import CacheAsked, observe, observe_hit
+
+CLOSED_TTL_SECONDS: Final = LONGEST_TTL_SECONDS
+TRACE_TTL_SECONDS: Final = LONGEST_TTL_SECONDS
+LIVE_TTL_SECONDS: Final = 60
+FORMAT: Final = "1"
+CACHE_NAME: Final = "results"
+
+# Another process that computes the same answer holds a lock; it ends by itself should that process die.
+LOCK_MS: Final = 3000
+_FIRST_WAIT_SECONDS: Final = 0.01
+_LONGEST_WAIT_SECONDS: Final = 0.1
+
+
+# What each process keeps of answers that it got from Redis, so that unchanged ones are not sent and checked again.
+COPIES_BYTES: Final = 16 << 20
+_CHECKSUM_BYTES: Final = 8
+
+
+class Lookup(Protocol):
+    """Reads Redis keys. Raises RedisUnavailable."""
+
+    def __call__(
+        self, names: Sequence[str], known: bytes = b"", lock: tuple[str, int] | None = None
+    ) -> Awaitable[list[bytes | None]]:
+        """The values of ``names``; of the first only how it begins, when it begins with ``known`` (and that is not
+        empty). ``lock`` is a key and milliseconds: one value more comes last, not None when the first value is missing
+        and the lock was taken.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class CacheQuestion:
+    """A question in the form that decides whether two of them are the same.
+
+    ``document`` is the whole canonical question (JSON values). Relative times stay as written
+    ("now-6h"): the short life of such answers bounds how far they drift. ``window_end`` is where the
+    time range ends, None for "now"; ``trace_id`` is set for questions about one trace only.
+    """
+
+    kind: str
+    scope: RowScope
+    document: Mapping[str, Any]
+    window_end: datetime | None = None
+    trace_id: str | None = None
+    key: str = field(init=False, compare=False)
+    """The Redis key: format version, kind, and a hash over the effective scope and the question."""
+    names: tuple[str, ...] = field(init=False, compare=False)
+    """That key, and those of the tokens that the answer depends on."""
+    lock: tuple[str, int] = field(init=False, compare=False)
+    """The Redis key, and milliseconds, of the right to compute the answer."""
+
+    def __post_init__(self) -> None:
+        scope = self.scope
+        canonical = orjson.dumps(
+            [self.kind, scope.projects, scope.may_read_content, scope.may_read_costs, self.trace_id, self.document],
+            option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS,
+            default=str,
+        )
+        digest = hashlib.blake2b(canonical, digest_size=20).hexdigest()
+        key = f"obs:answer:{FORMAT}:{self.kind}:{digest}"
+        object.__setattr__(self, "key", key)
+        object.__setattr__(self, "names", (key, *self._token_keys()))
+        object.__setattr__(self, "lock", (f"{key}:lock", LOCK_MS))
+
+    @property
+    def ttl_seconds(self) -> int:
+        """How long the answer may be kept."""
+        if self.trace_id is not None:
+            return TRACE_TTL_SECONDS
+        return CLOSED_TTL_SECONDS if window_is_closed(self.window_end) else LIVE_TTL_SECONDS
+
+    def _token_keys(self) -> list[str]:
+        if self.trace_id is not None:
+            return trace_keys(self.scope.projects, self.trace_id)
+        return window_keys(self.scope.projects, closed=window_is_closed(self.window_end))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a reader found. ``is_complete`` false (cut short, partial): never stored."""
+
+    data: Any
+    pagination: Mapping[str, Any] | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    is_complete: bool = True
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class CachedAnswer:
+    """An answer ready to be sent. ``data`` is JSON text; ``fingerprint`` changes when data or pagination do."""
+
+    data: bytes
+    pagination: Mapping[str, Any] | None
+    meta: Mapping[str, Any]
+    fingerprint: str
+    is_hit: bool
+    stored_at: float
+    """When it was stored, in Unix seconds."""
+
+    @property
+    def age_seconds(self) -> int:
+        """Whole seconds since it was stored."""
+        return max(0, int(time.time() - self.stored_at))
+
+
+class _Copies:
+    """Checked answers by Redis key, the least recently used forgotten first. Whether one still counts says Redis."""
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[str, tuple[bytes, tuple[bytes, ...], CachedAnswer]] = OrderedDict()
+        self._bytes = 0
+
+    def checksum(self, key: str) -> bytes:
+        """How the value of ``key`` begins that there is a copy of; empty without one."""
+        held = self._held.get(key)
+        return held[0] if held is not None else b""
+
+    def take(self, key: str, checksum: bytes) -> tuple[tuple[bytes, ...], CachedAnswer] | None:
+        """Tokens and answer of the value that begins with ``checksum``."""
+        held = self._held.get(key)
+        if held is None or held[0] != checksum:
+            return None
+        self._held.move_to_end(key)
+        return held[1], held[2]
+
+    def keep(self, key: str, checksum: bytes, tokens: tuple[bytes, ...], answer: CachedAnswer) -> None:
+        """Keep a copy."""
+        self.drop(key)
+        self._held[key] = (checksum, tokens, answer)
+        self._bytes += len(answer.data)
+        while self._bytes > COPIES_BYTES:
+            self.drop(next(iter(self._held)))
+
+    def drop(self, key: str) -> None:
+        """Forget the copy of ``key``."""
+        held = self._held.pop(key, None)
+        if held is not None:
+            self._bytes -= len(held[2].data)
+
+
+class ResultCache:
+    """Read-through cache for whole answers; see the module's text."""
+
+    def __init__(
+        self, store: RedisStore, encode: Callable[[Any], bytes], *, enabled: bool = True, max_bytes: int = 1 << 20
+    ) -> None:
+        """``encode`` makes the JSON of ``Answer.data``. Answers above ``max_bytes`` are not stored."""
+        self._store = store
+        self._encode = encode
+        self._enabled = enabled
+        self._max_bytes = max_bytes
+        self._copies = _Copies()
+        self._flights: dict[tuple[str, tuple[bytes, ...] | None], asyncio.Task[CachedAnswer]] = {}
+
+    async def answer(
+        self, question: CacheQuestion, compute: Callable[[], Awaitable[Answer]], *, lookup: Lookup | None = None
+    ) -> CachedAnswer:
+        """The stored answer if it is present and fresh, else ``compute()``'s, stored for the next.
+
+        ``lookup`` reads the Redis keys in our place, together with other business (the rate limit); what it
+        raises other than RedisUnavailable goes to the caller.
+
+        Callers with the same question at the same time, here and in other processes, share one
+        ``compute()``. It runs to its end even when the caller that started it goes away.
+        """
+        key = question.key
+        tokens, hit, is_locked = await self._lookup(question, key, lookup or self._read)
+        if hit is not None:
+            observe_hit(CACHE_NAME)
+            return hit
+        flight = self._flights.get((key, tokens)) if tokens is not None else self._any_flight(key)
+        if flight is None:
+            flight = asyncio.create_task(self._produce(question, key, tokens, compute, is_locked=is_locked))
+            self._flights[key, tokens] = flight
+            flight.add_done_callback(lambda task: self._landed((key, tokens), task))
+        return await asyncio.shield(flight)
+
+    def fresh(self, answer: Answer) -> CachedAnswer:
+        """``answer`` in the form in which it is sent, without having been stored."""
+        data = self._encode(answer.data)
+        fingerprint = _fingerprint(data, answer.pagination)
+        return CachedAnswer(data, answer.pagination, answer.meta, fingerprint, is_hit=False, stored_at=time.time())
+
+    def _any_flight(self, key: str) -> asyncio.Task[CachedAnswer] | None:
+        """Without Redis nobody knows what is new: a query that is under way serves as well as another one."""
+        return next((flight for (name, _), flight in self._flights.items() if name == key), None)
+
+    def _landed(self, name: tuple[str, tuple[bytes, ...] | None], task: asyncio.Task[CachedAnswer]) -> None:
+        del self._flights[name]
+        if not task.cancelled():
+            task.exception()  # all who waited may be gone: then nobody else looks at it
+
+    async def _lookup(
+        self, question: CacheQuestion, key: str, lookup: Lookup
+    ) -> tuple[tuple[bytes, ...] | None, CachedAnswer | None, bool]:
+        """Present tokens (None: Redis is lost), the answer when it counts, and whether to compute it is our right."""
+        try:
+            if not self._enabled:
+                await lookup([])
+                return None, None, False
+            *values, locked = await lookup(question.names, self._copies.checksum(key), question.lock)
+        except RedisUnavailable:
+            observe(CacheAsked(CACHE_NAME, "unavailable"))
+            return None, None, False
+        except asyncio.CancelledError:
+            # Perhaps it was taken for us. Others would wait until it ends by itself.
+            self._store.post(["DEL", question.lock[0]])
+            raise
+        return *self._judge(key, values), locked is not None
+
+    async def _read(
+        self, names: Sequence[str], known: bytes = b"", lock: tuple[str, int] | None = None
+    ) -> list[bytes | None]:
+        if not names:
+            return []
+        (values,) = await self._store.ask(["MGET", *names])
+        if isinstance(values, ReplyError):
+            raise RedisUnavailable(str(values))
+        return [*values, None]
+
+    def _judge(self, key: str, values: Sequence[bytes | None]) -> tuple[tuple[bytes, ...], CachedAnswer | None]:
+        """Present tokens, and the stored answer when it is whole and was stored under the same tokens."""
+        tokens = tuple([value or b"" for value in values[1:]])
+        stored = values[0]
+        if stored is None:
+            self._copies.drop(key)
+            return tokens, None
+        known = self._copies.take(key, stored[:_CHECKSUM_BYTES])
+        if known is not None:
+            return tokens, known[1] if known[0] == tokens else None
+        try:
+            stored_tokens, found = _unpack(stored)
+            self._copies.keep(key, stored[:_CHECKSUM_BYTES], stored_tokens, found)
+        except ValueError:
+            observe(CacheAsked(CACHE_NAME, "corrupted"))
+            self._store.post(["DEL", key])
+            return tokens, None
+        return tokens, found if stored_tokens == tokens else None
+
+    async def _produce(
+        self,
+        question: CacheQuestion,
+        key: str,
+        tokens: tuple[bytes, ...] | None,
+        compute: Callable[[], Awaitable[Answer]],
+        *,
+        is_locked: bool,
+    ) -> CachedAnswer:
+        lock, _ = question.lock
+        if tokens is not None and not is_locked:
+            tokens, hit = await self._take_lock(question, key, lock)
+            if hit is not None:
+                observe_hit(CACHE_NAME)
+                return hit
+        observe(CacheAsked(CACHE_NAME, "miss"))
+        try:
+            answer = await compute()
+            fresh = self.fresh(answer)
+        except BaseException:
+            self._store.post(["DEL", lock])
+            raise
+        if tokens is not None:
+            # Not waited for: the caller has its answer, and whoever asks here next is served after this is stored.
+            if answer.is_complete and len(fresh.data) <= self._max_bytes:
+                self._store.post(["SET", key, _pack(tokens, fresh), "EX", question.ttl_seconds], ["DEL", lock])
+            else:
+                self._store.post(["DEL", lock])
+        return fresh
+
+    async def _take_lock(
+        self, question: CacheQuestion, key: str, lock: str
+    ) -> tuple[tuple[bytes, ...] | None, CachedAnswer | None]:
+        """Wait until the answer is there or the right to compute it is ours (or Redis is lost)."""
+        wait = _FIRST_WAIT_SECONDS
+        while True:
+            try:
+                locked, values = await self._store.ask(
+                    ["SET", lock, b"1", "NX", "PX", LOCK_MS], ["MGET", *question.names]
+                )
+            except RedisUnavailable:
+                return None, None
+            if isinstance(locked, ReplyError) or isinstance(values, ReplyError):
+                return None, None  # it answers, but will not store: full, or read only
+            tokens, hit = self._judge(key, values)
+            if hit is not None and locked:
+                self._store.post(["DEL", lock])
+            if hit is not None or locked:
+                return tokens, hit
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+
+
+def _fingerprint(data: bytes, pagination: Mapping[str, Any] | None) -> str:
+    # Where a list goes on follows from its rows, but also names the moment of asking: left out.
+    page = {name: value for name, value in (pagination or {}).items() if name != "continuation"}
+    # SHA-256, which processors have instructions for: a third of the time of others.
+    digest = hashlib.sha256(data, usedforsecurity=False)
+    digest.update(orjson.dumps(page, option=orjson.OPT_SORT_KEYS))
+    return digest.hexdigest()[:32]
+
+
+def _pack(tokens: tuple[bytes, ...], answer: CachedAnswer) -> bytes:
+    """``crc32 (8 hex digits) LF head (JSON) LF data (JSON)``; the checksum covers all that follows it."""
+    head = orjson.dumps(
+        {
+            "tokens": [token.decode("ascii", "replace") for token in tokens],
+            "stored_at": time.time(),
+            "fingerprint": answer.fingerprint,
+            "pagination": answer.pagination,
+            "meta": dict(answer.meta),
+        },
+        default=str,
+    )
+    rest = head + b"\n" + answer.data
+    return b"%08x\n%b" % (zlib.crc32(rest), rest)
+
+
+def _unpack(stored: bytes) -> tuple[tuple[bytes, ...], CachedAnswer]:
+    """The tokens and the answer in ``stored``. Raises ValueError when it is not what :func:`_pack` made."""
+    checksum, _, rest = stored.partition(b"\n")
+    if checksum != b"%08x" % zlib.crc32(rest):
+        raise ValueError("checksum")
+    head, _, data = rest.partition(b"\n")
+    try:
+        fields = orjson.loads(head)
+        tokens = tuple(token.encode("ascii") for token in fields["tokens"])
+        stored_at = float(fields["stored_at"])
+        found = CachedAnswer(
+            data, fields["pagination"], fields["meta"], fields["fingerprint"], is_hit=True, stored_at=stored_at
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError("head") from error
+    return tokens, found

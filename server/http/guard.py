@@ -1,0 +1,311 @@
+"""Every route declares who may use it.
+
+``@requires("traces:read")`` authenticates the caller, takes ``cost`` from its rate limit, checks the scope
+and leaves the principal on ``request.ctx.principal``; ``@public`` says that a route is meant for
+everybody. A route with neither is a mistake that a test finds.
+
+For a request with a body all of this happens before the body is read, for a WebSocket before its handshake
+(:func:`admit_early`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial, wraps
+from typing import Any, Final, TypeVar, cast
+
+from sanic import HTTPResponse, Request
+
+from server.access.audit import AuditEvent
+from server.access.authenticator import CredentialRefused
+from server.access.grafana_viewer import HEADER as GRAFANA_ID_HEADER
+from server.access.principal import SCOPES, Principal, Role
+from server.access.rate_policy import LARGEST_COST, request_buckets
+from server.access.verified_cache import digest_of
+from server.cache.result_cache import Lookup
+from server.errors import ApiError, InvalidToken, MissingToken, RateLimited
+from server.http.client_address import client_address
+from server.http.credentials import presented_credential
+from server.http.services import Services, services_of
+from server.rate_limit.headers import rate_limit_lines
+from server.rate_limit.token_bucket import Bucket, Verdict
+from server.storage.redis_store import RedisUnavailable
+from server.storage.row_scope import RowScope
+from server.telemetry.observations import AuthenticationRefused, RateLimitHit, observe
+
+Handler = TypeVar("Handler", bound=Callable[..., Coroutine[Any, Any, HTTPResponse]])
+
+# What PUBLIC_ANALYTICS_PROJECTS opens: analytics, never traces, content or budgets.
+ANONYMOUS_SCOPES: Final = frozenset({"metrics:read", "costs:read"})
+ANONYMOUS_ROUTES: Final = ("api/v1/analytics/", "api/v1/metrics", "api/v1/costs/")
+
+
+@dataclass(frozen=True, slots=True)
+class AccessPolicy:
+    """What a route asks of its callers. ``scope`` None: open to everybody. ``cost`` in rate-limit tokens."""
+
+    scope: str | None
+    cost: int = 1
+    with_lookup: bool = False
+    """The limit is judged together with the handler's cache lookup, see :func:`lookup_of`."""
+    long_lived: bool = False
+    """Streams and sockets: they bound their own number and hold no slot of the concurrency limit."""
+
+
+@dataclass(slots=True)
+class _Budget:
+    """The rate limit of one request: still to be judged, or judged."""
+
+    buckets: Sequence[Bucket]
+    verdict: Verdict | None = None
+
+
+def requires(
+    scope: str, *, cost: int = 1, with_lookup: bool = False, long_lived: bool = False
+) -> Callable[[Handler], Handler]:
+    """Let only principals with ``scope`` in; the call takes ``cost`` from their rate limit.
+
+    ``with_lookup``: the handler asks a cache through :func:`lookup_of`, so that limit and cache cost one
+    round trip. Raises ValueError, at import, for an unknown scope and for a cost that no tier could pay.
+    """
+    if scope not in SCOPES:
+        raise ValueError(f"there is no scope {scope}")
+    if not 1 <= cost <= LARGEST_COST:
+        raise ValueError(f"a cost is 1 to {LARGEST_COST}")
+    policy = AccessPolicy(scope, cost, with_lookup, long_lived)
+
+    def decorate(handler: Handler) -> Handler:
+        @wraps(handler)
+        async def guarded(request: Request, *args: Any, **kwargs: Any) -> HTTPResponse:
+            services, context = services_of(request), request.ctx
+            if context.principal is None:
+                await _admit(services, request, policy, scope, may_defer=policy.with_lookup)
+            slot = None
+            try:
+                if not long_lived:
+                    slot = services.access.concurrency.take(context.principal)
+                response = await handler(request, *args, **kwargs)
+            except Exception as error:
+                await _settle(services, request)
+                refuse(request, error)
+                raise
+            finally:
+                if slot is not None:
+                    services.access.concurrency.give_back(slot)
+            if context.budget.verdict is None:
+                await _settle(services, request)
+            return response
+
+        guarded.access_policy = policy  # type: ignore[attr-defined]
+        return cast(Handler, guarded)
+
+    return decorate
+
+
+def public(handler: Handler) -> Handler:
+    """Declare that everybody may use this route."""
+    handler.access_policy = AccessPolicy(None)  # type: ignore[attr-defined]
+    return handler
+
+
+def access_policy(handler: Any) -> AccessPolicy | None:
+    """The policy that ``handler`` declared, if any."""
+    if isinstance(handler, partial) and handler.args:
+        handler = handler.args[0]  # Sanic wraps the handlers of WebSockets
+    policy = getattr(handler, "access_policy", None)
+    return policy if isinstance(policy, AccessPolicy) else None
+
+
+async def row_scope(request: Request, requested: Sequence[str] = ()) -> RowScope:
+    """The rows that the caller of ``request`` may see, limited to the ``requested`` projects if any."""
+    principal: Principal = request.ctx.principal
+    return principal.scope(requested, await services_of(request).projects.ids())
+
+
+async def reauthenticate(request: Request) -> Principal:
+    """The caller of a long-lived ``request`` as it is now: for streams and sockets, every half minute or so.
+
+    Raises what admission raises: InvalidToken for a credential that is over or was revoked.
+    """
+    principal: Principal = request.ctx.principal
+    if principal.kind == "anonymous":
+        return principal
+    credential = presented_credential(cast(Mapping[str, str], request.headers))
+    if credential is None:
+        raise InvalidToken()
+    authenticator = services_of(request).access.authenticator
+    fresh = await authenticator.authenticate(credential, client_address(request))
+    return await authenticator.with_viewer(fresh, request.headers.get(GRAFANA_ID_HEADER))
+
+
+def lookup_of(request: Request) -> Lookup:
+    """A reader of Redis keys that judges the rate limit of ``request`` in the same round trip.
+
+    Only for routes with ``with_lookup``. Called again it only reads. Raises
+    :class:`RateLimited`, or :class:`~server.storage.redis_store.RedisUnavailable` when Redis did not answer and nothing
+    was read.
+    """
+    services, context = services_of(request), request.ctx
+
+    def read(
+        names: Sequence[str], known: bytes = b"", lock: tuple[str, int] | None = None
+    ) -> Awaitable[list[bytes | None]]:
+        budget: _Budget | None = context.budget
+        if budget is not None and budget.verdict is None:
+            return _judge(services, request, budget, names, known, lock)
+        return _read(services, names, lock)
+
+    return read
+
+
+async def _read(services: Services, names: Sequence[str], lock: tuple[str, int] | None) -> list[bytes | None]:
+    if not names:
+        return []
+    values = cast("list[bytes | None]", await services.redis.run(lambda redis: redis.mget(list(names))))
+    return values if lock is None else [*values, None]
+
+
+def challenge(services: Services, error: str | None = None, **parameters: str) -> str:
+    """A WWW-Authenticate value (RFC 6750, 3) that names our resource metadata (RFC 9728, 5.1)."""
+    fields: dict[str, str] = {
+        "realm": "llm-observatory",
+        "resource_metadata": f"{services.settings.base_url}/.well-known/oauth-protected-resource",
+        **({"error": error} if error else {}),
+        **parameters,
+    }
+    return "Bearer " + ", ".join(f'{name}="{value}"' for name, value in fields.items())
+
+
+async def _admit(services: Services, request: Request, policy: AccessPolicy, scope: str, *, may_defer: bool) -> None:
+    """Authenticate, limit, check the scope: in this order, so that every refusal of a known caller has
+    its limit headers and costs it a token. ``may_defer``: the handler's cache lookup judges the limit."""
+    try:
+        principal = await _principal_of(services, request, scope)
+    except InvalidToken as error:
+        if isinstance(error, CredentialRefused):
+            observe(AuthenticationRefused(error.reason, client_address(request)))
+        refuse(request, error)
+        error.headers["WWW-Authenticate"] = challenge(services, "invalid_token")
+        raise
+    except MissingToken as error:
+        error.headers["WWW-Authenticate"] = challenge(services)
+        raise
+    except RateLimited:
+        observe(RateLimitHit("failed-authentication"))
+        raise
+    context, ceiling = request.ctx, services.settings.rate_limit_project
+    context.principal = principal
+    context.budget = _Budget(request_buckets(principal, _template(request), policy.cost, project_ceiling=ceiling))
+    if may_defer and scope in principal.scopes:
+        return
+    await _settle(services, request)
+    try:
+        principal.require(scope)
+    except ApiError as error:
+        error.headers["WWW-Authenticate"] = challenge(services, "insufficient_scope", scope=scope)
+        refuse(request, error)
+        raise
+
+
+async def _principal_of(services: Services, request: Request, scope: str) -> Principal:
+    known = request.ctx.known
+    if "credential" not in known:
+        text = presented_credential(cast(Mapping[str, str], request.headers))
+        known["credential"] = None if text is None else (text, digest_of(text))
+    presented = known["credential"]
+    if presented is None:
+        opened = services.settings.public_analytics_projects
+        if not opened or scope not in ANONYMOUS_SCOPES or not _template(request).startswith(ANONYMOUS_ROUTES):
+            raise MissingToken()
+        return Principal(
+            subject="anonymous",
+            role=Role.VIEWER,
+            scopes=ANONYMOUS_SCOPES,
+            projects=frozenset(opened),
+            kind="anonymous",
+            credential_id=client_address(request),
+        )
+    authenticator = services.access.authenticator
+    credential, digest = presented
+    principal = authenticator.remembered(digest) or await authenticator.authenticate(
+        credential, client_address(request)
+    )
+    if not authenticator.knows_viewers:
+        return principal
+    return await authenticator.with_viewer(principal, request.headers.get(GRAFANA_ID_HEADER))
+
+
+def _template(request: Request) -> str:
+    return request.route.path if request.route is not None else ""
+
+
+async def _settle(services: Services, request: Request) -> None:
+    """Judge the limit if nobody has done so yet. Raises :class:`RateLimited`."""
+    budget: _Budget = request.ctx.budget
+    if budget.verdict is None:
+        await _judge(services, request, budget)
+
+
+async def _judge(
+    services: Services,
+    request: Request,
+    budget: _Budget,
+    names: Sequence[str] = (),
+    known: bytes = b"",
+    lock: tuple[str, int] | None = None,
+) -> list[bytes | None]:
+    """Judge the limit, and give the values of ``names``. Raises :class:`RateLimited`, and
+    :class:`RedisUnavailable` when there are names and Redis did not answer."""
+    verdict, values = await services.access.buckets.judge(budget.buckets, lookup=names, known=known, lock=lock)
+    budget.verdict = verdict
+    request.ctx.limit_lines = rate_limit_lines(verdict)
+    if not verdict.allowed:
+        observe(RateLimitHit(verdict.tightest.bucket.name))
+        wait = verdict.tightest.retry_after
+        raise RateLimited(f"Too many requests; try again in {wait} s.", headers={"Retry-After": str(wait)})
+    if values is None:
+        if names:
+            raise RedisUnavailable
+        return []
+    return values
+
+
+def audit_event(request: Request, action: str, **fields: Any) -> AuditEvent:
+    """An audit event of the caller of ``request``."""
+    principal: Principal | None = request.ctx.principal
+    if principal is not None:
+        fields = {
+            "actor": principal.subject,
+            "actor_kind": principal.kind,
+            "credential_id": principal.credential_id or None,
+            "viewer": principal.viewer.subject if principal.viewer is not None else None,
+            **fields,
+        }
+    return AuditEvent(
+        action=action,
+        client_address=client_address(request),
+        request_id=request.ctx.request_id,
+        **fields,
+    )
+
+
+def refuse(request: Request, error: Exception) -> None:
+    """Put a refused access (401 or 403) on record. Other errors are no refusals."""
+    if not isinstance(error, ApiError) or error.status not in (401, 403):
+        return
+    if getattr(request.ctx, "refusal_recorded", False):
+        return
+    request.ctx.refusal_recorded = True
+    route = f"{request.method} /{request.route.path}" if request.route is not None else None
+    reason = error.reason if isinstance(error, CredentialRefused) else error.code
+    services_of(request).access.audit.refused(
+        audit_event(request, "request", outcome="refused", reason=reason, target_type="route", target_id=route)
+    )
+
+
+async def admit_early(request: Request, handler: Any) -> None:
+    """Admit ``request`` before ``handler`` is called: before its body is read, or before the handshake of a socket."""
+    policy = access_policy(handler)
+    if policy is not None and policy.scope is not None:
+        await _admit(services_of(request), request, policy, policy.scope, may_defer=False)

@@ -1,0 +1,76 @@
+"""Sanic's application with the way of a request written out: what this server uses of it, and nothing in between."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sanic import Request, Sanic
+from sanic.exceptions import ServerError
+from sanic.http.constants import Stage
+from sanic.response import BaseHTTPResponse
+
+from server.http.connection import EdgeProtocol
+from server.http.guard import admit_early
+from server.http.request_head import body_limit
+
+
+class HttpApp(Sanic[Any, Any]):
+    """Sanic, except for two things.
+
+    A request goes from the router to its handler and back without signals, which Sanic would look up and start a
+    task for; middleware runs where there is some. And routes are not parsed for the kind of answer they give, which is
+    most of the time that the start takes: every error here is JSON.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # A server.process.connection_balance.ConnectionBalance where there are other processes beside this one.
+        self.ctx.balance = None
+
+    def _determine_error_format(self, handler: Any) -> str:
+        return "json"
+
+    async def create_server(self, *args: Any, **options: Any) -> Any:
+        """As Sanic's, with our reading and writing of HTTP."""
+        return await super().create_server(*args, **{"protocol": EdgeProtocol, **options})
+
+    async def handle_request(self, request: Request) -> None:
+        """Route, admit, read the body, call the handler, send its answer.
+
+        Bodies are refused before they are read and WebSockets before their handshake, hence the admission here; for
+        other requests it is the first thing that their handler does (:mod:`server.http.guard`).
+        """
+        is_routed = False
+        try:
+            route, handler, arguments = self.router.get(request.path, request.method, request.headers.get("host"))
+            request.route, request._match_info = route, {**arguments}
+            stream: Any = request.stream
+            is_websocket = hasattr(handler, "is_websocket")
+            if stream.request_body or is_websocket:
+                stream.request_max_size = body_limit(request.path)
+                await admit_early(request, handler)
+            if stream.request_body and not route.extra.ignore_body:
+                if hasattr(handler, "is_stream"):
+                    stream.request_max_size = float("inf")
+                else:
+                    await request.receive_body()  # type: ignore[no-untyped-call]
+            is_routed = True
+            response: Any = None
+            if route.extra.request_middleware:
+                response = await self._run_request_middleware(  # type: ignore[no-untyped-call]
+                    request, route.extra.request_middleware
+                )
+            if not response:
+                response = await handler(request, **request._match_info)
+            if request.responded:
+                response = stream.response
+            elif response is not None:
+                response = await request.respond(response)
+            if stream.stage is Stage.HANDLER and isinstance(response, BaseHTTPResponse):
+                await stream.http1_response_header(b"", True)  # nothing of it is sent yet
+            elif isinstance(response, BaseHTTPResponse):
+                await response.send(end_stream=True)
+            elif not is_websocket:
+                raise ServerError(f"a handler gave {response!r}, which is no answer")
+        except Exception as error:  # noqa: BLE001  # whatever it is, it becomes an answer
+            await self.handle_exception(request, error, run_middleware=not is_routed)

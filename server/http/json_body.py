@@ -1,0 +1,127 @@
+"""Reads JSON bodies strictly: what is not understood is an error, never ignored."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+from sanic import Request
+
+from server.errors import InvalidBody, UnsupportedMediaType
+from server.text.strict_json import StrictDecoder
+
+JSON_TYPES: Final = frozenset({"application/json", ""})
+# Grafana's Infinity data source sends the body that a user typed under this name. For questions only: a credential
+# stands in a header, so that no form of another site can ask in a user's name, but what changes data stays strict.
+TYPED_JSON_TYPES: Final = JSON_TYPES | {"text/plain"}
+
+Check = Callable[[Any], bool]
+"""Whether a value has the right type. Up to its first colon or full stop, the docstring is what callers are told."""
+
+MOST_PLACES: Final = 20
+_DECIMAL: Final = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,40})?(e[+-]?[0-9]{1,2})?", re.IGNORECASE)
+
+
+def is_text(value: Any) -> bool:
+    """A string without NUL and lone surrogates: what the database can hold."""
+    return isinstance(value, str) and "\0" not in value and not any("\ud800" <= char <= "\udfff" for char in value)
+
+
+def is_texts(value: Any) -> bool:
+    """A list of at most 200 strings."""
+    return isinstance(value, list) and len(value) <= 200 and all(map(is_text, value))
+
+
+def is_whole(value: Any) -> bool:
+    """A whole number."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    """A number, or a text of one: where a client's floats would not be exact."""
+    return is_whole(value) or isinstance(value, float | str)
+
+
+def is_flag(value: Any) -> bool:
+    """True or false."""
+    return isinstance(value, bool)
+
+
+def is_list(value: Any) -> bool:
+    """A list."""
+    return isinstance(value, list)
+
+
+def is_instant(value: Any) -> bool:
+    """A time as text, or a whole number of seconds or milliseconds since 1970."""
+    return is_text(value) or is_whole(value)
+
+
+def is_object(value: Any) -> bool:
+    """A JSON object."""
+    return isinstance(value, dict)
+
+
+def read_object(
+    request: Request,
+    fields: Mapping[str, Check],
+    required: tuple[str, ...] = (),
+    media_types: frozenset[str] = JSON_TYPES,
+) -> dict[str, Any]:
+    """The JSON object in the body of ``request``, holding only ``fields``, each of the right type.
+
+    ``media_types``: what the body may be called (an empty text: no Content-Type at all). A member that is null
+    counts as left out. Raises :class:`InvalidBody` and
+    :class:`UnsupportedMediaType`.
+    """
+    media_type = (request.headers.get("content-type") or "").partition(";")[0].strip().lower()
+    if media_type not in media_types:
+        raise UnsupportedMediaType("The body must be application/json.")
+    document = parse_object(request.body)
+    for name, value in document.items():
+        check = fields.get(name)
+        if check is None:
+            raise InvalidBody.at(_pointer(name), f"is not known here; expected {', '.join(sorted(fields))}")
+        if value is not None and not check(value):
+            raise InvalidBody.at(_pointer(name), f"expected {expectation(check)}")
+    given = {name: value for name, value in document.items() if value is not None}
+    for name in required:
+        if name not in given:
+            raise InvalidBody.at(_pointer(name), "is required")
+    return given
+
+
+def expectation(check: Check) -> str:
+    """What ``check`` asks for, for the caller."""
+    words = re.split(r"[:.]", check.__doc__ or "another type", maxsplit=1)[0]
+    return words[:1].lower() + words[1:]
+
+
+def decimal_of(value: Any) -> Decimal | None:
+    """The number that ``value`` (see :func:`is_number`) is or spells, with at most 20 decimal places (floats are
+    rounded to that); None for anything else: the database would keep thousands of digits."""
+    text = str(value)
+    number = Decimal(text) if _DECIMAL.fullmatch(text) else None
+    if number is not None and number.as_tuple().exponent < -MOST_PLACES:  # type: ignore[operator]
+        return round(number, MOST_PLACES) if isinstance(value, float) else None
+    return number
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """``body`` as a JSON object without duplicate members, NaN and Infinity. Raises :class:`InvalidBody`."""
+    try:
+        document = json.loads(body.decode("utf-8"), cls=StrictDecoder)
+    except (ValueError, RecursionError) as error:
+        raise InvalidBody("The body is not valid JSON.") from error
+    if not isinstance(document, dict):
+        raise InvalidBody("The body must be a JSON object.")
+    return document
+
+
+def _pointer(name: str) -> str:
+    """A JSON pointer (RFC 6901) to the member ``name``; a name that is too long is cut."""
+    shown = name.encode("utf-8", "replace").decode()[:64]
+    return "/" + shown.replace("~", "~0").replace("/", "~1")

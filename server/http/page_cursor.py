@@ -1,0 +1,64 @@
+"""Cursors in answers that may be remembered and shared; see server/queries/lists/cursor.py.
+
+A remembered answer says where its list goes on (``continuation``), which is the same for all callers with
+the same rows. Only when it is sent does that become the cursor of one caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from sanic import Request
+
+from server.access.principal import Principal
+from server.cache.result_cache import CachedAnswer
+from server.errors import InvalidCursor
+from server.http.services import services_of
+from server.queries.lists.cursor import continuation
+from server.queries.lists.keyset import Position
+
+
+def open_position(
+    request: Request, cursor: str | None, projects: Sequence[str], question: Mapping[str, Any], size: int
+) -> Position | None:
+    """The position in ``cursor`` (None without one). Raises :class:`InvalidCursor` unless it was given to this
+    caller for ``question`` and has ``size`` parts."""
+    if cursor is None:
+        return None
+    opened = services_of(request).cursors.open(cursor, binding=caller_binding(request, projects))
+    opened.check_question(question)
+    if len(opened.position) != size:
+        raise InvalidCursor
+    return opened.position
+
+
+def unsealed(next_position: Position | None, question: Mapping[str, Any], limit: int) -> dict[str, Any]:
+    """The ``pagination`` of an answer that may be remembered; its list goes on at ``next_position`` (None: it ends)."""
+    start = None
+    if next_position is not None:
+        start = continuation(next_position, question=question, now=datetime.now(UTC))
+    return {"continuation": start, "has_more": start is not None, "limit": limit}
+
+
+def sealed(request: Request, answer: CachedAnswer, projects: Sequence[str]) -> CachedAnswer:
+    """``answer`` with this caller's cursor in place of the continuation."""
+    pagination = dict(answer.pagination or {})
+    start = pagination.pop("continuation", None)
+    binding = caller_binding(request, projects)
+    cursor = None if start is None else services_of(request).cursors.seal(start, binding=binding)
+    return replace(answer, pagination={"cursor": cursor, **pagination})
+
+
+def caller_binding(request: Request, projects: Sequence[str]) -> dict[str, Any]:
+    """Who a cursor is for, and with which rights: another caller, or the same with fewer, cannot use it."""
+    principal: Principal = request.ctx.principal
+    return {
+        "subject": principal.subject,
+        "role": principal.role.value,
+        "projects": sorted(principal.projects),
+        "requested": sorted(projects),
+        "content": principal.may_read_content,
+    }

@@ -1,0 +1,87 @@
+"""What is noted of every request, from its head to its answer: id, span, limit, and its place in metrics and log."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry.trace import Span
+from sanic import Request
+from sanic.response import BaseHTTPResponse
+
+from server.telemetry import tracing
+from server.telemetry.observations import RequestFinished, observe_request
+
+if TYPE_CHECKING:
+    from server.access.principal import Principal
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
+UNROUTED = "unrouted"
+
+# Whatever else a caller may think of must not become a label of a metric, which is kept for good.
+KNOWN_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT", "QUERY"})
+OTHER_METHOD = "_OTHER"  # OpenTelemetry's word
+
+_LIMIT: Final = "x-ratelimit-limit"
+
+
+class RequestContext(SimpleNamespace):
+    """``request.ctx``: what becomes known of a request on its way."""
+
+    started_at: float
+    """When its head had arrived, as ``time.perf_counter()``."""
+    request_id: str
+    span: Span | None = None
+    principal: Principal | None = None
+    budget: Any = None
+    """What the guard takes from the caller's rate limit."""
+    limit_lines: bytes = b""
+    """The headers of the rate limit, once that is judged, as they are sent: lines, each with its line break."""
+    header_lines: bytes = b""
+    """The headers that every answer to the request carries, as they are sent; known when it is finished."""
+    is_finished = False
+    known: dict[str, Any]
+    """What others found out from the header lines, kept while the client repeats these on its connection."""
+
+
+def begin_request(request: Request) -> None:
+    """Note the arrival, settle the request id (the caller's if it is well formed, else a new one), begin the span."""
+    context = request.ctx
+    context.started_at = time.perf_counter()
+    offered = request.headers.get("x-request-id")
+    if offered is not None and _REQUEST_ID.fullmatch(offered):
+        context.request_id = offered
+    else:
+        context.request_id = f"{random.getrandbits(128):032x}"  # it has to be unique, not secret
+    if tracing.OwnSpans.tracer is not None:
+        context.span = tracing.start_request_span(request)
+
+
+def finish_request(request: Request, response: BaseHTTPResponse) -> None:
+    """Add the headers that every answer carries to ``response``, which is about to be sent, and tell that the request
+    is done. Once a request: an answer that fails on its way out is replaced by another."""
+    context = request.ctx
+    if context.is_finished:
+        return
+    context.is_finished = True
+    lines = b"x-request-id: %b\r\nx-content-type-options: nosniff\r\n" % context.request_id.encode()
+    if context.limit_lines and _LIMIT not in response.headers:
+        lines += context.limit_lines
+    context.header_lines = lines
+    route, principal = request.route, context.principal
+    template = f"/{route.path}" if route is not None else UNROUTED
+    observe_request(
+        RequestFinished(
+            method=request.method if request.method in KNOWN_METHODS else OTHER_METHOD,
+            route=template,
+            status=response.status,
+            seconds=time.perf_counter() - context.started_at,
+            request_id=context.request_id,
+            subject=principal.subject if principal is not None else "",
+        )
+    )
+    if context.span is not None:
+        tracing.finish_request_span(context.span, template, response.status, context.request_id)

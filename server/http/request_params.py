@@ -1,0 +1,201 @@
+"""Query strings, read strictly.
+
+A parameter that is dropped or guessed at widens the answer without a word, so nothing is: unknown
+names, blanks, repeated scalars, invalid UTF-8 and NUL are errors that name the parameter. The raw
+query string is parsed here, because the framework's own parsing drops blanks and repairs bytes.
+
+    params = RequestParams.of(request)
+    limit = params.integer("limit", default=50, low=1, high=1000)
+    params.finish()          # whatever was not asked for above is unknown
+
+Lists are given by repeating the parameter or by commas; ``name!=value`` and ``not.name=value`` negate.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, TypeVar
+from urllib.parse import unquote_to_bytes
+
+from sanic import Request
+
+from server.errors import ApiError, BadRequest, InvalidParameter, UnknownParameter
+from server.queries.filters.filter_params import FILTER_PARAMETERS, GivenParameter, filter_parameter
+from server.queries.filters.filter_values import LONGEST_LIST, check_characters
+from server.queries.filters.time_range import LONGEST_RANGE, TimeRange, check_range, parse_instant
+
+LONGEST_QUERY_STRING: Final = 32_768
+MOST_PAIRS: Final = 500
+_NEGATION: Final = "not."
+_INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)
+_BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
+Value = TypeVar("Value")
+
+
+@dataclass(slots=True)
+class RequestParams:
+    """The parameters of one request; each reader takes what it knows, :meth:`finish` refuses the rest."""
+
+    given: dict[tuple[str, bool], list[str]]
+    asked: set[str] = field(default_factory=set)
+    taken: set[tuple[str, bool]] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, request: Request) -> RequestParams:
+        """The parameters of ``request``."""
+        return cls.parse(request.raw_url.partition(b"?")[2])
+
+    @classmethod
+    def parse(cls, query_string: bytes) -> RequestParams:
+        """The parameters of a raw query string. Raises :class:`InvalidParameter` for one that cannot be read."""
+        if len(query_string) > LONGEST_QUERY_STRING:
+            raise BadRequest(f"The query string is longer than {LONGEST_QUERY_STRING} bytes.")
+        pairs = [pair for pair in query_string.split(b"&") if pair]
+        if len(pairs) > MOST_PAIRS:
+            raise BadRequest(f"The query string has more than {MOST_PAIRS} parameters.")
+        given: dict[tuple[str, bool], list[str]] = {}
+        for pair in pairs:
+            raw_name, _, raw_value = pair.partition(b"=")
+            name = _decode(raw_name, "a parameter name")
+            negated = name.startswith(_NEGATION) or name.endswith("!")
+            name = name.removeprefix(_NEGATION) if name.startswith(_NEGATION) else name.removesuffix("!")
+            if not name:
+                raise UnknownParameter("A parameter has no name.")
+            value = _decode(raw_value, name)
+            if not value.strip():
+                raise InvalidParameter.named(name, "has no value")
+            given.setdefault((name, negated), []).append(value)
+        return cls(given)
+
+    def text(self, name: str) -> str | None:
+        """The value of a parameter that stands at most once; None without it."""
+        values = self._take(name)
+        if len(values) > 1:
+            raise InvalidParameter.named(name, "stands more than once")
+        return values[0] if values else None
+
+    def texts(self, name: str, *, most: int = LONGEST_LIST) -> tuple[str, ...]:
+        """The distinct values of a list parameter, by repeats or commas; empty without it."""
+        return tuple(dict.fromkeys(self.items(name, most=most)))
+
+    def items(self, name: str, *, most: int = LONGEST_LIST) -> tuple[str, ...]:
+        """The same, with what stands twice twice."""
+        return _split(name, self._take(name), most)
+
+    def read(self, name: str, reader: Callable[[str], Value], default: Value) -> Value:
+        """The value as ``reader`` understands it; its ValueError becomes :class:`InvalidParameter`."""
+        text = self.text(name)
+        if text is None:
+            return default
+        try:
+            return reader(text)
+        except ValueError as error:
+            raise InvalidParameter.named(name, str(error)) from error
+
+    def integer(self, name: str, *, default: int, low: int, high: int) -> int:
+        """A whole number from ``low`` to ``high``, both included."""
+
+        def reader(text: str) -> int:
+            if not _INTEGER.fullmatch(text) or not low <= int(text) <= high:
+                raise ValueError(f"expected a whole number from {low} to {high}")
+            return int(text)
+
+        return self.read(name, reader, default)
+
+    def choice(self, name: str, choices: Sequence[str], default: str) -> str:
+        """One of ``choices``."""
+
+        def reader(text: str) -> str:
+            if text not in choices:
+                raise ValueError(f"expected one of {', '.join(choices)}")
+            return text
+
+        return self.read(name, reader, default)
+
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """``true`` or ``false`` (also 1 and 0)."""
+
+        def reader(text: str) -> bool:
+            if text not in {"true", "false", "1", "0"}:
+                raise ValueError("expected true or false")
+            return text in {"true", "1"}
+
+        return self.read(name, reader, default)
+
+    def window(self, *, now: datetime) -> TimeRange:
+        """The time range of ``from`` and ``to``; see :mod:`server.queries.filters.time_range`."""
+        start = self.read("from", lambda text: parse_instant(text, now=now), None)
+        end = self.read("to", lambda text: parse_instant(text, now=now, round_up=True), None)
+        try:
+            return check_range(TimeRange(start, end), now=now, longest=LONGEST_RANGE)
+        except ValueError as error:
+            raise InvalidParameter.named("from", str(error)) from error
+
+    def filters(self) -> list[GivenParameter]:
+        """All parameters that are filters, for :func:`server.queries.filters.filter_params.filter_from_params`."""
+        return list(self._filters())
+
+    def finish(self) -> None:
+        """Raise :class:`UnknownParameter` for everything that nobody asked for, with what may have been meant."""
+        unknown = [name for name, negated in self.given if (name, negated) not in self.taken]
+        if not unknown:
+            return
+        errors = [{"parameter": name[:64], "detail": self._hint(name)} for name in dict.fromkeys(unknown)]
+        first = errors[0]
+        raise UnknownParameter(f"{first['parameter']}: {first['detail']}", errors=errors)
+
+    def _filters(self) -> Iterator[GivenParameter]:
+        self.asked |= FILTER_PARAMETERS.keys()
+        for (name, negated), values in self.given.items():
+            parameter = filter_parameter(name)
+            if parameter is None or (name, negated) in self.taken:
+                continue
+            self.taken.add((name, negated))
+            if parameter.is_list:
+                yield GivenParameter(name, tuple(dict.fromkeys(_split(name, values, LONGEST_LIST))), negated)
+            elif len(values) > 1:
+                raise InvalidParameter.named(name, "stands more than once")
+            else:
+                yield GivenParameter(name, tuple(values), negated)
+
+    def _take(self, name: str) -> list[str]:
+        self.asked.add(name)
+        if (name, True) in self.given:
+            raise InvalidParameter.named(name, "cannot be negated")
+        self.taken.add((name, False))
+        return self.given.get((name, False), [])
+
+    def _hint(self, name: str) -> str:
+        near = difflib.get_close_matches(name[:64].lower(), sorted(self.asked), n=1, cutoff=0.7)
+        return f"unknown; did you mean {near[0]}?" if near else "unknown"
+
+
+def _split(name: str, values: Sequence[str], most: int) -> tuple[str, ...]:
+    items = tuple(item.strip() for value in values for item in value.split(","))
+    if not all(items):
+        raise InvalidParameter.named(name, "has an empty item")
+    if len(items) > most:
+        raise InvalidParameter.named(name, f"takes at most {most} values")
+    return items
+
+
+def _decode(raw: bytes, name: str) -> str:
+    if _BAD_ESCAPE.search(raw):
+        raise _unreadable(name, "has an incomplete %-escape")
+    try:
+        text = unquote_to_bytes(raw.replace(b"+", b" ")).decode("utf-8")
+        check_characters(text)
+    except UnicodeDecodeError as error:
+        raise _unreadable(name, "is not UTF-8") from error
+    except ValueError as error:
+        raise _unreadable(name, str(error)) from error
+    return text
+
+
+def _unreadable(name: str, detail: str) -> ApiError:
+    return InvalidParameter.named(name[:64], detail)

@@ -1,0 +1,56 @@
+"""The long-lived objects of one server process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sanic import Request
+
+from server.access.access_services import AccessGate
+from server.cache.freshness import Freshness
+from server.cache.result_cache import ResultCache
+from server.ingest.ingestion import Ingestion
+from server.queries.lists.cursor import CursorSeal
+from server.queries.records.project_list import ProjectList
+from server.rollups.fold import RollupFolder
+from server.settings import Settings
+from server.storage.database import Database
+from server.storage.redis_store import RedisStore
+from server.upkeep.retention import RetentionTask
+
+
+@dataclass(kw_only=True)
+class Services:
+    """What request handlers work with; built once by :func:`server.app.build_services`."""
+
+    settings: Settings
+    reads: Database
+    """Questions, as role observatory_api."""
+    writes: Database
+    """Ingest and other changes, as role observatory_api."""
+    worker: Database
+    """Background work, as role observatory_worker: sees every project."""
+    redis: RedisStore
+    projects: ProjectList
+    cursors: CursorSeal
+    """Makes and opens the cursors of paged answers."""
+    cache: ResultCache
+    """Remembered answers of readers."""
+    freshness: Freshness
+    """Told of every commit; makes remembered answers old."""
+    access: AccessGate
+    """Credentials, limits, audit."""
+    ingestion: Ingestion
+    """From the body of an OTLP request to committed spans."""
+    folder: RollupFolder
+    """Folds rollup deltas in the background, once a server has started it."""
+    retention: RetentionTask
+    """Makes partitions ahead and drops old ones, once a server has started it."""
+    draining: bool = field(default=False)
+    """True once the process was told to stop: /ready says so."""
+
+
+def services_of(request: Request) -> Services:
+    """The services of the app that handles ``request``."""
+    services: Services = request.app.ctx.services
+    return services

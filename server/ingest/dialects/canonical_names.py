@@ -1,0 +1,56 @@
+"""Canonical providers and operations (tables: ``dialects/providers.json``, ``dialects/operations.json``)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from server.ingest.dialects.attribute_table import read_table
+
+_providers = read_table("providers.json")["providers"]
+_operations = read_table("operations.json")
+
+_PROVIDERS: dict[str, str] = {alias: name for name, aliases in _providers.items() for alias in (name, *aliases)}
+_OPERATIONS: dict[str, str] = {}
+_OPERATION_PREFIXES: list[tuple[str, str]] = []
+for _name, _values in _operations["operations"].items():
+    for _value in _values:
+        if _value.endswith("*"):
+            _OPERATION_PREFIXES.append((_value[:-1], _name))
+        else:
+            _OPERATIONS[_value] = _name
+
+GENERATION_OPERATIONS: frozenset[str] = frozenset(_operations["generation"])
+"""Operations that are one call of one model; only their tokens and money are counted."""
+
+OPERATIONS_WITHOUT_USAGE: frozenset[str] = frozenset(_operations["without_usage"])
+"""Raw operation names that repeat the usage of an earlier call."""
+
+KNOWN_PROVIDERS: frozenset[str] = frozenset(_providers)
+OPERATION_TYPES: frozenset[str] = frozenset(_operations["operations"])
+
+
+@lru_cache(maxsize=4096)
+def canonical_provider(raw: str) -> str:
+    """The canonical name of a provider; an unknown one in lower case.
+
+    >>> canonical_provider("openai.chat"), canonical_provider("gcp.vertex_ai"), canonical_provider("My-LLM")
+    ('openai', 'google-vertex', 'my-llm')
+    """
+    name = raw.strip().lower()
+    head = name
+    while head:
+        known = _PROVIDERS.get(head)
+        if known is not None:
+            return known
+        head = head.rpartition(".")[0]
+    return name
+
+
+@lru_cache(maxsize=4096)
+def canonical_operation(raw: str) -> str | None:
+    """The canonical operation of a raw value, None when the table does not know it."""
+    value = raw.strip().strip('"').lower()
+    known = _OPERATIONS.get(value)
+    if known is not None:
+        return known
+    return next((name for prefix, name in _OPERATION_PREFIXES if value.startswith(prefix)), None)

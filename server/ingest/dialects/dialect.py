@@ -1,0 +1,37 @@
+"""Which dialect of LLM telemetry a span speaks, by the rules of ``dialects/detection.json``.
+
+The answer is stored with the row, so that users can see why a column is empty, and it
+decides the token rule of ``token_semantics``. It does not limit which attributes are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from functools import cache
+
+from server.ingest.dialects.attribute_table import detection_rules, read_table
+
+UNKNOWN: str = read_table("detection.json")["unknown"]
+
+
+@cache
+def _scope_marks(scope_name: str) -> int:
+    marks = 0
+    for bit, rule in enumerate(detection_rules()):
+        if scope_name in rule.scopes:
+            marks |= 1 << bit
+    return marks
+
+
+def detect_dialect(marks: int, scope_name: str, keys: Container[str]) -> str:
+    """The first rule that matches, given the marks of a span's keys (``KeyMeaning.marks``)."""
+    if scope_name:
+        marks |= _scope_marks(scope_name) if len(scope_name) <= 100 else 0
+    rules = detection_rules()
+    while marks:
+        lowest = marks & -marks
+        rule = rules[lowest.bit_length() - 1]
+        if not rule.unless or not any(key in keys for key in rule.unless):
+            return rule.dialect
+        marks ^= lowest
+    return UNKNOWN

@@ -1,0 +1,1 @@
+"""From a decoded span to a row: pure functions, one per concern."""

@@ -1,0 +1,196 @@
+"""The attributes of one span, sorted by what they mean, and the choice between them.
+
+:class:`SpanFields` gathers candidates for each slot; the mapping then takes the first one
+that is usable, in the order of the alias tables. Each choice is noted in ``sources`` (what
+``explain`` shows), each value that could not be used in ``dropped``. What no column took
+stays in ``rest``, which becomes the ``attributes`` column.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
+from typing import Any
+
+from server.ingest.dialects.attribute_table import EVENT_OFFSET, IndexedKey, KeyForm, TagKey, attribute_table
+from server.ingest.messages.coercion import REPLACEMENT, Coerced, cut_text, decode_json, to_text
+from server.ingest.messages.indexed_messages import IndexedValue
+from server.ingest.otlp.payload import Attributes
+
+Candidate = tuple[int, str, Any]
+"""Rank, attribute key, value."""
+
+_BY_RANK = itemgetter(0)
+_NONE: Sequence[Candidate] = ()
+
+_CONTENT_SLOTS = frozenset({"input", "output", "system_instructions", "output_tool_calls"})
+"""Slots whose other candidates say the same words in another form: they are not kept twice."""
+
+
+_EXPAND_DEPTH = 3
+_LITERAL_LENGTH = 4096
+
+
+def _members(value: Any) -> dict[str, Any] | None:
+    """The object in a value: structured, as JSON, or as Python writes it (LiteLLM sends such text)."""
+    if isinstance(value, str):
+        if value.startswith("{'") and len(value) <= _LITERAL_LENGTH:
+            try:
+                value = ast.literal_eval(value)
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                return None
+        else:
+            value = decode_json(value)
+    return value if isinstance(value, dict) else None
+
+
+def _flattened(key: str, members: dict[str, Any], depth: int) -> Iterator[tuple[str, Any]]:
+    """``key.member`` for each member; members that say nothing are left out."""
+    for name, member in members.items():
+        if isinstance(member, dict) and depth > 1:
+            yield from _flattened(f"{key}.{name}", member, depth - 1)
+        elif member is not None:
+            yield f"{key}.{name}", member
+
+
+class IndexedGroup(list[IndexedValue]):
+    """All values under one indexed prefix, as one candidate."""
+
+
+class SpanFields:
+    """Candidates for the columns of one span; ``sources`` has, by column, the attribute that its value came from (or
+    ``resource …``, ``event …``)."""
+
+    __slots__ = ("dropped", "found", "groups", "marks", "replaced", "rest", "sources", "tags")
+
+    def __init__(self) -> None:
+        self.found: dict[str, list[Candidate]] = {}
+        self.groups: dict[tuple[str, int], IndexedGroup] = {}
+        self.rest: Attributes = {}
+        self.tags: list[str] = []
+        self.marks = 0
+        self.sources: dict[str, str] = {}
+        self.dropped: dict[str, Any] = {}
+        self.replaced = 0
+
+    def collect(self, attributes: Attributes, offset: int = 0) -> None:
+        """Sorts attributes into slots. ``offset`` is added to their ranks (events: ``EVENT_OFFSET``)."""
+        table, found = attribute_table(), self.found
+        marks = 0
+        for key, value in attributes.items():
+            slot, rank, key_marks, form = table[key]
+            marks |= key_marks
+            if form is not None:
+                self._collect_form(form, slot, rank + offset, key, value, offset)
+            elif slot is None:
+                if not offset:
+                    self.rest[key] = value
+            elif slot in found:
+                found[slot].append((rank + offset, key, value))
+            else:
+                found[slot] = [(rank + offset, key, value)]
+        self.marks |= marks
+
+    def add(self, slot: str, rank: int, key: str, value: Any) -> None:
+        """One more candidate, from something other than an attribute."""
+        self.found.setdefault(slot, []).append((rank, key, value))
+
+    def _collect_form(self, form: KeyForm, slot: str | None, rank: int, key: str, value: Any, offset: int) -> None:
+        if isinstance(form, IndexedKey):
+            self._collect_indexed(slot or "", rank, key, form, value)
+        elif isinstance(form, TagKey):
+            self.tags.append(f"{form.name}:{to_text(value)}")
+        else:
+            self._expand(key, value, offset)
+
+    def _collect_indexed(self, slot: str, rank: int, key: str, path: IndexedKey, value: Any) -> None:
+        group = self.groups.get((slot, rank))
+        if group is None:
+            group = self.groups[(slot, rank)] = IndexedGroup()
+            self.add(slot, rank, f"{path.prefix}.*", group)
+        group.append((path.item, path.rest, value))
+
+    def _expand(self, key: str, value: Any, offset: int) -> None:
+        """The members of a JSON object as attributes ``key.member``."""
+        members = _members(value)
+        if members is not None:
+            self.collect(dict(_flattened(key, members, _EXPAND_DEPTH)), offset)
+        elif not offset:
+            self.rest[key] = value
+
+    def candidates(self, slot: str) -> Sequence[Candidate]:
+        """The candidates of a slot in order of precedence; they count as looked at."""
+        candidates = self.found.pop(slot, _NONE)
+        if len(candidates) > 1:
+            return sorted(candidates, key=_BY_RANK)
+        return candidates
+
+    def keep(self, candidate: Candidate) -> None:
+        """Leaves an attribute among the attributes: its column does not say all of it."""
+        rank, key, value = candidate
+        if rank < EVENT_OFFSET and not isinstance(value, IndexedGroup):
+            self.rest[key] = value
+
+    def take(self, column: str, slot: str, coerce: Callable[[Any], Coerced]) -> Any:
+        """The first candidate of ``slot`` that ``coerce`` accepts, or None."""
+        result = None
+        chosen: Candidate | None = None
+        for candidate in self.candidates(slot):
+            if chosen is not None:
+                if candidate[2] != chosen[2]:
+                    self.keep(candidate)
+                continue
+            value, reason = coerce(candidate[2])
+            if reason is None:
+                result, chosen = value, candidate
+                self.sources[column] = candidate[1]
+            else:
+                self.drop(column, reason)
+                self.keep(candidate)
+        return result
+
+    def take_text(self, column: str, slot: str, limit: int) -> str | None:
+        """The first candidate of ``slot`` that is a text with something in it, cut to ``limit`` bytes."""
+        if slot not in self.found:
+            return None
+        candidates = self.candidates(slot)
+        for candidate in candidates:
+            value = candidate[2]
+            text = value.strip() if isinstance(value, str) else to_text(value).strip()
+            if len(text) * 4 > limit or "\0" in text:
+                text = self.clean(column, text, limit)
+            if text:
+                self.sources[column] = candidate[1]
+                if len(candidates) > 1:
+                    self._keep_others(candidates, candidate)
+                return text
+        return None
+
+    def _keep_others(self, candidates: Sequence[Candidate], chosen: Candidate) -> None:
+        """Leaves what comes after ``chosen`` and says something else among the attributes."""
+        for other in candidates[candidates.index(chosen) + 1 :]:
+            if other[2] != chosen[2]:
+                self.keep(other)
+
+    def clean(self, column: str, text: str, limit: int) -> str:
+        """``text`` without NUL and within ``limit`` bytes; what was done to it is noted."""
+        if "\0" in text:
+            self.replaced += text.count("\0")
+            text = text.replace("\0", REPLACEMENT)
+        if len(text) * 4 > limit:
+            text, original = cut_text(text, limit)
+            if original is not None:
+                self.dropped[column] = {"original_length": original}
+        return text
+
+    def drop(self, column: str, reason: str) -> None:
+        """Notes that a value for ``column`` was not used; the first reason stays."""
+        self.dropped.setdefault(column, {"reason": reason})
+
+    def finish(self) -> None:
+        """Attributes that feed a slot nobody asked for stay among the attributes."""
+        for slot, candidates in self.found.items():
+            if slot not in _CONTENT_SLOTS:
+                for candidate in candidates:
+                    self.keep(candidate)

@@ -1,0 +1,122 @@
+"""How a payload would be mapped: each column with its value, the attribute it came from and the rule.
+
+Nothing is stored. This is the answer to "why is this column empty", for users and for the
+support of a dialect nobody has seen before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+from server.ingest.dialects.attribute_table import attribute_table
+from server.ingest.mapping.attribute_choice import SpanFields
+from server.ingest.mapping.mapping_result import IngestWindow, MappingLimits
+from server.ingest.mapping.rejection import FIELD_REASONS, REASONS
+from server.ingest.mapping.resource_mapping import map_resource
+from server.ingest.mapping.span_identity import IdentityCheck
+from server.ingest.mapping.span_mapping import map_span
+from server.ingest.mapping.span_record import SpanRecord
+from server.ingest.otlp.payload import DecodedTraces
+from server.ingest.pricing.price_book import PriceBook
+
+_FROM_THE_SPAN = {
+    "ts": "startTimeUnixNano",
+    "trace_id": "traceId",
+    "span_id": "spanId",
+    "parent_span_id": "parentSpanId",
+    "span_name": "name",
+    "span_kind": "kind",
+    "status_code": "status.code",
+    "duration_ms": "endTimeUnixNano - startTimeUnixNano",
+    "attributes": "attributes without a column of their own",
+    "resource_attributes": "resource attributes",
+    "events": "events",
+    "links": "links",
+}
+
+_RULES = {
+    "provider": "canonical provider name",
+    "operation_type": "canonical operation; a model without a hint is a chat",
+    "is_generation": "operation is chat, completion, embedding or rerank",
+    "environment": "first name of the alias table, else default",
+    "dialect": "first matching rule of dialects/detection.json",
+    "input_text": "rendered from the messages",
+    "output_text": "rendered from the messages",
+    "status_code": "unset: ERROR if an error is told of, OK once ended",
+    "ttft_ms": "seconds times 1000, or time of the first token minus start",
+    "duration_ms": "never negative",
+    "cost_source": "reported wins, then override, then computed",
+}
+
+_USAGE_RULES = {
+    1: "1: the input is reported with the cache in it",
+    2: "2: the input is reported without the cache, which was added",
+    3: "3: unknown; the cache was added only if it was larger than the input",
+}
+
+
+def explain_payload(
+    decoded: DecodedTraces,
+    *,
+    now: datetime,
+    window: IngestWindow | None = None,
+    limits: MappingLimits | None = None,
+    pricing: PriceBook | None = None,
+) -> list[dict[str, Any]]:
+    """One entry a span, in the order sent.
+
+    ``{"index", "span_id", "stored": true, "dialect", "columns": [{"column", "value", "from",
+    "rule"}], "unused": [attribute names without a column], "dropped"}`` or, for a span that would
+    be rejected, ``{"index", "span_id", "stored": false, "reason", "detail"}``.
+    """
+    limits = limits or MappingLimits()
+    pricing = pricing or PriceBook()
+    check = IdentityCheck(now, window or IngestWindow())
+    entries: list[dict[str, Any]] = []
+    for group in decoded.groups:
+        resource = map_resource(group.resource, limits)
+        for span in group.spans:
+            entry: dict[str, Any] = {"index": len(entries), "span_id": span.span_id[:64]}
+            reason = check.reason(span)
+            if reason is not None:
+                entry.update(stored=False, reason=reason, detail=REASONS[reason])
+            else:
+                span_fields = SpanFields()
+                record = map_span(span, span_fields, group.scope, resource, limits, pricing)
+                entry.update(stored=True, **_explanation(record, span_fields.sources))
+            entries.append(entry)
+    return entries
+
+
+def _explanation(record: SpanRecord, sources: dict[str, str]) -> dict[str, Any]:
+    known = attribute_table()
+    return {
+        "dialect": record.dialect,
+        "columns": [_column(field.name, record, sources) for field in fields(SpanRecord) if field.name != "dropped"],
+        "unused": sorted(key for key in record.attributes if known[key].slot is None),
+        "dropped": {
+            column: {**note, "detail": FIELD_REASONS[note["reason"]]} if "reason" in note else note
+            for column, note in (record.dropped or {}).items()
+        },
+    }
+
+
+def _column(name: str, record: SpanRecord, sources: dict[str, str]) -> dict[str, Any]:
+    value = getattr(record, name)
+    source = sources.get(name)
+    if source is None and value not in (None, [], {}):
+        source = _FROM_THE_SPAN.get(name) or _resource_source(name, record)
+    return {"column": name, "value": value, "from": source, "rule": _rule(name, record)}
+
+
+def _resource_source(name: str, record: SpanRecord) -> str | None:
+    key = {"service_name": "service.name", "service_version": "service.version"}.get(name)
+    return f"resource {key}" if key is not None and key in record.resource_attributes else None
+
+
+def _rule(name: str, record: SpanRecord) -> str | None:
+    if name == "usage_rule":
+        return _USAGE_RULES.get(record.usage_rule) if record.usage_rule is not None else None
+    return _RULES.get(name)

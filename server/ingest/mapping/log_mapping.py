@@ -1,0 +1,144 @@
+"""Log records that speak of model calls: content of a span, and evaluations.
+
+Current instrumentations may send prompts and answers as one log record
+(``gen_ai.client.inference.operation.details``), older ones a record for each message
+(``gen_ai.user.message``, ``gen_ai.choice`` …); evaluations come as
+``gen_ai.evaluation.result``. All other records are ignored: a log exporter sends whatever
+the application logs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Any
+
+from server.ingest.mapping.attribute_choice import SpanFields
+from server.ingest.mapping.mapping_result import (
+    IngestWindow,
+    MappedLogs,
+    MappingLimits,
+    RejectedSpan,
+    ScoreRecord,
+    SpanUpdate,
+)
+from server.ingest.mapping.span_content import MessageEvents, read_content
+from server.ingest.mapping.span_events import EVENTS, MESSAGE_EVENTS, event_message
+from server.ingest.mapping.span_identity import is_identifier
+from server.ingest.mapping.span_times import to_datetime, to_ns
+from server.ingest.messages.coercion import to_number, to_text
+from server.ingest.otlp.payload import DecodedLog, DecodedLogs
+
+_CONTENT_COLUMNS = ("input_type", "input_text", "input_messages", "output_text", "output_messages", "finish_reason")
+_TEXT_COLUMNS = {"agent_name": "agent_name", "session_id": "conversation_id", "prompt_name": "prompt_name"}
+
+
+def map_logs(
+    decoded: DecodedLogs,
+    *,
+    now: datetime,
+    window: IngestWindow | None = None,
+    limits: MappingLimits | None = None,
+) -> MappedLogs:
+    """What the records of a request say. Records of one span become one update."""
+    limits = limits or MappingLimits()
+    check = _RecordCheck(now, window or IngestWindow())
+    result = MappedLogs()
+    spans: dict[tuple[str, str], list[DecodedLog]] = {}
+    index = -1
+    for group in decoded.groups:
+        for record in group.records:
+            index += 1
+            name = record.event_name
+            if name == EVENTS["evaluation"]:
+                reason = check.reason(record, needs_span=False)
+                score = None if reason else _score(record, limits)
+                if score is not None:
+                    result.scores.append(score)
+                else:
+                    result.rejected.append(RejectedSpan(reason or "missing_score", record.span_id[:64], index))
+            elif name == EVENTS["details"] or name in MESSAGE_EVENTS:
+                reason = check.reason(record, needs_span=True)
+                if reason is None:
+                    spans.setdefault((record.trace_id, record.span_id), []).append(record)
+                else:
+                    result.rejected.append(RejectedSpan(reason, record.span_id[:64], index))
+            else:
+                result.ignored += 1
+    result.updates = [_update(records, limits) for records in spans.values()]
+    return result
+
+
+class _RecordCheck:
+    """Ids and times of a record, by the rules of spans; a judgement may be about a whole trace."""
+
+    def __init__(self, now: datetime, window: IngestWindow) -> None:
+        self.oldest_ns = to_ns(now - window.max_age)
+        self.newest_ns = to_ns(now + window.max_future)
+
+    def reason(self, record: DecodedLog, *, needs_span: bool) -> str | None:
+        if not is_identifier(record.trace_id, 32):
+            return "invalid_trace_id"
+        if (record.span_id or needs_span) and not is_identifier(record.span_id, 16):
+            return "invalid_span_id"
+        if record.time_ns == 0:
+            return "missing_start_time"
+        if record.time_ns < self.oldest_ns:
+            return "too_old"
+        return "in_future" if record.time_ns > self.newest_ns else None
+
+
+def _update(records: list[DecodedLog], limits: MappingLimits) -> SpanUpdate:
+    """The columns that the records of one span give, in the order they were made."""
+    fields = SpanFields()
+    messages: dict[str, MessageEvents] = {}
+    records = sorted(records, key=lambda record: record.time_ns)
+    for record in records:
+        if record.event_name in MESSAGE_EVENTS:
+            rule = MESSAGE_EVENTS[record.event_name]
+            body = record.body if isinstance(record.body, dict) else {"content": record.body}
+            merged = {**record.attributes, **body}
+            messages.setdefault(rule["slot"], MessageEvents()).append(event_message(merged, rule["role"]))
+        else:
+            fields.collect(record.attributes)
+            if isinstance(record.body, dict):
+                fields.collect(record.body)
+    for slot, group in messages.items():
+        fields.add(slot, 0, f"log records {slot}", group)
+    content = read_content(fields, limits)
+    columns: dict[str, Any] = {
+        name: getattr(content, name) for name in _CONTENT_COLUMNS if getattr(content, name) is not None
+    }
+    for column, slot in _TEXT_COLUMNS.items():
+        text = fields.take_text(column, slot, limits.name)
+        if text is not None:
+            columns[column] = text
+    first = records[0]
+    return SpanUpdate(ts=to_datetime(first.time_ns), trace_id=first.trace_id, span_id=first.span_id, columns=columns)
+
+
+def _score(record: DecodedLog, limits: MappingLimits) -> ScoreRecord | None:
+    """A score of an evaluation event; None where it has no name, or neither a value nor a label."""
+    attributes = record.attributes
+    fields = SpanFields()
+    name = fields.clean("name", to_text(attributes.get("gen_ai.evaluation.name")).strip(), limits.name)
+    label = fields.clean("string_value", to_text(attributes.get("gen_ai.evaluation.score.label")), limits.name)
+    comment = to_text(attributes.get("gen_ai.evaluation.explanation"))
+    raw = attributes.get("gen_ai.evaluation.score.value")
+    value, _ = (float(raw), None) if isinstance(raw, bool) else to_number(raw)
+    if not name or (value is None and not label):
+        return None
+    data_type = "boolean" if isinstance(raw, bool) else "numeric" if value is not None else "categorical"
+    identity = "\0".join((record.trace_id, record.span_id, name, str(record.time_ns)))
+    return ScoreRecord(
+        score_id=hashlib.sha256(identity.encode()).hexdigest()[:32],
+        trace_id=record.trace_id,
+        span_id=record.span_id or None,
+        name=name,
+        data_type=data_type,
+        value=value,
+        string_value=label or None,
+        source="eval",
+        comment=fields.clean("comment", comment, limits.error_message) or None,
+        ts=to_datetime(record.time_ns),
+    )

@@ -1,0 +1,51 @@
+"""The resource of a group of spans, mapped once for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from server.ingest.dialects.attribute_table import attribute_table
+from server.ingest.mapping.attribute_choice import SpanFields
+from server.ingest.mapping.mapping_result import MappingLimits
+from server.ingest.mapping.stored_attributes import store_attributes
+from server.ingest.otlp.payload import DecodedResource
+
+
+@dataclass(slots=True)
+class MappedResource:
+    """The columns that a resource gives to each of its spans."""
+
+    service_name: str | None
+    service_version: str | None
+    environment: str | None
+    environment_key: str
+    environment_rank: int
+    attributes: dict[str, Any]
+    dropped: dict[str, Any]
+
+
+def map_resource(resource: DecodedResource, limits: MappingLimits) -> MappedResource:
+    """Service, version and environment; all attributes stay in ``resource_attributes``."""
+    fields = SpanFields()
+    fields.collect(resource.attributes)
+    environment = fields.take_text("environment", "environment", limits.name)
+    environment_key = fields.sources.get("environment", "")
+    attributes, _ = store_attributes(
+        resource.attributes, fields, "attributes", limits.attribute, limits.attribute_count, limits
+    )
+    service_name = fields.take_text("service_name", "service_name", limits.name)
+    service_version = fields.take_text("service_version", "service_version", limits.name)
+    if resource.dropped_attributes_count:
+        fields.dropped.setdefault("attributes", {})["dropped_by_sender"] = resource.dropped_attributes_count
+    if fields.replaced:
+        fields.dropped["characters"] = {"replaced": fields.replaced}
+    return MappedResource(
+        service_name,
+        service_version,
+        environment,
+        environment_key,
+        attribute_table()[environment_key].rank,
+        attributes,
+        fields.dropped,
+    )

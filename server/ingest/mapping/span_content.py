@@ -1,0 +1,171 @@
+"""What went into a call and what came out: messages, their text, and how the call finished."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from server.ingest.mapping.attribute_choice import Candidate, IndexedGroup, SpanFields
+from server.ingest.mapping.mapping_result import MappingLimits
+from server.ingest.messages.coercion import decode_json, storable, to_text
+from server.ingest.messages.indexed_messages import assemble_messages
+from server.ingest.messages.message_limits import fit_messages
+from server.ingest.messages.message_rendering import is_multimodal, render_messages
+from server.ingest.messages.message_shapes import Message, read_messages, read_parts
+
+_ROLE = {"input": "user", "output": "assistant"}
+
+
+class MessageEvents(list[dict[str, Any]]):
+    """Messages that came one by one, as span events or log records."""
+
+
+@dataclass(slots=True)
+class SpanContent:
+    """The content columns of a span."""
+
+    input_type: str | None = None
+    input_text: str | None = None
+    input_messages: list[Message] | None = None
+    output_text: str | None = None
+    output_messages: list[Message] | None = None
+    finish_reason: str | None = None
+
+
+def read_content(fields: SpanFields, limits: MappingLimits) -> SpanContent:
+    """Takes the content slots of a span."""
+    content = SpanContent()
+    text, messages, size = _read_slot(fields, "input")
+    if "system_instructions" in fields.found:
+        messages, more = _with_instructions(fields, text, messages)
+        size += more
+    if messages:
+        content.input_type = "multimodal" if is_multimodal(messages) else "chat"
+        text = render_messages(messages)
+        content.input_messages = _fitted(fields, "input_messages", messages, limits.input_messages, size)
+    elif text:
+        content.input_type = "text"
+    content.input_text = fields.clean("input_text", text, limits.input_text) if text else None
+
+    text, messages, size = _read_slot(fields, "output")
+    if "output_tool_calls" in fields.found:
+        text, messages, more = _with_tool_calls(fields, text, messages)
+        size += more
+    if messages:
+        text = render_messages(messages)
+        content.output_messages = _fitted(fields, "output_messages", messages, limits.output_messages, size)
+    content.output_text = fields.clean("output_text", text, limits.output_text) if text else None
+    content.finish_reason = _finish_reason(fields, messages, limits)
+    return content
+
+
+def _read_slot(fields: SpanFields, slot: str) -> tuple[str | None, list[Message] | None, int]:
+    """The text or the messages of the first candidate that has any, and how long its source was."""
+    if slot not in fields.found:
+        return None, None, 0
+    for candidate in fields.candidates(slot):
+        text, messages, size = _read_candidate(candidate, _ROLE[slot])
+        if messages and not any(message["parts"] for message in messages):
+            # Messages without a word: some senders put the words elsewhere. Their finish reason counts.
+            reasons = [message["finish_reason"] for message in messages if "finish_reason" in message]
+            if slot == "output" and reasons and "finish_reason" not in fields.found:
+                fields.add("finish_reason", candidate[0], candidate[1], reasons)
+            continue
+        if text or messages:
+            fields.sources[f"{slot}_text"] = candidate[1]
+            if messages:
+                fields.sources[f"{slot}_messages"] = candidate[1]
+            return text, messages, size
+    return None, None, 0
+
+
+def _read_candidate(candidate: Candidate, role: str) -> tuple[str | None, list[Message] | None, int]:
+    value = candidate[2]
+    if isinstance(value, IndexedGroup):
+        size = sum(len(path) + len(to_text(item)) for _, path, item in value)
+        return None, _storable(assemble_messages(value, role)), size
+    if isinstance(value, MessageEvents):
+        return None, _storable(read_messages(list(value), role) or []), len(to_text(list(value)))
+    messages = read_messages(value, role)
+    if isinstance(value, str):
+        if messages:
+            return None, _storable(messages) if "\0" in value else messages, len(value)
+        return _unquoted(value), None, len(value)
+    text = to_text(value)
+    return text, _storable(messages) if messages else None, len(text)
+
+
+def _storable(messages: list[Message]) -> list[Message]:
+    result: list[Message] = storable(messages)[0]
+    return result
+
+
+def _unquoted(text: str) -> str:
+    """Text without the quotes of a JSON string, which some SDKs put round every value."""
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        inner = decode_json(f"[{text}]")
+        if isinstance(inner, list) and len(inner) == 1 and isinstance(inner[0], str):
+            return inner[0]
+    return text
+
+
+def _with_instructions(
+    fields: SpanFields, text: str | None, messages: list[Message] | None
+) -> tuple[list[Message] | None, int]:
+    """The messages with the system instructions before them."""
+    for _, key, value in fields.candidates("system_instructions"):
+        decoded = decode_json(value) if isinstance(value, str) else value
+        parts = read_parts(value if decoded is None else decoded)
+        if not parts:
+            continue
+        fields.sources.setdefault("input_text", key)
+        if messages is None:
+            messages = [{"role": "user", "parts": read_parts(text)}] if text else []
+        if not (messages and messages[0]["role"] == "system"):
+            messages = [*_storable([{"role": "system", "parts": parts}]), *messages]
+        return messages, len(to_text(value))
+    return messages, 0
+
+
+def _with_tool_calls(
+    fields: SpanFields, text: str | None, messages: list[Message] | None
+) -> tuple[str | None, list[Message] | None, int]:
+    """The answer with tool calls that came in an attribute of their own."""
+    for _, key, value in fields.candidates("output_tool_calls"):
+        calls = decode_json(value) if isinstance(value, str) else value
+        if not isinstance(calls, list) or not calls:
+            continue
+        parts = read_parts([{**call, "type": "tool_call"} for call in calls if isinstance(call, dict)])
+        if messages:
+            messages = [*messages[:-1], {**messages[-1], "parts": [*messages[-1]["parts"], *parts]}]
+        else:
+            messages = [{"role": "assistant", "parts": [*read_parts(text), *parts]}]
+        fields.sources.setdefault("output_text", key)
+        return None, messages, len(to_text(value))
+    return text, messages, 0
+
+
+def _fitted(fields: SpanFields, column: str, messages: list[Message], limit: int, source_length: int) -> list[Message]:
+    kept, dropped = fit_messages(messages, limit, source_length)
+    if dropped is not None:
+        fields.dropped[column] = dropped
+    return kept
+
+
+def _finish_reason(fields: SpanFields, messages: list[Message] | None, limits: MappingLimits) -> str | None:
+    """The finish reason of the first choice. Several different ones stay among the attributes."""
+    for candidate in fields.candidates("finish_reason"):
+        value = candidate[2]
+        if isinstance(value, str):
+            value = decode_json(value) or _unquoted(value)
+        reasons = [to_text(item) for item in value] if isinstance(value, list) else [to_text(value)]
+        if reasons and reasons[0]:
+            fields.sources["finish_reason"] = candidate[1]
+            if len(set(reasons)) > 1:
+                fields.keep(candidate)
+            return fields.clean("finish_reason", reasons[0], limits.name)
+    for message in messages or ():
+        if "finish_reason" in message:
+            fields.sources["finish_reason"] = fields.sources["output_messages"]
+            return fields.clean("finish_reason", message["finish_reason"], limits.name)
+    return None

@@ -1,0 +1,93 @@
+"""Whether a span can be a row at all (ids and times), and whose it is (session, tags)."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from typing import Any
+
+from server.ingest.dialects.attribute_table import comma_separated_keys
+from server.ingest.mapping.attribute_choice import SpanFields
+from server.ingest.mapping.mapping_result import IngestWindow, MappingLimits
+from server.ingest.mapping.span_times import to_ns
+from server.ingest.messages.coercion import cut_text, decode_json, to_text
+from server.ingest.otlp.payload import DecodedSpan
+
+_IDENTIFIERS = {length: re.compile(f"(?!0*$)[0-9a-f]{{{length}}}").fullmatch for length in (16, 32)}
+_COMMA_SEPARATED = comma_separated_keys()
+
+
+def is_identifier(identifier: str, length: int) -> bool:
+    """True for ``length`` (16 or 32) lowercase hex digits that are not all zero (W3C Trace Context)."""
+    return _IDENTIFIERS[length](identifier) is not None
+
+
+class IdentityCheck:
+    """Checks the spans of one request: their ids, and their times against a window that was fixed when it came."""
+
+    __slots__ = ("_parents", "_traces", "newest_ns", "oldest_ns")
+
+    def __init__(self, now: datetime, window: IngestWindow) -> None:
+        self.oldest_ns = max(to_ns(now - min(window.max_age, timedelta(days=9000))), 1)
+        self.newest_ns = to_ns(now + window.max_future)
+        # Found sound already: spans share their trace and their parent with others.
+        self._traces: set[str] = set()
+        self._parents: set[str] = set()
+
+    def reason(self, span: DecodedSpan) -> str | None:
+        """Why the span is rejected (``rejection.REASONS``), or None."""
+        if span.trace_id not in self._traces:
+            if not is_identifier(span.trace_id, 32):
+                return "invalid_trace_id"
+            self._traces.add(span.trace_id)
+        if not is_identifier(span.span_id, 16):
+            return "invalid_span_id"
+        parent = span.parent_span_id
+        if parent and parent not in self._parents:
+            if not is_identifier(parent, 16) and parent != "0000000000000000":
+                return "invalid_parent_span_id"
+            self._parents.add(parent)
+        start = span.start_ns
+        if start == 0:
+            return "missing_start_time"
+        if start < self.oldest_ns:
+            return "too_old"
+        if start > self.newest_ns or span.end_ns > self.newest_ns:
+            return "in_future"
+        return None
+
+
+def read_session(fields: SpanFields, limits: MappingLimits) -> str | None:
+    """The application's session; else the provider's conversation, which otherwise stays an attribute."""
+    session = fields.take_text("session_id", "session_id", limits.identity)
+    if session is not None:
+        return session
+    return fields.take_text("session_id", "conversation_id", limits.identity)
+
+
+def read_tags(fields: SpanFields, limits: MappingLimits) -> list[str]:
+    """Tags of every source: unique, sorted, at most ``limits.tag_count``."""
+    if not fields.tags and "tags" not in fields.found:
+        return []
+    names = list(fields.tags)
+    for _, key, value in fields.candidates("tags"):
+        names.extend(_tag_list(key, value))
+        fields.sources["tags"] = key
+    tags = sorted({cut_text(name.replace("\0", "").strip(), limits.tag)[0] for name in names} - {""})
+    if len(tags) > limits.tag_count:
+        fields.dropped["tags"] = {"dropped": len(tags) - limits.tag_count}
+    return tags[: limits.tag_count]
+
+
+def _tag_list(key: str, value: Any) -> list[str]:
+    """A list, a list or object as JSON text (objects as ``k:v``), or with commas where the table says so."""
+    if isinstance(value, str):
+        if key in _COMMA_SEPARATED:
+            return value.split(",")
+        decoded = decode_json(value)
+        value = [value] if decoded is None else decoded
+    if isinstance(value, dict):
+        return [f"{name}:{to_text(item)}" for name, item in value.items()]
+    if isinstance(value, list):
+        return [to_text(item) for item in value]
+    return [to_text(value)]

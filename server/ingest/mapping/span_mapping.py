@@ -1,0 +1,287 @@
+"""One decoded span to one row: which attribute fills which column, by which rule.
+
+The order of the steps matters in two places: the provider and the dialect decide the
+token rule, and the price needs tokens, model and provider. Everything else is independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from server.ingest.dialects.canonical_names import (
+    GENERATION_OPERATIONS,
+    OPERATIONS_WITHOUT_USAGE,
+    canonical_operation,
+    canonical_provider,
+)
+from server.ingest.dialects.dialect import detect_dialect
+from server.ingest.mapping.attribute_choice import SpanFields
+from server.ingest.mapping.mapping_result import IngestWindow, MappedBatch, MappingLimits, RejectedSpan
+from server.ingest.mapping.nested_calls import count_nested_calls_once
+from server.ingest.mapping.resource_mapping import MappedResource, map_resource
+from server.ingest.mapping.span_content import read_content
+from server.ingest.mapping.span_events import NO_FINDINGS, read_events, store_events, store_links
+from server.ingest.mapping.span_identity import IdentityCheck, read_session, read_tags
+from server.ingest.mapping.span_outcome import read_outcome, read_ttft_ms
+from server.ingest.mapping.span_record import SpanRecord
+from server.ingest.mapping.span_times import to_datetime, to_ms
+from server.ingest.mapping.span_usage import read_usage
+from server.ingest.mapping.stored_attributes import store_attributes
+from server.ingest.otlp.payload import DecodedScope, DecodedSpan, DecodedTraces
+from server.ingest.pricing.price_book import PriceBook
+
+SPAN_KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
+
+
+def map_spans(
+    decoded: DecodedTraces,
+    *,
+    now: datetime,
+    window: IngestWindow | None = None,
+    limits: MappingLimits | None = None,
+    pricing: PriceBook | None = None,
+) -> MappedBatch:
+    """Every span of a request as a row, or as a rejection with its reason. Never raises for a payload."""
+    batch = MappedBatch()
+    for _ in mapping_steps(decoded, batch, now=now, window=window, limits=limits, pricing=pricing):
+        pass
+    return batch
+
+
+def mapping_steps(
+    decoded: DecodedTraces,
+    batch: MappedBatch,
+    *,
+    now: datetime,
+    window: IngestWindow | None = None,
+    limits: MappingLimits | None = None,
+    pricing: PriceBook | None = None,
+    spans_a_step: int = 32,
+) -> Iterator[None]:
+    """:func:`map_spans` in steps, between which an event loop can do other things; fills ``batch``."""
+    limits = limits or MappingLimits()
+    pricing = pricing or PriceBook()
+    check = IdentityCheck(now, window or IngestWindow())
+    index = 0
+    for group in decoded.groups:
+        resource = map_resource(group.resource, limits)
+        for span in group.spans:
+            reason = check.reason(span)
+            if reason is None:
+                batch.records.append(map_span(span, SpanFields(), group.scope, resource, limits, pricing))
+            else:
+                batch.rejected.append(RejectedSpan(reason, span.span_id[:64], index))
+            index += 1
+            if index % spans_a_step == 0:
+                yield
+    count_nested_calls_once(batch.records)
+    for record in batch.records:
+        if record.is_generation and record.total_cost_usd is None and record.total_tokens:
+            batch.unpriced[(record.provider or "", record.model or "")] += 1
+
+
+def map_span(
+    span: DecodedSpan,
+    fields: SpanFields,
+    scope: DecodedScope,
+    resource: MappedResource,
+    limits: MappingLimits,
+    pricing: PriceBook,
+) -> SpanRecord:
+    """One span whose identity and times were checked. ``fields`` is new, and knows afterwards what came from where."""
+    fields.collect(span.attributes)
+    findings = read_events(span.events, fields) if span.events else NO_FINDINGS
+    dialect = detect_dialect(fields.marks, scope.name, span.attributes)
+    duration_ms = _duration_ms(span, fields)
+
+    provider = _provider(fields, limits)
+    request_model = fields.take_text("request_model", "request_model", limits.name)
+    model = _model(fields, request_model, limits)
+    raw_operation, operation = _operation(fields, model)
+    is_generation = operation in GENERATION_OPERATIONS and raw_operation not in OPERATIONS_WITHOUT_USAGE
+    ts = to_datetime(span.start_ns)
+    usage = read_usage(
+        fields,
+        dialect=dialect,
+        provider=provider,
+        model=model,
+        ts=ts,
+        pricing=pricing if is_generation else None,
+        ignored=raw_operation in OPERATIONS_WITHOUT_USAGE,
+    )
+    content = read_content(fields, limits)
+    if operation == "embedding" and content.output_text is not None:
+        # The answer is vectors: thousands of numbers that nobody reads or searches.
+        content.output_text = content.output_messages = None
+        fields.drop("output_text", "embedding_vectors")
+    outcome = read_outcome(span, fields, findings, limits)
+    session_id = read_session(fields, limits)
+    record = SpanRecord(
+        ts=ts,
+        trace_id=span.trace_id,
+        span_id=span.span_id,
+        parent_span_id=_parent(span, fields),
+        span_name=_span_name(span, fields, limits),
+        span_kind=SPAN_KINDS[span.kind] if 0 <= span.kind < len(SPAN_KINDS) else SPAN_KINDS[0],
+        service_name=resource.service_name or fields.take_text("service_name", "service_name", limits.name),
+        service_version=resource.service_version or fields.take_text("service_version", "service_version", limits.name),
+        environment=_environment(fields, resource, limits),
+        provider=provider,
+        model=model,
+        request_model=request_model,
+        operation_type=operation,
+        is_generation=is_generation,
+        agent_name=fields.take_text("agent_name", "agent_name", limits.name),
+        tool_name=fields.take_text("tool_name", "tool_name", limits.name),
+        prompt_name=fields.take_text("prompt_name", "prompt_name", limits.name),
+        prompt_version=fields.take_text("prompt_version", "prompt_version", limits.name),
+        input_type=content.input_type,
+        input_text=content.input_text,
+        input_messages=content.input_messages,
+        output_text=content.output_text,
+        output_messages=content.output_messages,
+        finish_reason=content.finish_reason,
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        total_tokens=usage.total_tokens,
+        cached_tokens=usage.cached_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        prompt_cost_usd=usage.prompt_cost_usd,
+        completion_cost_usd=usage.completion_cost_usd,
+        total_cost_usd=usage.total_cost_usd,
+        cache_savings_usd=usage.cache_savings_usd,
+        cost_source=usage.cost_source,
+        price_version=usage.price_version,
+        duration_ms=duration_ms,
+        ttft_ms=read_ttft_ms(span, fields, findings, duration_ms),
+        status_code=outcome.status_code,
+        error_type=outcome.error_type,
+        error_message=outcome.error_message,
+        user_id=fields.take_text("user_id", "user_id", limits.identity),
+        session_id=session_id,
+        tags=read_tags(fields, limits),
+        resource_attributes=resource.attributes,
+        events=store_events(span.events, fields, limits, span.dropped_events_count) if span.events else [],
+        links=store_links(span.links, fields, limits, span.dropped_links_count) if span.links else [],
+        dialect=dialect,
+        usage_rule=usage.usage_rule,
+    )
+    record.attributes = _attributes(span, scope, fields, limits)
+    record.dropped = _dropped(span, fields, resource)
+    return record
+
+
+def _duration_ms(span: DecodedSpan, fields: SpanFields) -> float:
+    """End minus start. A clock that ran backwards gives 0 and a mark; a live span has none yet."""
+    if not span.end_ns:
+        return 0.0
+    if span.end_ns < span.start_ns:
+        fields.rest["observatory.clock_skew"] = True
+        return 0.0
+    return to_ms(span.end_ns - span.start_ns)
+
+
+def _parent(span: DecodedSpan, fields: SpanFields) -> str | None:
+    parent = span.parent_span_id
+    if not parent or parent == "0000000000000000":
+        return None
+    if parent == span.span_id:
+        fields.drop("parent_span_id", "own_parent")
+        return None
+    return parent
+
+
+def _span_name(span: DecodedSpan, fields: SpanFields, limits: MappingLimits) -> str:
+    if span.name:
+        return fields.clean("span_name", span.name, limits.name)
+    return fields.take_text("span_name", "span_name", limits.name) or ""
+
+
+def _provider(fields: SpanFields, limits: MappingLimits) -> str | None:
+    """The canonical provider; what was reported stays among the attributes where it differs."""
+    candidates = fields.found.get("provider")
+    raw = fields.take_text("provider", "provider", limits.name)
+    if raw is None:
+        return None
+    raw = raw.strip('"')
+    provider = canonical_provider(raw)
+    if provider != raw and candidates:
+        fields.keep(candidates[0])
+    return provider or None
+
+
+def _model(fields: SpanFields, request_model: str | None, limits: MappingLimits) -> str | None:
+    """The model that answered; else the model as such; else the one that was asked for."""
+    answered = fields.take_text("model", "response_model", limits.name)
+    if answered is None:
+        answered = fields.take_text("model", "model", limits.name)
+    else:
+        for candidate in fields.candidates("model"):
+            if candidate[2] != answered:
+                fields.keep(candidate)
+    if answered is not None:
+        return answered.strip('"') or None
+    if request_model is not None:
+        fields.sources["model"] = fields.sources["request_model"]
+    return request_model
+
+
+def _operation(fields: SpanFields, model: str | None) -> tuple[str | None, str]:
+    """The raw and the canonical operation. A model without any hint is a chat; a custom operation is ``other``."""
+    raw: str | None = None
+    operation: str | None = None
+    for candidate in fields.candidates("operation"):
+        value = candidate[2] if isinstance(candidate[2], str) else ""
+        known = canonical_operation(value)
+        if raw is None and value:
+            raw = value.lower()
+        if operation is None and known not in (None, "other"):
+            operation, raw = known, value.lower()
+            fields.sources["operation_type"] = candidate[1]
+            if known != value:
+                fields.keep(candidate)
+        elif value != operation:
+            fields.keep(candidate)
+    if operation is None:
+        operation = "chat" if model is not None and raw is None else "other"
+    return raw, operation
+
+
+def _environment(fields: SpanFields, resource: MappedResource, limits: MappingLimits) -> str:
+    """The first name in the order of the alias table, on the span or its resource; the span wins a tie."""
+    candidates = fields.found.get("environment", ())
+    if resource.environment and not any(rank <= resource.environment_rank for rank, _, _ in candidates):
+        fields.sources["environment"] = f"resource {resource.environment_key}"
+        return resource.environment
+    return fields.take_text("environment", "environment", limits.name) or "default"
+
+
+def _attributes(span: DecodedSpan, scope: DecodedScope, fields: SpanFields, limits: MappingLimits) -> dict[str, Any]:
+    fields.finish()
+    stored, _ = store_attributes(fields.rest, fields, "attributes", limits.attributes, limits.attribute_count, limits)
+    if scope.name:
+        stored["otel.scope.name"] = fields.clean("attributes", scope.name, limits.name)
+    if scope.version:
+        stored["otel.scope.version"] = fields.clean("attributes", scope.version, limits.name)
+    if span.trace_state:
+        stored["w3c.tracestate"] = fields.clean("attributes", span.trace_state, limits.name)
+    return stored
+
+
+def _dropped(span: DecodedSpan, fields: SpanFields, resource: MappedResource) -> dict[str, Any] | None:
+    """What was cut, replaced or refused; None when the row says all that was sent."""
+    dropped = fields.dropped
+    if span.dropped_attributes_count:
+        dropped.setdefault("attributes", {})["dropped_by_sender"] = span.dropped_attributes_count
+    if span.dropped_events_count and not span.events:
+        dropped["events"] = {"dropped_by_sender": span.dropped_events_count}
+    if span.dropped_links_count and not span.links:
+        dropped["links"] = {"dropped_by_sender": span.dropped_links_count}
+    if fields.replaced:
+        dropped["characters"] = {"replaced": fields.replaced}
+    if resource.dropped:
+        dropped.update({f"resource_{name}": note for name, note in resource.dropped.items()})
+    return dropped or None

@@ -1,0 +1,91 @@
+"""How a span ended: status, error, and the time to the first token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from server.ingest.mapping.attribute_choice import SpanFields
+from server.ingest.mapping.mapping_result import MappingLimits
+from server.ingest.mapping.span_events import EventFindings
+from server.ingest.mapping.span_times import to_ms
+from server.ingest.messages.coercion import to_milliseconds, to_time_ns
+from server.ingest.otlp.payload import DecodedSpan
+
+_STATUS_OK, _STATUS_ERROR = 1, 2
+_TTFT_TOLERANCE_MS = 1000.0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """The status columns."""
+
+    status_code: str
+    error_type: str | None
+    error_message: str | None
+
+
+def read_outcome(span: DecodedSpan, fields: SpanFields, findings: EventFindings, limits: MappingLimits) -> Outcome:
+    """ERROR and OK as set by the sender. Unset: ERROR if anything tells of an error, else OK once the span has
+    ended, since instrumentations leave success unset; UNSET is a span that still runs."""
+    error_type = fields.take_text("error_type", "error_type", limits.name)
+    if error_type is not None and error_type.startswith("<class '"):  # the text of a Python class, not its name
+        error_type = error_type[8:].rstrip("'>")
+    level = fields.take_text("error_level", "error_level", limits.name)
+    if error_type is None and findings.exception_type:
+        error_type = fields.clean("error_type", findings.exception_type, limits.name)
+        fields.sources["error_type"] = "event exception"
+    if span.status_code == _STATUS_ERROR:
+        status = "ERROR"
+    elif span.status_code == _STATUS_OK:
+        status = "OK"
+    elif error_type is not None or findings.has_exception or (level or "").upper() == "ERROR":
+        status = "ERROR"
+    else:
+        status = "OK" if span.end_ns else "UNSET"
+    if status != "ERROR":
+        if span.status_message:
+            fields.rest["otel.status_description"] = span.status_message
+        return Outcome(status, error_type, None)
+    return Outcome(status, error_type, _error_message(span, fields, findings, error_type, limits))
+
+
+def _error_message(
+    span: DecodedSpan, fields: SpanFields, findings: EventFindings, error_type: str | None, limits: MappingLimits
+) -> str | None:
+    """The status message, else the exception's, else an attribute, else the error type."""
+    for text, source in ((span.status_message, "status.message"), (findings.exception_message, "event exception")):
+        if text:
+            fields.sources["error_message"] = source
+            return fields.clean("error_message", text, limits.error_message)
+    message = fields.take_text("error_message", "error_message", limits.error_message)
+    if message is None and error_type is not None:
+        fields.sources["error_message"] = fields.sources["error_type"]
+    return message or error_type
+
+
+def read_ttft_ms(span: DecodedSpan, fields: SpanFields, findings: EventFindings, duration_ms: float) -> float | None:
+    """Time to the first token in milliseconds: reported in seconds, in milliseconds, as a time, or by an event."""
+    ttft: float | None = None
+    found = fields.found
+    if "ttft_seconds" in found:
+        ttft = fields.take("ttft_ms", "ttft_seconds", lambda value: to_milliseconds(value, 1000.0))
+    if ttft is None and "ttft_ms" in found:
+        ttft = fields.take("ttft_ms", "ttft_ms", lambda value: to_milliseconds(value, 1.0))
+    if ttft is None and "first_token_time" in found:
+        ttft = _since_start(span, fields, fields.take("ttft_ms", "first_token_time", to_time_ns))
+    if ttft is None and findings.first_token_ns is not None:
+        ttft = _since_start(span, fields, findings.first_token_ns)
+        fields.sources["ttft_ms"] = "event"
+    if ttft is not None and span.end_ns and ttft > duration_ms + _TTFT_TOLERANCE_MS:
+        fields.drop("ttft_ms", "later_than_end")
+        return None
+    return ttft
+
+
+def _since_start(span: DecodedSpan, fields: SpanFields, moment_ns: int | None) -> float | None:
+    if moment_ns is None:
+        return None
+    if moment_ns < span.start_ns // 1000 * 1000:
+        fields.drop("ttft_ms", "negative")
+        return None
+    return to_ms(max(moment_ns - span.start_ns, 0))

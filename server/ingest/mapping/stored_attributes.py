@@ -1,0 +1,74 @@
+"""Attributes without a column, made storable as jsonb: bounded in number and size, without NUL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from server.ingest.mapping.attribute_choice import SpanFields
+from server.ingest.mapping.mapping_result import MappingLimits
+from server.ingest.messages.coercion import cut_text, storable
+from server.ingest.otlp.payload import Attributes
+
+_SCALAR_BYTES = 24
+
+
+def store_attributes(
+    attributes: Attributes, fields: SpanFields, column: str, room: int, count: int, limits: MappingLimits
+) -> tuple[dict[str, Any], int]:
+    """The first ``count`` attributes that fit into ``room`` bytes, and about how many bytes they take.
+
+    A value longer than ``limits.attribute`` is cut: text stays text, a list or object becomes
+    the beginning of its JSON text. Everything left out or cut is noted under ``column``.
+    """
+    stored: dict[str, Any] = {}
+    size = left_out = 0
+    cut: dict[str, int] = {}
+    per_value = limits.attribute
+    for key, value in attributes.items():
+        if len(stored) >= count or size >= room:
+            left_out += 1
+            continue
+        if len(key) * 4 > limits.attribute_key or "\0" in key:
+            key = _short_key(key, fields, cut, limits.attribute_key)
+        if isinstance(value, str):
+            if "\0" in value or len(value) * 4 > per_value:
+                value, original = _short_text(value, fields, min(per_value, room))
+                if original is not None:
+                    cut[key] = original
+            size += len(value)
+        elif isinstance(value, list | dict | float):
+            value, replaced = storable(value)
+            fields.replaced += replaced
+            if not isinstance(value, float):
+                text = value if isinstance(value, str) else orjson.dumps(value).decode("utf-8")
+                short, original = cut_text(text, per_value)
+                if original is not None:
+                    value, cut[key] = short, original
+                size += len(short)
+        else:
+            size += _SCALAR_BYTES
+        size += len(key) + 6
+        stored[key] = value
+    if left_out or cut:
+        note = fields.dropped.setdefault(column, {})
+        if left_out:
+            note["dropped"] = note.get("dropped", 0) + left_out
+        if cut:
+            note.setdefault("original_length", {}).update(cut)
+    return stored, size
+
+
+def _short_key(key: str, fields: SpanFields, cut: dict[str, int], limit: int) -> str:
+    fields.replaced += key.count("\0")
+    short, original = cut_text(storable(key)[0], limit)
+    if original is not None:
+        cut[short] = original
+    return short
+
+
+def _short_text(value: str, fields: SpanFields, limit: int) -> tuple[str, int | None]:
+    clean, replaced = storable(value)
+    fields.replaced += replaced
+    return cut_text(clean, limit)

@@ -1,0 +1,1 @@
+"""Prompts and answers of every dialect in one shape, and the coercion of attribute values."""

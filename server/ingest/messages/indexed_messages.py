@@ -1,0 +1,66 @@
+"""Messages that arrive as one attribute per field: ``llm.input_messages.0.message.role`` and the like.
+
+OpenInference and OpenLLMetry flatten messages into indexed keys. They are put together here
+and then read like any other messages (``message_shapes``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from server.ingest.messages.coercion import decode_json
+from server.ingest.messages.message_shapes import Message, read_messages
+
+IndexedValue = tuple[int, str, Any]
+"""Index of the message, the rest of the key, the value."""
+
+_WRAPPERS = frozenset({"message", "message_content", "tool_call", "prompt", "completion", "embedding"})
+"""Path segments of OpenInference that only name the kind of what follows."""
+
+
+def assemble_messages(values: list[IndexedValue], default_role: str) -> list[Message]:
+    """The messages that the indexed attributes of one prefix describe, in the order of their indexes."""
+    tree: dict[Any, Any] = {}
+    for index, path, value in values:
+        node = tree.setdefault(index, {})
+        segments = [part for part in path.split(".") if part not in _WRAPPERS] or ["text"]
+        _insert(node, segments, value)
+    messages: list[Message] = []
+    for index in sorted(tree):
+        item = _as_lists(tree[index])
+        if "content" not in item and "text" in item:
+            item["content"] = item.pop("text")
+        elif "contents" in item and not item.get("content"):
+            item["content"] = item.pop("contents")
+        item["content"] = _structured(item.get("content"))
+        item.setdefault("role", default_role)
+        messages.extend(read_messages([item], default_role) or [])
+    return messages
+
+
+def _structured(content: Any) -> Any:
+    """Content that is a list of typed parts as JSON text, which OpenLLMetry sends, as that list."""
+    if isinstance(content, str) and content.startswith("[{"):
+        parts = decode_json(content)
+        if isinstance(parts, list) and all(isinstance(part, dict) and "type" in part for part in parts):
+            return parts
+    return content
+
+
+def _insert(node: dict[Any, Any], segments: list[str], value: Any) -> None:
+    for segment in segments[:-1]:
+        key: Any = int(segment) if segment.isascii() and segment.isdigit() and len(segment) <= 6 else segment
+        child = node.setdefault(key, {})
+        if not isinstance(child, dict):  # "content" and "content.0" both sent: the first one stays
+            return
+        node = child
+    node.setdefault(segments[-1], value)
+
+
+def _as_lists(node: Any) -> Any:
+    """Objects whose keys are all numbers are lists."""
+    if not isinstance(node, dict):
+        return node
+    if node and all(isinstance(key, int) for key in node):
+        return [_as_lists(node[key]) for key in sorted(node)]
+    return {str(key): _as_lists(value) for key, value in node.items()}

@@ -1,0 +1,80 @@
+"""Messages as plain text, for search and for tables.
+
+One block a message, ``role: text``; the only message of a list stands without its role
+when it is the user's (input) or the assistant's (output). The rule is part of the stored
+data: cached pages and the full-text index depend on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from server.ingest.messages.message_shapes import Message, Part
+
+_BARE_ROLES = ("user", "assistant")
+_MEDIA = frozenset({"image", "audio", "video"})
+
+
+def render_messages(messages: list[Message]) -> str:
+    """The text of a list of messages."""
+    if len(messages) == 1 and messages[0]["role"] in _BARE_ROLES:
+        return render_parts(messages[0]["parts"])
+    return "\n".join(f"{message['role']}: {render_parts(message['parts'])}" for message in messages)
+
+
+def render_parts(parts: list[Part]) -> str:
+    """The text of one message: its parts, a line each."""
+    if len(parts) == 1 and parts[0].get("type") == "text":
+        return str(parts[0]["content"])
+    return "\n".join(_RENDERERS.get(str(part.get("type")), _json)(part) for part in parts)
+
+
+def is_multimodal(messages: list[Message]) -> bool:
+    """True if a part is something other than words and tool traffic."""
+    return any(part.get("type") in ("blob", "uri", "file") for message in messages for part in message["parts"])
+
+
+def _compact(value: Any) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value).decode("utf-8")
+
+
+def _json(part: Part) -> str:
+    return _compact(part["content"] if part.get("type") == "json" else part)
+
+
+def _text(part: Part) -> str:
+    return _compact(part.get("content", ""))
+
+
+def _reasoning(part: Part) -> str:
+    return f"[reasoning] {_compact(part.get('content', ''))}"
+
+
+def _tool_call(part: Part) -> str:
+    arguments = part.get("arguments")
+    return f"[tool_call {part.get('name', '')}({'' if arguments is None else _compact(arguments)})]"
+
+
+def _tool_response(part: Part) -> str:
+    response = part.get("response", part.get("result"))
+    return f"[tool_result {part.get('id', '')}] {'' if response is None else _compact(response)}"
+
+
+def _media(part: Part) -> str:
+    modality = part.get("modality")
+    return f"[{modality}]" if isinstance(modality, str) and modality in _MEDIA else "[document]"
+
+
+_RENDERERS: dict[str, Callable[[Part], str]] = {
+    "text": _text,
+    "reasoning": _reasoning,
+    "tool_call": _tool_call,
+    "tool_call_response": _tool_response,
+    "blob": _media,
+    "uri": _media,
+    "file": _media,
+    "json": _json,
+}

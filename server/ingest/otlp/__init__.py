@@ -1,0 +1,1 @@
+"""OTLP payloads: from bytes in either encoding to decoded spans and log records."""

@@ -1,0 +1,269 @@
+"""OTLP protobuf bodies: split by the wire format, parsed one span at a time.
+
+Traces and logs have the same frame (resource, scope, items) with the same field numbers,
+so one walk serves both.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from google.protobuf.message import DecodeError as ProtobufError
+from google.protobuf.message import Message
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from server.ingest.otlp import wire_format
+from server.ingest.otlp.payload import (
+    Attributes,
+    AttributeValue,
+    DecodedEvent,
+    DecodedLink,
+    DecodedLog,
+    DecodedLogRecords,
+    DecodedResource,
+    DecodedScope,
+    DecodedSpan,
+    DecodedSpans,
+    DecodeLimits,
+    TooLarge,
+    Unreadable,
+)
+
+M = TypeVar("M", bound=Message)
+
+_HEAD_FIELD, _ITEMS_FIELD, _REQUEST_FIELD = 1, 2, 1
+
+_CLOSE_LOOK_BYTES = 64 * 1024
+"""A message smaller than this cannot hold enough empty values to matter in memory."""
+_DESCEND_BYTES = 1024
+_MAX_DEPTH = 100
+
+_PARTS: dict[str, dict[int, str]] = {
+    "span": {9: "key_value", 11: "event", 13: "link"},
+    "log": {5: "any_value", 6: "key_value"},
+    "resource": {1: "key_value"},
+    "scope": {3: "key_value"},
+    "event": {3: "key_value"},
+    "link": {4: "key_value"},
+    "key_value": {2: "any_value"},
+    "any_value": {5: "values", 6: "key_values"},
+    "values": {1: "any_value"},
+    "key_values": {1: "key_value"},
+}
+"""Which field numbers of a message hold messages, from opentelemetry/proto; everything else is a scalar."""
+
+
+@dataclass(slots=True)
+class _Frame:
+    """Where the parts of one resource/scope pair stand in the body."""
+
+    resource: list[tuple[int, int]]
+    scope: list[tuple[int, int]]
+    items: list[tuple[int, int]]
+
+
+class ValueBudget:
+    """Counts the values of one request against ``DecodeLimits.max_values``."""
+
+    __slots__ = ("limit", "used")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+    def spend(self, count: int) -> None:
+        self.used += count
+        if self.used > self.limit:
+            raise TooLarge(f"the request has more than {self.limit} attribute values, events and links")
+
+
+def decode_spans(body: bytes, limits: DecodeLimits) -> list[DecodedSpans]:
+    """The spans of an ``ExportTraceServiceRequest``. Raises Unreadable, TooLarge."""
+    budget = ValueBudget(limits.max_values)
+    groups = []
+    for frame in _frames(body, limits.max_spans, "spans"):
+        spans = [_span(_parse(Span, body, [part], "span", limits), budget) for part in frame.items]
+        groups.append(DecodedSpans(*_heads(body, frame, limits, budget), spans))
+    return groups
+
+
+def decode_log_records(body: bytes, limits: DecodeLimits) -> list[DecodedLogRecords]:
+    """The records of an ``ExportLogsServiceRequest``. Raises Unreadable, TooLarge."""
+    budget = ValueBudget(limits.max_values)
+    groups = []
+    for frame in _frames(body, limits.max_spans, "log records"):
+        records = [_log(_parse(LogRecord, body, [part], "log", limits), budget) for part in frame.items]
+        groups.append(DecodedLogRecords(*_heads(body, frame, limits, budget), records))
+    return groups
+
+
+def _frames(body: bytes, max_items: int, what: str) -> list[_Frame]:
+    """The pre-scan: finds and counts all items before one is parsed. Empty scopes and resources count as one each."""
+    frames: list[_Frame] = []
+    counter = _ItemCounter(max_items, what)
+    for start, end in wire_format.messages(body, 0, len(body), _REQUEST_FIELD):
+        counter.add()
+        resource, scopes = _head_and_items(body, start, end, counter)
+        for scope_start, scope_end in scopes:
+            frames.append(_Frame(resource, *_head_and_items(body, scope_start, scope_end, counter)))
+    if sum(len(frame.items) for frame in frames) > max_items:
+        raise TooLarge(counter.message)
+    return frames
+
+
+class _ItemCounter:
+    """Stops a pre-scan whose result would itself be large: a scope and a resource for each item are the most."""
+
+    def __init__(self, max_items: int, what: str) -> None:
+        self.left = 3 * max_items
+        self.message = f"the request has more than {max_items} {what}"
+
+    def add(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise TooLarge(self.message)
+
+
+def _head_and_items(
+    body: bytes, start: int, end: int, counter: _ItemCounter
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Where the head (resource or scope) and the items (scopes or spans) of a message stand."""
+    head: list[tuple[int, int]] = []
+    items: list[tuple[int, int]] = []
+    for number, wire_type, at, stop in wire_format.fields(body, start, end):
+        if number in (_HEAD_FIELD, _ITEMS_FIELD):
+            if wire_type != wire_format.LENGTH:
+                raise Unreadable("a protobuf field has the wrong wire type")
+            counter.add()
+            (head if number == _HEAD_FIELD else items).append((at, stop))
+    return head, items
+
+
+def _heads(
+    body: bytes, frame: _Frame, limits: DecodeLimits, budget: ValueBudget
+) -> tuple[DecodedResource, DecodedScope]:
+    resource = _parse(Resource, body, frame.resource, "resource", limits)
+    scope = _parse(InstrumentationScope, body, frame.scope, "scope", limits)
+    return (
+        DecodedResource(_attributes(resource.attributes, budget), resource.dropped_attributes_count),
+        DecodedScope(scope.name, scope.version, _attributes(scope.attributes, budget)),
+    )
+
+
+def _parse(kind: type[M], body: bytes, parts: list[tuple[int, int]], name: str, limits: DecodeLimits) -> M:
+    """One message. Several parts of one singular field merge, which is what joining their bytes does."""
+    data = body[parts[0][0] : parts[0][1]] if len(parts) == 1 else b"".join(body[start:end] for start, end in parts)
+    if len(data) > _CLOSE_LOOK_BYTES:
+        _count_fields(data, name, limits.max_fields_per_span)
+    try:
+        return kind.FromString(data)
+    except ProtobufError as error:
+        raise Unreadable(f"a {name} is not valid protobuf (cut, invalid UTF-8 or nested too deeply)") from error
+
+
+def _count_fields(data: bytes, name: str, limit: int) -> None:
+    """Refuses a message with more fields than ``limit``, however they are nested."""
+    used = 0
+    pending: list[tuple[int, int, str, int]] = [(0, len(data), name, 0)]
+    while pending:
+        start, end, kind, depth = pending.pop()
+        if depth > _MAX_DEPTH:
+            raise Unreadable(f"a {name} is nested too deeply")
+        parts = _PARTS[kind]
+        for number, wire_type, at, stop in wire_format.fields(data, start, end):
+            used += 1
+            if used > limit:
+                raise TooLarge(f"a {name} has more than {limit} fields")
+            if stop - at > _DESCEND_BYTES and wire_type == wire_format.LENGTH and number in parts:
+                pending.append((at, stop, parts[number], depth + 1))
+
+
+def _span(span: Span, budget: ValueBudget) -> DecodedSpan:
+    status = span.status
+    return DecodedSpan(
+        span.trace_id.hex(),
+        span.span_id.hex(),
+        span.parent_span_id.hex(),
+        span.name,
+        span.kind,
+        span.start_time_unix_nano,
+        span.end_time_unix_nano,
+        _attributes(span.attributes, budget),
+        list(_events(span, budget)) if span.events else [],
+        list(_links(span, budget)) if span.links else [],
+        status.code,
+        status.message,
+        span.trace_state,
+        span.dropped_attributes_count,
+        span.dropped_events_count,
+        span.dropped_links_count,
+    )
+
+
+def _events(span: Span, budget: ValueBudget) -> Iterator[DecodedEvent]:
+    budget.spend(len(span.events))
+    for event in span.events:
+        yield DecodedEvent(
+            event.name, event.time_unix_nano, _attributes(event.attributes, budget), event.dropped_attributes_count
+        )
+
+
+def _links(span: Span, budget: ValueBudget) -> Iterator[DecodedLink]:
+    budget.spend(len(span.links))
+    for link in span.links:
+        yield DecodedLink(
+            link.trace_id.hex(),
+            link.span_id.hex(),
+            _attributes(link.attributes, budget),
+            link.trace_state,
+            link.dropped_attributes_count,
+        )
+
+
+def _log(record: LogRecord, budget: ValueBudget) -> DecodedLog:
+    attributes = _attributes(record.attributes, budget)
+    return DecodedLog(
+        record.event_name or _text(attributes.get("event.name")),
+        record.time_unix_nano or record.observed_time_unix_nano,
+        record.trace_id.hex(),
+        record.span_id.hex(),
+        _value(record.body, budget),
+        attributes,
+        record.severity_number,
+    )
+
+
+def _text(value: AttributeValue) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _attributes(pairs: Any, budget: ValueBudget) -> Attributes:
+    """Key-value pairs as a dict; of a repeated key the last one counts."""
+    budget.spend(len(pairs))
+    result: Attributes = {}
+    for pair in pairs:
+        value = pair.value
+        # Most values are text, and asking for it directly costs half of WhichOneof.
+        result[pair.key] = value.string_value or _value(value, budget)
+    return result
+
+
+def _value(value: Any, budget: ValueBudget) -> AttributeValue:
+    kind = value.WhichOneof("value")
+    if kind is None:
+        return None
+    if kind == "array_value":
+        items = value.array_value.values
+        budget.spend(len(items))
+        return [_value(item, budget) for item in items]
+    if kind == "kvlist_value":
+        return _attributes(value.kvlist_value.values, budget)
+    if kind == "bytes_value":
+        return base64.b64encode(value.bytes_value).decode("ascii")
+    return getattr(value, kind)

@@ -1,0 +1,1 @@
+"""From mapped spans to committed rows, and every later change of stored spans."""

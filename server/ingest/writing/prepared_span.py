@@ -1,0 +1,132 @@
+"""A span as the writer stores it: encoded for COPY."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from operator import attrgetter
+from typing import Any, Final
+
+import orjson
+
+from server.ingest.mapping.span_record import SpanRecord
+from server.ingest.mapping.span_times import EPOCH
+from server.ingest.writing.text_vector import text_vector
+from server.queries.filters.search_text import search_document
+
+JSON_COLUMNS: Final = (
+    "input_messages", "output_messages", "attributes", "resource_attributes", "events", "links", "dropped",
+)  # fmt: skip
+PLAIN_COLUMNS: Final = (
+    "ts", "trace_id", "span_id", "parent_span_id", "span_name", "span_kind", "service_name", "service_version",
+    "environment", "provider", "model", "request_model", "operation_type", "is_generation", "agent_name", "tool_name",
+    "prompt_name", "prompt_version", "input_type", "input_text", "output_text", "finish_reason", "prompt_tokens",
+    "completion_tokens", "total_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens", "prompt_cost_usd",
+    "completion_cost_usd", "total_cost_usd", "cache_savings_usd", "cost_source", "price_version", "duration_ms",
+    "ttft_ms", "status_code", "error_type", "error_message", "user_id", "session_id", "tags", "dialect", "usage_rule",
+)  # fmt: skip
+"""Fields of a span that are stored as they are."""
+
+COLUMNS: Final = ("search_vector", "version", *JSON_COLUMNS, *PLAIN_COLUMNS, "project_id", "dim_id")
+"""Columns of llm_traces in the order of :attr:`PreparedSpan.values`, all but those with a default."""
+
+DIMENSIONS: Final = (
+    "provider", "model", "operation_type", "service_name", "environment", "status_code", "error_type",
+    "finish_reason", "agent_name", "tool_name", "prompt_name", "prompt_version", "is_generation",
+)  # fmt: skip
+
+MONDAY: Final = datetime(1969, 12, 29, tzinfo=UTC)
+WEEK: Final = timedelta(weeks=1)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_MONDAY_US: Final = (MONDAY - EPOCH) // _MICROSECOND
+_WEEK_US: Final = WEEK // _MICROSECOND
+
+LONGEST_MS: Final = 1e12
+_EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
+
+_plain: Callable[[SpanRecord], tuple[Any, ...]] = attrgetter(*PLAIN_COLUMNS)
+_json: Callable[[SpanRecord], tuple[Any, ...]] = attrgetter(*JSON_COLUMNS)
+_dimension: Callable[[SpanRecord], tuple[Any, ...]] = attrgetter(*DIMENSIONS)
+
+
+class UnstorableSpan(Exception):
+    """The span cannot be a row; the message says why and never quotes contents."""
+
+
+@dataclass(slots=True)
+class PreparedSpan:
+    """One span of one project, ready for COPY once ``dim_id`` stands at the end of ``values``."""
+
+    key: tuple[str, str, str]
+    """Project, trace and span: what makes two of them the same span."""
+    ts: datetime
+    week: int
+    """Weeks since :data:`MONDAY`; each has a partition."""
+    version: int
+    """The end of the span in µs since the epoch: of two versions of one span the later wins."""
+    dimension: tuple[Any, ...]
+    """Values of :data:`DIMENSIONS`, None where the span has none."""
+    values: list[Any]
+    """Of :data:`COLUMNS`."""
+    search_text: str | None
+    """The words to index where PostgreSQL has to make the vector of them, else None."""
+    size: int
+    """About how many bytes the row takes on its way."""
+    words: int
+    """About how many entries the row adds to the text index."""
+
+    @property
+    def project_id(self) -> str:
+        """The project that the credential names."""
+        return self.key[0]
+
+    @property
+    def trace_id(self) -> str:
+        """Lowercase hex."""
+        return self.key[1]
+
+    def set_version(self, version: int) -> None:
+        """Let it win against an earlier version than its own end says."""
+        self.version = version
+        self.values[COLUMNS.index("version")] = version
+
+
+def prepare_span(project_id: str, record: SpanRecord, *, full_text: bool = True) -> PreparedSpan:
+    """Check and encode ``record``; ``full_text`` false leaves its words out of the search index.
+
+    Raises :class:`UnstorableSpan`.
+    """
+    _check(record)
+    try:
+        documents = [None if value is None else orjson.dumps(value).decode() for value in _json(record)]
+    except TypeError as error:
+        raise UnstorableSpan("an attribute value cannot be stored as JSON") from error
+    searchable = search_document(record.input_text, record.output_text) if full_text else ""
+    vector = text_vector(searchable)
+    start = (record.ts - MONDAY) // _MICROSECOND
+    texts = (record.input_text, record.output_text, *documents)
+    size = 500 + (2 * len(searchable) if vector is None else len(vector)) + sum(map(len, filter(None, texts)))
+    version = start + _MONDAY_US + round(record.duration_ms * 1000)
+    return PreparedSpan(
+        (project_id, record.trace_id, record.span_id),
+        record.ts,
+        start // _WEEK_US,
+        version,
+        _dimension(record),
+        [vector, version, *documents, *_plain(record), project_id],
+        searchable if vector is None else None,
+        size,
+        words=searchable.count(" ") if vector is None else int.from_bytes(vector[:4], "big"),
+    )
+
+
+def _check(record: SpanRecord) -> None:
+    """What the row's version and partition are worked out from; other values are looked at where PostgreSQL refuses
+    a batch (:mod:`server.ingest.writing.span_defects`)."""
+    if not _EARLIEST <= record.ts < _LATEST:
+        raise UnstorableSpan("start time is not between the years 2000 and 2100")
+    # The comparison is false for NaN too.
+    if not 0 <= record.duration_ms < LONGEST_MS:
+        raise UnstorableSpan("duration is negative or longer than 31 years")

@@ -1,0 +1,56 @@
+"""What PostgreSQL would refuse in a span.
+
+The mapping makes only values that can be stored, and PostgreSQL checks each row once more. A span that is refused all
+the same would take the others of its batch with it, since PostgreSQL refuses a transaction and not a row; so which
+one it is, and why, is looked for here, when a batch was refused and not before: it would cost each span as much as
+encoding it.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from math import isfinite
+from typing import Any, Final
+
+from server.ingest.writing.prepared_span import COLUMNS, LONGEST_MS, PreparedSpan
+
+INDEXED_TEXT_CHARACTERS: Final = 512
+"""A btree key may not pass 2,704 bytes (SQLSTATE 54000): so many characters of four bytes stay below."""
+
+_INDEXED_TEXTS: Final = ("model", "session_id", "user_id")
+_IDENTIFIERS: Final = ("trace_id", "span_id")
+_MOST_TOKENS: Final = 1_000_000_000_000
+_MOST: Final[dict[str, int]] = {
+    "prompt_tokens": _MOST_TOKENS,
+    "completion_tokens": _MOST_TOKENS,
+    "total_tokens": 2 * _MOST_TOKENS,
+    "cached_tokens": _MOST_TOKENS,
+    "cache_write_tokens": _MOST_TOKENS,
+    "reasoning_tokens": _MOST_TOKENS,
+    "prompt_cost_usd": 1_000_000_000,
+    "completion_cost_usd": 1_000_000_000,
+    "total_cost_usd": 1_000_000_000,
+    "ttft_ms": int(LONGEST_MS),
+}
+
+
+def span_defect(span: PreparedSpan) -> str | None:
+    """Why ``span`` cannot be stored, without quoting contents; None when nothing is found."""
+    values: dict[str, Any] = dict(zip(COLUMNS, span.values, strict=False))
+    for name in _IDENTIFIERS:
+        if not 1 <= len(values[name]) <= 64:
+            return f"{name} has not 1 to 64 characters"
+    for name in _INDEXED_TEXTS:
+        if len(values[name] or "") > INDEXED_TEXT_CHARACTERS:
+            return f"{name} is longer than {INDEXED_TEXT_CHARACTERS} characters"
+    for name, most in _MOST.items():
+        number = values[name]
+        if number is not None and not (_is_finite(number) and 0 <= number <= most):
+            return f"{name} is not between 0 and {most}"
+    if any(isinstance(value, str) and "\0" in value for value in values.values()):
+        return "a text holds a NUL character"
+    return None
+
+
+def _is_finite(number: Any) -> bool:
+    return number.is_finite() if isinstance(number, Decimal) else isinstance(number, int | float) and isfinite(number)

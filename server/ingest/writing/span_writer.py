@@ -1,0 +1,171 @@
+"""Puts prepared spans into PostgreSQL: one transaction a batch, nothing half done.
+
+Most spans belong to a trace that nobody has seen yet. They are copied straight into their partition, which costs half
+of what an upsert does. The others are copied into a TEMP table, of which one statement makes rows: a span that is
+already there changes nothing unless the new version ends later. So replays, retries and the same batch at two
+servers are harmless. What is derived from spans follows (:mod:`server.ingest.writing.span_changes`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Final
+
+import asyncpg
+
+from server.cache.freshness import Freshness, Touched
+from server.errors import ApiError
+from server.ingest.writing.copy_rows import copy_rows
+from server.ingest.writing.dimensions import Dimensions
+from server.ingest.writing.first_sightings import FirstSightings
+from server.ingest.writing.prepared_span import COLUMNS, MONDAY, WEEK, PreparedSpan
+from server.ingest.writing.span_changes import ensure_change_tables, settle_span_changes
+from server.storage.database import Database
+from server.storage.statements import statement
+
+logger = logging.getLogger("observatory.ingest")
+
+_PARTITION_GONE: Final = {"23514", "42P01"}
+"""No partition takes the row (also: a CHECK refuses it), or the table of the partition is not there."""
+_ALREADY_THERE: Final = "23505"
+_NOT_ALLOWED: Final = "42501"
+
+
+class SpanWriter:
+    """Stores batches; safe to use from several tasks at once, each takes a connection of its own."""
+
+    def __init__(self, database: Database, dimensions: Dimensions, freshness: Freshness | None) -> None:
+        self._database = database
+        self._dimensions = dimensions
+        self._freshness = freshness
+        self._sightings = FirstSightings(database)
+        self._partitions: dict[int, str] = {}
+        """Table by :attr:`PreparedSpan.week`."""
+        self._may_copy = True
+        self.words_written = 0
+        """About how many entries this process has added to the text index."""
+
+    async def store(self, spans: Sequence[PreparedSpan]) -> int:
+        """Store ``spans`` durably; gives the number of rows that are new or changed.
+
+        Raises ApiError with the driver's error as its cause, or what the driver raises for a value
+        it cannot encode; then nothing of the batch is stored.
+        """
+        batch = latest_versions(spans)
+        await self._dimensions.intern(batch)
+        stored = await self._store(batch)
+        if stored:
+            self.words_written += sum(span.words for span in batch)
+        if stored and self._freshness is not None:
+            await self._freshness.touched(_touched(batch))
+        if stored:
+            await self._sightings.note(batch)
+        return stored
+
+    async def _store(self, batch: Sequence[PreparedSpan]) -> int:
+        copies = self._may_copy
+        has_looked_again = False
+        while True:
+            await self._ensure_partitions(batch)
+            try:
+                return await self._transaction(batch, copies=copies)
+            except _CopiesUnnoted:
+                copies = self._may_copy = False
+                logger.warning("spans copied into their partition are not noted; they are stored more slowly")
+            except ApiError as error:
+                state = getattr(error.__cause__, "sqlstate", None)
+                if copies and state in (_ALREADY_THERE, _NOT_ALLOWED):
+                    # Another server has stored the same spans since their traces were looked up; or an administrator
+                    # made a partition without prepare_trace_partition().
+                    if state == _NOT_ALLOWED:
+                        self._may_copy = False
+                        logger.warning("spans cannot be copied into their partition, and are stored more slowly")
+                    copies = False
+                elif state in _PARTITION_GONE and not has_looked_again:
+                    # Retention may have dropped a partition that this process has seen: look again, once.
+                    self._partitions.clear()
+                    has_looked_again = True
+                else:
+                    raise
+
+    async def _transaction(self, batch: Sequence[PreparedSpan], *, copies: bool) -> int:
+        projects = sorted({span.project_id for span in batch})
+        async with self._database.write(projects) as connection:
+            await ensure_change_tables(connection)
+            new, others = await _sorted_out(connection, batch) if copies else ([], batch)
+            came, went = len(new), 0
+            if new:
+                await self._copy_new(connection, new)
+            if others:
+                signs = {row["sign"]: row["spans"] for row in await _upsert(connection, others)}
+                came, went = came + signs.get(1, 0), signs.get(-1, 0)
+            if came or went:
+                growth = await settle_span_changes(connection, spans_went=went > 0, seek_twins=True)
+                if new and growth != came - went:
+                    raise _CopiesUnnoted
+        return came
+
+    async def _copy_new(self, connection: asyncpg.Connection, new: Sequence[PreparedSpan]) -> None:
+        by_partition: dict[str, list[PreparedSpan]] = {}
+        for span in new:
+            by_partition.setdefault(self._partitions[span.week], []).append(span)
+        for partition in sorted(by_partition):
+            rows = [span.values for span in by_partition[partition]]
+            await copy_rows(connection, partition, rows, columns=COLUMNS)
+
+    async def _ensure_partitions(self, batch: Iterable[PreparedSpan]) -> None:
+        missing = {span.week for span in batch} - self._partitions.keys()
+        if not missing:
+            return
+        async with self._database.plain() as connection:
+            for week in sorted(missing):
+                at = MONDAY + week * WEEK
+                self._partitions[week] = await connection.fetchval(statement("ensure_partition"), at)
+
+
+class _CopiesUnnoted(Exception):
+    """The summaries do not count what was copied: a partition lost its trigger note_copied_spans."""
+
+
+def latest_versions(spans: Sequence[PreparedSpan]) -> list[PreparedSpan]:
+    """One of each span, the one that ends last and of equals the first, sorted by key."""
+    latest = {span.key: span for span in spans}
+    if len(latest) < len(spans):
+        for span in reversed(spans):
+            if span.version >= latest[span.key].version:
+                latest[span.key] = span
+    return [latest[key] for key in sorted(latest)]
+
+
+async def _sorted_out(
+    connection: asyncpg.Connection, batch: Sequence[PreparedSpan]
+) -> tuple[Sequence[PreparedSpan], Sequence[PreparedSpan]]:
+    """The spans that can be copied straight, since nothing of their traces is stored; and the others."""
+    traces = sorted({span.key[:2] for span in batch})
+    columns = [list(column) for column in zip(*traces, strict=True)]
+    known = {tuple(row) for row in await connection.fetch(statement("list_known_traces"), *columns)}
+    others = [span for span in batch if span.search_text is not None or span.key[:2] in known]
+    if not others:
+        return batch, others
+    staged = {span.key for span in others}
+    return [span for span in batch if span.key not in staged], others
+
+
+async def _upsert(connection: asyncpg.Connection, spans: Sequence[PreparedSpan]) -> list[asyncpg.Record]:
+    """Store ``spans`` by way of the staging table; gives how many versions came and went, by sign."""
+    rows = ([*span.values, span.search_text] for span in spans)
+    await copy_rows(connection, "span_staging", rows, columns=(*COLUMNS, "search_text"), schema="pg_temp")
+    written: list[asyncpg.Record] = await connection.fetch(statement("store_staged_spans"))
+    return written
+
+
+def _touched(batch: Iterable[PreparedSpan]) -> dict[str, Touched]:
+    """What was written where; ``batch`` is in order of its keys."""
+    touched = {}
+    for project, group in groupby(batch, key=lambda span: span.key[0]):
+        spans = list(group)
+        starts = [span.ts for span in spans]
+        touched[project] = Touched(min(starts), max(starts), frozenset([span.key[1] for span in spans]))
+    return touched

@@ -1,0 +1,88 @@
+"""Keeps the pending list of the text index short, beside the writers instead of within their commits.
+
+A GIN index collects new entries in a list, which is cheap, and somebody has to move them into the index in the
+end. Left to itself the writer does whose entry finds the list full: one commit in fifty then takes a second. Here
+the list is emptied as soon as the writers pause, and while they do not, when it has become so long that a search
+would feel it. To move an entry takes more processor time than to write it: in the middle of a burst the
+senders would wait for that, and many entries at once are moved for less.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+from server.errors import ApiError
+from server.storage.database import Database
+from server.storage.statements import statement
+from server.telemetry.observations import BackgroundWorkFailed, observe
+
+PAUSE_SECONDS: Final = 0.5
+LONGEST_SECONDS: Final = 30.0
+"""After that it is settled in any case: other programs write too."""
+MOST_WORDS: Final = 4_000_000
+"""Of all processes together. A search reads the list from one end to the other: 4 million entries are 112 MB
+or some 6,000 spans of long texts, and cost it about 30 ms."""
+
+
+class TextIndexUpkeep:
+    """The background task; processes that run one at the same time leave the work to the first."""
+
+    def __init__(
+        self, worker: Database, *, written: Callable[[], int], pending: Callable[[], int], processes: int = 1
+    ) -> None:
+        """``worker``: a pool of the role observatory_worker. ``written``: how many words this process has written
+        for the index since it started; ``pending``: how many spans are on their way. ``processes``: how many share
+        :data:`MOST_WORDS`."""
+        self._worker = worker
+        self._written = written
+        self._pending = pending
+        self._most = MOST_WORDS // processes
+        self._seen = 0
+        self._settled = 0
+        self._settled_at = -LONGEST_SECONDS
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin, until :meth:`close`."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="text index")
+
+    async def close(self) -> None:
+        """Stop; what is in the middle is rolled back and done later."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def settle(self) -> int:
+        """Move what is pending into the index; gives the number of pages. Raises what :class:`Database` raises."""
+        async with self._worker.unscoped() as connection:
+            return int(await connection.fetchval(statement("settle_text_index")))
+
+    def is_due(self) -> bool:
+        """Whether to settle now: words wait, and either the writers pause (nothing is on its way and nothing came since
+        the last call) or they have become many. True at first too, for what others have left."""
+        written = self._written()
+        is_quiet, self._seen = written == self._seen and not self._pending(), written
+        waiting = written - self._settled
+        is_overdue = time.monotonic() - self._settled_at >= LONGEST_SECONDS
+        return is_overdue or waiting >= self._most or (is_quiet and waiting > 0)
+
+    async def settle_if_due(self) -> None:
+        """:meth:`settle` when :meth:`is_due`."""
+        if self.is_due():
+            written = self._seen
+            await self.settle()
+            self._settled, self._settled_at = written, time.monotonic()
+
+    async def _run(self) -> None:
+        while True:
+            started = time.monotonic()
+            try:
+                await self.settle_if_due()
+            except ApiError as error:
+                observe(BackgroundWorkFailed(task="text index", cause=error.code))
+            await asyncio.sleep(max(PAUSE_SECONDS, time.monotonic() - started))

@@ -1,0 +1,29 @@
+"""Deletes a trace: its spans, scores and held updates, with everything that was derived from them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from server.cache.freshness import Freshness, Touched
+from server.ingest.writing.span_changes import ensure_change_tables, settle_span_changes
+from server.storage.database import Database
+from server.storage.statements import statement
+
+
+async def delete_trace(database: Database, freshness: Freshness, project_id: str, trace_id: str) -> int:
+    """Delete trace ``trace_id`` of ``project_id``; gives the number of spans, 0 when there is no such trace.
+
+    Sums and rollups are exact afterwards. Raises what :class:`Database` raises.
+    """
+    async with database.write([project_id]) as connection:
+        await ensure_change_tables(connection)
+        written = await connection.fetch(statement("delete_trace_spans"), project_id, trace_id)
+        if written:
+            await settle_span_changes(connection, spans_went=True)
+        await connection.execute(statement("delete_trace_scores"), project_id, trace_id)
+        await connection.execute(statement("delete_trace_updates"), project_id, trace_id)
+    if written:
+        # The trace may be of any age: answers about every window are old now.
+        start = datetime(2000, 1, 1, tzinfo=UTC)
+        await freshness.touched({project_id: Touched(start, datetime.now(UTC), frozenset({trace_id}))})
+    return len(written)

@@ -1,0 +1,1 @@
+"""Server processes: a supervisor, its listening sockets, and what one process runs."""

@@ -1,0 +1,263 @@
+"""Keeps N server processes alive behind one port, and ends them in good order.
+
+Sanic does not replace a worker that died, and its manager kills everything when one cannot start. Here each
+process is a plain child with a single server in it (:mod:`server.process.worker_process`): a dead one is replaced, ever
+later if it keeps dying. What happens to connections meanwhile is :mod:`server.process.listeners`' matter, how
+they are spread :mod:`server.process.connection_balance`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FrameType
+
+from prometheus_client.multiprocess import mark_process_dead
+
+from server.process.connection_balance import BalanceHub
+from server.process.listeners import renewed
+
+logger = logging.getLogger("observatory.supervisor")
+
+FIRST_DELAY_SECONDS = 0.1
+# Short enough that senders who try again for half a minute find somebody, whatever is killed how often: the delay is
+# there to keep a process that cannot start from taking the processor, not to punish it.
+LONGEST_DELAY_SECONDS = 5.0
+# A process that has lived this long is healthy: its next death is replaced without delay.
+HEALTHY_SECONDS = 30.0
+# When no process has ever come up, so many failures in a row end the program.
+HOPELESS_FAILURES = 5
+# What a worker may need beyond its drain before it is killed.
+GRACE_SECONDS = 5.0
+WATCH_SECONDS = 1.0
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@dataclass
+class Slot:
+    """A place for one server process, while processes come and go."""
+
+    place: int
+    listener: socket.socket
+    process: subprocess.Popen[bytes] | None = None
+    lifeline: socket.socket | None = None
+    started_at: float = 0.0
+    failures: int = 0
+    restart_at: float = 0.0
+
+
+class Supervisor:
+    """Runs the server processes until it is told to stop."""
+
+    def __init__(
+        self,
+        listeners: list[socket.socket],
+        environ: Mapping[str, str],
+        *,
+        stop_seconds: float,
+        on_ready: Callable[[], None] = lambda: None,
+        on_stop: Callable[[], None] = lambda: None,
+        watch: Callable[[], None] = lambda: None,
+    ) -> None:
+        """
+        :param environ: environment of the server processes; it holds their settings.
+        :param stop_seconds: how long a drain may take in all.
+        :param on_ready: called once, when the first process serves.
+        :param on_stop: called once, before the processes are told to drain.
+        :param watch: called about once a second; an exception of it stops everything.
+        """
+        self._slots = [Slot(place, listener) for place, listener in enumerate(listeners)]
+        self._balance = BalanceHub.for_processes(len(listeners))
+        self._environ = dict(environ)
+        self._stop_seconds = stop_seconds
+        self._on_ready = on_ready
+        self._on_stop = on_stop
+        self._watch = watch
+        self._was_ready = False
+        self._is_misconfigured = False
+        self._stop_requests = 0
+        self._metrics_dir: Path | None = None
+
+    def run(self) -> int:
+        """Serve until SIGTERM, SIGINT or SIGHUP; gives the exit code. Main thread only.
+
+        0: drained. 1: ended at once by a second signal, or no process ever came up.
+        """
+        with _signals_as_bytes(self._note_stop) as wakeups, self._shared_metrics():
+            try:
+                return self._supervise(wakeups)
+            finally:
+                self._kill_all()
+
+    def _supervise(self, wakeups: int) -> int:
+        next_watch = time.monotonic() + WATCH_SECONDS
+        while not self._stop_requests:
+            now = time.monotonic()
+            for slot in self._slots:
+                self._tend(slot, now)
+            if self._is_misconfigured:
+                return 1
+            if not self._was_ready and any(slot.failures >= HOPELESS_FAILURES for slot in self._slots):
+                logger.error("no server process comes up; the reason stands above")
+                return 1
+            if now >= next_watch:
+                next_watch = now + WATCH_SECONDS
+                self._watch()
+            self._wait(wakeups, next_watch)
+        return self._drain(wakeups)
+
+    def _tend(self, slot: Slot, now: float) -> None:
+        """Starts the slot's process, or notes its death and when to replace it."""
+        if slot.process is None:
+            if now >= slot.restart_at:
+                self._start(slot, now)
+            return
+        if slot.process.poll() is None:
+            return
+        status, pid = slot.process.returncode, slot.process.pid
+        self._forget(slot)
+        slot.listener = renewed(slot.listener)
+        if status == os.EX_CONFIG:
+            # It has said why, and another one would say the same.
+            self._is_misconfigured = True
+            return
+        slot.failures = 1 if now - slot.started_at > HEALTHY_SECONDS else slot.failures + 1
+        delay = min(FIRST_DELAY_SECONDS * 2 ** (slot.failures - 1), LONGEST_DELAY_SECONDS)
+        slot.restart_at = now + delay
+        logger.warning(
+            "server process ended, another follows", extra={"pid": pid, "status": status, "delay_seconds": delay}
+        )
+
+    def _start(self, slot: Slot, now: float) -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        own = (slot.listener.fileno(), theirs.fileno())
+        shared = self._balance.descriptors(slot.place) if self._balance is not None else ()
+        with theirs:
+            slot.process = subprocess.Popen(
+                [sys.executable, "-m", "server.process.worker_process", *map(str, (*own, slot.place, *shared))],
+                env=self._environ,
+                pass_fds=own + shared,
+                stdin=subprocess.DEVNULL,
+                # Ctrl-C in the terminal reaches only this process, which then drains the others.
+                start_new_session=True,
+            )
+        slot.lifeline = ours
+        slot.started_at = now
+
+    def _wait(self, wakeups: int, until: float) -> None:
+        """Sleeps until a signal, a worker's word, a restart that is due, or ``until``."""
+        due = [slot.restart_at for slot in self._slots if slot.process is None]
+        timeout = max(0.0, min([until, *due]) - time.monotonic())
+        by_descriptor = {slot.lifeline.fileno(): slot for slot in self._slots if slot.lifeline is not None}
+        readable, _, _ = select.select([wakeups, *by_descriptor], [], [], timeout)
+        for descriptor in readable:
+            if descriptor == wakeups:
+                os.read(wakeups, 4096)
+            else:
+                self._hear(by_descriptor[descriptor])
+
+    def _hear(self, slot: Slot) -> None:
+        """A word on the lifeline says that the process serves; its end, that it is ending (SIGCHLD follows)."""
+        if slot.lifeline is None:
+            return
+        if not slot.lifeline.recv(16):
+            slot.lifeline.close()
+            slot.lifeline = None
+            return
+        logger.info("server process serves", extra={"pid": slot.process.pid if slot.process else None})
+        if not self._was_ready:
+            self._was_ready = True
+            self._on_ready()
+
+    def _drain(self, wakeups: int) -> int:
+        """Lets the processes finish; a second signal or the deadline cuts them off."""
+        logger.info("stopping: running requests may finish")
+        self._on_stop()
+        for slot in self._slots:
+            # With its last copy closed the port refuses at once, instead of queueing for nobody.
+            slot.listener.close()
+            if slot.process is not None:
+                slot.process.terminate()
+        deadline = time.monotonic() + self._stop_seconds + GRACE_SECONDS
+        while any(slot.process is not None and slot.process.poll() is None for slot in self._slots):
+            remaining = deadline - time.monotonic()
+            if self._stop_requests > 1 or remaining <= 0:
+                logger.warning("stopping at once: unfinished requests are cut off")
+                return 1
+            select.select([wakeups], [], [], min(remaining, WATCH_SECONDS))
+            with contextlib.suppress(BlockingIOError):
+                os.read(wakeups, 4096)
+        return 0
+
+    def _kill_all(self) -> None:
+        for slot in self._slots:
+            slot.listener.close()
+            if slot.process is not None:
+                if slot.process.poll() is None:
+                    slot.process.kill()
+                    slot.process.wait()
+                self._forget(slot)
+        if self._balance is not None:
+            self._balance.close()
+
+    def _forget(self, slot: Slot) -> None:
+        if self._balance is not None:
+            self._balance.table.set_absent(slot.place)
+        if slot.process is not None and self._metrics_dir is not None:
+            mark_process_dead(slot.process.pid, str(self._metrics_dir))  # type: ignore[no-untyped-call]
+        slot.process = None
+        if slot.lifeline is not None:
+            slot.lifeline.close()
+            slot.lifeline = None
+
+    def _note_stop(self) -> None:
+        self._stop_requests += 1
+
+    @contextlib.contextmanager
+    def _shared_metrics(self) -> Iterator[None]:
+        """With several processes, a folder through which each of them answers /metrics for all."""
+        if len(self._slots) == 1:
+            yield
+            return
+        with TemporaryDirectory(prefix="llm-observatory-metrics-") as folder:
+            self._metrics_dir = Path(folder)
+            self._environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+            yield
+
+
+@contextlib.contextmanager
+def _signals_as_bytes(on_stop: Callable[[], None]) -> Iterator[int]:
+    """A file descriptor that becomes readable at each signal; stop signals also call ``on_stop``."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        on_stop()
+
+    def wake(number: int, frame: FrameType | None) -> None:
+        """Only the byte on the descriptor matters."""
+
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    os.set_blocking(writing, False)
+    before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
+    before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, wake)
+    previous_descriptor = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        yield reading
+    finally:
+        signal.set_wakeup_fd(previous_descriptor)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(reading)
+        os.close(writing)

@@ -1,0 +1,136 @@
+"""One server process: ``python -m server.process.worker_process LISTENER LIFELINE [PLACE FD…]``.
+
+The supervisor starts it. The socket to listen on is inherited (:mod:`server.process.listeners`). The lifeline is a
+socket to the supervisor: a byte on it says "serving", its end says that the supervisor is gone. If there are several
+processes, the place of this one and what they share to spread connections follow
+(:mod:`server.process.connection_balance`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import sys
+from typing import Any
+
+import uvloop
+from sanic import Sanic
+
+from server.app import create_app
+from server.http.connection import protocol_of
+from server.process.connection_balance import ConnectionBalance
+from server.process.listeners import BACKLOG
+from server.settings import Settings, SettingsError, load_settings
+from server.telemetry import logs
+from server.terminal.output import say
+
+POLL_SECONDS = 0.05
+# Before connections are refused: time to take in what clients had sent when the signal came.
+SETTLE_SECONDS = 0.25
+READY = b"+"
+
+
+async def serve(
+    settings: Settings, listener: socket.socket, lifeline: socket.socket, balance: ConnectionBalance | None
+) -> None:
+    """Serve until told to stop, then drain."""
+    app = create_app(settings)
+    app.ctx.balance = balance
+    stop = stop_event(lifeline)
+    server: Any = await app.create_server(
+        sock=listener, return_asyncio_server=True, backlog=BACKLOG, asyncio_server_kwargs={"start_serving": False}
+    )
+    await server.startup()
+    await server.before_start()
+    if balance is not None:
+        balance.start(asyncio.get_running_loop(), protocol_of(app, server.connections))
+    await server.start_serving()
+    await server.after_start()
+    spare_long_lived_objects()
+    lifeline.send(READY)
+    await stop.wait()
+    await drain(app, server, settings)
+
+
+def spare_long_lived_objects() -> None:
+    """Tell the garbage collector that what exists by now stays, and let it look at the rest less often.
+
+    The modules and tables of a server are some 100,000 objects; without this each full collection walks over them.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
+def stop_event(lifeline: socket.socket) -> asyncio.Event:
+    """An event that a first signal or the end of the supervisor sets; a second signal exits at once."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            os._exit(1)
+        stop.set()
+
+    def on_lifeline() -> None:
+        loop.remove_reader(lifeline)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    loop.add_reader(lifeline, on_lifeline)
+    return stop
+
+
+async def drain(app: Sanic[Any, Any], server: Any, settings: Settings) -> None:
+    """Finish what was accepted, within the time that settings give, and close everything."""
+    app.ctx.services.draining = True
+    balance: ConnectionBalance | None = app.ctx.balance
+    if balance is not None:
+        balance.withdraw()
+    await asyncio.sleep(max(settings.drain_delay, SETTLE_SECONDS))
+    closing = server.close()
+    loop = asyncio.get_running_loop()
+    if balance is not None:
+        balance.stop(loop)
+    deadline = loop.time() + settings.drain_timeout
+    for connection in list(server.connections):
+        websocket = getattr(connection, "websocket", None)
+        if websocket:
+            websocket.fail_connection(code=1001)
+    while server.connections and loop.time() < deadline:
+        for connection in list(server.connections):
+            if not connection.recv_buffer:  # else a request has begun to arrive
+                connection.close_if_idle()
+        await asyncio.sleep(POLL_SECONDS)
+    for connection in list(server.connections):
+        connection.abort()
+    if closing is not None:
+        await closing
+    await server.before_stop()
+    await server.after_stop()
+
+
+def main(arguments: list[str]) -> None:
+    """Entry point; arguments are as the module says."""
+    settings = load_settings()
+    logs.configure(settings.log_level, settings.log_format)
+    listener = socket.socket(fileno=int(arguments[0]))
+    listener.setblocking(False)
+    lifeline = socket.socket(fileno=int(arguments[1]))
+    lifeline.setblocking(False)
+    place, *shared = map(int, arguments[2:]) if len(arguments) > 2 else (0,)
+    balance = ConnectionBalance.inherited(place, shared) if shared else None
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(serve(settings, listener, lifeline, balance))
+        except SettingsError as unusable:
+            say(str(unusable))
+            sys.exit(os.EX_CONFIG)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

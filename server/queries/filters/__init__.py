@@ -1,0 +1,1 @@
+"""Fields, filter trees and their SQL."""

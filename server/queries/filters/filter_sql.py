@@ -1,0 +1,212 @@
+"""From a checked filter to an SQL predicate: the only place where SQL about spans is composed.
+
+What is composed are fragments of this module and expressions of the table of fields; everything
+that comes from a caller, keys of attributes included, is bound as ``$n`` (or is one of the table's own words).
+A comparison with a missing value is NULL in SQL; ``IS NOT TRUE`` makes each negation the exact complement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from functools import cache
+from typing import Any, Final
+
+from server.queries.filters.filter_tree import And, FieldKey, Filter, Has, Leaf, Not, Or, check_readable
+from server.queries.filters.search_text import search_query
+from server.queries.filters.span_fields import TYPE_SQL, FieldType, TraceField
+from server.queries.filters.time_range import TimeRange
+from server.storage.row_scope import RowScope
+from server.storage.statements import statement
+
+HAS_MARGIN: Final = timedelta(days=1)
+"""How far outside of the asked window the other spans of a trace or session are looked for."""
+MOST_BINDS: Final = 1000
+
+_COMPARISONS: Final[dict[str, str]] = {
+    "eq": "{x} = {v}",
+    "gt": "{x} > {v}",
+    "gte": "{x} >= {v}",
+    "lt": "{x} < {v}",
+    "lte": "{x} <= {v}",
+}
+_PATTERNS: Final[dict[str, str]] = {"contains": "%{}%", "starts_with": "{}%", "ends_with": "%{}"}
+_NEGATIONS: Final[dict[str, str]] = {"ne": "eq", "not_in": "in", "not_contains": "contains"}
+_WHOLE_COLUMNS: Final[dict[str, str]] = {"trace": "trace_id", "session": "session_id"}
+
+
+def compile_filter(
+    tree: Filter, params: list[Any], *, scope: RowScope, alias: str = "t", window: TimeRange | None = None
+) -> str:
+    """Give the predicate over the row ``alias``, and append what it binds to ``params``.
+
+    ``window`` is the time range that is asked anyway; it bounds the search for other spans of a
+    trace or session (:data:`HAS_MARGIN`). The project predicate is not part of this: readers
+    put it in front, outside of the caller's tree.
+
+    Raises:
+        InsufficientScope: the filter is on content and ``scope`` may not read content.
+
+    """
+    check_readable(tree, scope)
+    compiled = _Compiler(params, window or TimeRange()).compile(tree, alias)
+    if len(params) >= MOST_BINDS:
+        raise AssertionError("the bounds of trace_filter keep statements below 1,000 binds")
+    return compiled
+
+
+@cache
+def fragment(name: str) -> str:
+    """The named piece of SQL without its comment lines, to be put inside of a statement."""
+    return "\n".join(line for line in statement(name).splitlines() if not line.startswith("--"))
+
+
+def escape_like(text: str) -> str:
+    """``text`` as a LIKE pattern that matches just itself."""
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+class _Compiler:
+    def __init__(self, params: list[Any], window: TimeRange) -> None:
+        self.params = params
+        self.window = window
+
+    def bind(self, value: Any, sql_type: str) -> str:
+        self.params.append(value)
+        return f"${len(self.params)}::{sql_type}"
+
+    def compile(self, tree: Filter, alias: str) -> str:
+        match tree:
+            case And(parts):
+                return f"({' AND '.join(self.compile(part, alias) for part in parts)})"
+            case Or(parts):
+                return f"({' OR '.join(self.compile(part, alias) for part in parts)})"
+            case Not(part):
+                return f"({self.compile(part, alias)} IS NOT TRUE)"
+            case Has(whole, part):
+                return self.has(_WHOLE_COLUMNS[whole], part, alias)
+            case Leaf(field, operator, value) if operator in _NEGATIONS:
+                return f"({self.compile(Leaf(field, _NEGATIONS[operator], value), alias)} IS NOT TRUE)"
+            case Leaf(FieldKey(family, key), operator, value):
+                return _FAMILIES[family.prefix](self, key, operator, value, alias)
+            case Leaf(TraceField() as field, operator, value):
+                return self.comparison(field, operator, value, alias)
+        raise AssertionError(tree)
+
+    def has(self, column: str, part: Filter, alias: str) -> str:
+        bounds = ""
+        if self.window.start is not None:
+            bounds += f" AND h.ts >= {self.bind(self.window.start - HAS_MARGIN, 'timestamptz')}"
+        if self.window.end is not None:
+            bounds += f" AND h.ts < {self.bind(self.window.end + HAS_MARGIN, 'timestamptz')}"
+        return fragment("has_span").format(t=alias, column=column, bounds=bounds, part=self.compile(part, "h"))
+
+    def comparison(self, field: TraceField, operator: str, value: Any, alias: str) -> str:
+        expression = field.expression(alias)
+        match field.type:
+            case FieldType.TAGS:
+                return self.tags(expression, operator, value)
+            case FieldType.BOOLEAN if operator == "eq":
+                return expression if value else f"(NOT {expression})"
+            case FieldType.JSON:
+                filled = f'({expression} <> ALL (\'{{"{{}}","[]","null"}}\'::jsonb[]))'
+                return filled if value else f"({filled} IS NOT TRUE)"
+            case FieldType.FULL_TEXT:
+                return self.full_text(expression, operator, value, alias)
+            case _:
+                word = _own_word(field, operator, value)
+                return (
+                    f"({expression} = '{word}')"
+                    if word
+                    else self.scalar(expression, TYPE_SQL[field.type], operator, value)
+                )
+
+    def scalar(self, expression: str, sql_type: str, operator: str, value: Any) -> str:
+        match operator:
+            case "exists":
+                return f"({expression} IS {'NOT ' if value else ''}NULL)"
+            case "in" if len(value) == 1:
+                return self.scalar(expression, sql_type, "eq", value[0])
+            case "in":
+                return f"({expression} = ANY ({self.bind(list(value), f'{sql_type}[]')}))"
+            case "between":
+                return f"({expression} BETWEEN {self.bind(value[0], sql_type)} AND {self.bind(value[1], sql_type)})"
+            case "regex":
+                return f"({expression} ~ {self.bind(value, 'text')})"
+            case _ if operator in _PATTERNS:
+                pattern = _PATTERNS[operator].format(escape_like(value))
+                return f"({expression} ILIKE {self.bind(pattern, 'text')})"
+            case _:
+                return f"({_COMPARISONS[operator].format(x=expression, v=self.bind(value, sql_type))})"
+
+    def tags(self, expression: str, operator: str, value: Any) -> str:
+        if operator == "exists":
+            return f"({expression} {'<>' if value else '='} '{{}}')"
+        wanted = [value] if operator == "eq" else list(value)
+        overlap = "&&" if operator in {"in", "any"} else "@>"
+        return f"({expression} {overlap} {self.bind(wanted, 'text[]')})"
+
+    def full_text(self, expression: str, operator: str, value: str, alias: str) -> str:
+        if operator == "search":
+            tsquery = search_query(value).tsquery
+            if tsquery is None:
+                return "false"
+            return f"({expression} @@ to_tsquery('simple', {self.bind(tsquery, 'text')}))"
+        pattern = self.bind(f"%{escape_like(value)}%", "text")
+        return f"({alias}.input_text ILIKE {pattern} OR {alias}.output_text ILIKE {pattern})"
+
+    def attribute(self, column: str, key: str, operator: str, value: Any, alias: str) -> str:
+        bound = self.bind(key, "text")
+        if operator == "exists":
+            return f"({alias}.{column} ? {bound})" if value else f"(NOT {alias}.{column} ? {bound})"
+        text = f"({alias}.{column} ->> {bound})"
+        number = fragment("attribute_number").format(column=f"{alias}.{column}", key=bound)
+        return self.text_or_number(text, number, "numeric", operator, value)
+
+    def score(self, name: str, operator: str, value: Any, alias: str) -> str:
+        bound = self.bind(name, "text")
+        if operator == "exists":
+            condition = "true"
+        else:
+            text = fragment("score_text")
+            condition = self.text_or_number(text, "s.value", "double precision", operator, value)
+        found = fragment("has_score").format(t=alias, name=bound, part=condition)
+        return f"(NOT {found})" if operator == "exists" and not value else found
+
+    def text_or_number(self, text: str, number: str, number_type: str, operator: str, value: Any) -> str:
+        """A comparison with a value that says by its own type what it is to be compared with."""
+
+        def native(item: Decimal) -> Decimal | float:
+            return item if number_type == "numeric" else float(item)
+
+        if operator == "in":
+            numbers = [native(item) for item in value if isinstance(item, Decimal)]
+            texts = [item for item in value if isinstance(item, str)]
+            found = []
+            if texts:
+                found.append(self.scalar(text, "text", "in", texts))
+            if numbers:
+                found.append(self.scalar(number, number_type, "in", numbers))
+            return f"({' OR '.join(found)})"
+        if operator == "between":
+            return self.scalar(number, number_type, operator, tuple(map(native, value)))
+        if isinstance(value, Decimal):
+            return self.scalar(number, number_type, operator, native(value))
+        return self.scalar(text, "text", operator, value)
+
+
+def _own_word(field: TraceField, operator: str, value: Any) -> str | None:
+    """The one choice of ``field`` that is asked for, in the table's own spelling.
+
+    Written out and not bound it is part of the statement, so that a plan for all values may use a partial index.
+    """
+    asked = value[0] if operator == "in" and len(value) == 1 else value if operator == "eq" else None
+    return next((word for word in field.choices if word == asked), None)
+
+
+_FAMILIES: Final[dict[str, Callable[[_Compiler, str, str, Any, str], str]]] = {
+    "attribute": lambda compiler, *rest: compiler.attribute("attributes", *rest),
+    "resource": lambda compiler, *rest: compiler.attribute("resource_attributes", *rest),
+    "score": lambda compiler, *rest: compiler.score(*rest),
+}

@@ -1,0 +1,22 @@
+-- Fragments that server/queries/filters/filter_sql.py puts together. {…} are other fragments and
+-- placeholders of bound values, never text from a caller.
+
+-- name: has_span
+-- The trace or session of a row has a span like that.
+EXISTS (SELECT 1 FROM llm_traces h
+        WHERE h.project_id = {t}.project_id AND h.{column} = {t}.{column}{bounds} AND {part})
+
+-- name: has_score
+-- The span, or its trace as a whole, has a score of that name like that.
+EXISTS (SELECT 1 FROM scores s
+        WHERE s.project_id = {t}.project_id AND s.trace_id = {t}.trace_id
+          AND (s.span_id IS NULL OR s.span_id = {t}.span_id)
+          AND s.name = {name} AND {part})
+
+-- name: score_text
+-- What a score is compared with when the value is a text.
+coalesce(s.string_value, CASE WHEN s.data_type = 'boolean' THEN (s.value = 1)::text END)
+
+-- name: attribute_number
+-- An attribute as a number; CASE keeps the cast away from values that are none.
+(CASE WHEN jsonb_typeof({column} -> {key}) = 'number' THEN ({column} ->> {key})::numeric END)

@@ -1,0 +1,1 @@
+"""Lists and details: spans, traces, sessions, services and scores."""

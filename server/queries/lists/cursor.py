@@ -1,0 +1,143 @@
+"""Cursors: opaque, signed, and good for nothing but the question they came from.
+
+A cursor is base64url of an HMAC-SHA256 followed by JSON: format version, hash of the *binding* (who
+asks, with which rights), hash of the question (window, filter, sort), the moment that relative times
+were resolved against, the position, and when it was issued. Whatever does not fit is InvalidCursor
+with one and the same text: a cursor teaches nothing to those who try.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+from server.errors import InvalidCursor
+from server.queries.filters.time_range import format_instant, parse_instant
+from server.queries.lists.keyset import Position
+
+VERSION: Final = 1
+LIFETIME: Final = timedelta(hours=24)
+LONGEST_CURSOR: Final = 4096
+_CLOCK_SKEW: Final = timedelta(minutes=5)
+_MAC_BYTES: Final = 32
+_ALPHABET: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+# json.dumps would make an encoder for each call.
+_canonical: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+_compact: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedCursor:
+    """A cursor whose signature, age and owner are right; the question is still to be compared."""
+
+    position: Position
+    now: datetime
+    question_hash: str
+
+    def check_question(self, question: Any) -> None:
+        """Raise :class:`InvalidCursor` unless ``question``, a JSON document, is the one that was asked."""
+        if not hmac.compare_digest(self.question_hash, fingerprint(question)):
+            raise _invalid()
+
+
+def continuation(position: Position, *, question: Any, now: datetime) -> dict[str, Any]:
+    """Where a list goes on, as a JSON document that may be kept with a shared answer: not yet anybody's cursor.
+
+    ``question`` is a JSON document too, ``now`` the moment its relative times were resolved against.
+    """
+    return {"q": fingerprint(question), "n": format_instant(now), "p": [_encode(value) for value in position]}
+
+
+class CursorSeal:
+    """Makes and opens cursors with a key derived from each of one or two secrets, the newest first.
+
+    The second is the secret before a rotation: it still opens cursors, and never makes any.
+    """
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        """Raises ValueError without a secret."""
+        self._keys = [
+            hmac.digest(secret.encode(), b"llm-observatory cursor", hashlib.sha256) for secret in secrets if secret
+        ]
+        if not self._keys:
+            raise ValueError("cursors need a secret")
+
+    def seal(self, start: Mapping[str, Any], *, binding: Any, issued_at: datetime | None = None) -> str:
+        """The cursor for what a :func:`continuation` describes, for the caller that ``binding`` describes."""
+        issued = issued_at or datetime.now(UTC)
+        claims = {**start, "v": VERSION, "b": fingerprint(binding), "t": format_instant(issued)}
+        payload = _compact(claims).encode()
+        return base64.urlsafe_b64encode(_mac(self._keys[0], payload) + payload).decode().rstrip("=")
+
+    def open(self, cursor: str, *, binding: Any, at: datetime | None = None) -> OpenedCursor:
+        """Check ``cursor`` for the caller that ``binding`` describes.
+
+        Raises :class:`InvalidCursor` for one that is not ours, was changed, is older than 24 hours,
+        or was given to somebody else or to the same caller with other rights.
+        """
+        claims = self._claims(cursor)
+        moment = at or datetime.now(UTC)
+        issued_at = parse_instant(claims["t"], now=moment)
+        if not moment - LIFETIME <= issued_at <= moment + _CLOCK_SKEW:
+            raise _invalid()
+        if not hmac.compare_digest(str(claims["b"]), fingerprint(binding)):
+            raise _invalid()
+        position = tuple(_decode(value) for value in claims["p"])
+        return OpenedCursor(position, parse_instant(claims["n"], now=moment), str(claims["q"]))
+
+    def _claims(self, cursor: str) -> dict[str, Any]:
+        if len(cursor) > LONGEST_CURSOR or not _ALPHABET.fullmatch(cursor) or len(cursor) % 4 == 1:
+            raise _invalid()
+        sealed = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        # One spelling only: the spare bits of the last character must be zero.
+        if base64.urlsafe_b64encode(sealed).decode().rstrip("=") != cursor:
+            raise _invalid()
+        mac, payload = sealed[:_MAC_BYTES], sealed[_MAC_BYTES:]
+        genuine = [hmac.compare_digest(mac, _mac(key, payload)) for key in self._keys]
+        if not any(genuine):
+            raise _invalid()
+        claims: dict[str, Any] = json.loads(payload)
+        if claims["v"] != VERSION:
+            raise _invalid()
+        return claims
+
+
+def fingerprint(document: Any) -> str:
+    """A short hash of a JSON document, the same whatever the order of its keys."""
+    return hashlib.blake2b(_canonical(document).encode(), digest_size=16).hexdigest()
+
+
+def _mac(key: bytes, payload: bytes) -> bytes:
+    return hmac.digest(key, bytes([VERSION]) + payload, hashlib.sha256)
+
+
+def _encode(value: Any) -> Any:
+    match value:
+        case datetime():
+            return {"t": format_instant(value)}
+        case Decimal():
+            return {"d": str(value)}
+        case _:
+            return value
+
+
+def _decode(value: Any) -> Any:
+    match value:
+        case {"t": text}:
+            return parse_instant(text, now=datetime.now(UTC))
+        case {"d": text}:
+            return Decimal(text)
+        case _:
+            return value
+
+
+def _invalid() -> InvalidCursor:
+    return InvalidCursor("The cursor is not valid for this request: it was changed, is too old, or belongs elsewhere.")

@@ -1,0 +1,245 @@
+"""What a list of spans or traces is asked for, as one value.
+
+REST, Grafana and exports build a :class:`ListQuestion`; :mod:`server.queries.lists.list_reader` answers it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from server.queries.filters.filter_tree import And, FieldKey, Filter, Has, Leaf, Not, Or, canonical, leaves
+from server.queries.filters.filter_values import shown
+from server.queries.filters.span_fields import FIELDS, TraceField, field_named
+from server.queries.filters.time_range import TimeRange, format_instant
+from server.queries.lists.keyset import Position
+from server.queries.lists.summary_fields import SUMMARY_FIELDS, summary_field_named
+
+DEFAULT_LIMIT: Final = 50
+LARGEST_LIMIT: Final = 1000
+MOST_SORT_KEYS: Final = 3
+RANK: Final = "rank"
+INCLUDES: Final = ("scores", "children", "snippets")
+TOTALS: Final = ("none", "estimate", "capped", "exact")
+
+
+_NONE: Final = object()
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One kind of row that lists give."""
+
+    name: str
+    table: str
+    fields: Mapping[str, TraceField]
+    resolve: Callable[[str], TraceField | None]
+    tie_breakers: tuple[str, ...]
+    """Fields that together are unique: they end every order, so that no two rows are equal in it."""
+    is_partitioned: bool
+    sentence: str
+    time_indexes: Mapping[str, Any]
+    """Fields with an index that has the rows with one value in the order of time: with any (None), or with this one."""
+
+    default_fields: tuple[str, ...] = field(init=False)
+    """What rows have when no ``fields`` are named."""
+
+    def __post_init__(self) -> None:
+        names = tuple(name for name, item in self.fields.items() if item.is_default)
+        object.__setattr__(self, "default_fields", names)
+
+    def keeps_time_order(self, tree: Filter | None) -> bool:
+        """Whether an index has the rows that ``tree`` lets through in the order of time, whatever its values."""
+        match tree:
+            case None:
+                return True
+            case Leaf(TraceField(name=name), "eq", value) | Leaf(TraceField(name=name), "in", (value,)):
+                served = self.time_indexes.get(name, _NONE)
+                return value is not None and (served is None or value == served)
+            case _:
+                return False
+
+    def sortable(self) -> tuple[str, ...]:
+        """Names that ``sort_by`` takes."""
+        return tuple(name for name, item in self.fields.items() if item.is_sortable)
+
+
+VIEWS: Final[dict[str, View]] = {
+    view.name: view
+    for view in (
+        View(
+            "spans",
+            "llm_traces",
+            FIELDS,
+            field_named,
+            ("ts", "trace_id", "span_id", "project_id"),
+            True,
+            "One row a span.",
+            {"model": None, "session_id": None, "user_id": None, "status_code": "ERROR", "has_error": True},
+        ),
+        View(
+            "traces",
+            "trace_summaries",
+            SUMMARY_FIELDS,
+            summary_field_named,
+            ("ts", "trace_id", "project_id"),
+            False,
+            "One row a trace, with sums over its model calls.",
+            {"session_id": None, "user_id": None},
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """One key of the order: the name of a field, or ``rank``."""
+
+    field: str
+    descending: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListQuestion:
+    """Which rows, in which order, with which fields, from where on."""
+
+    view: str = "spans"
+    window: TimeRange = field(default_factory=TimeRange)
+    filter: Filter | None = None
+    sort: tuple[Sort, ...] = (Sort("ts"),)
+    fields: tuple[str, ...] | None = None
+    """None: all that are not large."""
+    include: frozenset[str] = frozenset()
+    total: str = "none"
+    limit: int = DEFAULT_LIMIT
+    position: Position | None = None
+
+    def selected(self) -> tuple[str, ...]:
+        """Names of the fields of a row, in order."""
+        return VIEWS[self.view].default_fields if self.fields is None else self.fields
+
+    def identity(self) -> dict[str, Any]:
+        """What must stay the same from page to page, as a JSON document: binds cursors."""
+        return {
+            "view": self.view,
+            "from": self.window.start and format_instant(self.window.start),
+            "to": self.window.end and format_instant(self.window.end),
+            "filter": self.filter and canonical(self.filter),
+            "sort": [[key.field, key.descending] for key in self.sort],
+        }
+
+    def document(self) -> dict[str, Any]:
+        """The whole question as a JSON document: equal documents have equal answers, so it keys caches."""
+        return {
+            **self.identity(),
+            "fields": self.selected(),
+            "include": sorted(self.include),
+            "total": self.total,
+            "limit": self.limit,
+            "position": self.position and [str(value) for value in self.position],
+        }
+
+
+def select_fields(view: View, names: Sequence[str]) -> tuple[str, ...]:
+    """Turn names of fields and groups into fields, in the order of the table.
+
+    Raises ValueError for one that is unknown, stands twice, or is only for filters.
+    """
+    known_groups: dict[str, set[str]] = {"all": set()}
+    for item in view.fields.values():
+        if item.selectable:
+            known_groups.setdefault(item.group, set()).add(item.name)
+            known_groups["all"].add(item.name)
+    chosen: set[str] = set()
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"{shown(name)} stands twice")
+        seen.add(name)
+        if name in known_groups:
+            chosen |= known_groups[name]
+        elif name in view.fields and view.fields[name].selectable:
+            chosen.add(name)
+        else:
+            raise ValueError(
+                f"{shown(name)} is neither a field nor a group{_hint(name, [*known_groups, *view.fields])}"
+            )
+    return tuple(name for name in view.fields if name in chosen)
+
+
+def read_sort(view: View, keys: Sequence[tuple[str, bool]], tree: Filter | None) -> tuple[Sort, ...]:
+    """Check the order asked for; ``keys`` are names with True for descending.
+
+    Raises ValueError for a field that cannot be sorted by, one that stands twice, more than three
+    keys, or ``rank`` without a search.
+    """
+    if len(keys) > MOST_SORT_KEYS:
+        raise ValueError(f"at most {MOST_SORT_KEYS} keys")
+    found: list[Sort] = []
+    for name, descending in keys:
+        item = view.resolve(name)
+        if name == RANK:
+            if view.name != "spans" or search_text_of(tree) is None:
+                raise ValueError("rank needs view=spans and a search")
+        elif item is None or not item.is_sortable:
+            names = [*view.sortable(), RANK]
+            raise ValueError(f"{shown(name)} cannot be sorted by{_hint(name, names)}; sortable: {', '.join(names)}")
+        key = Sort(item.name if item else RANK, descending)
+        if any(key.field == other.field for other in found):
+            raise ValueError(f"{key.field} stands twice")
+        found.append(key)
+    return tuple(found) or (Sort("ts"),)
+
+
+def search_text_of(tree: Filter | None) -> str | None:
+    """The text of the first full-text search in the filter: what rank and snippets refer to."""
+    if tree is None:
+        return None
+    return next((leaf.value for leaf in leaves(tree) if leaf.operator == "search"), None)
+
+
+def lift_to_traces(tree: Filter | None) -> Filter | None:
+    """A filter of query parameters for ``view=traces``: what a trace as a whole does not have, one of its spans must.
+
+    All such conditions must hold for one and the same span.
+    """
+    if tree is None:
+        return None
+    parts = tree.parts if isinstance(tree, And) else (tree,)
+    whole: list[Filter] = []
+    of_span: list[Filter] = []
+    for part in parts:
+        lifted = _lift(part)
+        if lifted is None:
+            of_span.append(part)
+        else:
+            whole.append(lifted)
+    if of_span:
+        whole.append(Has("trace", of_span[0] if len(of_span) == 1 else And(tuple(of_span))))
+    return whole[0] if len(whole) == 1 else And(tuple(whole))
+
+
+def _lift(part: Filter) -> Filter | None:
+    match part:
+        case Leaf(FieldKey()):
+            return None
+        case Leaf(TraceField(name=name), operator):
+            item = SUMMARY_FIELDS.get(name)
+            return replace(part, field=item) if item and operator in item.operators else None
+        case Not(inner):
+            lifted = _lift(inner)
+            return lifted and Not(lifted)
+        case And(parts) | Or(parts):
+            lifted_parts = [_lift(inner) for inner in parts]
+            if any(inner is None for inner in lifted_parts):
+                return None
+            return replace(part, parts=tuple(inner for inner in lifted_parts if inner))
+        case _:
+            return part
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name[:64], known, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""

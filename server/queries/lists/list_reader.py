@@ -1,0 +1,233 @@
+"""Lists of spans and of traces: from a question to rows, the position after them, and a total.
+
+One statement a page, built from fragments: a branch per project (an equality keeps index order)
+merged with UNION ALL, a second statement only where the list crosses from rows with a value in the
+sort key to rows without. Columns that are dear to sort are fetched for the rows of the page alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import asyncpg
+import orjson
+
+from server.queries.filters.filter_sql import compile_filter, fragment
+from server.queries.filters.search_text import search_query
+from server.queries.lists.keyset import Position, Segment, segments
+from server.queries.lists.list_question import RANK, VIEWS, ListQuestion, View, search_text_of
+from server.queries.lists.query_plan import explain_statement
+from server.queries.lists.row_extras import add_extras
+from server.queries.lists.row_layout import Row, row_layout
+from server.storage.database import Database
+from server.storage.row_scope import RowScope
+
+TOTAL_CAP: Final = 10_000
+MOST_BRANCHES: Final = 32
+"""With more projects than this the branches would cost more to plan than index order saves."""
+FIRST_SLICE: Final = timedelta(days=7)
+"""How much of a search by time is read first: the length of a partition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """How many rows the whole list has. ``relation``: eq, gte (a cap was reached) or approximate."""
+
+    value: int
+    relation: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListPage:
+    """One page. ``next_position`` is None on the last page; ``hidden_fields`` were asked for but may not be seen
+    (their values are None)."""
+
+    rows: list[Row]
+    next_position: Position | None = None
+    total: Total | None = None
+    hidden_fields: tuple[str, ...] = ()
+    plan: list[dict[str, Any]] | None = None
+
+
+async def list_spans(database: Database, scope: RowScope, question: ListQuestion, *, explain: bool = False) -> ListPage:
+    """Answer ``question`` for the rows of ``scope``; ``question.view`` decides whether a row is a span or a trace.
+
+    ``explain`` adds what the database did for it (for administrators).
+
+    Raises:
+        InsufficientScope: the filter is on content and the scope may not read content.
+
+    """
+    reading = _Reading(scope, question)
+    layout = reading.layout
+    if not scope.projects:
+        total = None if question.total == "none" else Total(0, "eq")
+        return ListPage([], total=total, hidden_fields=layout.hidden)
+    plans: list[dict[str, Any]] | None = [] if explain else None
+    async with database.read(scope, follows_index=reading.follows_index) as connection:
+        records = await reading.fetch(connection, plans)
+        total = await reading.count(connection)
+        page = records[: question.limit]
+        rows = layout.rows(page)
+        if question.include:
+            extras = [layout.key_values(record) for record in page]
+            await add_extras(connection, scope, question, extras)
+            for row, extra in zip(rows, extras, strict=True):
+                row.update({name: extra[name] for name in sorted(question.include)})
+    has_more = len(records) > question.limit
+    return ListPage(rows, layout.position(page[-1]) if has_more else None, total, layout.hidden, plans)
+
+
+class _Reading:
+    """The statements for one question and one scope."""
+
+    def __init__(self, scope: RowScope, question: ListQuestion) -> None:
+        self.question = question
+        self.view: View = VIEWS[question.view]
+        is_few = len(scope.projects) <= MOST_BRANCHES
+        self.projects: list[Any] = list(scope.projects) if is_few else [list(scope.projects)]
+        self.params: list[Any] = [question.limit + 1, *self.projects]
+        self.where = self.predicate(scope)
+        self.where_binds = len(self.params)
+        self.layout = row_layout(
+            question.view, question.selected(), question.sort, scope.may_read_content, self.search_rank()
+        )
+        is_by_time = self.layout.keys[0].name == "ts"
+        # By time an index gives the order as it goes; otherwise rows are sorted, and should be narrow then.
+        self.is_sorted_wide = not is_by_time or search_text_of(question.filter) is not None
+        # Then there is one right way to find the rows, and other statements are not in its transaction.
+        self.follows_index = (
+            is_by_time
+            and self.view.keeps_time_order(question.filter)
+            and is_few
+            and question.total == "none"
+            and not question.include
+        )
+
+    def bind(self, value: Any, sql_type: str) -> str:
+        self.params.append(value)
+        return f"${len(self.params)}::{sql_type}"
+
+    def predicate(self, scope: RowScope) -> str:
+        window, tree = self.question.window, self.question.filter
+        time = self.view.fields["ts"].expression()
+        conditions = []
+        if window.start is not None:
+            conditions.append(f"{time} >= {self.bind(window.start, 'timestamptz')}")
+        if window.end is not None:
+            conditions.append(f"{time} < {self.bind(window.end, 'timestamptz')}")
+        if tree is not None:
+            conditions.append(compile_filter(tree, self.params, scope=scope, window=window))
+        return " AND ".join(conditions) or "true"
+
+    def search_rank(self) -> str | None:
+        if all(key.field != RANK for key in self.question.sort):
+            return None
+        query = search_query(search_text_of(self.question.filter) or "").tsquery or ""
+        return fragment("search_rank").format(query=self.bind(query, "text"))
+
+    async def fetch(self, connection: asyncpg.Connection, plans: list[dict[str, Any]] | None) -> list[asyncpg.Record]:
+        """The records of the page, and one more if the list goes on."""
+        records: list[asyncpg.Record] = []
+        for segment in self.segments():
+            wanted = self.question.limit + 1 - len(records)
+            if wanted <= 0:
+                break
+            statement, params = self.statement(segment), [wanted, *self.params[1:], *segment.params]
+            records += await connection.fetch(statement, *params)
+            if plans is not None:
+                plans.append(await explain_statement(connection, statement, params))
+        return records
+
+    def segments(self) -> list[Segment]:
+        """The parts of the list, each to be read if those before it do not fill the page."""
+        whole = segments(self.layout.keys, self.question.position, len(self.params) + 1)
+        head, cut = self.layout.keys[0], self.first_slice_end()
+        if cut is None:
+            return whole
+        return [part for segment in whole for part in segment.cut(head, cut, len(self.params) + 1)]
+
+    def first_slice_end(self) -> datetime | None:
+        """Where a list by time is cut in two; None: it is read at once.
+
+        The index of words knows no time: what it finds is fetched from all of the range and sorted, however few rows
+        are wanted. They mostly stand in the first days.
+        """
+        head, window, position = self.layout.keys[0], self.question.window, self.question.position
+        if not self.view.is_partitioned or head.name != "ts" or search_text_of(self.question.filter) is None:
+            return None
+        now = datetime.now(UTC)  # where spans end, whatever a range says
+        newest = now if window.end is None else min(window.end, now)
+        begin, end = (newest, window.start) if head.descending else (window.start, window.end)
+        begin = begin if position is None else position[0]
+        if begin is None:
+            return None
+        cut = begin - FIRST_SLICE if head.descending else begin + FIRST_SLICE
+        is_inside = end is None or (end < cut if head.descending else cut < end)
+        return cut if is_inside else None
+
+    def statement(self, segment: Segment) -> str:
+        layout = self.layout
+        ordered = {key.name for key in segment.keys}
+        output_order = ", ".join(key.order(key.name) for key in layout.keys if key.name in ordered)
+        is_late = self.is_sorted_wide and layout.is_heavy
+        branches = [
+            fragment("list_rows").format(
+                columns=layout.key_columns if is_late else layout.columns,
+                table=self.view.table,
+                project=project,
+                predicate=f"{self.where} AND {segment.predicate}",
+                order=segment.order_by(),
+                limit="$1",
+            )
+            for project in self.project_predicates()
+        ]
+        page = branches[0]
+        if len(branches) > 1:
+            merged = " UNION ALL ".join(f"({branch})" for branch in branches)
+            page = fragment("merge_branches").format(branches=merged, order=output_order, limit="$1")
+        if not is_late:
+            return page
+        return fragment("fetch_page").format(
+            page=page,
+            columns=layout.late_columns,
+            table=self.view.table,
+            same_row=layout.same_row,
+            order=output_order,
+        )
+
+    def project_predicates(self) -> list[str]:
+        if len(self.projects) == 1 and not isinstance(self.projects[0], str):
+            return ["t.project_id = ANY ($2::text[])"]
+        return [f"t.project_id = ${index}::text" for index in range(2, len(self.projects) + 2)]
+
+    async def count(self, connection: asyncpg.Connection) -> Total | None:
+        mode = self.question.total
+        if mode == "none":
+            return None
+        if mode == "exact":
+            return Total(await self.count_up_to(connection, None), "eq")
+        if mode == "capped":
+            counted = await self.count_up_to(connection, TOTAL_CAP + 1)
+            return Total(min(counted, TOTAL_CAP), "gte" if counted > TOTAL_CAP else "eq")
+        estimate = fragment("explain_estimate").format(statement=self.count_branches(None))
+        plan = orjson.loads(await connection.fetchval(estimate, *self.params[: self.where_binds]))
+        return Total(round(plan[0]["Plan"]["Plan Rows"]), "approximate")
+
+    async def count_up_to(self, connection: asyncpg.Connection, most: int | None) -> int:
+        statement = fragment("count_rows").format(branches=self.count_branches(most))
+        params = [most or 0, *self.params[1 : self.where_binds]]
+        return int(await connection.fetchval(statement, *params))
+
+    def count_branches(self, most: int | None) -> str:
+        # The first parameter is always the limit: where nothing is limited it must still be mentioned.
+        limit = " LIMIT $1" if most is not None else " AND $1::bigint IS NOT NULL"
+        branches = [
+            fragment("count_branch").format(table=self.view.table, project=project, predicate=self.where, limit=limit)
+            for project in self.project_predicates()
+        ]
+        if len(branches) == 1:
+            return branches[0]
+        return " UNION ALL ".join(f"({branch})" for branch in branches) + (" LIMIT $1" if most is not None else "")

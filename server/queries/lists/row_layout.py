@@ -1,0 +1,112 @@
+"""How a list's records are laid out: which columns are asked for, and how a record becomes a row.
+
+That depends on the view, the fields, the order and the rights alone, so it is worked out once for all requests
+that agree in them. Columns come in the order in which rows show them, and then what the order needs beside
+them; a row is made of a record in one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import asyncpg
+import orjson
+
+from server.queries.filters.span_fields import TYPE_SQL, FieldType, TraceField
+from server.queries.lists.keyset import Position, SortKey
+from server.queries.lists.list_question import RANK, VIEWS, Sort, View
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RowLayout:
+    """Columns of a list's statements, and what its records mean."""
+
+    keys: tuple[SortKey, ...]
+    """The order: the keys asked for and then those that make it total, in the direction of the last one asked for."""
+    names: tuple[str, ...]
+    """The keys of a row. A record has a value for each, then those of the sort keys that are not among them."""
+    hidden: tuple[str, ...]
+    """Fields that were asked for but may not be seen: NULL in every record."""
+    columns: str
+    """The select list over ``t``."""
+    key_columns: str
+    """The select list over ``t`` of the sort keys alone."""
+    late_columns: str
+    """The select list over ``t`` and a ``page`` that was read with :attr:`key_columns`."""
+    same_row: str
+    """The predicate that finds a row of ``page`` again in ``t``."""
+    is_heavy: bool
+    """Whether sorting all the columns costs more than fetching those of the page after a sort of the keys. Not so for
+    spans without large columns: planning the join over partitions takes 3 ms."""
+    _documents: tuple[str, ...]
+    _key_places: tuple[int, ...]
+
+    def rows(self, records: Sequence[asyncpg.Record]) -> list[Row]:
+        """One row a record; JSON columns as the values that they hold."""
+        names = self.names
+        rows: list[Row] = [dict(zip(names, record, strict=False)) for record in records]
+        for name in self._documents:
+            for row in rows:
+                if row[name] is not None:
+                    row[name] = orjson.loads(row[name])
+        return rows
+
+    def position(self, record: asyncpg.Record) -> Position:
+        """Where a list stands after ``record``: the values of its sort keys."""
+        return tuple([record[place] for place in self._key_places])
+
+    def key_values(self, record: asyncpg.Record) -> Row:
+        """The sort keys of ``record`` by name; they always include what tells it from all others."""
+        return {key.name: record[place] for key, place in zip(self.keys, self._key_places, strict=True)}
+
+
+@lru_cache(maxsize=256)
+def row_layout(
+    view_name: str, selected: tuple[str, ...], sort: tuple[Sort, ...], may_read_content: bool, rank: str | None
+) -> RowLayout:
+    """The layout of rows with the fields ``selected`` in the order ``sort``. ``rank``: the SQL of the search rank."""
+    view = VIEWS[view_name]
+    keys = _total_order(view, sort, rank)
+    fields = [view.fields[name] for name in selected]
+    hidden = tuple(field.name for field in fields if field.is_content and not may_read_content)
+    shown = {field.name: "NULL" if field.name in hidden else field.expression() for field in fields}
+    names = (*selected, RANK) if keys[0].name == RANK else selected
+    beside = {key.name: key.expression for key in keys if key.name not in shown}
+    if keys[0].name == RANK:
+        beside = {RANK: beside[RANK], **beside}  # shown in rows: first of what stands beside the fields
+    places = [*shown, *beside]
+    return RowLayout(
+        keys,
+        names,
+        hidden,
+        columns=_select_list({**shown, **beside}),
+        key_columns=_select_list({key.name: key.expression for key in keys}),
+        late_columns=_select_list({**shown, **{name: f"page.{name}" for name in beside}}),
+        same_row=" AND ".join(f"{view.fields[name].expression()} = page.{name}" for name in view.tie_breakers),
+        is_heavy=not view.is_partitioned or any(field.is_large for field in fields if field.name not in hidden),
+        _documents=tuple(field.name for field in fields if field.type is FieldType.JSON and field.name not in hidden),
+        _key_places=tuple(places.index(key.name) for key in keys),
+    )
+
+
+def _total_order(view: View, sort: tuple[Sort, ...], rank: str | None) -> tuple[SortKey, ...]:
+    keys = [_sort_key(view, key.field, key.descending, rank) for key in sort]
+    asked = {key.name for key in keys}
+    descending = keys[-1].descending
+    return (*keys, *(_sort_key(view, name, descending, rank) for name in view.tie_breakers if name not in asked))
+
+
+def _sort_key(view: View, name: str, descending: bool, rank: str | None) -> SortKey:
+    if name == RANK and rank is not None:
+        return SortKey(RANK, rank, "double precision", descending)
+    field: TraceField = view.fields[name]
+    return SortKey(name, field.expression(), TYPE_SQL[field.type], descending, field.nullable)
+
+
+def _select_list(expressions: dict[str, str]) -> str:
+    return ", ".join(f"{expression} AS {name}" for name, expression in expressions.items())

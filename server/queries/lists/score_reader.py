@@ -1,0 +1,42 @@
+"""Scores of traces: judgements by people, evaluators and applications."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import asyncpg
+
+from server.storage.row_scope import RowScope
+from server.storage.statements import statement
+
+MAX_SCORES: Final = 1000
+"""Scores that one answer shows at most."""
+
+Score = dict[str, Any]
+
+
+async def list_scores(
+    connection: asyncpg.Connection, scope: RowScope, project_id: str, trace_ids: Sequence[str]
+) -> list[Score]:
+    """Scores of the traces ``trace_ids`` of one project and of their spans, oldest first, at most 1,000.
+
+    ``connection`` stands in a transaction of ``scope`` (see :meth:`server.storage.database.Database.read`).
+    A comment may quote what was said, so it is None for those who may not read content.
+    """
+    if not trace_ids:
+        return []
+    rows = await connection.fetch(statement("list_trace_scores"), project_id, list(trace_ids), MAX_SCORES)
+    return [_score(row, scope) for row in rows]
+
+
+def scores_of_span(scores: Sequence[Score], span_id: str) -> list[Score]:
+    """Those of ``scores`` that judge the span ``span_id`` itself."""
+    return [score for score in scores if score["span_id"] == span_id]
+
+
+def _score(row: asyncpg.Record, scope: RowScope) -> Score:
+    score = dict(row)
+    if not scope.may_read_content:
+        score["comment"] = None
+    return score

@@ -1,0 +1,67 @@
+-- Lists of spans and traces. {…} are fragments made by server/queries/lists/list_reader.py from the table of
+-- fields, server/queries/filters/filter_sql.py and server/queries/lists/keyset.py, and placeholders of bound values.
+
+-- name: list_rows
+-- One branch a project: an equality keeps the order of the indexes, "= ANY" loses it.
+SELECT {columns}
+FROM {table} t
+WHERE {project} AND {predicate}
+ORDER BY {order}
+LIMIT {limit}
+
+-- name: merge_branches
+SELECT * FROM ({branches}) AS merged
+ORDER BY {order}
+LIMIT {limit}
+
+-- name: fetch_page
+-- Columns are read and worked out for the rows of the page only, not for all that were sorted.
+WITH page AS MATERIALIZED ({page})
+SELECT {columns}
+FROM page JOIN {table} t ON {same_row}
+ORDER BY {order}
+
+-- name: search_rank
+ts_rank_cd(t.search_vector, to_tsquery('simple', {query}))::double precision
+
+-- name: count_rows
+SELECT count(*) FROM ({branches}) AS counted
+
+-- name: count_branch
+SELECT 1 FROM {table} t WHERE {project} AND {predicate}{limit}
+
+-- name: explain_estimate
+EXPLAIN (FORMAT JSON) {statement}
+
+-- name: explain_analyze
+EXPLAIN (ANALYZE, BUFFERS, SETTINGS, FORMAT JSON) {statement}
+
+-- name: list_children
+-- The spans called by those of a page, oldest first, at most {most} a parent.
+-- $1 project, $2 trace ids, $3 span ids of the parents, $4 and $5 the window to look in.
+SELECT trace_id, parent_span_id, span_id, span_name, operation_type, model, status_code, ts, duration_ms,
+       total_tokens, total_cost_usd
+FROM (SELECT t.*, row_number() OVER (PARTITION BY t.trace_id, t.parent_span_id ORDER BY t.ts, t.span_id) AS place
+      FROM llm_traces t
+      WHERE t.project_id = $1 AND t.trace_id = ANY ($2::text[]) AND t.parent_span_id = ANY ($3::text[])
+        AND t.ts >= $4 AND t.ts < $5) AS child
+WHERE place <= {most}
+ORDER BY ts, span_id
+
+-- name: list_spans_of_traces
+-- The spans of the traces of a page, oldest first, at most {most} a trace.
+-- $1 project, $2 trace ids, $3 and $4 the window to look in.
+SELECT trace_id, parent_span_id, span_id, span_name, operation_type, model, status_code, ts, duration_ms,
+       total_tokens, total_cost_usd
+FROM (SELECT t.*, row_number() OVER (PARTITION BY t.trace_id ORDER BY t.ts, t.span_id) AS place
+      FROM llm_traces t
+      WHERE t.project_id = $1 AND t.trace_id = ANY ($2::text[]) AND t.ts >= $3 AND t.ts < $4) AS child
+WHERE place <= {most}
+ORDER BY ts, span_id
+
+-- name: list_search_texts
+-- The texts of the spans of a page, for snippets.
+-- $1 project, $2 trace ids, $3 span ids, $4 and $5 the window to look in.
+SELECT trace_id, span_id, ts, input_text, output_text
+FROM llm_traces
+WHERE project_id = $1 AND trace_id = ANY ($2::text[]) AND span_id = ANY ($3::text[]) AND ts >= $4 AND ts < $5

@@ -1,0 +1,1 @@
+"""The metric engine: one question in, one answer out, for every surface."""

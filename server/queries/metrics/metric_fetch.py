@@ -1,0 +1,184 @@
+"""Runs the statements of a plan and merges what they give, cell by cell."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import repeat
+from typing import Any, Final
+
+import asyncpg
+
+from server.queries.metrics.metric_catalog import HISTOGRAM_BOUNDS
+from server.queries.metrics.metric_formula import Cells, Needs
+from server.queries.metrics.raw_sql import Selection, Target, raw_statement
+from server.queries.metrics.rollup_sql import RollupTable, rollup_statement
+from server.queries.metrics.source_plan import EPOCH, GRAINS, HOURS, SourcePlan, Timeline
+from server.rollups import sketch
+from server.rollups.sketch import PERCENTILES
+from server.storage.statements import statement
+
+_PRECOMPUTED_ORDER: Final = tuple(PERCENTILES.values())
+# Deltas first: the hours they touch tell where stored percentiles are stale.
+_ORDER: Final[tuple[RollupTable, ...]] = ("rollup_delta", "rollup_5m", "slice_1h", "rollup_1h", "rollup_1d")
+
+Key = tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Fetched:
+    """Merged cells of ``groups`` (keys, in the order found or chosen; "other" last)."""
+
+    cells: Cells
+    groups: list[Key]
+    rows_read: int = 0
+    is_sketched: bool = False
+    is_estimated: bool = False
+    uses_raw: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows of one statement: which cell each belongs to, and their values column by column."""
+
+    cells: list[int]
+    columns: dict[str, tuple[Any, ...]]
+
+
+@dataclass(slots=True)
+class _Gathering:
+    """Cells in the making: groups may still be added; cells are numbered ``group × buckets + bucket``."""
+
+    needs: Needs
+    buckets: int
+    groups: dict[Key, int] = field(default_factory=dict)
+    statements: list[_Rows] = field(default_factory=list)
+    rows_read: int = 0
+
+    def add(self, records: Sequence[asyncpg.Record], width: int) -> None:
+        """Take the rows of one statement, whose first ``width`` columns name the group."""
+        if not records:
+            return
+        groups, buckets = self.groups, self.buckets
+        values = list(zip(*records, strict=True))
+        columns = dict(zip(records[0].keys(), values, strict=True))
+        keys = zip(*values[:width], strict=True) if width else repeat((), len(records))
+        numbers = [groups.setdefault(key, len(groups)) for key in keys]
+        cells = [number * buckets + bucket for number, bucket in zip(numbers, columns["b"], strict=True)]
+        self.statements.append(_Rows(cells, columns))
+        self.rows_read += sum(columns["n"])
+
+    def selected(self, column: str) -> Iterator[tuple[list[int], tuple[Any, ...]]]:
+        """Cells and values of each statement that selected ``column``."""
+        for rows in self.statements:
+            if column in rows.columns:
+                yield rows.cells, rows.columns[column]
+
+
+async def fetch(
+    connection: asyncpg.Connection,
+    target: Target,
+    needs: Needs,
+    plan: SourcePlan,
+    timeline: Timeline,
+    selection: Selection | None,
+) -> Fetched:
+    """Read all sources of ``plan``, in the transaction's one snapshot, and merge them.
+
+    With a selection the groups are numbered as chosen; without, every group that is found is given.
+    """
+    gathering = _Gathering(needs, timeline.buckets)
+    width = 1 if selection is not None else len(target.dimensions)
+    if selection is not None:
+        numbers = [*range(1, len(selection.groups) + 1), *([0] if selection.with_other else [])]
+        gathering.groups = {(number,): index for index, number in enumerate(numbers)}
+    elif not width:
+        gathering.groups = {(): 0}
+    slice_ = plan.slice
+    tables = {**plan.rollups, "rollup_delta": plan.rolled_up} if plan.rollups else {}
+    if tables:
+        await connection.execute(statement("join_by_hash"))
+    for table in _ORDER:
+        pieces = tables.get(table)
+        if not pieces:
+            continue
+        chosen = slice_ if table == "slice_1h" else None
+        sql, values = rollup_statement(target, needs, table, pieces, timeline.boundaries, selection, chosen)
+        records = await connection.fetch(sql, *values)
+        gathering.add(records, width)
+        if table == "rollup_delta" and slice_ is not None and slice_.precomputed:
+            stale = {timeline.boundaries[record["b"]] for record in records}
+            stale |= {low - (low - EPOCH) % GRAINS[HOURS].width for low, _ in plan.less}
+            slice_ = replace(slice_, pending=tuple(sorted(stale)))
+    if tables:
+        await connection.execute(statement("join_as_planned"))
+    if plan.raw:
+        exact = not plan.rollups
+        sql, values = raw_statement(target, needs, plan.raw, timeline.boundaries, selection, exact=exact)
+        gathering.add(await connection.fetch(sql, *values), width)
+    if plan.less:
+        sql, values = raw_statement(
+            target, needs, plan.less, timeline.boundaries, selection, exact=False, taken_away=True
+        )
+        gathering.add(await connection.fetch(sql, *values), width)
+    # Merging large sketches takes tens of milliseconds of numpy: not on the event loop.
+    if needs.sketches and sum(len(rows.cells) for rows in gathering.statements) > 50:
+        return await asyncio.to_thread(_merged, gathering, plan)
+    return _merged(gathering, plan)
+
+
+def _merged(gathering: _Gathering, plan: SourcePlan) -> Fetched:
+    needs = gathering.needs
+    size = len(gathering.groups) * gathering.buckets
+    cells = Cells(needs, size)
+    for name in needs.counters:
+        sums = cells.counters[name]
+        for owners, values in gathering.selected(name):
+            for cell, value in zip(owners, values, strict=True):
+                sums[cell] += value
+    for kind in needs.distinct:
+        counts = cells.distinct[kind] = [0] * size
+        for owners, values in gathering.selected(f"d_{kind}"):
+            for cell, value in zip(owners, values, strict=True):
+                counts[cell] = value
+    for name in needs.sketches:
+        _spread(name, gathering, cells, size, precomputed=plan.slice is not None and plan.slice.precomputed)
+    is_sketched = bool(needs.histograms) or bool(needs.fractions and plan.rollups)
+    return Fetched(cells, list(gathering.groups), gathering.rows_read, is_sketched)
+
+
+def _spread(name: str, gathering: _Gathering, cells: Cells, size: int, *, precomputed: bool) -> None:
+    """Fill in quantiles and histograms of one sketch: exact arrays, stored percentiles or merged sketches."""
+    fractions = cells.needs.fractions.get(name, ())
+    columns: list[list[float | None]] = [[None] * size for _ in fractions]
+    is_exact = False
+    for owners, arrays in gathering.selected(f"q_{name}"):
+        is_exact = True
+        for cell, array in zip(owners, arrays, strict=True):
+            for column, value in zip(columns, array or (), strict=False):
+                column[cell] = value
+    places = [_PRECOMPUTED_ORDER.index(fraction) for fraction in fractions] if precomputed else []
+    for owners, arrays in gathering.selected(f"p_{name}"):
+        for cell, array in zip(owners, arrays, strict=True):
+            if array:
+                for column, place in zip(columns, places, strict=True):
+                    column[cell] = array[place]
+    packed: list[bytes] = []
+    packed_of: list[int] = []
+    for owners, sketches in gathering.selected(f"s_{name}"):
+        present = [place for place, entries in enumerate(sketches) if entries]
+        packed += [sketches[place] for place in present]
+        packed_of += [owners[place] for place in present]
+    if name in cells.needs.histograms:
+        cells.histograms[name] = [[0] * (len(HISTOGRAM_BOUNDS) + 1)] * size
+    for merged_cells, merged in sketch.merge_in_parts(packed, packed_of):
+        if fractions and not is_exact:
+            for column, values in zip(columns, merged.quantiles(fractions).T.tolist(), strict=True):
+                for cell, value in zip(merged_cells, values, strict=True):
+                    column[cell] = None if value != value else value
+        if name in cells.needs.histograms:
+            for cell, counts in zip(merged_cells, merged.counts_up_to(HISTOGRAM_BOUNDS).tolist(), strict=True):
+                cells.histograms[name][cell] = counts
+    for column, fraction in zip(columns, fractions, strict=True):
+        cells.quantiles[name, fraction] = column

@@ -1,0 +1,320 @@
+# ruff: noqa: S608 - statements are composed of the fragments of this module; what callers send is bound.
+"""Statements of the metric engine over raw rows.
+
+They are composed from the fragments below; everything a caller sends is bound. Every statement gives rows
+``(group, b, n, counters…)``: the group's number in the selection (0: other) or its values, the number of
+the time bucket, how many rows were read, and sums. Raw rows, rollups and deltas give the same columns, so
+parts from different sources add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from server.queries.filters.filter_sql import compile_filter
+from server.queries.filters.filter_tree import Filter
+from server.queries.filters.time_range import TimeRange
+from server.queries.metrics.metric_catalog import (
+    ActorKind,
+    Dimension,
+    Distinct,
+    Distribution,
+    Family,
+    Rate,
+    Ratio,
+    Total,
+)
+from server.queries.metrics.metric_formula import Needs, fraction_of
+from server.queries.metrics.metric_question import Measure
+from server.storage.row_scope import RowScope
+
+Piece = tuple[datetime, datetime]
+MOST_BRANCHES: Final = 100
+
+_CALL: Final = "t.is_generation"
+_WITH_SPEED: Final = f"{_CALL} AND t.completion_tokens > 0 AND t.duration_ms >= 0.001"
+_SUMMED: Final = {
+    **{f"{kind}_tokens": f"{kind}_tokens" for kind in ("prompt", "completion", "total", "cached", "cache_write")},
+    "reasoning_tokens": "reasoning_tokens",
+    "prompt_cost": "prompt_cost_usd",
+    "completion_cost": "completion_cost_usd",
+    "total_cost": "total_cost_usd",
+    "cache_savings": "cache_savings_usd",
+}
+
+# Counters as aggregates over raw rows; the same arithmetic as sql/rollup_delta.sql.
+RAW_COUNTERS: Final[dict[str, str]] = {
+    "spans": "count(*)",
+    "calls": f"count(*) FILTER (WHERE {_CALL})",
+    "traces": "count(*) FILTER (WHERE t.parent_span_id IS NULL)",
+    "span_errors": "count(*) FILTER (WHERE t.status_code = 'ERROR')",
+    "errors": f"count(*) FILTER (WHERE {_CALL} AND t.status_code = 'ERROR')",
+    "successes": f"count(*) FILTER (WHERE {_CALL} AND t.status_code <> 'ERROR')",
+    **{name: f"coalesce(sum(t.{column}) FILTER (WHERE {_CALL}), 0)" for name, column in _SUMMED.items()},
+    "error_cost": f"coalesce(sum(t.total_cost_usd) FILTER (WHERE {_CALL} AND t.status_code = 'ERROR'), 0)",
+    "duration_us": f"coalesce(sum(round(t.duration_ms * 1000)::bigint) FILTER (WHERE {_CALL}), 0)",
+    "span_duration_us": "sum(round(t.duration_ms * 1000)::bigint)",
+    "ttft_us": f"coalesce(sum(round(t.ttft_ms * 1000)::bigint) FILTER (WHERE {_CALL}), 0)",
+    "ttft_count": f"count(t.ttft_ms) FILTER (WHERE {_CALL})",
+    "speed_us": f"coalesce(sum(round(t.duration_ms * 1000)::bigint) FILTER (WHERE {_WITH_SPEED}), 0)",
+    "speed_tokens": f"coalesce(sum(t.completion_tokens) FILTER (WHERE {_WITH_SPEED}), 0)",
+    "retries": "count(*)",
+    "scores": "count(*)",
+    "score_sum": "coalesce(sum(s.value) FILTER (WHERE s.data_type <> 'categorical'), 0)",
+    "score_values": "count(*) FILTER (WHERE s.data_type <> 'categorical')",
+    "score_checks": "count(*) FILTER (WHERE s.data_type = 'boolean')",
+    "score_passes": "count(*) FILTER (WHERE s.data_type = 'boolean' AND s.value = 1)",
+}
+RAW_DISTINCT: Final = {
+    "user": "count(DISTINCT nullif(t.user_id, ''))",
+    "session": "count(DISTINCT nullif(t.session_id, ''))",
+}
+
+# Sketch name → value of one span, and which spans have one.
+RAW_VALUES: Final[dict[str, tuple[str, str]]] = {
+    "duration": ("t.duration_ms", _CALL),
+    "span_duration": ("t.duration_ms", "true"),
+    "ttft": ("t.ttft_ms", f"{_CALL} AND t.ttft_ms IS NOT NULL"),
+    "speed": ("t.completion_tokens * 1000 / t.duration_ms", _WITH_SPEED),
+}
+_SKETCHED: Final = (
+    "coalesce(string_agg(int4send((ceil(ln(least(greatest({value}, 0.001), 1e12))"
+    " / 0.0200006667066695)::integer << 16) | {count}), ''::bytea) FILTER (WHERE {condition}), ''::bytea)"
+)
+
+_RETRY: Final = (
+    f"{_CALL} AND EXISTS (SELECT FROM llm_traces AS failed WHERE failed.project_id = t.project_id"
+    " AND failed.trace_id = t.trace_id AND failed.parent_span_id IS NOT DISTINCT FROM t.parent_span_id"
+    " AND failed.span_name = t.span_name AND failed.is_generation AND failed.status_code = 'ERROR'"
+    " AND failed.ts < t.ts)"
+)
+# The span that a score judges: the one it names, else the root of its trace.
+_JUDGED: Final = (
+    " LEFT JOIN LATERAL (SELECT x.* FROM llm_traces AS x WHERE x.project_id = s.project_id AND x.trace_id = s.trace_id"
+    " AND (x.span_id = s.span_id OR s.span_id IS NULL AND x.parent_span_id IS NULL) ORDER BY x.ts LIMIT 1) AS t ON true"
+)
+
+
+@dataclass(slots=True)
+class Binds:
+    """Values of one statement, in order."""
+
+    values: list[Any] = field(default_factory=list)
+
+    def add(self, value: Any, cast: str) -> str:
+        """The placeholder for ``value``."""
+        self.values.append(value)
+        return f"${len(self.values)}::{cast}"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which groups an answer holds, numbered from 1; ``with_other``: all the rest is group 0."""
+
+    groups: Sequence[tuple[str, ...]]
+    with_other: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What all statements of one question share."""
+
+    scope: RowScope
+    dimensions: tuple[Dimension, ...]
+    filter: Filter | None
+
+
+def pieces_of(
+    table: str, column: str, alias: str, scope: RowScope, pieces: Sequence[Piece], binds: Binds, extra: str = "true"
+) -> str:
+    """The rows of ``table`` within ``pieces`` of time, as a FROM item called ``alias``."""
+    projects = binds.add(list(scope.projects), "text[]")
+    if len(pieces) <= MOST_BRANCHES:
+        # One branch a piece: the planner sees constants, leaves out partitions and takes the index.
+        branches = " UNION ALL ".join(
+            f"SELECT * FROM {table} WHERE project_id = ANY ({projects}) AND {extra}"
+            f" AND {column} >= {binds.add(low, 'timestamptz')} AND {column} < {binds.add(high, 'timestamptz')}"
+            for low, high in pieces
+        )
+        return f"({branches}) AS {alias}"
+    lows = binds.add([low for low, _ in pieces], "timestamptz[]")
+    highs = binds.add([high for _, high in pieces], "timestamptz[]")
+    return (
+        f"(SELECT x.* FROM unnest({lows}, {highs}) AS piece (low, high) JOIN {table} AS x"
+        f" ON x.project_id = ANY ({projects}) AND {extra} AND x.{column} >= piece.low AND x.{column} < piece.high)"
+        f" AS {alias}"
+    )
+
+
+def raw_relation(
+    target: Target, family: Family, pieces: Sequence[Piece], binds: Binds, *, calls_only: bool
+) -> tuple[str, str, str]:
+    """``FROM …``, ``WHERE …`` and the time column of the raw rows of a family within ``pieces``."""
+    alias, table = ("s", "scores") if family == "scores" else ("t", "llm_traces")
+    source = f"FROM {pieces_of(table, 'ts', alias, target.scope, pieces, binds)}"
+    if family == "scores" and (target.filter is not None or any(d.family == "spans" for d in target.dimensions)):
+        source += _JUDGED
+    if any(dimension.is_multiple for dimension in target.dimensions):
+        source += " LEFT JOIN LATERAL unnest(t.tags) AS tag (value) ON true"
+    conditions = [_RETRY] if family == "retries" else [_CALL] if calls_only else []
+    if target.filter is not None:
+        window = TimeRange(min(low for low, _ in pieces), max(high for _, high in pieces))
+        conditions.append(compile_filter(target.filter, binds.values, scope=target.scope, window=window))
+    where = " AND ".join(f"({condition})" for condition in conditions) or "true"
+    return source, where, f"{alias}.ts"
+
+
+def raw_group(dimension: Dimension, binds: Binds, family: Family) -> str:
+    """The value of a dimension in a raw row, '' where there is none."""
+    if dimension.is_attribute:
+        return f"coalesce(t.attributes ->> {binds.add(dimension.column, 'text')}, '')"
+    if dimension.is_multiple:
+        return "coalesce(tag.value, '')"
+    if dimension.family == "scores" or (dimension.name == "project" and family == "scores"):
+        return f"coalesce(s.{dimension.column}, '')"
+    return f"coalesce(t.{dimension.column}, '')"
+
+
+def bucket_number(column: str, boundaries: Sequence[datetime], binds: Binds) -> str:
+    """Which bucket a moment falls into; boundaries come from the calendar of the caller's zone."""
+    if len(boundaries) <= 2:
+        return "0"
+    return f"width_bucket({column}, {binds.add(list(boundaries), 'timestamptz[]')}) - 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """How rows are put into groups: ``columns`` to select first, the ``join`` they need, and whether a row is
+    in "other" (an SQL condition)."""
+
+    columns: tuple[str, ...]
+    join: str = ""
+    is_other: str = "false"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the columns are called."""
+        return tuple(column.rpartition(" AS ")[2] for column in self.columns)
+
+    @property
+    def positions(self) -> str:
+        """For GROUP BY: the group's columns and the bucket after them."""
+        return ", ".join(str(index + 1) for index in range(len(self.columns) + 1))
+
+
+def grouping_of(groups: Sequence[str], selection: Selection | None, binds: Binds) -> Grouping:
+    """With a selection rows carry the group's number ``grp``, else the values themselves, ``k0…``."""
+    if selection is None:
+        return Grouping(tuple(f"{group} AS k{index}" for index, group in enumerate(groups)))
+    columns = list(zip(*selection.groups, strict=True)) if selection.groups else [()] * len(groups)
+    arrays = ", ".join(binds.add(list(column), "text[]") for column in columns)
+    names = ", ".join(f"k{index}" for index in range(len(groups)))
+    equal = " AND ".join(f"chosen.k{index} = {group}" for index, group in enumerate(groups))
+    kind = "LEFT JOIN" if selection.with_other else "JOIN"
+    join = f" {kind} unnest({arrays}) WITH ORDINALITY AS chosen ({names}, number) ON {equal}"
+    return Grouping(("coalesce(chosen.number, 0) AS grp",), join, "chosen.number IS NULL")
+
+
+def raw_statement(
+    target: Target,
+    needs: Needs,
+    pieces: Sequence[Piece],
+    boundaries: Sequence[datetime],
+    selection: Selection | None,
+    *,
+    exact: bool,
+    taken_away: bool = False,
+) -> tuple[str, list[Any]]:
+    """Sums over raw rows. ``exact``: percentiles as arrays ``q_NAME`` (percentile_disc); else, and for
+    histograms, sketches ``s_NAME``. ``taken_away``: all of it negative, to be added to what holds it already."""
+    binds = Binds()
+    source, where, time = raw_relation(target, needs.family, pieces, binds, calls_only=needs.is_calls_only)
+    groups = [raw_group(dimension, binds, needs.family) for dimension in target.dimensions]
+    grouping = grouping_of(groups, selection, binds)
+    columns = [*grouping.columns, f"{bucket_number(time, boundaries, binds)} AS b", "count(*) AS n"]
+    sign, count = ("-", "65535") if taken_away else ("", "1")
+    columns += [f"{sign}{RAW_COUNTERS[name]} AS {name}" for name in needs.counters]
+    columns += [f"{RAW_DISTINCT[kind]} AS d_{kind}" for kind in needs.distinct]
+    for name in needs.sketches:
+        value, condition = RAW_VALUES[name]
+        if exact and name in needs.fractions:
+            fractions = binds.add(list(needs.fractions[name]), "double precision[]")
+            columns.append(
+                f"percentile_disc({fractions}) WITHIN GROUP (ORDER BY {value}) FILTER (WHERE {condition}) AS q_{name}"
+            )
+        if not exact or name in needs.histograms:
+            columns.append(f"{_SKETCHED.format(value=value, condition=condition, count=count)} AS s_{name}")
+    return (
+        f"SELECT {', '.join(columns)} {source}{grouping.join} WHERE {where} GROUP BY {grouping.positions}"
+    ), binds.values
+
+
+def raw_ranking_statement(
+    target: Target,
+    needs: Needs,
+    pieces: Sequence[Piece],
+    order: tuple[Measure, bool],
+    having: Sequence[tuple[Measure, str, float]],
+    limit: int,
+) -> tuple[str, list[Any]]:
+    """The best ``limit`` groups of a raw question as ``k0…``, best first, each with ``groups_total``."""
+    binds = Binds()
+    source, where, _ = raw_relation(target, needs.family, pieces, binds, calls_only=needs.is_calls_only)
+    groups = [raw_group(dimension, binds, needs.family) for dimension in target.dimensions]
+    keys = ", ".join(str(index + 1) for index in range(len(groups)))
+    names = ", ".join(f"{group} AS k{index}" for index, group in enumerate(groups))
+    measure, descending = order
+    seconds = sum((high - low).total_seconds() for low, high in pieces)
+    kept = " AND ".join(
+        f"{ranking_expression(item, seconds, binds)} {HAVING_SQL[operator]} {binds.add(value, 'double precision')}"
+        for item, operator, value in having
+    )
+    return (
+        f"SELECT {names}, count(*) OVER () AS groups_total {source} WHERE {where} GROUP BY {keys}"
+        f" HAVING {kept or 'true'} ORDER BY {ranking_expression(measure, seconds, binds)}"
+        f" {'DESC' if descending else 'ASC'} NULLS LAST, {keys} LIMIT {binds.add(limit, 'bigint')}"
+    ), binds.values
+
+
+def raw_actors_statement(
+    scope: RowScope, kind: ActorKind, pieces: Sequence[Piece], boundaries: Sequence[datetime]
+) -> tuple[str, list[Any]]:
+    """Users or sessions in raw rows, with the columns of the statement read_pending_actors and a bucket ``b``."""
+    binds = Binds()
+    money = "coalesce(sum(t.total_cost_usd) FILTER (WHERE t.is_generation), 0)"
+    return (
+        f"SELECT {bucket_number('t.ts', boundaries, binds)} AS b, hashtextextended(t.{kind}_id, 0) AS actor_hash,"
+        f" t.{kind}_id AS actor, {RAW_COUNTERS['spans']} AS spans, {RAW_COUNTERS['calls']} AS calls,"
+        f" {RAW_COUNTERS['errors']} AS errors, {RAW_COUNTERS['total_tokens']}::bigint AS total_tokens,"
+        f" floor({money})::bigint AS cost_whole, (({money} - floor({money})) * 10000000000)::bigint AS cost_rest"
+        f" FROM {pieces_of('llm_traces', 'ts', 't', scope, pieces, binds)}"
+        f" WHERE t.{kind}_id <> '' GROUP BY 1, 2, 3"
+    ), binds.values
+
+
+HAVING_SQL: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<=", "eq": "=", "ne": "<>"}
+
+
+def ranking_expression(measure: Measure, seconds: float, binds: Binds) -> str:
+    """The value of ``measure`` for a group, as SQL over raw rows."""
+    match measure.definition.formula:
+        case Total(counter, per):
+            total = RAW_COUNTERS[counter]
+            return f"{total}::numeric / nullif({RAW_COUNTERS[per]}, 0)" if measure.effective == "avg" else total
+        case Ratio(numerator, denominator, scale):
+            return f"{RAW_COUNTERS[numerator]}::numeric * {scale} / nullif({RAW_COUNTERS[denominator]}, 0)"
+        case Rate(counter):
+            return f"{RAW_COUNTERS[counter]}::numeric / {binds.add(seconds, 'double precision')}::numeric"
+        case Distinct(actor):
+            return RAW_DISTINCT[actor]
+        case Distribution(sketch, total, weight, divisor, factor):
+            fraction = fraction_of(measure.effective)
+            if fraction is not None:
+                value, condition = RAW_VALUES[sketch]
+                share = binds.add(fraction, "double precision")
+                return f"percentile_disc({share}) WITHIN GROUP (ORDER BY {value}) FILTER (WHERE {condition})"
+            summed = f"{RAW_COUNTERS[total]}::numeric * {factor} / {divisor}"
+            return summed if measure.effective == "sum" else f"{summed} / nullif({RAW_COUNTERS[weight]}, 0)"

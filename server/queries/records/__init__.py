@@ -1,0 +1,1 @@
+"""Small tables that people edit: annotations, budgets and projects."""

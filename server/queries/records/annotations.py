@@ -1,0 +1,133 @@
+"""Moments worth a line in a chart: added by people, or read from what was stored.
+
+Three sources: custom annotations (table ``annotations``), the first sight of service versions,
+models and prompt versions (``first_sightings``, kept by the span writer), and price changes.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+import asyncpg
+
+from server.storage.database import Database
+from server.storage.row_scope import RowScope
+from server.storage.statements import statement
+
+SIGHTING_KINDS: Final = ("service_version", "model", "prompt_version")
+MAX_ROWS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Annotation:
+    """A remark about a moment, or about the stretch up to ``end_ts``."""
+
+    project_id: str
+    annotation_id: str
+    ts: datetime
+    end_ts: datetime | None
+    title: str
+    text: str
+    tags: tuple[str, ...]
+    created_at: datetime
+    created_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """The first time that ``value`` (of the service, provider or prompt ``owner_name``) was seen."""
+
+    project_id: str
+    kind: str
+    owner_name: str
+    value: str
+    first_ts: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PriceChange:
+    """A price in US dollars a million tokens that came into force; ``former_*`` is None for the first one."""
+
+    project_id: str
+    provider: str
+    model: str
+    valid_from: datetime
+    input_usd_per_mtok: Decimal
+    output_usd_per_mtok: Decimal
+    former_input_usd_per_mtok: Decimal | None
+    former_output_usd_per_mtok: Decimal | None
+
+
+def _annotation(row: asyncpg.Record) -> Annotation:
+    return Annotation(**{**dict(row), "tags": tuple(row["tags"])})
+
+
+async def add_annotation(
+    database: Database,
+    project_id: str,
+    *,
+    ts: datetime,
+    end_ts: datetime | None,
+    title: str,
+    text: str,
+    tags: Sequence[str],
+    created_by: str,
+) -> Annotation:
+    """Store a remark and give it back with its new id."""
+    async with database.write((project_id,)) as connection:
+        row = await connection.fetchrow(
+            statement("add_annotation"),
+            project_id, secrets.token_hex(8), ts, end_ts, title, text, list(tags), created_by,
+        )  # fmt: skip
+    assert row is not None  # noqa: S101 - INSERT … RETURNING gives its row
+    return _annotation(row)
+
+
+async def delete_annotation(database: Database, projects: Sequence[str], annotation_id: str) -> Annotation | None:
+    """Remove a remark from whichever of ``projects`` has it and give it back; None when none has."""
+    async with database.write(projects) as connection:
+        for project_id in projects:
+            row = await connection.fetchrow(statement("delete_annotation"), project_id, annotation_id)
+            if row is not None:
+                return _annotation(row)
+    return None
+
+
+async def list_annotations(
+    database: Database,
+    scope: RowScope,
+    start: datetime,
+    end: datetime,
+    *,
+    tags: Sequence[str] = (),
+    limit: int = MAX_ROWS,
+) -> list[Annotation]:
+    """Remarks that overlap ``[start, end)``, newest first; with ``tags`` those that have any of them."""
+    async with database.read(scope) as connection:
+        rows = await connection.fetch(
+            statement("list_annotations"), list(scope.projects), start, end, list(tags), limit
+        )
+    return [_annotation(row) for row in rows]
+
+
+async def list_sightings(
+    database: Database, scope: RowScope, start: datetime, end: datetime, kinds: Sequence[str] = SIGHTING_KINDS
+) -> list[Sighting]:
+    """What was seen for the first time within ``[start, end)``, newest first, at most 1,000."""
+    async with database.read(scope) as connection:
+        rows = await connection.fetch(
+            statement("list_sightings"), list(scope.projects), start, end, list(kinds), MAX_ROWS
+        )
+    return [Sighting(**dict(row)) for row in rows]
+
+
+async def list_price_changes(database: Database, scope: RowScope, start: datetime, end: datetime) -> list[PriceChange]:
+    """Operator prices that came into force within ``[start, end)``, newest first, at most 1,000."""
+    async with database.read(scope) as connection:
+        rows = await connection.fetch(statement("list_price_changes"), list(scope.projects), start, end, MAX_ROWS)
+    return [PriceChange(**dict(row)) for row in rows]

@@ -1,0 +1,1 @@
+"""OTLP over HTTP: routes and their answers."""

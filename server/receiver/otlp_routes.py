@@ -1,0 +1,120 @@
+"""The OTLP/HTTP receiver: ``POST /v1/traces``, ``POST /v1/logs``, and ``POST /v1/traces/explain``.
+
+Which project the spans go to is the credential's business: a credential of one project needs to say
+nothing; one of several names the project in the ``X-Observatory-Project`` header, or in the ``project``
+query parameter where an exporter cannot set headers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+from sanic import Blueprint, HTTPResponse, Request
+
+from server.errors import InvalidBody, PayloadTooLarge, UnsupportedMediaType
+from server.http.envelope import success
+from server.http.error_responses import RENDERERS
+from server.http.guard import requires
+from server.http.services import services_of
+from server.http.target_project import target_project
+from server.ingest.otlp.decode import DecodeError, TooLarge, UnsupportedType, payload_encoding
+from server.receiver.otlp_answers import logs_answer, status_answer, traces_answer
+
+otlp = Blueprint("otlp", url_prefix="/v1")
+
+RENDERERS["/v1"] = status_answer
+
+
+@otlp.post("/traces", stream=True)
+@requires("traces:write")
+async def export_traces(request: Request) -> HTTPResponse:
+    """Store the spans of an ExportTraceServiceRequest; answered after they are durable."""
+    async with received(request) as body:
+        receipt = await services_of(request).ingestion.take_traces(*body)
+    return traces_answer(request, receipt.rejected)
+
+
+@otlp.post("/logs", stream=True)
+@requires("traces:write")
+async def export_logs(request: Request) -> HTTPResponse:
+    """Store what log records say about spans (GenAI content and evaluations); other records are accepted and
+    not kept."""
+    async with received(request) as body:
+        receipt = await services_of(request).ingestion.take_logs(*body)
+    return logs_answer(request, receipt.rejected)
+
+
+@otlp.post("/traces/explain", stream=True)
+@requires("traces:write", cost=5)
+async def explain_traces(request: Request) -> HTTPResponse:
+    """Say how the spans of an ExportTraceServiceRequest would be stored, column by column; nothing is stored."""
+    async with received(request) as body:
+        spans = await services_of(request).ingestion.explain(*body)
+    return success(request, {"spans": spans})
+
+
+class ReceivedBody(NamedTuple):
+    """A request's body and what is said about it."""
+
+    project_id: str
+    body: bytes
+    content_type: str
+    content_encoding: str | None
+
+
+@asynccontextmanager
+async def received(request: Request) -> AsyncIterator[ReceivedBody]:
+    """The body of ``request``, counted in the budget of bodies while inside.
+
+    What can be refused is refused before the body is read. A DecodeError that passes becomes the answer
+    it stands for.
+    """
+    ingestion = services_of(request).ingestion
+    project_id = await target_project(request)
+    content_type, content_encoding = declared_types(request)
+    limit = ingestion.decode_limits.max_decoded_bytes
+    with ingestion.bodies.hold(declared_size(request, limit)):
+        body = await read_body(request, limit)
+        try:
+            yield ReceivedBody(project_id, body, content_type, content_encoding)
+        except DecodeError as error:
+            raise refused(error) from error
+
+
+def declared_types(request: Request) -> tuple[str, str | None]:
+    """Content type and content encoding. Raises UnsupportedMediaType before the body is read."""
+    content_type = request.headers.get("content-type", "")
+    try:
+        payload_encoding(content_type)
+    except UnsupportedType as error:
+        raise UnsupportedMediaType(str(error)) from error
+    return content_type, request.headers.get("content-encoding")
+
+
+def declared_size(request: Request, limit: int) -> int:
+    """The bytes that the body will take at most: its Content-Length, or ``limit`` where there is none.
+
+    Raises PayloadTooLarge, before anything of the body is read.
+    """
+    declared = int(request.headers.get("content-length", limit))
+    if declared > limit:
+        raise PayloadTooLarge(f"the body has {declared} bytes, the limit is {limit}")
+    return declared
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body. Raises PayloadTooLarge (by way of the server) past ``limit``."""
+    stream: Any = request.stream
+    body: bytes = await stream.read_whole(limit)
+    return body
+
+
+def refused(error: DecodeError) -> Exception:
+    """The answer for a body that cannot be read."""
+    if isinstance(error, TooLarge):
+        return PayloadTooLarge(str(error))
+    if isinstance(error, UnsupportedType):
+        return UnsupportedMediaType(str(error))
+    return InvalidBody(str(error))

@@ -1,0 +1,210 @@
+"""The schemas of the OpenAPI document: rows from the table of fields, errors from the catalogue, the filter grammar."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from server.errors import catalogue
+from server.queries.filters.span_fields import OPERATORS, FieldType, TraceField
+from server.queries.lists.list_question import VIEWS
+from server.queries.lists.session_reader import SESSIONS, USERS, SummaryKind
+from server.queries.metrics.metric_catalog import DIMENSIONS, METRICS
+
+Schema = dict[str, Any]
+
+TEXT: Final[Schema] = {"type": "string"}
+TIME: Final[Schema] = {"type": "string", "format": "date-time"}
+COUNT: Final[Schema] = {"type": "integer"}
+MONEY: Final[Schema] = {"type": "number", "description": "US dollars, with all digits."}
+
+_TYPES: Final[dict[FieldType, Schema]] = {
+    FieldType.KEYWORD: TEXT,
+    FieldType.TEXT: TEXT,
+    FieldType.INTEGER: COUNT,
+    FieldType.NUMBER: {"type": "number"},
+    FieldType.MONEY: MONEY,
+    FieldType.TIME: TIME,
+    FieldType.BOOLEAN: {"type": "boolean"},
+    FieldType.TAGS: {"type": "array", "items": TEXT},
+    FieldType.JSON: {},
+    FieldType.FULL_TEXT: TEXT,
+}
+
+
+def nullable(schema: Schema) -> Schema:
+    """``schema`` or null."""
+    return {**schema, "type": [schema["type"], "null"]} if "type" in schema else schema
+
+
+def reference(name: str) -> Schema:
+    """A reference to the schema called ``name``."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def list_of(item: Schema) -> Schema:
+    """An array of ``item``."""
+    return {"type": "array", "items": item}
+
+
+def object_of(properties: Mapping[str, Schema], *, required: tuple[str, ...] = (), closed: bool = False) -> Schema:
+    """An object with ``properties``; ``closed``: and no others."""
+    schema: Schema = {"type": "object", "properties": dict(properties)}
+    if required:
+        schema["required"] = list(required)
+    if closed:
+        schema["additionalProperties"] = False
+    return schema
+
+
+def value_schema(field: TraceField) -> Schema:
+    """The values of ``field`` in a filter."""
+    return {**_TYPES[field.type], **({"enum": list(field.choices)} if field.choices else {})}
+
+
+def _row(fields: Mapping[str, TraceField]) -> Schema:
+    # Content is null for those who may not see it, so every such field may be null.
+    properties = {}
+    for name, field in fields.items():
+        if field.selectable:
+            schema = _TYPES[field.type]
+            may_be_null = field.nullable or field.is_content
+            properties[name] = {**(nullable(schema) if may_be_null else schema), "description": field.sentence}
+    return object_of(properties)
+
+
+def _summary(kind: SummaryKind) -> Schema:
+    types = {"first_ts": TIME, "last_ts": TIME, "total_cost_usd": MONEY, "user_id": nullable(TEXT)}
+    types |= {kind.id: TEXT, "project_id": TEXT}
+    properties = {column: types.get(column, COUNT) for column in kind.columns}
+    return object_of({**properties, "duration_ms": {"type": "number"}})
+
+
+def _trace() -> Schema:
+    totals = ("span_count", "generation_count", "error_count", "prompt_tokens", "completion_tokens", "total_tokens")
+    return object_of(
+        {
+            "trace_id": TEXT,
+            "project_id": TEXT,
+            "start_ts": TIME,
+            "end_ts": TIME,
+            "duration_ms": {"type": "number"},
+            "root": nullable(object_of({"span_id": TEXT, "span_name": TEXT})),
+            "service_name": nullable(TEXT),
+            "environment": nullable(TEXT),
+            "session_id": nullable(TEXT),
+            "user_id": nullable(TEXT),
+            "totals": object_of({**dict.fromkeys(totals, COUNT), "total_cost_usd": MONEY}),
+            "omitted_spans": {**COUNT, "description": "Spans of a very large trace that are not shown."},
+            "spans": list_of(reference("TreeSpan")),
+            "scores": list_of(reference("Score")),
+        }
+    )
+
+
+def _problem() -> Schema:
+    codes = sorted({kind.code for kind in catalogue()})
+    place: Schema = object_of({"parameter": TEXT, "pointer": TEXT, "detail": TEXT})
+    return object_of(
+        {
+            "type": TEXT,
+            "title": TEXT,
+            "status": COUNT,
+            "detail": TEXT,
+            "code": {"type": "string", "enum": codes},
+            "request_id": nullable(TEXT),
+            "errors": list_of(place),
+        },
+        required=("type", "title", "status", "code"),
+    )
+
+
+def _filter() -> Schema:
+    """The grammar of server/queries/filters/filter_tree.py."""
+    inner = reference("Filter")
+    branches = [object_of({word: list_of(inner)}, required=(word,), closed=True) for word in ("and", "or")]
+    branches.append(object_of({"not": inner}, required=("not",), closed=True))
+    has = object_of({"has": inner}, required=("has",), closed=True)
+    branches += [object_of({word: has}, required=(word,), closed=True) for word in ("trace", "session")]
+    leaf: dict[str, Schema] = {
+        "field": {"type": "string", "description": "A field, or attribute.KEY, resource.KEY, score.NAME."},
+        "operator": {"type": "string", "enum": list(OPERATORS)},
+        "value": {},
+    }
+    branches.append(object_of(leaf, required=("field", "operator", "value"), closed=True))
+    return {"oneOf": branches, "description": "At most five levels and 50 comparisons."}
+
+
+def _search() -> Schema:
+    moment: Schema = {"type": ["string", "integer"]}
+    sort = object_of(
+        {"field": TEXT, "order": {"type": "string", "enum": ["asc", "desc"]}}, required=("field",), closed=True
+    )
+    return object_of(
+        {
+            "filter": reference("Filter"),
+            "from": moment,
+            "to": moment,
+            "project_id": {"oneOf": [TEXT, list_of(TEXT)]},
+            "view": {"type": "string", "enum": list(VIEWS)},
+            "sort": {**list_of(sort), "maxItems": 3},
+            "fields": list_of(TEXT),
+            "include": list_of(TEXT),
+            "total": {"type": "string", "enum": ["none", "estimate", "capped", "exact"]},
+            "limit": {"type": "integer", "minimum": 1, "maximum": 1000},
+            "cursor": TEXT,
+            "explain": {"type": "boolean"},
+        },
+        closed=True,
+    )
+
+
+def component_schemas() -> dict[str, Schema]:
+    """Every named schema."""
+    place = {"depth": COUNT, "placement": TEXT, "child_count": COUNT}
+    span, trace = _row(VIEWS["spans"].fields), _row(VIEWS["traces"].fields)
+    score_value = {"type": ["number", "null"]}
+    return {
+        "Span": span,
+        "TraceSummary": trace,
+        "TreeSpan": object_of({**span["properties"], **place}, required=tuple(place)),
+        "Trace": _trace(),
+        "Session": _summary(SESSIONS),
+        "User": _summary(USERS),
+        "Score": object_of({"score_id": TEXT, "trace_id": TEXT, "name": TEXT, "value": score_value, "ts": TIME}),
+        "FacetValue": object_of({"value": TEXT, "count": COUNT}, required=("value", "count")),
+        "Filter": _filter(),
+        "Search": _search(),
+        "MetricName": {"type": "string", "enum": list(METRICS)},
+        "DimensionName": {"type": "string", "description": f"{', '.join(DIMENSIONS)}, or attribute.KEY."},
+        "Pagination": object_of(
+            {"cursor": nullable(TEXT), "has_more": {"type": "boolean"}, "limit": COUNT},
+            required=("cursor", "has_more", "limit"),
+        ),
+        "Meta": object_of(
+            {
+                "timestamp": TIME,
+                "execution_time_ms": {"type": "number"},
+                "cached": {"type": "boolean"},
+                "version": TEXT,
+                "request_id": nullable(TEXT),
+            },
+            required=("timestamp", "execution_time_ms", "cached", "version", "request_id"),
+        ),
+        "Problem": _problem(),
+        "GrafanaError": object_of({"message": TEXT, "error": object_of({"code": TEXT, "message": TEXT})}),
+        "OAuthError": object_of({"error": TEXT, "error_description": TEXT}, required=("error",)),
+    }
+
+
+def envelope(data: Schema, *, is_paged: bool) -> Schema:
+    """The envelope round ``data``."""
+    properties = {"status": {"type": "string", "const": "success"}, "data": data, "meta": reference("Meta")}
+    required: tuple[str, ...] = ("status", "data", "meta")
+    if is_paged:
+        properties |= {"pagination": reference("Pagination"), "next_cursor": nullable(TEXT)}
+        required = (*required, "pagination", "next_cursor")
+    elif data.get("type") == "array":
+        properties |= {"next_cursor": {"type": "null"}}
+        required = (*required, "next_cursor")
+    return object_of(properties, required=required)

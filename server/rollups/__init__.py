@@ -1,0 +1,1 @@
+"""Rollups: the stored forms, and the folding and rebuilding of them."""

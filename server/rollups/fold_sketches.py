@@ -1,0 +1,180 @@
+"""Sketches of what was taken, merged by every grain and slice that they are added to.
+
+Sums are added up in SQL, where money is exact; sketches here, where merging costs a tenth. They are fetched once and
+merged as often as there are grains and slices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import asyncpg
+import numpy as np
+from numpy.typing import NDArray
+
+from server.rollups import sketch
+from server.rollups.sketch import PERCENTILES
+from server.storage.statements import statement
+
+SKETCHES: Final = ("duration_sketch", "ttft_sketch", "speed_sketch")
+ALL: Final = "all"
+"""The dimension of slice_1h that is the total."""
+SLICED: Final = (
+    "provider", "model", "operation_type", "service_name", "environment", "status_code", "error_type",
+    "finish_reason", "agent_name", "tool_name", "prompt_name", "prompt_version",
+)  # fmt: skip
+_FRACTIONS: Final = tuple(PERCENTILES.values())
+_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_HOUR: Final = timedelta(hours=1)
+
+_DIM_IDS: Final = 2**31
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Split:
+    """One way to put combinations of dimensions into groups, numbered from ``first``: ``codes`` by combination.
+
+    ``groups``: what there is of hour × group. ``owners``: which of them each taken row belongs to.
+    """
+
+    first: int
+    values: int
+    codes: tuple[int, ...]
+    groups: Ints
+    owners: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class TakenSketches:
+    """One row for each (bucket, combination of dimensions) of taken_delta."""
+
+    buckets: list[datetime]
+    dim_ids: Ints
+    entries: tuple[sketch.Entries, ...]
+    dimensions: dict[int, asyncpg.Record]
+
+    @classmethod
+    async def fetch(cls, connection: asyncpg.Connection, project: str) -> TakenSketches:
+        """What stands in taken_delta."""
+        rows = await connection.fetch(statement("sketches_of_taken"))
+        known = await connection.fetch(statement("dimensions_of_taken"), project)
+        return cls(
+            [row["bucket"] for row in rows],
+            np.array([row["dim_id"] for row in rows], dtype=np.int64),
+            tuple(sketch.decode([row[column] for row in rows]) for column in SKETCHES),
+            {row["dim_id"]: row for row in known},
+        )
+
+    async def by_grain(
+        self, connection: asyncpg.Connection, reading: str, project: str, width: timedelta, since: datetime
+    ) -> tuple[Any, ...] | None:
+        """Buckets, dim_ids and the merged sketches of a grain; None when nothing taken is as late as ``since``.
+
+        ``reading``: the statement that gives the sketches that are there already.
+        """
+        chosen = np.array([bucket >= since for bucket in self.buckets], dtype=bool)
+        if not chosen.any():
+            return None
+        floors = _floored(self.buckets, width)
+        keys, owners = np.unique((floors * _DIM_IDS + self.dim_ids)[chosen], return_inverse=True)
+        buckets = [_EPOCH + number * width for number in (keys // _DIM_IDS).tolist()]
+        dim_ids = (keys % _DIM_IDS).tolist()
+        groups = np.full(len(chosen), -1, dtype=np.int64)
+        groups[chosen] = owners
+        present = await connection.fetch(reading, project, buckets, dim_ids)
+        merged = await asyncio.to_thread(self._merged, groups, len(dim_ids), present)
+        return (buckets, dim_ids, *(sketches.packed() for sketches in merged))
+
+    async def by_slice(self, connection: asyncpg.Connection, project: str) -> tuple[Any, ...]:
+        """What add_to_slices asks for after the project: which group each combination counts in, then the slices
+        (hour, group and what they are called), their merged sketches and the percentiles of these.
+
+        Dimensions that split the combinations alike (one that is never set, and the total) share their groups, so that
+        they are summed and merged once.
+        """
+        hours, hour_of = np.unique(_floored(self.buckets, _HOUR), return_inverse=True)
+        known, dimension_of = np.unique(self.dim_ids, return_inverse=True)
+        rows = [self.dimensions[number] for number in known.tolist()]
+        splits: dict[tuple[int, ...], _Split] = {}
+        keys: list[tuple[datetime, int, str, str, bool]] = []
+        chosen: list[_Split] = []
+        for name in (ALL, *SLICED):
+            values: dict[tuple[str, bool], int] = {}
+            for row in rows:
+                values.setdefault(("" if name == ALL else row[name], row["is_generation"]), len(values))
+            codes = tuple(values["" if name == ALL else row[name], row["is_generation"]] for row in rows)
+            split = splits.get(codes)
+            if split is None:
+                first = sum(split.values for split in splits.values())
+                wide = hour_of * len(values) + np.array(codes, dtype=np.int64)[dimension_of]
+                split = splits[codes] = _Split(first, len(values), codes, *np.unique(wide, return_inverse=True))
+            names = list(values)
+            for place in split.groups.tolist():
+                hour, code = divmod(place, split.values)
+                keys.append((_EPOCH + int(hours[hour]) * _HOUR, split.first + code, name, *names[code]))
+            chosen.append(split)
+        moments, numbers, *named = (list(column) for column in zip(*keys, strict=True))
+        present = await connection.fetch(statement("sketches_of_slices"), project, moments, *named)
+        merged = await asyncio.to_thread(self._merged_slices, chosen, present)
+        return (
+            known.tolist() * len(splits),
+            [split.first + code for split in splits.values() for code in split.codes],
+            moments,
+            numbers,
+            *named,
+            *(packed for packed, _ in merged),
+            *(quantiles for _, quantiles in merged),
+        )
+
+    def _merged_slices(
+        self, splits: Sequence[_Split], present: Sequence[asyncpg.Record]
+    ) -> list[tuple[list[bytes], list[str]]]:
+        answer: list[tuple[list[bytes], list[str]]] = [([], []) for _ in SKETCHES]
+        starts = np.cumsum([0, *(len(split.groups) for split in splits)])
+        there: list[list[asyncpg.Record]] = [[] for _ in splits]
+        for row in present:
+            there[int(np.searchsorted(starts, row["place"], side="left")) - 1].append(row)
+        known: dict[int, list[tuple[list[bytes], list[str]]]] = {}
+        for split, rows, start in zip(splits, there, starts.tolist(), strict=False):
+            found = None if rows else known.get(split.first)
+            if found is None:
+                found = [
+                    (merged.packed(), [_array_literal(line) for line in merged.quantiles(_FRACTIONS).tolist()])
+                    for merged in self._merged(split.owners, len(split.groups), rows, start)
+                ]
+                if not rows:
+                    known[split.first] = found
+            for (packed, quantiles), (more_packed, more_quantiles) in zip(answer, found, strict=True):
+                packed += more_packed
+                quantiles += more_quantiles
+        return answer
+
+    def _merged(
+        self, groups: Ints, count: int, present: Sequence[asyncpg.Record], start: int = 0
+    ) -> list[sketch.MergedSketches]:
+        """What was taken (group -1: left out) and what is there; ``present`` says its ``place`` after ``start``."""
+        places = np.array([row["place"] - start - 1 for row in present], dtype=np.int64)
+        merged = []
+        for name, entries in zip(SKETCHES, self.entries, strict=True):
+            found = sketch.decode([row[name] for row in present])
+            merged.append(sketch.merge_entries([(entries, groups), (found, places)], count))
+        return merged
+
+
+def _floored(moments: Sequence[datetime], width: timedelta) -> Ints:
+    """Number of the stretch of ``width`` that holds each moment, counted from 2000."""
+    number: dict[datetime, int] = {}
+    for moment in moments:
+        if moment not in number:
+            number[moment] = (moment - _EPOCH) // width
+    return np.array([number[moment] for moment in moments], dtype=np.int64)
+
+
+def _array_literal(values: Sequence[float]) -> str:
+    return "{}" if values[0] != values[0] else "{" + ",".join(map(repr, values)) + "}"

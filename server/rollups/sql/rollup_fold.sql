@@ -1,0 +1,299 @@
+-- Statements of the folder (server/rollups/fold.py): from pending deltas to the grains.
+--
+-- Those with {grain} serve rollup_5m, rollup_1h and rollup_1d alike.
+
+-- name: list_projects_with_deltas
+SELECT DISTINCT project_id FROM rollup_delta UNION SELECT DISTINCT project_id FROM actor_delta ORDER BY project_id;
+
+-- name: lock_project_rollups
+-- One folder or rebuild at a time may touch the rollups of a project.
+SELECT pg_try_advisory_xact_lock(1819045746, hashtext($1));
+
+-- name: wait_for_project_rollups
+SELECT pg_advisory_xact_lock(1819045746, hashtext($1));
+
+-- name: create_fold_tables
+-- What was taken from rollup_delta in this transaction.
+CREATE TEMP TABLE IF NOT EXISTS taken_delta (LIKE rollup_delta) ON COMMIT DELETE ROWS;
+
+-- name: take_rollup_deltas
+-- Moves up to $2 pending deltas of a project, summed, into taken_delta. Gives the number of deltas taken.
+WITH picked AS MATERIALIZED (
+    SELECT ctid AS row_id FROM rollup_delta WHERE project_id = $1 LIMIT $2
+),
+gone AS (
+    DELETE FROM rollup_delta AS d USING picked WHERE d.ctid = picked.row_id AND d.project_id = $1 RETURNING d.*
+),
+summed AS (
+    SELECT
+        project_id, bucket, dim_id,
+        sum(spans) AS spans, sum(errors) AS errors, sum(traces) AS traces, sum(prompt_tokens) AS prompt_tokens,
+        sum(completion_tokens) AS completion_tokens, sum(total_tokens) AS total_tokens, sum(cached_tokens) AS cached_tokens, sum(cache_write_tokens) AS cache_write_tokens,
+        sum(reasoning_tokens) AS reasoning_tokens, sum(prompt_cost) AS prompt_cost, sum(completion_cost) AS completion_cost, sum(total_cost) AS total_cost,
+        sum(cache_savings) AS cache_savings, sum(error_cost) AS error_cost, sum(duration_us) AS duration_us, sum(ttft_us) AS ttft_us,
+        sum(ttft_count) AS ttft_count, sum(speed_us) AS speed_us, sum(speed_tokens) AS speed_tokens, sum(speed_count) AS speed_count,
+        string_agg(duration_sketch, ''::bytea) AS duration_sketch,
+        string_agg(ttft_sketch, ''::bytea) AS ttft_sketch,
+        string_agg(speed_sketch, ''::bytea) AS speed_sketch
+    FROM gone
+    GROUP BY project_id, bucket, dim_id
+),
+moved AS (
+    INSERT INTO taken_delta
+    SELECT s.* FROM summed AS s JOIN span_dimensions AS d ON d.project_id = s.project_id AND d.dim_id = s.dim_id
+)
+SELECT count(*) FROM gone;
+
+-- name: sketches_of_taken
+SELECT bucket, dim_id, duration_sketch, ttft_sketch, speed_sketch FROM taken_delta;
+
+-- name: dimensions_of_taken
+SELECT dim_id, provider, model, operation_type, service_name, environment, status_code, error_type, finish_reason,
+    agent_name, tool_name, prompt_name, prompt_version, is_generation
+FROM span_dimensions
+WHERE project_id = $1 AND dim_id IN (SELECT dim_id FROM taken_delta);
+
+-- name: sketches_of_grain
+-- The sketches that rows of a grain have already; place: which of $2 and $3, from 1.
+SELECT m.place, r.duration_sketch, r.ttft_sketch, r.speed_sketch
+FROM unnest($2::timestamptz[], $3::integer[]) WITH ORDINALITY AS m (bucket, dim_id, place)
+JOIN {grain} AS r ON r.project_id = $1 AND r.bucket = m.bucket AND r.dim_id = m.dim_id;
+
+-- name: add_to_grain
+-- Adds the counters taken from bucket $1 on, in buckets of width $2; sketches are given merged, in $5 to $7, for the
+-- rows of $3 and $4.
+INSERT INTO {grain} AS r (
+    project_id, bucket, dim_id,
+    spans, errors, traces, prompt_tokens, completion_tokens, total_tokens,
+    cached_tokens, cache_write_tokens, reasoning_tokens, prompt_cost, completion_cost, total_cost,
+    cache_savings, error_cost, duration_us, ttft_us, ttft_count, speed_us,
+    speed_tokens, speed_count,
+    duration_sketch, ttft_sketch, speed_sketch
+)
+SELECT
+    f.project_id, f.bucket, f.dim_id,
+    f.spans, f.errors, f.traces, f.prompt_tokens, f.completion_tokens, f.total_tokens,
+    f.cached_tokens, f.cache_write_tokens, f.reasoning_tokens, f.prompt_cost, f.completion_cost, f.total_cost,
+    f.cache_savings, f.error_cost, f.duration_us, f.ttft_us, f.ttft_count, f.speed_us,
+    f.speed_tokens, f.speed_count,
+    m.duration_sketch, m.ttft_sketch, m.speed_sketch
+FROM (
+    SELECT
+        project_id, date_bin($2, bucket, '2000-01-01Z') AS bucket, dim_id,
+        sum(spans) AS spans, sum(errors) AS errors, sum(traces) AS traces, sum(prompt_tokens) AS prompt_tokens,
+        sum(completion_tokens) AS completion_tokens, sum(total_tokens) AS total_tokens, sum(cached_tokens) AS cached_tokens, sum(cache_write_tokens) AS cache_write_tokens,
+        sum(reasoning_tokens) AS reasoning_tokens, sum(prompt_cost) AS prompt_cost, sum(completion_cost) AS completion_cost, sum(total_cost) AS total_cost,
+        sum(cache_savings) AS cache_savings, sum(error_cost) AS error_cost, sum(duration_us) AS duration_us, sum(ttft_us) AS ttft_us,
+        sum(ttft_count) AS ttft_count, sum(speed_us) AS speed_us, sum(speed_tokens) AS speed_tokens, sum(speed_count) AS speed_count
+    FROM taken_delta
+    WHERE bucket >= $1
+    GROUP BY 1, 2, 3
+) AS f
+JOIN unnest($3::timestamptz[], $4::integer[], $5::bytea[], $6::bytea[], $7::bytea[])
+    AS m (bucket, dim_id, duration_sketch, ttft_sketch, speed_sketch)
+    ON m.bucket = f.bucket AND m.dim_id = f.dim_id
+ON CONFLICT (project_id, bucket, dim_id) DO UPDATE SET
+    spans = r.spans + excluded.spans, errors = r.errors + excluded.errors,
+    traces = r.traces + excluded.traces, prompt_tokens = r.prompt_tokens + excluded.prompt_tokens,
+    completion_tokens = r.completion_tokens + excluded.completion_tokens, total_tokens = r.total_tokens + excluded.total_tokens,
+    cached_tokens = r.cached_tokens + excluded.cached_tokens, cache_write_tokens = r.cache_write_tokens + excluded.cache_write_tokens,
+    reasoning_tokens = r.reasoning_tokens + excluded.reasoning_tokens, prompt_cost = r.prompt_cost + excluded.prompt_cost,
+    completion_cost = r.completion_cost + excluded.completion_cost, total_cost = r.total_cost + excluded.total_cost,
+    cache_savings = r.cache_savings + excluded.cache_savings, error_cost = r.error_cost + excluded.error_cost,
+    duration_us = r.duration_us + excluded.duration_us, ttft_us = r.ttft_us + excluded.ttft_us,
+    ttft_count = r.ttft_count + excluded.ttft_count, speed_us = r.speed_us + excluded.speed_us,
+    speed_tokens = r.speed_tokens + excluded.speed_tokens, speed_count = r.speed_count + excluded.speed_count,
+    duration_sketch = excluded.duration_sketch,
+    ttft_sketch = excluded.ttft_sketch,
+    speed_sketch = excluded.speed_sketch;
+
+-- name: delete_empty_of_grain
+-- Rows that deletes have emptied, in the buckets just written. All counters are compared: a row may have no
+-- span for the moment and yet wait for the rest of a change.
+DELETE FROM {grain}
+WHERE project_id = $1
+  AND bucket IN (SELECT date_bin($2, bucket, '2000-01-01Z') FROM taken_delta)
+  AND (spans, errors, traces, prompt_tokens, completion_tokens, total_tokens, cached_tokens, cache_write_tokens, reasoning_tokens, prompt_cost,
+       completion_cost, total_cost, cache_savings, error_cost, duration_us, ttft_us, ttft_count, speed_us, speed_tokens, speed_count)
+    = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+  AND duration_sketch = ''::bytea AND ttft_sketch = ''::bytea AND speed_sketch = ''::bytea;
+
+-- name: sketches_of_slices
+-- The sketches that slices have already; place: which of $2 to $5, from 1.
+SELECT m.place, r.duration_sketch, r.ttft_sketch, r.speed_sketch
+FROM unnest($2::timestamptz[], $3::text[], $4::text[], $5::boolean[])
+    WITH ORDINALITY AS m (bucket, dimension, value, is_generation, place)
+JOIN slice_1h AS r
+    ON r.project_id = $1 AND r.dimension = m.dimension AND r.bucket = m.bucket AND r.value = m.value
+   AND r.is_generation = m.is_generation;
+
+-- name: add_to_slices
+-- $2 and $3 say for each combination of dimensions which values it counts under, by number; the slices of $4 to $8 name
+-- the hour and the value. Their sketches are given merged in $9 to $11, and p50, p75, p90, p95 and p99 of them in $12
+-- to $14 as array literals.
+WITH sums AS MATERIALIZED (
+    SELECT
+        h.bucket, c.number,
+        sum(h.spans) AS spans, sum(h.errors) AS errors, sum(h.traces) AS traces, sum(h.prompt_tokens) AS prompt_tokens,
+        sum(h.completion_tokens) AS completion_tokens, sum(h.total_tokens) AS total_tokens, sum(h.cached_tokens) AS cached_tokens, sum(h.cache_write_tokens) AS cache_write_tokens,
+        sum(h.reasoning_tokens) AS reasoning_tokens, sum(h.prompt_cost) AS prompt_cost, sum(h.completion_cost) AS completion_cost, sum(h.total_cost) AS total_cost,
+        sum(h.cache_savings) AS cache_savings, sum(h.error_cost) AS error_cost, sum(h.duration_us) AS duration_us, sum(h.ttft_us) AS ttft_us,
+        sum(h.ttft_count) AS ttft_count, sum(h.speed_us) AS speed_us, sum(h.speed_tokens) AS speed_tokens, sum(h.speed_count) AS speed_count
+    FROM (
+        SELECT
+            date_bin('1 hour', bucket, '2000-01-01Z') AS bucket, dim_id,
+            sum(spans)::bigint AS spans, sum(errors)::bigint AS errors, sum(traces)::bigint AS traces,
+            sum(prompt_tokens)::bigint AS prompt_tokens, sum(completion_tokens)::bigint AS completion_tokens, sum(total_tokens)::bigint AS total_tokens,
+            sum(cached_tokens)::bigint AS cached_tokens, sum(cache_write_tokens)::bigint AS cache_write_tokens, sum(reasoning_tokens)::bigint AS reasoning_tokens,
+            sum(prompt_cost) AS prompt_cost, sum(completion_cost) AS completion_cost, sum(total_cost) AS total_cost,
+            sum(cache_savings) AS cache_savings, sum(error_cost) AS error_cost, sum(duration_us) AS duration_us,
+            sum(ttft_us) AS ttft_us, sum(ttft_count)::bigint AS ttft_count, sum(speed_us) AS speed_us,
+            sum(speed_tokens)::bigint AS speed_tokens, sum(speed_count)::bigint AS speed_count
+        FROM taken_delta
+        GROUP BY 1, 2
+    ) AS h
+    JOIN unnest($2::integer[], $3::integer[]) AS c (dim_id, number) ON c.dim_id = h.dim_id
+    GROUP BY 1, 2
+)
+INSERT INTO slice_1h AS r (
+    dimension, value, is_generation, project_id, bucket,
+    spans, errors, traces, prompt_tokens, completion_tokens, total_tokens,
+    cached_tokens, cache_write_tokens, reasoning_tokens, prompt_cost, completion_cost, total_cost,
+    cache_savings, error_cost, duration_us, ttft_us, ttft_count, speed_us,
+    speed_tokens, speed_count,
+    duration_sketch, ttft_sketch, speed_sketch, duration_quantiles, ttft_quantiles, speed_quantiles
+)
+SELECT
+    m.dimension, m.value, m.is_generation, $1, f.bucket,
+    f.spans, f.errors, f.traces, f.prompt_tokens, f.completion_tokens, f.total_tokens,
+    f.cached_tokens, f.cache_write_tokens, f.reasoning_tokens, f.prompt_cost, f.completion_cost, f.total_cost,
+    f.cache_savings, f.error_cost, f.duration_us, f.ttft_us, f.ttft_count, f.speed_us,
+    f.speed_tokens, f.speed_count,
+    m.duration_sketch, m.ttft_sketch, m.speed_sketch,
+    m.duration_quantiles::double precision[], m.ttft_quantiles::double precision[], m.speed_quantiles::double precision[]
+FROM sums AS f
+JOIN unnest($4::timestamptz[], $5::integer[], $6::text[], $7::text[], $8::boolean[], $9::bytea[], $10::bytea[],
+            $11::bytea[], $12::text[], $13::text[], $14::text[])
+    AS m (bucket, number, dimension, value, is_generation, duration_sketch, ttft_sketch, speed_sketch,
+          duration_quantiles, ttft_quantiles, speed_quantiles)
+    ON m.bucket = f.bucket AND m.number = f.number
+ON CONFLICT (project_id, dimension, bucket, value, is_generation) DO UPDATE SET
+    spans = r.spans + excluded.spans, errors = r.errors + excluded.errors,
+    traces = r.traces + excluded.traces, prompt_tokens = r.prompt_tokens + excluded.prompt_tokens,
+    completion_tokens = r.completion_tokens + excluded.completion_tokens, total_tokens = r.total_tokens + excluded.total_tokens,
+    cached_tokens = r.cached_tokens + excluded.cached_tokens, cache_write_tokens = r.cache_write_tokens + excluded.cache_write_tokens,
+    reasoning_tokens = r.reasoning_tokens + excluded.reasoning_tokens, prompt_cost = r.prompt_cost + excluded.prompt_cost,
+    completion_cost = r.completion_cost + excluded.completion_cost, total_cost = r.total_cost + excluded.total_cost,
+    cache_savings = r.cache_savings + excluded.cache_savings, error_cost = r.error_cost + excluded.error_cost,
+    duration_us = r.duration_us + excluded.duration_us, ttft_us = r.ttft_us + excluded.ttft_us,
+    ttft_count = r.ttft_count + excluded.ttft_count, speed_us = r.speed_us + excluded.speed_us,
+    speed_tokens = r.speed_tokens + excluded.speed_tokens, speed_count = r.speed_count + excluded.speed_count,
+    duration_sketch = excluded.duration_sketch,
+    ttft_sketch = excluded.ttft_sketch,
+    speed_sketch = excluded.speed_sketch,
+    duration_quantiles = excluded.duration_quantiles,
+    ttft_quantiles = excluded.ttft_quantiles,
+    speed_quantiles = excluded.speed_quantiles;
+
+-- name: delete_empty_slices
+DELETE FROM slice_1h
+WHERE project_id = $1
+  AND dimension = ANY ($2::text[])
+  AND bucket IN (SELECT date_bin('1 hour', bucket, '2000-01-01Z') FROM taken_delta)
+  AND (spans, errors, traces, prompt_tokens, completion_tokens, total_tokens, cached_tokens, cache_write_tokens, reasoning_tokens, prompt_cost,
+       completion_cost, total_cost, cache_savings, error_cost, duration_us, ttft_us, ttft_count, speed_us, speed_tokens, speed_count)
+    = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+  AND duration_sketch = ''::bytea AND ttft_sketch = ''::bytea AND speed_sketch = ''::bytea;
+
+-- name: taken_has_removals
+-- Whether something taken lowers a count, so that rows may have become empty.
+SELECT EXISTS (SELECT FROM taken_delta WHERE spans <= 0);
+
+-- name: create_taken_actors
+-- Users and sessions of the spans in hand, by hour; money in 1e-10 US dollars.
+CREATE TEMP TABLE IF NOT EXISTS taken_actors (
+    kind text, bucket timestamptz, actor_hash bigint, actor text, spans bigint, calls bigint, errors bigint,
+    total_tokens bigint, cost_whole bigint, cost_rest bigint
+) ON COMMIT DELETE ROWS;
+
+-- name: take_actor_deltas
+-- Moves the pending deltas of up to $2 hours of users or sessions, summed by actor, into taken_actors. Gives how many.
+-- Whole hours, so that a packed hour is never in the middle of a change: its ids are those with spans.
+WITH hours AS MATERIALIZED (
+    SELECT kind, bucket FROM actor_delta WHERE project_id = $1 GROUP BY kind, bucket LIMIT $2
+),
+gone AS (
+    DELETE FROM actor_delta AS d USING hours AS h
+    WHERE d.project_id = $1 AND d.kind = h.kind AND d.bucket = h.bucket
+    RETURNING d.*
+),
+moved AS (
+    INSERT INTO taken_actors
+    SELECT kind, bucket, actor_hash, max(actor), sum(spans), sum(calls), sum(errors), sum(total_tokens),
+        floor(sum(total_cost)), (sum(total_cost) - floor(sum(total_cost))) * 10000000000
+    FROM gone
+    GROUP BY kind, bucket, actor_hash
+)
+SELECT count(*) FROM gone;
+
+-- name: pack_taken_actors
+-- One row an hour and kind: hashes and amounts as strings of big-endian int64, in the order of the hashes.
+SELECT kind, bucket,
+    string_agg(int8send(actor_hash), ''::bytea ORDER BY actor_hash) AS ids,
+    string_agg(int8send(spans), ''::bytea ORDER BY actor_hash)
+        || string_agg(int8send(calls), ''::bytea ORDER BY actor_hash)
+        || string_agg(int8send(errors), ''::bytea ORDER BY actor_hash)
+        || string_agg(int8send(total_tokens), ''::bytea ORDER BY actor_hash)
+        || string_agg(int8send(cost_whole), ''::bytea ORDER BY actor_hash)
+        || string_agg(int8send(cost_rest), ''::bytea ORDER BY actor_hash) AS amounts
+FROM taken_actors
+GROUP BY kind, bucket
+ORDER BY kind, bucket;
+
+-- name: read_actor_hours
+SELECT kind, bucket, ids, amounts FROM actor_pack
+WHERE project_id = $1 AND hours = 1 AND (kind, bucket) IN (SELECT * FROM unnest($2::text[], $3::timestamptz[]));
+
+-- name: write_actor_hours
+INSERT INTO actor_pack (project_id, hours, kind, bucket, ids, amounts)
+SELECT $1, 1, m.* FROM unnest($2::text[], $3::timestamptz[], $4::bytea[], $5::bytea[]) AS m
+ON CONFLICT (project_id, kind, hours, bucket) DO UPDATE SET ids = excluded.ids, amounts = excluded.amounts;
+
+-- name: delete_empty_actor_hours
+DELETE FROM actor_pack WHERE project_id = $1 AND hours = 1 AND ids = ''::bytea
+    AND (kind, bucket) IN (SELECT * FROM unnest($2::text[], $3::timestamptz[]));
+
+-- name: forget_merged_actors
+-- A changed hour makes its day and its week stale.
+DELETE FROM actor_pack AS p USING unnest($2::text[], $3::timestamptz[]) AS m (kind, bucket)
+WHERE p.project_id = $1 AND p.kind = m.kind
+  AND (p.hours = 24 AND p.bucket = date_bin('1 day', m.bucket, '2000-01-03Z')
+       OR p.hours = 168 AND p.bucket = date_bin('7 days', m.bucket, '2000-01-03Z'));
+
+-- name: remember_taken_actors
+INSERT INTO actor_names AS n (project_id, kind, actor_hash, actor, last_day)
+SELECT $1, kind, actor_hash, max(actor), (max(bucket) AT TIME ZONE 'UTC')::date FROM taken_actors GROUP BY kind, actor_hash
+ON CONFLICT (project_id, kind, actor_hash) DO UPDATE SET last_day = excluded.last_day
+    WHERE n.last_day < excluded.last_day;
+
+-- name: list_unmerged_actors
+-- Stretches of $1 hours that ended by $2 and are not merged yet, though shorter ones of $3 hours are there; at most $4.
+SELECT DISTINCT part.project_id, part.kind, date_bin(make_interval(hours => $1), part.bucket, '2000-01-03Z') AS bucket
+FROM actor_pack AS part
+WHERE part.hours = $3 AND part.bucket < $2
+  AND date_bin(make_interval(hours => $1), part.bucket, '2000-01-03Z') + make_interval(hours => $1) <= $2
+  AND NOT EXISTS (
+      SELECT FROM actor_pack AS merged
+      WHERE merged.project_id = part.project_id AND merged.kind = part.kind AND merged.hours = $1
+        AND merged.bucket = date_bin(make_interval(hours => $1), part.bucket, '2000-01-03Z')
+  )
+LIMIT $4;
+
+-- name: read_actor_parts
+-- The hours of a stretch that begins at $3 and is $4 hours long.
+SELECT ids, amounts FROM actor_pack
+WHERE project_id = $1 AND kind = $2 AND hours = 1 AND bucket >= $3 AND bucket < $3 + make_interval(hours => $4);
+
+-- name: write_merged_actors
+INSERT INTO actor_pack (project_id, kind, bucket, hours, ids, amounts) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (project_id, kind, hours, bucket) DO UPDATE SET ids = excluded.ids, amounts = excluded.amounts;

@@ -1,0 +1,1 @@
+"""Connections to PostgreSQL and Redis, named SQL statements, and the scope of rows a question may see."""

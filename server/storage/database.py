@@ -1,0 +1,274 @@
+"""Connections to PostgreSQL: bounded, scoped, and with their failures translated.
+
+The pool is `databases` over asyncpg. Three rules of this module come from measured traps:
+
+* Never ``Database.transaction()``: a request that is cancelled round BEGIN or COMMIT loses its pool slot for
+  good. Nor ``Database.connection()``: that belongs to the task, is shared by nested uses, and is useless for the
+  rest of the task's life once a release has failed, as it does when the backend died. The pool below them is asked.
+* It waits for a free connection without end; here the wait has a deadline.
+* Rows are visible only to transactions that name their projects (``SET LOCAL app.projects``), which
+  row-level security checks. The value is written as a literal, because parameters cannot be used in SET
+  and ``set_config()`` does not reach the workers of a distributed engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import asyncpg
+import databases
+
+from server.errors import (
+    ApiError,
+    Conflict,
+    DatabaseUnavailable,
+    InternalError,
+    InvalidParameter,
+    PoolTimeout,
+    QueryTimeout,
+    QueryTooLarge,
+)
+from server.storage.row_scope import RowScope
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+PROJECT_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+# SQLSTATE, or its first two characters, to the error that the caller sees. The longest match wins.
+SQLSTATE_ERRORS: dict[str, type[ApiError]] = {
+    "08": DatabaseUnavailable,
+    "22": InvalidParameter,
+    "23505": Conflict,
+    "23503": Conflict,
+    "25006": DatabaseUnavailable,
+    "40": DatabaseUnavailable,
+    "53": DatabaseUnavailable,
+    "53400": QueryTooLarge,
+    "54": QueryTooLarge,
+    "55P03": DatabaseUnavailable,
+    "57014": QueryTimeout,
+    "57P": DatabaseUnavailable,
+    "58": DatabaseUnavailable,
+}
+
+_BEGIN_READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+# A plan made for the values at hand prunes partitions, uses partial indexes and knows how rare a word is;
+# after five runs of a prepared statement PostgreSQL would try one plan for all values.
+_BEGIN_PLANNED_READ: Final = f"{_BEGIN_READ}; SET LOCAL plan_cache_mode = force_custom_plan"
+# One plan for all values, made once a connection. It knows nothing about the values, and may be as old as the last
+# look at the tables; so it is bound to what is right whatever they are: to follow an index.
+_BEGIN_INDEX_READ: Final = "; ".join(
+    (
+        _BEGIN_READ,
+        "SET LOCAL plan_cache_mode = force_generic_plan",
+        *(f"SET LOCAL enable_{step} = off" for step in ("seqscan", "bitmapscan", "sort")),
+    )
+)
+
+
+async def _nothing_to_reset(_: asyncpg.Connection) -> None:
+    """In place of asyncpg's RESET ALL and the like, a round trip for each use of a connection.
+
+    All settings here are SET LOCAL, and locks and cursors end with their transaction. A transaction that is still
+    open when a connection comes back (its task was cancelled) asyncpg itself rolls back before it calls this.
+    """
+
+
+class Database:
+    """One pool of connections that all run as one database role.
+
+    Opening never fails: while PostgreSQL is away each use raises :class:`DatabaseUnavailable`, and
+    works again as soon as it is back.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        role: str | None,
+        size: int,
+        acquire_timeout: float,
+        statement_timeout: float,
+        application_name: str,
+    ) -> None:
+        """``role`` is taken at connect (None: stay the login role); time-outs are seconds, and
+        ``statement_timeout`` is enforced by the server, so that an abandoned query really ends."""
+        server_settings = {
+            "application_name": application_name,
+            "statement_timeout": str(int(statement_timeout * 1000)),
+            "lock_timeout": "1000",
+            "idle_in_transaction_session_timeout": "10000",
+            "timezone": "UTC",
+            "jit": "off",
+        }
+        if role is not None:
+            server_settings["role"] = role
+        self.size = size
+        self._ending: set[asyncio.Task[None]] = set()
+        self._acquire_timeout = acquire_timeout
+        self._pool = databases.Database(
+            url,
+            min_size=0,
+            max_size=size,
+            timeout=acquire_timeout + 4,
+            command_timeout=statement_timeout + 2,
+            server_settings=server_settings,
+            max_inactive_connection_lifetime=300,
+            reset=_nothing_to_reset,
+        )
+
+    async def open(self) -> None:
+        """Make the pool; no connection is opened yet."""
+        await self._pool.connect()
+
+    async def close(self) -> None:
+        """Close all connections, waiting no longer than five seconds for those in use."""
+        try:
+            await asyncio.wait_for(self._pool.disconnect(), timeout=5)
+        except TimeoutError:
+            pool = self.raw_pool
+            if pool is not None:
+                pool.terminate()
+
+    @property
+    def raw_pool(self) -> asyncpg.Pool[asyncpg.Record] | None:
+        """The asyncpg pool, for its figures (size, idle connections)."""
+        return cast("asyncpg.Pool[asyncpg.Record] | None", getattr(self._pool._backend, "_pool", None))
+
+    @asynccontextmanager
+    async def plain(self) -> AsyncIterator[asyncpg.Connection]:
+        """A connection without transaction or project: for tables outside the tenant wall."""
+        try:
+            connection = await self._acquire()
+            try:
+                yield connection
+            except TimeoutError:
+                connection.terminate()
+                raise
+            finally:
+                await self._release(connection)
+        except Exception as error:
+            raise translated(error) from error
+
+    @asynccontextmanager
+    async def read(self, scope: RowScope, *, follows_index: bool = False) -> AsyncIterator[asyncpg.Connection]:
+        """A read-only transaction that sees the rows of ``scope``'s projects and no others.
+
+        Its end is not waited for: there is nothing that could still fail. ``follows_index``: the statements read an
+        index in its order whatever their values are, and their plan is made once
+        (docs/decisions/0032-reads-plan-for-their-values.md).
+        """
+        begin = _BEGIN_INDEX_READ if follows_index else _BEGIN_PLANNED_READ
+        async with self._transaction(scope.projects, begin, is_read=True) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def write(self, projects: Sequence[str]) -> AsyncIterator[asyncpg.Connection]:
+        """A transaction that may read and write rows of ``projects``; commits unless an exception passes."""
+        async with self._transaction(projects, "BEGIN") as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def unscoped(self) -> AsyncIterator[asyncpg.Connection]:
+        """A transaction with no project named: sees every row when the pool's role is observatory_worker, else none."""
+        async with self._transaction((), "BEGIN") as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _transaction(
+        self, projects: Sequence[str], begin: str, *, is_read: bool = False
+    ) -> AsyncIterator[asyncpg.Connection]:
+        opening = f"{begin}; {project_setting(projects)}" if projects else begin
+        try:
+            connection = await self._acquire()
+            is_ours = True
+            try:
+                # A connection that is cancelled inside is rolled back by the pool's reset on release.
+                await connection.execute(opening)
+                try:
+                    yield connection
+                except TimeoutError:
+                    raise  # nobody would hear a ROLLBACK
+                except BaseException:
+                    if not connection.is_closed():
+                        await connection.execute("ROLLBACK")
+                    raise
+                if is_read:
+                    is_ours = False
+                    self._end_later(connection)
+                else:
+                    await connection.execute("COMMIT")
+            except TimeoutError:
+                # The server's own time-out is shorter. When even that is not heard, it is frozen or cut off, and would
+                # never confirm the cancellation that the release of a connection waits for.
+                connection.terminate()
+                raise
+            finally:
+                if is_ours:
+                    await self._release(connection)
+        except Exception as error:
+            raise translated(error) from error
+
+    def _end_later(self, connection: asyncpg.Connection) -> None:
+        """End the read on ``connection`` and give it back, while its caller goes on."""
+        ending = asyncio.create_task(self._end(connection))
+        self._ending.add(ending)  # the loop itself would not keep it
+        ending.add_done_callback(self._ending.discard)
+
+    async def _end(self, connection: asyncpg.Connection) -> None:
+        try:
+            await connection.execute("COMMIT")
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            # What was read counts. A connection that cannot even end a transaction is not used again.
+            connection.terminate()
+        finally:
+            await self._release(connection)
+
+    async def _acquire(self) -> asyncpg.Connection:
+        pool = self.raw_pool
+        if pool is None:
+            raise DatabaseUnavailable()
+        try:
+            async with asyncio.timeout(self._acquire_timeout):
+                return cast(asyncpg.Connection, await pool.acquire())
+        except TimeoutError as error:
+            raise PoolTimeout() from error
+
+    async def _release(self, connection: asyncpg.Connection) -> None:
+        pool = self.raw_pool
+        if pool is not None:
+            await pool.release(cast("PoolConnectionProxy[asyncpg.Record]", connection))
+
+
+def project_setting(projects: Sequence[str]) -> str:
+    """The SET LOCAL statement that opens the tenant wall for ``projects``.
+
+    Raises ValueError for anything that is not a project id: this text becomes SQL.
+    """
+    for project in projects:
+        if not PROJECT_ID.fullmatch(project):
+            raise ValueError("not a project id")
+    return f"SET LOCAL app.projects = '{','.join(projects)}'"
+
+
+def translated(error: Exception) -> Exception:
+    """What the caller of the API should get for a driver's ``error``; others are given back as they are."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, asyncpg.PostgresError):
+        state: Any = getattr(error, "sqlstate", None) or ""
+        for length in (5, 3, 2):
+            kind = SQLSTATE_ERRORS.get(state[:length])
+            if kind is not None:
+                return kind()
+        return InternalError()
+    if isinstance(error, TimeoutError):
+        return QueryTimeout()
+    if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError | OSError):
+        return DatabaseUnavailable()
+    return error

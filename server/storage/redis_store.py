@@ -1,0 +1,169 @@
+"""Redis or Valkey as an accelerator: fast when there, absent without harm.
+
+Every use goes through :meth:`RedisStore.run`, which gives up after a short time-out. After a failure it
+does not try again for 0.3 s, after three in a row for two seconds; then it lets one trial through. So a
+request that asks Redis several times waits for a frozen one no more than once. redis-py's own
+retries are off: with them a refused port costs 4.5 s a command and a script may run four times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, TypeVar
+
+from hiredis import ReplyError
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from server.storage.redis_line import Command, RedisLine, packed
+from server.telemetry.observations import RedisBack, RedisLost, observe
+
+T = TypeVar("T")
+
+FAILURES_TO_OPEN = 3
+OPEN_SECONDS = 2.0
+# After a single failure: long enough that one request does not wait for Redis twice.
+PAUSE_SECONDS = 0.3
+
+
+class RedisUnavailable(Exception):
+    """Redis did not answer, or is not being asked for the moment."""
+
+
+class RedisStore:
+    """A connection pool behind a circuit breaker. ``url`` empty: every use raises RedisUnavailable."""
+
+    def __init__(self, url: str, *, timeout: float, pool_size: int = 32) -> None:
+        """``timeout`` in seconds covers one :meth:`run` as a whole, connecting included."""
+        self._timeout = timeout
+        self._failures = 0
+        self._retry_at = 0.0
+        self._trial_running = False
+        self.redis: Redis | None = None
+        if url:
+            pool = BlockingConnectionPool.from_url(
+                url,
+                max_connections=pool_size,
+                timeout=timeout,
+                socket_timeout=timeout,
+                socket_connect_timeout=timeout,
+                retry=Retry(NoBackoff(), 0),
+                health_check_interval=0,
+            )
+            self.redis = Redis(connection_pool=pool)
+            self._line = RedisLine(pool, timeout=timeout)
+
+    @property
+    def is_open(self) -> bool:
+        """True while the breaker keeps requests away from Redis."""
+        return self.redis is None or (self._failures >= FAILURES_TO_OPEN and time.monotonic() < self._retry_at)
+
+    async def run(self, operation: Callable[[Redis], Awaitable[T]]) -> T:
+        """The result of ``operation(redis)``. Raises RedisUnavailable when it fails or is not tried."""
+        redis = self.redis
+        if redis is None or not self._may_try():
+            raise RedisUnavailable
+        try:
+            async with asyncio.timeout(self._timeout):
+                result = await operation(redis)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise self.failed(error) from error
+        finally:
+            self._trial_running = False
+        self._succeeded()
+        return result
+
+    async def ask(self, *commands: Command) -> list[Any]:
+        """Return the replies to ``commands``, sent together with those of other callers at this moment.
+
+        See :mod:`server.storage.redis_line`.
+
+        An error that Redis reports is a ``hiredis.ReplyError`` in the place of the reply. Raises RedisUnavailable.
+        """
+        if self.redis is None or not self._may_try():
+            raise RedisUnavailable
+        try:
+            replies = await self._line.calls(*commands)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise self.failed(error) from error
+        finally:
+            self._trial_running = False
+        self._succeeded()
+        return replies
+
+    def post(self, *commands: Command) -> None:
+        """Send ``commands`` and do not wait: they are done before whatever :meth:`ask` sends later, or never."""
+        if self.redis is not None:
+            self._line.post(*commands)
+
+    def failed(self, error: Exception) -> RedisUnavailable:
+        """Count a failure; gives what is to be raised for it."""
+        self._failures += 1
+        self._retry_at = time.monotonic() + (OPEN_SECONDS if self._failures >= FAILURES_TO_OPEN else PAUSE_SECONDS)
+        if self._failures == FAILURES_TO_OPEN:
+            observe(RedisLost(type(error).__name__))
+        return RedisUnavailable(str(error))
+
+    def _succeeded(self) -> None:
+        if self._failures >= FAILURES_TO_OPEN:
+            observe(RedisBack())
+        self._failures = 0
+
+    def _may_try(self) -> bool:
+        if self._failures == 0:
+            return True
+        if time.monotonic() < self._retry_at or self._trial_running:
+            return False
+        self._trial_running = True
+        return True
+
+    def script(self, package: str, file_name: str) -> Script:
+        """The Lua script that ships as ``file_name`` in ``package``."""
+        return Script(self, files(package).joinpath(file_name).read_text(encoding="utf-8"))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self.redis is not None:
+            await self._line.close()
+            await self.redis.aclose()
+            await self.redis.connection_pool.disconnect()
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptCall:
+    """A script with its keys and arguments, in the form in which it is sent."""
+
+    packed: bytes
+    rest: tuple[Any, ...]
+
+
+class Script:
+    """A Lua script. Calls of the same moment share one write (:mod:`server.storage.redis_line`)."""
+
+    def __init__(self, store: RedisStore, text: str) -> None:
+        self._store = store
+        self._text = text
+        # Redis names scripts by their SHA-1; nothing is protected by it.
+        self._digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    def prepared(self, keys: Sequence[str], arguments: Sequence[Any]) -> ScriptCall:
+        """A call with ``keys`` and ``arguments`` (texts, bytes, numbers), for callers that repeat theirs."""
+        rest = (len(keys), *keys, *arguments)
+        return ScriptCall(packed(("EVALSHA", self._digest, *rest)), rest)
+
+    async def run(self, call: ScriptCall) -> Any:
+        """The reply to ``call``. The text is sent when Redis does not know it. Raises RedisUnavailable."""
+        (reply,) = await self._store.ask(call.packed)
+        if isinstance(reply, ReplyError):
+            if str(reply).startswith("NOSCRIPT"):
+                (reply,) = await self._store.ask(("EVAL", self._text, *call.rest))
+            if isinstance(reply, ReplyError):
+                raise self._store.failed(reply) from reply
+        return reply

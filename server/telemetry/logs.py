@@ -1,0 +1,194 @@
+"""Log lines: one JSON object each (or plain text for people), to standard error.
+
+Everything that a line holds is chosen here or at the call; bodies, tokens and statement arguments never are.
+The loggers of libraries that would print them at DEBUG speak from WARNING on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from functools import lru_cache, singledispatch
+from typing import Any, TextIO
+
+import orjson
+
+from server.telemetry.observations import (
+    AuthenticationRefused,
+    BackgroundWorkFailed,
+    Observation,
+    PartitionsDropped,
+    RedisBack,
+    RedisLost,
+    RequestFinished,
+    RequestsFinished,
+)
+
+logger = logging.getLogger("observatory")
+
+# At DEBUG these print SQL arguments, that is prompts and key hashes, or request headers; at INFO a line a pool.
+LIBRARIES = ("databases", "asyncio", "httpx", "httpcore", "asyncpg", "sanic.root", "urllib3")
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_REPEAT_SECONDS = 60.0
+_MOST_KINDS = 1000
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line; control characters are escaped, so that no input can forge a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = _head(record.created, record.levelname, record.name, record.getMessage())
+        line.update({key: value for key, value in vars(record).items() if key not in _STANDARD})
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return _encoded(line)
+
+
+def _head(created: float, level: str, name: str, message: str) -> dict[str, Any]:
+    return {"ts": _moment(created), "level": level, "logger": name, "message": message}
+
+
+def _moment(created: float) -> str:
+    seconds = int(created)
+    return f"{_second(seconds)}.{int((created - seconds) * 1000):03}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _request_members(request: RequestFinished) -> str:
+    try:
+        quick = orjson.dumps(request)
+    except TypeError:
+        return _encoded(_members(request))
+    return quick.decode() if quick.isascii() else _encoded(_members(request))
+
+
+def _encoded(line: dict[str, Any]) -> str:
+    try:
+        quick = orjson.dumps(line, default=str)
+    except TypeError:  # lone surrogates, large numbers
+        return json.dumps(line, default=str)
+    # Beyond ASCII there are line breaks that JSON does not ask to escape.
+    return quick.decode() if quick.isascii() else json.dumps(line, default=str)
+
+
+class LineHandler(logging.StreamHandler[TextIO]):
+    """Writes records, and without making any the lines of requests: of these there is one for each."""
+
+    def write_requests(self, level: int, requests: Iterable[RequestFinished]) -> None:
+        """Write the lines of ``requests`` as JSON."""
+        head = _encoded(_head(time.time(), logging.getLevelName(level), logger.name, "request"))[:-1]
+        lines = "".join([f"{head},{_request_members(request)[1:]}{self.terminator}" for request in requests])
+        try:
+            with self.lock or nullcontext():
+                self.stream.write(lines)
+                self.flush()
+        except (OSError, ValueError):
+            return  # as for other lines: a pipe that nobody reads must not stop the server
+
+
+def configure(level: str, form: str) -> None:
+    """Send all loggers to standard error at ``level``, as ``json`` or ``text``."""
+    handler = LineHandler(sys.stderr) if form == "json" else logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        JsonLines() if form == "json" else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    logging.captureWarnings(True)
+    # A pipe that nobody reads must not stop the server.
+    logging.raiseExceptions = False
+    # No line shows these, and finding them out is a part of what a line costs.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    for name in LIBRARIES:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+def _members(observation: Observation | RequestFinished) -> dict[str, Any]:
+    names: tuple[str, ...] = observation.__match_args__  # the fields of a dataclass, in order
+    return {name: getattr(observation, name) for name in names}
+
+
+@singledispatch
+def log(observation: Observation) -> None:
+    """Print ``observation`` if it is worth a line."""
+    if logger.isEnabledFor(logging.DEBUG):
+        logger.debug(type(observation).__name__, extra=_members(observation))
+
+
+@log.register
+def _(observation: RequestsFinished) -> None:
+    failed = [request for request in observation.requests if request.status >= 500]
+    fine = [request for request in observation.requests if request.status < 500]
+    for level, requests in ((logging.WARNING, failed), (logging.INFO, fine)):
+        if not requests or not logger.isEnabledFor(level):
+            continue
+        handlers = logging.root.handlers
+        if len(handlers) == 1 and isinstance(handlers[0], LineHandler):
+            handlers[0].write_requests(level, requests)
+            continue
+        for request in requests:
+            logger.log(level, "request", extra=_members(request))
+
+
+class Debounce:
+    """Lets one line a minute through for each kind of trouble, and says how many were held back."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+        self._held: dict[str, int] = {}
+
+    def admit(self, kind: str) -> int | None:
+        """How many were held back since the last line of ``kind``; None when this one is held back too."""
+        now = time.monotonic()
+        if len(self._last) > _MOST_KINDS:  # bounded, whoever invents kinds (client addresses are one)
+            self._last.clear()
+            self._held.clear()
+        if now - self._last.get(kind, -_REPEAT_SECONDS) < _REPEAT_SECONDS:
+            self._held[kind] = self._held.get(kind, 0) + 1
+            return None
+        self._last[kind] = now
+        return self._held.pop(kind, 0)
+
+
+_debounce = Debounce()
+
+
+def _trouble(message: str, kind: str, observation: Observation) -> None:
+    held = _debounce.admit(kind)
+    if held is not None:
+        logger.warning(message, extra={**_members(observation), "suppressed": held})
+
+
+@log.register
+def _(observation: AuthenticationRefused) -> None:
+    _trouble("credential refused", f"auth {observation.reason} {observation.client_address}", observation)
+
+
+@log.register
+def _(observation: RedisLost) -> None:
+    _trouble("Redis lost, going on without it", "redis", observation)
+
+
+@log.register
+def _(observation: RedisBack) -> None:
+    logger.info("Redis is back")
+
+
+@log.register
+def _(observation: PartitionsDropped) -> None:
+    logger.info("partitions dropped", extra=_members(observation))
+
+
+@log.register
+def _(observation: BackgroundWorkFailed) -> None:
+    _trouble("background work failed, will try again", f"background {observation.task}", observation)

@@ -1,0 +1,200 @@
+"""What the program notices about itself, as typed events.
+
+Code that notices something calls :func:`observe` with one of these values and knows no more. What is counted
+is decided in :mod:`server.telemetry.prometheus`, what is logged in :mod:`server.telemetry.logs`. No observation carries
+content (prompts, answers, error texts) or secrets, and none that becomes a metric label names a tenant.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Something that happened in this process."""
+
+
+@dataclass(slots=True)  # not frozen: that would double what it costs to make one
+class RequestFinished:
+    """A request was answered. ``route`` is the template, never the path that was asked for."""
+
+    method: str
+    route: str
+    status: int
+    seconds: float
+    request_id: str
+    subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestsFinished(Observation):
+    """All requests that were answered in one turn of the event loop; see :func:`observe_request`."""
+
+    requests: tuple[RequestFinished, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SpansStored(Observation):
+    """A transaction committed spans. ``stored`` counts new and newer versions, ``unchanged`` replays."""
+
+    requests: int
+    stored: int
+    unchanged: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpansRejected(Observation):
+    """Spans of an accepted batch were refused, for a reason out of a fixed set."""
+
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUnpriced(Observation):
+    """Spans of a model without a known price were stored."""
+
+    provider: str
+    model: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class CacheAsked(Observation):
+    """The result cache was asked: hit, miss, or unavailable."""
+
+    cache: str
+    outcome: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitHit(Observation):
+    """A request was refused by a rate limit."""
+
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticationRefused(Observation):
+    """A credential was refused, for a reason out of a fixed set."""
+
+    reason: str
+    client_address: str
+
+
+@dataclass(frozen=True, slots=True)
+class RedisLost(Observation):
+    """Redis failed often enough not to be asked for a while."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class RedisBack(Observation):
+    """Redis answers again."""
+
+
+@dataclass(frozen=True, slots=True)
+class RollupsFolded(Observation):
+    """Pending rollup deltas were folded into their grains."""
+
+    deltas: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionsDropped(Observation):
+    """Retention dropped partitions of raw spans."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BackgroundWorkFailed(Observation):
+    """A background task failed and will try again."""
+
+    task: str
+    cause: str
+
+
+Sink = Callable[[Any], None]
+_sinks: list[Sink] = []
+_told: dict[type[Observation], tuple[Sink, ...]] = {}
+"""What is done with each kind, looked up once: most sinks are ``functools.singledispatch`` functions."""
+
+
+def subscribe(sink: Sink) -> None:
+    """Let ``sink`` see every later observation. A sink must not fail and must not wait."""
+    if sink not in _sinks:
+        _sinks.append(sink)
+        _told.clear()
+
+
+def observe(observation: Observation) -> None:
+    """Tell all sinks."""
+    kind = type(observation)
+    told = _told.get(kind)
+    if told is None:
+        told = _told[kind] = tuple(_sink_of(sink, kind) for sink in _sinks)
+    for tell in told:
+        tell(observation)
+
+
+def _sink_of(sink: Sink, kind: type[Observation]) -> Sink:
+    dispatch = getattr(sink, "dispatch", None)
+    return sink if dispatch is None else dispatch(kind)
+
+
+class _ThisTurn:
+    """What the sinks are told of at the end of this turn of the event loop."""
+
+    def __init__(self) -> None:
+        self._requests: list[RequestFinished] = []
+        self._hits: Counter[str] = Counter()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def add_request(self, request: RequestFinished) -> None:
+        self._requests.append(request)
+        if self._loop is None or not self._loop.is_running():
+            self._tell_later()
+
+    def add_hit(self, cache: str) -> None:
+        self._hits[cache] += 1
+        if self._loop is None or not self._loop.is_running():
+            self._tell_later()
+
+    def _tell_later(self) -> None:
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:  # there is none that would do it later
+            self.tell()
+        else:
+            self._loop.call_soon(self.tell)
+
+    def tell(self) -> None:
+        requests, self._requests, hits, self._hits, self._loop = self._requests, [], self._hits, Counter(), None
+        for cache, count in hits.items():
+            observe(CacheAsked(cache, "hit", count))
+        if requests:
+            observe(RequestsFinished(tuple(requests)))
+
+
+_this_turn = _ThisTurn()
+atexit.register(_this_turn.tell)
+
+observe_hit = _this_turn.add_hit
+"""Tell all sinks that the named cache had the answer, as :func:`observe_request` does."""
+
+
+def observe_request(request: RequestFinished) -> None:
+    """Tell all sinks of ``request``, together with the others of this turn of the event loop: what happens a thousand
+    times a second is cheaper to count and to write down in heaps. A process that is killed loses one turn's."""
+    _this_turn.add_request(request)

@@ -1,0 +1,182 @@
+"""Prometheus metrics: which observation counts as what.
+
+The table :data:`METRICS` is the list that docs/reference/server-metrics.md shows (a test compares them).
+Nothing here names a version, a host or a tenant: the page is open to everybody who reaches the server.
+With several worker processes the figures of all of them are merged by prometheus_client's
+multi-process mode, which the supervisor switches on (``PROMETHEUS_MULTIPROC_DIR``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable
+from functools import lru_cache, singledispatch
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    PLATFORM_COLLECTOR,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from server.telemetry.observations import (
+    AuthenticationRefused,
+    BackgroundWorkFailed,
+    CacheAsked,
+    ModelUnpriced,
+    Observation,
+    PartitionsDropped,
+    RateLimitHit,
+    RedisBack,
+    RedisLost,
+    RequestsFinished,
+    RollupsFolded,
+    SpansRejected,
+    SpansStored,
+)
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+REQUESTS = Counter("http_requests", "Requests answered.", ["method", "route", "status"])
+REQUEST_SECONDS = Histogram("http_request_duration_seconds", "Time to answer a request.", ["route"], buckets=_SECONDS)
+SPANS_STORED = Counter("observatory_spans_stored", "Spans committed: new ones and newer versions.")
+SPANS_UNCHANGED = Counter("observatory_spans_unchanged", "Spans that were there already: replays and older versions.")
+SPANS_REJECTED = Counter("observatory_spans_rejected", "Spans refused out of accepted batches.", ["reason"])
+COMMIT_SECONDS = Histogram("observatory_ingest_commit_seconds", "Time of one ingest transaction.", buckets=_SECONDS)
+COMMIT_REQUESTS = Histogram(
+    "observatory_ingest_commit_requests",
+    "Requests that shared one ingest transaction.",
+    buckets=(1, 2, 5, 10, 20, 50, 100),
+)
+SPANS_UNPRICED = Counter("observatory_spans_unpriced", "Spans of models without a known price.", ["provider"])
+CACHE_REQUESTS = Counter("observatory_cache_requests", "Questions to the result cache.", ["cache", "outcome"])
+RATE_LIMITED = Counter("observatory_rate_limited", "Requests refused by a rate limit.", ["policy"])
+AUTHENTICATION_REFUSED = Counter("observatory_authentication_refused", "Credentials refused.", ["reason"])
+REDIS_UP = Gauge("observatory_redis_up", "Whether Redis is being used.", multiprocess_mode="livemin")
+FOLD_SECONDS = Histogram("observatory_rollup_fold_seconds", "Time to fold pending rollup deltas.", buckets=_SECONDS)
+FOLDED = Counter("observatory_rollup_deltas_folded", "Rollup deltas folded into their grains.")
+PARTITIONS_DROPPED = Counter("observatory_partitions_dropped", "Partitions of raw spans dropped by retention.")
+BACKGROUND_FAILURES = Counter("observatory_background_failures", "Failed runs of background work.", ["task"])
+
+METRICS = (
+    REQUESTS,
+    REQUEST_SECONDS,
+    SPANS_STORED,
+    SPANS_UNCHANGED,
+    SPANS_REJECTED,
+    COMMIT_SECONDS,
+    COMMIT_REQUESTS,
+    SPANS_UNPRICED,
+    CACHE_REQUESTS,
+    RATE_LIMITED,
+    AUTHENTICATION_REFUSED,
+    REDIS_UP,
+    FOLD_SECONDS,
+    FOLDED,
+    PARTITIONS_DROPPED,
+    BACKGROUND_FAILURES,
+)
+REDIS_UP.set(1)
+REGISTRY.unregister(PLATFORM_COLLECTOR)  # it tells the exact version of Python
+
+
+@singledispatch
+def record(observation: Observation) -> None:
+    """Count ``observation``; those that nothing is registered for are only logged."""
+
+
+_RequestMeters = tuple[Callable[[float], None], Callable[[float], None]]
+
+
+@lru_cache(maxsize=4096)
+def _request_meters(method: str, route: str, status: int) -> _RequestMeters:
+    return REQUESTS.labels(method, route, str(status)).inc, REQUEST_SECONDS.labels(route).observe
+
+
+_cache_requests = lru_cache(maxsize=64)(CACHE_REQUESTS.labels)
+
+
+@record.register
+def _(observation: RequestsFinished) -> None:
+    seconds: defaultdict[_RequestMeters, list[float]] = defaultdict(list)
+    for request in observation.requests:
+        seconds[_request_meters(request.method, request.route, request.status)].append(request.seconds)
+    for (count, measure), values in seconds.items():
+        count(len(values))
+        for value in values:
+            measure(value)
+
+
+@record.register
+def _(observation: SpansStored) -> None:
+    SPANS_STORED.inc(observation.stored)
+    SPANS_UNCHANGED.inc(observation.unchanged)
+    COMMIT_SECONDS.observe(observation.seconds)
+    COMMIT_REQUESTS.observe(observation.requests)
+
+
+@record.register
+def _(observation: SpansRejected) -> None:
+    SPANS_REJECTED.labels(observation.reason).inc(observation.count)
+
+
+@record.register
+def _(observation: ModelUnpriced) -> None:
+    SPANS_UNPRICED.labels(observation.provider).inc(observation.count)
+
+
+@record.register
+def _(observation: CacheAsked) -> None:
+    _cache_requests(observation.cache, observation.outcome).inc(observation.count)
+
+
+@record.register
+def _(observation: RateLimitHit) -> None:
+    RATE_LIMITED.labels(observation.policy).inc()
+
+
+@record.register
+def _(observation: AuthenticationRefused) -> None:
+    AUTHENTICATION_REFUSED.labels(observation.reason).inc()
+
+
+@record.register
+def _(observation: RedisLost) -> None:
+    REDIS_UP.set(0)
+
+
+@record.register
+def _(observation: RedisBack) -> None:
+    REDIS_UP.set(1)
+
+
+@record.register
+def _(observation: RollupsFolded) -> None:
+    FOLDED.inc(observation.deltas)
+    FOLD_SECONDS.observe(observation.seconds)
+
+
+@record.register
+def _(observation: PartitionsDropped) -> None:
+    PARTITIONS_DROPPED.inc(len(observation.names))
+
+
+@record.register
+def _(observation: BackgroundWorkFailed) -> None:
+    BACKGROUND_FAILURES.labels(observation.task).inc()
+
+
+def exposition() -> bytes:
+    """All metrics in Prometheus' text format, of every worker process."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)

@@ -1,0 +1,1 @@
+"""JSON as text: strict reading, and writing that keeps all digits."""

@@ -1,0 +1,1 @@
+"""Background work on the store: retention, partitions, and removal of records that no longer decide anything."""

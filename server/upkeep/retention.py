@@ -1,0 +1,88 @@
+"""Retention: partitions of spans go by the week, rollups stay longer, and both are made ready ahead."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from server.errors import ApiError
+from server.ingest.writing.span_changes import forget_expired_traces
+from server.settings import Settings
+from server.storage.database import Database
+from server.storage.statements import statement
+from server.telemetry.observations import BackgroundWorkFailed, PartitionsDropped, observe
+from server.upkeep.partitions import ensure_partitions
+
+CHECK_EVERY: Final = 3600.0
+"""Seconds between two looks at what is due."""
+FIRST_CHECK: Final = 10.0
+"""Seconds until the first look, and until the next after a failure: starting up has better things to do."""
+
+_ROLLUPS: Final = ("rollup_1h", "rollup_1d", "slice_1h", "actor_pack", "actor_names")
+
+
+class RetentionTask:
+    """Background task that makes partitions ahead and drops what is too old. An advisory lock leaves the dropping
+    to one of several processes."""
+
+    def __init__(self, worker: Database, settings: Settings) -> None:
+        """``worker`` must run as the role observatory_worker."""
+        self._worker = worker
+        self._settings = settings
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Look soon, then every hour."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="retention")
+
+    async def stop(self) -> None:
+        """Stop; what is in the middle is rolled back."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _run(self) -> None:
+        pause = FIRST_CHECK
+        while True:
+            await asyncio.sleep(pause)
+            pause = CHECK_EVERY
+            try:
+                now = datetime.now(UTC)
+                oldest = min(self._settings.ingest_max_age_days, self._settings.retention_days)
+                await ensure_partitions(self._worker, now, oldest)
+                await apply_retention(self._worker, self._settings, now)
+            except ApiError as error:
+                observe(BackgroundWorkFailed(task="retention", cause=error.code))
+                pause = FIRST_CHECK
+
+
+async def apply_retention(worker: Database, settings: Settings, now: datetime) -> list[str]:
+    """Drop what the settings say is too old; gives the names of the partitions dropped."""
+    raw_cutoff = now - timedelta(days=settings.retention_days)
+    async with worker.unscoped() as connection:
+        if not await connection.fetchval(statement("lock_retention")):
+            return []
+        raw_since = await connection.fetchval(statement("advance_raw_since"), raw_cutoff)
+        rows = await connection.fetch(statement("drop_partitions"), raw_cutoff)
+        dropped = [row[0] for row in rows]
+        short_since = await connection.fetchval(
+            statement("advance_rollup_5m_since"), now - timedelta(days=settings.rollup_5m_days)
+        )
+        projects = [row["project_id"] for row in await connection.fetch(statement("list_all_projects"))]
+    if dropped:
+        observe(PartitionsDropped(tuple(dropped)))
+    kept_since = now - timedelta(days=max(settings.rollup_retention_days, settings.retention_days))
+    for project in projects:
+        async with worker.unscoped() as connection:
+            if not await connection.fetchval(statement("lock_project_rollups"), project):
+                continue
+            await connection.execute(statement("delete_old_rollup_5m"), project, short_since)
+            for table in _ROLLUPS:
+                await connection.execute(statement(f"delete_old_{table}"), project, kept_since)
+        if dropped:
+            async with worker.unscoped() as connection:
+                await forget_expired_traces(connection, project, raw_since)
+    return dropped
