@@ -35,7 +35,7 @@ async def make_key(client: httpx.AsyncClient, headers: dict[str, str], **body: A
     return data
 
 
-def test_k1_a_key_has_prefix_id_secret_and_checksum_and_160_random_bits() -> None:
+def test_a_key_has_prefix_id_secret_and_checksum_and_160_random_bits() -> None:
     made = {new_api_key().text for _ in range(200)}
     assert len(made) == 200
     for text in made:
@@ -45,7 +45,7 @@ def test_k1_a_key_has_prefix_id_secret_and_checksum_and_160_random_bits() -> Non
         assert len(match[2]) * 5 == 160
 
 
-def test_k1_a_changed_character_or_another_form_is_no_key() -> None:
+def test_a_changed_character_or_another_form_is_no_key() -> None:
     text = new_api_key().text
     for place in range(5, len(text)):
         replaced = "a" if text[place] != "a" else "b"
@@ -54,12 +54,12 @@ def test_k1_a_changed_character_or_another_form_is_no_key() -> None:
         assert parse_api_key(other) is None
 
 
-def test_l7_repr_of_a_key_hides_its_secret() -> None:
+def test_repr_of_a_key_hides_its_secret() -> None:
     key = new_api_key()
     assert key.secret not in repr(key)
 
 
-async def test_k1_wrong_checksum_is_refused_without_a_database(start_app: AppFactory) -> None:
+async def test_wrong_checksum_is_refused_without_a_database(start_app: AppFactory) -> None:
     server = await start_app(database_pool_size=1)
     async with httpx.AsyncClient(base_url=server.base_url) as http, server.services.reads.plain():
         started = time.perf_counter()
@@ -68,7 +68,7 @@ async def test_k1_wrong_checksum_is_refused_without_a_database(start_app: AppFac
         assert time.perf_counter() - started < 0.5
 
 
-async def test_k2_only_the_hash_is_stored_and_the_key_is_shown_once(
+async def test_only_the_hash_is_stored_and_the_key_is_shown_once(
     client: httpx.AsyncClient, alpha: str, bearer: Headers, owner: asyncpg.Connection
 ) -> None:
     headers = bearer("developer", [alpha])
@@ -89,7 +89,7 @@ async def test_k2_only_the_hash_is_stored_and_the_key_is_shown_once(
     assert secret not in dump
 
 
-async def test_k5_list_holds_the_same_fields_for_every_key_and_never_a_secret(
+async def test_list_holds_the_same_fields_for_every_key_and_never_a_secret(
     client: httpx.AsyncClient, alpha: str, bearer: Headers
 ) -> None:
     headers = bearer("developer", [alpha])
@@ -100,7 +100,7 @@ async def test_k5_list_holds_the_same_fields_for_every_key_and_never_a_secret(
     assert not {"key", "secret", "secret_hash"} & set(rows[0])
 
 
-async def test_k4_revoked_key_is_out_at_once_here_and_within_seconds_in_another_process(
+async def test_revoked_key_is_out_at_once_here_and_within_seconds_in_another_process(
     start_app: AppFactory, alpha: str, bearer: Headers
 ) -> None:
     first, second = await start_app(), await start_app()
@@ -118,7 +118,7 @@ async def test_k4_revoked_key_is_out_at_once_here_and_within_seconds_in_another_
             await asyncio.sleep(0.1)
 
 
-async def test_k4_expired_key_and_wrong_secret_are_refused(
+async def test_expired_key_and_wrong_secret_are_refused(
     client: httpx.AsyncClient, alpha: str, bearer: Headers, owner: asyncpg.Connection
 ) -> None:
     made = await make_key(client, bearer("developer", [alpha]))
@@ -130,7 +130,7 @@ async def test_k4_expired_key_and_wrong_secret_are_refused(
     assert (await client.get("/api/v1/projects", headers={"X-API-Key": made["key"]})).status_code == 401
 
 
-async def test_k4_key_ends_with_the_client_that_owns_it(client: httpx.AsyncClient, alpha: str, bearer: Headers) -> None:
+async def test_key_ends_with_the_client_that_owns_it(client: httpx.AsyncClient, alpha: str, bearer: Headers) -> None:
     made = await make_key(client, bearer("developer", [alpha], subject="nightly"))
     admin = bearer("admin", ["*"])
     body = {"client_id": "nightly", "client_name": "n", "role": "developer", "projects": [alpha]}
@@ -140,7 +140,7 @@ async def test_k4_key_ends_with_the_client_that_owns_it(client: httpx.AsyncClien
     assert (await client.get("/api/v1/projects", headers={"X-API-Key": made["key"]})).status_code == 401
 
 
-async def test_k6_two_credentials_are_ambiguous(client: httpx.AsyncClient, token: TokenMaker) -> None:
+async def test_two_credentials_are_ambiguous(client: httpx.AsyncClient, token: TokenMaker) -> None:
     headers = {"X-API-Key": new_api_key().text, "Authorization": f"Bearer {token()}"}
     answer = await client.get(KEYS, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (400, "ambiguous_credentials")
@@ -149,7 +149,7 @@ async def test_k6_two_credentials_are_ambiguous(client: httpx.AsyncClient, token
 FAR = f"{datetime.now(UTC).year + 20}-01-01T00:00:00Z"
 
 
-async def test_k7_nobody_gives_away_more_than_it_has(client: httpx.AsyncClient, alpha: str, bearer: Headers) -> None:
+async def test_nobody_gives_away_more_than_it_has(client: httpx.AsyncClient, alpha: str, bearer: Headers) -> None:
     headers = bearer("developer", [alpha])
     for body in (
         {"role": "admin"},
@@ -168,7 +168,7 @@ async def test_k7_nobody_gives_away_more_than_it_has(client: httpx.AsyncClient, 
         assert answer.status_code == 400, "an empty list is not the default"
 
 
-async def test_k7_a_narrowed_token_makes_narrow_keys(client: httpx.AsyncClient, alpha: str, bearer: Headers) -> None:
+async def test_a_narrowed_token_makes_narrow_keys(client: httpx.AsyncClient, alpha: str, bearer: Headers) -> None:
     headers = bearer("developer", [alpha], scopes=["keys:manage", "metrics:read"])
     made = await make_key(client, headers)
     assert made["scopes"] == ["metrics:read"]
@@ -185,7 +185,7 @@ async def test_k7_a_narrowed_token_makes_narrow_keys(client: httpx.AsyncClient, 
         ("dashboard", {name for name in SCOPES if not name.endswith(":read")}),
     ],
 )
-def test_k8_kind_limits_the_scopes(kind: str, forbidden: set[str]) -> None:
+def test_kind_limits_the_scopes(kind: str, forbidden: set[str]) -> None:
     assert not KEY_KINDS[kind].scopes & forbidden
     for scope in sorted(forbidden):
         with pytest.raises(ValueError, match=r"kind|unknown"):
@@ -193,7 +193,7 @@ def test_k8_kind_limits_the_scopes(kind: str, forbidden: set[str]) -> None:
                                   expires_at=datetime.now(UTC) + timedelta(days=1))  # fmt: skip
 
 
-async def test_k8_ingest_key_cannot_read_and_dashboard_key_cannot_write(
+async def test_ingest_key_cannot_read_and_dashboard_key_cannot_write(
     client: httpx.AsyncClient, alpha: str, bearer: Headers
 ) -> None:
     headers = bearer("developer", [alpha])
@@ -204,7 +204,7 @@ async def test_k8_ingest_key_cannot_read_and_dashboard_key_cannot_write(
     assert (writing.status_code, writing.json()["code"]) == (403, "insufficient_scope")
 
 
-async def test_k9_key_in_the_address_or_a_cookie_is_not_taken(
+async def test_key_in_the_address_or_a_cookie_is_not_taken(
     client: httpx.AsyncClient, alpha: str, bearer: Headers
 ) -> None:
     key = (await make_key(client, bearer("developer", [alpha])))["key"]
@@ -212,7 +212,7 @@ async def test_k9_key_in_the_address_or_a_cookie_is_not_taken(
     assert (await client.get("/api/v1/projects", headers={"Cookie": f"x-api-key={key}"})).status_code == 401
 
 
-async def test_k11_flood_of_bad_keys_is_stopped_and_the_good_key_goes_on(
+async def test_flood_of_bad_keys_is_stopped_and_the_good_key_goes_on(
     app_server: AppServer, client: httpx.AsyncClient, alpha: str, bearer: Headers
 ) -> None:
     good = {"X-API-Key": (await make_key(client, bearer("developer", [alpha])))["key"]}
@@ -269,7 +269,7 @@ BAD_BODIES = [
 ]  # fmt: skip
 
 
-async def test_p17_bodies_are_read_strictly(client: httpx.AsyncClient, alpha: str, bearer: Headers) -> None:
+async def test_bodies_are_read_strictly(client: httpx.AsyncClient, alpha: str, bearer: Headers) -> None:
     headers = {**bearer("admin", [alpha]), "Content-Type": "application/json"}
     for content in BAD_BODIES:
         answer = await client.post(KEYS, headers=headers, content=content)

@@ -1,4 +1,4 @@
-"""Who did what, and who was refused: on record, readable by admins, and never a flood (L5)."""
+"""Who did what, and who was refused: on record, readable by admins, and never a flood."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ async def test_pages_and_filters(
     assert (await client.get(AUDIT, headers=other, params={"cursor": first})).status_code == 400
 
 
-async def test_l5_flood_of_bad_tokens_is_counted_in_few_lines_and_rows(
+async def test_flood_of_bad_tokens_is_counted_in_few_lines_and_rows(
     app_server: AppServer, client: httpx.AsyncClient, owner: asyncpg.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     headers = {"Authorization": f"Bearer {own(exp=1)}"}
@@ -118,7 +118,7 @@ async def test_l5_flood_of_bad_tokens_is_counted_in_few_lines_and_rows(
     assert tuple(row or ()) == ("expired", statuses.count(401), "127.0.0.1")
 
 
-async def test_l5_flood_from_many_addresses_stays_bounded_and_is_counted(
+async def test_flood_from_many_addresses_stays_bounded_and_is_counted(
     services: Services, owner: asyncpg.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = AuditLog(services.reads)

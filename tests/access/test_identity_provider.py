@@ -110,7 +110,7 @@ async def test_roles_and_scopes_of_a_provider(issuer: Issuer) -> None:
     assert (await principal({}, projects="alpha")).projects == {"alpha"}
 
 
-async def test_j5_unknown_kid_causes_one_fetch_a_minute_and_rotation_is_followed(issuer: Issuer) -> None:
+async def test_unknown_kid_causes_one_fetch_a_minute_and_rotation_is_followed(issuer: Issuer) -> None:
     idp = provider(issuer)
     await idp.verify(parse_token(issuer.token()))
     for number in range(20):
@@ -125,7 +125,7 @@ async def test_j5_unknown_kid_causes_one_fetch_a_minute_and_rotation_is_followed
     assert issuer.asked["/jwks"] == 2
 
 
-async def test_fs8_provider_that_fails_does_not_take_good_keys_away(
+async def test_provider_that_fails_does_not_take_good_keys_away(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote_keys, "FETCH_SECONDS", 0.2)
@@ -163,7 +163,7 @@ async def test_discovery_that_speaks_for_another_issuer_or_leads_elsewhere_is_re
     assert issuer.asked["/jwks"] == 0
 
 
-async def test_j6_nothing_in_a_token_causes_a_connection(issuer: Issuer) -> None:
+async def test_nothing_in_a_token_causes_a_connection(issuer: Issuer) -> None:
     canary = issuer.base_url
     for name in ("jku", "x5u"):
         token = issuer.token(header={name: f"{canary}/jwks"})
@@ -172,7 +172,7 @@ async def test_j6_nothing_in_a_token_causes_a_connection(issuer: Issuer) -> None
     assert not issuer.asked
 
 
-def test_f1_addresses_of_keys_are_https_with_a_host_and_nothing_else() -> None:
+def test_addresses_of_keys_are_https_with_a_host_and_nothing_else() -> None:
     for url in ("http://idp.example", "ftp://idp.example", "file:///etc/passwd", "https://", "https://u@idp.example",
                 "https://idp.example/#x", "//idp.example", ""):  # fmt: skip
         with pytest.raises(SettingsError):

@@ -1,4 +1,4 @@
-"""With every logger at DEBUG no credential shows up in the log (L2), and a hot client is verified from memory."""
+"""With every logger at DEBUG no credential shows up in the log, and a hot client is verified from memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.conftest import JWT_SECRET, AppServer, ProjectMaker, TokenMaker
 OWN_LOGGERS = ("httpx", "httpcore", "asyncio")
 
 
-async def test_l2_no_credential_reaches_the_log(
+async def test_no_credential_reaches_the_log(
     app_server: AppServer,
     client: httpx.AsyncClient,
     project: ProjectMaker,

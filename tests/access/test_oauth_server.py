@@ -69,7 +69,7 @@ async def test_token_is_an_rfc_9068_token_that_opens_the_api(client: httpx.Async
     registered = await register()
     answer = await client.post(TOKEN, data={**GRANT, "scope": "metrics:read"}, headers=credentials(registered))
     assert answer.status_code == 200
-    assert answer.headers["cache-control"] == "no-store"  # T5
+    assert answer.headers["cache-control"] == "no-store"
     body = answer.json()
     assert body["token_type"] == "Bearer"
     assert (body["expires_in"], body["scope"]) == (3600, "metrics:read")
@@ -117,7 +117,7 @@ def assertion(key: ECKey, client_id: str, audience: Any, **changes: Any) -> dict
     return {**GRANT, "client_assertion_type": ASSERTION_TYPE, "client_assertion": signed}
 
 
-async def test_t10_private_key_jwt_lets_in_once(
+async def test_private_key_jwt_lets_in_once(
     app_server: AppServer, client: httpx.AsyncClient, register: Any, es256: ECKey
 ) -> None:
     registered = await register(jwks={"keys": [es256.as_dict(private=False)]})
@@ -156,28 +156,28 @@ async def test_jwks_of_a_client_must_be_public(
         assert es256.as_dict(private=True)["d"] not in answer.text
 
 
-async def test_t1_t2_t4_requests_that_are_wrong_get_the_errors_of_rfc_6749(
+async def test_requests_that_are_wrong_get_the_errors_of_rfc_6749(
     client: httpx.AsyncClient, register: Any
 ) -> None:
     registered = await register(scopes=["metrics:read"])
     headers = credentials(registered)
     form = {**headers, "Content-Type": "application/x-www-form-urlencoded"}
     for case, sent, error in (
-        ("T1 password", {"data": {"grant_type": "password"}}, "unsupported_grant_type"),
-        ("T1 unknown", {"data": {"grant_type": "x y"}}, "unsupported_grant_type"),
-        ("T1 implicit", {"data": {"grant_type": "implicit"}}, "unsupported_grant_type"),
-        ("T1 none", {"data": {"x": "y"}}, "unsupported_grant_type"),
-        ("T2 twice", {"content": b"grant_type=client_credentials&grant_type=x", "headers": form}, "invalid_request"),
-        ("T2 JSON", {"json": GRANT}, "invalid_request"),
-        ("T2 no type", {"content": b"grant_type=client_credentials"}, "invalid_request"),
-        ("T2 long", {"content": b"a=" + b"x" * 20_000, "headers": form}, "invalid_request"),
-        ("T2 not UTF-8", {"content": b"grant_type=%ff", "headers": form}, "invalid_request"),
-        ("T2 in the address", {"data": GRANT, "params": {"client_id": "x"}}, "invalid_request"),
-        ("T2 two ways", {"data": {**GRANT, "client_secret": "x"}}, "invalid_request"),
-        ("T4 wider", {"data": {**GRANT, "scope": "metrics:read traces:read"}}, "invalid_scope"),
-        ("T4 unknown", {"data": {**GRANT, "scope": "root"}}, "invalid_scope"),
-        ("T4 audience", {"data": {**GRANT, "audience": "https://other.example"}}, "invalid_target"),
-        ("T4 resource", {"data": {**GRANT, "resource": "https://other.example"}}, "invalid_target"),
+        ("password", {"data": {"grant_type": "password"}}, "unsupported_grant_type"),
+        ("unknown", {"data": {"grant_type": "x y"}}, "unsupported_grant_type"),
+        ("implicit", {"data": {"grant_type": "implicit"}}, "unsupported_grant_type"),
+        ("none", {"data": {"x": "y"}}, "unsupported_grant_type"),
+        ("twice", {"content": b"grant_type=client_credentials&grant_type=x", "headers": form}, "invalid_request"),
+        ("JSON", {"json": GRANT}, "invalid_request"),
+        ("no type", {"content": b"grant_type=client_credentials"}, "invalid_request"),
+        ("long", {"content": b"a=" + b"x" * 20_000, "headers": form}, "invalid_request"),
+        ("not UTF-8", {"content": b"grant_type=%ff", "headers": form}, "invalid_request"),
+        ("in the address", {"data": GRANT, "params": {"client_id": "x"}}, "invalid_request"),
+        ("two ways", {"data": {**GRANT, "client_secret": "x"}}, "invalid_request"),
+        ("wider", {"data": {**GRANT, "scope": "metrics:read traces:read"}}, "invalid_scope"),
+        ("unknown", {"data": {**GRANT, "scope": "root"}}, "invalid_scope"),
+        ("audience", {"data": {**GRANT, "audience": "https://other.example"}}, "invalid_target"),
+        ("resource", {"data": {**GRANT, "resource": "https://other.example"}}, "invalid_target"),
     ):
         answer = await client.post(TOKEN, **{"headers": headers, **sent})  # type: ignore[arg-type]
         assert (answer.status_code, answer.json()["error"]) == (400, error), case
@@ -185,7 +185,7 @@ async def test_t1_t2_t4_requests_that_are_wrong_get_the_errors_of_rfc_6749(
     assert (await client.post(TOKEN, content=b"x" * (2 << 20), headers=form)).status_code == 413
 
 
-async def test_t3_wrong_secret_and_unknown_client_get_one_answer(client: httpx.AsyncClient, register: Any) -> None:
+async def test_wrong_secret_and_unknown_client_get_one_answer(client: httpx.AsyncClient, register: Any) -> None:
     registered = await register()
     answers = [
         await client.post(TOKEN, data=GRANT, headers=basic(registered["client_id"], "wrong")),
@@ -202,7 +202,7 @@ async def test_t3_wrong_secret_and_unknown_client_get_one_answer(client: httpx.A
     assert all(answer.headers["www-authenticate"].startswith("Basic ") for answer in answers)
 
 
-async def test_t11_guessing_is_limited_by_client_and_address(client: httpx.AsyncClient, register: Any) -> None:
+async def test_guessing_is_limited_by_client_and_address(client: httpx.AsyncClient, register: Any) -> None:
     registered = await register()
     started = time.monotonic()
     answers = [
@@ -215,7 +215,7 @@ async def test_t11_guessing_is_limited_by_client_and_address(client: httpx.Async
     assert int(answers[-1].headers["retry-after"]) >= 1
 
 
-async def test_t12_introspection_and_revocation_belong_to_the_client_of_the_token(
+async def test_introspection_and_revocation_belong_to_the_client_of_the_token(
     client: httpx.AsyncClient, register: Any
 ) -> None:
     one, two = await register(), await register()
@@ -242,7 +242,7 @@ async def test_t12_introspection_and_revocation_belong_to_the_client_of_the_toke
     assert after.json() == {"active": False}
 
 
-async def test_j22_disabled_client_is_out_with_its_tokens(
+async def test_disabled_client_is_out_with_its_tokens(
     client: httpx.AsyncClient, register: Any, bearer: Callable[..., dict[str, str]]
 ) -> None:
     registered = await register()
@@ -256,7 +256,7 @@ async def test_j22_disabled_client_is_out_with_its_tokens(
     assert (await client.post(TOKEN, data=GRANT, headers=credentials(registered))).status_code == 401
 
 
-async def test_j22_revoked_token_is_out_in_every_process_within_seconds(
+async def test_revoked_token_is_out_in_every_process_within_seconds(
     start_app: AppFactory, register: Any, bearer: Callable[..., dict[str, str]]
 ) -> None:
     registered = await register()
@@ -275,7 +275,7 @@ async def test_j22_revoked_token_is_out_in_every_process_within_seconds(
             assert (await there.get("/api/v1/projects", headers=bearer("viewer", ["alpha"]))).status_code == 200
 
 
-async def test_fp1_process_starts_and_verifies_tokens_while_the_database_is_away() -> None:
+async def test_process_starts_and_verifies_tokens_while_the_database_is_away() -> None:
     away = Database("postgresql://127.0.0.1:1/x", role=None, size=1, acquire_timeout=0.2, statement_timeout=1,
                     application_name="x")  # fmt: skip
     await away.open()

@@ -1,4 +1,4 @@
-"""The tenant wall: one place that decides, and row-level security behind it (P4, P18, P21)."""
+"""The tenant wall: one place that decides, and row-level security behind it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def principal(role: Role = Role.VIEWER, *projects: str) -> Principal:
     return Principal("someone", role, role_scopes(role), frozenset(projects))
 
 
-def test_p4_without_a_request_the_scope_is_all_that_is_granted_and_exists() -> None:
+def test_without_a_request_the_scope_is_all_that_is_granted_and_exists() -> None:
     assert principal(Role.VIEWER, "alpha", "beta", "deleted").scope((), EXISTING).projects == ("alpha", "beta")
     assert principal(Role.ADMIN, "*").scope((), EXISTING).projects == EXISTING
     assert principal(Role.ADMIN).scope((), EXISTING).projects == ()
@@ -47,7 +47,7 @@ def test_p4_without_a_request_the_scope_is_all_that_is_granted_and_exists() -> N
 @pytest.mark.parametrize(
     "requested", [["beta"], ["alpha", "beta"], ["unknown"], ["*"], ["Alpha"], ["alpha\0beta"], ["alpha,beta"], [""]]
 )
-def test_p3_other_and_unknown_projects_are_refused_alike(requested: list[str]) -> None:
+def test_other_and_unknown_projects_are_refused_alike(requested: list[str]) -> None:
     messages = set()
     for asked in (requested, ["no-such-project"]):
         with pytest.raises(ProjectForbidden) as caught:
@@ -121,7 +121,7 @@ FILLERS = {"text": "'x'", "bigint": "1", "integer": "1", "smallint": "1", "numer
 SPECIAL = {"cost_source": "'none'", "status_code": "'OK'", "data_type": "'numeric'", "source": "'api'"}
 
 
-async def test_p18_without_any_where_there_is_still_nothing_foreign(
+async def test_without_any_where_there_is_still_nothing_foreign(
     services: Services, owner: asyncpg.Connection, project: ProjectMaker
 ) -> None:
     await project("alpha")
@@ -146,7 +146,7 @@ async def test_p18_without_any_where_there_is_still_nothing_foreign(
     assert await owner.fetchval("SELECT count(*) FROM scores WHERE project_id = 'beta'") == 1
 
 
-async def test_p18_every_table_with_a_project_column_has_the_wall_or_a_reason(owner: asyncpg.Connection) -> None:
+async def test_every_table_with_a_project_column_has_the_wall_or_a_reason(owner: asyncpg.Connection) -> None:
     rows = await owner.fetch(
         "SELECT c.relname, c.relrowsecurity AND c.relforcerowsecurity AS walled FROM pg_class c"
         " JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = current_schema()"
@@ -165,7 +165,7 @@ async def test_p18_every_table_with_a_project_column_has_the_wall_or_a_reason(ow
     assert open_to_all == []
 
 
-async def test_p18_what_is_copied_into_a_partition_for_a_project_that_was_not_named_is_refused(
+async def test_what_is_copied_into_a_partition_for_a_project_that_was_not_named_is_refused(
     services: Services, owner: asyncpg.Connection, project: ProjectMaker
 ) -> None:
     """Partitions have no policies of their own, and keep those of llm_traces by a trigger."""
@@ -206,7 +206,7 @@ ATTEMPTS = (
 )
 
 
-async def test_p18_the_server_s_role_cannot_step_over_the_wall(services: Services) -> None:
+async def test_the_server_s_role_cannot_step_over_the_wall(services: Services) -> None:
     async with services.reads._pool.connection() as holder:
         connection = holder.raw_connection
         role = await connection.fetchrow("SELECT rolsuper, rolbypassrls FROM pg_roles WHERE rolname = current_user")
@@ -216,7 +216,7 @@ async def test_p18_the_server_s_role_cannot_step_over_the_wall(services: Service
                 await connection.execute(attempt)
 
 
-async def test_p21_deleted_project_is_gone_for_everybody_and_its_name_stays_taken(
+async def test_deleted_project_is_gone_for_everybody_and_its_name_stays_taken(
     start_app: AppFactory, project: ProjectMaker, bearer: Headers
 ) -> None:
     await project("beta")

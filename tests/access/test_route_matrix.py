@@ -1,4 +1,4 @@
-"""Every route of the application × every role × {own, other, unknown project} (H10, P1–P3, P16, P20).
+"""Every route of the application × every role × {own, other, unknown project}.
 
 Generated from the router and the declared policies: a route that somebody adds is judged with the rest.
 """
@@ -56,7 +56,7 @@ def address(path: str, value: str = "unknown") -> str:
     return "/" + re.sub(r"<[^>]*>", value, path)
 
 
-def test_h10_every_route_declares_its_policy_and_few_are_public() -> None:
+def test_every_route_declares_its_policy_and_few_are_public() -> None:
     for route in ROUTES:
         policy = access_policy(route.handler)
         assert policy is not None, f"{route.path} has neither @requires nor @public"
@@ -123,7 +123,7 @@ def is_scope_refusal(status: int, body: bytes) -> bool:
     return status == 403 and b"insufficient_scope" in body
 
 
-async def test_p16_a_role_gets_past_the_guard_exactly_where_it_holds_the_scope(
+async def test_a_role_gets_past_the_guard_exactly_where_it_holds_the_scope(
     beta_server: tuple[AppServer, httpx.AsyncClient], bearer: Headers
 ) -> None:
     http = beta_server[1]
@@ -144,7 +144,7 @@ async def test_p16_a_role_gets_past_the_guard_exactly_where_it_holds_the_scope(
             assert CANARY.encode() not in body, case
 
 
-async def test_p3_p20_other_and_unknown_project_look_the_same_and_show_nothing(
+async def test_other_and_unknown_project_look_the_same_and_show_nothing(
     beta_server: tuple[AppServer, httpx.AsyncClient], bearer: Headers
 ) -> None:
     http = beta_server[1]
@@ -171,7 +171,7 @@ VOLATILE = (
 )
 
 
-async def test_p1_trace_of_another_project_is_byte_for_byte_an_unknown_one(
+async def test_trace_of_another_project_is_byte_for_byte_an_unknown_one(
     beta_server: tuple[AppServer, httpx.AsyncClient], bearer: Headers
 ) -> None:
     http = beta_server[1]

@@ -1,4 +1,4 @@
-"""Keys of our own tokens: safe ones only (J20), rotated without a restart (J21)."""
+"""Keys of our own tokens: safe ones only, rotated without a restart."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def gate(settings: Settings) -> None:
     ],
     ids=lambda changes: " ".join(changes),
 )
-def test_j20_unsafe_settings_stop_the_start_and_show_no_secret(changes: dict[str, object]) -> None:
+def test_unsafe_settings_stop_the_start_and_show_no_secret(changes: dict[str, object]) -> None:
     with pytest.raises(SettingsError) as caught:
         gate(replace(Settings(jwt_secret=JWT_SECRET), **changes))  # type: ignore[arg-type]
     for secret in (changes.get("jwt_secret"), changes.get("jwt_secret_previous")):
         assert not secret or str(secret) not in str(caught.value)
 
 
-def test_j20_server_process_ends_with_a_message_instead_of_starting() -> None:
+def test_server_process_ends_with_a_message_instead_of_starting() -> None:
     code = "from server.app import create_app; from server.settings import load_settings; create_app(load_settings())"
     environment = {**os.environ, "JWT_SECRET": "too short to be safe", "DATABASE_URL": "postgresql://x/x"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
@@ -91,14 +91,14 @@ def test_key_file_signs_with_the_first_key_and_is_private(tmp_path: Path, algori
 @pytest.mark.parametrize(
     "content", ["", "{}", '{"keys":[]}', '{"keys":[{"kty":"oct","k":"AAAA"}]}', "[1]", '{"keys":[1]}']
 )
-def test_j20_key_file_that_cannot_be_used_is_refused(tmp_path: Path, content: str) -> None:
+def test_key_file_that_cannot_be_used_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "keys.json"
     path.write_text(content)
     with pytest.raises(SettingsError, match="JWT_KEYS_FILE"):
         SigningKeys(Settings(jwt_secret=JWT_SECRET, jwt_algorithm="ES256", jwt_keys_file=path))
 
 
-async def test_j21_key_counts_until_it_is_taken_out_and_then_no_more_in_any_process(
+async def test_key_counts_until_it_is_taken_out_and_then_no_more_in_any_process(
     tmp_path: Path, start_app: AppFactory, project: ProjectMaker
 ) -> None:
     await project("alpha")

@@ -1,4 +1,4 @@
-"""The bundled dashboards: fresh, well made by the rules of Grafana's linter, and every query answered (G6)."""
+"""The bundled dashboards: fresh, well made by the rules of Grafana's linter, and every query answered."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_dashboard_cannot_ask_for_what_does_not_exist() -> None:
             target(arguments[0], **arguments[1])
 
 
-async def test_g6_every_query_of_every_dashboard_has_data(
+async def test_every_query_of_every_dashboard_has_data(
     client: httpx.AsyncClient,
     bearer: Callable[..., dict[str, str]],
     services: Services,

@@ -8,7 +8,7 @@ from tests.datasource.grafana_client import Grafana, points
 from tests.datasource.seed import TRACES
 
 
-async def test_g1_unknown_names_are_errors_that_help(grafana: Grafana) -> None:
+async def test_unknown_names_are_errors_that_help(grafana: Grafana) -> None:
     answer = await grafana.query({"target": "timeserie", "payload": {"metric": "calls"}})
     assert answer.status_code == 400
     message = "Unknown metric 'timeserie'. Did you mean 'timeseries'?"
@@ -56,14 +56,14 @@ UNUSUAL: list[dict[str, Any]] = [
 ]
 
 
-async def test_g2_g5_impossible_requests_are_400(grafana: Grafana) -> None:
+async def test_impossible_requests_are_400(grafana: Grafana) -> None:
     for change in IMPOSSIBLE:
         answer = await grafana.query({"target": "timeseries", "payload": {"metric": "calls"}}, **change)
         assert answer.status_code == 400, (change, answer.text)
         assert answer.json()["message"], change
 
 
-async def test_g2_points_are_bounded(grafana: Grafana) -> None:
+async def test_points_are_bounded(grafana: Grafana) -> None:
     for change in UNUSUAL:
         answer = await grafana.query({"target": "timeseries", "payload": {"metric": "calls"}}, **change)
         assert answer.status_code == 200, (change, answer.text)
@@ -72,7 +72,7 @@ async def test_g2_points_are_bounded(grafana: Grafana) -> None:
         assert points(answer) == TRACES
 
 
-async def test_g3_floods_of_targets_are_refused(grafana: Grafana) -> None:
+async def test_floods_of_targets_are_refused(grafana: Grafana) -> None:
     one = {"target": "timeseries", "payload": {"metric": "calls"}}
     many = await grafana.query(*({**one, "refId": f"R{number}"} for number in range(500)))
     assert many.status_code == 400

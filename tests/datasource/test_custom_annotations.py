@@ -38,7 +38,7 @@ async def test_a_remark_is_added_shown_drawn_and_deleted(
     assert listed.json()["next_cursor"] is None
     other_tag = await client.get("/api/v1/annotations", params={**window, "tags": "us"}, headers=viewer)
     assert other_tag.json()["data"] == []
-    # At once, although the empty answer was remembered; inert (G7), since Grafana shows it as HTML.
+    # At once, although the empty answer was remembered; inert, since Grafana shows it as HTML.
     frame = (await client.post("/grafana/query", json=drawn, headers=viewer)).json()[0]
     values = dict(zip([field["name"] for field in frame["schema"]["fields"]], frame["data"]["values"], strict=True))
     assert values["title"] == ["&lt;b&gt;Rollout&lt;/b&gt;"]

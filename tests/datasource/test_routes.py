@@ -240,7 +240,7 @@ async def test_j_the_data_source_credential_cannot_write_or_leave_its_project(gr
         assert (await grafana.http.request(method, "/grafana/query", headers=grafana.headers)).status_code == 405
 
 
-async def test_p15_nothing_of_another_project_is_seen(grafana: Grafana) -> None:
+async def test_nothing_of_another_project_is_seen(grafana: Grafana) -> None:
     secret = "secret"
     for definition in TARGETS.values():
         payload = {"vars": "var-x="} | ({"trace_id": "f" * 32} if definition.field_named("trace_id") else {})
@@ -256,7 +256,7 @@ async def test_p15_nothing_of_another_project_is_seen(grafana: Grafana) -> None:
     assert secret not in values.text
 
 
-async def test_p16_money_and_content_need_their_scopes(grafana: Grafana, bearer: Callable[..., dict[str, str]]) -> None:
+async def test_money_and_content_need_their_scopes(grafana: Grafana, bearer: Callable[..., dict[str, str]]) -> None:
     poor = Grafana(grafana.http, bearer("viewer", [ACME], scopes=["metrics:read"]), grafana.seed)
     assert (await poor.query({"target": "stat", "payload": {"metric": "calls"}})).status_code == 200
     assert (await poor.query({"target": "stat", "payload": {"metric": "cost"}})).status_code == 403
@@ -284,7 +284,7 @@ async def test_p16_money_and_content_need_their_scopes(grafana: Grafana, bearer:
         assert "429 too many" not in text, name
 
 
-async def test_g7_markup_in_values_stays_text(grafana: Grafana) -> None:
+async def test_markup_in_values_stays_text(grafana: Grafana) -> None:
     table = await grafana.query({"target": "spans", "payload": {"limit": 1000}})
     users = {row[5] for row in table.json()[0]["rows"]}
     assert HOSTILE_USER in users

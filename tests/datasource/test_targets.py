@@ -210,7 +210,7 @@ async def test_logs_tell_prompt_answer_and_error(ask: Ask) -> None:
     assert len(set(column(frame, "id"))) == len(column(frame, "id"))
 
 
-async def test_p16_content_stays_hidden_without_the_right_to_it(ask: Ask) -> None:
+async def test_content_stays_hidden_without_the_right_to_it(ask: Ask) -> None:
     blind = RowScope((ACME,), may_read_content=False)
     with pytest.raises(InsufficientScope):
         await ask("logs", scope=blind)

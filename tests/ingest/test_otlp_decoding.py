@@ -1,4 +1,4 @@
-"""Bytes to decoded spans: what is read, what is refused, and that nothing crashes (groups O1-O4, O6, O15-O17)."""
+"""Bytes to decoded spans: what is read, what is refused, and that nothing crashes."""
 
 from __future__ import annotations
 
@@ -68,17 +68,17 @@ def raw_span(content: bytes) -> bytes:
 
 class TestWhatIsRead:
     @pytest.mark.parametrize("content_type", [JSON, PROTOBUF, "application/json; charset=utf-8", "Application/JSON"])
-    def test_o1_empty_body_has_no_spans(self, content_type: str) -> None:
+    def test_empty_body_has_no_spans(self, content_type: str) -> None:
         decoded = decode_traces(b"", content_type)
         assert (decoded.groups, decoded.span_count) == ([], 0)
 
     @pytest.mark.parametrize(
         "document", [{}, {"resourceSpans": []}, {"resourceSpans": [{"scopeSpans": [{}]}]}, {"resourceSpans": None}]
     )
-    def test_o1_empty_request_has_no_spans(self, document: Any) -> None:
+    def test_empty_request_has_no_spans(self, document: Any) -> None:
         assert decode_traces(as_json(document), JSON).span_count == 0
 
-    def test_o3_both_encodings_give_the_same_decoded_spans(self) -> None:
+    def test_both_encodings_give_the_same_decoded_spans(self) -> None:
         from_json, from_protobuf = decode_traces(as_json(GOOD), JSON), decode_traces(as_protobuf(GOOD), PROTOBUF)
         assert from_json.groups == from_protobuf.groups
         assert (from_json.encoding, from_protobuf.encoding) == ("json", "protobuf")
@@ -86,35 +86,35 @@ class TestWhatIsRead:
     @pytest.mark.parametrize(
         ("sent", "read"), [("AB" * 16, "ab" * 16), ("ab" * 16, "ab" * 16), ("zz", "zz"), (None, "")]
     )
-    def test_o3_hex_ids_in_both_cases(self, sent: str | None, read: str) -> None:
+    def test_hex_ids_in_both_cases(self, sent: str | None, read: str) -> None:
         assert only_span(json_span(traceId=sent)).trace_id == read
 
     @pytest.mark.parametrize(
         ("sent", "read"), [("SPAN_KIND_CLIENT", 3), (3, 3), ("3x", 0), ("SPAN_KIND_NEW", 0), (None, 0)]
     )
-    def test_o3_enums_as_names_or_numbers(self, sent: Any, read: int) -> None:
+    def test_enums_as_names_or_numbers(self, sent: Any, read: int) -> None:
         assert only_span(json_span(kind=sent)).kind == read
 
     @pytest.mark.parametrize("sent", ["1764504000000000000", 1764504000000000000, None])
-    def test_o3_64_bit_numbers_as_text_or_number(self, sent: Any) -> None:
+    def test_64_bit_numbers_as_text_or_number(self, sent: Any) -> None:
         assert only_span(json_span(startTimeUnixNano=sent)).start_ns == (int(sent) if sent else 0)
 
-    def test_o3_unknown_fields_and_snake_case_names_are_ignored(self) -> None:
+    def test_unknown_fields_and_snake_case_names_are_ignored(self) -> None:
         decoded = only_span(json_span(trace_id="ab" * 16, traceId=None, surprise={"a": [1]}))
         assert decoded.trace_id == ""
 
-    def test_o3_of_a_repeated_key_the_last_counts(self) -> None:
+    def test_of_a_repeated_key_the_last_counts(self) -> None:
         body = json_span().replace(b'"name": "chat"', b'"name": "first", "name": "last"')
         assert only_span(body).name == "last"
 
-    def test_o15_of_a_repeated_attribute_the_last_counts_in_both_encodings(self) -> None:
+    def test_of_a_repeated_attribute_the_last_counts_in_both_encodings(self) -> None:
         document = request(
             span(attributes=[{"key": "k", "value": {"intValue": "1"}}, {"key": "k", "value": {"intValue": "2"}}])
         )
         for body, content_type in ((as_json(document), JSON), (as_protobuf(document), PROTOBUF)):
             assert only_span(body, content_type).attributes == {"k": 2}
 
-    def test_o2_unknown_protobuf_fields_and_groups_are_skipped(self) -> None:
+    def test_unknown_protobuf_fields_and_groups_are_skipped(self) -> None:
         unknown = varint(999 << 3) + b"\x05" + varint(998 << 3 | 5) + b"1234" + varint(997 << 3 | 1) + b"12345678"
         group = varint(996 << 3 | 3) + field(1, b"x") + varint(996 << 3 | 4)
         assert decode_traces(as_protobuf(GOOD) + unknown + group, PROTOBUF).span_count == 1
@@ -159,12 +159,12 @@ class TestWhatIsRefused:
     @pytest.mark.parametrize(
         "content_type", ["", "text/plain", "application/grpc", "application/json; charset=utf-16", "application/jsonx"]
     )
-    def test_o4_other_content_types(self, content_type: str) -> None:
+    def test_other_content_types_are_refused(self, content_type: str) -> None:
         with pytest.raises(UnsupportedType):
             decode_traces(b"", content_type)
 
     @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "compress"])
-    def test_o4_other_content_encodings(self, encoding: str) -> None:
+    def test_other_content_encodings_are_refused(self, encoding: str) -> None:
         with pytest.raises(UnsupportedType):
             decode_traces(b"x", JSON, encoding)
 
@@ -199,7 +199,7 @@ class TestWhatIsRefused:
             b"[" * 2000,
         ],
     )
-    def test_o2_json_of_the_wrong_shape(self, body: bytes) -> None:
+    def test_json_of_the_wrong_shape_is_unreadable(self, body: bytes) -> None:
         with pytest.raises(Unreadable):
             decode_traces(body, JSON)
 
@@ -218,12 +218,12 @@ class TestWhatIsRefused:
             field(1, b"\x10\x01"),  # scope_spans as a number
         ],
     )
-    def test_o2_protobuf_that_is_none(self, body: bytes) -> None:
+    def test_broken_protobuf_is_unreadable(self, body: bytes) -> None:
         with pytest.raises(Unreadable):
             decode_traces(body, PROTOBUF)
 
     @pytest.mark.parametrize("content_type", [JSON, PROTOBUF])
-    def test_o2_truncated_at_every_byte_never_crashes(self, content_type: str) -> None:
+    def test_truncated_at_every_byte_never_crashes(self, content_type: str) -> None:
         body = as_json(GOOD) if content_type == JSON else as_protobuf(GOOD)
         for length in range(1, len(body)):
             with pytest.raises(Unreadable):
@@ -235,7 +235,7 @@ class TestWhatIsRefused:
         content_type=st.sampled_from([JSON, PROTOBUF]),
         encoding=st.sampled_from([None, "gzip", "deflate"]),
     )
-    def test_o2_any_bytes_decode_or_raise_a_decode_error(
+    def test_any_bytes_decode_or_raise_a_decode_error(
         self, body: bytes, content_type: str, encoding: str | None
     ) -> None:
         for decode in (decode_traces, decode_logs):
@@ -246,7 +246,7 @@ class TestWhatIsRefused:
 
     @settings(max_examples=200, deadline=None)
     @given(data=st.data())
-    def test_o2_a_changed_byte_decodes_or_raises_a_decode_error(self, data: st.DataObject) -> None:
+    def test_a_changed_byte_decodes_or_raises_a_decode_error(self, data: st.DataObject) -> None:
         content_type = data.draw(st.sampled_from([JSON, PROTOBUF]))
         body = bytearray(as_json(GOOD) if content_type == JSON else as_protobuf(GOOD))
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
@@ -255,7 +255,7 @@ class TestWhatIsRefused:
         except DecodeError:
             pass
 
-    def test_o2_any_json_value_in_any_place_maps_or_raises_a_decode_error(self) -> None:
+    def test_any_json_value_in_any_place_maps_or_raises_a_decode_error(self) -> None:
         for path in list(places(GOOD)):
             for junk in JUNK:
                 document = copy.deepcopy(GOOD)
@@ -271,7 +271,7 @@ class TestWhatIsRefused:
 
     @pytest.mark.parametrize("content_type", [JSON, PROTOBUF])
     @pytest.mark.parametrize(("kind", "deepest"), [("array", 49), ("object", 32)])
-    def test_o2_nesting_has_the_same_limit_in_both_encodings(self, content_type: str, kind: str, deepest: int) -> None:
+    def test_nesting_has_the_same_limit_in_both_encodings(self, content_type: str, kind: str, deepest: int) -> None:
         def body(levels: int) -> bytes:
             value: Any = 1
             for _ in range(levels):
@@ -308,7 +308,7 @@ class TestCompression:
         with pytest.raises(Unreadable):
             decode_traces(zlib.compress(as_json(GOOD)) + b"tail", JSON, "deflate")
 
-    def test_o6_bomb_is_stopped_at_the_limit(self) -> None:
+    def test_bomb_is_stopped_at_the_limit(self) -> None:
         bomb = gzip.compress(b"\0" * 200_000_000, 9)
         assert len(bomb) < 250_000
         tracemalloc.start()
@@ -318,18 +318,18 @@ class TestCompression:
         tracemalloc.stop()
         assert peak < 64 * 2**20
 
-    def test_o6_many_gzip_members_share_one_limit(self) -> None:
+    def test_many_gzip_members_share_one_limit(self) -> None:
         member = gzip.compress(b"\0" * 1_000_000)
         with pytest.raises(TooLarge):
             decode_traces(member * 20, PROTOBUF, "gzip")
 
-    def test_o6_plain_body_over_the_limit(self) -> None:
+    def test_plain_body_over_the_limit_is_refused(self) -> None:
         with pytest.raises(TooLarge):
             decode_traces(b" " * 101, JSON, None, DecodeLimits(max_decoded_bytes=100))
 
 
 class TestMemory:
-    def test_o17_a_million_empty_spans_are_counted_before_they_are_parsed(self) -> None:
+    def test_a_million_empty_spans_are_counted_before_they_are_parsed(self) -> None:
         body = field(1, field(2, b"\x12\x00" * 1_000_000))
         tracemalloc.start()
         with pytest.raises(TooLarge):
@@ -339,25 +339,25 @@ class TestMemory:
         assert peak < 16 * 2**20
 
     @pytest.mark.parametrize("body", [b"\x0a\x00" * 1_000_000, field(1, b"\x12\x00" * 1_000_000)])
-    def test_o17_millions_of_empty_resources_or_scopes(self, body: bytes) -> None:
+    def test_millions_of_empty_resources_or_scopes_are_refused(self, body: bytes) -> None:
         with pytest.raises(TooLarge):
             decode_traces(body, PROTOBUF)
 
     @pytest.mark.parametrize("number", [9, 11, 13])
-    def test_o17_millions_of_empty_values_in_one_span(self, number: int) -> None:
+    def test_millions_of_empty_values_in_one_span_are_refused(self, number: int) -> None:
         with pytest.raises(TooLarge):
             decode_traces(raw_span(field(number, b"") * 1_000_000), PROTOBUF)
 
-    def test_o17_millions_of_empty_list_items(self) -> None:
+    def test_millions_of_empty_list_items_are_refused(self) -> None:
         value = field(2, field(5, b"\x0a\x00" * 1_000_000))
         with pytest.raises(TooLarge):
             decode_traces(raw_span(field(9, value)), PROTOBUF)
 
-    def test_o17_millions_of_empty_json_objects(self) -> None:
+    def test_millions_of_empty_json_objects_are_refused(self) -> None:
         with pytest.raises(TooLarge):
             decode_traces(b'{"x":[' + b"{}," * 2_000_000 + b"{}]}", JSON)
 
-    def test_o17_values_over_all_spans_have_a_limit_in_both_encodings(self) -> None:
+    def test_values_over_all_spans_have_a_limit_in_both_encodings(self) -> None:
         document = request(*[span({"a": [1] * 50}) for _ in range(4)])
         limits = DecodeLimits(max_values=150)
         for body, content_type in ((as_json(document), JSON), (as_protobuf(document), PROTOBUF)):

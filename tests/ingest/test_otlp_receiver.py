@@ -84,7 +84,7 @@ async def test_spans_are_stored_priced_and_answered_in_the_encoding_of_the_reque
 @pytest.mark.parametrize(
     "body", [b"", ExportTraceServiceRequest(), export_request(0)], ids=["no bytes", "no resources", "no spans"]
 )
-async def test_o1_an_empty_request_is_200_without_partial_success(send: Send, content_type: str, body: Any) -> None:
+async def test_an_empty_request_is_200_without_partial_success(send: Send, content_type: str, body: Any) -> None:
     response = await send(body, content_type)
     assert response.status_code == 200
     assert partial_success(response) == (0, "")
@@ -92,7 +92,7 @@ async def test_o1_an_empty_request_is_200_without_partial_success(send: Send, co
 
 @BOTH
 @pytest.mark.parametrize("body", [b"\xff\xff\xff", b'{"resourceSpans": [', b"[]" * 3])
-async def test_o2_a_body_that_cannot_be_read_is_400_and_stores_nothing(
+async def test_a_body_that_cannot_be_read_is_400_and_stores_nothing(
     send: Send, owner: asyncpg.Connection, content_type: str, body: bytes
 ) -> None:
     response = await send(body, content_type)
@@ -102,13 +102,13 @@ async def test_o2_a_body_that_cannot_be_read_is_400_and_stores_nothing(
     assert await owner.fetchval("SELECT count(*) FROM llm_traces") == 0
 
 
-async def test_o2_a_request_cut_at_any_byte_is_400_or_fewer_spans(send: Send) -> None:
+async def test_a_request_cut_at_any_byte_is_400_or_fewer_spans(send: Send) -> None:
     body = export_request(1).SerializeToString()
     statuses = {(await send(body[:cut])).status_code for cut in range(1, len(body), 7)}
     assert statuses <= {200, 400}
 
 
-async def test_o3_the_same_payload_in_both_encodings_is_the_same_row(send: Send, owner: asyncpg.Connection) -> None:
+async def test_the_same_payload_in_both_encodings_is_the_same_row(send: Send, owner: asyncpg.Connection) -> None:
     one = export_request(1, attributes={"gen_ai.conversation.id": "c1", "big": 2**53 + 1})
     await send(one, PROTOBUF)
     first = dict((await owner.fetch("SELECT * FROM llm_traces"))[0])
@@ -119,12 +119,12 @@ async def test_o3_the_same_payload_in_both_encodings_is_the_same_row(send: Send,
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/grpc", "application/json; charset=utf-16"])
-async def test_o4_other_content_types_are_415(send: Send, content_type: str) -> None:
+async def test_other_content_types_are_415(send: Send, content_type: str) -> None:
     response = await send(b"{}", content_type)
     assert response.status_code == 415
 
 
-async def test_o4_an_unknown_content_encoding_is_415(send: Send) -> None:
+async def test_an_unknown_content_encoding_is_415(send: Send) -> None:
     assert (await send(b"x", content_encoding="br")).status_code == 415
 
 
@@ -137,7 +137,7 @@ async def test_compressed_bodies_are_taken(
     assert await owner.fetchval("SELECT count(*) FROM llm_traces") == 20
 
 
-async def test_o6_a_decompression_bomb_is_413_at_once(send: Send) -> None:
+async def test_a_decompression_bomb_is_413_at_once(send: Send) -> None:
     bomb = gzip.compress(b"\0" * 100_000_000, 9)
     started = time.monotonic()
     response = await send(bomb, content_encoding="gzip")
@@ -145,13 +145,13 @@ async def test_o6_a_decompression_bomb_is_413_at_once(send: Send) -> None:
     assert time.monotonic() - started < 2
 
 
-async def test_o6_a_body_past_the_limit_is_413(send: Send) -> None:
+async def test_a_body_past_the_limit_is_413(send: Send) -> None:
     response = await send(b"\0" * 9_000_000)
     assert response.status_code == 413
     assert status_message(response)[0] == 3
 
 
-async def test_o6_a_chunked_body_without_end_is_413(
+async def test_a_chunked_body_without_end_is_413(
     app_server: AppServer, send: Send, bearer: Callable[..., dict[str, str]]
 ) -> None:
     async def endless() -> Any:
@@ -168,7 +168,7 @@ async def test_o6_a_chunked_body_without_end_is_413(
 
 
 @BOTH
-async def test_o9_bad_spans_are_counted_and_the_good_ones_stored(
+async def test_bad_spans_are_counted_and_the_good_ones_stored(
     send: Send, owner: asyncpg.Connection, content_type: str
 ) -> None:
     request = export_request(100)
@@ -189,12 +189,12 @@ async def test_o9_bad_spans_are_counted_and_the_good_ones_stored(
     assert await owner.fetchval("SELECT count(*) FROM llm_traces") == 93
 
 
-async def test_o9_a_batch_of_bad_spans_only_is_200_with_all_of_them_rejected(send: Send) -> None:
+async def test_a_batch_of_bad_spans_only_is_200_with_all_of_them_rejected(send: Send) -> None:
     response = await send(export_request(5, trace_id=bytes(16)))
     assert (response.status_code, partial_success(response)[0]) == (200, 5)
 
 
-async def test_o12_nul_in_texts_never_fails_the_batch(send: Send, owner: asyncpg.Connection) -> None:
+async def test_nul_in_texts_never_fails_the_batch(send: Send, owner: asyncpg.Connection) -> None:
     request = export_request(2, attributes={"note": "a\0b", "gen_ai.conversation.id": "c\0d"})
     request.resource_spans[0].scope_spans[0].spans[0].name = "na\0me"
     response = await send(request)
@@ -202,7 +202,7 @@ async def test_o12_nul_in_texts_never_fails_the_batch(send: Send, owner: asyncpg
     assert await owner.fetchval("SELECT count(*) FROM llm_traces") == 2 - partial_success(response)[0]
 
 
-async def test_o16_o19_a_repeated_request_changes_nothing(send: Send, owner: asyncpg.Connection) -> None:
+async def test_a_repeated_request_changes_nothing(send: Send, owner: asyncpg.Connection) -> None:
     request = export_request(10)
     for _ in range(4):
         assert (await send(request)).status_code == 200
@@ -214,7 +214,7 @@ async def test_o16_o19_a_repeated_request_changes_nothing(send: Send, owner: asy
     assert row["spans"] == 10
 
 
-async def test_o21_without_a_credential_401_and_without_the_scope_403_as_status(
+async def test_without_a_credential_401_and_without_the_scope_403_as_status(
     client: httpx.AsyncClient, bearer: Callable[..., dict[str, str]], project: ProjectMaker
 ) -> None:
     await project("alpha")
@@ -249,7 +249,7 @@ async def test_a_credential_of_several_projects_names_one(
     assert {row[0] for row in await owner.fetch("SELECT project_id FROM llm_traces")} == {"alpha", "beta"}
 
 
-async def test_o20_a_lost_database_is_503_with_retry_after(
+async def test_a_lost_database_is_503_with_retry_after(
     start_app: AppFactory, bearer: Callable[..., dict[str, str]], project: ProjectMaker, owner: asyncpg.Connection,
     database_name: str,
 ) -> None:  # fmt: skip
@@ -272,7 +272,7 @@ async def test_o20_a_lost_database_is_503_with_retry_after(
         assert (await http.post("/v1/traces", content=body, headers=headers)).status_code == 200
 
 
-async def test_o8_more_bodies_than_the_buffer_holds_are_503(
+async def test_more_bodies_than_the_buffer_holds_are_503(
     start_app: AppFactory, bearer: Callable[..., dict[str, str]], project: ProjectMaker
 ) -> None:
     await project("alpha")
@@ -287,7 +287,7 @@ async def test_o8_more_bodies_than_the_buffer_holds_are_503(
     assert server.services.ingestion.bodies.held == 0
 
 
-async def test_r14_a_project_past_its_rate_of_spans_is_429_with_a_true_retry_after(
+async def test_a_project_past_its_rate_of_spans_is_429_with_a_true_retry_after(
     send: Send, owner: asyncpg.Connection
 ) -> None:
     await owner.execute(

@@ -183,7 +183,7 @@ async def test_a_deleted_trace_leaves_no_row_and_no_sum(
     assert await owner.fetchval("SELECT count(*) FROM scores") == 0
 
 
-async def test_p1_a_trace_of_another_project_is_not_found(
+async def test_a_trace_of_another_project_is_not_found(
     ask: Ask, services: Services, project: ProjectMaker, owner: asyncpg.Connection
 ) -> None:
     await project("beta")

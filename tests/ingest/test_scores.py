@@ -149,7 +149,7 @@ async def test_a_score_can_be_taken_back(
     assert await owner.fetchval("SELECT count(*) FROM scores") == 0
 
 
-async def test_p3_scores_of_a_foreign_project_are_403_and_a_viewer_may_not_write(
+async def test_scores_of_a_foreign_project_are_403_and_a_viewer_may_not_write(
     post: Post, client: httpx.AsyncClient, bearer: Callable[..., dict[str, str]], project: ProjectMaker
 ) -> None:
     await project("beta")

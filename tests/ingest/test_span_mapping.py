@@ -1,4 +1,4 @@
-"""From attributes to columns: identity, times, resource, outcome, and what stays an attribute (O9-O11)."""
+"""From attributes to columns: identity, times, resource, outcome, and what stays an attribute."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ BAD_SPANS = [
 
 class TestRejectedSpans:
     @pytest.mark.parametrize(("fields", "reason"), BAD_SPANS)
-    def test_o10_o11_bad_span_is_rejected_with_its_reason(self, fields: dict[str, Any], reason: str) -> None:
+    def test_bad_span_is_rejected_with_its_reason(self, fields: dict[str, Any], reason: str) -> None:
         batch = map_document(request(span(**fields)))
         assert [item.reason for item in batch.rejected] == [reason]
         assert batch.records == []
 
-    def test_o9_the_good_spans_of_a_batch_are_kept_in_order(self) -> None:
+    def test_the_good_spans_of_a_batch_are_kept_in_order(self) -> None:
         good = [span(spanId=f"{number:016x}") for number in range(1, 94)]
         bad = [span(**item.values[0]) for item in BAD_SPANS[:7]]  # type: ignore[arg-type]
         batch = map_document(request(*good[:50], *bad, *good[50:]))
@@ -79,11 +79,11 @@ class TestRejectedSpans:
 
 
 class TestIdentityAndTimes:
-    def test_o11_ten_minutes_ahead_is_fine(self) -> None:
+    def test_ten_minutes_ahead_is_fine(self) -> None:
         start = NOW_NS + 600 * SECOND
         assert map_one(startTimeUnixNano=str(start), endTimeUnixNano=str(start)).duration_ms == 0
 
-    def test_o11_end_before_start_is_a_clock_that_ran_back(self) -> None:
+    def test_end_before_start_is_a_clock_that_ran_back(self) -> None:
         record = map_one(endTimeUnixNano=str(NOW_NS - 1))
         assert (record.duration_ms, record.attributes["observatory.clock_skew"]) == (0, True)
 
@@ -99,12 +99,12 @@ class TestIdentityAndTimes:
         record = map_one(parentSpanId=parent)
         assert (record.parent_span_id, record.dropped) == (None, None)
 
-    def test_o10_parent_that_is_itself_is_cut_off(self) -> None:
+    def test_parent_that_is_itself_is_cut_off(self) -> None:
         record = map_one(parentSpanId=SPAN_ID)
         assert record.parent_span_id is None
         assert record.dropped == {"parent_span_id": {"reason": "own_parent"}}
 
-    def test_o10_links_are_kept_as_text_and_bad_ones_left_out(self) -> None:
+    def test_links_are_kept_as_text_and_bad_ones_left_out(self) -> None:
         good = {"traceId": "ab" * 16, "spanId": "cd" * 8, "attributes": attributes({"why": "retry"})}
         record = map_one(links=[good, {"traceId": "ab", "spanId": "cd" * 8, "attributes": []}])
         assert record.links == [{"trace_id": "ab" * 16, "span_id": "cd" * 8, "attributes": {"why": "retry"}}]

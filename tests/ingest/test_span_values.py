@@ -1,4 +1,4 @@
-"""Values that are odd, hostile or too large: repaired or left out with a note, never a failed batch (O12-O15)."""
+"""Values that are odd, hostile or too large: repaired or left out with a note, never a failed batch."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ BAD_COSTS = [
 
 class TestBadValues:
     @pytest.mark.parametrize(("value", "reason"), BAD_TOKENS)
-    def test_o13_token_count_is_dropped_with_its_reason_and_kept_as_sent(self, value: Any, reason: str) -> None:
+    def test_token_count_is_dropped_with_its_reason_and_kept_as_sent(self, value: Any, reason: str) -> None:
         record = map_one({"gen_ai.usage.input_tokens": value, "gen_ai.usage.output_tokens": 4})
         assert (record.prompt_tokens, record.total_tokens) == (None, 4)
         assert record.dropped == {"prompt_tokens": {"reason": reason}}
         assert "gen_ai.usage.input_tokens" in record.attributes
 
     @pytest.mark.parametrize("value", [12, "12", 12.0, " 12 ", "12.0"])
-    def test_o13_whole_numbers_in_other_types_are_read(self, value: Any) -> None:
+    def test_whole_numbers_in_other_types_are_read(self, value: Any) -> None:
         assert map_one({"gen_ai.usage.input_tokens": value}).prompt_tokens == 12
 
     @pytest.mark.parametrize(("value", "reason"), BAD_COSTS)
-    def test_o13_cost_is_dropped_with_its_reason(self, value: Any, reason: str) -> None:
+    def test_cost_is_dropped_with_its_reason(self, value: Any, reason: str) -> None:
         record = map_one({"llm.cost.total": value})
         assert (record.total_cost_usd, record.cost_source) == (None, "none")
         assert record.dropped == {"total_cost_usd": {"reason": reason}}
 
     @pytest.mark.parametrize("value", ["0.1", 0.1])
-    def test_o13_cost_as_text_or_float_is_its_shortest_decimal(self, value: Any) -> None:
+    def test_cost_as_text_or_float_is_its_shortest_decimal(self, value: Any) -> None:
         record = map_one({"llm.cost.total": value})
         assert (record.total_cost_usd, record.cost_source) == (Decimal("0.1"), "reported")
 
@@ -66,7 +66,7 @@ class TestBadValues:
         record = map_one({"gen_ai.usage.input_tokens": -1, "llm.usage.prompt_tokens": 8})
         assert record.prompt_tokens == 8
 
-    def test_o13_counts_and_totals_stay_in_range(self) -> None:
+    def test_counts_and_totals_stay_in_range(self) -> None:
         record = map_one({"gen_ai.usage.input_tokens": 10**12, "gen_ai.usage.output_tokens": 10**12, "model": "gpt-4o"})
         assert record.total_tokens == 2 * 10**12
         assert record.total_cost_usd is not None
@@ -76,7 +76,7 @@ class TestBadValues:
 
 
 class TestText:
-    def test_o12_nul_is_replaced_and_said(self) -> None:
+    def test_nul_is_replaced_and_said(self) -> None:
         record = map_one(
             {"input": "a\0b", "custom\0key": "x\0", "nested": {"k\0": ["\0"]}, "user.id": "u\0"},
             name="na\0me",
@@ -91,17 +91,17 @@ class TestText:
         assert record.dropped is not None
         assert record.dropped["characters"]["replaced"] >= 8
 
-    def test_o12_nul_inside_message_json_is_replaced(self) -> None:
+    def test_nul_inside_message_json_is_replaced(self) -> None:
         record = map_one({"gen_ai.input.messages": '[{"role":"user","parts":[{"type":"text","content":"a\\u0000b"}]}]'})
         assert record.input_text == "a\ufffdb"
         assert record.input_messages[0]["parts"][0]["content"] == "a\ufffdb"
 
-    def test_o12_lone_surrogate_inside_message_json_leaves_it_as_text(self) -> None:
+    def test_lone_surrogate_inside_message_json_leaves_it_as_text(self) -> None:
         record = map_one({"gen_ai.input.messages": '[{"role":"user","content":"\\ud800"}]'})
         assert record.input_messages is None
         assert record.input_text == '[{"role":"user","content":"\\ud800"}]'
 
-    def test_o15_hostile_keys_are_inert(self) -> None:
+    def test_hostile_keys_are_inert(self) -> None:
         hostile = {
             "__proto__": "a",
             "$where": "b",
@@ -115,7 +115,7 @@ class TestText:
         assert record.attributes["k" * 255] == "e"
         assert record.dropped == {"attributes": {"original_length": {"k" * 255: 1000}}}
 
-    def test_o15_nested_attributes_stay_json(self) -> None:
+    def test_nested_attributes_stay_json(self) -> None:
         deep: Any = "leaf"
         for _ in range(40):
             deep = [deep]
@@ -145,22 +145,22 @@ def stored_size(record: SpanRecord) -> int:
 
 
 class TestLimits:
-    def test_o14_long_attribute_is_cut_and_its_length_recorded(self) -> None:
+    def test_long_attribute_is_cut_and_its_length_recorded(self) -> None:
         record = map_one({"big": "é" * 500_000})
         assert len(record.attributes["big"].encode()) == 16 * 1024
         assert record.dropped == {"attributes": {"original_length": {"big": 1_000_000}}}
 
-    def test_o14_a_thousand_attributes(self) -> None:
+    def test_of_a_thousand_attributes_256_are_kept(self) -> None:
         record = map_one({f"key-{number}": number for number in range(1000)})
         assert len(record.attributes) == 256
         assert record.dropped == {"attributes": {"dropped": 744}}
 
-    def test_o14_two_hundred_events(self) -> None:
+    def test_of_two_hundred_events_128_are_kept(self) -> None:
         record = map_one(events=[event(f"e{number}") for number in range(200)])
         assert len(record.events) == 128
         assert record.dropped == {"events": {"dropped": 72}}
 
-    def test_o14_prompt_of_ten_megabytes(self) -> None:
+    def test_prompt_of_megabytes_keeps_its_first_and_last_message(self) -> None:
         limits = MappingLimits()
         messages = [
             {"role": "system", "content": "be brief"},
@@ -179,7 +179,7 @@ class TestLimits:
         assert record.dropped["input_text"]["original_length"] > 2_500_000
         assert record.dropped["output_text"] == {"original_length": 5_000_000}
 
-    def test_o14_whole_span_stays_under_one_mebibyte(self) -> None:
+    def test_whole_span_stays_under_one_mebibyte(self) -> None:
         values: dict[str, Any] = {f"a{number}": "x" * 30_000 for number in range(60)}
         values |= {
             "input": "y" * 900_000,
@@ -250,7 +250,7 @@ _keys = st.sampled_from(
 
 @settings(max_examples=200, deadline=None)
 @given(values=st.dictionaries(_keys, _values, max_size=6))
-def test_o3_any_attributes_map_the_same_from_both_encodings_to_a_storable_row(values: dict[str, Any]) -> None:
+def test_any_attributes_map_the_same_from_both_encodings_to_a_storable_row(values: dict[str, Any]) -> None:
     values = {key.encode("utf-8", "replace").decode(): value for key, value in values.items()}
     record = map_one(values)
     text = orjson.dumps(

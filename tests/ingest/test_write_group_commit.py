@@ -83,7 +83,7 @@ async def test_a_second_writer_helps_only_where_much_waits(
     assert await owner.fetchval(count) == 4
 
 
-async def test_o9_of_a_poisoned_batch_only_the_bad_rows_are_missing(
+async def test_of_a_poisoned_batch_only_the_bad_rows_are_missing(
     group_commit: CommitMaker, project: ProjectMaker, owner: asyncpg.Connection
 ) -> None:
     await project("alpha")
@@ -128,7 +128,7 @@ async def test_a_value_that_the_driver_cannot_encode_costs_only_its_own_row(
     ],
     ids=lambda part: next(iter(part)) if isinstance(part, dict) else "",
 )
-async def test_o13_what_postgresql_refuses_costs_only_its_own_row_and_the_reason_is_said(
+async def test_what_postgresql_refuses_costs_only_its_own_row_and_the_reason_is_said(
     group_commit: CommitMaker,
     project: ProjectMaker,
     owner: asyncpg.Connection,
@@ -159,7 +159,7 @@ async def test_what_a_client_sent_before_it_went_away_is_durable(
     assert await owner.fetchval("SELECT count(*) FROM llm_traces") == 200
 
 
-async def test_o8_past_the_limit_of_waiting_rows_the_answer_is_overloaded(
+async def test_past_the_limit_of_waiting_rows_the_answer_is_overloaded(
     group_commit: CommitMaker, project: ProjectMaker, owner: asyncpg.Connection
 ) -> None:
     await project("alpha")
@@ -183,7 +183,7 @@ async def test_after_close_nothing_more_is_taken(group_commit: CommitMaker, proj
 async def test_backends_killed_at_any_moment_cost_no_row_and_no_hang(
     group_commit: CommitMaker, project: ProjectMaker, owner: asyncpg.Connection
 ) -> None:
-    """FP2 in small: backends of the writers are ended while COPY, INSERT or COMMIT run."""
+    """Backends of the writers are ended while COPY, INSERT or COMMIT run."""
     await project("alpha")
     commits = group_commit()
     acknowledged = 0
@@ -219,7 +219,7 @@ async def test_backends_killed_at_any_moment_cost_no_row_and_no_hang(
     assert await owner.fetchval("SELECT count(*) FROM llm_traces") == acknowledged
 
 
-async def test_o20_a_read_only_database_is_database_unavailable(
+async def test_a_read_only_database_is_database_unavailable(
     group_commit: CommitMaker, project: ProjectMaker, owner: asyncpg.Connection, database_name: str
 ) -> None:
     await project("alpha")
@@ -278,7 +278,7 @@ async def test_two_processes_intern_the_same_combination_as_the_same_number(
     assert await owner.fetchval("SELECT count(*) FROM span_dimensions") == 5
 
 
-async def test_fp8_a_lock_that_is_held_for_long_is_503_within_seconds_and_a_short_one_is_waited_for(
+async def test_a_lock_that_is_held_for_long_is_503_within_seconds_and_a_short_one_is_waited_for(
     group_commit: CommitMaker, project: ProjectMaker, owner: asyncpg.Connection
 ) -> None:
     await project("alpha")

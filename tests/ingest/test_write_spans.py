@@ -59,7 +59,7 @@ async def test_a_span_becomes_a_row_with_its_summaries(
     assert (user["session_count"], user["trace_count"]) == (1, 1)
 
 
-async def test_o16_a_replay_changes_nothing(
+async def test_a_replay_changes_nothing(
     services: Services, project: ProjectMaker, owner: asyncpg.Connection
 ) -> None:
     await project("alpha")
@@ -71,7 +71,7 @@ async def test_o16_a_replay_changes_nothing(
     assert await everything(owner) == before
 
 
-async def test_o16_the_same_batch_at_two_writers_at_once_is_stored_once(
+async def test_the_same_batch_at_two_writers_at_once_is_stored_once(
     services: Services, project: ProjectMaker, owner: asyncpg.Connection
 ) -> None:
     await project("alpha")
@@ -82,7 +82,7 @@ async def test_o16_the_same_batch_at_two_writers_at_once_is_stored_once(
     assert (await pending_totals(owner))["spans"] == 100
 
 
-async def test_o16_spans_that_another_server_stores_at_the_same_moment_are_stored_once(
+async def test_spans_that_another_server_stores_at_the_same_moment_are_stored_once(
     services: Services, project: ProjectMaker, owner: asyncpg.Connection
 ) -> None:
     """The trace is unknown when it is looked up, and there when the spans are copied into their partition."""
@@ -211,7 +211,7 @@ async def test_a_server_of_an_earlier_version_sends_its_own_note(
         assert await connection.fetchval("SELECT count(*) FROM pg_temp.span_changes") == 0
 
 
-async def test_o17_the_version_that_ends_later_wins_whatever_comes_first(
+async def test_the_version_that_ends_later_wins_whatever_comes_first(
     services: Services, project: ProjectMaker, owner: asyncpg.Connection
 ) -> None:
     await project("alpha")
@@ -232,7 +232,7 @@ async def test_o17_the_version_that_ends_later_wins_whatever_comes_first(
     assert (await pending_totals(owner))["total_tokens"] == 5
 
 
-async def test_o17_of_two_versions_with_the_same_end_the_first_stays(
+async def test_of_two_versions_with_the_same_end_the_first_stays(
     services: Services, project: ProjectMaker, owner: asyncpg.Connection
 ) -> None:
     await project("alpha")
@@ -376,7 +376,7 @@ async def test_the_search_index_finds_words_of_input_and_output(
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_o13_what_cannot_be_encoded_is_found_before(change: dict[str, object]) -> None:
+def test_what_cannot_be_encoded_is_found_before(change: dict[str, object]) -> None:
     with pytest.raises(UnstorableSpan):
         prepare_span("alpha", make_span(**change))
 

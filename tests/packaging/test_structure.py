@@ -211,3 +211,12 @@ def test_every_folder_says_what_it_holds() -> None:
 
 def test_no_module_is_called_after_nothing() -> None:
     assert not [path for path in SOURCES if path.stem in {"utils", "helpers", "common", "manager", "misc", "util"}]
+
+
+def test_names_of_tests_are_sentences_without_codes() -> None:
+    """``test_o16_a_replay…`` tells a reader nothing that ``test_a_replay…`` does not."""
+    code = re.compile(r"def (test_(?!p50|p9\d|v1)[a-z]{1,2}\d{1,2}_\w+)")
+    found = [
+        name for path in (ROOT / "tests").rglob("test_*.py") for name in code.findall(path.read_text(encoding="utf-8"))
+    ]
+    assert not found

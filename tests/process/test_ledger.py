@@ -1,4 +1,4 @@
-"""Acknowledged is stored, whatever dies when (FS3, FS4, FP2). The long form: ``make test-ledger``."""
+"""Acknowledged is stored, whatever dies when. The long form: ``make test-ledger``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server as a process: it drains, it replaces what dies, it leaves nothing behind (FS1, FS2, FS5, FP1, FR1)."""
+"""The server as a process: it drains, it replaces what dies, it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ async def test_private_services_go_with_a_killed_supervisor(private_folder: Path
 
 
 async def test_it_starts_without_postgresql_and_redis_and_says_not_ready(start: Starter, private_folder: Path) -> None:
-    """FP1, FR1: a store that is away never keeps the server from starting."""
+    """A store that is away never keeps the server from starting."""
     nowhere = f"postgresql://observatory@/none?host={private_folder}"
     server = start(
         DATABASE_URL=nowhere,
@@ -189,7 +189,7 @@ async def test_it_starts_without_postgresql_and_redis_and_says_not_ready(start: 
 async def test_it_becomes_ready_when_postgresql_appears(
     settings: Settings, tmp_path: Path, serve_settings: dict[str, str], private_folder: Path
 ) -> None:
-    """FP1: ready within five seconds of the database's return, without a restart."""
+    """Ready within five seconds of the database's return, without a restart."""
     directory = private_folder / "sockets"
     given = {
         name: value.replace(value.partition("host=")[2].partition("&")[0], str(directory))

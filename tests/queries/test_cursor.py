@@ -1,4 +1,4 @@
-"""Cursors: only the right one opens, for the right caller, for the right question, for a day (C1–C3, P5)."""
+"""Cursors: only the right one opens, for the right caller, for the right question, for a day."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_position_and_moment_come_back_exactly() -> None:
 
 
 def test_every_flipped_bit_is_found() -> None:
-    """C1: no byte of a cursor can be changed, none cut off or added."""
+    """No byte of a cursor can be changed, none cut off or added."""
     cursor = make()
     sealed = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
     for index in range(len(sealed)):
@@ -57,13 +57,13 @@ def test_every_flipped_bit_is_found() -> None:
     ],
 )  # fmt: skip
 def test_forgeries_are_refused(forged: str) -> None:
-    """C1: other key, other format, other base64, the seed's plain cursor."""
+    """Other key, other format, other base64, the seed's plain cursor."""
     with pytest.raises(InvalidCursor):
         SEAL.open(forged, binding=BINDING, at=NOW)
 
 
 def test_one_spelling_only() -> None:
-    """C1: base64 has spare bits in the last character of most lengths; a cursor with them set is another text."""
+    """Base64 has spare bits in the last character of most lengths; a cursor with them set is another text."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     spare = 0
     for length in range(3):
@@ -83,20 +83,20 @@ def test_one_spelling_only() -> None:
     [{}, {"subject": "b", "projects": ["alpha"]}, {"subject": "a", "projects": ["alpha", "beta"]}, {"subject": "a"}],
 )
 def test_others_cannot_use_it(binding: Any) -> None:
-    """P5: another caller, or the same with other rights."""
+    """Another caller, or the same with other rights."""
     with pytest.raises(InvalidCursor):
         SEAL.open(make(), binding=binding, at=NOW)
 
 
 @pytest.mark.parametrize("question", [{}, {**QUESTION, "filter": {"field": "model"}}, {**QUESTION, "sort": []}])
 def test_it_fits_no_other_question(question: Any) -> None:
-    """P5: another filter, another order."""
+    """Another filter, another order."""
     with pytest.raises(InvalidCursor):
         SEAL.open(make(), binding=BINDING, at=NOW).check_question(question)
 
 
 def test_it_lives_for_a_day_and_not_in_the_future() -> None:
-    """C3: an old cursor is an error, not an empty page."""
+    """An old cursor is an error, not an empty page."""
     SEAL.open(make(), binding=BINDING, at=NOW + LIFETIME)
     for moment in (NOW + LIFETIME + timedelta(seconds=1), NOW - timedelta(minutes=6)):
         with pytest.raises(InvalidCursor):

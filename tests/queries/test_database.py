@@ -14,7 +14,7 @@ from server.storage.database import Database
 from server.storage.row_scope import RowScope
 
 
-async def test_fp3_a_frozen_postgresql_is_a_time_out_and_never_a_hang(database_url: str) -> None:
+async def test_a_frozen_postgresql_is_a_time_out_and_never_a_hang(database_url: str) -> None:
     """It cannot confirm that a query was cancelled, which a driver that gives a connection back waits for."""
     database = open_database(database_url)
     await database.open()

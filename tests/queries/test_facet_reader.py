@@ -123,7 +123,7 @@ async def test_prefix_and_substring_search_ignore_letter_case(data: Services) ->
         assert len((await ask(data, field, **more)).values) == found
 
 
-async def test_s4_a_prefix_is_literal(data: Services) -> None:
+async def test_a_prefix_is_literal(data: Services) -> None:
     for text in ("%", "_", "\\", "gpt%", "g.t", "'; DROP TABLE llm_traces; --"):
         for field in ("model", "user_id", "attribute.team"):
             assert (await ask(data, field, prefix=text)).values == []
@@ -162,7 +162,7 @@ async def test_a_scope_of_very_many_projects_is_one_branch(data: Services) -> No
     assert counted(await ask(data, "model", many)) == counted(await ask(data, "model"))
 
 
-async def test_p16_attributes_are_content(data: Services) -> None:
+async def test_attributes_are_content(data: Services) -> None:
     billing = RowScope(("alpha",), may_read_content=False)
     for field in ("attribute_keys", "attribute.team"):
         with pytest.raises(InsufficientScope):

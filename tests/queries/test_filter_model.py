@@ -249,7 +249,7 @@ def expected_order(sort: list[Sort]) -> list[str]:
 async def test_pages_join_up_in_any_order(
     stored: Services, sort: list[Sort], limit: int, fields: tuple[str, ...]
 ) -> None:
-    """C5: every page but the last is full, has_more is true exactly when another row exists."""
+    """Every page but the last is full, has_more is true exactly when another row exists."""
     question = ListQuestion(sort=tuple(sort), limit=limit, fields=fields)
     seen: list[str] = []
     while True:

@@ -77,7 +77,7 @@ async def test_the_second_answer_is_the_first_one_and_says_so(cache: ResultCache
     assert second.age_seconds >= 0
 
 
-async def test_p6_answers_never_cross_scopes_or_questions(cache: ResultCache) -> None:
+async def test_answers_never_cross_scopes_or_questions(cache: ResultCache) -> None:
     reader = Counter()
     different = [
         question(model="m"),
@@ -110,7 +110,7 @@ async def test_ttl_follows_freshness(cache: ResultCache, redis: Redis, asked: Ca
     assert await redis.ttl(asked.key) > seconds - 5
 
 
-async def test_c6_only_complete_answers_are_stored(cache: ResultCache, redis: Redis) -> None:
+async def test_only_complete_answers_are_stored(cache: ResultCache, redis: Redis) -> None:
     failing = Counter(fails=True)
     for _ in range(2):
         with pytest.raises(QueryTimeout):
@@ -128,14 +128,14 @@ async def test_an_answer_above_the_size_limit_is_given_but_not_stored(store: Red
     assert await redis.keys("obs:answer:*") == []
 
 
-async def test_c8_identical_misses_share_one_query(cache: ResultCache) -> None:
+async def test_identical_misses_share_one_query(cache: ResultCache) -> None:
     reader = Counter(delay=0.05)
     answers = await asyncio.gather(*(cache.answer(question(), reader) for _ in range(200)))
     assert reader.calls == 1
     assert len({answer.data for answer in answers}) == 1
 
 
-async def test_c8_other_processes_wait_for_the_one_that_asks(redis_url: str) -> None:
+async def test_other_processes_wait_for_the_one_that_asks(redis_url: str) -> None:
     stores = [RedisStore(redis_url, timeout=1.0) for _ in range(4)]
     reader = Counter(delay=0.1)
     caches = [ResultCache(store, orjson.dumps) for store in stores]
@@ -179,7 +179,7 @@ CORRUPTIONS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("kind", CORRUPTIONS)
-async def test_c9_a_corrupted_value_is_a_miss_and_is_removed(cache: ResultCache, redis: Redis, kind: str) -> None:
+async def test_a_corrupted_value_is_a_miss_and_is_removed(cache: ResultCache, redis: Redis, kind: str) -> None:
     reader, asked = Counter(), question()
     await cache.answer(asked, reader)
     stored = await redis.get(asked.key)
@@ -190,7 +190,7 @@ async def test_c9_a_corrupted_value_is_a_miss_and_is_removed(cache: ResultCache,
     assert (await cache.answer(asked, reader)).is_hit
 
 
-async def test_c9_a_value_of_another_redis_type_is_a_miss(cache: ResultCache, redis: Redis) -> None:
+async def test_a_value_of_another_redis_type_is_a_miss(cache: ResultCache, redis: Redis) -> None:
     asked = question()
     await redis.rpush(asked.key, "x")
     assert not (await cache.answer(asked, Counter())).is_hit

@@ -142,7 +142,6 @@ async def test_the_longest_document_fits_into_a_tsvector(owner: asyncpg.Connecti
 
 @pytest.mark.parametrize("text", ["x" * 1001, "a\0b", "w " * (MOST_TERMS + 1)])
 def test_questions_have_bounds(text: str) -> None:
-    """S6."""
     with pytest.raises(ValueError, match="search"):
         search_query(text)
 

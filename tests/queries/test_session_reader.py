@@ -92,7 +92,7 @@ async def test_users_sort_by_every_key(data: Services, sort_by: str) -> None:
     assert len(rows) == 5
 
 
-async def test_c5_the_last_full_page_has_no_successor(data: Services) -> None:
+async def test_the_last_full_page_has_no_successor(data: Services) -> None:
     page = await list_summaries(data.reads, ALPHA, SummaryQuestion(kind=SESSIONS, limit=10))
     assert (len(page.rows), page.next_position) == (10, None)
     page = await list_summaries(data.reads, ALPHA, SummaryQuestion(kind=SESSIONS, limit=9))

@@ -1,4 +1,4 @@
-"""Moments as callers write them (V2)."""
+"""Moments as callers write them."""
 
 from __future__ import annotations
 

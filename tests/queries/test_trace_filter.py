@@ -1,4 +1,4 @@
-"""Filter documents: what is refused, where the error points, and what the SQL may hold (V7, V9, V10, P10, S1, S4)."""
+"""Filter documents: what is refused, where the error points, and what the SQL may hold."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_documents_that_make_no_sense_are_refused_with_a_pointer(document: Any, 
     ],
 )
 def test_filters_that_are_too_large_are_refused_before_sql(document: Any) -> None:
-    """V10: at most five levels and 50 comparisons."""
+    """At most five levels and 50 comparisons."""
     with pytest.raises(FilterTooComplex):
         parse_filter(document)
 
@@ -123,7 +123,7 @@ def test_largest_filter_is_taken_and_stays_below_a_thousand_binds() -> None:
 @pytest.mark.parametrize("operator", ["eq", "ne", "in", "not_in", "exists", "contains", "regex"])
 @pytest.mark.parametrize("wrap", [lambda part: part, lambda part: {"or": [leaf(), {"not": part}]}])
 def test_project_cannot_be_named_inside_of_a_filter(operator: str, wrap: Any) -> None:
-    """P10: the project predicate stands outside of the caller's tree."""
+    """The project predicate stands outside of the caller's tree."""
     with pytest.raises(InvalidBody, match="projects are chosen by project_id"):
         parse_filter(wrap(leaf("project_id", operator, "beta")))
 
@@ -139,7 +139,7 @@ HOSTILE = [
 
 
 def test_nothing_of_a_caller_stands_in_the_sql() -> None:
-    """S1: the text of the statement is the same for a hostile and for an inert value, keys included."""
+    """The text of the statement is the same for a hostile and for an inert value, keys included."""
     shapes = {
         (field, operator): (lambda text, op=operator: [text] if OPERATORS[op].value == "list" else text)
         for field in ("model", "input_text", "attribute.team", "resource.host", "tags")
@@ -161,7 +161,7 @@ def test_nothing_of_a_caller_stands_in_the_sql() -> None:
 
 
 def test_wildcards_are_literal() -> None:
-    """S4: ``%``, ``_`` and the escape character itself stand for themselves."""
+    """``%``, ``_`` and the escape character itself stand for themselves."""
     assert escape_like("100%_\\") == "100\\%\\_\\\\"
     params: list[Any] = []
     compile_filter(parse_filter(leaf("model", "ends_with", "\\")), params, scope=SCOPE)
@@ -169,7 +169,7 @@ def test_wildcards_are_literal() -> None:
 
 
 def test_content_is_refused_to_those_who_may_not_read_it() -> None:
-    """P16: at any depth, under any negation, keyed fields included."""
+    """At any depth, under any negation, keyed fields included."""
     blind = RowScope(("alpha",), may_read_content=False)
     for field in [*(name for name, item in FIELDS.items() if item.is_content and item.filterable), "attribute.team"]:
         tree = (
@@ -220,7 +220,7 @@ def test_plain_patterns_are_taken(pattern: str) -> None:
     ],
 )  # fmt: skip
 def test_patterns_that_could_blow_up_are_refused(pattern: str) -> None:
-    """S7: no nesting of repetitions, no back references, no look-around, small bounds."""
+    """No nesting of repetitions, no back references, no look-around, small bounds."""
     with pytest.raises(ValueError, match="pattern"):
         check_regex(pattern)
 

@@ -107,7 +107,7 @@ async def test_events_links_messages_and_scores_are_values_not_text(alpha: Servi
     assert [score["comment"] for score in hidden["scores"]] == [None, None]
 
 
-async def test_p16_those_without_content_see_every_key_and_no_content(alpha: Services) -> None:
+async def test_those_without_content_see_every_key_and_no_content(alpha: Services) -> None:
     secret = "CANARY-CONTENT"
     await store(
         alpha,
@@ -166,7 +166,7 @@ async def test_a_page_after_a_span_that_is_gone_is_refused(alpha: Services) -> N
         await read_trace(alpha.reads, ALPHA, ask(after=SpanPosition("never", START)))
 
 
-async def test_p1_foreign_and_unknown_traces_fail_alike(alpha: Services) -> None:
+async def test_foreign_and_unknown_traces_fail_alike(alpha: Services) -> None:
     await store(alpha, "beta", span("a"))
     raised = []
     for trace_id in ("t1", "unknown", "", "x" * 65, "a/b", "T1"):

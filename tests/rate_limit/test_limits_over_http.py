@@ -53,7 +53,7 @@ def used(answer: httpx.Response, capacity: int) -> int:
     return capacity - int(answer.headers["x-ratelimit-remaining"])
 
 
-async def test_r2_every_authenticated_answer_has_the_headers(
+async def test_every_authenticated_answer_has_the_headers(
     client: httpx.AsyncClient, alpha: str, bearer: Headers
 ) -> None:
     headers = bearer("viewer", [alpha])
@@ -75,7 +75,7 @@ async def test_r2_every_authenticated_answer_has_the_headers(
     assert "x-ratelimit-limit" not in (await client.get("/live")).headers
 
 
-async def test_r2_refusal_has_a_retry_after_that_is_true(
+async def test_refusal_has_a_retry_after_that_is_true(
     client: httpx.AsyncClient, alpha: str, bearer: Headers
 ) -> None:
     headers = await limited_key(client, bearer, per_minute=60)
@@ -108,7 +108,7 @@ async def test_ten_parallel_clients_of_two_servers_never_get_more_than_burst_plu
     assert 100 <= statuses.count(200) <= 100 + (time.monotonic() - started) + 1
 
 
-async def test_r3_only_a_configured_proxy_is_believed(start_app: AppFactory, alpha: str) -> None:
+async def test_only_a_configured_proxy_is_believed(start_app: AppFactory, alpha: str) -> None:
     del alpha
     spoofed: list[dict[str, str]] = [
         {name: f"10.0.0.{number}"}
@@ -133,7 +133,7 @@ async def test_r3_only_a_configured_proxy_is_believed(start_app: AppFactory, alp
     assert other.status_code == 401
 
 
-async def test_r4_r5_one_budget_per_subject_and_route_template(
+async def test_one_budget_per_subject_and_route_template(
     app_server: AppServer, client: httpx.AsyncClient, alpha: str, bearer: Headers
 ) -> None:
     redis = app_server.services.redis.redis
@@ -148,7 +148,7 @@ async def test_r4_r5_one_budget_per_subject_and_route_template(
         assert (await client.get(variant, headers=bearer("developer", [alpha]))).status_code == 404, variant
 
 
-async def test_r11_expensive_routes_cost_more_and_none_costs_more_than_the_smallest_burst(
+async def test_expensive_routes_cost_more_and_none_costs_more_than_the_smallest_burst(
     app_server: AppServer, client: httpx.AsyncClient, alpha: str, bearer: Headers
 ) -> None:
     made = await client.post("/api/v1/keys", headers=bearer("admin", [alpha]), json={"label": "x", "kind": "dashboard"})
@@ -218,7 +218,7 @@ async def slow(start_app: AppFactory, monkeypatch: pytest.MonkeyPatch) -> AsyncI
     routes.release.set()
 
 
-async def test_r12_concurrency_is_limited_and_slots_of_vanished_clients_come_back(
+async def test_concurrency_is_limited_and_slots_of_vanished_clients_come_back(
     slow: tuple[SlowRoutes, AppServer], alpha: str, bearer: Headers
 ) -> None:
     routes, server = slow
@@ -246,7 +246,7 @@ async def test_r12_concurrency_is_limited_and_slots_of_vanished_clients_come_bac
         assert {(await task).status_code for task in held} == {200}
 
 
-async def test_r13_refusal_comes_before_the_body_is_read(
+async def test_refusal_comes_before_the_body_is_read(
     slow: tuple[SlowRoutes, AppServer], alpha: str, bearer: Headers
 ) -> None:
     routes, server = slow
@@ -325,7 +325,7 @@ def private_valkey(private_folder: Path) -> Iterator[tuple[str, subprocess.Popen
     process.wait(10)
 
 
-async def test_fr3_frozen_redis_costs_a_request_no_more_than_its_time_out_and_heals(
+async def test_frozen_redis_costs_a_request_no_more_than_its_time_out_and_heals(
     start_app: AppFactory, alpha: str, bearer: Headers, private_valkey: tuple[str, subprocess.Popen[bytes]]
 ) -> None:
     url, process = private_valkey
@@ -353,7 +353,7 @@ async def test_fr3_frozen_redis_costs_a_request_no_more_than_its_time_out_and_he
             await asyncio.sleep(0.1)
 
 
-async def test_w1_socket_is_admitted_before_its_handshake_and_asked_again_later(
+async def test_socket_is_admitted_before_its_handshake_and_asked_again_later(
     slow: tuple[SlowRoutes, AppServer], alpha: str, bearer: Headers
 ) -> None:
     _, server = slow

@@ -146,7 +146,7 @@ async def test_of_those_who_ask_together_one_gets_the_right_to_compute(
     assert [values for _, values in rest] == [[None, b"1"], [None, None], [None, None]]
 
 
-async def test_r8_key_lives_as_long_as_the_bucket_takes_to_fill(buckets: TokenBuckets, store: RedisStore) -> None:
+async def test_key_lives_as_long_as_the_bucket_takes_to_fill(buckets: TokenBuckets, store: RedisStore) -> None:
     bucket = Bucket("short", per_minute=600, capacity=100)
     await buckets.judge([bucket])
     assert 1000 <= await redis_of(store).pttl(bucket.key) <= 1200
@@ -157,7 +157,7 @@ async def test_r8_key_lives_as_long_as_the_bucket_takes_to_fill(buckets: TokenBu
 @pytest.mark.parametrize(
     "value", [b"", b"nan:1", b"inf:0", b"-5.0:1", b"1e9:1", b"5:x", b"\xff\xfe", b"99999.0:0", b"3.0:"]
 )
-async def test_fr7_corrupt_value_is_a_full_bucket_and_heals(
+async def test_corrupt_value_is_a_full_bucket_and_heals(
     buckets: TokenBuckets, store: RedisStore, value: bytes
 ) -> None:
     bucket = Bucket("corrupt", per_minute=60, capacity=3)
@@ -167,7 +167,7 @@ async def test_fr7_corrupt_value_is_a_full_bucket_and_heals(
     assert verdict.states[0].remaining == 2
 
 
-async def test_fr7_value_of_another_type_is_a_full_bucket_and_heals(buckets: TokenBuckets, store: RedisStore) -> None:
+async def test_value_of_another_type_is_a_full_bucket_and_heals(buckets: TokenBuckets, store: RedisStore) -> None:
     bucket = Bucket("foreign", per_minute=60, capacity=3)
     await redis_of(store).rpush(bucket.key, "x")
     for remaining in (2, 1):
@@ -183,7 +183,7 @@ async def test_clock_that_was_set_back_takes_no_tokens_away(buckets: TokenBucket
     assert (await buckets.judge([bucket]))[0].states[0].remaining == 3, "and refills from now on"
 
 
-async def test_o12_times_keep_their_milliseconds_and_tokens_their_fractions(
+async def test_times_keep_their_milliseconds_and_tokens_their_fractions(
     buckets: TokenBuckets, store: RedisStore
 ) -> None:
     bucket = Bucket("precise", per_minute=100_000, capacity=120_000)
@@ -202,7 +202,7 @@ async def test_script_is_loaded_again_after_the_server_forgot_it(buckets: TokenB
     assert (verdict.is_degraded, verdict.states[0].remaining) == (False, 7)
 
 
-async def test_r7_flushed_redis_gives_one_extra_burst_at_most(buckets: TokenBuckets, store: RedisStore) -> None:
+async def test_flushed_redis_gives_one_extra_burst_at_most(buckets: TokenBuckets, store: RedisStore) -> None:
     bucket = Bucket("burst", per_minute=1, capacity=5)
     first = sum([(await buckets.judge([bucket]))[0].allowed for _ in range(10)])
     await redis_of(store).flushdb()
@@ -226,7 +226,7 @@ async def test_ten_parallel_clients_of_two_processes_never_get_more_than_capacit
         await store.close()
 
 
-async def test_fr2_lost_redis_gives_local_shares_at_once() -> None:
+async def test_lost_redis_gives_local_shares_at_once() -> None:
     lost = TokenBuckets(RedisStore("redis://127.0.0.1:1/0", timeout=0.2), instances=4)
     bucket = Bucket("lonely", per_minute=60, capacity=40)
     started = time.monotonic()
@@ -238,18 +238,18 @@ async def test_fr2_lost_redis_gives_local_shares_at_once() -> None:
     assert rate_limit_headers(verdicts[-1][0])["X-RateLimit-Policy"] == "degraded"
 
 
-async def test_r10_guards_of_secrets_are_stricter_without_redis() -> None:
+async def test_guards_of_secrets_are_stricter_without_redis() -> None:
     local = LocalBuckets(1)
     guard = Bucket("guard", per_minute=100, capacity=100, degraded_share=0.25)
     assert sum(local.judge([guard], take=True).allowed for _ in range(100)) == 25
 
 
-def test_r11_share_too_small_for_one_request_still_lets_it_through() -> None:
+def test_share_too_small_for_one_request_still_lets_it_through() -> None:
     local = LocalBuckets(1000)
     assert local.judge([Bucket("dear", per_minute=60, capacity=72, cost=50)], take=True).allowed
 
 
-def test_r8_a_million_callers_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_million_callers_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(token_bucket, "MAX_LOCAL_BUCKETS", 100)
     local = LocalBuckets(1)
     for number in range(1000):
@@ -263,7 +263,7 @@ def test_r8_a_million_callers_take_bounded_memory(monkeypatch: pytest.MonkeyPatc
     per_minute=st.floats(1, 1e6), burst=st.floats(1, 2), cost=st.integers(1, 50), share=st.floats(0, 1),
     allowed=st.booleans(),
 )  # fmt: skip
-def test_r2_headers_are_whole_numbers_that_agree(
+def test_headers_are_whole_numbers_that_agree(
     per_minute: float, burst: float, cost: int, share: float, allowed: bool
 ) -> None:
     bucket = Bucket("x", per_minute, max(per_minute * burst, cost), cost)
@@ -289,7 +289,7 @@ def test_tiers_are_those_of_the_seed() -> None:
     }
 
 
-def test_r4_tokens_and_keys_of_one_subject_share_a_budget_and_routes_do_not() -> None:
+def test_tokens_and_keys_of_one_subject_share_a_budget_and_routes_do_not() -> None:
     def key(route: str = "api/v1/traces", **changes: object) -> str:
         fields: dict[str, object] = {"subject": "ann", "role": Role.VIEWER, "scopes": frozenset(),
                                      "projects": frozenset({"alpha"}), **changes}  # fmt: skip
@@ -311,7 +311,7 @@ def test_project_ceiling_is_a_second_bucket_for_principals_of_one_project() -> N
     assert len(request_buckets(one, "r", 1)) == 1
 
 
-def test_r3_addresses_are_normal_and_a_network_of_ipv6_is_one_caller() -> None:
+def test_addresses_are_normal_and_a_network_of_ipv6_is_one_caller() -> None:
     for text, address in {
         "192.0.2.1": "192.0.2.1", " 192.0.2.1 ": "192.0.2.1", "::ffff:192.0.2.1": "192.0.2.1",
         "[2001:DB8:0:0::1]": "2001:db8::1", "fe80::1%eth0": "fe80::1", "": "", "unknown": "", "192.0.2.1:80": "",

@@ -1,4 +1,4 @@
-"""Every error has one shape: RFC 9457 problem details with our code, whatever went wrong and wherever (H8, L3, L8).
+"""Every error has one shape: RFC 9457 problem details with our code, whatever went wrong and wherever.
 
 The canonical body:
 
@@ -104,7 +104,7 @@ FAILURES: tuple[tuple[BaseException, int], ...] = (
 )
 
 
-async def test_l3_an_unforeseen_failure_tells_nothing_and_its_id_finds_it_in_the_log(
+async def test_an_unforeseen_failure_tells_nothing_and_its_id_finds_it_in_the_log(
     raising: AppServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with httpx.AsyncClient(base_url=raising.base_url) as client:
@@ -120,7 +120,7 @@ async def test_l3_an_unforeseen_failure_tells_nothing_and_its_id_finds_it_in_the
             assert records, failure
 
 
-async def test_l3_a_failure_whose_text_cannot_be_encoded_is_answered_all_the_same(raising: AppServer) -> None:
+async def test_a_failure_whose_text_cannot_be_encoded_is_answered_all_the_same(raising: AppServer) -> None:
     raising.app.ctx.failure = ValueError("\ud800")
     # Unlogged here: pytest would put the lone surrogate into its report, which xdist cannot hand on.
     logging.disable(logging.CRITICAL)
@@ -131,7 +131,7 @@ async def test_l3_a_failure_whose_text_cannot_be_encoded_is_answered_all_the_sam
         logging.disable(logging.NOTSET)
 
 
-async def test_l8_a_failure_while_reporting_a_failure_is_a_static_body(
+async def test_a_failure_while_reporting_a_failure_is_a_static_body(
     raising: AppServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> HTTPResponse:
@@ -145,7 +145,7 @@ async def test_l8_a_failure_while_reporting_a_failure_is_a_static_body(
     assert "luck" not in answer.text
 
 
-async def test_h8_unknown_addresses_are_problems_for_everybody(client: httpx.AsyncClient) -> None:
+async def test_unknown_addresses_are_problems_for_everybody(client: httpx.AsyncClient) -> None:
     paths = ("/elsewhere", "/api/v1/elsewhere", "/api/v2/traces", "/<script>alert(1)</script>", "/api/v1/traces/a/b/c")
     accepts = ("text/html", "*/*", "application/xml", "image/png;q=0.1")
     for path, accept in itertools.product(paths, accepts):
@@ -199,7 +199,9 @@ BODIES: tuple[tuple[bytes, str, int], ...] = (
 )
 
 
-async def test_v9_bodies_that_cannot_be_used(client: httpx.AsyncClient, project: ProjectMaker, bearer: Bearer) -> None:
+async def test_bodies_that_cannot_be_used_are_refused(
+    client: httpx.AsyncClient, project: ProjectMaker, bearer: Bearer
+) -> None:
     await project("alpha")
     for body, content_type, status in BODIES:
         headers = {**bearer("developer", ["alpha"]), "Content-Type": content_type}

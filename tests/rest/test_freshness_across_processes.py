@@ -80,7 +80,7 @@ async def test_spans_taken_by_one_process_are_seen_through_another_within_a_seco
         await until(client, f"/api/v1/traces?{closed}", headers, lambda body: len(body["data"]) == 1)
 
 
-async def test_c8_a_stampede_over_http_asks_the_database_once_or_twice(
+async def test_a_stampede_over_http_asks_the_database_once_or_twice(
     start_app: AppFactory, project: ProjectMaker, bearer: Bearer
 ) -> None:
     await project("alpha")

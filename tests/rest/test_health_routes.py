@@ -33,7 +33,7 @@ async def test_a_lost_redis_degrades_but_stays_ready(start_app: AppFactory) -> N
         assert answer.json() | {"status": "degraded", "redis": "unreachable"} == answer.json()
 
 
-async def test_l4_metrics_name_no_version_and_callers_make_no_labels(client: httpx.AsyncClient) -> None:
+async def test_metrics_name_no_version_and_callers_make_no_labels(client: httpx.AsyncClient) -> None:
     for number in range(3):
         assert (await client.request(f"BREW{number}", "/api/v1/traces")).status_code == 405
     text = (await client.get("/metrics")).text

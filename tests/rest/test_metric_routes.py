@@ -255,7 +255,7 @@ async def test_a_bad_document_is_400_with_a_pointer(http: httpx.AsyncClient) -> 
         assert answer.json()["errors"][0]["pointer"] == pointer, changes
 
 
-async def test_v3_half_a_surrogate_pair_is_400_wherever_it_stands(http: httpx.AsyncClient) -> None:
+async def test_half_a_surrogate_pair_is_400_wherever_it_stands(http: httpx.AsyncClient) -> None:
     for body in (
         b'{"metrics":["\\ud800"],"from":"now-1h"}',
         b'{"metrics":["calls"],"from":"now-1h","\\udfff":1}',

@@ -1,4 +1,4 @@
-"""Query strings are read strictly (V1–V7, V11)."""
+"""Query strings are read strictly."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NUMBERS = [
     "name", ["limit", "min_duration", "max_ttft", "min_cost", "max_tokens", "min_cached_tokens", "min_prompt_cost"]
 )
 def test_numbers_are_numbers(name: str, value: str) -> None:
-    """V1: whatever is not plainly a number is an error that names the parameter."""
+    """Whatever is not plainly a number is an error that names the parameter."""
     with pytest.raises(InvalidParameter) as caught:
         read(f"{name}={value}")
     assert caught.value.errors[0]["parameter"] == name
@@ -57,7 +57,6 @@ def test_numbers_are_numbers(name: str, value: str) -> None:
     ],
 )  # fmt: skip
 def test_values_that_make_no_sense_are_refused(query: str) -> None:
-    """V1–V4, V6, V7."""
     with pytest.raises(InvalidParameter) as caught:
         read(query)
     assert caught.value.errors[0]["parameter"]
@@ -77,7 +76,7 @@ def test_values_that_make_no_sense_are_refused(query: str) -> None:
     ],
 )
 def test_unknown_parameters_are_named(query: str, hint: str) -> None:
-    """V5: a dropped filter would widen the answer."""
+    """A dropped filter would widen the answer."""
     with pytest.raises(UnknownParameter, match=r".") as caught:
         read(f"limit=5&{query}")
     assert hint in caught.value.errors[0]["detail"]
@@ -114,7 +113,7 @@ def test_spellings_of_one_question(one: str, other: str) -> None:
 
 
 def test_text_is_kept_byte_for_byte() -> None:
-    """V3: right-to-left marks, combining characters and emoji are data."""
+    """Right-to-left marks, combining characters and emoji are data."""
     for text in ("\u202eabc", "e\u0301", "\u00e9", "\U0001f600", "\ufeffx", "a\u0300" * 300):
         document: Any = read(f"model={''.join(f'%{byte:02X}' for byte in text.encode())}").document()
         assert document["filter"]["value"] == [text]

@@ -65,7 +65,7 @@ async def test_a_trace_comes_in_the_envelope(server: AppServer, client: httpx.As
     assert body["meta"]["cached"] is False
 
 
-async def test_p1_foreign_and_unknown_traces_answer_alike(
+async def test_foreign_and_unknown_traces_answer_alike(
     server: AppServer, client: httpx.AsyncClient, bearer: Bearer
 ) -> None:
     seen = set()
@@ -82,7 +82,7 @@ async def test_p1_foreign_and_unknown_traces_answer_alike(
     assert len(seen) == 2
 
 
-async def test_p8_an_entity_tag_of_a_foreign_trace_opens_nothing(
+async def test_an_entity_tag_of_a_foreign_trace_opens_nothing(
     server: AppServer, client: httpx.AsyncClient, bearer: Bearer
 ) -> None:
     tag = (await client.get("/api/v1/traces/theirs", headers=bearer("developer", ["beta"]))).headers["etag"]
@@ -126,7 +126,7 @@ async def test_a_hit_says_so_and_a_new_span_is_seen_within_a_second(
     assert fresh.headers["etag"] != hit.headers["etag"]
 
 
-async def test_p6_p7_callers_with_other_rows_never_share_an_answer(
+async def test_callers_with_other_rows_never_share_an_answer(
     server: AppServer, client: httpx.AsyncClient, bearer: Bearer
 ) -> None:
     admin = await client.get("/api/v1/traces/mine", headers=bearer("admin", ["*"]))
@@ -139,7 +139,7 @@ async def test_p6_p7_callers_with_other_rows_never_share_an_answer(
     assert (await client.get("/api/v1/traces/mine", headers=bearer("viewer", ["beta"]))).status_code == 404
 
 
-async def test_p3_projects_that_are_not_the_callers_are_forbidden(
+async def test_projects_that_are_not_the_callers_are_forbidden(
     server: AppServer, client: httpx.AsyncClient, bearer: Bearer
 ) -> None:
     for query in ("project_id=beta", "project_id=alpha&project_id=beta", "project_id=alpha,beta", "project_id=nobody"):
@@ -183,7 +183,7 @@ async def test_pages_of_a_large_trace(server: AppServer, client: httpx.AsyncClie
     assert seen == ["s0", "s1", "s2", "s3"]
 
 
-async def test_p5_a_cursor_is_good_for_its_caller_and_trace_only(
+async def test_a_cursor_is_good_for_its_caller_and_trace_only(
     server: AppServer, client: httpx.AsyncClient, bearer: Bearer
 ) -> None:
     first = await client.get("/api/v1/traces/mine?limit=1", headers=bearer("developer", ["alpha"]))

@@ -1,4 +1,4 @@
-"""Lists under attack: other projects, other people's cursors, hostile text and bodies (P, S, V9, C)."""
+"""Lists under attack: other projects, other people's cursors, hostile text and bodies."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def assert_only_alpha(answer: httpx.Response) -> list[Any]:
 
 
 async def test_only_own_projects_are_ever_seen(api: httpx.AsyncClient) -> None:
-    """P3, P4: no project named, own, foreign, unknown, mixed, misspelt; foreign and unknown look the same."""
+    """No project named, own, foreign, unknown, mixed, misspelt; foreign and unknown look the same."""
     assert len(assert_only_alpha(await api.get(LIST))) == 5
     assert len(assert_only_alpha(await api.get(f"{LIST}?project_id=alpha"))) == 5
     refused = []
@@ -72,7 +72,7 @@ async def test_only_own_projects_are_ever_seen(api: httpx.AsyncClient) -> None:
 
 
 async def test_no_filter_reaches_another_project(api: httpx.AsyncClient) -> None:
-    """P10: whatever the tree says, the project predicate stands outside of it."""
+    """Whatever the tree says, the project predicate stands outside of it."""
     everything = {"or": [{"field": "model", "operator": "exists", "value": True}, {"not": {"not": always()}}]}
     for tree in (
         everything,
@@ -94,7 +94,7 @@ def always() -> dict[str, Any]:
 
 
 async def test_cursors_fit_one_caller_one_question_and_one_set_of_rights(api: httpx.AsyncClient, bearer: Any) -> None:
-    """P5: replay by another, under another filter or order, with a lower role, with other projects."""
+    """Replay by another, under another filter or order, with a lower role, with other projects."""
     first = await api.get(f"{LIST}?limit=2&model=alpha-model")
     cursor = first.json()["pagination"]["cursor"]
     own = f"{LIST}?limit=2&model=alpha-model&cursor={cursor}"
@@ -126,7 +126,7 @@ async def test_cursors_fit_one_caller_one_question_and_one_set_of_rights(api: ht
 
 
 async def test_hostile_text_is_data_everywhere(api: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
-    """S1: each string as value of every kind of input answers like an inert one, quickly, with no error logged."""
+    """Each string as value of every kind of input answers like an inert one, quickly, with no error logged."""
     caplog.set_level(logging.ERROR)
     started = time.monotonic()
     for text in HOSTILE:
@@ -145,7 +145,7 @@ async def test_hostile_text_is_data_everywhere(api: httpx.AsyncClient, caplog: p
 
 
 async def test_wildcards_match_themselves_only(api: httpx.AsyncClient) -> None:
-    """S4: ``100%`` finds that and not everything with 100."""
+    """``100%`` finds that and not everything with 100."""
     counts = {}
     for text in ("100%", "100%25", "%%", "1_0%", "_", "\\", "\\ end", "% _", "x%", "%" * 900):
         answer = await api.get(f"{LIST}?contains={quote(text, safe='')}&fields=span_id")
@@ -156,7 +156,7 @@ async def test_wildcards_match_themselves_only(api: httpx.AsyncClient) -> None:
 
 
 async def test_search_takes_any_junk_and_finds_nothing_without_words(api: httpx.AsyncClient) -> None:
-    """S6: websearch syntax never fails; a search without a word finds nothing."""
+    """Websearch syntax never fails; a search without a word finds nothing."""
     for text in ("---", "&|!", '"', "or or or", ":* <-> !", "\u3002\uff01", "<99999->"):
         answer = await api.get(f"{LIST}?search={quote(text, safe='')}")
         assert answer.json()["data"] == [] or "99999" in text
@@ -199,7 +199,6 @@ BODIES: list[tuple[bytes, int]] = [
 
 
 async def test_bodies_are_checked(api: httpx.AsyncClient) -> None:
-    """V9."""
     for body, status in BODIES:
         answer = await api.post(SEARCH, content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == status, (body[:60], answer.text)
@@ -280,7 +279,7 @@ VALUES = st.one_of(
     max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 async def test_no_question_makes_the_server_fail(api: httpx.AsyncClient, pairs: Any, body: Any) -> None:
-    """V13 in small: random parameters and random filter documents get an answer or a named mistake."""
+    """Random parameters and random filter documents get an answer or a named mistake."""
     query = "&".join(
         f"{name}{sign}{value if value.startswith('%') else quote(value, safe='', errors='surrogatepass')}"
         for name, sign, value in pairs

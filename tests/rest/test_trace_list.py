@@ -244,7 +244,7 @@ async def test_fields_choose_what_rows_have(api: httpx.AsyncClient) -> None:
 
 
 async def test_billing_sees_money_and_never_content(api: httpx.AsyncClient, bearer: Any, app_server: AppServer) -> None:
-    """P16: content is null in rows and refused in filters, where counts would give it away."""
+    """Content is null in rows and refused in filters, where counts would give it away."""
     api.headers.update(bearer("billing", ["alpha"]))
     answer = await api.get("/api/v1/traces?fields=all&include=scores,snippets,children")
     assert answer.status_code == 200
