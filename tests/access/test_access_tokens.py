@@ -247,9 +247,7 @@ def test_asymmetric_deployment_refuses_the_public_key_as_a_secret() -> None:
         verify_token(parse_token(own({"kid": "one"})), [OctKey.import_key(JWT_SECRET, {"kid": "one"})], rules)
 
 
-async def test_all_refusals_have_one_body_and_a_challenge(
-    start_app: AppFactory, project: ProjectMaker
-) -> None:
+async def test_all_refusals_have_one_body_and_a_challenge(start_app: AppFactory, project: ProjectMaker) -> None:
     await project("alpha")
     server = await start_app(rate_limit_failed_auth=100_000)
     bodies: set[str] = set()

@@ -156,9 +156,7 @@ async def test_jwks_of_a_client_must_be_public(
         assert es256.as_dict(private=True)["d"] not in answer.text
 
 
-async def test_requests_that_are_wrong_get_the_errors_of_rfc_6749(
-    client: httpx.AsyncClient, register: Any
-) -> None:
+async def test_requests_that_are_wrong_get_the_errors_of_rfc_6749(client: httpx.AsyncClient, register: Any) -> None:
     registered = await register(scopes=["metrics:read"])
     headers = credentials(registered)
     form = {**headers, "Content-Type": "application/x-www-form-urlencoded"}

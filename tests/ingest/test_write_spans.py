@@ -59,9 +59,7 @@ async def test_a_span_becomes_a_row_with_its_summaries(
     assert (user["session_count"], user["trace_count"]) == (1, 1)
 
 
-async def test_a_replay_changes_nothing(
-    services: Services, project: ProjectMaker, owner: asyncpg.Connection
-) -> None:
+async def test_a_replay_changes_nothing(services: Services, project: ProjectMaker, owner: asyncpg.Connection) -> None:
     await project("alpha")
     spans = [make_span(session_id="s1", user_id="u1", total_tokens=30) for _ in range(5)]
     assert await store(services, "alpha", spans) == 5

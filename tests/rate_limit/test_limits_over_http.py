@@ -75,9 +75,7 @@ async def test_every_authenticated_answer_has_the_headers(
     assert "x-ratelimit-limit" not in (await client.get("/live")).headers
 
 
-async def test_refusal_has_a_retry_after_that_is_true(
-    client: httpx.AsyncClient, alpha: str, bearer: Headers
-) -> None:
+async def test_refusal_has_a_retry_after_that_is_true(client: httpx.AsyncClient, alpha: str, bearer: Headers) -> None:
     headers = await limited_key(client, bearer, per_minute=60)
     answers = [await client.get(ROUTE, headers=headers) for _ in range(110)]
     refused = [answer for answer in answers if answer.status_code == 429]

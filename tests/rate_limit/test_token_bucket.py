@@ -157,9 +157,7 @@ async def test_key_lives_as_long_as_the_bucket_takes_to_fill(buckets: TokenBucke
 @pytest.mark.parametrize(
     "value", [b"", b"nan:1", b"inf:0", b"-5.0:1", b"1e9:1", b"5:x", b"\xff\xfe", b"99999.0:0", b"3.0:"]
 )
-async def test_corrupt_value_is_a_full_bucket_and_heals(
-    buckets: TokenBuckets, store: RedisStore, value: bytes
-) -> None:
+async def test_corrupt_value_is_a_full_bucket_and_heals(buckets: TokenBuckets, store: RedisStore, value: bytes) -> None:
     bucket = Bucket("corrupt", per_minute=60, capacity=3)
     await redis_of(store).set(bucket.key, value)
     verdict, _ = await buckets.judge([bucket])
