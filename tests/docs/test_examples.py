@@ -55,7 +55,22 @@ async def test_shell_examples_get_an_answer(demo_server: tuple[AppServer, str], 
     assert examples
     for example in examples:
         output = await run(demo_server, "sh", "-c", STRICT + example.replace(ADDRESS, demo_server[0].base_url))
-        assert output.count('"status":"success"') == example.count("curl ")
+        assert output.count('"status":"success"') == example.count("/api/v1/")
+
+
+async def test_the_first_span_of_the_readme_is_stored_and_priced(demo_server: tuple[AppServer, str]) -> None:
+    example = next(text for text in README.examples("sh") if "/v1/traces -H" in text)
+    assert "\n".join(example.splitlines()[1:-1]).count("\n") < 5, "a first span in five lines"
+    await run(demo_server, "sh", "-c", STRICT + example.replace(ADDRESS, demo_server[0].base_url))
+    async with httpx.AsyncClient(base_url=demo_server[0].base_url) as http:
+        answer = await http.get(
+            "/api/v1/traces",
+            params={"span_name": "my first span"},
+            headers={"Authorization": f"Bearer {demo_server[1]}"},
+        )
+    (row,) = answer.json()["data"]
+    assert (row["model"], row["prompt_tokens"]) == ("gpt-4.1-mini", 1200)
+    assert row["total_cost_usd"] > 0
 
 
 async def test_the_span_of_the_quickstart_is_in_the_next_answer(
