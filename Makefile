@@ -50,9 +50,10 @@ $(INSTRUMENTATIONS)/installed: tests/instrumentations/requirements.txt
 bench-%: $(VENV)/installed-dev  ## one benchmark: make bench-ingest
 	$(BIN)/python -m tests.bench.$(subst -,_,$*) $(ARGS)
 
-lint: $(VENV)/installed-dev  ## ruff: rules and format
+lint: $(VENV)/installed-dev  ## ruff (rules and format) and spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 
 format: $(VENV)/installed-dev  ## put the code into its form
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,216 @@
+"""Phrases that a reader has to read twice, found in docstrings, comments, messages and pages.
+
+``python -m tests.docs.prose`` lists them, with the rule each breaks (CONTRIBUTING.md, "The prose"); a test and a hook
+before commits run it.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import sys
+import tokenize
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON_FOLDERS = ("server", "datasource", "plugin", "dashboards", "tests")
+COMMENT_MARKS = {".sql": "--", ".lua": "--", ".cfg": "#", ".toml": "#", ".yml": "#", ".yaml": "#", ".sh": "#"}
+SKIPPED = ("tests/fixtures/", "tests/docs/prose.py", "tests/docs/test_prose.py")
+
+# Phrase → what to write instead.
+PHRASES = {
+    r"\bstands?\b(?! for\b)": "is, appears",
+    r"\bgives\b(?! (up|way|back)\b)": "returns",
+    r"\bdear(er|est)?\b": "expensive",
+    r"\bfor ever\b": "forever, without end",
+    r"\banew\b": "again",
+    r"\bmade ready\b": "prepared",
+    r"\b(says|decides|tells|knows|does|shows) (who|whose)\b": "put the subject before the verb",
+    r"(?:^|[.;:] )(What|Who|Whose)\b(?![^.]*\?)": "begin with a noun, not with a clause",
+    r"\bis no (expression|object|number|text|list|JSON)\b": "is not a …",
+    r"\bin heaps\b": "in batches",
+    r"\bto be had\b": "available",
+}
+_COMPILED = [(re.compile(pattern), advice) for pattern, advice in PHRASES.items()]
+
+# A function's docstring begins with an imperative, so not with one of these, nor with a third person or a participle.
+_NO_VERBS = frozenset(
+    [
+        "The",
+        "A",
+        "An",
+        "What",
+        "Who",
+        "Whose",
+        "Whom",
+        "Which",
+        "Whether",
+        "How",
+        "Where",
+        "When",
+        "Why",
+        "All",
+        "Every",
+        "Each",
+        "Any",
+        "Some",
+        "One",
+        "Both",
+        "No",
+        "None",
+        "Nothing",
+        "True",
+        "False",
+        "This",
+        "That",
+        "These",
+        "Those",
+        "It",
+        "Its",
+        "Their",
+        "Our",
+        "His",
+        "Only",
+        "Not",
+        "As",
+        "In",
+        "On",
+        "At",
+        "For",
+        "From",
+        "With",
+        "Without",
+        "By",
+        "Of",
+        "To",
+        "Like",
+        "Same",
+        "Also",
+        "Whatever",
+        "Whoever",
+        "Two",
+        "Three",
+        "Seconds",
+    ]
+)
+_VERBS_IN_S = frozenset("Pass Process Compress Decompress Express Address Discuss Press Guess Dismiss Cross".split())  # noqa: SIM905
+_VERBS_IN_ED_ING = frozenset("Feed Need Seed Speed Shed Embed Exceed Proceed Bring Ring String Wed Led".split())  # noqa: SIM905
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One phrase of one file."""
+
+    place: str
+    text: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.text!r}: {self.advice}"
+
+
+def findings(*folders: str) -> list[Finding]:
+    """Return all findings in files below ``folders`` (default: everywhere)."""
+    found: list[Finding] = []
+    for path in _files():
+        name = path.relative_to(ROOT).as_posix()
+        if name.startswith(SKIPPED) or (folders and not name.startswith(folders)):
+            continue
+        text = path.read_text(encoding="utf-8")
+        for line, prose in _prose_of(path, text):
+            found += [Finding(f"{name}:{line}", hit, advice) for hit, advice in phrases_in(prose)]
+        if path.suffix == ".py":
+            found += _docstring_findings(name, ast.parse(text))
+    return found
+
+
+def phrases_in(prose: str) -> Iterator[tuple[str, str]]:
+    """Yield each phrase of ``prose`` that a rule names, with the advice of the rule."""
+    for pattern, advice in _COMPILED:
+        for match in pattern.finditer(prose):
+            yield prose[max(0, match.start() - 20) : match.end() + 30], advice
+
+
+def is_imperative(first_word: str) -> bool:
+    """Return whether a docstring that begins with ``first_word`` can be an imperative."""
+    word = first_word.strip(":,.")
+    if not word.isalpha() or not word[0].isupper() or word in _NO_VERBS:
+        return False
+    if word.endswith("s"):
+        return word in _VERBS_IN_S
+    return not word.endswith(("ed", "ing")) or word in _VERBS_IN_ED_ING
+
+
+def _files() -> Iterator[Path]:
+    for folder in PYTHON_FOLDERS:
+        for suffix in (".py", ".sql", ".lua", ".md"):
+            yield from sorted((ROOT / folder).rglob(f"*{suffix}"))
+    yield from sorted((ROOT / "docs").rglob("*.md"))
+    yield from (path for path in sorted(ROOT.iterdir()) if path.suffix in {".md", *COMMENT_MARKS})
+    yield ROOT / "Makefile"
+    yield ROOT / ".ci" / "run"
+
+
+def _prose_of(path: Path, text: str) -> Iterator[tuple[int, str]]:
+    if path.suffix == ".py":
+        yield from _python_prose(text)
+    elif path.suffix == ".md":
+        yield from _page_prose(text)
+    else:
+        mark = COMMENT_MARKS.get(path.suffix, "#")
+        for number, line in enumerate(text.splitlines(), 1):
+            _, found, comment = line.partition(mark)
+            if found:
+                yield number, comment.strip()
+
+
+def _python_prose(text: str) -> Iterator[tuple[int, str]]:
+    """Yield comments and all strings: docstrings and messages alike."""
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string.lstrip("# ")
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
+            yield node.lineno, " ".join(node.value.split())
+
+
+def _page_prose(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a page outside of examples and headings, a paragraph as one."""
+    fenced, start, paragraph = False, 0, []
+    for number, line in enumerate([*text.splitlines(), ""], 1):
+        fence = line.lstrip().startswith("```")
+        if fence or fenced or not line.strip() or line.startswith(("#", "|", "- ", "<!--")):
+            if paragraph:
+                yield start, " ".join(paragraph)
+            paragraph = []
+            if not (fence or fenced) and line.startswith(("|", "- ")):
+                start, paragraph = number, [line.lstrip("-| ")]
+        else:
+            if not paragraph:
+                start = number
+            paragraph.append(line.strip())
+        fenced ^= fence
+
+
+def _docstring_findings(name: str, tree: ast.Module) -> Iterator[Finding]:
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        text = ast.get_docstring(node)
+        decorators = " ".join(map(ast.unparse, node.decorator_list))
+        # A property and a fixture are values, __init__ documents its arguments, a test's name is its sentence.
+        is_value = "property" in decorators or "fixture" in decorators
+        if not text or is_value or node.name == "__init__" or node.name.startswith("test_"):
+            continue
+        first = text.split()[0]
+        if not is_imperative(first):
+            yield Finding(f"{name}:{node.lineno}", text.splitlines()[0][:60], "begin with an imperative")
+
+
+if __name__ == "__main__":
+    everything = findings(*sys.argv[1:])
+    print(*everything, sep="\n")
+    sys.exit(bool(everything))
