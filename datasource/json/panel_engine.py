@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 import orjson
@@ -26,17 +26,19 @@ from sanic import Request
 from datasource.json.evaluation import FAMILIES
 from datasource.json.variables import ValuesQuestion, read_values
 from datasource.panels.frames import Notice, notice_frame
-from datasource.panels.panel_request import PanelRequest, PanelTarget, TimeRange
+from datasource.panels.panel_request import PanelRequest, PanelTarget
 from datasource.panels.target_question import TargetQuestion, read_target
 from datasource.targets.core import Core
 from server.access.principal import Principal
 from server.cache.freshness import Freshness
 from server.cache.result_cache import Answer, CacheQuestion, ResultCache
 from server.errors import ApiError, QueryTimeout
+from server.queries.filters.time_range import BoundedRange
 from server.queries.records.project_list import ProjectList
 from server.storage.database import Database
 from server.storage.row_scope import RowScope
 from server.storage.statements import statement
+from server.text.instants import ceil_to
 from server.text.json_text import dumps
 
 LONGEST_TICK_SECONDS: Final = 5
@@ -184,17 +186,12 @@ def tick_seconds(question: TargetQuestion) -> int:
     return min(max(question.step_seconds // 4, 1), LONGEST_TICK_SECONDS)
 
 
-def align(time_range: TimeRange, tick: int) -> TimeRange:
+def align(time_range: BoundedRange, tick: int) -> BoundedRange:
     """A window that moves with now, moved on to the next tick (so nothing new is cut off); others as they are."""
     if not time_range.is_relative:
         return time_range
     width = timedelta(seconds=tick)
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
-
-    def next_tick(at: datetime) -> datetime:
-        return epoch - (epoch - at) // width * width
-
-    return replace(time_range, start=next_tick(time_range.start), end=next_tick(time_range.end))
+    return replace(time_range, start=ceil_to(time_range.start, width), end=ceil_to(time_range.end, width))
 
 
 def panels_of(request: Request) -> PanelEngine:

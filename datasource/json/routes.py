@@ -16,13 +16,14 @@ from datasource.json.builder_options import as_options, describe_targets, fixed_
 from datasource.json.panel_engine import panels_of
 from datasource.json.variables import ValuesQuestion, read_variable, values_question
 from datasource.panel_catalog import VALUES_TARGET
-from datasource.panels.panel_request import TimeRange, parse_filters, parse_panel_request, parse_range, require_object
+from datasource.panels.panel_request import parse_filters, parse_panel_request, parse_range, require_object
 from datasource.panels.payload_values import parse_text
 from datasource.panels.target_question import find_target, question_of
 from server.errors import InvalidBody, InvalidParameter, PayloadTooLarge
 from server.http.envelope import json_response
 from server.http.guard import requires
 from server.http.json_body import parse_object
+from server.queries.filters.time_range import BoundedRange
 from server.text.json_text import API_VERSION
 
 grafana = Blueprint("grafana", url_prefix="/grafana")
@@ -150,13 +151,13 @@ def _read_body(request: Request) -> dict[str, Any]:
     return parse_object(request.body) if request.body.strip() else {}
 
 
-def _range_of(body: dict[str, Any]) -> TimeRange:
+def _range_of(body: dict[str, Any]) -> BoundedRange:
     """``range`` (variables) or ``timeRange`` (filters); the last seven days when neither is told."""
     for key in ("range", "timeRange"):
         if body.get(key) is not None:
             return parse_range(body[key], f"/{key}")
     now = datetime.now(UTC).replace(microsecond=0)
-    return TimeRange(now - DEFAULT_RANGE, now)
+    return BoundedRange(now - DEFAULT_RANGE, now)
 
 
 def _is_usable(key: str, value: Any) -> bool:

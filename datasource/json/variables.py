@@ -14,17 +14,19 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from datasource.panel_catalog import VALUES_TARGET
-from datasource.panels.panel_request import AdHocFilter, TimeRange
+from datasource.panels.panel_request import AdHocFilter
 from datasource.panels.payload_values import parse_text
-from datasource.panels.target_question import TargetQuestion, did_you_mean, question_of
+from datasource.panels.target_question import TargetQuestion, question_of
 from datasource.payload_fields import FILTER_FIELDS
 from server.errors import InvalidParameter
 from server.queries.filters.filter_tree import And, Filter, parse_filter
 from server.queries.filters.span_fields import FIELDS, KEYED_FIELDS, field_named
+from server.queries.filters.time_range import BoundedRange
 from server.queries.metrics.facet_reader import FacetQuestion, read_facet
 from server.queries.metrics.metric_catalog import DIMENSIONS, METRICS
 from server.storage.database import Database
 from server.storage.row_scope import RowScope
+from server.text.suggestion import suggest
 
 MAX_VALUES: Final = 1000
 KNOWN_LISTS: Final = ("projects", "metrics", "dimensions")
@@ -43,7 +45,7 @@ class ValuesQuestion:
     search: str | None = None
 
 
-def read_variable(payload: Mapping[str, Any], time_range: TimeRange) -> ValuesQuestion:
+def read_variable(payload: Mapping[str, Any], time_range: BoundedRange) -> ValuesQuestion:
     """Understand the payload of ``/variable``. Raises :class:`InvalidParameter` for an unknown field."""
     given = dict(payload)
     text = given.pop("target", None)
@@ -64,7 +66,7 @@ def read_variable(payload: Mapping[str, Any], time_range: TimeRange) -> ValuesQu
 def values_question(
     field: str,
     payload: Mapping[str, Any],
-    time_range: TimeRange,
+    time_range: BoundedRange,
     *,
     search: str | None = None,
     escaped: bool = False,
@@ -106,7 +108,7 @@ def resolve_field(name: str) -> str:
         if column is not None:
             return column
     known = [*KNOWN_LISTS, *_PAYLOAD_NAMES, *FIELDS]
-    raise InvalidParameter.named("field", f"{plain[:80]!r} is not a field.{did_you_mean(plain, known)}")
+    raise InvalidParameter.named("field", f"{plain[:80]!r} is not a field{suggest(plain, known)}")
 
 
 async def read_values(

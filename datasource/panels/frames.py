@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from server.text.instants import EPOCH
+
 _MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -158,12 +159,12 @@ def notice_frame(ref_id: str, notice: Notice) -> dict[str, Any]:
 
 def epoch_ms(at: datetime) -> int:
     """Whole milliseconds since the epoch."""
-    return (at - _EPOCH) // _MILLISECOND
+    return (at - EPOCH) // _MILLISECOND
 
 
 def epoch_ms_exact(at: datetime) -> float:
     """Milliseconds since the epoch with microseconds as the fraction: what the Traces panel wants."""
-    return (at - _EPOCH) / _MILLISECOND
+    return (at - EPOCH) / _MILLISECOND
 
 
 def json_value(value: Any) -> Any:

@@ -15,6 +15,8 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from server.errors import InvalidBody, InvalidParameter
+from server.queries.filters.time_range import BoundedRange
+from server.text.instants import EPOCH, parse_instant
 
 MAX_TARGETS: Final = 20
 MAX_POINTS: Final = 11_000
@@ -55,25 +57,11 @@ class PanelTarget:
 
 
 @dataclass(frozen=True, slots=True)
-class TimeRange:
-    """Half-open ``[start, end)``; ``is_relative`` when it was asked as ``now-6h`` and so on."""
-
-    start: datetime
-    end: datetime
-    is_relative: bool = False
-
-    @property
-    def seconds(self) -> float:
-        """Length in seconds, never zero."""
-        return (self.end - self.start).total_seconds()
-
-
-@dataclass(frozen=True, slots=True)
 class PanelRequest:
     """A whole ``/query`` body."""
 
     targets: tuple[PanelTarget, ...]
-    time_range: TimeRange
+    time_range: BoundedRange
     step_seconds: int
     filters: tuple[AdHocFilter, ...] = ()
     timezone: str = "UTC"
@@ -114,36 +102,26 @@ def choose_step(range_seconds: float, interval_ms: float, max_points: float) -> 
     return int(-(-wanted // week)) * week
 
 
-def parse_range(raw: Any, pointer: str) -> TimeRange:
+def parse_range(raw: Any, pointer: str) -> BoundedRange:
     """Read ``{"from", "to", "raw"}``; only ``from`` and ``to`` count, ``raw`` tells whether it moves with now."""
     given = require_object(raw, pointer)
-    start = parse_instant(given.get("from"), f"{pointer}/from")
-    end = parse_instant(given.get("to"), f"{pointer}/to")
+    now = datetime.now(UTC)
+    start = _instant(given.get("from"), f"{pointer}/from", now)
+    end = _instant(given.get("to"), f"{pointer}/to", now, round_up=True)
     if end <= start:
         raise InvalidBody.at(pointer, "from must be before to")
     if end - start > MAX_RANGE:
         raise InvalidBody.at(pointer, "at most 20 years")
     raw_to = given["raw"].get("to") if isinstance(given.get("raw"), dict) else None
-    return TimeRange(start, end, is_relative=isinstance(raw_to, str) and raw_to.startswith("now"))
+    return BoundedRange(start, end, is_relative=isinstance(raw_to, str) and raw_to.startswith("now"))
 
 
-def parse_instant(raw: Any, pointer: str) -> datetime:
-    """An ISO 8601 text with zone, or milliseconds since the epoch as a number or text."""
+def _instant(raw: Any, pointer: str, now: datetime, *, round_up: bool = False) -> datetime:
+    # Whoever zooms out far enough is sent to 1970.
     try:
-        if isinstance(raw, str) and not raw.lstrip("-").isdigit():
-            instant = datetime.fromisoformat(raw)
-            if instant.tzinfo is None:
-                raise InvalidBody.at(pointer, "must carry a time zone")
-            instant = instant.astimezone(UTC)
-        elif isinstance(raw, (str, int, float)) and not isinstance(raw, bool):
-            instant = datetime.fromtimestamp(float(raw) / 1000, UTC)
-        else:
-            raise InvalidBody.at(pointer, "must be an ISO 8601 time or milliseconds since the epoch")
-    except (ValueError, OverflowError, OSError):
-        raise InvalidBody.at(pointer, "must be an ISO 8601 time or milliseconds since the epoch") from None
-    if not 1970 <= instant.year < 2100:
-        raise InvalidBody.at(pointer, "must lie between 1970 and 2100")
-    return instant
+        return parse_instant(raw, now=now, round_up=round_up, earliest=EPOCH)
+    except ValueError as error:
+        raise InvalidBody.at(pointer, str(error)) from error
 
 
 def parse_filters(body: Mapping[str, Any]) -> tuple[AdHocFilter, ...]:

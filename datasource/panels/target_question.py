@@ -7,7 +7,6 @@ filter on a field that does not exist. The result holds plain values only.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from typing import Any, Final
 
 from datasource.panel_catalog import ALIASES, TARGETS, TargetDefinition
 from datasource.panels.frames import Notice
-from datasource.panels.panel_request import AdHocFilter, PanelRequest, PanelTarget, TimeRange
+from datasource.panels.panel_request import AdHocFilter, PanelRequest, PanelTarget
 from datasource.panels.payload_values import (
     parse_boolean,
     parse_choices,
@@ -29,6 +28,8 @@ from datasource.payload_fields import Kind, PayloadField
 from server.errors import InvalidParameter, UnknownMetric, UnknownParameter
 from server.queries.filters.filter_tree import Filter, canonical, parse_filter
 from server.queries.filters.span_fields import FieldType, field_named
+from server.queries.filters.time_range import BoundedRange
+from server.text.suggestion import suggest
 
 FilterDocument = dict[str, Any]
 
@@ -64,7 +65,7 @@ class TargetQuestion:
     values: Mapping[str, Any]
     filter: Filter | None
     projects: tuple[str, ...]
-    time_range: TimeRange
+    time_range: BoundedRange
     step_seconds: int
     timezone: str = "UTC"
     notices: tuple[Notice, ...] = ()
@@ -102,7 +103,7 @@ def find_target(name: str) -> TargetDefinition:
     plain = name.replace("\\", "")
     definition = TARGETS.get(ALIASES.get(plain, plain))
     if definition is None:
-        raise UnknownMetric(f"Unknown metric {plain[:80]!r}.{did_you_mean(plain, TARGETS)}")
+        raise UnknownMetric(f"Unknown metric {plain[:80]!r}{suggest(plain, TARGETS)}")
     return definition
 
 
@@ -136,7 +137,7 @@ def question_of(
     definition: TargetDefinition,
     payload: Mapping[str, Any],
     *,
-    time_range: TimeRange,
+    time_range: BoundedRange,
     ref_id: str = "A",
     filters: Iterable[AdHocFilter] = (),
     step_seconds: int = 60,
@@ -152,12 +153,12 @@ def question_of(
     remarks = list(notices)
     for key in payload:
         if definition.field_named(key) is None:
-            hint = did_you_mean(key, (item.name for item in definition.fields))
+            hint = suggest(key, (item.name for item in definition.fields))
             if strict:
                 raise UnknownParameter(
-                    f"{definition.name} takes no {key!r}.{hint}", errors=[{"parameter": key, "detail": "is not known"}]
+                    f"{definition.name} takes no {key!r}{hint}", errors=[{"parameter": key, "detail": "is not known"}]
                 )
-            remarks.append(Notice(f"{definition.name} takes no {key[:80]!r}: it was ignored.{hint}", "warning"))
+            remarks.append(Notice(f"{definition.name} takes no {key[:80]!r}, so it is ignored{hint}", "warning"))
     given = {**_from_variables(definition, payload), **payload, **definition.preset}
     reading = _Reading()
     for item in definition.fields:
@@ -207,12 +208,6 @@ def values_clause(item: PayloadField, values: tuple[str, ...]) -> FilterDocument
         for first in range(0, len(values), LONGEST_LIST)
     ]
     return clauses[0] if len(clauses) == 1 else {"or": clauses}
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A sentence with the nearest of the ``known`` names, or nothing."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def _from_variables(definition: TargetDefinition, payload: Mapping[str, Any]) -> dict[str, str]:

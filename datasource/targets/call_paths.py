@@ -167,7 +167,7 @@ def flames_of(spans: Iterable[CallSpan], kind: str) -> _Flame:
 
 
 async def _read(core: Core, question: TargetQuestion) -> CallPaths:
-    window = TimeRange(question.time_range.start, question.time_range.end)
+    window: TimeRange = question.time_range
     tree: Filter | None = lift_to_traces(question.filter)
     trace_id = question.values["trace_id"]
     if trace_id is not None:

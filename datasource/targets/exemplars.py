@@ -9,7 +9,6 @@ from datasource.panels.target_question import TargetQuestion
 from datasource.targets.core import Core, Frame
 from datasource.targets.spans import TRACE_LINK
 from server.queries.filters.filter_tree import And, Filter, parse_filter
-from server.queries.filters.time_range import TimeRange
 from server.queries.lists.list_question import ListQuestion, Sort
 from server.queries.lists.list_reader import list_spans
 from server.queries.metrics.metric_question import Measure
@@ -28,7 +27,7 @@ async def exemplars(core: Core, question: TargetQuestion, measures: tuple[Measur
         return []
     tree: Filter = _IS_CALL if question.filter is None else And((_IS_CALL, question.filter))
     asked = ListQuestion(
-        window=TimeRange(question.time_range.start, question.time_range.end),
+        window=question.time_range,
         filter=tree,
         sort=(Sort(column),),
         fields=("ts", column, "trace_id", "model", "service_name"),

@@ -9,7 +9,6 @@ from datasource.panels.frames import Column, FieldType, FrameMeta, Notice, table
 from datasource.panels.target_question import TargetQuestion
 from datasource.targets.core import Core, Frame
 from server.errors import InsufficientScope
-from server.queries.filters.time_range import TimeRange
 from server.queries.lists.list_question import ListQuestion, Sort, lift_to_traces
 from server.queries.lists.list_reader import ListPage, list_spans
 
@@ -114,7 +113,7 @@ async def trace_table(core: Core, question: TargetQuestion) -> list[Frame]:
         core.scope,
         ListQuestion(
             view="traces",
-            window=_window(question),
+            window=question.time_range,
             filter=lift_to_traces(question.filter),
             fields=tuple(column.name for column in TRACE_COLUMNS),
             limit=question.values["limit"],
@@ -156,13 +155,9 @@ async def log_lines(core: Core, question: TargetQuestion) -> list[Frame]:
 
 async def _list(core: Core, question: TargetQuestion, fields: tuple[str, ...], sort: Sort) -> ListPage:
     asked = ListQuestion(
-        window=_window(question), filter=question.filter, sort=(sort,), fields=fields, limit=question.values["limit"]
+        window=question.time_range, filter=question.filter, sort=(sort,), fields=fields, limit=question.values["limit"]
     )
     return await list_spans(core.database, core.scope, asked)
-
-
-def _window(question: TargetQuestion) -> TimeRange:
-    return TimeRange(question.time_range.start, question.time_range.end)
 
 
 def _table(question: TargetQuestion, columns: tuple[Column, ...], page: ListPage) -> Frame:

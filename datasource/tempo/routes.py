@@ -6,7 +6,6 @@ names and values of attributes for the search builder. Bodies are strict protobu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -24,7 +23,7 @@ from server.http.request_head import path_value
 from server.http.services import services_of
 from server.queries.filters.filter_tree import Filter, parse_filter
 from server.queries.filters.span_fields import FIELDS, FieldType
-from server.queries.filters.time_range import TimeRange
+from server.queries.filters.time_range import BoundedRange
 from server.queries.metrics.facet_reader import FacetQuestion, read_facet
 
 tempo = Blueprint("tempo", url_prefix="/tempo")
@@ -75,8 +74,7 @@ async def search(request: Request) -> HTTPResponse:
     limit = max(1, min(_whole(request, "limit", DEFAULT_TRACES), MOST_TRACES))
     per_set = max(1, min(_whole(request, "spss", DEFAULT_SPANS_PER_SET), 100))
     window = _window(request, DEFAULT_LOOKBACK)
-    between = TimeRange(window.start, window.end)
-    found = await find_traces(services_of(request).reads, await row_scope(request), spans, between, limit)
+    found = await find_traces(services_of(request).reads, await row_scope(request), spans, window, limit)
     hits = [search_hit(item.summary, item.matched, per_set) for item in found]
     return json_response({"traces": hits, "metrics": {}})
 
@@ -164,20 +162,14 @@ def _filter(query: str) -> Filter | None:
     return None if document is None else parse_filter(document, pointer="")
 
 
-@dataclass(frozen=True, slots=True)
-class _Window:
-    start: datetime
-    end: datetime
-
-
-def _window(request: Request, lookback: timedelta) -> _Window:
+def _window(request: Request, lookback: timedelta) -> BoundedRange:
     now = int(datetime.now(UTC).timestamp()) + 1
     end = _whole(request, "end", 0) or now
     start = _whole(request, "start", 0) or end - int(lookback.total_seconds())
     if end <= start:
         raise InvalidParameter.named("end", "must be later than start")
     try:
-        return _Window(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC))
+        return BoundedRange(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC))
     except (ValueError, OverflowError, OSError) as error:
         raise InvalidParameter.named("start", "no such time") from error
 

@@ -7,10 +7,11 @@ Jaeger, Tempo and the waterfall show the same names and values for one span beca
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
+from server.text.instants import EPOCH
 from server.text.json_text import dumps
 
 Row = Mapping[str, Any]
@@ -50,7 +51,6 @@ RESOURCE_COLUMNS: Final[tuple[tuple[str, str], ...]] = (
 
 UNNAMED_SERVICE: Final = "unknown_service"
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
@@ -101,9 +101,9 @@ def event_time(event: dict[str, Any]) -> datetime:
     value = event.get("ts") or event.get("time") or event.get("timestamp")
     if isinstance(value, datetime):
         return value
-    return datetime.fromisoformat(value) if isinstance(value, str) else _EPOCH
+    return datetime.fromisoformat(value) if isinstance(value, str) else EPOCH
 
 
 def microseconds(moment: datetime) -> int:
     """Whole microseconds since the epoch, exact."""
-    return (moment - _EPOCH) // _MICROSECOND
+    return (moment - EPOCH) // _MICROSECOND

@@ -13,7 +13,6 @@ Lists are given by repeating the parameter or by commas; ``name!=value`` and ``n
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +25,9 @@ from sanic import Request
 from server.errors import ApiError, BadRequest, InvalidParameter, UnknownParameter
 from server.queries.filters.filter_params import FILTER_PARAMETERS, GivenParameter, filter_parameter
 from server.queries.filters.filter_values import LONGEST_LIST, check_characters
-from server.queries.filters.time_range import LONGEST_RANGE, TimeRange, check_range, parse_instant
+from server.queries.filters.time_range import LONGEST_RANGE, TimeRange, check_range
+from server.text.instants import parse_instant
+from server.text.suggestion import suggest
 
 LONGEST_QUERY_STRING: Final = 32_768
 MOST_PAIRS: Final = 500
@@ -145,7 +146,10 @@ class RequestParams:
         unknown = [name for name, negated in self.given if (name, negated) not in self.taken]
         if not unknown:
             return
-        errors = [{"parameter": name[:64], "detail": self._hint(name)} for name in dict.fromkeys(unknown)]
+        errors = [
+            {"parameter": name[:64], "detail": "unknown" + suggest(name, sorted(self.asked))}
+            for name in dict.fromkeys(unknown)
+        ]
         first = errors[0]
         raise UnknownParameter(f"{first['parameter']}: {first['detail']}", errors=errors)
 
@@ -169,10 +173,6 @@ class RequestParams:
             raise InvalidParameter.named(name, "cannot be negated")
         self.taken.add((name, False))
         return self.given.get((name, False), [])
-
-    def _hint(self, name: str) -> str:
-        near = difflib.get_close_matches(name[:64].lower(), sorted(self.asked), n=1, cutoff=0.7)
-        return f"unknown; did you mean {near[0]}?" if near else "unknown"
 
 
 def _split(name: str, values: Sequence[str], most: int) -> tuple[str, ...]:

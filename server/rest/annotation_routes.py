@@ -13,7 +13,6 @@ from server.http.guard import requires, row_scope
 from server.http.json_body import is_text, is_texts, is_whole, read_object
 from server.http.request_params import RequestParams
 from server.http.services import services_of
-from server.queries.filters.time_range import format_instant, parse_instant
 from server.queries.records.annotations import (
     MAX_ROWS,
     Annotation,
@@ -21,6 +20,7 @@ from server.queries.records.annotations import (
     delete_annotation,
     list_annotations,
 )
+from server.text.instants import format_instant, parse_instant
 
 annotation_log = Blueprint("annotations")
 

@@ -13,9 +13,9 @@ from server.http.envelope import success
 from server.http.guard import requires, row_scope
 from server.http.request_params import RequestParams
 from server.http.services import services_of
-from server.queries.filters.time_range import parse_instant
 from server.queries.lists.cursor import continuation
 from server.storage.statements import statement
+from server.text.instants import parse_instant
 
 audit = Blueprint("audit")
 

@@ -15,10 +15,11 @@ from server.http.request_params import RequestParams
 from server.http.services import services_of
 from server.queries.filters.filter_params import filter_from_params
 from server.queries.filters.filter_tree import canonical, looks_beyond_row
-from server.queries.filters.time_range import TimeRange, format_instant
+from server.queries.filters.time_range import TimeRange
 from server.queries.lists.list_question import DEFAULT_LIMIT
 from server.queries.metrics.facet_reader import LARGEST_LIMIT, FacetQuestion, facet_source, read_facet
 from server.rest.trace_detail_routes import explain_wanted
+from server.text.instants import format_instant
 
 facets = Blueprint("facets")
 

@@ -20,7 +20,7 @@ from server.http.envelope import success
 from server.http.guard import audit_event, requires, row_scope
 from server.http.json_body import is_text, is_texts, is_whole, read_object
 from server.http.services import Services, services_of
-from server.queries.filters.time_range import parse_instant
+from server.text.instants import parse_instant
 
 keys = Blueprint("keys")
 

@@ -14,7 +14,7 @@ from server.errors import InvalidBody, InvalidParameter
 from server.http.request_params import RequestParams
 from server.queries.filters.filter_params import filter_from_params
 from server.queries.filters.filter_tree import parse_filter
-from server.queries.filters.time_range import LONGEST_RANGE, TimeRange, check_range, parse_instant
+from server.queries.filters.time_range import LONGEST_RANGE, TimeRange, check_range
 from server.queries.lists.list_question import (
     DEFAULT_LIMIT,
     INCLUDES,
@@ -26,6 +26,7 @@ from server.queries.lists.list_question import (
     read_sort,
     select_fields,
 )
+from server.text.instants import parse_instant
 
 Value = TypeVar("Value")
 

@@ -12,7 +12,6 @@ from server.http.json_body import is_object, is_text, is_texts, is_whole
 from server.http.request_params import RequestParams
 from server.queries.filters.filter_params import filter_from_params
 from server.queries.filters.filter_tree import Filter, parse_filter
-from server.queries.filters.time_range import parse_instant
 from server.queries.metrics.metric_interval import MAX_POINTS, parse_interval
 from server.queries.metrics.metric_question import (
     COMPARISONS,
@@ -26,6 +25,7 @@ from server.queries.metrics.metric_question import (
     MetricQuestion,
     parse_measure,
 )
+from server.text.instants import parse_instant
 
 Value = TypeVar("Value")
 

@@ -18,7 +18,6 @@ from server.http.json_body import TYPED_JSON_TYPES, read_object
 from server.http.request_params import RequestParams
 from server.http.services import Services, services_of
 from server.queries.filters.filter_tree import canonical
-from server.queries.filters.time_range import format_instant
 from server.queries.metrics.metric_answer import MetricAnswer, MetricMeta, Value
 from server.queries.metrics.metric_catalog import DIMENSIONS, METRICS
 from server.queries.metrics.metric_question import Measure, MetricQuestion
@@ -33,6 +32,7 @@ from server.rest.metric_request import (
 )
 from server.rest.report_request import ReportRequest
 from server.storage.row_scope import RowScope
+from server.text.instants import format_instant
 
 metric_api = Blueprint("metrics", url_prefix="/api/v1/metrics")
 

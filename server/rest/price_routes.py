@@ -21,9 +21,10 @@ from server.ingest.dialects.canonical_names import canonical_provider
 from server.ingest.writing.reprice import RepriceDifference, RepriceQuestion, reprice
 from server.ingest.writing.trace_deletion import delete_trace
 from server.queries.filters.filter_tree import parse_filter
-from server.queries.filters.time_range import TimeRange, parse_instant
+from server.queries.filters.time_range import TimeRange
 from server.storage.row_scope import RowScope
 from server.storage.statements import statement
+from server.text.instants import parse_instant
 
 prices = Blueprint("prices", url_prefix="/api/v1")
 

@@ -25,9 +25,9 @@ from server.http.request_head import path_value
 from server.http.services import services_of
 from server.http.target_project import target_project
 from server.ingest.mapping.mapping_result import IngestWindow, ScoreRecord
-from server.queries.filters.time_range import parse_instant
 from server.storage.row_scope import RowScope
 from server.storage.statements import statement
+from server.text.instants import parse_instant
 
 scores = Blueprint("scores")
 

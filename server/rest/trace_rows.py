@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
-from server.queries.filters.time_range import format_instant
+from server.text.instants import EPOCH, format_instant
 
 Row = dict[str, Any]
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # Columns that are times, and what their twin is called.
 TIMES: Final[dict[str, str | None]] = {"ts": "ts_ms", "end_ts": "end_ts_ms", "ingested_at": None}
 _MILLISECOND: Final = timedelta(milliseconds=1)

@@ -28,7 +28,7 @@ SLICED: Final = (
     "finish_reason", "agent_name", "tool_name", "prompt_name", "prompt_version",
 )  # fmt: skip
 _FRACTIONS: Final = tuple(PERCENTILES.values())
-_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_ORIGIN: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _HOUR: Final = timedelta(hours=1)
 
 _DIM_IDS: Final = 2**31
@@ -83,7 +83,7 @@ class TakenSketches:
             return None
         floors = _floored(self.buckets, width)
         keys, owners = np.unique((floors * _DIM_IDS + self.dim_ids)[chosen], return_inverse=True)
-        buckets = [_EPOCH + number * width for number in (keys // _DIM_IDS).tolist()]
+        buckets = [_ORIGIN + number * width for number in (keys // _DIM_IDS).tolist()]
         dim_ids = (keys % _DIM_IDS).tolist()
         groups = np.full(len(chosen), -1, dtype=np.int64)
         groups[chosen] = owners
@@ -117,7 +117,7 @@ class TakenSketches:
             names = list(values)
             for place in split.groups.tolist():
                 hour, code = divmod(place, split.values)
-                keys.append((_EPOCH + int(hours[hour]) * _HOUR, split.first + code, name, *names[code]))
+                keys.append((_ORIGIN + int(hours[hour]) * _HOUR, split.first + code, name, *names[code]))
             chosen.append(split)
         moments, numbers, *named = (list(column) for column in zip(*keys, strict=True))
         present = await connection.fetch(statement("sketches_of_slices"), project, moments, *named)
@@ -172,7 +172,7 @@ def _floored(moments: Sequence[datetime], width: timedelta) -> Ints:
     number: dict[datetime, int] = {}
     for moment in moments:
         if moment not in number:
-            number[moment] = (moment - _EPOCH) // width
+            number[moment] = (moment - _ORIGIN) // width
     return np.array([number[moment] for moment in moments], dtype=np.int64)
 
 

@@ -11,14 +11,14 @@ from tests.datasource.seed import TRACES
 async def test_unknown_names_are_errors_that_help(grafana: Grafana) -> None:
     answer = await grafana.query({"target": "timeserie", "payload": {"metric": "calls"}})
     assert answer.status_code == 400
-    message = "Unknown metric 'timeserie'. Did you mean 'timeseries'?"
+    message = "Unknown metric 'timeserie'; did you mean timeseries?"
     assert answer.json()["message"] == message
     assert answer.json()["error"] == {"code": "unknown_metric", "message": message}
     metric = await grafana.query({"target": "timeseries", "payload": {"metric": "cals"}})
     assert (metric.status_code, metric.json()["error"]["code"]) == (400, "unknown_metric")
     key = await grafana.query({"target": "timeseries", "payload": {"modle": "x"}})
     assert (key.status_code, key.json()["error"]["code"]) == (400, "unknown_parameter")
-    assert "Did you mean 'model'" in key.json()["message"]
+    assert "did you mean model" in key.json()["message"]
     kind = await grafana.query({"target": "timeseries", "type": "table2", "payload": {"metric": "calls"}})
     assert kind.status_code == 400
     not_replaced = await grafana.query({"target": "timeseries", "payload": {"model": "$model"}})

@@ -13,13 +13,14 @@ from datasource.json.panel_engine import align
 from datasource.panels.panel_request import (
     MAX_POINTS,
     STEPS,
-    TimeRange,
     choose_step,
-    parse_instant,
     parse_panel_request,
+    parse_range,
 )
 from datasource.targets.events import bursts
 from server.errors import InvalidBody
+from server.queries.filters.time_range import BoundedRange
+from server.text.instants import EPOCH
 
 RANGE = {"from": "2026-11-22T10:00:00.000Z", "to": "2026-11-22T12:00:00.000Z", "raw": {"from": "now-2h", "to": "now"}}
 
@@ -43,22 +44,28 @@ def test_steps_are_those_a_person_would_choose() -> None:
 
 
 def test_times_are_iso_texts_or_milliseconds() -> None:
-    expected = datetime(2026, 11, 22, 10, tzinfo=UTC)
+    start, end = datetime(2026, 11, 22, 10, tzinfo=UTC), datetime(2026, 11, 22, 11, tzinfo=UTC)
     for raw in ("2026-11-22T10:00:00.000Z", "2026-11-22T11:00:00+01:00", 1795341600000, "1795341600000"):
-        assert parse_instant(raw, "/from") == expected
-    for raw in ("2026-11-22T10:00:00", "now", None, True, 1e30, "99999999999999999999", {}):
-        with pytest.raises(InvalidBody):
-            parse_instant(raw, "/from")
+        assert parse_range({"from": raw, "to": "2026-11-22T11:00:00Z"}, "/range") == BoundedRange(start, end)
+    for raw in ("2026-11-22T10:00:00", "yesterday", None, True, 1e30, "99999999999999999999", {}):
+        with pytest.raises(InvalidBody) as caught:
+            parse_range({"from": raw, "to": "2026-11-22T11:00:00Z"}, "/range")
+        assert caught.value.errors[0]["pointer"] == "/range/from"
+
+
+def test_a_panel_may_be_zoomed_out_to_1970() -> None:
+    # Twenty years is the longest range; the years before 2000 are refused to everybody else.
+    assert parse_range({"from": 0, "to": "1970-02-01T00:00:00.000Z"}, "/range").start == EPOCH
 
 
 def test_windows_that_move_with_now_move_in_ticks() -> None:
     start = datetime(2026, 11, 22, 10, 0, 1, 234567, tzinfo=UTC)
-    moving = TimeRange(start, start + timedelta(hours=1), is_relative=True)
+    moving = BoundedRange(start, start + timedelta(hours=1), is_relative=True)
     aligned = align(moving, 5)
     assert aligned.start == datetime(2026, 11, 22, 10, 0, 5, tzinfo=UTC)
     assert aligned.end - aligned.start == timedelta(hours=1)
-    assert align(moving, 5) == align(TimeRange(start + timedelta(seconds=1), moving.end, is_relative=True), 5)
-    fixed = TimeRange(start, moving.end)
+    assert align(moving, 5) == align(BoundedRange(start + timedelta(seconds=1), moving.end, is_relative=True), 5)
+    fixed = BoundedRange(start, moving.end)
     assert align(fixed, 5) == fixed
 
 

@@ -12,11 +12,11 @@ import pytest
 
 from datasource.json.evaluation import FAMILIES
 from datasource.panel_catalog import TARGETS
-from datasource.panels.panel_request import TimeRange
 from datasource.panels.target_question import question_of
 from datasource.targets.core import Core
 from server.errors import InsufficientScope
 from server.http.services import Services
+from server.queries.filters.time_range import BoundedRange
 from server.queries.records.budgets import Budget, list_budgets, put_budget
 from server.reports.budget_report import budget_state
 from server.reports.report_window import ReportSource
@@ -37,7 +37,7 @@ def ask(services: Services, seeded_history: Seed) -> Ask:
         name: str, *, scope: RowScope = EVERYTHING, timezone: str = "UTC", **payload: Any
     ) -> list[dict[str, Any]]:
         definition = TARGETS[name]
-        window = TimeRange(seeded_history.start, seeded_history.end)
+        window = BoundedRange(seeded_history.start, seeded_history.end)
         question = question_of(definition, payload, time_range=window, step_seconds=1800, timezone=timezone)
         frames = await FAMILIES[definition.family].evaluate(Core(services.reads, scope), question)
         return list(orjson.loads(dumps(frames)))
@@ -288,7 +288,7 @@ async def test_releases_are_the_first_sight_of_versions(ask: Ask, seeded_history
 
 async def test_every_target_answers_a_range_without_data_with_its_columns(services: Services) -> None:
     """A.7 h: headers stay."""
-    window = TimeRange(datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 1, 2, tzinfo=UTC))
+    window = BoundedRange(datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 1, 2, tzinfo=UTC))
     for definition in TARGETS.values():
         payload = {"trace_id": "none"} if definition.field_named("trace_id") else {}
         question = question_of(definition, payload, time_range=window, step_seconds=3600)

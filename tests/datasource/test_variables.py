@@ -12,12 +12,12 @@ import pytest
 from datasource.json.builder_options import aggregations_of, describe_targets
 from datasource.json.variables import parse_query_text, read_variable, resolve_field
 from datasource.panel_catalog import TARGETS
-from datasource.panels.panel_request import TimeRange
 from server.errors import InvalidParameter
+from server.queries.filters.time_range import BoundedRange
 from server.queries.metrics.metric_catalog import METRICS
 from tests.datasource.seed import ACME, HOSTILE_USER, Seed
 
-WINDOW = TimeRange(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC))
+WINDOW = BoundedRange(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC))
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_fields_go_by_several_names() -> None:
     for name in ("service", "services", "service_name"):
         assert resolve_field(name) == "service_name"
     assert resolve_field("attribute.app.tier") == "attribute.app.tier"
-    with pytest.raises(InvalidParameter, match="Did you mean 'model'"):
+    with pytest.raises(InvalidParameter, match="did you mean model"):
         resolve_field("modle")
 
 

@@ -49,7 +49,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "server.settings",
         "server.schema",
         "server.terminal",
-        "server.text",
         "server.queries",
         "server.ingest.otlp",
         "server.ingest.dialects",
@@ -57,6 +56,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "datasource",
         "datasource.payload_fields",
     ),
+    ("server.text",),
 )
 FLOOR_OF = {unit: floor for floor, units in enumerate(FLOORS) for unit in units}
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from server.queries.filters.time_range import TimeRange, check_range, format_instant, parse_instant
+from server.queries.filters.time_range import TimeRange, check_range
+from server.text.instants import format_instant, parse_instant
 
 NOW = datetime(2026, 11, 23, 12, 34, 56, 789012, tzinfo=UTC)
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import orjson
 
+from server.text.instants import EPOCH
+
 MAX_TOKENS = 1_000_000_000_000
 MAX_USD = Decimal(1_000_000_000)
 MAX_MS = 1e12
@@ -102,7 +104,7 @@ def to_time_ns(value: Any) -> Coerced:
             return None, "not_a_time"
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-        delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
+        delta = moment - EPOCH
         return (delta.days * 86_400 + delta.seconds) * 1_000_000_000 + delta.microseconds * 1000, None
     return None, "not_a_time"
 

@@ -11,9 +11,9 @@ from typing import Any, Final
 import orjson
 
 from server.ingest.mapping.span_record import SpanRecord
-from server.ingest.mapping.span_times import EPOCH
 from server.ingest.writing.text_vector import text_vector
 from server.queries.filters.search_text import search_document
+from server.text.instants import EPOCH
 
 JSON_COLUMNS: Final = (
     "input_messages", "output_messages", "attributes", "resource_attributes", "events", "links", "dropped",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
@@ -28,9 +28,10 @@ from server.queries.filters.time_range import TimeRange
 from server.storage.database import Database
 from server.storage.row_scope import RowScope
 from server.storage.statements import statement
+from server.text.instants import EPOCH
 
 CHUNK: Final = 1000
-_BEFORE_ALL: Final = (datetime(1970, 1, 1, tzinfo=UTC), "", "")
+_BEFORE_ALL: Final = (EPOCH, "", "")
 _ZERO: Final = Decimal(0)
 _PRICE_COLUMNS: Final = (
     "prompt_cost_usd", "completion_cost_usd", "total_cost_usd", "cache_savings_usd", "cost_source", "price_version",

@@ -7,7 +7,6 @@ is the complement. The outcome is the same tree that a filter document gives.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from server.errors import FilterTooComplex, InvalidParameter, UnknownParameter
 from server.queries.filters.filter_tree import MOST_LEAVES, And, FieldKey, Filter, Leaf, Not, Or, find_field
 from server.queries.filters.filter_values import LONGEST_LIST, read_operand, read_parameter
 from server.queries.filters.span_fields import FIELDS, KEYED_FIELDS, FieldType, TraceField
+from server.text.suggestion import suggest
 
 ROOTS_WORD: Final = "none"
 
@@ -146,8 +146,7 @@ def filter_from_params(given: Iterable[GivenParameter], *, now: datetime | None 
 def _leaf(item: GivenParameter, now: datetime) -> Filter:
     parameter = filter_parameter(item.name)
     if parameter is None:
-        near = difflib.get_close_matches(item.name[:64], FILTER_PARAMETERS, n=1)
-        hint = f"unknown; did you mean {near[0]}?" if near else "unknown"
+        hint = "unknown" + suggest(item.name, FILTER_PARAMETERS)
         raise UnknownParameter(f"{item.name[:64]}: {hint}", errors=[{"parameter": item.name[:64], "detail": hint}])
     if item.negated and not parameter.is_negatable:
         raise InvalidParameter.named(item.name, "cannot be negated")

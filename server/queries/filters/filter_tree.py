@@ -12,7 +12,6 @@ false, and ``not`` turns it into true, so a filter and its negation always make 
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,8 +31,9 @@ from server.queries.filters.span_fields import (
     TraceField,
     field_named,
 )
-from server.queries.filters.time_range import format_instant
 from server.storage.row_scope import RowScope
+from server.text.instants import format_instant
+from server.text.suggestion import suggest
 
 DEEPEST: Final = 5
 MOST_LEAVES: Final = 50
@@ -230,8 +230,7 @@ def find_field(name: str, resolve: Resolve = field_named) -> TraceField | FieldK
             raise ValueError(f"a key has 1 to {LONGEST_KEY} characters")
         check_characters(key)
         return FieldKey(KEYED_FIELDS[prefix], key)
-    near = difflib.get_close_matches(name[:64], [field for field in FIELDS if resolve(field)], n=1)
-    raise ValueError("unknown field" + (f"; did you mean {near[0]}?" if near else ""))
+    raise ValueError("unknown field" + suggest(name, [field for field in FIELDS if resolve(field)]))
 
 
 def leaves(tree: Filter) -> Iterator[Leaf]:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from server.queries.filters.regex_subset import check_regex
 from server.queries.filters.search_text import search_query
 from server.queries.filters.span_fields import OPERATORS, FieldType, TraceField
-from server.queries.filters.time_range import parse_instant
+from server.text.instants import parse_instant
 
 LONGEST_TEXT: Final = 1024
 LONGEST_LIST: Final = 100

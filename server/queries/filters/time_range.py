@@ -1,29 +1,11 @@
-"""Moments and windows as callers write them.
-
-Taken are RFC 3339 with a zone (``2026-11-23T10:00:00Z``), epoch seconds or milliseconds (told
-apart by size), and times relative to now in Grafana's notation (``now``, ``now-6h``, ``now-1d/d``).
-A time without a zone is refused: guessing one shifts answers by hours without a word.
-"""
+"""Windows of time that callers ask for."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta
 
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-LATEST = datetime(2100, 1, 1, tzinfo=UTC)
 LONGEST_RANGE = timedelta(days=90)
-_MILLISECONDS_FROM = 100_000_000_000
-"""Larger whole numbers are milliseconds: as seconds they lie after the year 5138."""
-
-_RFC3339 = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:([Zz])|([+-])(\d\d):(\d\d))", re.ASCII
-)
-_RELATIVE = re.compile(r"now(?:(?:[+-][0-9]{1,6}[smhdwMy])|(?:/[smhdwMy]))*", re.ASCII)
-_STEP = re.compile(r"([+-])([0-9]{1,6})([smhdwMy])|/([smhdwMy])", re.ASCII)
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_FORMS = "expected RFC 3339 with a zone, epoch seconds or milliseconds, or a relative time such as now-6h"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,32 +19,22 @@ class TimeRange:
     end: datetime | None = None
 
 
-def parse_instant(raw: str | int, *, now: datetime, round_up: bool = False) -> datetime:
-    """Read one moment; gives an aware UTC datetime with microseconds (finer digits are cut off).
+@dataclass(frozen=True, slots=True)
+class BoundedRange(TimeRange):
+    """A window with both ends; ``is_relative`` when it was asked for as ``now-6h`` and so on, and moves with now."""
 
-    ``round_up``: a rounding step (``/d``) gives the end of the unit, as Grafana does for ``to``.
-    Raises ValueError, with a sentence for the caller, for anything else or outside 2000–2099.
-    """
-    try:
-        if isinstance(raw, int) and not isinstance(raw, bool):
-            moment = _from_epoch(raw)
-        elif not isinstance(raw, str):
-            raise ValueError(_FORMS)
-        elif raw.isascii() and raw.isdigit() and len(raw) <= 15 and (raw == "0" or raw[0] != "0"):
-            moment = _from_epoch(int(raw))
-        elif _RELATIVE.fullmatch(raw):
-            moment = _relative(raw, now, round_up)
-        else:
-            moment = _from_rfc3339(raw)
-    except OverflowError as error:
-        raise ValueError("lies outside the years 2000 to 2099") from error
-    if not EARLIEST <= moment < LATEST:
-        raise ValueError("lies outside the years 2000 to 2099")
-    return moment
+    start: datetime
+    end: datetime
+    is_relative: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return (self.end - self.start).total_seconds()
 
 
 def check_range(window: TimeRange, *, now: datetime, longest: timedelta = LONGEST_RANGE) -> TimeRange:
-    """Give ``window`` back if it may be asked for.
+    """Return ``window`` if it may be asked for.
 
     Raises ValueError when it ends before it starts or spans more than ``longest`` (an open end
     counts as now).
@@ -74,74 +46,3 @@ def check_range(window: TimeRange, *, now: datetime, longest: timedelta = LONGES
         if end - window.start > longest:
             raise ValueError(f"the range is longer than {longest.days} days")
     return window
-
-
-def format_instant(moment: datetime) -> str:
-    """RFC 3339 in UTC with ``Z`` and microseconds: the one form in which answers show times."""
-    if moment.tzinfo is not UTC:
-        moment = moment.astimezone(UTC)
-    return moment.isoformat(timespec="microseconds")[:-6] + "Z"  # without +00:00
-
-
-def _from_epoch(number: int) -> datetime:
-    if number >= _MILLISECONDS_FROM:
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=number)
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=number)
-
-
-def _from_rfc3339(raw: str) -> datetime:
-    match = _RFC3339.fullmatch(raw)
-    if match is None:
-        if re.fullmatch(r"\d{4}-\d\d-\d\d([Tt ][\d:.]+)?", raw, re.ASCII):
-            raise ValueError("has no zone: add Z or an offset such as +02:00")
-        if " " in raw:
-            raise ValueError("holds a space: write + as %2B in an address")
-        raise ValueError(_FORMS)
-    year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
-    fraction, zulu, sign, offset_hours, offset_minutes = match.groups()[6:]
-    zone = UTC
-    if not zulu:
-        if int(offset_hours) > 23 or int(offset_minutes) > 59:
-            raise ValueError("has an impossible offset")
-        offset = timedelta(hours=int(offset_hours), minutes=int(offset_minutes))
-        zone = timezone(-offset if sign == "-" else offset)
-    try:
-        moment = datetime(year, month, day, hour, minute, second, int((fraction or "0")[:6].ljust(6, "0")), zone)
-    except ValueError as error:
-        raise ValueError("is not a date and time that exists") from error
-    return moment.astimezone(UTC)
-
-
-def _relative(raw: str, now: datetime, round_up: bool) -> datetime:
-    moment = now.astimezone(UTC)
-    for sign, count, unit, rounding in _STEP.findall(raw):
-        if rounding:
-            moment = _floor(moment, rounding)
-            moment = _shift(moment, 1, rounding) if round_up else moment
-        else:
-            moment = _shift(moment, int(count) if sign == "+" else -int(count), unit)
-    return moment
-
-
-def _shift(moment: datetime, count: int, unit: str) -> datetime:
-    if unit in _UNITS:
-        return moment + timedelta(**{_UNITS[unit]: count})
-    months = moment.year * 12 + moment.month - 1 + count * (12 if unit == "y" else 1)
-    year, month = divmod(months, 12)
-    if not 1 <= year <= 9999:
-        raise OverflowError
-    # 31 January minus a month or so: the last day that the target month has.
-    for day in range(moment.day, 27, -1):
-        try:
-            return moment.replace(year=year, month=month + 1, day=day)
-        except ValueError:
-            continue
-    return moment.replace(year=year, month=month + 1)
-
-
-def _floor(moment: datetime, unit: str) -> datetime:
-    kept = {"s": 6, "m": 5, "h": 4, "d": 3, "w": 3, "M": 2, "y": 1}[unit]
-    parts = (moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second)
-    year, month, day, hour, minute, second = (*parts[:kept], *(1, 1, 1, 0, 0, 0)[kept:])
-    floored = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
-    return floored - timedelta(days=floored.weekday()) if unit == "w" else floored

@@ -20,8 +20,8 @@ from decimal import Decimal
 from typing import Any, Final
 
 from server.errors import InvalidCursor
-from server.queries.filters.time_range import format_instant, parse_instant
 from server.queries.lists.keyset import Position
+from server.text.instants import format_instant, parse_instant
 
 VERSION: Final = 1
 LIFETIME: Final = timedelta(hours=24)

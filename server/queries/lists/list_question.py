@@ -5,7 +5,6 @@ REST, Grafana and exports build a :class:`ListQuestion`; :mod:`server.queries.li
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -13,9 +12,11 @@ from typing import Any, Final
 from server.queries.filters.filter_tree import And, FieldKey, Filter, Has, Leaf, Not, Or, canonical, leaves
 from server.queries.filters.filter_values import shown
 from server.queries.filters.span_fields import FIELDS, TraceField, field_named
-from server.queries.filters.time_range import TimeRange, format_instant
+from server.queries.filters.time_range import TimeRange
 from server.queries.lists.keyset import Position
 from server.queries.lists.summary_fields import SUMMARY_FIELDS, summary_field_named
+from server.text.instants import format_instant
+from server.text.suggestion import suggest
 
 DEFAULT_LIMIT: Final = 50
 LARGEST_LIMIT: Final = 1000
@@ -164,7 +165,7 @@ def select_fields(view: View, names: Sequence[str]) -> tuple[str, ...]:
             chosen.add(name)
         else:
             raise ValueError(
-                f"{shown(name)} is neither a field nor a group{_hint(name, [*known_groups, *view.fields])}"
+                f"{shown(name)} is neither a field nor a group{suggest(name, [*known_groups, *view.fields])}"
             )
     return tuple(name for name in view.fields if name in chosen)
 
@@ -185,7 +186,7 @@ def read_sort(view: View, keys: Sequence[tuple[str, bool]], tree: Filter | None)
                 raise ValueError("rank needs view=spans and a search")
         elif item is None or not item.is_sortable:
             names = [*view.sortable(), RANK]
-            raise ValueError(f"{shown(name)} cannot be sorted by{_hint(name, names)}; sortable: {', '.join(names)}")
+            raise ValueError(f"{shown(name)} cannot be sorted by (sortable: {', '.join(names)}){suggest(name, names)}")
         key = Sort(item.name if item else RANK, descending)
         if any(key.field == other.field for other in found):
             raise ValueError(f"{key.field} stands twice")
@@ -238,8 +239,3 @@ def _lift(part: Filter) -> Filter | None:
             return replace(part, parts=tuple(inner for inner in lifted_parts if inner))
         case _:
             return part
-
-
-def _hint(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name[:64], known, n=1)
-    return f" (did you mean {near[0]}?)" if near else ""

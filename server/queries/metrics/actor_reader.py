@@ -21,11 +21,12 @@ import numpy as np
 
 from server.queries.metrics.metric_catalog import ActorKind
 from server.queries.metrics.raw_sql import Piece, raw_actors_statement
-from server.queries.metrics.source_plan import EPOCH, Grain, Timeline, split_piece
+from server.queries.metrics.source_plan import Grain, Timeline, split_piece
 from server.rollups.actor_fold import actors_of
 from server.rollups.actor_pack import Actors, Ints, merge_actors, unpack, unpack_ids
 from server.storage.row_scope import RowScope
 from server.storage.statements import statement
+from server.text.instants import is_multiple_of
 
 MOST_EXACT_IDS: Final = 5_000_000
 _LOWEST: Final = -(2**63)
@@ -42,7 +43,7 @@ class ActorPlan:
 
 def plan_actors(timeline: Timeline) -> ActorPlan | None:
     """The sources of ``timeline``; None when its buckets are not made of whole hours."""
-    if any((moment - EPOCH) % _HOUR.width for moment in timeline.boundaries[1:-1]):
+    if not all(is_multiple_of(moment, _HOUR.width) for moment in timeline.boundaries[1:-1]):
         return None
     plan = ActorPlan()
     edges = (timeline.start, *timeline.boundaries[1:-1], timeline.end)

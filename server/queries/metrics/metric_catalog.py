@@ -8,12 +8,12 @@ and percentiles are worked out last, from merged parts, so no average of average
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from server.rollups.sketch import PERCENTILES
+from server.text.suggestion import nearest_name
 
 Permission = Literal["metrics:read", "costs:read"]
 Family = Literal["spans", "actors", "scores", "retries"]
@@ -302,10 +302,10 @@ _ELSEWHERE: Final = {
 }  # fmt: skip
 
 
-def suggest(name: str, known: dict[str, Metric] | dict[str, Dimension]) -> str:
+def suggest_name(name: str, known: dict[str, Metric] | dict[str, Dimension]) -> str:
     """A "did you mean" sentence, or the list of what there is."""
     meant = _ELSEWHERE.get(name.lower())
-    close = [meant] if meant in known else difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    close = meant if meant in known else nearest_name(name, known)
     if close:
-        return f"did you mean {close[0]}?"
+        return f"did you mean {close}?"
     return f"known are {', '.join(known)}{' and attribute.KEY' if known is DIMENSIONS else ''}"

@@ -14,10 +14,11 @@ from server.queries.metrics.metric_catalog import HISTOGRAM_BOUNDS
 from server.queries.metrics.metric_formula import Cells, Needs
 from server.queries.metrics.raw_sql import Selection, Target, raw_statement
 from server.queries.metrics.rollup_sql import RollupTable, rollup_statement
-from server.queries.metrics.source_plan import EPOCH, GRAINS, HOURS, SourcePlan, Timeline
+from server.queries.metrics.source_plan import GRAINS, HOURS, SourcePlan, Timeline
 from server.rollups import sketch
 from server.rollups.sketch import PERCENTILES
 from server.storage.statements import statement
+from server.text.instants import floor_to
 
 _PRECOMPUTED_ORDER: Final = tuple(PERCENTILES.values())
 # Deltas first: the hours they touch tell where stored percentiles are stale.
@@ -109,7 +110,7 @@ async def fetch(
         gathering.add(records, width)
         if table == "rollup_delta" and slice_ is not None and slice_.precomputed:
             stale = {timeline.boundaries[record["b"]] for record in records}
-            stale |= {low - (low - EPOCH) % GRAINS[HOURS].width for low, _ in plan.less}
+            stale |= {floor_to(low, GRAINS[HOURS].width) for low, _ in plan.less}
             slice_ = replace(slice_, pending=tuple(sorted(stale)))
     if tables:
         await connection.execute(statement("join_as_planned"))

@@ -14,11 +14,12 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from server.text.instants import EPOCH, floor_to
+
 MAX_POINTS: Final = 11_000
 AUTO_POINTS: Final = 300
 DAY_SECONDS: Final = 86_400
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MONDAY: Final = date(1970, 1, 5).toordinal()
 _UNIT_SECONDS: Final = {"s": 1, "m": 60, "h": 3600}
 _MONTHS: Final = {"M": 1, "mo": 1, "Q": 3, "y": 12}
@@ -110,7 +111,7 @@ def bucket_boundaries(start: datetime, end: datetime, interval: Interval, zone: 
     or after ``end``; one more boundary than buckets."""
     if interval.seconds:
         step = timedelta(seconds=interval.seconds)
-        first = _EPOCH + (start - _EPOCH) // step * step
+        first = floor_to(start, step)
         return [first + step * index for index in range(-((first - end) // step) + 1)]
     local = _floor_date(start.astimezone(zone).date(), interval)
     found = [midnight(local, zone)]
@@ -146,7 +147,7 @@ def _floor_date(day: date, interval: Interval) -> date:
     if interval.months:
         index = (day.year * 12 + day.month - 1) // interval.months * interval.months
         return date(index // 12, index % 12 + 1, 1)
-    origin = _MONDAY if interval.days % 7 == 0 else date(1970, 1, 1).toordinal()
+    origin = _MONDAY if interval.days % 7 == 0 else EPOCH.toordinal()
     return date.fromordinal(origin + (day.toordinal() - origin) // interval.days * interval.days)
 
 

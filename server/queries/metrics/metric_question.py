@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from server.errors import ApiError, InvalidBody, UnknownMetric
 from server.queries.filters.filter_tree import Filter, leaves
-from server.queries.metrics.metric_catalog import DIMENSIONS, METRICS, Dimension, Metric, find_dimension, suggest
+from server.queries.metrics.metric_catalog import DIMENSIONS, METRICS, Dimension, Metric, find_dimension, suggest_name
 from server.queries.metrics.metric_interval import MAX_POINTS, Interval
 
 MAX_MEASURES: Final = 20
@@ -130,7 +130,7 @@ class MetricQuestion:
         for index, name in enumerate(self.group_by):
             dimension = find_dimension(name)
             if dimension is None:
-                raise _bad(f"/group_by/{index}", f"unknown dimension {name[:80]}: {suggest(name, DIMENSIONS)}")
+                raise _bad(f"/group_by/{index}", f"unknown dimension {name[:80]}: {suggest_name(name, DIMENSIONS)}")
             if dimension in found:
                 raise _bad(f"/group_by/{index}", f"{name} stands twice")
             found.append(dimension)
@@ -177,7 +177,7 @@ def _check_measure(measure: Measure, pointer: str) -> None:
         if name in METRICS and _AGGREGATION.fullmatch(ending):
             metric, aggregation = METRICS[name], ending
     if metric is None:
-        detail = f"unknown metric {measure.metric[:80]}: {suggest(measure.metric, METRICS)}"
+        detail = f"unknown metric {measure.metric[:80]}: {suggest_name(measure.metric, METRICS)}"
         raise UnknownMetric(detail, errors=[{"pointer": pointer, "detail": detail}])
     if aggregation and aggregation not in metric.aggregations:
         having = [name for name, other in METRICS.items() if aggregation in other.aggregations]

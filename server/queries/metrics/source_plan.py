@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from server.errors import InvalidBody
@@ -17,9 +17,9 @@ from server.queries.metrics.metric_interval import AUTO_POINTS, Interval, bucket
 from server.queries.metrics.metric_question import MetricQuestion
 from server.queries.metrics.raw_sql import Piece, Target
 from server.queries.metrics.rollup_sql import PRECOMPUTED, RollupTable, Slice, rolled_up_columns
+from server.text.instants import EPOCH, ceil_to, floor_to, is_multiple_of
 
 MOST_VALUES: Final = 500_000
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_CALENDAR_BUCKETS: Final = 400
 
 
@@ -149,7 +149,7 @@ def plan_sources(
 def _widest_grain(inner: Sequence[datetime]) -> int | None:
     """The first of GRAINS whose buckets lie within the buckets asked for."""
     for index, grain in enumerate(GRAINS):
-        if all((moment - EPOCH) % grain.width == timedelta() for moment in inner):
+        if all(is_multiple_of(moment, grain.width) for moment in inner):
             return index
     return None
 
@@ -171,7 +171,7 @@ def _take_from_hours(plan: SourcePlan, raw_since: datetime) -> None:
     width = GRAINS[HOURS].width
     kept = []
     for low, high in plan.raw:
-        first = EPOCH + (low - EPOCH) // width * width
+        first = floor_to(low, width)
         if high > first + width or high - low <= width / 2 or first < raw_since:
             kept.append((low, high))
             continue
@@ -204,8 +204,8 @@ def split_piece(
         take("raw", piece)
         return
     grain = grains[0]
-    first = EPOCH - (EPOCH - low) // grain.width * grain.width
-    last = EPOCH + (high - EPOCH) // grain.width * grain.width
+    first = ceil_to(low, grain.width)
+    last = floor_to(high, grain.width)
     if grain.table == "rollup_5m":
         first = max(first, rollup_5m_since)
     if first >= last:

@@ -16,10 +16,10 @@ import pytest
 
 from datasource.json.evaluation import FAMILIES
 from datasource.panel_catalog import TARGETS
-from datasource.panels.panel_request import TimeRange
 from datasource.panels.target_question import question_of
 from datasource.targets.core import Core
 from server.http.services import Services
+from server.queries.filters.time_range import BoundedRange
 from server.queries.records.budgets import Budget, put_budget
 from server.storage.row_scope import RowScope
 from server.text.json_text import dumps
@@ -52,8 +52,8 @@ async def answers(services: Services, seeded_history: Seed) -> dict[str, list[di
     await put_budget(services.writes, yearly)
     found = {}
     ranges = {
-        "": TimeRange(seeded_history.start, seeded_history.end),
-        " without data": TimeRange(seeded_history.start.replace(year=2020), seeded_history.end.replace(year=2020)),
+        "": BoundedRange(seeded_history.start, seeded_history.end),
+        " without data": BoundedRange(seeded_history.start.replace(year=2020), seeded_history.end.replace(year=2020)),
     }
     for suffix, window in ranges.items():
         for definition in TARGETS.values():

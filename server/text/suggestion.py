@@ -1,0 +1,25 @@
+"""The one "did you mean" of every error about an unknown name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Final
+
+_LONGEST_NAME: Final = 64
+"""Comparing names takes the product of their lengths; no name of ours is as long."""
+_LIKENESS: Final = 0.6
+"""Share of characters in common, from which on a name is worth suggesting; the default of difflib."""
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """Return the one of ``known`` that ``name`` is most likely a misspelling of; None if there is none."""
+    by_folded = {item.lower(): item for item in known}
+    near = difflib.get_close_matches(name[:_LONGEST_NAME].lower(), by_folded, n=1, cutoff=_LIKENESS)
+    return by_folded[near[0]] if near else None
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean …?``, to be added to a sentence; nothing where no known name is near."""
+    near = nearest_name(name, known)
+    return "" if near is None else f"; did you mean {near}?"
