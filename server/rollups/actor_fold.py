@@ -15,13 +15,13 @@ from server.storage.database import Database
 from server.storage.statements import statement
 
 _MOST_MERGES: Final = 50
-# Length of a merged stretch in hours, and of the parts whose presence asks for it.
+# Length of a merged stretch in hours, and of the parts that it is made of.
 _MERGED: Final = ((24, 1), (168, 24))
 _MOST_HOURS: Final = 48
 
 
 async def fold_actors(connection: asyncpg.Connection, project: str) -> tuple[int, bool]:
-    """Add the pending deltas of some hours to them; gives how many there were and whether more may wait.
+    """Add the pending deltas of some hours to them; return how many there were and whether more may wait.
 
     The caller holds the project's lock.
     """
@@ -34,7 +34,7 @@ async def fold_actors(connection: asyncpg.Connection, project: str) -> tuple[int
 
 
 async def add_taken_actors(connection: asyncpg.Connection, project: str) -> int:
-    """Add what stands in taken_actors to its hours; gives how many hours that are. The caller holds the lock."""
+    """Add the rows of taken_actors to their hours; return the number of hours. The caller holds the lock."""
     rows = await connection.fetch(statement("pack_taken_actors"))
     kinds, buckets = [row["kind"] for row in rows], [row["bucket"] for row in rows]
     present = await connection.fetch(statement("read_actor_hours"), project, kinds, buckets)
@@ -59,14 +59,14 @@ def _merged_hours(taken: Sequence[asyncpg.Record], present: Sequence[asyncpg.Rec
 
 
 def actors_of(rows: Sequence[asyncpg.Record]) -> Actors:
-    """Rows with ``actor_hash`` and the columns of :data:`COLUMNS` as packed amounts, not yet sorted."""
+    """Return rows with ``actor_hash`` and the columns of :data:`COLUMNS` as packed amounts, not yet sorted."""
     ids = np.array([row["actor_hash"] for row in rows], dtype=np.int64)
     amounts = np.array([[row[column] for column in COLUMNS] for row in rows], dtype=np.int64)
     return Actors(ids, amounts.reshape(-1, len(COLUMNS)))
 
 
 async def merge_past_actors(worker: Database, now: datetime) -> int:
-    """Merge the hours of past days and weeks that are not merged yet; gives how many were made."""
+    """Merge the hours of past days and weeks that are not merged yet; return how many were made."""
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     made = 0
     for hours, of in _MERGED:

@@ -25,34 +25,34 @@ _WIRE: Final = np.dtype("<i8")
 
 @dataclass(frozen=True, slots=True)
 class Actors:
-    """Sorted, different ``ids`` and their ``amounts``, one row an id in the order of :data:`COLUMNS`."""
+    """Sorted, distinct ``ids`` and their ``amounts``: one row per id, columns in the order of :data:`COLUMNS`."""
 
     ids: Ints
     amounts: Ints
 
     def packed(self) -> tuple[bytes, bytes]:
-        """``ids`` and ``amounts`` as stored."""
+        """Return ``ids`` and ``amounts`` as stored."""
         return self.ids.astype(_WIRE).tobytes(), np.ascontiguousarray(self.amounts.T).astype(_WIRE).tobytes()
 
     def column(self, name: str) -> Ints:
-        """One amount of every id."""
+        """Return one amount of every id."""
         return np.asarray(self.amounts[:, COLUMNS.index(name)])
 
     def cost(self, place: int) -> Decimal:
-        """Money of one id in US dollars."""
+        """Return the money of one id in US dollars."""
         whole, rest = self.amounts[place, -2:].tolist()
         return Decimal(whole) + Decimal(rest).scaleb(-10)
 
 
 def unpack(ids: bytes, amounts: bytes, *, wire: str = "<i8") -> Actors:
-    """The reverse of :meth:`Actors.packed`. ``wire``: how an integer is written, ``>i8`` for those of PostgreSQL."""
+    """Reverse :meth:`Actors.packed`. ``wire`` is the format of an integer: ``>i8`` for those of PostgreSQL."""
     found = np.frombuffer(ids, dtype=wire).astype(np.int64)
     table = np.frombuffer(amounts, dtype=wire).astype(np.int64).reshape(len(COLUMNS), -1).T
     return Actors(found, table)
 
 
 def unpack_ids(ids: bytes) -> Ints:
-    """The ids alone."""
+    """Return the ids alone."""
     return np.frombuffer(ids, dtype=_WIRE).astype(np.int64)
 
 

@@ -1,8 +1,8 @@
-"""Folds pending deltas into the rollups.
+"""Folding of pending deltas into the rollups.
 
-Everything of one project happens in one transaction under that project's lock: take deltas, add them to
-the grains and slices, forget them. Readers see either the deltas or their sum, never both and never
-neither, so folding changes no answer; it only keeps the deltas few.
+Everything of one project happens in one transaction under that project's lock: take deltas, add them to the grains and
+slices, forget them. Readers see either the deltas or their sum, never both and never neither, so folding changes no
+answer; it only keeps the deltas few.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from server.telemetry.observations import BackgroundWorkFailed, RollupsFolded, o
 FOLD_INTERVAL: Final = 1.0
 """Seconds between folds when there is little to do."""
 LONG_PAUSE: Final = 5.0
-"""Seconds that a pause may grow to so that folding takes a twentieth of one connection's time. Most of a fold is
-rewriting the rows of the present hour and day, however few deltas there are: rarer folds cost ingest less."""
+"""Longest pause in seconds. A fold mostly rewrites the rows of the present hour and day, however few deltas there are,
+so rarer folds cost ingest less.
+"""
 MOST_DELTAS: Final = 20_000
-"""Deltas taken in one transaction: bounds its memory and how long it holds the lock."""
+"""Deltas taken in one transaction: bounds its memory and the time for which it holds the lock."""
 ACTORS_EVERY: Final = 15.0
 """Seconds between folds of users and sessions, whose packed hours are rewritten as a whole."""
 
-# Grain, width, and whether it is limited to the days that 5-minute rollups are kept.
+# Grain, width, and whether it covers only the days for which 5-minute rollups are kept.
 _GRAINS: Final = (
     ("rollup_5m", timedelta(minutes=5), True),
     ("rollup_1h", timedelta(hours=1), False),
@@ -60,7 +61,7 @@ class RollupFolder:
             self._task = asyncio.create_task(self._run(), name="rollup folder")
 
     async def stop(self) -> None:
-        """Stop folding; what is in the middle is rolled back and folded later."""
+        """Stop folding; a fold in progress is rolled back and repeated later."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -85,10 +86,10 @@ class RollupFolder:
 
 
 async def fold_pending(worker: Database, *, actors: bool = True) -> int:
-    """Fold what is pending in every project; gives the number of deltas folded.
+    """Fold the pending deltas of every project; return their number.
 
-    ``actors``: users and sessions too. A project that another process is folding is left to it; one that fails is
-    reported and does not keep the others waiting.
+    ``actors``: fold users and sessions too. A project that another process is folding is left to that process; one that
+    fails is reported and does not keep the others waiting.
     """
     started = time.monotonic()
     async with worker.unscoped() as connection:
@@ -107,7 +108,7 @@ async def fold_pending(worker: Database, *, actors: bool = True) -> int:
 
 
 async def fold_project(worker: Database, project: str, *, actors: bool = True) -> int:
-    """Fold all pending deltas of one project; gives how many there were."""
+    """Fold all pending deltas of one project; return their number."""
     folded = 0
     more = True
     while more:
@@ -139,12 +140,12 @@ async def _fold_deltas(connection: asyncpg.Connection, project: str) -> int:
 
 
 async def make_taken_table(connection: asyncpg.Connection) -> None:
-    """Make the TEMP table of what is to be added, unless this connection has it; empty in a new transaction."""
+    """Create the TEMP table of deltas to add, unless this connection has it; it is empty in a new transaction."""
     await connection.execute(statement("create_fold_tables"))
 
 
 async def add_taken(connection: asyncpg.Connection, project: str, rollup_5m_since: datetime, *, removals: bool) -> None:
-    """Add what stands in taken_delta to every grain and slice. ``removals``: something in it lowers a count.
+    """Add the rows of taken_delta to every grain and slice. ``removals``: some of them lower a count.
 
     The caller holds the project's lock.
     """

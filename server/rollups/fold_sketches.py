@@ -1,7 +1,7 @@
-"""Sketches of what was taken, merged by every grain and slice that they are added to.
+"""Sketches of the deltas that were taken, merged for every grain and slice that they are added to.
 
-Sums are added up in SQL, where money is exact; sketches here, where merging costs a tenth. They are fetched once and
-merged as often as there are grains and slices.
+Sums are added in SQL, where money is exact. Sketches are merged here, at a tenth of the cost: they are fetched once and
+merged once for each grain and slice.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from server.storage.statements import statement
 
 SKETCHES: Final = ("duration_sketch", "ttft_sketch", "speed_sketch")
 ALL: Final = "all"
-"""The dimension of slice_1h that is the total."""
+"""The dimension of slice_1h that holds the total."""
 SLICED: Final = (
     "provider", "model", "operation_type", "service_name", "environment", "status_code", "error_type",
     "finish_reason", "agent_name", "tool_name", "prompt_name", "prompt_version",
@@ -38,9 +38,10 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class _Split:
-    """One way to put combinations of dimensions into groups, numbered from ``first``: ``codes`` by combination.
+    """One way to group combinations of dimensions. Groups are numbered from ``first``; ``codes`` has the group of each
+    combination.
 
-    ``groups``: what there is of hour × group. ``owners``: which of them each taken row belongs to.
+    ``groups``: the pairs of hour and group that occur. ``owners``: the pair to which each taken row belongs.
     """
 
     first: int
@@ -61,7 +62,7 @@ class TakenSketches:
 
     @classmethod
     async def fetch(cls, connection: asyncpg.Connection, project: str) -> TakenSketches:
-        """What stands in taken_delta."""
+        """Read the rows of taken_delta."""
         rows = await connection.fetch(statement("sketches_of_taken"))
         known = await connection.fetch(statement("dimensions_of_taken"), project)
         return cls(
@@ -74,9 +75,9 @@ class TakenSketches:
     async def by_grain(
         self, connection: asyncpg.Connection, reading: str, project: str, width: timedelta, since: datetime
     ) -> tuple[Any, ...] | None:
-        """Buckets, dim_ids and the merged sketches of a grain; None when nothing taken is as late as ``since``.
+        """Return buckets, dim_ids and merged sketches for a grain, or None if no taken row is as late as ``since``.
 
-        ``reading``: the statement that gives the sketches that are there already.
+        ``reading``: the statement that returns the sketches stored so far.
         """
         chosen = np.array([bucket >= since for bucket in self.buckets], dtype=bool)
         if not chosen.any():
@@ -92,8 +93,10 @@ class TakenSketches:
         return (buckets, dim_ids, *(sketches.packed() for sketches in merged))
 
     async def by_slice(self, connection: asyncpg.Connection, project: str) -> tuple[Any, ...]:
-        """What add_to_slices asks for after the project: which group each combination counts in, then the slices
-        (hour, group and what they are called), their merged sketches and the percentiles of these.
+        """Return the arguments of add_to_slices after the project id:
+
+        the group of each combination of dimensions; then, for each slice, its hour, group and name, its merged sketch
+        and the percentiles of that sketch.
 
         Dimensions that split the combinations alike (one that is never set, and the total) share their groups, so that
         they are summed and merged once.
@@ -158,7 +161,7 @@ class TakenSketches:
     def _merged(
         self, groups: Ints, count: int, present: Sequence[asyncpg.Record], start: int = 0
     ) -> list[sketch.MergedSketches]:
-        """What was taken (group -1: left out) and what is there; ``present`` says its ``place`` after ``start``."""
+        """Merge taken sketches (group -1: left out) with stored ones, whose ``place`` counts from ``start``."""
         places = np.array([row["place"] - start - 1 for row in present], dtype=np.int64)
         merged = []
         for name, entries in zip(SKETCHES, self.entries, strict=True):
@@ -168,7 +171,7 @@ class TakenSketches:
 
 
 def _floored(moments: Sequence[datetime], width: timedelta) -> Ints:
-    """Number of the stretch of ``width`` that holds each moment, counted from 2000."""
+    """Return the number of the stretch of ``width`` that holds each moment, counted from 2000."""
     number: dict[datetime, int] = {}
     for moment in moments:
         if moment not in number:

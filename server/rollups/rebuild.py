@@ -1,9 +1,8 @@
-"""Makes rollups anew from raw rows: after a restore, a bulk load, or a doubt.
+"""Rebuilding of rollups from raw rows: after a restore, a bulk load, or a doubt.
 
-A day at a time, in one REPEATABLE READ transaction under the project's lock: forget the day's rollups and the
-deltas that this snapshot sees, and add up the raw rows that this snapshot sees, straight into the rollups. Changes
-that commit meanwhile leave deltas outside of the snapshot, which stay. So every answer is exact before,
-during and after.
+A day at a time, in one REPEATABLE READ transaction under the project's lock: forget the day's rollups and the deltas
+that this snapshot sees, and add up the raw rows that this snapshot sees, straight into the rollups. Changes that commit
+meanwhile leave deltas outside of the snapshot, which stay. So every answer is exact before, during and after.
 
 The sums are made in SQL, in windows of whole 5 minutes with at most :data:`MOST_SPANS` spans (or 5 minutes that have
 more), so that a day of any size takes the memory of a window.
@@ -47,7 +46,7 @@ async def rebuild_rollups(
     *,
     progress: Callable[[str, datetime], None] | None = None,
 ) -> int:
-    """Rebuild the rollups of ``projects`` for the UTC days that touch ``[start, end)``; gives the number of days.
+    """Rebuild the rollups of ``projects`` for the UTC days that touch ``[start, end)``; return the number of days.
 
     Days whose spans were dropped by retention are left as they are. ``progress`` is called after each day.
     """
@@ -89,7 +88,7 @@ async def _rebuild_day(worker: Database, project: str, day: datetime, rollup_5m_
 
 
 async def _hold(connection: asyncpg.Connection, project: str) -> None:
-    """Take the project's lock as soon as the folder lets go; a lock waited for in the database would time out."""
+    """Take the project's lock as soon as the folder releases it. Waiting for it in the database would time out."""
     held = False
     while not held:
         held = await connection.fetchval(statement("hold_project_rollups"), project)
@@ -98,7 +97,7 @@ async def _hold(connection: asyncpg.Connection, project: str) -> None:
 
 
 def _windows(counts: Sequence[asyncpg.Record]) -> list[tuple[datetime, datetime]]:
-    """Stretches of whole 5 minutes, from the spans that each 5 minutes have."""
+    """Split a day into windows of whole 5 minutes, given the number of spans in each 5 minutes."""
     windows: list[tuple[datetime, datetime]] = []
     spans = MOST_SPANS
     for bucket, count in counts:
@@ -111,7 +110,7 @@ def _windows(counts: Sequence[asyncpg.Record]) -> list[tuple[datetime, datetime]
 
 
 def days_between(start: datetime, end: datetime) -> list[datetime]:
-    """The first moments of the UTC days that touch ``[start, end)``."""
+    """Return the first moment of each UTC day that touches ``[start, end)``."""
     first = start.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     count = max(-((first - end) // timedelta(days=1)), 0)
     return [first + timedelta(days=day) for day in range(count)]

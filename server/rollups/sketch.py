@@ -1,13 +1,12 @@
 """Log-histograms: percentiles of positive numbers within 1 %, that can be merged and subtracted.
 
-Bin ``b`` holds the values in ``(GAMMA ** (b - 1), GAMMA ** b]`` with ``GAMMA = 1.01 / 0.99``; its
-representative is off by at most 1 % from every value inside. A sketch is a string of entries of four
-bytes, big-endian: int16 bin, int16 signed count. A bin may stand several times, so concatenating two
-sketches merges them, and a negative count takes a value back. Percentiles follow ``percentile_disc``
-of PostgreSQL: the smallest value whose rank is at least ``p × n``.
+Bin ``b`` holds the values in ``(GAMMA ** (b - 1), GAMMA ** b]`` with ``GAMMA = 1.01 / 0.99``; its representative is off
+by at most 1 % from every value inside. A sketch is a string of entries of four bytes, big-endian: int16 bin, int16
+signed count. A bin may occur several times, so concatenating two sketches merges them, and a negative count takes a
+value back. Percentiles follow ``percentile_disc`` of PostgreSQL: the smallest value whose rank is at least ``p × n``.
 
-All functions here are pure and hold numpy arrays only; large merges belong in a thread
-(``asyncio.to_thread``), where numpy releases the interpreter for most of the work.
+All functions here are pure and hold numpy arrays only; large merges belong in a thread (``asyncio.to_thread``), where
+numpy releases the interpreter for most of the work.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ PERCENTILES: Final[dict[str, float]] = {"p50": 0.5, "p75": 0.75, "p90": 0.9, "p9
 _ENTRY: Final = np.dtype([("bin", ">i2"), ("count", ">i2")])
 _LARGEST_COUNT: Final = 32767
 _PART: Final = 1 << 18
-"""How many bytes of sketches are merged at a time, a group counting as no less than _PLACE."""
+"""Bytes of sketches merged at a time; a group counts as at least _PLACE bytes."""
 _PLACE: Final = 1 << 11
 
 Ints = NDArray[np.int64]
@@ -43,12 +42,12 @@ Floats = NDArray[np.float64]
 
 
 def bin_of(value: float) -> int:
-    """The bin that holds ``value``; the same formula as in sql/rollup_delta.sql."""
+    """Return the bin that holds ``value``, by the formula of the SQL function in sql/rollup_delta.sql."""
     return math.ceil(math.log(min(max(value, SMALLEST), LARGEST)) / LOG_GAMMA)
 
 
 def pack(values: Sequence[float], sign: int = 1) -> bytes:
-    """A sketch of ``values``, one entry each, counted ``sign`` times."""
+    """Return a sketch of ``values``, one entry each, counted ``sign`` times."""
     entries = np.empty(len(values), dtype=_ENTRY)
     entries["bin"] = [bin_of(value) for value in values]
     entries["count"] = sign
@@ -59,7 +58,7 @@ def pack(values: Sequence[float], sign: int = 1) -> bytes:
 class MergedSketches:
     """Sketches merged by group: for each group its occupied bins, ascending, with their counts.
 
-    A count is negative only where a part of a change was merged: such groups can be packed, not asked.
+    A count is negative only if just a part of a change was merged. Such groups can be packed but not queried.
     """
 
     groups: int
@@ -68,14 +67,14 @@ class MergedSketches:
     counts: Ints
 
     def quantiles(self, fractions: Sequence[float]) -> Floats:
-        """One row a group, one column a fraction; NaN where a group is empty.
+        """Return one row per group, one column per fraction; NaN where a group is empty.
 
         Fraction 0 gives the smallest value and 1 the largest, both within 1 %.
         """
         answer = np.full((self.groups, len(fractions)), np.nan)
         if not len(self.counts):
             return answer
-        # Negative counts wait for the rest of a change; left out, they cannot disturb the other groups.
+        # Negative counts wait for the rest of a change; leaving them out keeps them from disturbing other groups.
         counts = np.maximum(self.counts, 0)
         running = np.cumsum(counts)
         edges = np.searchsorted(self.group, np.arange(self.groups + 1))
@@ -90,9 +89,9 @@ class MergedSketches:
         return answer
 
     def counts_up_to(self, bounds: Sequence[float]) -> Ints:
-        """Histogram: one row a group, one column a bound plus one for what lies above the last.
+        """Return a histogram: one row per group, one column per bound plus one for values above the last bound.
 
-        A bin that a bound cuts belongs below it, so a value may count up to 2 % beyond its place, and a
+        A bin that a bound cuts counts below that bound, so a value may be counted up to 2 % beyond its place, and a
         value that equals a bound counts under that bound.
         """
         table = np.zeros((self.groups, len(bounds) + 1), dtype=np.int64)
@@ -102,7 +101,7 @@ class MergedSketches:
         return table
 
     def packed(self) -> list[bytes]:
-        """Each group as a sketch with one entry a bin (more where a count exceeds an int16)."""
+        """Return each group as a sketch with one entry per bin (more where a count exceeds an int16)."""
         magnitude = np.abs(self.counts)
         parts = -(-magnitude // _LARGEST_COUNT)
         order = np.repeat(np.arange(len(parts)), parts)
@@ -119,13 +118,13 @@ class MergedSketches:
 
 
 def representative(bins: Ints) -> Floats:
-    """The value that stands for a bin: at most 1 % away from everything in it."""
+    """Return the value that represents a bin: at most 1 % away from everything in it."""
     return np.asarray(2 * np.power(GAMMA, bins.astype(np.float64)) / (GAMMA + 1), dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """Decoded sketches, one after the other: ``sizes`` says how many entries each has."""
+    """Decoded sketches in sequence; ``sizes`` has the number of entries of each."""
 
     bins: NDArray[np.int32]
     counts: Floats
@@ -133,8 +132,8 @@ class Entries:
 
 
 def decode(sketches: Sequence[bytes]) -> Entries:
-    """Make ready for :func:`merge_entries`, as often as needed."""
-    # Both halves of an entry at once: reading them as fields of a record takes twice the time.
+    """Decode packed sketches; the result can be passed to :func:`merge_entries` repeatedly."""
+    # Reads both halves of an entry at once: as fields of a record they take twice the time.
     words = np.frombuffer(b"".join(sketches), dtype=">i4").astype(np.int32)
     sizes = np.fromiter(map(len, sketches), dtype=np.int64, count=len(sketches)) // _ENTRY.itemsize
     return Entries(words >> 16, ((words << 16) >> 16).astype(np.float64), sizes)
@@ -153,9 +152,9 @@ def merge_in_parts(
 ) -> Iterator[tuple[list[int], MergedSketches]]:
     """Merge ``sketches[i]`` into group ``groups[i]``, for any numbers from 0, about ``part`` bytes at a time.
 
-    Each part gives the numbers of its groups, ascending, and what is merged for them, in that order. What numpy makes
-    of a part fits into the processor's cache and into memory that the process has at hand already; arrays for millions
-    of entries at once are pages that the system hands out one by one and takes back.
+    Each part holds the numbers of its groups, ascending, and the merged sketches in that order. numpy's arrays for one
+    part fit into the processor's cache and into memory that the process already has; arrays for millions of entries at
+    once would be pages that the system hands out one by one and takes back.
     """
     present, numbers = np.unique(np.asarray(groups, dtype=np.int64), return_inverse=True)
     order = np.argsort(numbers, kind="stable")
@@ -171,8 +170,8 @@ def merge_in_parts(
 
 
 def merge_entries(parts: Sequence[tuple[Entries, Ints]], group_count: int) -> MergedSketches:
-    """The same of several decoded lists, each with the groups of its sketches; those of group -1 are left out."""
-    # Only the bins that occur: the table below has one place for each of them in each group.
+    """Merge several decoded lists, each with the groups of its sketches; those of group -1 are left out."""
+    # Only the bins that occur: the table below has a cell for each of them in each group.
     occurring = [entries.bins for entries, _ in parts if len(entries.bins)]
     low = min((int(bins.min()) for bins in occurring), default=0)
     width = max((int(bins.max()) for bins in occurring), default=0) - low + 1
@@ -189,7 +188,7 @@ def merge_entries(parts: Sequence[tuple[Entries, Ints]], group_count: int) -> Me
     span = group_count * width
     if span <= max(16 * len(key), 1 << 16):
         summed = np.bincount(key, weights=weight, minlength=span)
-        found = np.flatnonzero(summed != 0)  # of truth values: an eighth of the time that it takes of floats
+        found = np.flatnonzero(summed != 0)  # on booleans: takes an eighth of the time that it takes on floats
         counts = summed[found].astype(np.int64)
     else:
         # Few entries in many groups: sorting them is cheaper than a dense table.

@@ -2,10 +2,11 @@
 
 The pool is `databases` over asyncpg. Three rules of this module come from measured traps:
 
-* Never ``Database.transaction()``: a request that is cancelled round BEGIN or COMMIT loses its pool slot for
-  good. Nor ``Database.connection()``: that belongs to the task, is shared by nested uses, and is useless for the
-  rest of the task's life once a release has failed, as it does when the backend died. The pool below them is asked.
-* It waits for a free connection without end; here the wait has a deadline.
+* Never ``Database.transaction()``: a request that is cancelled during BEGIN or COMMIT loses its pool slot for
+  good. Nor ``Database.connection()``: it belongs to the task, is shared by nested uses, and is useless for the
+  rest of the task's life once a release has failed, as happens when the backend died. This module uses the pool
+  below them.
+* The pool waits without end for a free connection; here the wait has a deadline.
 * Rows are visible only to transactions that name their projects (``SET LOCAL app.projects``), which
   row-level security checks. The value is written as a literal, because parameters cannot be used in SET
   and ``set_config()`` does not reach the workers of a distributed engine.
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 PROJECT_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
-# SQLSTATE, or its first two characters, to the error that the caller sees. The longest match wins.
+# Maps a SQLSTATE, or its first two characters, to the error that the caller sees. The longest match wins.
 SQLSTATE_ERRORS: dict[str, type[ApiError]] = {
     "08": DatabaseUnavailable,
     "22": InvalidParameter,
@@ -57,11 +58,11 @@ SQLSTATE_ERRORS: dict[str, type[ApiError]] = {
 }
 
 _BEGIN_READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-# A plan made for the values at hand prunes partitions, uses partial indexes and knows how rare a word is;
-# after five runs of a prepared statement PostgreSQL would try one plan for all values.
+# A plan for the actual values prunes partitions, uses partial indexes and knows how rare a word is. After five runs of
+# a prepared statement PostgreSQL would try one plan for all values.
 _BEGIN_PLANNED_READ: Final = f"{_BEGIN_READ}; SET LOCAL plan_cache_mode = force_custom_plan"
-# One plan for all values, made once a connection. It knows nothing about the values, and may be as old as the last
-# look at the tables; so it is bound to what is right whatever they are: to follow an index.
+# One plan for all values, made once per connection. It knows nothing about the values and may rest on old statistics,
+# so it must be the right one whatever they are: it follows an index.
 _BEGIN_INDEX_READ: Final = "; ".join(
     (
         _BEGIN_READ,
@@ -72,18 +73,18 @@ _BEGIN_INDEX_READ: Final = "; ".join(
 
 
 async def _nothing_to_reset(_: asyncpg.Connection) -> None:
-    """In place of asyncpg's RESET ALL and the like, a round trip for each use of a connection.
+    """Replace asyncpg's RESET ALL and the like, which cost a round trip for each use of a connection.
 
-    All settings here are SET LOCAL, and locks and cursors end with their transaction. A transaction that is still
-    open when a connection comes back (its task was cancelled) asyncpg itself rolls back before it calls this.
+    All settings here are SET LOCAL, and locks and cursors end with their transaction. If a transaction is still open
+    when a connection comes back (its task was cancelled), asyncpg rolls it back before it calls this.
     """
 
 
 class Database:
     """One pool of connections that all run as one database role.
 
-    Opening never fails: while PostgreSQL is away each use raises :class:`DatabaseUnavailable`, and
-    works again as soon as it is back.
+    Opening never fails: while PostgreSQL is down each use raises :class:`DatabaseUnavailable`, and works again as soon
+    as PostgreSQL is back.
     """
 
     def __init__(
@@ -96,8 +97,9 @@ class Database:
         statement_timeout: float,
         application_name: str,
     ) -> None:
-        """``role`` is taken at connect (None: stay the login role); time-outs are seconds, and
-        ``statement_timeout`` is enforced by the server, so that an abandoned query really ends."""
+        """``role`` is taken on when connecting (None: stay the login role). Time-outs are in seconds; the server
+        enforces ``statement_timeout``, so that an abandoned query really ends.
+        """
         server_settings = {
             "application_name": application_name,
             "statement_timeout": str(int(statement_timeout * 1000)),
@@ -127,7 +129,7 @@ class Database:
         await self._pool.connect()
 
     async def close(self) -> None:
-        """Close all connections, waiting no longer than five seconds for those in use."""
+        """Close all connections, waiting at most five seconds for those in use."""
         try:
             await asyncio.wait_for(self._pool.disconnect(), timeout=5)
         except TimeoutError:
@@ -142,7 +144,7 @@ class Database:
 
     @asynccontextmanager
     async def plain(self) -> AsyncIterator[asyncpg.Connection]:
-        """A connection without transaction or project: for tables outside the tenant wall."""
+        """Open a connection without transaction or project: for tables outside the tenant wall."""
         try:
             connection = await self._acquire()
             try:
@@ -157,10 +159,10 @@ class Database:
 
     @asynccontextmanager
     async def read(self, scope: RowScope, *, follows_index: bool = False) -> AsyncIterator[asyncpg.Connection]:
-        """A read-only transaction that sees the rows of ``scope``'s projects and no others.
+        """Open a read-only transaction that sees the rows of ``scope``'s projects and no others.
 
-        Its end is not waited for: there is nothing that could still fail. ``follows_index``: the statements read an
-        index in its order whatever their values are, and their plan is made once
+        Nobody waits for its end, because nothing can fail there. ``follows_index``: the statements read an index in its
+        order whatever their values are, so their plan is made once
         (docs/decisions/0032-reads-plan-for-their-values.md).
         """
         begin = _BEGIN_INDEX_READ if follows_index else _BEGIN_PLANNED_READ
@@ -169,13 +171,15 @@ class Database:
 
     @asynccontextmanager
     async def write(self, projects: Sequence[str]) -> AsyncIterator[asyncpg.Connection]:
-        """A transaction that may read and write rows of ``projects``; commits unless an exception passes."""
+        """Open a transaction that may read and write rows of ``projects``; it commits unless an exception passes."""
         async with self._transaction(projects, "BEGIN") as connection:
             yield connection
 
     @asynccontextmanager
     async def unscoped(self) -> AsyncIterator[asyncpg.Connection]:
-        """A transaction with no project named: sees every row when the pool's role is observatory_worker, else none."""
+        """Open a transaction that names no project: it sees every row if the pool's role is observatory_worker, else
+        none.
+        """
         async with self._transaction((), "BEGIN") as connection:
             yield connection
 
@@ -188,12 +192,12 @@ class Database:
             connection = await self._acquire()
             is_ours = True
             try:
-                # A connection that is cancelled inside is rolled back by the pool's reset on release.
+                # If the task is cancelled here, the pool's reset rolls the connection back on release.
                 await connection.execute(opening)
                 try:
                     yield connection
                 except TimeoutError:
-                    raise  # nobody would hear a ROLLBACK
+                    raise  # nobody would receive a ROLLBACK
                 except BaseException:
                     if not connection.is_closed():
                         await connection.execute("ROLLBACK")
@@ -204,8 +208,8 @@ class Database:
                 else:
                     await connection.execute("COMMIT")
             except TimeoutError:
-                # The server's own time-out is shorter. When even that is not heard, it is frozen or cut off, and would
-                # never confirm the cancellation that the release of a connection waits for.
+                # The server's own time-out is shorter. If even that does not arrive, the server is frozen or cut off,
+                # and would never confirm the cancellation that releasing a connection waits for.
                 connection.terminate()
                 raise
             finally:
@@ -215,16 +219,16 @@ class Database:
             raise translated(error) from error
 
     def _end_later(self, connection: asyncpg.Connection) -> None:
-        """End the read on ``connection`` and give it back, while its caller goes on."""
+        """End the read on ``connection`` and return it to the pool, while its caller goes on."""
         ending = asyncio.create_task(self._end(connection))
-        self._ending.add(ending)  # the loop itself would not keep it
+        self._ending.add(ending)  # the loop keeps no reference itself
         ending.add_done_callback(self._ending.discard)
 
     async def _end(self, connection: asyncpg.Connection) -> None:
         try:
             await connection.execute("COMMIT")
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-            # What was read counts. A connection that cannot even end a transaction is not used again.
+            # The rows that were read count. A connection that cannot even end a transaction is not used again.
             connection.terminate()
         finally:
             await self._release(connection)
@@ -246,7 +250,7 @@ class Database:
 
 
 def project_setting(projects: Sequence[str]) -> str:
-    """The SET LOCAL statement that opens the tenant wall for ``projects``.
+    """Return the SET LOCAL statement that opens the tenant wall for ``projects``.
 
     Raises ValueError for anything that is not a project id: this text becomes SQL.
     """
@@ -257,7 +261,7 @@ def project_setting(projects: Sequence[str]) -> str:
 
 
 def translated(error: Exception) -> Exception:
-    """What the caller of the API should get for a driver's ``error``; others are given back as they are."""
+    """Return the API's error for a driver's ``error``; other exceptions are returned unchanged."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, asyncpg.PostgresError):

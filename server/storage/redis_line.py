@@ -1,8 +1,8 @@
-"""One connection to Redis on which the questions of all requests travel together.
+"""One connection to Redis that carries the commands of all requests together.
 
-A pool hands each question a connection, a write, a wake-up and a time-out of its own: several times the
-price of the question. Here what is asked in one turn of the event loop leaves in one write, replies come back in
-the order of the questions (RESP pipelining), and one timer watches the oldest question for all of them.
+A pool needs a connection, a write, a wake-up and a time-out for each command, which costs several times as much as the
+command. Here the commands of one turn of the event loop leave in one write, replies come back in the order of the
+commands (RESP pipelining), and one timer watches the oldest command for all of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import hiredis
 from redis.asyncio import ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-# A loop that was busy longer than the time-out may run its timers before it looks at the socket.
+# A loop that was busy for longer than the time-out may run its timers before it looks at the socket.
 _GRACE_SECONDS: Final = 0.005
 
 
@@ -26,27 +26,27 @@ Command = Sequence[bytes | str | float] | bytes
 
 
 def packed(command: Command) -> bytes:
-    """``command`` as it is sent."""
+    """Return ``command`` in the form in which it is sent."""
     if isinstance(command, bytes):
         return command
     return hiredis.pack_command(tuple(command))  # type: ignore[arg-type, no-any-return]  # its stub knows one argument
 
 
 class RedisLine:
-    """Sends commands over one connection, made at the first use and again after a loss."""
+    """Commands over one connection, opened on first use and again after a loss."""
 
     def __init__(self, pool: ConnectionPool, *, timeout: float) -> None:
-        """``pool`` knows the address and how to log in; ``timeout`` in seconds holds for each command."""
+        """``pool`` knows the address and how to log in; ``timeout`` is in seconds and holds for each command."""
         self._pool = pool
         self._timeout = timeout
         self._exchange: _Exchange | None = None
         self._connecting = asyncio.Lock()
 
     async def calls(self, *commands: Command) -> list[Any]:
-        """The replies to ``commands``, which are sent together; an error that Redis reports stands as its reply.
+        """Send ``commands`` together and return their replies; an error that Redis reports is returned as the reply.
 
-        Raises OSError, TimeoutError or RedisError when no reply came. A command is sent once: what became of it
-        after a loss is not known.
+        Raises OSError, TimeoutError or RedisError if no reply came. A command is sent once; after a loss nobody knows
+        whether it was executed.
         """
         exchange = self._exchange
         if exchange is None or exchange.is_lost:
@@ -55,7 +55,7 @@ class RedisLine:
         return [await reply for reply in replies]
 
     def post(self, *commands: Command) -> None:
-        """Send ``commands`` without waiting for replies. Redis does them before whatever is asked here afterwards.
+        """Send ``commands`` without waiting for replies. Redis executes them before any later command.
 
         Nothing is sent while there is no connection.
         """
@@ -65,14 +65,14 @@ class RedisLine:
                 exchange.ask(packed(command))
 
     async def close(self) -> None:
-        """Close the connection; questions under way fail."""
+        """Close the connection; pending commands fail."""
         if self._exchange is not None:
             self._exchange.lose(RedisConnectionError("closed"))
 
     async def _connected(self) -> _Exchange:
         async with asyncio.timeout(self._timeout), self._connecting:
             if self._exchange is None or self._exchange.is_lost:
-                # redis-py connects, authenticates and selects the database; then its streams are taken over.
+                # redis-py connects, authenticates and selects the database; then this class takes over its streams.
                 connection: Any = self._pool.make_connection()  # type: ignore[no-untyped-call]
                 try:
                     await connection.connect()
@@ -84,7 +84,7 @@ class RedisLine:
 
 
 class _Exchange(asyncio.Protocol):
-    """Questions and replies of one connection."""
+    """Pending commands and replies of one connection."""
 
     def __init__(self, connection: Any, timeout: float) -> None:
         self._connection = connection
@@ -99,7 +99,7 @@ class _Exchange(asyncio.Protocol):
         self.is_lost = False
 
     def ask(self, packed: bytes) -> asyncio.Future[Any]:
-        """Send one packed command, and give what its reply will be."""
+        """Send one packed command and return the future of its reply."""
         reply: asyncio.Future[Any] = self._loop.create_future()
         if not self._unsent:
             self._loop.call_soon(self._send)
@@ -111,12 +111,12 @@ class _Exchange(asyncio.Protocol):
         return reply
 
     def data_received(self, data: bytes) -> None:
-        """Hand replies to those who wait, oldest first."""
+        """Hand replies to the waiting callers, oldest first."""
         self._parser.feed(data)
         try:
             while self._waiting and (reply := self._parser.gets()) is not False:
                 if isinstance(reply, hiredis.PushNotification):
-                    continue  # nobody here subscribed to anything
+                    continue  # no command here subscribes to anything
                 future, _ = self._waiting.popleft()
                 if not future.done():
                     future.set_result(reply)
@@ -124,11 +124,11 @@ class _Exchange(asyncio.Protocol):
             self.lose(RedisConnectionError(str(error)))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The other side is gone."""
+        """Fail all pending commands: the other side is gone."""
         self.lose(exc if isinstance(exc, OSError) else RedisConnectionError("connection lost"))
 
     def lose(self, error: Exception) -> None:
-        """Give up this connection: replies could not be told apart any more."""
+        """Give up this connection: its replies can no longer be matched to commands."""
         self.is_lost = True
         self._transport.abort()
         self._connection._close()
@@ -136,7 +136,7 @@ class _Exchange(asyncio.Protocol):
             future, _ = self._waiting.popleft()
             if not future.done():
                 future.set_exception(error)
-                future.exception()  # of what was posted nobody waits for the outcome
+                future.exception()  # nobody awaits posted commands
 
     def _send(self) -> None:
         unsent, self._unsent = self._unsent, []

@@ -1,9 +1,9 @@
-"""Redis or Valkey as an accelerator: fast when there, absent without harm.
+"""Redis or Valkey as an accelerator: fast when present, harmless when absent.
 
-Every use goes through :meth:`RedisStore.run`, which gives up after a short time-out. After a failure it
-does not try again for 0.3 s, after three in a row for two seconds; then it lets one trial through. So a
-request that asks Redis several times waits for a frozen one no more than once. redis-py's own
-retries are off: with them a refused port costs 4.5 s a command and a script may run four times.
+Every use goes through :meth:`RedisStore.run`, which gives up after a short time-out. It then makes no attempt for 0.3 s
+after one failure and for two seconds after three in a row; then it lets one trial through. So a request that uses Redis
+several times waits for a frozen one only once. redis-py's own retries are off: with them a refused port costs 4.5 s per
+command and a script may run four times.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PAUSE_SECONDS = 0.3
 
 
 class RedisUnavailable(Exception):
-    """Redis did not answer, or is not being asked for the moment."""
+    """Redis did not answer, or the breaker is open."""
 
 
 class RedisStore:
@@ -62,11 +62,11 @@ class RedisStore:
 
     @property
     def is_open(self) -> bool:
-        """True while the breaker keeps requests away from Redis."""
+        """Whether the breaker keeps requests away from Redis."""
         return self.redis is None or (self._failures >= FAILURES_TO_OPEN and time.monotonic() < self._retry_at)
 
     async def run(self, operation: Callable[[Redis], Awaitable[T]]) -> T:
-        """The result of ``operation(redis)``. Raises RedisUnavailable when it fails or is not tried."""
+        """Return the result of ``operation(redis)``. Raises RedisUnavailable if it fails or is not tried."""
         redis = self.redis
         if redis is None or not self._may_try():
             raise RedisUnavailable
@@ -85,7 +85,8 @@ class RedisStore:
 
         See :mod:`server.storage.redis_line`.
 
-        An error that Redis reports is a ``hiredis.ReplyError`` in the place of the reply. Raises RedisUnavailable.
+        An error that Redis reports is returned as a ``hiredis.ReplyError`` in place of the reply. Raises
+        RedisUnavailable.
         """
         if self.redis is None or not self._may_try():
             raise RedisUnavailable
@@ -99,12 +100,12 @@ class RedisStore:
         return replies
 
     def post(self, *commands: Command) -> None:
-        """Send ``commands`` and do not wait: they are done before whatever :meth:`ask` sends later, or never."""
+        """Send ``commands`` without waiting: Redis executes them before whatever :meth:`ask` sends later, or never."""
         if self.redis is not None:
             self._line.post(*commands)
 
     def failed(self, error: Exception) -> RedisUnavailable:
-        """Count a failure; gives what is to be raised for it."""
+        """Count a failure and return the exception to raise."""
         self._failures += 1
         self._retry_at = time.monotonic() + (OPEN_SECONDS if self._failures >= FAILURES_TO_OPEN else PAUSE_SECONDS)
         if self._failures == FAILURES_TO_OPEN:
@@ -125,7 +126,7 @@ class RedisStore:
         return True
 
     def script(self, package: str, file_name: str) -> Script:
-        """The Lua script that ships as ``file_name`` in ``package``."""
+        """Return the Lua script that ships as ``file_name`` in ``package``."""
         return Script(self, files(package).joinpath(file_name).read_text(encoding="utf-8"))
 
     async def close(self) -> None:
@@ -150,16 +151,16 @@ class Script:
     def __init__(self, store: RedisStore, text: str) -> None:
         self._store = store
         self._text = text
-        # Redis names scripts by their SHA-1; nothing is protected by it.
+        # Redis identifies scripts by their SHA-1; nothing relies on it for protection.
         self._digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     def prepared(self, keys: Sequence[str], arguments: Sequence[Any]) -> ScriptCall:
-        """A call with ``keys`` and ``arguments`` (texts, bytes, numbers), for callers that repeat theirs."""
+        """Return a call with ``keys`` and ``arguments`` (texts, bytes, numbers), for callers that repeat it."""
         rest = (len(keys), *keys, *arguments)
         return ScriptCall(packed(("EVALSHA", self._digest, *rest)), rest)
 
     async def run(self, call: ScriptCall) -> Any:
-        """The reply to ``call``. The text is sent when Redis does not know it. Raises RedisUnavailable."""
+        """Return the reply to ``call``; send the script's text if Redis does not know it. Raises RedisUnavailable."""
         (reply,) = await self._store.ask(call.packed)
         if isinstance(reply, ReplyError):
             if str(reply).startswith("NOSCRIPT"):

@@ -1,1 +1,1 @@
-"""What the program reports about itself: observations, metrics, logs and spans."""
+"""The program's own telemetry: observations, metrics, logs and spans."""

@@ -1,7 +1,7 @@
 """Log lines: one JSON object each (or plain text for people), to standard error.
 
-Everything that a line holds is chosen here or at the call; bodies, tokens and statement arguments never are.
-The loggers of libraries that would print them at DEBUG speak from WARNING on.
+The fields of a line are chosen here or at the call; bodies, tokens and statement arguments are never among them.
+Libraries that would print them at DEBUG log from WARNING on.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from server.telemetry.observations import (
 
 logger = logging.getLogger("observatory")
 
-# At DEBUG these print SQL arguments, that is prompts and key hashes, or request headers; at INFO a line a pool.
+# At DEBUG these print SQL arguments (prompts and key hashes) or request headers; at INFO a line per pool.
 LIBRARIES = ("databases", "asyncio", "httpx", "httpcore", "asyncpg", "sanic.root", "urllib3")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _REPEAT_SECONDS = 60.0
@@ -39,7 +39,7 @@ _MOST_KINDS = 1000
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line; control characters are escaped, so that no input can forge a line."""
+    """One JSON object per line; control characters are escaped, so that no input can forge a line."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = _head(record.created, record.levelname, record.name, record.getMessage())
@@ -76,12 +76,12 @@ def _encoded(line: dict[str, Any]) -> str:
         quick = orjson.dumps(line, default=str)
     except TypeError:  # lone surrogates, large numbers
         return json.dumps(line, default=str)
-    # Beyond ASCII there are line breaks that JSON does not ask to escape.
+    # JSON does not require escaping of the line breaks beyond ASCII.
     return quick.decode() if quick.isascii() else json.dumps(line, default=str)
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
-    """Writes records, and without making any the lines of requests: of these there is one for each."""
+    """Writes log records, and request lines directly (one per request) without building a LogRecord."""
 
     def write_requests(self, level: int, requests: Iterable[RequestFinished]) -> None:
         """Write the lines of ``requests`` as JSON."""
@@ -107,7 +107,7 @@ def configure(level: str, form: str) -> None:
     logging.captureWarnings(True)
     # A pipe that nobody reads must not stop the server.
     logging.raiseExceptions = False
-    # No line shows these, and finding them out is a part of what a line costs.
+    # No line shows these, and looking them up is a noticeable part of a line's cost.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     for name in LIBRARIES:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
@@ -141,16 +141,16 @@ def _(observation: RequestsFinished) -> None:
 
 
 class Debounce:
-    """Lets one line a minute through for each kind of trouble, and says how many were held back."""
+    """Lets one line per minute through for each kind of trouble, and counts those held back."""
 
     def __init__(self) -> None:
         self._last: dict[str, float] = {}
         self._held: dict[str, int] = {}
 
     def admit(self, kind: str) -> int | None:
-        """How many were held back since the last line of ``kind``; None when this one is held back too."""
+        """Return how many lines were held back since the last of ``kind``; None if this one is held back too."""
         now = time.monotonic()
-        if len(self._last) > _MOST_KINDS:  # bounded, whoever invents kinds (client addresses are one)
+        if len(self._last) > _MOST_KINDS:  # bounded, because kinds may come from outside (client addresses are one)
             self._last.clear()
             self._held.clear()
         if now - self._last.get(kind, -_REPEAT_SECONDS) < _REPEAT_SECONDS:

@@ -1,8 +1,8 @@
-"""What the program notices about itself, as typed events.
+"""The program's observations about itself, as typed events.
 
-Code that notices something calls :func:`observe` with one of these values and knows no more. What is counted
-is decided in :mod:`server.telemetry.prometheus`, what is logged in :mod:`server.telemetry.logs`. No observation carries
-content (prompts, answers, error texts) or secrets, and none that becomes a metric label names a tenant.
+Code that notices something calls :func:`observe` with one of these values and knows no more.
+:mod:`server.telemetry.prometheus` decides what is counted, :mod:`server.telemetry.logs` what is logged. No observation
+carries content (prompts, answers, error texts) or secrets, and none that becomes a metric label names a tenant.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Observation:
     """Something that happened in this process."""
 
 
-@dataclass(slots=True)  # not frozen: that would double what it costs to make one
+@dataclass(slots=True)  # not frozen: that would double the cost of making one
 class RequestFinished:
-    """A request was answered. ``route`` is the template, never the path that was asked for."""
+    """A request was answered. ``route`` is the template, never the path of the request."""
 
     method: str
     route: str
@@ -51,7 +51,7 @@ class SpansStored(Observation):
 
 @dataclass(frozen=True, slots=True)
 class SpansRejected(Observation):
-    """Spans of an accepted batch were refused, for a reason out of a fixed set."""
+    """Spans of an accepted batch were refused, for a reason from a fixed set."""
 
     reason: str
     count: int
@@ -68,7 +68,7 @@ class ModelUnpriced(Observation):
 
 @dataclass(frozen=True, slots=True)
 class CacheAsked(Observation):
-    """The result cache was asked: hit, miss, or unavailable."""
+    """The result cache was queried: hit, miss, or unavailable."""
 
     cache: str
     outcome: str
@@ -84,7 +84,7 @@ class RateLimitHit(Observation):
 
 @dataclass(frozen=True, slots=True)
 class AuthenticationRefused(Observation):
-    """A credential was refused, for a reason out of a fixed set."""
+    """A credential was refused, for a reason from a fixed set."""
 
     reason: str
     client_address: str
@@ -92,7 +92,7 @@ class AuthenticationRefused(Observation):
 
 @dataclass(frozen=True, slots=True)
 class RedisLost(Observation):
-    """Redis failed often enough not to be asked for a while."""
+    """Redis failed often enough to be left alone for a while."""
 
     cause: str
 
@@ -128,7 +128,7 @@ class BackgroundWorkFailed(Observation):
 Sink = Callable[[Any], None]
 _sinks: list[Sink] = []
 _told: dict[type[Observation], tuple[Sink, ...]] = {}
-"""What is done with each kind, looked up once: most sinks are ``functools.singledispatch`` functions."""
+"""The sinks' functions for each kind, looked up once: most sinks are ``functools.singledispatch`` functions."""
 
 
 def subscribe(sink: Sink) -> None:
@@ -139,7 +139,7 @@ def subscribe(sink: Sink) -> None:
 
 
 def observe(observation: Observation) -> None:
-    """Tell all sinks."""
+    """Send ``observation`` to all sinks."""
     kind = type(observation)
     told = _told.get(kind)
     if told is None:
@@ -154,7 +154,7 @@ def _sink_of(sink: Sink, kind: type[Observation]) -> Sink:
 
 
 class _ThisTurn:
-    """What the sinks are told of at the end of this turn of the event loop."""
+    """Observations that the sinks receive at the end of this turn of the event loop."""
 
     def __init__(self) -> None:
         self._requests: list[RequestFinished] = []
@@ -174,7 +174,7 @@ class _ThisTurn:
     def _tell_later(self) -> None:
         try:
             self._loop = asyncio.get_running_loop()
-        except RuntimeError:  # there is none that would do it later
+        except RuntimeError:  # no running loop could do it later
             self.tell()
         else:
             self._loop.call_soon(self.tell)
@@ -191,10 +191,13 @@ _this_turn = _ThisTurn()
 atexit.register(_this_turn.tell)
 
 observe_hit = _this_turn.add_hit
-"""Tell all sinks that the named cache had the answer, as :func:`observe_request` does."""
+"""Count an answer from the named cache, batched as by :func:`observe_request`."""
 
 
 def observe_request(request: RequestFinished) -> None:
-    """Tell all sinks of ``request``, together with the others of this turn of the event loop: what happens a thousand
-    times a second is cheaper to count and to write down in heaps. A process that is killed loses one turn's."""
+    """Send ``request`` to all sinks, together with the others of this turn of the event loop.
+
+    Batching per event-loop turn is cheaper for an event that happens a thousand times a second. A killed process loses
+    at most one turn.
+    """
     _this_turn.add_request(request)

@@ -1,9 +1,9 @@
-"""Prometheus metrics: which observation counts as what.
+"""Prometheus metrics, and the observations that each of them counts.
 
-The table :data:`METRICS` is the list that docs/reference/server-metrics.md shows (a test compares them).
-Nothing here names a version, a host or a tenant: the page is open to everybody who reaches the server.
-With several worker processes the figures of all of them are merged by prometheus_client's
-multi-process mode, which the supervisor switches on (``PROMETHEUS_MULTIPROC_DIR``).
+The table :data:`METRICS` is the list that docs/reference/server-metrics.md shows (a test compares them). Nothing here
+names a version, a host or a tenant: the page is open to everybody who reaches the server. With several worker processes
+the figures of all of them are merged by prometheus_client's multi-process mode, which the supervisor switches on
+(``PROMETHEUS_MULTIPROC_DIR``).
 """
 
 from __future__ import annotations
@@ -84,12 +84,12 @@ METRICS = (
     BACKGROUND_FAILURES,
 )
 REDIS_UP.set(1)
-REGISTRY.unregister(PLATFORM_COLLECTOR)  # it tells the exact version of Python
+REGISTRY.unregister(PLATFORM_COLLECTOR)  # it would reveal the exact version of Python
 
 
 @singledispatch
 def record(observation: Observation) -> None:
-    """Count ``observation``; those that nothing is registered for are only logged."""
+    """Count ``observation``; kinds without a handler are only logged."""
 
 
 _RequestMeters = tuple[Callable[[float], None], Callable[[float], None]]
@@ -174,7 +174,7 @@ def _(observation: BackgroundWorkFailed) -> None:
 
 
 def exposition() -> bytes:
-    """All metrics in Prometheus' text format, of every worker process."""
+    """Return all metrics in Prometheus' text format, of every worker process."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()

@@ -1,8 +1,8 @@
 """Spans of our own requests, so that the observatory can be observed like anything else.
 
-Without an SDK the OpenTelemetry API does nothing; :func:`configure` brings one when an endpoint is set. A caller's
-``traceparent`` (W3C Trace Context) is honoured, so that the question asked by a panel and the time it took here are
-one trace. Receiving telemetry is not traced: a server that exports to itself would never come to an end.
+Without an SDK the OpenTelemetry API does nothing; :func:`configure` installs one if an endpoint is set. A caller's
+``traceparent`` (W3C Trace Context) is honoured, so that the question asked by a panel and the time it took here are one
+trace. Receiving telemetry is not traced: a server that exports to itself would never stop.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ RECEIVER = "/v1/"
 
 
 class OwnSpans:
-    """The tracer that request spans are made with; none unless :func:`configure` was told where they go."""
+    """The tracer of request spans; None unless :func:`configure` was given an endpoint."""
 
     tracer: trace.Tracer | None = None
 
 
 def configure(endpoint: str) -> TracerProvider | None:
-    """Export our own spans over OTLP/HTTP to ``endpoint``; None (and no cost) when it is empty."""
+    """Export our own spans over OTLP/HTTP to ``endpoint``; return None (at no cost) if it is empty."""
     if not endpoint:
         OwnSpans.tracer = None
         return None
@@ -42,7 +42,7 @@ def configure(endpoint: str) -> TracerProvider | None:
 
 
 def start_request_span(request: Request) -> Span | None:
-    """A server span for ``request``, a child of the caller's if it sent one; None when there are none to be."""
+    """Start a server span for ``request``, a child of the caller's if it sent one; return None if spans are off."""
     if OwnSpans.tracer is None or request.path.startswith(RECEIVER):
         return None
     offered = request.headers.get("traceparent")
