@@ -1,4 +1,4 @@
-"""The application factory: the only place where the parts are wired together."""
+"""The application factory: the only place that wires the parts together."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 
 
 def build_services(settings: Settings) -> Services:
-    """Make the long-lived objects. Nothing is connected yet: a store that is down must not stop the start."""
+    """Build the long-lived objects. Nothing is connected yet: a store that is down must not prevent the start."""
 
     def pool(url: str, role: str, size: int, timeout: float, name: str) -> Database:
         return Database(
@@ -129,14 +129,14 @@ def build_services(settings: Settings) -> Services:
 
 
 def build_panels(services: Services) -> PanelEngine:
-    """Make the engine of Grafana's JSON data source over ``services``."""
+    """Build the engine of Grafana's JSON data source over ``services``."""
     settings = services.settings
     return PanelEngine(
         services.reads,
         services.projects,
         services.cache,
         services.freshness,
-        # Some connections stay for everybody else, however many dashboards are open.
+        # Leaves some connections for everybody else, however many dashboards are open.
         concurrency=max(1, settings.database_pool_size * 6 // 10),
         timeout=settings.grafana_timeout,
     )
@@ -163,7 +163,7 @@ async def close_services(services: Services) -> None:
 
 
 def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[Any, Any]:
-    """The Sanic application for ``settings``; ``name`` must be unique within a process."""
+    """Return the Sanic application for ``settings``; ``name`` must be unique within a process."""
     app: Sanic[Any, Any] = HttpApp(
         name,
         strict_slashes=True,
@@ -185,7 +185,7 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
         OAS=False,
         PROXIES_COUNT=settings.proxies_count or None,
     )
-    # Without it Sanic does not know that there is only HTTP/1.1 here, and sends an empty Alt-Svc with every answer.
+    # Otherwise Sanic does not know that this is only HTTP/1.1, and sends an empty Alt-Svc with every answer.
     app.state.server_info.append(ApplicationServerInfo(settings={"version": HTTP.VERSION_1}))
     observations.subscribe(prometheus.record)
     observations.subscribe(logs.log)

@@ -19,7 +19,7 @@ INTERRUPTED = 130
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The whole command line; docs/reference/cli.md is compared with it."""
+    """Return the parser of the whole command line; docs/reference/cli.md is compared with it."""
     parser = argparse.ArgumentParser(
         prog="llm-observatory",
         description="Stores traces of LLM applications and answers questions about them over REST and in Grafana.",
@@ -34,14 +34,14 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; gives the exit code."""
+    """Run one command and return its exit code."""
     options = make_parser().parse_args(arguments)
     try:
         code: int = options.run(options)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output (head, less) has gone: nothing is wrong. Keeps the exit from flushing into it.
+        # The reader of our output (head, less) is gone, which is fine. This keeps the exit from flushing into it.
         sys.stdout = open("/dev/null", "w")  # noqa: SIM115
         return 0
     except Exception as failure:
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def explains_itself(failure: Exception) -> bool:
-    """Whether the message of an exception is meant for the person at the terminal; others are our bugs."""
+    """Return whether an exception's message is meant for the person at the terminal; others are our bugs."""
     import asyncpg
 
     from server.embedded import EmbeddedError

@@ -13,10 +13,9 @@
       503  DatabaseUnavailable Overloaded ProjectMisconfigured
       504  QueryTimeout PoolTimeout
 
-The first line of a class's docstring is its public title, so that no error exists without an
-explanation. ``code`` is stable and documented in docs/reference/errors.md (a test compares them).
-These are plain exceptions: any layer may raise them, and :mod:`server.http.error_responses` alone turns
-them into a body.
+The first line of a class's docstring is its public title, so no error lacks an explanation. ``code`` is stable and
+documented in docs/reference/errors.md (a test compares them). These are plain exceptions: any layer may raise them, and
+:mod:`server.http.error_responses` alone turns them into a body.
 """
 
 from __future__ import annotations
@@ -39,8 +38,9 @@ class ApiError(Exception):
         headers: Mapping[str, str] | None = None,
         extensions: Mapping[str, Any] | None = None,
     ) -> None:
-        """``detail`` is shown to the caller; ``errors`` point at what was wrong, each with a
-        ``parameter`` or a JSON ``pointer`` and a ``detail``."""
+        """``detail`` is shown to the caller; each of ``errors`` points at one fault, with a ``parameter`` or a JSON
+        ``pointer`` and a ``detail``.
+        """
         self.detail = detail or self.title()
         self.errors = [dict(item) for item in errors]
         self.headers = dict(headers or {})
@@ -49,7 +49,7 @@ class ApiError(Exception):
 
     @classmethod
     def title(cls) -> str:
-        """The short public sentence of this kind of error."""
+        """Short public sentence of this kind of error."""
         return (cls.__doc__ or "").strip().splitlines()[0].rstrip(".")
 
 
@@ -61,36 +61,36 @@ class BadRequest(ApiError):
 
 
 class InvalidParameter(BadRequest):
-    """A parameter has a value that cannot be used."""
+    """The value of a parameter is not acceptable."""
 
     code = "invalid_parameter"
 
     @classmethod
     def named(cls, parameter: str, detail: str) -> InvalidParameter:
-        """The error for one query ``parameter``."""
+        """Return the error for one query ``parameter``."""
         return cls(f"{parameter}: {detail}", errors=[{"parameter": parameter, "detail": detail}])
 
 
 class UnknownParameter(BadRequest):
-    """The request has a parameter that this route does not know."""
+    """The route does not have this parameter."""
 
     code = "unknown_parameter"
 
 
 class InvalidCursor(BadRequest):
-    """The cursor cannot be used for this request."""
+    """The cursor is not valid for this request."""
 
     code = "invalid_cursor"
 
 
 class InvalidBody(BadRequest):
-    """The body of the request cannot be used."""
+    """The body of the request is not acceptable."""
 
     code = "invalid_body"
 
     @classmethod
     def at(cls, pointer: str, detail: str) -> InvalidBody:
-        """The error for one place in the body, named by a JSON pointer (RFC 6901)."""
+        """Return the error for one place in the body, named by a JSON pointer (RFC 6901)."""
         return cls(f"{pointer or '/'}: {detail}", errors=[{"pointer": pointer, "detail": detail}])
 
 
@@ -101,13 +101,13 @@ class FilterTooComplex(BadRequest):
 
 
 class UnknownMetric(BadRequest):
-    """There is no metric of that name."""
+    """There is no metric with this name."""
 
     code = "unknown_metric"
 
 
 class MissingToken(ApiError):
-    """The request carries no credential."""
+    """The request has no credential."""
 
     code = "missing_token"
     status = 401
@@ -121,7 +121,7 @@ class InvalidToken(ApiError):
 
 
 class AmbiguousCredentials(BadRequest):
-    """The request carries more than one credential."""
+    """The request has more than one credential."""
 
     code = "ambiguous_credentials"
 
@@ -134,14 +134,14 @@ class InsufficientScope(ApiError):
 
 
 class ProjectForbidden(ApiError):
-    """The credential does not give access to that project."""
+    """The credential does not give access to this project."""
 
     code = "project_forbidden"
     status = 403
 
 
 class GrantForbidden(ApiError):
-    """Nobody can give away what they do not have."""
+    """You cannot grant more than you have."""
 
     code = "grant_forbidden"
     status = 403
@@ -185,42 +185,42 @@ class UserNotFound(NotFound):
 
 
 class MethodNotAllowed(ApiError):
-    """This address does not take that method."""
+    """This address does not support the method."""
 
     code = "method_not_allowed"
     status = 405
 
 
 class NotAcceptable(ApiError):
-    """None of the accepted media types can be given."""
+    """None of the accepted media types is available."""
 
     code = "not_acceptable"
     status = 406
 
 
 class Conflict(ApiError):
-    """The request contradicts the present state."""
+    """The request conflicts with the current state."""
 
     code = "conflict"
     status = 409
 
 
 class PayloadTooLarge(ApiError):
-    """The request is larger than this route takes."""
+    """The request is larger than this route accepts."""
 
     code = "payload_too_large"
     status = 413
 
 
 class UnsupportedMediaType(ApiError):
-    """The body has a media type or encoding that this route does not take."""
+    """This route does not accept the media type or encoding of the body."""
 
     code = "unsupported_media_type"
     status = 415
 
 
 class QueryTooLarge(ApiError):
-    """The question needs more memory or disk than one request may use."""
+    """The query needs more memory or disk than one request may use."""
 
     code = "query_too_large"
     status = 422
@@ -234,7 +234,7 @@ class RateLimited(ApiError):
 
 
 class TooManyConcurrent(RateLimited):
-    """Too many requests of this caller are at work."""
+    """This caller has too many requests in progress."""
 
     code = "too_many_concurrent"
 
@@ -258,7 +258,7 @@ class DatabaseUnavailable(ApiError):
 
 
 class Overloaded(ApiError):
-    """The server has more work than it can take."""
+    """The server is overloaded."""
 
     code = "overloaded"
     status = 503
@@ -269,7 +269,7 @@ class Overloaded(ApiError):
 
 
 class ProjectMisconfigured(ApiError):
-    """The project's redaction rules cannot be used, so nothing is stored until they are mended."""
+    """The project's redaction rules are invalid, so nothing is stored until they are corrected."""
 
     code = "project_misconfigured"
     status = 503
@@ -280,7 +280,7 @@ class ProjectMisconfigured(ApiError):
 
 
 class QueryTimeout(ApiError):
-    """The question took too long."""
+    """The query took too long."""
 
     code = "query_timeout"
     status = 504
@@ -298,7 +298,7 @@ class PoolTimeout(ApiError):
 
 
 def catalogue() -> Iterator[type[ApiError]]:
-    """Every concrete error class, parents first."""
+    """Yield every concrete error class, parents first."""
     pending: list[type[ApiError]] = list(ApiError.__subclasses__())
     while pending:
         kind = pending.pop(0)

@@ -1,9 +1,8 @@
 """Every setting of the program, as one table.
 
-A setting is a field of :class:`Settings`: environment variable, default, help text, parser.
-The table feeds loading, ``llm-observatory config``, and docs/reference/configuration.md (a test
-compares them). Values come from the environment alone; an unusable one stops the program with a
-message that names the variable and never shows a secret.
+A setting is a field of :class:`Settings`: environment variable, default, help text, parser. The table feeds loading,
+``llm-observatory config``, and docs/reference/configuration.md (a test compares them). Values come from the environment
+alone; an unusable one stops the program with a message that names the variable and never shows a secret.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ def _names(raw: str) -> tuple[str, ...]:
 
 
 def between(low: float, high: float) -> Callable[[str], float]:
-    """A parser of numbers within ``low`` and ``high``, both included."""
+    """Return a parser of numbers within ``low`` and ``high``, both included."""
 
     def parse(raw: str) -> float:
         value = float(raw)
@@ -53,7 +52,7 @@ def between(low: float, high: float) -> Callable[[str], float]:
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
-    """A parser of whole numbers within ``low`` and ``high``, both included."""
+    """Return a parser of whole numbers within ``low`` and ``high``, both included."""
 
     def parse(raw: str) -> int:
         value = int(raw)
@@ -65,7 +64,7 @@ def whole(low: int, high: int) -> Callable[[str], int]:
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
-    """A parser that takes only the given words."""
+    """Return a parser that takes only the given words."""
 
     def parse(raw: str) -> str:
         if raw not in choices:
@@ -76,7 +75,7 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
 
 def address(*schemes: str) -> Callable[[str], str]:
-    """A parser of addresses that begin with one of ``schemes``; the rest is for the driver to judge."""
+    """Return a parser of addresses that begin with one of ``schemes``; the rest is for the driver to judge."""
 
     def parse(raw: str) -> str:
         if not raw.startswith(tuple(f"{scheme}://" for scheme in schemes)):
@@ -98,7 +97,7 @@ def setting(env: str, default: Any, help: str, *, parse: Callable[[str], Any] = 
 class Settings:
     """Effective configuration. Durations are in seconds unless the name says otherwise."""
 
-    # Where the data is.
+    # Location of the data.
     database_url: str = setting(
         "DATABASE_URL",
         "",
@@ -133,7 +132,7 @@ class Settings:
         "Folder of the private PostgreSQL and Valkey and of the secrets made for them.",
         parse=_path,
     )
-    # How it is reached.
+    # Addresses of the server.
     host: str = setting("OBSERVATORY_HOST", "127.0.0.1", "Address to listen on.")
     port: int = setting("OBSERVATORY_PORT", 8080, "Port to listen on.", parse=whole(0, 65535))
     public_url: str = setting(
@@ -160,7 +159,7 @@ class Settings:
         "When told to stop: seconds that running requests get to finish.",
         parse=between(0, 300),
     )
-    # Who may come in.
+    # Credentials.
     jwt_secret: str = setting(
         "JWT_SECRET",
         "",
@@ -229,20 +228,20 @@ class Settings:
     oidc_role_map: tuple[str, ...] = setting(
         "OIDC_ROLE_MAP",
         (),
-        "What values of that claim mean, as `value=role`; the first that fits.",
+        "Meaning of values of that claim, as `value=role`; the first match counts.",
         parse=_names,
     )
     oidc_default_role: str = setting(
         "OIDC_DEFAULT_ROLE",
         "",
-        "Role of its users when the claim gives none. Empty: they are refused.",
+        "Role of its users when the claim names none. Empty: they are refused.",
         parse=one_of("admin", "developer", "viewer", "billing"),
     )
     oidc_projects_claim: str = setting(
         "OIDC_PROJECTS_CLAIM", "projects", "Claim that lists the projects; dots lead into objects."
     )
     oidc_default_projects: tuple[str, ...] = setting(
-        "OIDC_DEFAULT_PROJECTS", (), "Projects of its users when the claim gives none.", parse=_names
+        "OIDC_DEFAULT_PROJECTS", (), "Projects of its users when the claim names none.", parse=_names
     )
     grafana_issuer: str = setting(
         "GRAFANA_ISSUER",
@@ -264,7 +263,7 @@ class Settings:
         "Fetch keys of issuers over plain http, too: only inside a network you trust.",
         parse=_flag,
     )
-    # How much each may ask.
+    # Limits per caller.
     proxies_count: int = setting(
         "PROXIES_COUNT",
         0,
@@ -323,7 +322,7 @@ class Settings:
     cache_max_bytes: int = setting(
         "CACHE_MAX_BYTES", 1 << 20, "Largest answer that is remembered, in bytes.", parse=whole(1024, 64 << 20)
     )
-    # What comes in (docs/reference/ingestion.md).
+    # Ingestion (docs/reference/ingestion.md).
     ingest_max_spans: int = setting(
         "OBSERVATORY_INGEST_MAX_SPANS",
         10_000,
@@ -391,7 +390,7 @@ class Settings:
         "Combinations of dimensions in a project's rollups; later ones lose their open-ended values.",
         parse=whole(100, 1_000_000),
     )
-    # How long it is kept.
+    # Retention.
     retention_days: int = setting(
         "OBSERVATORY_RETENTION_DAYS",
         90,
@@ -417,7 +416,7 @@ class Settings:
         "Longest time in seconds for one panel, waiting included; Grafana's own proxy gives up after 30.",
         parse=between(1, 300),
     )
-    # What is said about itself.
+    # The server's own telemetry.
     own_otlp_endpoint: str = setting(
         "OBSERVATORY_OWN_OTLP_ENDPOINT",
         "",
@@ -472,7 +471,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
 
 
 def masked(settings: Settings) -> dict[str, str]:
-    """Effective values by environment variable, secrets as ``***``: what ``llm-observatory config`` prints."""
+    """Return effective values by environment variable, secrets as ``***``: the output of ``llm-observatory config``."""
     shown: dict[str, str] = {}
     for item in fields(Settings):
         value = getattr(settings, item.name)

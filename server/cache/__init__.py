@@ -1,1 +1,1 @@
-"""Cached answers, and how each process learns that they are stale."""
+"""Cached answers, and the tokens by which each process learns that they are stale."""

@@ -1,15 +1,14 @@
-"""Tells every server process which remembered answers have become old.
+"""Tokens that tell every server process which cached answers are stale.
 
-An answer is stored together with the *tokens* of what it depends on; a commit puts new tokens in
-place, and an answer whose tokens differ from the present ones is not used. Three kinds of token
-stand in Redis for a project:
+An answer is stored together with the *tokens* of the data it depends on. A commit replaces these tokens, and an answer
+whose tokens differ from the current ones is not used. Redis has three kinds of token per project:
 
     live    changes with every commit: answers whose window ends less than an hour ago
-    closed  changes when a commit reached behind that hour: answers of older windows
-    traces  changes when a commit held too many traces to name each; else one token a trace
+    closed  changes when a commit touched spans older than that hour: answers of older windows
+    traces  changes when a commit had too many traces to name each; else there is one token per trace
 
-A token is random and outlives every answer that was stored under it, so that it may expire: after
-that "no token" is again a state which no stored answer shares.
+A token is random and outlives every answer that was stored under it, so it may expire: afterwards "no token" is again a
+state that no stored answer shares.
 """
 
 from __future__ import annotations
@@ -36,36 +35,36 @@ COALESCE_SECONDS: Final = 0.2
 RETRY_SECONDS: Final = 0.5
 MAX_NAMED_TRACES: Final = 1000
 
-# Clocks of two machines may differ: a commit counts as "behind the hour" this much earlier.
+# Clocks of two machines may differ, so a commit counts as older than the hour this much earlier.
 _CLOCK_MARGIN: Final = timedelta(minutes=2)
 
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """What one commit changed in one project: the span times and the traces."""
+    """Changes of one commit in one project: the span times and the traces."""
 
     min_ts: datetime
     max_ts: datetime
     trace_ids: frozenset[str]
 
     def merged(self, other: Touched) -> Touched:
-        """Both changes as one."""
+        """Return both changes as one."""
         return Touched(min(self.min_ts, other.min_ts), max(self.max_ts, other.max_ts), self.trace_ids | other.trace_ids)
 
 
 def window_is_closed(window_end: datetime | None, now: datetime | None = None) -> bool:
-    """True when a window ended more than an hour ago; ``None`` stands for "until now"."""
+    """Return whether a window ended more than an hour ago; ``None`` means "until now"."""
     return window_end is not None and window_end <= (now or datetime.now(UTC)) - CLOSED_AFTER
 
 
 def window_keys(projects: Iterable[str], *, closed: bool) -> list[str]:
-    """Redis keys of the tokens that an answer about a window of ``projects`` depends on."""
+    """Return the Redis keys of the tokens that an answer about a window of ``projects`` depends on."""
     kind = "closed" if closed else "live"
     return [f"obs:fresh:{project}:{kind}" for project in projects]
 
 
 def trace_keys(projects: Iterable[str], trace_id: str) -> list[str]:
-    """Redis keys of the tokens that an answer about one trace depends on."""
+    """Return the Redis keys of the tokens that an answer about one trace depends on."""
     name = _trace_name(trace_id)
     return [key for project in projects for key in (f"obs:fresh:{project}:traces", f"obs:fresh:{project}:t:{name}")]
 
@@ -86,21 +85,20 @@ class Freshness:
         self._edit_watchers: list[Callable[[], None]] = []
 
     def on_edit(self, watcher: Callable[[], None]) -> None:
-        """Call ``watcher`` whenever a person edits through this process something that answers show."""
+        """Call ``watcher`` whenever a person edits data through this process."""
         self._edit_watchers.append(watcher)
 
     async def edited(self, project_id: str, start: datetime, end: datetime) -> None:
-        """Like :meth:`touched`, for an edit by a person between ``start`` and ``end``: its author looks at once."""
+        """Mark an edit by a person between ``start`` and ``end`` like :meth:`touched`; its author looks at once."""
         for watcher in self._edit_watchers:
             watcher()
         await self.touched({project_id: Touched(start, end, frozenset())})
 
     async def touched(self, changes: Mapping[str, Touched]) -> None:
-        """Make answers about ``changes`` (by project) old. Call after COMMIT; never raises for Redis.
+        """Make cached answers about ``changes`` (by project) stale. Call after COMMIT; Redis failures never raise.
 
-        The first call writes at once; calls that follow within 0.2 s are written together at the end
-        of that time, so that a busy project costs Redis five writes a second and its live answers
-        may still be shared for a moment.
+        The first call writes at once; calls within the next 0.2 s are written together at the end of that time. So a
+        busy project costs Redis five writes per second, and its live answers can still be shared for a moment.
         """
         if not changes:
             return
@@ -113,7 +111,7 @@ class Freshness:
             self._later = asyncio.create_task(self._write_later())
 
     async def close(self) -> None:
-        """Write what is still to be written, and stop."""
+        """Write pending tokens, and stop."""
         later, self._later = self._later, None
         if later is not None:
             later.cancel()
@@ -131,7 +129,7 @@ class Freshness:
         try:
             await asyncio.sleep(max(0.0, self._next_write_at - time.monotonic()))
             while self._pending and not await self._write():
-                # What could not be told within the life of an answer need not be told any more.
+                # An invalidation that could not be written within the life of an answer is no longer needed.
                 if time.monotonic() - self._pending_since > LONGEST_TTL_SECONDS:
                     self._pending = {}
                 await asyncio.sleep(RETRY_SECONDS)
@@ -142,7 +140,7 @@ class Freshness:
             self._later = asyncio.create_task(self._write_later())
 
     async def _write(self) -> bool:
-        """Write all pending tokens. False, and nothing lost, when Redis is away."""
+        """Write all pending tokens. Return False, losing nothing, if Redis is down."""
         changes, self._pending = self._pending, {}
         if not changes:
             return True
@@ -163,7 +161,7 @@ class Freshness:
         except RedisUnavailable:
             return False
         finally:
-            # Also when cancelled in between: told twice does no harm, not told does.
+            # Also after a cancellation: repeating an invalidation is harmless; losing one is not.
             if not is_told:
                 self._remember(changes)
                 self._pending_since = since

@@ -1,9 +1,9 @@
-"""Remembers complete answers in Redis for a short time, and lets one question be asked once at a time.
+"""Complete answers cached in Redis for a short time; concurrent identical questions share one computation.
 
-Redis is an accelerator: without it every answer is computed anew, nothing else changes. What is
-stored is JSON with a checksum and the freshness tokens (see :mod:`server.cache.freshness`) read
-*before* the question was put to the database, so that a commit in between can only make the
-stored answer look old, never new. One round trip fetches answer and present tokens together.
+Redis is an accelerator: without it every answer is computed, and nothing else changes. A stored value is JSON with a
+checksum and the freshness tokens (see :mod:`server.cache.freshness`) read *before* the question was put to the
+database, so a commit in between can only make the stored answer look stale, never fresh. One round trip fetches the
+answer and the current tokens together.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ LIVE_TTL_SECONDS: Final = 60
 FORMAT: Final = "1"
 CACHE_NAME: Final = "results"
 
-# Another process that computes the same answer holds a lock; it ends by itself should that process die.
+# A process that computes an answer holds a lock; the lock expires by itself if that process dies.
 LOCK_MS: Final = 3000
 _FIRST_WAIT_SECONDS: Final = 0.01
 _LONGEST_WAIT_SECONDS: Final = 0.1
 
 
-# What each process keeps of answers that it got from Redis, so that unchanged ones are not sent and checked again.
+# Memory per process for copies of answers from Redis, so that unchanged ones are not sent and checked again.
 COPIES_BYTES: Final = 16 << 20
 _CHECKSUM_BYTES: Final = 8
 
@@ -49,19 +49,21 @@ class Lookup(Protocol):
     def __call__(
         self, names: Sequence[str], known: bytes = b"", lock: tuple[str, int] | None = None
     ) -> Awaitable[list[bytes | None]]:
-        """The values of ``names``; of the first only how it begins, when it begins with ``known`` (and that is not
-        empty). ``lock`` is a key and milliseconds: one value more comes last, not None when the first value is missing
-        and the lock was taken.
+        """Return the values of ``names``. If the first still starts with ``known`` (unless empty), return only that
+        prefix.
+
+        ``lock`` is a key and milliseconds: one more value comes last; it is not None if the first value is missing and
+        the lock was taken.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class CacheQuestion:
-    """A question in the form that decides whether two of them are the same.
+    """A question in the form that decides whether two questions are equal.
 
-    ``document`` is the whole canonical question (JSON values). Relative times stay as written
-    ("now-6h"): the short life of such answers bounds how far they drift. ``window_end`` is where the
-    time range ends, None for "now"; ``trace_id`` is set for questions about one trace only.
+    ``document`` is the whole canonical question (JSON values). Relative times stay as written ("now-6h"): the short
+    life of such answers bounds how far they drift. ``window_end`` is the end of the time range, None for "now";
+    ``trace_id`` is set for questions about one trace only.
     """
 
     kind: str
@@ -91,7 +93,7 @@ class CacheQuestion:
 
     @property
     def ttl_seconds(self) -> int:
-        """How long the answer may be kept."""
+        """Seconds for which the answer may be kept."""
         if self.trace_id is not None:
             return TRACE_TTL_SECONDS
         return CLOSED_TTL_SECONDS if window_is_closed(self.window_end) else LIVE_TTL_SECONDS
@@ -104,7 +106,7 @@ class CacheQuestion:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a reader found. ``is_complete`` false (cut short, partial): never stored."""
+    """A reader's result. If ``is_complete`` is false (cut short, partial), it is never stored."""
 
     data: Any
     pagination: Mapping[str, Any] | None = None
@@ -122,7 +124,7 @@ class CachedAnswer:
     fingerprint: str
     is_hit: bool
     stored_at: float
-    """When it was stored, in Unix seconds."""
+    """Unix time at which it was stored, in seconds."""
 
     @property
     def age_seconds(self) -> int:
@@ -131,19 +133,19 @@ class CachedAnswer:
 
 
 class _Copies:
-    """Checked answers by Redis key, the least recently used forgotten first. Whether one still counts says Redis."""
+    """LRU cache of verified answers, keyed by Redis key. Redis decides whether an entry is still valid."""
 
     def __init__(self) -> None:
         self._held: OrderedDict[str, tuple[bytes, tuple[bytes, ...], CachedAnswer]] = OrderedDict()
         self._bytes = 0
 
     def checksum(self, key: str) -> bytes:
-        """How the value of ``key`` begins that there is a copy of; empty without one."""
+        """Return the checksum prefix of our copy of ``key``, or b'' if there is none."""
         held = self._held.get(key)
         return held[0] if held is not None else b""
 
     def take(self, key: str, checksum: bytes) -> tuple[tuple[bytes, ...], CachedAnswer] | None:
-        """Tokens and answer of the value that begins with ``checksum``."""
+        """Return tokens and answer of the value that begins with ``checksum``."""
         held = self._held.get(key)
         if held is None or held[0] != checksum:
             return None
@@ -166,12 +168,12 @@ class _Copies:
 
 
 class ResultCache:
-    """Read-through cache for whole answers; see the module's text."""
+    """Read-through cache for whole answers; see the module's docstring."""
 
     def __init__(
         self, store: RedisStore, encode: Callable[[Any], bytes], *, enabled: bool = True, max_bytes: int = 1 << 20
     ) -> None:
-        """``encode`` makes the JSON of ``Answer.data``. Answers above ``max_bytes`` are not stored."""
+        """``encode`` turns ``Answer.data`` into JSON. Answers larger than ``max_bytes`` are not stored."""
         self._store = store
         self._encode = encode
         self._enabled = enabled
@@ -182,13 +184,13 @@ class ResultCache:
     async def answer(
         self, question: CacheQuestion, compute: Callable[[], Awaitable[Answer]], *, lookup: Lookup | None = None
     ) -> CachedAnswer:
-        """The stored answer if it is present and fresh, else ``compute()``'s, stored for the next.
+        """Return the stored answer if it is present and fresh, else compute and store it.
 
-        ``lookup`` reads the Redis keys in our place, together with other business (the rate limit); what it
-        raises other than RedisUnavailable goes to the caller.
+        ``lookup`` reads the Redis keys for us, together with other business (the rate limit); its exceptions other than
+        RedisUnavailable go to the caller.
 
-        Callers with the same question at the same time, here and in other processes, share one
-        ``compute()``. It runs to its end even when the caller that started it goes away.
+        Callers with the same question at the same time, here and in other processes, share one ``compute()``. It runs
+        to its end even when the caller that started it goes away.
         """
         key = question.key
         tokens, hit, is_locked = await self._lookup(question, key, lookup or self._read)
@@ -203,24 +205,28 @@ class ResultCache:
         return await asyncio.shield(flight)
 
     def fresh(self, answer: Answer) -> CachedAnswer:
-        """``answer`` in the form in which it is sent, without having been stored."""
+        """Return ``answer`` in the form in which it is sent, without storing it."""
         data = self._encode(answer.data)
         fingerprint = _fingerprint(data, answer.pagination)
         return CachedAnswer(data, answer.pagination, answer.meta, fingerprint, is_hit=False, stored_at=time.time())
 
     def _any_flight(self, key: str) -> asyncio.Task[CachedAnswer] | None:
-        """Without Redis nobody knows what is new: a query that is under way serves as well as another one."""
+        """Return a computation in progress. Without Redis nobody knows what is fresh, so it serves as well as another
+        one.
+        """
         return next((flight for (name, _), flight in self._flights.items() if name == key), None)
 
     def _landed(self, name: tuple[str, tuple[bytes, ...] | None], task: asyncio.Task[CachedAnswer]) -> None:
         del self._flights[name]
         if not task.cancelled():
-            task.exception()  # all who waited may be gone: then nobody else looks at it
+            task.exception()  # all waiting callers may be gone, and then nobody else would retrieve it
 
     async def _lookup(
         self, question: CacheQuestion, key: str, lookup: Lookup
     ) -> tuple[tuple[bytes, ...] | None, CachedAnswer | None, bool]:
-        """Present tokens (None: Redis is lost), the answer when it counts, and whether to compute it is our right."""
+        """Return (current tokens or None if Redis is down, cached answer if fresh, whether we hold the compute
+        lock).
+        """
         try:
             if not self._enabled:
                 await lookup([])
@@ -230,7 +236,7 @@ class ResultCache:
             observe(CacheAsked(CACHE_NAME, "unavailable"))
             return None, None, False
         except asyncio.CancelledError:
-            # Perhaps it was taken for us. Others would wait until it ends by itself.
+            # It may have been taken for us; others would wait until it expires.
             self._store.post(["DEL", question.lock[0]])
             raise
         return *self._judge(key, values), locked is not None
@@ -246,7 +252,7 @@ class ResultCache:
         return [*values, None]
 
     def _judge(self, key: str, values: Sequence[bytes | None]) -> tuple[tuple[bytes, ...], CachedAnswer | None]:
-        """Present tokens, and the stored answer when it is whole and was stored under the same tokens."""
+        """Return the current tokens, and the stored answer if it is intact and was stored under these tokens."""
         tokens = tuple([value or b"" for value in values[1:]])
         stored = values[0]
         if stored is None:
@@ -287,7 +293,7 @@ class ResultCache:
             self._store.post(["DEL", lock])
             raise
         if tokens is not None:
-            # Not waited for: the caller has its answer, and whoever asks here next is served after this is stored.
+            # Not awaited: the caller has its answer, and later callers in this process find it stored.
             if answer.is_complete and len(fresh.data) <= self._max_bytes:
                 self._store.post(["SET", key, _pack(tokens, fresh), "EX", question.ttl_seconds], ["DEL", lock])
             else:
@@ -297,7 +303,7 @@ class ResultCache:
     async def _take_lock(
         self, question: CacheQuestion, key: str, lock: str
     ) -> tuple[tuple[bytes, ...] | None, CachedAnswer | None]:
-        """Wait until the answer is there or the right to compute it is ours (or Redis is lost)."""
+        """Wait until the answer is stored or we hold the lock to compute it (or Redis is lost)."""
         wait = _FIRST_WAIT_SECONDS
         while True:
             try:
@@ -307,7 +313,7 @@ class ResultCache:
             except RedisUnavailable:
                 return None, None
             if isinstance(locked, ReplyError) or isinstance(values, ReplyError):
-                return None, None  # it answers, but will not store: full, or read only
+                return None, None  # Redis answers but does not store: it is full or read-only
             tokens, hit = self._judge(key, values)
             if hit is not None and locked:
                 self._store.post(["DEL", lock])
@@ -318,16 +324,16 @@ class ResultCache:
 
 
 def _fingerprint(data: bytes, pagination: Mapping[str, Any] | None) -> str:
-    # Where a list goes on follows from its rows, but also names the moment of asking: left out.
+    # The continuation of a list follows from its rows, but also names the moment of the request, so it is left out.
     page = {name: value for name, value in (pagination or {}).items() if name != "continuation"}
-    # SHA-256, which processors have instructions for: a third of the time of others.
+    # Processors have instructions for SHA-256: it takes a third of the time of others.
     digest = hashlib.sha256(data, usedforsecurity=False)
     digest.update(orjson.dumps(page, option=orjson.OPT_SORT_KEYS))
     return digest.hexdigest()[:32]
 
 
 def _pack(tokens: tuple[bytes, ...], answer: CachedAnswer) -> bytes:
-    """``crc32 (8 hex digits) LF head (JSON) LF data (JSON)``; the checksum covers all that follows it."""
+    """Return ``crc32 (8 hex digits) LF head (JSON) LF data (JSON)``; the checksum covers everything after it."""
     head = orjson.dumps(
         {
             "tokens": [token.decode("ascii", "replace") for token in tokens],
@@ -343,7 +349,7 @@ def _pack(tokens: tuple[bytes, ...], answer: CachedAnswer) -> bytes:
 
 
 def _unpack(stored: bytes) -> tuple[tuple[bytes, ...], CachedAnswer]:
-    """The tokens and the answer in ``stored``. Raises ValueError when it is not what :func:`_pack` made."""
+    """Return the tokens and the answer in ``stored``. Raises ValueError unless :func:`_pack` made it."""
     checksum, _, rest = stored.partition(b"\n")
     if checksum != b"%08x" % zlib.crc32(rest):
         raise ValueError("checksum")

@@ -1,4 +1,4 @@
-"""``project``, ``key`` and ``client``: who may come in."""
+"""``project``, ``key`` and ``client``: projects and the credentials that open them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEY_SECONDS = 90 * 86400
 
 
 def add(commands: Commands) -> None:
-    """Adds the commands to the parser."""
+    """Add the commands to the parser."""
     _add_project(add_group(commands, "project", "make and list projects, the tenants of the installation"))
     _add_key(add_group(commands, "key", "make, list and revoke API keys"))
     _add_client(add_group(commands, "client", "register, list and disable OAuth clients"))
@@ -118,7 +118,7 @@ def _add_client(commands: Commands) -> None:
 
 
 def add_grant(parser: argparse.ArgumentParser) -> None:
-    """Options that say which projects and scopes something opens."""
+    """Add the options that say which projects and scopes something opens."""
     parser.add_argument(
         "--project", required=True, action="append", metavar="ID", help="a project it opens; repeat it, or '*' for all"
     )
@@ -128,7 +128,7 @@ def add_grant(parser: argparse.ArgumentParser) -> None:
 
 
 def create_project(options: argparse.Namespace) -> int:
-    """Makes a project."""
+    """Make a project."""
     from server.access import administration
     from server.commands.administration import change, note
 
@@ -145,7 +145,7 @@ def create_project(options: argparse.Namespace) -> int:
 
 
 def list_projects(options: argparse.Namespace) -> int:
-    """Lists projects."""
+    """List projects."""
     from server.access import administration
     from server.commands.administration import change
 
@@ -155,7 +155,7 @@ def list_projects(options: argparse.Namespace) -> int:
 
 
 def create_key(options: argparse.Namespace) -> int:
-    """Makes a key and prints it."""
+    """Make a key and prints it."""
     from datetime import UTC, datetime, timedelta
 
     from server.access import administration
@@ -183,7 +183,7 @@ def create_key(options: argparse.Namespace) -> int:
 
 
 def list_keys(options: argparse.Namespace) -> int:
-    """Lists keys."""
+    """List keys."""
     from server.access import administration
     from server.commands.administration import change
 
@@ -204,7 +204,7 @@ def list_keys(options: argparse.Namespace) -> int:
 
 
 def revoke_key(options: argparse.Namespace) -> int:
-    """Ends a key."""
+    """Revoke a key."""
     from server.access import administration
     from server.commands.administration import ACTOR, change, note
 
@@ -220,7 +220,7 @@ def revoke_key(options: argparse.Namespace) -> int:
 
 
 def create_client(options: argparse.Namespace) -> int:
-    """Registers a client and prints its credentials."""
+    """Register a client and print its credentials."""
     from server.access import administration
     from server.access.principal import Role
     from server.commands.administration import ACTOR, change, note
@@ -243,7 +243,7 @@ def create_client(options: argparse.Namespace) -> int:
 
 
 def list_clients(options: argparse.Namespace) -> int:
-    """Lists clients."""
+    """List clients."""
     from server.access import administration
     from server.commands.administration import change
 
@@ -262,7 +262,7 @@ def list_clients(options: argparse.Namespace) -> int:
 
 
 def disable_client(options: argparse.Namespace) -> int:
-    """Ends a client."""
+    """Disable a client."""
     from server.access import administration
     from server.commands.administration import ACTOR, change, note
 

@@ -18,17 +18,17 @@ from server.terminal.output import CommandFailed, say
 
 T = TypeVar("T")
 ACTOR = "cli"
-# For one statement: a command may take its time, but not for ever.
+# Per statement: a command may take its time, but not forever.
 STATEMENT_SECONDS = {"observatory_api": 30.0, "observatory_worker": 3600.0}
 
 
 def administrate(
     environ: Mapping[str, str], work: Callable[[Database, Settings], Awaitable[T]], *, as_worker: bool = False
 ) -> T:
-    """The result of ``work`` on the running database, or the private one for a moment.
+    """Return the result of ``work`` on the running database, or on the private one, started for this call.
 
-    :param as_worker: as the role that sees every project's rows, in place of the API's.
-    :raises CommandFailed: what was asked cannot be (a ValueError of ``work``).
+    :param as_worker: use the role that sees every project's rows instead of the API's role.
+    :raises CommandFailed: the request is impossible (a ValueError of ``work``).
     """
     stores = Stores(environ, announce=say, join=True)
     with stores as settings:
@@ -58,7 +58,7 @@ async def _with_database(settings: Settings, work: Callable[[Database, Settings]
 
 
 def change(environ: Mapping[str, str], work: Callable[[asyncpg.Connection, Settings], Awaitable[T]]) -> T:
-    """The result of ``work`` in one transaction of the API role; otherwise as :func:`administrate`."""
+    """Return the result of ``work`` in one transaction of the API role; otherwise like :func:`administrate`."""
 
     async def in_transaction(database: Database, settings: Settings) -> T:
         async with database.write(()) as connection:
@@ -68,6 +68,6 @@ def change(environ: Mapping[str, str], work: Callable[[asyncpg.Connection, Setti
 
 
 async def note(connection: asyncpg.Connection, action: str, target_type: str, target_id: str) -> None:
-    """Writes into the audit log that the command line did something, in the same transaction."""
+    """Record an action of the command line in the audit log, in the same transaction."""
     event = AuditEvent(action=action, actor=ACTOR, actor_kind="cli", target_type=target_type, target_id=target_id)
     await connection.execute(statement("insert_audit"), *event.row())

@@ -1,4 +1,4 @@
-"""``demo``: everything at once, with believable data."""
+"""``demo``: the server and everything it needs, with believable data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SEED = 7
 
 
 def add(commands: Commands) -> None:
-    """Adds the command to the parser."""
+    """Add the command to the parser."""
     demo = add_command(
         commands,
         "demo",
@@ -34,7 +34,7 @@ def add(commands: Commands) -> None:
 
 
 def run_demo(options: argparse.Namespace) -> int:
-    """Runs the demo until it is told to stop."""
+    """Run the demo until it is told to stop."""
     from server.demo.session import DemoOptions, DemoSession
 
     environ = overridden(os.environ, options, {"host": "OBSERVATORY_HOST", "port": "OBSERVATORY_PORT"})

@@ -1,6 +1,6 @@
-"""Sends OTLP files to a server: what ``llm-observatory ingest FILE…`` does.
+"""Upload of OTLP files to a server: the work of ``llm-observatory ingest FILE…``.
 
-A server that is busy is asked again. Sending a file twice stores nothing twice.
+Requests that a busy server refuses are repeated. Sending a file twice stores nothing twice.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ _RETRIED: Final = (429, 502, 503, 504)
 
 @dataclass(slots=True)
 class FileProgress:
-    """How far it has come. ``rejected`` were refused by the server; ``reasons`` are its own, and what was skipped."""
+    """Progress of one file. ``rejected`` items were refused by the server; ``reasons`` holds the server's, and what was
+    skipped.
+    """
 
     file: Path
     done_bytes: int
@@ -33,7 +35,7 @@ class FileProgress:
     reasons: tuple[str, ...] = ()
 
     def say(self, reason: str) -> None:
-        """Remember ``reason``, once."""
+        """Note ``reason``, once."""
         if reason not in self.reasons:
             self.reasons += (reason,)
 
@@ -46,10 +48,10 @@ async def ingest_files(
     project: str | None = None,
     on_progress: Callable[[FileProgress], None] | None = None,
 ) -> list[FileProgress]:
-    """Send ``files`` in order to the server at ``base_url``; gives the totals of each file.
+    """Send ``files`` in order to the server at ``base_url``; return the totals of each file.
 
-    ``project`` may be None when the token is of one project. Raises :class:`FileIngestError` for a file that
-    cannot be read and for an answer that repeating would not change.
+    ``project`` may be None if the token is for one project. Raises :class:`FileIngestError` for a file that cannot be
+    read and for an answer that a repetition would not change.
     """
     headers = {"Authorization": f"Bearer {token}"} | ({"X-Observatory-Project": project} if project else {})
     totals = []
@@ -104,7 +106,7 @@ def _count(progress: FileProgress, request: FileRequest, response: httpx.Respons
 
 
 async def _requests(progress: FileProgress) -> AsyncIterator[FileRequest]:
-    """The requests of a file. Reading and cutting runs in a thread, so that a progress display stays alive."""
+    """Yield the requests of a file. Reading and cutting runs in a thread, so that a progress display stays alive."""
     iterator = read_requests(progress.file, progress.say)
     while (request := await asyncio.to_thread(next, iterator, None)) is not None:
         yield request

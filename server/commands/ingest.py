@@ -1,4 +1,4 @@
-"""``ingest``: traces out of files."""
+"""``ingest``: traces from files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOKEN_SECONDS = 3600
 
 
 def add(commands: Commands) -> None:
-    """Adds the command to the parser."""
+    """Add the command to the parser."""
     ingest = add_command(
         commands,
         "ingest",
@@ -42,7 +42,7 @@ def add(commands: Commands) -> None:
 
 
 def run_ingest(options: argparse.Namespace) -> int:
-    """Sends the files; 1 when a span was refused."""
+    """Send the files; return 1 if a span was refused."""
     from server.commands.file_ingest import ingest_files
     from server.commands.otlp_files import FileIngestError
     from server.commands.tokens import make_token

@@ -1,13 +1,13 @@
-"""Reads OTLP files and cuts what is in them into requests of a size that every server takes.
+"""Reader of OTLP files, cut into requests of a size that every server accepts.
 
-Taken are all forms in which the Collector's file exporter writes, and the bodies of OTLP requests as they are:
+It reads every form that the Collector's file exporter writes, and the plain bodies of OTLP requests:
 
-* JSON: one document, or one a line;
+* JSON: one document, or one per line;
 * protobuf: one message, or many with a length of four bytes in front (``format: proto``);
 * either compressed as a whole (gzip, zstd), or each message by itself with zstd (``compression: zstd``, which also puts
   lengths in front of JSON).
 
-Traces and logs may be mixed. Metrics and profiles are skipped, and told about.
+Traces and logs may be mixed. Metrics and profiles are skipped and reported.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ _UNREADABLE: Final = (OSError, EOFError, zlib.error, zstd.ZstdError)
 
 
 class FileIngestError(Exception):
-    """A file cannot be sent; the message says which, where and why."""
+    """A file cannot be sent; the message says which file, where and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """Traces or logs: where they are sent, how their three levels are called, and what the answer is."""
+    """Traces or logs: their route, the names of their three levels, and the type of the answer."""
 
     path: str
     json_names: tuple[str, str, str]
@@ -58,7 +58,7 @@ class Signal:
     message: type[ExportTraceServiceRequest] | type[ExportLogsServiceRequest]
     answer: type[ExportTraceServiceResponse] | type[ExportLogsServiceResponse]
     rejected: tuple[str, str]
-    """The member of ``partial_success`` that counts what was refused, in JSON and in protobuf."""
+    """The member of ``partial_success`` that counts refused items, in JSON and in protobuf."""
 
 
 TRACES: Final = Signal(
@@ -82,7 +82,7 @@ _SKIPPED: Final = {"resourceMetrics": "metrics are not taken", "resourceProfiles
 
 @dataclass(frozen=True, slots=True)
 class FileRequest:
-    """One request: ``items`` spans or log records. ``read_bytes``: where in the file, as it is on disk, it ends."""
+    """One request with ``items`` spans or log records. ``read_bytes``: offset of its end in the file on disk."""
 
     signal: Signal
     content_type: str
@@ -92,9 +92,9 @@ class FileRequest:
 
 
 def read_requests(file: Path, on_skip: Callable[[str], None]) -> Iterator[FileRequest]:
-    """The requests of ``file``; ``on_skip`` hears a sentence for what is no trace or log.
+    """Yield the requests of ``file``; ``on_skip`` receives a sentence for anything that is not a trace or log.
 
-    Raises :class:`FileIngestError` where the file cannot be read or is not OTLP.
+    Raises :class:`FileIngestError` if the file cannot be read or is not OTLP.
     """
     with file.open("rb") as raw:
         head = raw.read(len(_ZSTD))
@@ -113,7 +113,7 @@ def read_requests(file: Path, on_skip: Callable[[str], None]) -> Iterator[FileRe
                     batch = pending[piece.signal.path, piece.content_type] = _Pending()
                 batch.add(piece)
         except (FileIngestError, *_UNREADABLE) as error:
-            # What stands before the place that cannot be read is sent all the same.
+            # Items before the unreadable place are sent all the same.
             yield from (batch.request(raw.tell()) for batch in pending.values())
             if isinstance(error, FileIngestError):
                 raise
@@ -123,7 +123,7 @@ def read_requests(file: Path, on_skip: Callable[[str], None]) -> Iterator[FileRe
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Up to 50 items with their resource and scope: a dict, or a message of protobuf."""
+    """Up to 50 items with their resource and scope: a dict or a protobuf message."""
 
     signal: Signal
     content_type: str
@@ -141,18 +141,18 @@ class _Pending:
     weight: int = 0
 
     def has_room_for(self, piece: _Piece) -> bool:
-        """Whether it may have ``piece``, too. One alone always may."""
+        """Return whether ``piece`` fits as well. A single piece always fits."""
         fits = self.items + piece.items <= ITEMS_A_REQUEST and self.weight + piece.weight <= BYTES_A_REQUEST
         return fits or not self.pieces
 
     def add(self, piece: _Piece) -> None:
-        """Take ``piece``."""
+        """Add ``piece``."""
         self.pieces.append(piece)
         self.items += piece.items
         self.weight += piece.weight
 
     def request(self, read_bytes: int) -> FileRequest:
-        """The request of all pieces."""
+        """Return the request of all pieces."""
         signal, content_type = self.pieces[0].signal, self.pieces[0].content_type
         resources = [piece.resource for piece in self.pieces]
         if content_type == JSON:
@@ -174,7 +174,7 @@ class _Reader:
         if head[:1] in (b"{", b" "):
             yield from self._lines(source)
         elif head[:1] == b"\x0a":
-            # The tag of a message's first field; a length in front of less than 160 MB starts otherwise.
+            # The tag of a message's first field; a length prefix below 160 MB starts otherwise.
             yield from self._protobuf(source.read())
         else:
             for message in self._prefixed(source):
@@ -196,7 +196,7 @@ class _Reader:
             if not line.strip():
                 continue
             if number == 1 and not _is_json(line):
-                # The beginning of a document over many lines.
+                # The start of a document that spans many lines.
                 yield from self._json(line + source.read(), "")
             else:
                 yield from self._json(line, f", line {number}")
@@ -235,7 +235,7 @@ def _is_json(text: bytes) -> bool:
 
 
 def _parsed(message: bytes) -> tuple[Signal, Any]:
-    """``message``, which does not say what it is: traces when a span has an id of the right length."""
+    """Return the signal of ``message``, which does not name it: traces if a span has an id of the right length."""
     traces = _message_of(TRACES, message)
     if traces is not None and any(
         len(span.trace_id) == _TRACE_ID_BYTES

@@ -1,4 +1,4 @@
-"""``rollup``: aggregates made anew."""
+"""``rollup``: rebuilding of aggregates."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ REBUILD_DAYS = 90
 
 
 def add(commands: Commands) -> None:
-    """Adds the commands to the parser."""
+    """Add the commands to the parser."""
     rollups = add_group(commands, "rollup", "look after the aggregates that dashboards read")
     rebuild = add_command(
         rollups,
         "rebuild",
-        "make aggregates anew from the stored spans",
+        "rebuild aggregates from the stored spans",
         rebuild_rollups,
         description=(
             "After a restore, a bulk load past the server, or a doubt. A day at a time and without stopping anything:\n"
@@ -42,7 +42,7 @@ def add(commands: Commands) -> None:
 
 
 def day(text: str) -> date:
-    """A calendar day such as 2026-05-01."""
+    """Parse a calendar day such as 2026-05-01."""
     try:
         return date.fromisoformat(text)
     except ValueError:
@@ -50,7 +50,7 @@ def day(text: str) -> date:
 
 
 def rebuild_rollups(options: argparse.Namespace) -> int:
-    """Rebuilds and tells each day."""
+    """Rebuild, and report each day."""
     from server.access import administration
     from server.commands.administration import administrate
     from server.rollups import rebuild

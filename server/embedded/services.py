@@ -1,4 +1,4 @@
-"""Starts and stops the embedded services as one."""
+"""The embedded services, started and stopped together."""
 
 from __future__ import annotations
 
@@ -30,9 +30,8 @@ class EmbeddedServices:
         postgres_settings: Mapping[str, str] | None = None,
         announce: Callable[[str], None] = logger.info,
     ) -> None:
-        """
-        :param postgres_settings: server settings over ours; tests turn ``fsync`` off.
-        :param announce: gets a sentence for the person at the terminal when something takes time or is changed.
+        """:param postgres_settings: server settings that override ours; tests turn ``fsync`` off.
+        :param announce: receives a sentence for the person at the terminal when something takes time or is changed.
         """
         self._data_dir = DataDir(Path(data_dir))
         self._postgres_settings = postgres_settings or {}
@@ -46,7 +45,7 @@ class EmbeddedServices:
         return self._data_dir.path
 
     def start(self) -> EmbeddedUrls:
-        """Starts both and tells where they answer; on failure nothing is left running.
+        """Start both and return their addresses; on failure nothing is left running.
 
         :raises EmbeddedError: with the reason and the way out.
         """
@@ -83,18 +82,18 @@ class EmbeddedServices:
         return urls
 
     def running_instance(self) -> EmbeddedUrls | None:
-        """The addresses of an instance that another process runs in this folder; None when there is none.
+        """Return the addresses of an instance that another process runs in this folder; None if there is none.
 
-        :raises EmbeddedError: the folder is somebody else's, or that instance is still starting.
+        :raises EmbeddedError: the folder belongs to somebody else, or that instance is still starting.
         """
         return self._data_dir.running_instance()
 
     def jwt_secret(self) -> str:
-        """The secret that signs tokens; made at the first need, whether or not the services run."""
+        """Return the secret that signs tokens; created when first needed, whether or not the services run."""
         return self._data_dir.jwt_secret()
 
     def stop(self) -> None:
-        """Stops both and gives the folder back; harmless when nothing runs."""
+        """Stop both and release the folder; harmless if nothing runs."""
         for service in (self._valkey, self._postgres):
             if service is not None:
                 service.stop()
@@ -102,7 +101,7 @@ class EmbeddedServices:
         self._data_dir.unlock()
 
     def revive(self) -> None:
-        """Starts again, at the same address, what has ended by itself (out of memory, killed by hand).
+        """Start again, at the same address, a service that has ended by itself (out of memory, killed by hand).
 
         :raises EmbeddedError: it does not come back.
         """

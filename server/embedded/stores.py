@@ -1,4 +1,4 @@
-"""Where the data is: the services that the settings name, or private ones when they name none."""
+"""The stores of data: the services that the settings name, or private ones if they name none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from server.settings import Settings, SettingsError, load_settings
 
 
 class Stores:
-    """A context manager that gives :class:`Settings` with every address filled in.
+    """A context manager that returns :class:`Settings` with every address filled in.
 
     With ``DATABASE_URL`` set nothing is started. Without it, the private services of ``OBSERVATORY_DATA_DIR`` are
     started for as long as the context lasts; with ``join=True`` those of a running instance are used instead.
@@ -31,8 +31,9 @@ class Stores:
         """The environment with which another process gets the same settings."""
 
     def __enter__(self) -> Settings:
-        """:raises SettingsError: unusable settings.
+        """Start or join the services.
 
+        :raises SettingsError: unusable settings.
         :raises EmbeddedError: the private services cannot run.
         """
         settings = load_settings(self._given)
@@ -64,7 +65,7 @@ class Stores:
         return self._embedded is not None
 
     def watch(self) -> None:
-        """Starts a private service again that has ended.
+        """Start a private service again that has ended.
 
         :raises EmbeddedError: it does not come back.
         """
@@ -83,10 +84,10 @@ def _addresses(urls: EmbeddedUrls, settings: Settings) -> dict[str, str]:
 
 
 def server_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
-    """The environment of a server process with these settings: it never gets the owner of the schema."""
+    """Return the environment of a server process with these settings; it never contains the owner of the schema."""
     return {
         **{name: value for name, value in environ.items() if name != "DATABASE_OWNER_URL"},
         "DATABASE_WORKER_URL": settings.worker_url,
-        # In a terminal Sanic would advise to use its development mode.
+        # In a terminal Sanic would recommend its development mode.
         "SANIC_IGNORE_PRODUCTION_WARNING": "1",
     }

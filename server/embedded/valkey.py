@@ -45,9 +45,9 @@ class EmbeddedValkey:
         return f"unix://{quote(str(self._socket))}"
 
     def start(self) -> None:
-        """Starts it and waits until it answers PING.
+        """Start it and wait until it answers PING.
 
-        :raises EmbeddedError: it does not.
+        :raises EmbeddedError: it does not answer.
         """
         _shut_down_leftover(self._socket)
         options = {**OPTIONS, "unixsocket": str(self._socket), "dir": str(self._socket_dir)}
@@ -68,24 +68,24 @@ class EmbeddedValkey:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """Ends it; harmless when it does not run."""
+        """Stop it; harmless if it does not run."""
         if self._process is not None:
             self._process.stop()
             self._process = None
 
     def exited(self) -> bool:
-        """Whether the server has ended by itself."""
+        """Return whether the server has ended by itself."""
         return self._process is not None and self._process.exited()
 
 
 def _shut_down_leftover(path: Path) -> None:
-    """Ends a Valkey that an instance left which was killed; the folder is locked, so nobody uses it."""
+    """Stop a Valkey that a killed instance left; the folder is locked, so nobody uses it."""
     _ask(path, b"SHUTDOWN NOSAVE\r\n")
     path.unlink(missing_ok=True)
 
 
 def _ask(path: Path, command: bytes) -> bytes:
-    """The answer to one inline command, b'' when nobody answers."""
+    """Return the answer to one inline command, b'' if nobody answers."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(2.0)
         try:

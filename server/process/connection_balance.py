@@ -1,13 +1,12 @@
-"""Spreads the connections of one port evenly over the server processes.
+"""Even distribution of a port's connections over the server processes.
 
-The kernel gives each connection to the socket of one process, by a hash of its addresses. That is even for
-hundreds. Of the four that a Collector or a Grafana keeps open, all go to the same of two processes one time in
-eight, and three of them every other time: one process works and one waits. So a process that gets a connection
-while another has fewer passes it on before anything is read from it, as a descriptor in a message between
-processes (SCM_RIGHTS, unix(7)).
+The kernel assigns each connection to the socket of one process, by a hash of its addresses. That is even for hundreds.
+Of the four that a Collector or a Grafana keeps open, all go to the same of two processes one time in eight, and three
+of them every other time: one process works and one waits. So a process that gets a connection while another has fewer
+passes it on before anything is read from it, as a descriptor in a message between processes (SCM_RIGHTS, unix(7)).
 
-How many connections each process has stands in memory that all of them share. Each writes only its own row, so
-nothing needs a lock; what is on its way is counted, too, or of many connections at once all would be passed on.
+A table in shared memory has the number of connections of each process. Each process writes only its own row, so nothing
+needs a lock. Connections in flight are counted too; otherwise a burst of new connections would all be passed on.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _NUMBER_SIZE: Final = 8
 
 
 class ConnectionTable:
-    """For each process how many connections it has, and how many it gave to and took from each other one."""
+    """For each process, its number of connections, and how many it gave to and took from each other process."""
 
     def __init__(self, descriptor: int, processes: int) -> None:
         """``descriptor``: a file of :meth:`size` bytes."""
@@ -36,7 +35,7 @@ class ConnectionTable:
 
     @staticmethod
     def size(processes: int) -> int:
-        """Bytes of a table."""
+        """Return the bytes that a table takes."""
         return processes * (1 + 2 * processes) * _NUMBER_SIZE
 
     def set_open(self, process: int, connections: int) -> None:
@@ -48,7 +47,7 @@ class ConnectionTable:
         self._numbers[process * self._row] = _ABSENT
 
     def note_given(self, giver: int, taker: int, count: int = 1) -> None:
-        """Note what ``giver`` has sent, or, with a negative ``count``, could not send to ``taker``."""
+        """Note connections that ``giver`` has sent to ``taker``, or, with a negative ``count``, could not send."""
         self._numbers[giver * self._row + 1 + taker] += count
 
     def note_taken(self, giver: int, taker: int) -> None:
@@ -56,7 +55,7 @@ class ConnectionTable:
         self._numbers[taker * self._row + 1 + self.processes + giver] += 1
 
     def load(self, process: int) -> int | None:
-        """The connections that ``process`` has or is about to have; None when it takes none."""
+        """Return the connections that ``process`` has or is about to have; None if it takes none."""
         numbers, row = self._numbers, self._row
         connections = numbers[process * row]
         if connections == _ABSENT:
@@ -67,9 +66,9 @@ class ConnectionTable:
 
 
 class BalanceHub:
-    """What the supervisor keeps for its processes: the table, and a mailbox for each.
+    """The supervisor's side: the table, and a mailbox for each process.
 
-    A mailbox outlives its process, so that a connection that had just been sent goes to the successor.
+    A mailbox outlives its process, so that a connection in flight goes to the successor.
     """
 
     def __init__(self, processes: int) -> None:
@@ -86,11 +85,15 @@ class BalanceHub:
 
     @classmethod
     def for_processes(cls, processes: int) -> BalanceHub | None:
-        """None where there is nothing to balance: one process, or a system that gives them all one queue."""
+        """Return a hub, or None if there is nothing to balance: one process, or a system with one queue for all of
+        them.
+        """
         return cls(processes) if processes > 1 and sys.platform == "linux" else None
 
     def descriptors(self, process: int) -> tuple[int, ...]:
-        """What ``process`` inherits, in the order that :meth:`ConnectionBalance.inherited` takes."""
+        """Return the descriptors that ``process`` inherits, in the order that :meth:`ConnectionBalance.inherited`
+        takes.
+        """
         return (self._file, self._inboxes[process].fileno(), *(outbox.fileno() for outbox in self._outboxes))
 
     def close(self) -> None:
@@ -101,7 +104,7 @@ class BalanceHub:
 
 
 class ConnectionBalance:
-    """One process's part: passes connections on, and takes those of others."""
+    """One process's side: passes connections on, and takes those of others."""
 
     def __init__(
         self, process: int, table: ConnectionTable, inbox: socket.socket, outboxes: list[socket.socket]
@@ -115,7 +118,7 @@ class ConnectionBalance:
 
     @classmethod
     def inherited(cls, process: int, descriptors: list[int]) -> ConnectionBalance:
-        """From what the supervisor gave this process (:meth:`BalanceHub.descriptors`)."""
+        """Return the side of this process, from the descriptors of the supervisor (:meth:`BalanceHub.descriptors`)."""
         table, inbox, *outboxes = descriptors
         return cls(
             process,
@@ -131,12 +134,12 @@ class ConnectionBalance:
         loop.add_reader(self._inbox, self._receive, loop, protocol)
 
     def withdraw(self) -> None:
-        """Let the other processes know that this one takes no more; what they have sent is still served."""
+        """Tell the other processes that this one takes no more; connections already sent to it are still served."""
         self._is_serving = False
         self._table.set_absent(self._process)
 
     def stop(self, loop: AbstractEventLoop) -> None:
-        """Receive nothing any more."""
+        """Stop receiving."""
         loop.remove_reader(self._inbox)
 
     def note(self, connections: int) -> None:
@@ -145,8 +148,11 @@ class ConnectionBalance:
             self._table.set_open(self._process, connections)
 
     def passes_on(self, transport: Transport, connections: int) -> bool:
-        """Give the new connection of ``transport``, one of ``connections`` here, to a process that has fewer even with
-        it. False: it stays. Must be called before anything is read from it."""
+        """Pass the new connection of ``transport``, one of ``connections`` here, to a process that has fewer even with
+        it.
+
+        Return False if it stays. Must be called before anything is read from it.
+        """
         if not self._is_serving:
             return False
         others = [
@@ -166,7 +172,7 @@ class ConnectionBalance:
         except OSError:
             self._table.note_given(self._process, taker, -1)  # its mailbox is full: it has enough to do
             return False
-        # The copy of the descriptor here is closed; the connection lives on with the other.
+        # Our copy of the descriptor is closed; the connection lives on in the other process.
         transport.set_protocol(asyncio.Protocol())
         transport.abort()
         return True
@@ -190,4 +196,4 @@ class ConnectionBalance:
         try:
             await loop.connect_accepted_socket(protocol, connection)
         except OSError:
-            connection.close()  # its client has gone
+            connection.close()  # the client has disconnected

@@ -1,9 +1,9 @@
-"""The sockets that server processes listen on, made by their supervisor.
+"""The sockets that server processes listen on, created by their supervisor.
 
-One process: its socket listens for as long as the supervisor lives, so that connections wait while the process
-is replaced. Several on Linux: each has a socket of its own on the same port (SO_REUSEPORT), so that the kernel
+With one process, its socket listens for as long as the supervisor lives, so that connections wait while the process is
+replaced. With several on Linux, each has a socket of its own on the same port (SO_REUSEPORT), so that the kernel
 spreads connections (:mod:`server.process.connection_balance` makes that even); it listens only while its process
-serves, so that no connection waits for a process that is not there while others are.
+serves, so that no connection waits for an absent process while others could serve it.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ BACKLOG = 2048
 
 
 class ListenError(Exception):
-    """The address cannot be listened on; the message names the way out."""
+    """The program cannot listen on the address; the message says what to do."""
 
 
 def open_listeners(host: str, port: int, count: int) -> list[socket.socket]:
-    """A socket for each of ``count`` processes, all on one address. Port 0 takes a free one.
+    """Return a socket for each of ``count`` processes, all on one address. Port 0 takes a free one.
 
     :raises ListenError: the address is in use, not ours, or not allowed.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Alone first: two programs that both share the port would silently take turns.
+    # Exclusively first: two programs that both share the port would silently take turns.
     alone = _bind(family, host, port, share=False)
     port = alone.getsockname()[1]
     if count == 1:
@@ -37,7 +37,9 @@ def open_listeners(host: str, port: int, count: int) -> list[socket.socket]:
 
 
 def renewed(listener: socket.socket) -> socket.socket:
-    """What the successor of a dead process gets: with a queue of its own, a new one that does not listen yet."""
+    """Return the socket for the successor of a dead process: if it has a queue of its own, a new one that does not
+    listen yet.
+    """
     if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
         return listener
     host, port = listener.getsockname()[:2]

@@ -1,9 +1,9 @@
-"""Keeps N server processes alive behind one port, and ends them in good order.
+"""A supervisor that keeps N server processes alive behind one port, and ends them in good order.
 
-Sanic does not replace a worker that died, and its manager kills everything when one cannot start. Here each
-process is a plain child with a single server in it (:mod:`server.process.worker_process`): a dead one is replaced, ever
-later if it keeps dying. What happens to connections meanwhile is :mod:`server.process.listeners`' matter, how
-they are spread :mod:`server.process.connection_balance`'s.
+Sanic does not replace a dead worker, and its manager kills everything if one cannot start. Here each process is a plain
+child with a single server in it (:mod:`server.process.worker_process`): a dead one is replaced, with growing delays if
+it keeps dying. :mod:`server.process.listeners` takes care of connections meanwhile,
+:mod:`server.process.connection_balance` of their distribution.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from server.process.listeners import renewed
 logger = logging.getLogger("observatory.supervisor")
 
 FIRST_DELAY_SECONDS = 0.1
-# Short enough that senders who try again for half a minute find somebody, whatever is killed how often: the delay is
-# there to keep a process that cannot start from taking the processor, not to punish it.
+# Short enough that senders that retry for half a minute find somebody, whatever is killed how often. The delay keeps a
+# process that cannot start from taking the processor; it is no punishment.
 LONGEST_DELAY_SECONDS = 5.0
 # A process that has lived this long is healthy: its next death is replaced without delay.
 HEALTHY_SECONDS = 30.0
-# When no process has ever come up, so many failures in a row end the program.
+# If no process has ever started, this many failures in a row end the program.
 HOPELESS_FAILURES = 5
-# What a worker may need beyond its drain before it is killed.
+# Time that a worker may need beyond its drain before it is killed.
 GRACE_SECONDS = 5.0
 WATCH_SECONDS = 1.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -70,8 +70,7 @@ class Supervisor:
         on_stop: Callable[[], None] = lambda: None,
         watch: Callable[[], None] = lambda: None,
     ) -> None:
-        """
-        :param environ: environment of the server processes; it holds their settings.
+        """:param environ: environment of the server processes; it holds their settings.
         :param stop_seconds: how long a drain may take in all.
         :param on_ready: called once, when the first process serves.
         :param on_stop: called once, before the processes are told to drain.
@@ -90,7 +89,7 @@ class Supervisor:
         self._metrics_dir: Path | None = None
 
     def run(self) -> int:
-        """Serve until SIGTERM, SIGINT or SIGHUP; gives the exit code. Main thread only.
+        """Serve until SIGTERM, SIGINT or SIGHUP; return the exit code. Main thread only.
 
         0: drained. 1: ended at once by a second signal, or no process ever came up.
         """
@@ -109,7 +108,7 @@ class Supervisor:
             if self._is_misconfigured:
                 return 1
             if not self._was_ready and any(slot.failures >= HOPELESS_FAILURES for slot in self._slots):
-                logger.error("no server process comes up; the reason stands above")
+                logger.error("no server process starts; the reason is above")
                 return 1
             if now >= next_watch:
                 next_watch = now + WATCH_SECONDS
@@ -118,7 +117,7 @@ class Supervisor:
         return self._drain(wakeups)
 
     def _tend(self, slot: Slot, now: float) -> None:
-        """Starts the slot's process, or notes its death and when to replace it."""
+        """Start the slot's process, or note its death and when to replace it."""
         if slot.process is None:
             if now >= slot.restart_at:
                 self._start(slot, now)
@@ -129,7 +128,7 @@ class Supervisor:
         self._forget(slot)
         slot.listener = renewed(slot.listener)
         if status == os.EX_CONFIG:
-            # It has said why, and another one would say the same.
+            # It has reported the reason, and another one would fail in the same way.
             self._is_misconfigured = True
             return
         slot.failures = 1 if now - slot.started_at > HEALTHY_SECONDS else slot.failures + 1
@@ -157,7 +156,7 @@ class Supervisor:
         slot.started_at = now
 
     def _wait(self, wakeups: int, until: float) -> None:
-        """Sleeps until a signal, a worker's word, a restart that is due, or ``until``."""
+        """Sleep until a signal, a byte from a worker, a restart that is due, or ``until``."""
         due = [slot.restart_at for slot in self._slots if slot.process is None]
         timeout = max(0.0, min([until, *due]) - time.monotonic())
         by_descriptor = {slot.lifeline.fileno(): slot for slot in self._slots if slot.lifeline is not None}
@@ -169,7 +168,9 @@ class Supervisor:
                 self._hear(by_descriptor[descriptor])
 
     def _hear(self, slot: Slot) -> None:
-        """A word on the lifeline says that the process serves; its end, that it is ending (SIGCHLD follows)."""
+        """Read the lifeline: a byte means that the process serves; its end, that the process is ending (SIGCHLD
+        follows).
+        """
         if slot.lifeline is None:
             return
         if not slot.lifeline.recv(16):
@@ -182,11 +183,11 @@ class Supervisor:
             self._on_ready()
 
     def _drain(self, wakeups: int) -> int:
-        """Lets the processes finish; a second signal or the deadline cuts them off."""
+        """Let the processes finish; a second signal or the deadline cuts them off."""
         logger.info("stopping: running requests may finish")
         self._on_stop()
         for slot in self._slots:
-            # With its last copy closed the port refuses at once, instead of queueing for nobody.
+            # Once its last copy is closed, the port refuses at once instead of queueing for nobody.
             slot.listener.close()
             if slot.process is not None:
                 slot.process.terminate()
@@ -227,7 +228,7 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _shared_metrics(self) -> Iterator[None]:
-        """With several processes, a folder through which each of them answers /metrics for all."""
+        """Provide a folder, if there are several processes, through which each of them answers /metrics for all."""
         if len(self._slots) == 1:
             yield
             return
@@ -239,13 +240,13 @@ class Supervisor:
 
 @contextlib.contextmanager
 def _signals_as_bytes(on_stop: Callable[[], None]) -> Iterator[int]:
-    """A file descriptor that becomes readable at each signal; stop signals also call ``on_stop``."""
+    """Provide a file descriptor that becomes readable at each signal; stop signals also call ``on_stop``."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         on_stop()
 
     def wake(number: int, frame: FrameType | None) -> None:
-        """Only the byte on the descriptor matters."""
+        """Do nothing: only the byte on the descriptor matters."""
 
     reading, writing = os.pipe()
     os.set_blocking(reading, False)

@@ -1,8 +1,8 @@
 """One server process: ``python -m server.process.worker_process LISTENER LIFELINE [PLACE FD…]``.
 
-The supervisor starts it. The socket to listen on is inherited (:mod:`server.process.listeners`). The lifeline is a
-socket to the supervisor: a byte on it says "serving", its end says that the supervisor is gone. If there are several
-processes, the place of this one and what they share to spread connections follow
+The supervisor starts it. It inherits the socket to listen on (:mod:`server.process.listeners`). The lifeline is a
+socket to the supervisor: a byte on it means "serving", its end means that the supervisor is gone. If there are several
+processes, the arguments end with the place of this one and the descriptors that they share to spread connections
 (:mod:`server.process.connection_balance`).
 """
 
@@ -28,7 +28,7 @@ from server.telemetry import logs
 from server.terminal.output import say
 
 POLL_SECONDS = 0.05
-# Before connections are refused: time to take in what clients had sent when the signal came.
+# Before connections are refused: time to receive requests that clients had sent before the signal.
 SETTLE_SECONDS = 0.25
 READY = b"+"
 
@@ -56,7 +56,7 @@ async def serve(
 
 
 def spare_long_lived_objects() -> None:
-    """Tell the garbage collector that what exists by now stays, and let it look at the rest less often.
+    """Tell the garbage collector that existing objects stay, and let it look at the rest less often.
 
     The modules and tables of a server are some 100,000 objects; without this each full collection walks over them.
     """
@@ -66,7 +66,7 @@ def spare_long_lived_objects() -> None:
 
 
 def stop_event(lifeline: socket.socket) -> asyncio.Event:
-    """An event that a first signal or the end of the supervisor sets; a second signal exits at once."""
+    """Return an event that a first signal or the end of the supervisor sets; a second signal exits at once."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
@@ -86,7 +86,7 @@ def stop_event(lifeline: socket.socket) -> asyncio.Event:
 
 
 async def drain(app: Sanic[Any, Any], server: Any, settings: Settings) -> None:
-    """Finish what was accepted, within the time that settings give, and close everything."""
+    """Finish accepted requests within the time that the settings allow, and close everything."""
     app.ctx.services.draining = True
     balance: ConnectionBalance | None = app.ctx.balance
     if balance is not None:
@@ -115,7 +115,7 @@ async def drain(app: Sanic[Any, Any], server: Any, settings: Settings) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Entry point; arguments are as the module says."""
+    """Run the entry point; the module's docstring explains the arguments."""
     settings = load_settings()
     logs.configure(settings.log_level, settings.log_format)
     listener = socket.socket(fileno=int(arguments[0]))

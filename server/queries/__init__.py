@@ -1,1 +1,1 @@
-"""Questions asked of the store. Knows SQL and rows, never HTTP."""
+"""Questions to the store. Knows SQL and rows, never HTTP."""

@@ -1,1 +1,1 @@
-"""How much each caller may ask: token buckets in Redis, with a local stand-in."""
+"""Limits on the requests of each caller: token buckets in Redis, with a local substitute."""

@@ -1,9 +1,9 @@
-"""The headers that tell a caller where it stands.
+"""Headers that tell a caller the state of its limits.
 
-``X-RateLimit-Limit`` is the sustained rate a minute. ``X-RateLimit-Remaining`` is what the bucket
-holds, which after a rest is more than the rate, because a burst is allowed. ``RateLimit-Policy`` and
-``RateLimit`` say the same in the form of the IETF draft (draft-ietf-httpapi-ratelimit-headers): quota
-and the seconds in which it refills, what is left and the seconds until it is whole.
+``X-RateLimit-Limit`` is the sustained rate per minute. ``X-RateLimit-Remaining`` is the content of the bucket, which
+after a rest is more than the rate, because a burst is allowed. ``RateLimit-Policy`` and ``RateLimit`` express the same
+in the form of the IETF draft (draft-ietf-httpapi-ratelimit-headers): the quota and the seconds in which it refills, the
+rest and the seconds until it is whole.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from server.rate_limit.token_bucket import Verdict
 
 
 def rate_limit_lines(verdict: Verdict) -> bytes:
-    """Header lines for an answer to a request that ``verdict`` judged, as they are sent; without ``Retry-After``."""
+    """Return the header lines of an answer to a request that ``verdict`` judged, without ``Retry-After``."""
     state = verdict.tightest
     bucket, left, wait = state.bucket, state.remaining, state.full_after
     lines = (
@@ -29,7 +29,7 @@ def rate_limit_lines(verdict: Verdict) -> bytes:
 
 
 def rate_limit_headers(verdict: Verdict) -> dict[str, str]:
-    """The same by name, and when to try again for a request that was refused."""
+    """Return the same by name, with the time to try again for a refused request."""
     lines = rate_limit_lines(verdict).decode("ascii").splitlines()
     headers = {name: value for name, _, value in (line.partition(": ") for line in lines)}
     if not verdict.allowed:

@@ -1,8 +1,8 @@
-"""Token buckets: a shared one in Redis, and a local one for when Redis is away.
+"""Token buckets: a shared one in Redis, and a local one while Redis is down.
 
-A bucket holds at most ``capacity`` tokens and refills at ``per_minute``; a request takes ``cost`` of
-them or is refused and takes nothing. So no caller ever gets more than capacity + rate × time, however
-many processes it asks at once.
+A bucket holds at most ``capacity`` tokens and refills at ``per_minute``. A request takes ``cost`` of them, or is
+refused and takes nothing. So no caller ever gets more than capacity + rate × time, however many processes it calls at
+once.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Bucket:
     """One bucket and what one request takes from it."""
 
     identifier: str
-    """Who is counted, for what. Hashed before it becomes a key: it holds text of callers."""
+    """The counted party and resource. Hashed before it becomes a key, because it contains text of callers."""
     per_minute: float
     capacity: float
     cost: float = 1
     name: str = "default"
     """Name of the policy in the RateLimit headers."""
     degraded_share: float = 1.0
-    """Part of the limit that is granted while Redis is away: less than 1 for guards of secrets."""
+    """Part of the limit that is granted while Redis is down: less than 1 for guards of secrets."""
 
     key: str = field(init=False, repr=False, compare=False)
     """The Redis key."""
@@ -88,7 +88,7 @@ class Verdict(NamedTuple):
 
     @property
     def tightest(self) -> BucketState:
-        """The bucket that refuses for longest, or the one with least left: what the headers tell about."""
+        """The bucket that refuses for longest, or the one with least left: the headers describe this one."""
         if len(self.states) == 1:
             return self.states[0]
         return min(self.states, key=lambda state: (state.tokens - state.bucket.cost) / state.bucket.per_minute)
@@ -98,12 +98,12 @@ class LocalBuckets:
     """Buckets of this process, with the same arithmetic. Least recently used ones are forgotten."""
 
     def __init__(self, instances: int) -> None:
-        """``instances``: how many processes share each limit; each grants its part."""
+        """``instances``: number of processes that share each limit; each grants its part."""
         self._instances = instances
         self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def judge(self, buckets: Sequence[Bucket], *, take: bool) -> Verdict:
-        """The verdict on ``buckets``, all or none."""
+        """Return the verdict on ``buckets``, all or none."""
         clock = time.monotonic()
         shares = [self._share(bucket) for bucket in buckets]
         levels = [self._level(share, clock) for share in shares]
@@ -124,7 +124,7 @@ class LocalBuckets:
         return Bucket(
             bucket.identifier,
             bucket.per_minute * part,
-            # A share too small for one request would refuse that request for ever.
+            # A share too small for one request would refuse that request forever.
             max(bucket.capacity * part, bucket.cost),
             bucket.cost,
             bucket.name,
@@ -139,7 +139,7 @@ class LocalBuckets:
 
 
 class _Question(NamedTuple):
-    """What the script is asked."""
+    """The arguments of the script."""
 
     buckets: tuple[Bucket, ...]
     take: bool
@@ -154,14 +154,13 @@ Judgement = tuple[Verdict, list[bytes | None] | None]
 class TokenBuckets:
     """Judges requests in Redis, or locally while Redis does not answer. Never raises for Redis.
 
-    Requests that ask the very same in one turn of the event loop (a dashboard's viewers behind one credential) are
-    judged by one call that takes from the buckets what they cost together. When that is too much, as many go on as
-    there is room for.
+    Identical requests in one turn of the event loop (a dashboard's viewers behind one credential) are judged by one
+    call that takes their total cost from the buckets. If that is too much, as many pass as there is room for.
     """
 
     def __init__(self, store: RedisStore, *, instances: int) -> None:
         self._script = store.script("server.rate_limit", "token_bucket.lua")
-        # A caller that asks for something again asks for the very same.
+        # A caller that repeats a request repeats it exactly.
         self._call = lru_cache(maxsize=MAX_KEPT_CALLS)(self._packed)
         self._local = LocalBuckets(instances)
         self._askers: dict[_Question, list[asyncio.Future[Judgement]]] = {}
@@ -178,12 +177,12 @@ class TokenBuckets:
         known: bytes = b"",
         lock: tuple[str, int] | None = None,
     ) -> asyncio.Future[Judgement]:
-        """The verdict to wait for, and the values of the Redis keys ``lookup`` read in the same round trip.
+        """Return a future of the verdict, and of the values of the Redis keys ``lookup`` read in the same round trip.
 
-        ``take`` false only looks. ``known``: how the first value begins that the caller has a copy of; if it still
-        begins so, only that comes back. ``lock``: a key, and the milliseconds for which it is taken when the first
-        value is missing and nobody holds it; then one value more comes last, ``1`` when it was taken. The values are
-        None when Redis did not answer.
+        ``take`` false only looks. ``known``: prefix of the first value of which the caller has a copy; if the value
+        still begins with it, only the prefix comes back. ``lock``: a key, and the milliseconds for which it is taken if
+        the first value is missing and nobody holds it; then one more value comes last, ``1`` if it was taken. The
+        values are None if Redis did not answer.
         """
         question = _Question(tuple(buckets), take, tuple(lookup), known, lock)
         askers = self._askers.get(question)
@@ -205,12 +204,12 @@ class TokenBuckets:
                 if not asker.done():
                     asker.set_exception(error)
             return
-        # Some may have gone away meanwhile; what only the first gets is for one who is still there.
+        # Some callers may be gone by now. Give the lock to a caller that is still waiting.
         for asker, judgement in zip([asker for asker in askers if not asker.done()], judgements, strict=False):
             asker.set_result(judgement)
 
     async def _judge_all(self, question: _Question, count: int) -> list[Judgement]:
-        """What ``count`` requests get that ask ``question`` one after the other."""
+        """Judge ``count`` identical requests one after the other."""
         found = await self._judge(question, count)
         verdict, _ = found[0]
         if verdict.allowed or verdict.is_degraded or count == 1:
@@ -221,7 +220,7 @@ class TokenBuckets:
         return [*await self._judge_all(question, room), *await self._judge_all(question, count - room)]
 
     async def _judge(self, question: _Question, count: int) -> list[Judgement]:
-        """What ``count`` requests get that ask ``question`` together: all of them may go on, or none."""
+        """Judge ``count`` identical requests together: all of them pass, or none."""
         try:
             reply = await self._script.run(self._call(question, count))
         except RedisUnavailable:

@@ -1,8 +1,7 @@
 """Answers of the OTLP surface, in the encoding of the request.
 
-https://opentelemetry.io/docs/specs/otlp/#otlphttp-response: a partial success says how many and why, a
-failure is a google.rpc.Status. A client repeats a request after 429, 502, 503 and 504 only, so these
-carry Retry-After.
+https://opentelemetry.io/docs/specs/otlp/#otlphttp-response: a partial success has a count and the reasons, a failure is
+a google.rpc.Status. A client repeats a request only after 429, 502, 503 and 504, so these carry Retry-After.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ _RETRYABLE: Final = (429, 502, 503, 504)
 
 
 def answers_json(request: Request) -> bool:
-    """Whether ``request`` is to be answered in JSON: anything that is not protobuf."""
+    """Return whether ``request`` is to be answered in JSON: any request that is not protobuf."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     return media_type not in (PROTOBUF, "application/protobuf")
 
 
 def status_answer(request: Request, error: ApiError) -> HTTPResponse:
-    """``error`` as a google.rpc.Status."""
+    """Return ``error`` as a google.rpc.Status."""
     code = RPC_CODES.get(error.status, 2)
     message = _shortened(error.detail)
     headers = dict(error.headers)
@@ -52,7 +51,7 @@ def status_answer(request: Request, error: ApiError) -> HTTPResponse:
 
 
 def traces_answer(request: Request, rejected: Counter[str]) -> HTTPResponse:
-    """200 for a request to ``/v1/traces``; ``rejected`` counts spans by reason."""
+    """Answer a request to ``/v1/traces`` with 200; ``rejected`` counts spans by reason."""
     answer = ExportTraceServiceResponse()
     if rejected:
         answer.partial_success.rejected_spans = rejected.total()
@@ -61,7 +60,7 @@ def traces_answer(request: Request, rejected: Counter[str]) -> HTTPResponse:
 
 
 def logs_answer(request: Request, rejected: Counter[str]) -> HTTPResponse:
-    """200 for a request to ``/v1/logs``; ``rejected`` counts log records by reason."""
+    """Answer a request to ``/v1/logs`` with 200; ``rejected`` counts log records by reason."""
     answer = ExportLogsServiceResponse()
     if rejected:
         answer.partial_success.rejected_log_records = rejected.total()
@@ -70,7 +69,7 @@ def logs_answer(request: Request, rejected: Counter[str]) -> HTTPResponse:
 
 
 def rejection_message(rejected: Counter[str]) -> str:
-    """Reasons with their counts, most frequent first, at most 1 kB; never contents."""
+    """Return the reasons with their counts, most frequent first, at most 1 kB; never contents."""
     return _shortened("; ".join(f"{count} × {reason}" for reason, count in rejected.most_common()))
 
 

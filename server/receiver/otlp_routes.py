@@ -1,8 +1,8 @@
 """The OTLP/HTTP receiver: ``POST /v1/traces``, ``POST /v1/logs``, and ``POST /v1/traces/explain``.
 
-Which project the spans go to is the credential's business: a credential of one project needs to say
-nothing; one of several names the project in the ``X-Observatory-Project`` header, or in the ``project``
-query parameter where an exporter cannot set headers.
+The credential decides the project of the spans: a credential for one project needs to say nothing; with several, the
+request names the project in the ``X-Observatory-Project`` header, or in the ``project`` query parameter if an exporter
+cannot set headers.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ async def export_traces(request: Request) -> HTTPResponse:
 @otlp.post("/logs", stream=True)
 @requires("traces:write")
 async def export_logs(request: Request) -> HTTPResponse:
-    """Store what log records say about spans (GenAI content and evaluations); other records are accepted and
-    not kept."""
+    """Store the parts of log records that describe spans (GenAI content and evaluations); others are accepted and
+    dropped.
+    """
     async with received(request) as body:
         receipt = await services_of(request).ingestion.take_logs(*body)
     return logs_answer(request, receipt.rejected)
@@ -49,14 +50,14 @@ async def export_logs(request: Request) -> HTTPResponse:
 @otlp.post("/traces/explain", stream=True)
 @requires("traces:write", cost=5)
 async def explain_traces(request: Request) -> HTTPResponse:
-    """Say how the spans of an ExportTraceServiceRequest would be stored, column by column; nothing is stored."""
+    """Report how the spans of an ExportTraceServiceRequest would be stored, column by column; store nothing."""
     async with received(request) as body:
         spans = await services_of(request).ingestion.explain(*body)
     return success(request, {"spans": spans})
 
 
 class ReceivedBody(NamedTuple):
-    """A request's body and what is said about it."""
+    """A request's body with its content type, encoding and size."""
 
     project_id: str
     body: bytes
@@ -66,10 +67,9 @@ class ReceivedBody(NamedTuple):
 
 @asynccontextmanager
 async def received(request: Request) -> AsyncIterator[ReceivedBody]:
-    """The body of ``request``, counted in the budget of bodies while inside.
+    """Provide the body of ``request``; while inside, it counts in the budget of bodies.
 
-    What can be refused is refused before the body is read. A DecodeError that passes becomes the answer
-    it stands for.
+    Requests that can be refused by their head are refused before the body is read. A DecodeError becomes its answer.
     """
     ingestion = services_of(request).ingestion
     project_id = await target_project(request)
@@ -84,7 +84,7 @@ async def received(request: Request) -> AsyncIterator[ReceivedBody]:
 
 
 def declared_types(request: Request) -> tuple[str, str | None]:
-    """Content type and content encoding. Raises UnsupportedMediaType before the body is read."""
+    """Return content type and content encoding. Raises UnsupportedMediaType before the body is read."""
     content_type = request.headers.get("content-type", "")
     try:
         payload_encoding(content_type)
@@ -94,9 +94,9 @@ def declared_types(request: Request) -> tuple[str, str | None]:
 
 
 def declared_size(request: Request, limit: int) -> int:
-    """The bytes that the body will take at most: its Content-Length, or ``limit`` where there is none.
+    """Return the upper bound of the body's size: its Content-Length, or ``limit`` if there is none.
 
-    Raises PayloadTooLarge, before anything of the body is read.
+    Raises PayloadTooLarge before anything of the body is read.
     """
     declared = int(request.headers.get("content-length", limit))
     if declared > limit:
@@ -105,14 +105,14 @@ def declared_size(request: Request, limit: int) -> int:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body. Raises PayloadTooLarge (by way of the server) past ``limit``."""
+    """Read the whole body. Raises PayloadTooLarge (through the server) beyond ``limit``."""
     stream: Any = request.stream
     body: bytes = await stream.read_whole(limit)
     return body
 
 
 def refused(error: DecodeError) -> Exception:
-    """The answer for a body that cannot be read."""
+    """Return the error for a body that cannot be read."""
     if isinstance(error, TooLarge):
         return PayloadTooLarge(str(error))
     if isinstance(error, UnsupportedType):

@@ -69,7 +69,7 @@ class MergedSketches:
     def quantiles(self, fractions: Sequence[float]) -> Floats:
         """Return one row per group, one column per fraction; NaN where a group is empty.
 
-        Fraction 0 gives the smallest value and 1 the largest, both within 1 %.
+        Fraction 0 returns the smallest value and 1 the largest, both within 1 %.
         """
         answer = np.full((self.groups, len(fractions)), np.nan)
         if not len(self.counts):

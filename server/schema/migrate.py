@@ -1,8 +1,8 @@
-"""Applies the numbered migrations in ``server/schema``.
+"""Numbered migrations in ``server/schema``, applied in order.
 
-Each file runs once, in order, in a transaction of its own, under an advisory lock, so that any number of
-processes may start at the same time. The checksum of every applied file is kept: a file that changed
-after it was applied is refused, because two installations would otherwise differ without a word.
+Each file runs once, in order, in a transaction of its own, under an advisory lock, so that any number of processes may
+start at the same time. The checksum of every applied file is kept, and a file that changed afterwards is refused,
+because otherwise two installations would differ silently.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Migration:
 
 
 def load_migrations() -> list[Migration]:
-    """All migrations in order. Raises :class:`MigrationError` for a number that stands twice."""
+    """Return all migrations in order. Raises :class:`MigrationError` if a number is used twice."""
     found: dict[int, Migration] = {}
     for entry in files("server.schema").iterdir():
         match = _FILE_NAME.fullmatch(entry.name)
@@ -72,17 +72,17 @@ async def migrate(
     lock_timeout: float = 30.0,
     warn: Callable[[str], None] = logger.warning,
 ) -> list[str]:
-    """Bring the database at ``url`` up to date; gives the names of the files that were applied.
+    """Bring the database at ``url`` up to date; return the names of the files that were applied.
 
-    ``migrations`` None: all of them. ``warn`` is told what a file could not do and goes on without.
+    ``migrations`` None: all of them. ``warn`` receives a sentence for each optional step that failed.
 
-    Raises :class:`MigrationError` when nothing answers at ``url``, the server is too old, a file changed
-    after it was applied, or a statement fails (nothing of that file remains then); asyncpg's errors when
-    the database lets nobody in.
+    Raises :class:`MigrationError` if nothing answers at ``url``, the server is too old, a file changed after it was
+    applied, or a statement fails (then nothing of that file remains); asyncpg's errors if the database refuses the
+    login.
     """
     try:
         connection = await asyncpg.connect(url, timeout=10)
-    except OSError as failure:  # of which TimeoutError is one
+    except OSError as failure:  # includes TimeoutError
         reason = failure.strerror or str(failure) or "no answer within 10 s"
         raise MigrationError(
             f"the database cannot be reached ({reason}): look at DATABASE_OWNER_URL, else at DATABASE_URL"
@@ -105,7 +105,7 @@ async def migrate(
 
 
 async def pending_migrations(connection: asyncpg.Connection) -> list[str]:
-    """Names of the files that ``connection``'s database has not seen yet."""
+    """Return the names of the files that ``connection``'s database has not seen yet."""
     if await connection.fetchval("SELECT to_regclass('schema_migrations')") is None:
         return [migration.name for migration in load_migrations()]
     applied = {row["number"] for row in await connection.fetch("SELECT number FROM schema_migrations")}

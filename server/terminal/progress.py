@@ -1,4 +1,4 @@
-"""How far something is, on the terminal: one line that is rewritten, or a line now and then in a log."""
+"""Progress on the terminal: one line that is rewritten, or a line now and then in a log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Progress:
         self._next_percent = LOG_STEP_PERCENT
 
     def advance(self, count: int) -> None:
-        """So many more are done."""
+        """Count ``count`` more as done."""
         self._done += count
         percent = min(100, self._done * 100 // self._total)
         if self._stream.isatty():
@@ -38,7 +38,7 @@ class Progress:
             self._write(f"{self._label}: {percent} %\n")
 
     def finish(self) -> None:
-        """Shows the end and how long it took."""
+        """Show the end and how long it took."""
         seconds = time.monotonic() - self._started
         if self._stream.isatty():
             self._draw(100)

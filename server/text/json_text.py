@@ -25,6 +25,7 @@ def _fallback(value: Any) -> Any:
 
 
 def dumps(value: Any) -> bytes:
-    """``value`` as JSON bytes: Decimal as a number with all its digits, datetimes as RFC 3339 with ``Z``,
-    NaN and infinities as null."""
+    """Return ``value`` as JSON bytes: Decimal as a number with all its digits, datetimes as RFC 3339 with ``Z``, NaN
+    and infinities as null.
+    """
     return orjson.dumps(value, default=_fallback, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS)

@@ -1,4 +1,4 @@
-"""JSON without what two readers would understand differently, or could not write down again."""
+"""JSON without constructs that two readers would understand differently, or could not write again."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 
 class StrictDecoder(json.JSONDecoder):
-    """Refuses duplicate members (else the last wins, elsewhere the first), NaN and Infinity, which are not
-    JSON, and ``\\ud800`` without its other half, which no UTF-8 text can hold (RFC 8259 section 8.2), with
-    ValueError. For ``json.loads(text, cls=StrictDecoder)``; deep nesting raises RecursionError."""
+    """Decoder that refuses ambiguous JSON with ValueError, for ``json.loads(text, cls=StrictDecoder)``.
+
+    It refuses duplicate members (some readers use the last, some the first), NaN and Infinity, which are not JSON, and
+    ``\\ud800`` without its other half, which UTF-8 text cannot hold (RFC 8259 section 8.2). Deep nesting raises
+    RecursionError.
+    """
 
     def __init__(self, **_: Any) -> None:
         super().__init__(object_pairs_hook=_unique, parse_constant=_no_constant)
 
     def decode(self, s: str, *args: Any) -> Any:
-        """The value of the document ``s``."""
+        """Return the value of the document ``s``."""
         value = super().decode(s, *args)
         if _SURROGATE.search(s) and not _is_writable(value):
             raise ValueError("half of a surrogate pair is not a character")
@@ -36,7 +39,7 @@ def _is_writable(value: Any) -> bool:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a member stands twice")
+        raise ValueError("a member is given twice")
     return members
 
 

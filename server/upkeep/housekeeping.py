@@ -1,4 +1,4 @@
-"""Removes what no longer decides anything: revocations of dead tokens, old audit rows, rows of deleted projects."""
+"""Removal of rows that no longer matter: revocations of dead tokens, old audit rows, rows of deleted projects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FIRST_SECONDS: Final = 60.0
 
 
 class Housekeeping:
-    """Background task; several processes may do it at once, for each deletion does nothing the second time."""
+    """Background task; several processes may run it at once, because a repeated deletion does nothing."""
 
     def __init__(self, worker: Database, *, audit_days: int) -> None:
         """``worker`` must run as the role observatory_worker."""
@@ -40,7 +40,7 @@ class Housekeeping:
                 await self._task
 
     async def tidy(self) -> None:
-        """Remove everything that is over now. Raises what the database raises."""
+        """Remove everything that has expired. Raises the database's errors."""
         oldest = datetime.now(UTC) - timedelta(days=self._audit_days)
         async with self._worker.unscoped() as connection:
             await connection.execute(statement("forget_old_access"), oldest)

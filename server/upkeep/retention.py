@@ -1,4 +1,4 @@
-"""Retention: partitions of spans go by the week, rollups stay longer, and both are made ready ahead."""
+"""Retention: partitions of spans are dropped by the week, rollups stay longer, and both are created ahead."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from server.telemetry.observations import BackgroundWorkFailed, PartitionsDroppe
 from server.upkeep.partitions import ensure_partitions
 
 CHECK_EVERY: Final = 3600.0
-"""Seconds between two looks at what is due."""
+"""Seconds between two checks."""
 FIRST_CHECK: Final = 10.0
-"""Seconds until the first look, and until the next after a failure: starting up has better things to do."""
+"""Seconds until the first check, and until the next after a failure: starting up has more urgent work."""
 
 _ROLLUPS: Final = ("rollup_1h", "rollup_1d", "slice_1h", "actor_pack", "actor_names")
 
 
 class RetentionTask:
-    """Background task that makes partitions ahead and drops what is too old. An advisory lock leaves the dropping
-    to one of several processes."""
+    """Background task that creates partitions ahead and drops old ones. An advisory lock leaves the dropping to one of
+    several processes.
+    """
 
     def __init__(self, worker: Database, settings: Settings) -> None:
         """``worker`` must run as the role observatory_worker."""
@@ -33,7 +34,7 @@ class RetentionTask:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Look soon, then every hour."""
+        """Check soon, then every hour."""
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="retention")
 
@@ -60,7 +61,7 @@ class RetentionTask:
 
 
 async def apply_retention(worker: Database, settings: Settings, now: datetime) -> list[str]:
-    """Drop what the settings say is too old; gives the names of the partitions dropped."""
+    """Drop data older than the settings allow; return the names of the dropped partitions."""
     raw_cutoff = now - timedelta(days=settings.retention_days)
     async with worker.unscoped() as connection:
         if not await connection.fetchval(statement("lock_retention")):

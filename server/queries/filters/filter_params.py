@@ -1,8 +1,8 @@
 """Filters as query parameters: ``model=gpt-4o&model!=o1&min_cost=0.5&attribute.team=search``.
 
-The parameters follow from the table of fields, so that a new field brings its own. Together they mean
-``and``; several values of one parameter mean ``or`` (comma or repeat); ``name!=`` or ``not.name=``
-is the complement. The outcome is the same tree that a filter document gives.
+The parameters are derived from the table of fields, so that a new field brings its own. Together they mean ``and``;
+several values of one parameter mean ``or`` (comma or repetition); ``name!=`` or ``not.name=`` is the complement. The
+result is the same kind of tree that a filter document produces.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ROOTS_WORD: Final = "none"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterParameter:
-    """One query parameter; for a keyed one ``name`` ends with a dot and the key follows."""
+    """One query parameter; the ``name`` of a keyed one ends with a dot, and the key follows."""
 
     name: str
     field: str
@@ -34,14 +34,14 @@ class FilterParameter:
 
     @property
     def value_type(self) -> FieldType:
-        """What its values are; keyed ones are keywords."""
+        """Type of its values; keyed parameters hold keywords."""
         field = FIELDS.get(self.field)
         return FieldType.KEYWORD if field is None else field.type
 
 
 @dataclass(frozen=True, slots=True)
 class GivenParameter:
-    """A parameter as it stands in the request, split into its values."""
+    """A parameter of the request, split into its values."""
 
     name: str
     values: tuple[str, ...]
@@ -112,18 +112,17 @@ KEYED_PARAMETERS: Final[dict[str, FilterParameter]] = {
 
 
 def filter_parameter(name: str) -> FilterParameter | None:
-    """The parameter that ``name`` (without negation) stands for, keyed ones included."""
+    """Return the parameter called ``name`` (without negation), keyed ones included."""
     prefix, dot, key = name.partition(".")
     return FILTER_PARAMETERS.get(name) or (KEYED_PARAMETERS.get(prefix + dot) if key else None)
 
 
 def filter_from_params(given: Iterable[GivenParameter], *, now: datetime | None = None) -> Filter | None:
-    """The tree that the parameters ask for; None without any.
+    """Return the tree that the parameters describe; None without any.
 
     Raises:
         InvalidParameter, UnknownParameter: naming the parameter.
         FilterTooComplex: more than 50 parameters.
-
     """
     moment = now or datetime.now(UTC)
     parts: list[Filter] = []
@@ -171,7 +170,7 @@ def _comparison(item: GivenParameter, parameter: FilterParameter, now: datetime)
         ids = [value for value in item.values if value != ROOTS_WORD]
         roots = Leaf(FIELDS["is_root"], "eq", True)
         return Or((roots, Leaf(field, "in", tuple(ids)))) if ids else roots
-    # Attributes are compared as the text that they are written as; scores are numbers where they look like it.
+    # Attributes are compared as text; scores are compared as numbers if they look like it.
     is_text = isinstance(field, FieldKey) and parameter.field != "score"
     values = list(item.values) if is_text else [read_parameter(table, text) for text in item.values]
     raw = values if parameter.is_list else values[0]

@@ -1,8 +1,8 @@
-"""From a checked filter to an SQL predicate: the only place where SQL about spans is composed.
+"""Translation of a checked filter into an SQL predicate: the only place that composes SQL about spans.
 
-What is composed are fragments of this module and expressions of the table of fields; everything
-that comes from a caller, keys of attributes included, is bound as ``$n`` (or is one of the table's own words).
-A comparison with a missing value is NULL in SQL; ``IS NOT TRUE`` makes each negation the exact complement.
+Statements are composed of fragments of this module and expressions of the table of fields. Everything that comes from a
+caller, keys of attributes included, is bound as ``$n`` (or is one of the table's own words). A comparison with a
+missing value is NULL in SQL; ``IS NOT TRUE`` makes each negation the exact complement.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from server.storage.row_scope import RowScope
 from server.storage.statements import statement
 
 HAS_MARGIN: Final = timedelta(days=1)
-"""How far outside of the asked window the other spans of a trace or session are looked for."""
+"""How far outside the requested window to look for the other spans of a trace or session."""
 MOST_BINDS: Final = 1000
 
 _COMPARISONS: Final[dict[str, str]] = {
@@ -39,15 +39,13 @@ _WHOLE_COLUMNS: Final[dict[str, str]] = {"trace": "trace_id", "session": "sessio
 def compile_filter(
     tree: Filter, params: list[Any], *, scope: RowScope, alias: str = "t", window: TimeRange | None = None
 ) -> str:
-    """Give the predicate over the row ``alias``, and append what it binds to ``params``.
+    """Return the predicate over the row ``alias``, and append the values it binds to ``params``.
 
-    ``window`` is the time range that is asked anyway; it bounds the search for other spans of a
-    trace or session (:data:`HAS_MARGIN`). The project predicate is not part of this: readers
-    put it in front, outside of the caller's tree.
+    ``window`` is the time range of the question; it bounds the search for other spans of a trace or session
+    (:data:`HAS_MARGIN`). The project predicate is not included: readers put it in front, outside the caller's tree.
 
     Raises:
         InsufficientScope: the filter is on content and ``scope`` may not read content.
-
     """
     check_readable(tree, scope)
     compiled = _Compiler(params, window or TimeRange()).compile(tree, alias)
@@ -58,12 +56,12 @@ def compile_filter(
 
 @cache
 def fragment(name: str) -> str:
-    """The named piece of SQL without its comment lines, to be put inside of a statement."""
+    """Return the named piece of SQL without its comment lines, for use inside a statement."""
     return "\n".join(line for line in statement(name).splitlines() if not line.startswith("--"))
 
 
 def escape_like(text: str) -> str:
-    """``text`` as a LIKE pattern that matches just itself."""
+    """Return ``text`` as a LIKE pattern that matches exactly itself."""
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
@@ -175,7 +173,7 @@ class _Compiler:
         return f"(NOT {found})" if operator == "exists" and not value else found
 
     def text_or_number(self, text: str, number: str, number_type: str, operator: str, value: Any) -> str:
-        """A comparison with a value that says by its own type what it is to be compared with."""
+        """Return a comparison as text or as number, depending on the type of ``value``."""
 
         def native(item: Decimal) -> Decimal | float:
             return item if number_type == "numeric" else float(item)
@@ -197,9 +195,9 @@ class _Compiler:
 
 
 def _own_word(field: TraceField, operator: str, value: Any) -> str | None:
-    """The one choice of ``field`` that is asked for, in the table's own spelling.
+    """Return the single choice of ``field`` that is wanted, in the table's own spelling.
 
-    Written out and not bound it is part of the statement, so that a plan for all values may use a partial index.
+    It is written out instead of bound, so that a plan for all values may use a partial index.
     """
     asked = value[0] if operator == "in" and len(value) == 1 else value if operator == "eq" else None
     return next((word for word in field.choices if word == asked), None)

@@ -5,9 +5,9 @@
            | {"session": {"has": filter}}    the session has one
            | {"field": name, "operator": name, "value": …}
 
-:func:`parse_filter` checks everything about a document that can be checked without the database,
-and says with a JSON pointer what is wrong. Logic is two-valued: a comparison with a missing value is
-false, and ``not`` turns it into true, so a filter and its negation always make up all rows.
+:func:`parse_filter` checks everything about a document that can be checked without the database, and reports a fault
+with its JSON pointer. Logic is two-valued: a comparison with a missing value is false, and ``not`` turns it into true,
+so a filter and its negation together always cover all rows.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class FieldKey:
 
     @property
     def is_content(self) -> bool:
-        """Whether it tells about prompts and answers."""
+        """Whether it reveals prompts or answers."""
         return self.family.is_content
 
     @property
@@ -78,28 +78,28 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class And:
-    """Every one of the parts."""
+    """All of the parts hold."""
 
     parts: tuple[Filter, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Or:
-    """At least one of the parts."""
+    """At least one of the parts holds."""
 
     parts: tuple[Filter, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """The complement."""
+    """The part does not hold."""
 
     part: Filter
 
 
 @dataclass(frozen=True, slots=True)
 class Has:
-    """The trace or session (``whole``) that the row belongs to has a span for which ``part`` holds."""
+    """The row's trace or session (``whole``) has a span for which ``part`` holds."""
 
     whole: str
     part: Filter
@@ -113,21 +113,20 @@ WHOLES: Final = ("trace", "session")
 def parse_filter(
     document: Any, *, pointer: str = "/filter", now: datetime | None = None, resolve: Resolve = field_named
 ) -> Filter:
-    """Check ``document`` and give the tree.
+    """Check ``document`` and return the tree.
 
-    Relative times are resolved against ``now`` (default: the present moment); ``resolve`` finds a
-    field by name (default: the fields of spans). ``pointer`` is where the document stands in its body.
+    Relative times are resolved against ``now`` (default: the present moment); ``resolve`` finds a field by name
+    (default: the fields of spans). ``pointer`` is the place of ``document`` in its body.
 
     Raises:
-        InvalidBody: names the place that is wrong by a JSON pointer.
+        InvalidBody: names the faulty place by a JSON pointer.
         FilterTooComplex: more than five levels or 50 comparisons.
-
     """
     return _Parser(now or datetime.now(UTC), resolve).filter(document, pointer, 1)
 
 
 class _Parser:
-    """One pass over a document; counts the leaves on the way."""
+    """One pass over a document, which counts the leaves on the way."""
 
     def __init__(self, now: datetime, resolve: Resolve) -> None:
         self.now = now
@@ -167,7 +166,7 @@ class _Parser:
         if not isinstance(content, dict) or list(content) != ["has"]:
             raise InvalidBody.at(pointer, 'expected {"has": filter}')
         if self.within_has:
-            raise InvalidBody.at(pointer, "trace and session cannot stand within one another")
+            raise InvalidBody.at(pointer, "trace and session cannot be nested")
         resolve, self.resolve, self.within_has = self.resolve, field_named, True
         part = self.filter(content["has"], f"{pointer}/has", depth + 1)
         self.resolve, self.within_has = resolve, False
@@ -216,7 +215,7 @@ _BRANCHES: Final = ("and", "or", "not", *WHOLES)
 
 
 def find_field(name: str, resolve: Resolve = field_named) -> TraceField | FieldKey:
-    """The field called ``name``. Raises ValueError, with a suggestion where one is near."""
+    """Return the field called ``name``. Raises ValueError, with a suggestion if one is near."""
     if name == "project_id":
         raise ValueError("projects are chosen by project_id beside the filter, not within it")
     field = resolve(name)
@@ -234,7 +233,7 @@ def find_field(name: str, resolve: Resolve = field_named) -> TraceField | FieldK
 
 
 def leaves(tree: Filter) -> Iterator[Leaf]:
-    """Every comparison of the tree, from left to right."""
+    """Yield every comparison of the tree, from left to right."""
     match tree:
         case Leaf():
             yield tree
@@ -246,7 +245,9 @@ def leaves(tree: Filter) -> Iterator[Leaf]:
 
 
 def looks_beyond_row(tree: Filter) -> bool:
-    """Whether the outcome for a row may change without the row: other spans of its trace or session, or scores."""
+    """Return whether a row's result may change without the row: through other spans of its trace or session, or
+    scores.
+    """
     match tree:
         case Leaf(FieldKey(family)):
             return family.prefix == "score"
@@ -261,9 +262,9 @@ def looks_beyond_row(tree: Filter) -> bool:
 
 
 def check_readable(tree: Filter, scope: RowScope) -> None:
-    """Raise :class:`InsufficientScope` for a filter on content by those who may not read content.
+    """Raise :class:`InsufficientScope` for a filter on content if ``scope`` may not read content.
 
-    Counting the rows that match a guess would tell them what they may not see.
+    Counting the rows that match a guess would reveal the content.
     """
     for leaf in leaves(tree):
         if leaf.field.is_content and not scope.may_read_content:
@@ -271,9 +272,9 @@ def check_readable(tree: Filter, scope: RowScope) -> None:
 
 
 def canonical(tree: Filter) -> Any:
-    """The tree as a JSON document in one spelling: equal questions give equal documents.
+    """Return the tree as a JSON document in one spelling: equal questions have equal documents.
 
-    Parts and lists are sorted and names are spelled out, so it serves as key of caches and cursors.
+    Parts and lists are sorted and names are spelled out, so it serves as a key for caches and cursors.
     """
     match tree:
         case Leaf(field, operator, value):
@@ -311,5 +312,5 @@ def _too_many(pointer: str) -> ApiError:
 
 
 def escape_pointer(key: str) -> str:
-    """A key as one step of a JSON pointer (RFC 6901), cut to a length that can be shown."""
+    """Return a key as one step of a JSON pointer (RFC 6901), cut to a length that can be shown."""
     return shown(key).replace("~", "~0").replace("/", "~1")

@@ -1,8 +1,8 @@
-"""Values of filters: checked, bounded, and turned into what the database compares with.
+"""Values of filters: checked, bounded, and converted for comparison in the database.
 
-Two spellings come in: JSON values of a filter document, and the text of a query parameter.
-Nothing is guessed: a number in quotes is not a number in JSON, ``+5``, ``1e3`` and ``0x10`` are
-not numbers in an address. Every failure is a ValueError with a sentence for the caller.
+There are two spellings: JSON values of a filter document, and the text of a query parameter. Nothing is guessed: a
+number in quotes is not a number in JSON; ``+5``, ``1e3`` and ``0x10`` are not numbers in an address. Every failure is a
+ValueError with a sentence for the caller.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _WORDS: Final[dict[str, bool]] = {"true": True, "false": False}
 
 
 def read_operand(field: TraceField | None, operator: str, raw: Any, *, now: datetime) -> Any:
-    """Check ``raw`` against what ``operator`` takes and ``field`` holds; None: a keyed field.
+    """Check ``raw`` against the operator and the type of ``field`` (None: a keyed field).
 
-    Gives a value, None (``eq`` and ``ne`` only), a tuple of distinct values, or a pair.
+    Returns a value, None (``eq`` and ``ne`` only), a tuple of distinct values, or a pair.
     """
     shape = OPERATORS[operator].value
     if shape == "truth":
@@ -63,7 +63,7 @@ def read_operand(field: TraceField | None, operator: str, raw: Any, *, now: date
 
 
 def read_parameter(field: TraceField | None, text: str) -> Any:
-    """The JSON value that the text of a query parameter stands for; :func:`read_operand` checks it further."""
+    """Return the JSON value that the text of a query parameter means; :func:`read_operand` checks it further."""
     if field is None:
         return Decimal(text) if _DECIMAL.fullmatch(text) else text
     match field.type:
@@ -119,7 +119,7 @@ def _text(raw: Any) -> str:
 
 
 def check_characters(text: str) -> None:
-    """Refuse what PostgreSQL's text cannot hold: NUL, and halves of surrogate pairs."""
+    """Refuse characters that PostgreSQL's text cannot hold: NUL, and halves of surrogate pairs."""
     if "\0" in text:
         raise ValueError("holds a NUL character")
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
@@ -127,7 +127,7 @@ def check_characters(text: str) -> None:
 
 
 def shown(text: str) -> str:
-    """The start of a caller's ``text`` in a form that can stand in an answer."""
+    """Return the start of a caller's ``text`` in a form that is safe in an answer."""
     return text[:64].encode("utf-8", "replace").decode()
 
 
@@ -162,7 +162,7 @@ def _decimal(raw: Any) -> Decimal:
 
 
 def _loose(raw: Any) -> str | Decimal:
-    """A value compared with an attribute or a score: text, or a number; true and false as JSON writes them."""
+    """Return a value to compare with an attribute or a score: text, or a number; true and false as JSON writes them."""
     if isinstance(raw, bool):
         return "true" if raw else "false"
     return _text(raw) if isinstance(raw, str) else _decimal(raw)

@@ -1,9 +1,9 @@
-"""The regular expressions that filters take: a subset that cannot blow up.
+"""The regular expressions that filters accept: a subset that cannot blow up.
 
-PostgreSQL matches these with automata, in time linear in the text; what makes automata explode is
-refused here, before any SQL is built: back references, look-around, quantifiers within quantified
-groups, and large bounds. What is left: literals, ``.``, ``[a-z]``, ``\\d \\w \\s``, ``^ $``, groups,
-``|``, ``* + ?`` and ``{m,n}`` up to 20, with ``(?i)`` in front for any letter case.
+PostgreSQL matches these with automata, in time linear in the text. Constructs that make automata explode are refused
+here, before any SQL is built: back references, look-around, quantifiers within quantified groups, and large bounds. The
+rest is allowed: literals, ``.``, ``[a-z]``, ``\\d \\w \\s``, ``^ $``, groups, ``|``, ``* + ?`` and ``{m,n}`` up to 20,
+with ``(?i)`` in front for any letter case.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _PUNCTUATION: Final = frozenset(r"\.^$|?*+()[]{}-/_:@#%&=~!<>,;'\" ")
 
 
 def check_regex(pattern: str) -> None:
-    """Raise ValueError, with a sentence that says where and what, unless ``pattern`` is in the subset."""
+    """Raise ValueError, with the fault and its place, unless ``pattern`` is in the subset."""
     if len(pattern) > LONGEST_PATTERN:
         raise ValueError(f"a pattern has at most {LONGEST_PATTERN} characters")
     scanner = _Scanner(pattern, 4 if pattern.startswith("(?i)") else 0)

@@ -1,15 +1,15 @@
 """Full text in any language: the same words are cut from documents and from questions.
 
-A document is indexed as ``to_tsvector('simple', search_document(text))`` and asked with
-``to_tsquery('simple', …)``; PostgreSQL's parser never sees anything but words between spaces,
-so that addresses, hyphens and file names are found by each of their words.
+A document is indexed as ``to_tsvector('simple', search_document(text))`` and searched with ``to_tsquery('simple', …)``;
+PostgreSQL's parser only ever sees words between spaces, so that addresses, hyphenated words and file names are found by
+each of their words.
 
 * Letter case and compatibility forms (full-width letters, ligatures) are folded, Arabic vowel
   marks and the tatweel are left out.
 * Scripts written without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese) and Korean are
-  cut into overlapping pairs of characters: ``東京都`` becomes ``東京 京都 都``. A question for
+  cut into overlapping pairs of characters: ``東京都`` becomes ``東京 京都 都``. A search for
   ``京都`` is then an ordinary word, one for ``東京都`` a phrase of two, one for ``都`` a prefix.
-* No stop words and no stemming: prompts mix languages, and code and names must be found too.
+* There are no stop words and there is no stemming: prompts mix languages, and code and names must be found too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import unicodedata
 from dataclasses import dataclass
 
 DOCUMENT_BYTES = 262_144
-"""Of a longer document the start is indexed: a tsvector may not exceed 1 MB (error 54000)."""
+"""A longer document is indexed from its start only: a tsvector may not exceed 1 MB (error 54000)."""
 LONGEST_WORD = 128
 """Longer words (base64, hashes) are not indexed; nobody types them and they bloat the index."""
 LONGEST_QUERY = 1000
@@ -42,11 +42,11 @@ _ASCII_FOLD = {code: chr(code).lower() if chr(code).isalnum() else " " for code 
 
 
 def search_document(*texts: str | None) -> str:
-    """Give the words of ``texts`` in order, with one or more spaces between them, as they are to be indexed."""
+    """Return the words of ``texts`` in order, with one or more spaces between them, in the form that is indexed."""
     text = " ".join([part for part in texts if part])[:DOCUMENT_BYTES]
     document = _fold(text)
     is_cut = not text.isascii() and _UNSPACED_RUN.search(text) is not None
-    # PostgreSQL minds no spaces: most documents need not be taken apart into words here.
+    # PostgreSQL ignores extra spaces, so most documents need not be taken apart into words here.
     if is_cut or _has_long_word(document):
         words = document.split()
         if is_cut:
@@ -58,14 +58,16 @@ def search_document(*texts: str | None) -> str:
 
 
 def _has_long_word(document: str) -> bool:
-    """True if a word may be too long: looked for in steps, since a long word fills one of half its length."""
+    """Return whether a word may be too long: checked in steps of half the limit, since a long word fills at least
+    one.
+    """
     step = LONGEST_WORD // 2
     return any(" " not in document[start : start + step] for start in range(0, len(document) - step + 1, step))
 
 
 @dataclass(frozen=True, slots=True)
 class SearchTerm:
-    """One word or phrase of a question: its ``words`` must stand next to each other."""
+    """One word or phrase of a question: its ``words`` must be adjacent."""
 
     words: tuple[str, ...]
     negated: bool = False
@@ -79,7 +81,7 @@ class SearchTerm:
         is_prefix = self.is_prefix
         last_units = _units(self.words[-1])
         if last_units:
-            # The lone last character of a run is only in the index where a run ends there.
+            # The last character of a run is in the index on its own only if a run ends there.
             is_prefix = len(last_units) == 1
             tokens = tokens if is_prefix else tokens[:-1]
         operand = " <-> ".join(f"'{token}'" for token in tokens) + (":*" if is_prefix else "")
@@ -88,13 +90,13 @@ class SearchTerm:
 
 @dataclass(frozen=True, slots=True)
 class SearchQuery:
-    """A parsed question: any of the alternatives, each of which wants all of its terms."""
+    """A parsed question: any of the alternatives, each of which needs all of its terms."""
 
     alternatives: tuple[tuple[SearchTerm, ...], ...]
 
     @property
     def tsquery(self) -> str | None:
-        """The text for ``to_tsquery('simple', …)``; None when no word is left: that finds nothing."""
+        """Text for ``to_tsquery('simple', …)``; None if no word is left, which finds nothing."""
         groups = [" & ".join(term.tsquery() for term in terms) for terms in self.alternatives]
         return " | ".join(f"({group})" for group in groups) or None
 
@@ -105,12 +107,10 @@ _TERM = re.compile(r'(?P<minus>-?)(?:"(?P<phrase>[^"]*)"?|(?P<word>[^\s"]+))')
 def search_query(text: str) -> SearchQuery:
     """Parse web-search syntax: ``words "a phrase" -without this OR that begin*``.
 
-    Never fails on punctuation, like ``websearch_to_tsquery``, and like there ``a b OR c`` means
-    (a and b) or c.
+    Never fails on punctuation, like ``websearch_to_tsquery``; ``a b OR c`` also means (a and b) or c.
 
     Raises:
         ValueError: the text is longer than 1,000 characters, holds NUL or more than 50 terms.
-
     """
     if len(text) > LONGEST_QUERY:
         raise ValueError(f"a search has at most {LONGEST_QUERY} characters")
@@ -132,10 +132,9 @@ def search_query(text: str) -> SearchQuery:
 
 
 def snippet(text: str, query: SearchQuery, width: int = 160) -> str | None:
-    """Cut about ``width`` characters round the first hit, hits between ``<mark>`` and ``</mark>``.
+    """Cut about ``width`` characters around the first hit, with hits between ``<mark>`` and ``</mark>``.
 
-    The rest is HTML-escaped: the answer is safe to put in a page. None when no term of the
-    question stands in ``text``.
+    The rest is HTML-escaped, so the result is safe in a page. Returns None if ``text`` has no term of the question.
     """
     patterns = [_surface_pattern(term) for terms in query.alternatives for term in terms if not term.negated]
     if not patterns:
@@ -163,7 +162,7 @@ def _surface_pattern(term: SearchTerm) -> str:
 
 
 def _fold(text: str) -> str:
-    """Lower-case words with single spaces in place of everything else; unspaced runs set apart."""
+    """Lower-case words with single spaces in place of everything else; set unspaced runs apart."""
     if text.isascii():
         return text.translate(_ASCII_FOLD)
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
@@ -172,7 +171,7 @@ def _fold(text: str) -> str:
 
 
 def _units(word: str) -> list[str]:
-    """The characters, with their marks, of a word in an unspaced script; empty for other words."""
+    """Return the characters, with their marks, of a word in an unspaced script; empty for other words."""
     return _UNIT.findall(word) if _UNSPACED_RUN.match(word) else []
 
 

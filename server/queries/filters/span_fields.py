@@ -1,9 +1,9 @@
 """The fields of a span, as one table.
 
-A row of :data:`FIELDS` is all there is to know about a field: its SQL, its type and so its
-operators, its query parameters, whether it may be sorted by and selected, and who may see it. The
-table feeds query parameters, the filter document, SQL, OpenAPI, Grafana's tag keys, the reference
-page docs/reference/trace-query.md and the tests. Adding a filter is adding a row.
+A row of :data:`FIELDS` holds everything about a field: its SQL, its type and therefore its operators, its query
+parameters, whether lists can sort by it and select it, and who may see it. The table feeds query parameters, the filter
+document, SQL, OpenAPI, Grafana's tag keys, the reference page docs/reference/trace-query.md and the tests. Adding a
+filter means adding a row.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final
 
 
 class FieldType(StrEnum):
-    """What values a field holds; decides its operators (:data:`TYPE_OPERATORS`) and how values are read."""
+    """The kind of values a field holds; decides its operators (:data:`TYPE_OPERATORS`) and how values are read."""
 
     KEYWORD = "keyword"
     TEXT = "text"
@@ -30,7 +30,9 @@ class FieldType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """One operator: ``value`` says what it takes: one value, a list, a pair of bounds, a truth value or a pattern."""
+    """One operator; ``value`` describes its operand: one value, a list, a pair of bounds, a truth value or a
+    pattern.
+    """
 
     value: str
     sentence: str
@@ -94,34 +96,37 @@ class TraceField:
     """The name under which it can be selected together with others: ``fields=core,usage``."""
     sentence: str
     parameter: str | None = None
-    """Query parameter that takes a list of wanted values; a second name for the field in filters."""
+    """Query parameter that takes a list of wanted values; also a second name for the field in filters."""
     range_parameter: str | None = None
-    """``x`` makes the query parameters ``min_x`` and ``max_x``, both included."""
+    """``x`` adds the query parameters ``min_x`` and ``max_x``, both included."""
     sql: str | None = None
     """Expression over the alias ``{t}``; None: the column of the same name."""
     choices: tuple[str, ...] = ()
-    """The only values there are; written in any letter case."""
+    """The only possible values; written in any letter case."""
     choice_aliases: tuple[tuple[str, str], ...] = ()
     nullable: bool = False
     sortable: bool | None = None
-    """None: as the type (numbers and times are)."""
+    """None: decided by the type (numbers and times are sortable)."""
     selectable: bool = True
     filterable: bool = True
     is_content: bool = False
     """Prompts, answers, error texts, attributes: hidden from scopes that may not read content."""
     is_large: bool = False
-    """Fetched only when asked for."""
+    """Fetched only on request."""
     is_facet: bool = False
     """Few distinct values: worth a menu of values with counts."""
 
     def expression(self, alias: str = "t") -> str:
-        """The field in SQL, over a row of llm_traces called ``alias``."""
+        """Return the field in SQL, over a row of llm_traces called ``alias``."""
         return (self.sql or f"{{t}}.{self.name}").format(t=alias)
 
     @property
     def permission(self) -> str:
-        """The scope that a question about numbers needs to filter by it: counting what matches a guess tells the
-        value. (Content is guarded by :attr:`is_content`, in every question.)"""
+        """The scope that a question about numbers needs to filter by it, because counting the matches of a guess
+        reveals the value.
+
+        (:attr:`is_content` guards content, in every question.)
+        """
         return "costs:read" if self.type is FieldType.MONEY else "metrics:read"
 
     @property
@@ -131,12 +136,12 @@ class TraceField:
 
     @property
     def is_sortable(self) -> bool:
-        """Whether lists may be ordered by it."""
+        """Whether lists may be sorted by it."""
         return self.type in SORTABLE_TYPES if self.sortable is None else self.sortable
 
     @property
     def is_default(self) -> bool:
-        """Whether rows have it when no ``fields`` are named."""
+        """Whether rows have it if no ``fields`` are named."""
         return self.selectable and not self.is_large
 
 
@@ -178,7 +183,7 @@ _SPAN_KINDS = ("internal", "server", "client", "producer", "consumer", "unspecif
 _STATUS_WORDS = (("success", "OK"), ("error", "ERROR"), ("pending", "UNSET"))
 
 _TABLE: Final[tuple[TraceField, ...]] = (
-    # core: what every list shows
+    # core: shown in every list
     TraceField(name="ts", type=FieldType.TIME, group="core", sentence="Start of the span, UTC, microseconds."),
     _keyword("trace_id", "core", "The trace that the span belongs to."),
     _keyword("span_id", "core", "The span; unique within its trace."),
@@ -224,7 +229,7 @@ _TABLE: Final[tuple[TraceField, ...]] = (
     _keyword("service_name", "service", "Service that sent the span.", facet=True, parameter="service", nullable=True),
     _keyword("service_version", "service", "Version of that service.", facet=True, nullable=True),
     _keyword("environment", "service", "Deployment environment.", facet=True),
-    # generation: what was called
+    # generation: the call of a model
     TraceField(
         name="is_generation",
         type=FieldType.BOOLEAN,
@@ -257,7 +262,7 @@ _TABLE: Final[tuple[TraceField, ...]] = (
     _money("prompt_cost_usd", "Cost of the input in US dollars.", "prompt_cost"),
     _money("completion_cost_usd", "Cost of the output in US dollars.", "completion_cost"),
     _money("total_cost_usd", "Cost of the span in US dollars.", "cost"),
-    _money("cache_savings_usd", "What the provider's cache saved, in US dollars.", "cache_savings"),
+    _money("cache_savings_usd", "Savings through the provider's cache, in US dollars.", "cache_savings"),
     _keyword(
         "cost_source",
         "cost",
@@ -310,8 +315,10 @@ _TABLE: Final[tuple[TraceField, ...]] = (
     ),
     _payload("events", FieldType.JSON, "raw", "Events of the span."),
     _payload("links", FieldType.JSON, "raw", "Links to other spans, with the attributes that they carry."),
-    _payload("dropped", FieldType.JSON, "raw", "What was cut at a limit when the span was received.", content=False),
-    # record: how it was stored
+    _payload(
+        "dropped", FieldType.JSON, "raw", "Parts that were cut at a limit when the span was received.", content=False
+    ),
+    # record: how the span was stored
     _keyword("dialect", "record", "The instrumentation dialect that the span was read as.", facet=True),
     TraceField(
         name="usage_rule",
@@ -353,7 +360,7 @@ _ALIASES: Final[dict[str, str]] = {
 
 
 def field_named(name: str) -> TraceField | None:
-    """The field called ``name``, by its own name or by that of its parameter (``status``, ``cost``)."""
+    """Return the field called ``name``, by its own name or by that of its parameter (``status``, ``cost``)."""
     return FIELDS.get(name) or FIELDS.get(_ALIASES.get(name, ""))
 
 
@@ -380,7 +387,7 @@ KEYED_FIELDS: Final[dict[str, KeyedField]] = {
 
 
 def groups() -> dict[str, tuple[str, ...]]:
-    """The groups that ``fields`` takes, each with its selectable fields; ``all`` has every one."""
+    """Return the groups that ``fields`` takes, each with its selectable fields; ``all`` has every one."""
     found: dict[str, tuple[str, ...]] = {}
     for field in _TABLE:
         if field.selectable:

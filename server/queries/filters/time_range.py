@@ -12,7 +12,7 @@ LONGEST_RANGE = timedelta(days=90)
 class TimeRange:
     """A window: ``start`` is included, ``end`` is not, so that neighbouring windows share no row.
 
-    None: unbounded on that side.
+    None means unbounded on that side.
     """
 
     start: datetime | None = None

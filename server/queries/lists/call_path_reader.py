@@ -1,4 +1,4 @@
-"""The spans of the newest traces that match a filter, without payloads: for graphs over paths of calls."""
+"""The spans of the newest traces that match a filter, without payloads: for graphs of call paths."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ MAX_SPANS: Final = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallSpan:
-    """As much of a span as graphs need. ``cost_usd`` is zero unless it is a model call, so that sums over
-    paths never count money twice."""
+    """The parts of a span that graphs need. ``cost_usd`` is zero unless it is a model call, so that sums over paths
+    never count money twice.
+    """
 
     trace_id: str
     span_id: str
@@ -46,7 +47,7 @@ class CallPaths:
 
 
 async def read_call_paths(database: Database, scope: RowScope, question: ListQuestion) -> CallPaths:
-    """All spans of the traces that ``question`` (``view="traces"``) lists, at most 20,000."""
+    """Return all spans of the traces that ``question`` (``view="traces"``) lists, at most 20,000."""
     fields = ("trace_id", "project_id", "ts")
     page = await list_spans(database, scope, replace(question, view="traces", fields=fields))
     by_project: dict[str, list[dict[str, Any]]] = {}

@@ -1,9 +1,9 @@
-"""Cursors: opaque, signed, and good for nothing but the question they came from.
+"""Cursors: opaque, signed, and valid only for the question that issued them.
 
-A cursor is base64url of an HMAC-SHA256 followed by JSON: format version, hash of the *binding* (who
-asks, with which rights), hash of the question (window, filter, sort), the moment that relative times
-were resolved against, the position, and when it was issued. Whatever does not fit is InvalidCursor
-with one and the same text: a cursor teaches nothing to those who try.
+A cursor is base64url of an HMAC-SHA256 followed by JSON: format version, hash of the *binding* (the caller and its
+rights), hash of the question (window, filter, sort), the moment against which relative times were resolved, the
+position, and the time of issue. Any mismatch is InvalidCursor with the same text, so that probing a cursor reveals
+nothing.
 """
 
 from __future__ import annotations
@@ -29,37 +29,37 @@ LONGEST_CURSOR: Final = 4096
 _CLOCK_SKEW: Final = timedelta(minutes=5)
 _MAC_BYTES: Final = 32
 _ALPHABET: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
-# json.dumps would make an encoder for each call.
+# json.dumps would construct an encoder for each call.
 _canonical: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 _compact: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedCursor:
-    """A cursor whose signature, age and owner are right; the question is still to be compared."""
+    """A cursor whose signature, age and owner are right; the question has yet to be compared."""
 
     position: Position
     now: datetime
     question_hash: str
 
     def check_question(self, question: Any) -> None:
-        """Raise :class:`InvalidCursor` unless ``question``, a JSON document, is the one that was asked."""
+        """Raise :class:`InvalidCursor` unless ``question``, a JSON document, is the one that issued it."""
         if not hmac.compare_digest(self.question_hash, fingerprint(question)):
             raise _invalid()
 
 
 def continuation(position: Position, *, question: Any, now: datetime) -> dict[str, Any]:
-    """Where a list goes on, as a JSON document that may be kept with a shared answer: not yet anybody's cursor.
+    """Return where a list goes on, as a JSON document that may be kept with a shared answer: not yet anybody's cursor.
 
-    ``question`` is a JSON document too, ``now`` the moment its relative times were resolved against.
+    ``question`` is a JSON document too; ``now`` is the moment against which its relative times were resolved.
     """
     return {"q": fingerprint(question), "n": format_instant(now), "p": [_encode(value) for value in position]}
 
 
 class CursorSeal:
-    """Makes and opens cursors with a key derived from each of one or two secrets, the newest first.
+    """Makes and opens cursors with keys derived from one or two secrets, the newest first.
 
-    The second is the secret before a rotation: it still opens cursors, and never makes any.
+    The second is the secret before a rotation: it opens cursors but never makes any.
     """
 
     def __init__(self, secrets: Sequence[str]) -> None:
@@ -71,7 +71,9 @@ class CursorSeal:
             raise ValueError("cursors need a secret")
 
     def seal(self, start: Mapping[str, Any], *, binding: Any, issued_at: datetime | None = None) -> str:
-        """The cursor for what a :func:`continuation` describes, for the caller that ``binding`` describes."""
+        """Return the cursor for the list position of a :func:`continuation`, for the caller that ``binding``
+        describes.
+        """
         issued = issued_at or datetime.now(UTC)
         claims = {**start, "v": VERSION, "b": fingerprint(binding), "t": format_instant(issued)}
         payload = _compact(claims).encode()
@@ -80,8 +82,8 @@ class CursorSeal:
     def open(self, cursor: str, *, binding: Any, at: datetime | None = None) -> OpenedCursor:
         """Check ``cursor`` for the caller that ``binding`` describes.
 
-        Raises :class:`InvalidCursor` for one that is not ours, was changed, is older than 24 hours,
-        or was given to somebody else or to the same caller with other rights.
+        Raises :class:`InvalidCursor` for one that is not ours, was changed, is older than 24 hours, or was issued to
+        somebody else or to the same caller with other rights.
         """
         claims = self._claims(cursor)
         moment = at or datetime.now(UTC)
@@ -97,7 +99,7 @@ class CursorSeal:
         if len(cursor) > LONGEST_CURSOR or not _ALPHABET.fullmatch(cursor) or len(cursor) % 4 == 1:
             raise _invalid()
         sealed = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        # One spelling only: the spare bits of the last character must be zero.
+        # Accept only one spelling: the spare bits of the last character must be zero.
         if base64.urlsafe_b64encode(sealed).decode().rstrip("=") != cursor:
             raise _invalid()
         mac, payload = sealed[:_MAC_BYTES], sealed[_MAC_BYTES:]
@@ -111,7 +113,7 @@ class CursorSeal:
 
 
 def fingerprint(document: Any) -> str:
-    """A short hash of a JSON document, the same whatever the order of its keys."""
+    """Return a short hash of a JSON document, independent of the order of its keys."""
     return hashlib.blake2b(_canonical(document).encode(), digest_size=16).hexdigest()
 
 

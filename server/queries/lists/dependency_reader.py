@@ -1,4 +1,4 @@
-"""Which service calls which: the edges of the dependency graph."""
+"""Calls between services: the edges of the dependency graph."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ class Dependency:
 
 
 async def read_dependencies(database: Database, scope: RowScope, start: datetime, end: datetime) -> list[Dependency]:
-    """The calls between services from ``start`` (included) to ``end``, most frequent first, at most 1,000 edges."""
+    """Return the calls between services from ``start`` (included) to ``end``, most frequent first, at most 1,000
+    edges.
+    """
     if not scope.projects:
         return []
     async with database.read(scope) as connection:

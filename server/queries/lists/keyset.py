@@ -1,12 +1,11 @@
 """Keyset paging over any list of sort keys.
 
-A page continues after the *position* of the last row of the page before: the values of its sort
-keys. Nothing is counted or skipped, so page 1,000 costs what page 1 does, and rows that come and
-go between pages move no other row. docs/explanation/pagination.md tells more.
+A page continues after the *position* of the last row of the previous page: the values of its sort keys. Nothing is
+counted or skipped, so page 1,000 costs as much as page 1, and rows that come and go between pages move no other row.
+See docs/explanation/pagination.md.
 
-Rows without a value come last in both directions. When the first key may be missing, a list is read as
-two *segments*, the rows with a value and then those without, because an index serves each of them
-but not both together.
+Rows without a value come last in both directions. If the first key may be missing, a list is read as two *segments*,
+the rows with a value and then those without, because an index serves each of them but not both together.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class SortKey:
     descending: bool
     nullable: bool = False
     is_filled: bool = False
-    """Values may be missing in the column, but the segment has only rows with one."""
+    """The column may lack values, but the segment only has rows with one."""
 
     @property
     def direction(self) -> str:
@@ -36,13 +35,14 @@ class SortKey:
         return "DESC" if self.descending else "ASC"
 
     def order(self, expression: str | None = None) -> str:
-        """The ORDER BY item, over another expression if one is given."""
+        """Return the ORDER BY item, optionally over another expression."""
         return f"{expression or self.expression} {self.direction}{self.nulls}"
 
     @property
     def nulls(self) -> str:
-        """Where missing values stand. In a segment without any it only has to suit the index, which has them
-        last when read downwards and so first when read upwards."""
+        """Place of missing values. In a segment without any it only has to suit the index, which has them last when
+        read downwards and so first when read upwards.
+        """
         if self.is_filled:
             return " NULLS LAST" if self.descending else " NULLS FIRST"
         return " NULLS LAST" if self.nullable else ""
@@ -50,19 +50,20 @@ class SortKey:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A part of the list that one statement reads: which rows (``predicate``) in which order (``keys``)."""
+    """A part of the list that one statement reads: rows (``predicate``) in an order (``keys``)."""
 
     keys: tuple[SortKey, ...]
     predicate: str
     params: tuple[Any, ...]
 
     def order_by(self) -> str:
-        """The ORDER BY list over the row ``t``."""
+        """Return the ORDER BY list over the row ``t``."""
         return ", ".join(key.order() for key in self.keys)
 
     def cut(self, head: SortKey, value: Any, first_bind: int) -> list[Segment]:
-        """The parts of this segment before ``value`` in ``head``, the first key, which is never missing, and from there
-        on. ``first_bind`` is the number that its own placeholders begin with."""
+        """Split this segment at ``value`` of ``head``, the first key, which is never missing. ``first_bind`` is the
+        number of the first placeholder.
+        """
         place = f"${first_bind + len(self.params)}::{head.sql_type}"
         signs = (">=", "<") if head.descending else ("<", ">=")
         return [
@@ -76,10 +77,10 @@ class Segment:
 
 
 def segments(keys: Sequence[SortKey], position: Position | None, first_bind: int) -> list[Segment]:
-    """The parts of the list that come after ``position`` (None: from the start), in order.
+    """Return the parts of the list after ``position`` (None: from the start), in order.
 
-    ``first_bind`` is the number of the first free placeholder; each segment is a statement of its
-    own and counts from there. The last key must be unique and never missing.
+    ``first_bind`` is the number of the first free placeholder; each segment is a statement of its own and counts from
+    there. The last key must be unique and never missing.
     """
     head, rest = keys[0], tuple(keys[1:])
     if not head.nullable:
@@ -108,8 +109,9 @@ def _segment(keys: tuple[SortKey, ...], condition: str, position: Position | Non
 
 
 def _after(keys: Sequence[SortKey], position: Position, bind: Any) -> str:
-    """The predicate for rows after ``position``. Where possible it begins with a bound on the first key
-    alone: that is what indexes start at and what prunes partitions."""
+    """Return the predicate for rows after ``position``. If possible it begins with a bound on the first key alone:
+    indexes start there, and it prunes partitions.
+    """
     head, value = keys[0], position[0]
     bound = ""
     if not head.nullable:
@@ -125,9 +127,11 @@ def _after(keys: Sequence[SortKey], position: Position, bind: Any) -> str:
 
 
 def _after_one(key: SortKey, value: Any, later: str, bind: Any) -> str:
-    """Beyond ``value`` in ``key``, or equal in it and after the position in the ``later`` keys."""
+    """Return the predicate for rows beyond ``value`` in ``key``, or equal in it and after the position in the ``later``
+    keys.
+    """
     if value is None:
-        # Missing values come last: nothing lies beyond them but their own later keys.
+        # Missing values come last: only their own later keys lie beyond them.
         return f"({key.expression} IS NULL AND {later})" if later else "false"
     placeholder = bind(value, key.sql_type)
     beyond = f"{key.expression} {'<' if key.descending else '>'} {placeholder}"

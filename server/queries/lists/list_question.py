@@ -1,4 +1,4 @@
-"""What a list of spans or traces is asked for, as one value.
+"""A question for a list of spans or traces, as one value.
 
 REST, Grafana and exports build a :class:`ListQuestion`; :mod:`server.queries.lists.list_reader` answers it.
 """
@@ -31,7 +31,7 @@ _NONE: Final = object()
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One kind of row that lists give."""
+    """One kind of list rows."""
 
     name: str
     table: str
@@ -42,17 +42,19 @@ class View:
     is_partitioned: bool
     sentence: str
     time_indexes: Mapping[str, Any]
-    """Fields with an index that has the rows with one value in the order of time: with any (None), or with this one."""
+    """Fields with an index that has the rows with one value in the order of time: with any value (None), or with this
+    one.
+    """
 
     default_fields: tuple[str, ...] = field(init=False)
-    """What rows have when no ``fields`` are named."""
+    """The fields of rows if no ``fields`` are named."""
 
     def __post_init__(self) -> None:
         names = tuple(name for name, item in self.fields.items() if item.is_default)
         object.__setattr__(self, "default_fields", names)
 
     def keeps_time_order(self, tree: Filter | None) -> bool:
-        """Whether an index has the rows that ``tree`` lets through in the order of time, whatever its values."""
+        """Return whether an index has the rows that ``tree`` lets through in the order of time, whatever its values."""
         match tree:
             case None:
                 return True
@@ -63,7 +65,7 @@ class View:
                 return False
 
     def sortable(self) -> tuple[str, ...]:
-        """Names that ``sort_by`` takes."""
+        """Return the names that ``sort_by`` takes."""
         return tuple(name for name, item in self.fields.items() if item.is_sortable)
 
 
@@ -104,7 +106,7 @@ class Sort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListQuestion:
-    """Which rows, in which order, with which fields, from where on."""
+    """Rows, order, fields and starting position of a list."""
 
     view: str = "spans"
     window: TimeRange = field(default_factory=TimeRange)
@@ -118,11 +120,11 @@ class ListQuestion:
     position: Position | None = None
 
     def selected(self) -> tuple[str, ...]:
-        """Names of the fields of a row, in order."""
+        """Return the names of a row's fields, in order."""
         return VIEWS[self.view].default_fields if self.fields is None else self.fields
 
     def identity(self) -> dict[str, Any]:
-        """What must stay the same from page to page, as a JSON document: binds cursors."""
+        """Return the parts that must stay the same from page to page, as a JSON document that cursors are bound to."""
         return {
             "view": self.view,
             "from": self.window.start and format_instant(self.window.start),
@@ -132,7 +134,7 @@ class ListQuestion:
         }
 
     def document(self) -> dict[str, Any]:
-        """The whole question as a JSON document: equal documents have equal answers, so it keys caches."""
+        """Return the whole question as a JSON document: equal documents have equal answers, so it is a cache key."""
         return {
             **self.identity(),
             "fields": self.selected(),
@@ -144,9 +146,9 @@ class ListQuestion:
 
 
 def select_fields(view: View, names: Sequence[str]) -> tuple[str, ...]:
-    """Turn names of fields and groups into fields, in the order of the table.
+    """Resolve names of fields and groups to fields, in the order of the table.
 
-    Raises ValueError for one that is unknown, stands twice, or is only for filters.
+    Raises ValueError for one that is unknown, is given twice, or is only for filters.
     """
     known_groups: dict[str, set[str]] = {"all": set()}
     for item in view.fields.values():
@@ -157,7 +159,7 @@ def select_fields(view: View, names: Sequence[str]) -> tuple[str, ...]:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise ValueError(f"{shown(name)} stands twice")
+            raise ValueError(f"{shown(name)} is given twice")
         seen.add(name)
         if name in known_groups:
             chosen |= known_groups[name]
@@ -171,10 +173,10 @@ def select_fields(view: View, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def read_sort(view: View, keys: Sequence[tuple[str, bool]], tree: Filter | None) -> tuple[Sort, ...]:
-    """Check the order asked for; ``keys`` are names with True for descending.
+    """Check the requested order; ``keys`` are names with True for descending.
 
-    Raises ValueError for a field that cannot be sorted by, one that stands twice, more than three
-    keys, or ``rank`` without a search.
+    Raises ValueError for a field that cannot be sorted by, one that is given twice, more than three keys, or ``rank``
+    without a search.
     """
     if len(keys) > MOST_SORT_KEYS:
         raise ValueError(f"at most {MOST_SORT_KEYS} keys")
@@ -189,20 +191,20 @@ def read_sort(view: View, keys: Sequence[tuple[str, bool]], tree: Filter | None)
             raise ValueError(f"{shown(name)} cannot be sorted by (sortable: {', '.join(names)}){suggest(name, names)}")
         key = Sort(item.name if item else RANK, descending)
         if any(key.field == other.field for other in found):
-            raise ValueError(f"{key.field} stands twice")
+            raise ValueError(f"{key.field} is given twice")
         found.append(key)
     return tuple(found) or (Sort("ts"),)
 
 
 def search_text_of(tree: Filter | None) -> str | None:
-    """The text of the first full-text search in the filter: what rank and snippets refer to."""
+    """Return the text of the first full-text search in the filter, to which rank and snippets refer."""
     if tree is None:
         return None
     return next((leaf.value for leaf in leaves(tree) if leaf.operator == "search"), None)
 
 
 def lift_to_traces(tree: Filter | None) -> Filter | None:
-    """A filter of query parameters for ``view=traces``: what a trace as a whole does not have, one of its spans must.
+    """Return a filter of query parameters for ``view=traces``: fields that a trace lacks apply to one of its spans.
 
     All such conditions must hold for one and the same span.
     """

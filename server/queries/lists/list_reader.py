@@ -1,8 +1,8 @@
-"""Lists of spans and of traces: from a question to rows, the position after them, and a total.
+"""Lists of spans and of traces: from a question to rows, the next position, and a total.
 
-One statement a page, built from fragments: a branch per project (an equality keeps index order)
-merged with UNION ALL, a second statement only where the list crosses from rows with a value in the
-sort key to rows without. Columns that are dear to sort are fetched for the rows of the page alone.
+There is one statement per page, built from fragments: a branch per project (an equality keeps index order) merged with
+UNION ALL, and a second statement only where the list crosses from rows with a value in the sort key to rows without.
+Wide columns are fetched only for the rows of the page.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ TOTAL_CAP: Final = 10_000
 MOST_BRANCHES: Final = 32
 """With more projects than this the branches would cost more to plan than index order saves."""
 FIRST_SLICE: Final = timedelta(days=7)
-"""How much of a search by time is read first: the length of a partition."""
+"""The part of a search by time that is read first: the length of a partition."""
 
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """How many rows the whole list has. ``relation``: eq, gte (a cap was reached) or approximate."""
+    """Number of rows of the whole list. ``relation``: eq, gte (a cap was reached) or approximate."""
 
     value: int
     relation: str
@@ -41,8 +41,9 @@ class Total:
 
 @dataclass(frozen=True, slots=True)
 class ListPage:
-    """One page. ``next_position`` is None on the last page; ``hidden_fields`` were asked for but may not be seen
-    (their values are None)."""
+    """One page. ``next_position`` is None on the last page; ``hidden_fields`` were requested but may not be seen (their
+    values are None).
+    """
 
     rows: list[Row]
     next_position: Position | None = None
@@ -54,11 +55,10 @@ class ListPage:
 async def list_spans(database: Database, scope: RowScope, question: ListQuestion, *, explain: bool = False) -> ListPage:
     """Answer ``question`` for the rows of ``scope``; ``question.view`` decides whether a row is a span or a trace.
 
-    ``explain`` adds what the database did for it (for administrators).
+    ``explain`` adds the work of the database (for administrators).
 
     Raises:
         InsufficientScope: the filter is on content and the scope may not read content.
-
     """
     reading = _Reading(scope, question)
     layout = reading.layout
@@ -95,9 +95,9 @@ class _Reading:
             question.view, question.selected(), question.sort, scope.may_read_content, self.search_rank()
         )
         is_by_time = self.layout.keys[0].name == "ts"
-        # By time an index gives the order as it goes; otherwise rows are sorted, and should be narrow then.
+        # By time an index returns rows in order; otherwise rows are sorted, and should be narrow for that.
         self.is_sorted_wide = not is_by_time or search_text_of(question.filter) is not None
-        # Then there is one right way to find the rows, and other statements are not in its transaction.
+        # A single index plan is right for any values, so a generic plan may be used.
         self.follows_index = (
             is_by_time
             and self.view.keeps_time_order(question.filter)
@@ -129,7 +129,7 @@ class _Reading:
         return fragment("search_rank").format(query=self.bind(query, "text"))
 
     async def fetch(self, connection: asyncpg.Connection, plans: list[dict[str, Any]] | None) -> list[asyncpg.Record]:
-        """The records of the page, and one more if the list goes on."""
+        """Return the records of the page, and one more if the list goes on."""
         records: list[asyncpg.Record] = []
         for segment in self.segments():
             wanted = self.question.limit + 1 - len(records)
@@ -142,7 +142,7 @@ class _Reading:
         return records
 
     def segments(self) -> list[Segment]:
-        """The parts of the list, each to be read if those before it do not fill the page."""
+        """Return the parts of the list; each is read if those before it do not fill the page."""
         whole = segments(self.layout.keys, self.question.position, len(self.params) + 1)
         head, cut = self.layout.keys[0], self.first_slice_end()
         if cut is None:
@@ -150,15 +150,15 @@ class _Reading:
         return [part for segment in whole for part in segment.cut(head, cut, len(self.params) + 1)]
 
     def first_slice_end(self) -> datetime | None:
-        """Where a list by time is cut in two; None: it is read at once.
+        """Return the moment at which a list by time is cut in two; None: it is read at once.
 
-        The index of words knows no time: what it finds is fetched from all of the range and sorted, however few rows
-        are wanted. They mostly stand in the first days.
+        The index of words has no time: its matches are fetched from the whole range and sorted, however few rows are
+        wanted. Most of these rows are in the first days.
         """
         head, window, position = self.layout.keys[0], self.question.window, self.question.position
         if not self.view.is_partitioned or head.name != "ts" or search_text_of(self.question.filter) is None:
             return None
-        now = datetime.now(UTC)  # where spans end, whatever a range says
+        now = datetime.now(UTC)  # spans end there, whatever a range says
         newest = now if window.end is None else min(window.end, now)
         begin, end = (newest, window.start) if head.descending else (window.start, window.end)
         begin = begin if position is None else position[0]
@@ -222,7 +222,7 @@ class _Reading:
         return int(await connection.fetchval(statement, *params))
 
     def count_branches(self, most: int | None) -> str:
-        # The first parameter is always the limit: where nothing is limited it must still be mentioned.
+        # The first parameter is always the limit; a statement without a limit must still mention it.
         limit = " LIMIT $1" if most is not None else " AND $1::bigint IS NOT NULL"
         branches = [
             fragment("count_branch").format(table=self.view.table, project=project, predicate=self.where, limit=limit)

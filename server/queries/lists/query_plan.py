@@ -1,4 +1,4 @@
-"""What the database did for a statement: for administrators who ask ``explain=1``."""
+"""The database's work for a statement: for administrators who send ``explain=1``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from server.queries.filters.filter_sql import fragment
 
 
 async def explain_statement(connection: asyncpg.Connection, statement: str, params: Sequence[Any]) -> dict[str, Any]:
-    """The plan of ``statement`` with what it really did, and in short which indexes and how many rows."""
+    """Return the plan of ``statement`` with actual figures, and in short the indexes used and the rows read."""
     text = await connection.fetchval(fragment("explain_analyze").format(statement=statement.rstrip(" \n;")), *params)
     plan = orjson.loads(text)[0]
     indexes: set[str] = set()
@@ -35,27 +35,27 @@ async def explain_statement(connection: asyncpg.Connection, statement: str, para
 
 
 def explained(connection: asyncpg.Connection, plans: list[dict[str, Any]] | None) -> asyncpg.Connection:
-    """``connection``, but into ``plans`` goes what the database did for each statement that is fetched through it.
+    """Return ``connection``, wrapped so that the database's work for each fetched statement is added to ``plans``.
 
-    For readers of many statements: they need not know. Every statement runs twice.
+    Readers of many statements need not know about it. Every statement runs twice.
     """
     return connection if plans is None else cast(asyncpg.Connection, _Explained(connection, plans))
 
 
 class _Explained:
-    """As much of a connection as readers use."""
+    """The part of a connection that readers use."""
 
     def __init__(self, connection: asyncpg.Connection, plans: list[dict[str, Any]]) -> None:
         self._connection = connection
         self._plans = plans
 
     async def fetch(self, statement: str, *params: Any) -> list[asyncpg.Record]:
-        """The rows of ``statement``."""
+        """Return the rows of ``statement``."""
         rows: list[asyncpg.Record] = await self._connection.fetch(statement, *params)
         self._plans.append(await explain_statement(self._connection, statement, params))
         return rows
 
     async def execute(self, statement: str) -> str:
-        """Run what gives no rows: settings. There is no plan to show."""
+        """Run a statement without rows, such as a setting, which has no plan to show."""
         status: str = await self._connection.execute(statement)
         return status

@@ -1,4 +1,4 @@
-"""What ``include`` adds to the rows of a page: scores, children, snippets of a search.
+"""Additions to the rows of a page by ``include``: scores, children, snippets of a search.
 
 Each is one statement per project of the page, in the transaction that read the page.
 """
@@ -20,14 +20,14 @@ from server.storage.row_scope import RowScope
 MOST_CHILDREN: Final = 100
 """Children shown for one row."""
 MARGIN: Final = timedelta(days=1)
-"""How far from its parent, or from the start of its trace, a child is looked for."""
+"""How far from its parent, or from the start of its trace, to look for a child."""
 _SNIPPET_FIELDS: Final = ("output_text", "input_text")
 
 Row = dict[str, Any]
 
 
 async def add_extras(connection: asyncpg.Connection, scope: RowScope, question: ListQuestion, rows: list[Row]) -> None:
-    """Put the keys named in ``question.include`` into each of ``rows``."""
+    """Add the keys named in ``question.include`` to each of ``rows``."""
     by_project: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_project[row["project_id"]].append(row)

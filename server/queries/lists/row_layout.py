@@ -1,8 +1,8 @@
-"""How a list's records are laid out: which columns are asked for, and how a record becomes a row.
+"""Layout of a list's records: the columns to select, and the mapping of a record to a row.
 
-That depends on the view, the fields, the order and the rights alone, so it is worked out once for all requests
-that agree in them. Columns come in the order in which rows show them, and then what the order needs beside
-them; a row is made of a record in one step.
+It depends only on the view, the fields, the order and the rights, so it is computed once for all requests that share
+them. Columns come in the order in which rows show them, followed by further columns that the order needs; a record
+becomes a row in one step.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class RowLayout:
-    """Columns of a list's statements, and what its records mean."""
+    """Columns of a list's statements, and the meaning of its records."""
 
     keys: tuple[SortKey, ...]
-    """The order: the keys asked for and then those that make it total, in the direction of the last one asked for."""
+    """The order: the requested keys and then those that make it total, in the direction of the last requested one."""
     names: tuple[str, ...]
     """The keys of a row. A record has a value for each, then those of the sort keys that are not among them."""
     hidden: tuple[str, ...]
-    """Fields that were asked for but may not be seen: NULL in every record."""
+    """Fields that were requested but may not be seen: NULL in every record."""
     columns: str
     """The select list over ``t``."""
     key_columns: str
@@ -41,13 +41,14 @@ class RowLayout:
     same_row: str
     """The predicate that finds a row of ``page`` again in ``t``."""
     is_heavy: bool
-    """Whether sorting all the columns costs more than fetching those of the page after a sort of the keys. Not so for
-    spans without large columns: planning the join over partitions takes 3 ms."""
+    """Whether sorting all the columns costs more than fetching those of the page after sorting only the keys. Not so
+    for spans without large columns: planning the join over partitions takes 3 ms.
+    """
     _documents: tuple[str, ...]
     _key_places: tuple[int, ...]
 
     def rows(self, records: Sequence[asyncpg.Record]) -> list[Row]:
-        """One row a record; JSON columns as the values that they hold."""
+        """Return one row per record; JSON columns as the values that they hold."""
         names = self.names
         rows: list[Row] = [dict(zip(names, record, strict=False)) for record in records]
         for name in self._documents:
@@ -57,11 +58,11 @@ class RowLayout:
         return rows
 
     def position(self, record: asyncpg.Record) -> Position:
-        """Where a list stands after ``record``: the values of its sort keys."""
+        """Return the position of a list after ``record``: the values of its sort keys."""
         return tuple([record[place] for place in self._key_places])
 
     def key_values(self, record: asyncpg.Record) -> Row:
-        """The sort keys of ``record`` by name; they always include what tells it from all others."""
+        """Return the sort keys of ``record`` by name; they always include those that distinguish it from all others."""
         return {key.name: record[place] for key, place in zip(self.keys, self._key_places, strict=True)}
 
 
@@ -69,7 +70,9 @@ class RowLayout:
 def row_layout(
     view_name: str, selected: tuple[str, ...], sort: tuple[Sort, ...], may_read_content: bool, rank: str | None
 ) -> RowLayout:
-    """The layout of rows with the fields ``selected`` in the order ``sort``. ``rank``: the SQL of the search rank."""
+    """Return the layout of rows with the fields ``selected`` in the order ``sort``. ``rank``: the SQL of the search
+    rank.
+    """
     view = VIEWS[view_name]
     keys = _total_order(view, sort, rank)
     fields = [view.fields[name] for name in selected]
@@ -78,7 +81,7 @@ def row_layout(
     names = (*selected, RANK) if keys[0].name == RANK else selected
     beside = {key.name: key.expression for key in keys if key.name not in shown}
     if keys[0].name == RANK:
-        beside = {RANK: beside[RANK], **beside}  # shown in rows: first of what stands beside the fields
+        beside = {RANK: beside[RANK], **beside}  # shown in rows: the first of the columns beyond the fields
     places = [*shown, *beside]
     return RowLayout(
         keys,

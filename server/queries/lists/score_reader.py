@@ -11,7 +11,7 @@ from server.storage.row_scope import RowScope
 from server.storage.statements import statement
 
 MAX_SCORES: Final = 1000
-"""Scores that one answer shows at most."""
+"""Most scores in one answer."""
 
 Score = dict[str, Any]
 
@@ -19,10 +19,10 @@ Score = dict[str, Any]
 async def list_scores(
     connection: asyncpg.Connection, scope: RowScope, project_id: str, trace_ids: Sequence[str]
 ) -> list[Score]:
-    """Scores of the traces ``trace_ids`` of one project and of their spans, oldest first, at most 1,000.
+    """Return the scores of the traces ``trace_ids`` of one project and of their spans, oldest first, at most 1,000.
 
-    ``connection`` stands in a transaction of ``scope`` (see :meth:`server.storage.database.Database.read`).
-    A comment may quote what was said, so it is None for those who may not read content.
+    ``connection`` is in a transaction of ``scope`` (see :meth:`server.storage.database.Database.read`). A comment may
+    quote content, so it is None for scopes that may not read content.
     """
     if not trace_ids:
         return []
@@ -31,7 +31,7 @@ async def list_scores(
 
 
 def scores_of_span(scores: Sequence[Score], span_id: str) -> list[Score]:
-    """Those of ``scores`` that judge the span ``span_id`` itself."""
+    """Return those of ``scores`` that judge the span ``span_id`` itself."""
     return [score for score in scores if score["span_id"] == span_id]
 
 

@@ -1,4 +1,4 @@
-"""The services that send spans, and what their spans are called."""
+"""The services that send spans, and the names of their spans."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LATEST_SPANS: Final = 20_000
 
 
 async def list_services(database: Database, scope: RowScope) -> list[str]:
-    """Names of all services, sorted."""
+    """Return the names of all services, sorted."""
     if not scope.projects:
         return []
     async with database.read(scope) as connection:
@@ -23,7 +23,7 @@ async def list_services(database: Database, scope: RowScope) -> list[str]:
 
 
 async def list_operations(database: Database, scope: RowScope, service: str, since: datetime) -> list[str]:
-    """Names of the latest 20,000 spans of ``service`` since ``since``, sorted."""
+    """Return the names of the latest 20,000 spans of ``service`` since ``since``, sorted."""
     names: set[str] = set()
     async with database.read(scope) as connection:
         for project in scope.projects:

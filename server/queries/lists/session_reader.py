@@ -1,7 +1,7 @@
-"""Sessions and users: what each took, and the traces of one of them.
+"""Sessions and users: their totals, and the traces of one of them.
 
-Both come from summary tables that the span writer keeps exact, so that a page costs the page. Sums of
-tokens and money count model calls only.
+Both come from summary tables that the span writer keeps exact, so a page costs no more than its rows. Sums of tokens
+and money count model calls only.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _TYPES: Final = {"last_ts": "timestamptz", "first_ts": "timestamptz", "total_cos
 
 @dataclass(frozen=True, slots=True)
 class SummaryKind:
-    """Sessions or users: where they are kept and what a row shows. The first sort key is the default."""
+    """Sessions or users: their table, and the fields of a row. The first sort key is the default."""
 
     table: str
     id: str
@@ -65,10 +65,10 @@ USERS: Final = SummaryKind(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SummaryQuestion:
-    """Which sessions or users, in which order.
+    """A question for a list of sessions or users.
 
-    ``window``: those active at some moment of it. ``names``: only these ids. ``user_ids``: only sessions
-    in which one of these users took part. ``position``: sort value, project and id of the last row before.
+    ``window``: those active at some moment of it. ``names``: only these ids. ``user_ids``: only sessions in which one
+    of these users took part. ``position``: sort value, project and id of the last row of the previous page.
     """
 
     kind: SummaryKind
@@ -92,7 +92,7 @@ class SummaryPage:
 async def list_summaries(
     database: Database, scope: RowScope, question: SummaryQuestion, *, plans: Plans = None
 ) -> SummaryPage:
-    """One page of sessions or users. Into ``plans`` goes what the database did for it."""
+    """Return one page of sessions or users; add the work of the database to ``plans``."""
     if not scope.projects:
         return SummaryPage([], None)
     keys = _keys(question.sort_by, question.kind.id, descending=question.descending)
@@ -118,8 +118,9 @@ async def list_summaries(
 async def read_summary(
     database: Database, scope: RowScope, kind: SummaryKind, name: str, *, plans: Plans = None
 ) -> dict[str, Any]:
-    """The session or user called ``name``. Raises what ``kind.missing`` says, the same for a foreign one,
-    and :class:`Conflict` when several of the scope's projects have one of that name."""
+    """Return the session or user called ``name``. Raises ``kind.missing``, also for one of another project, and
+    :class:`Conflict` if several of the scope's projects have one of that name.
+    """
     if not scope.projects:
         raise kind.missing
     columns = ", ".join(f"t.{column}" for column in kind.columns)
@@ -144,7 +145,7 @@ async def list_traces_of(
     position: Position | None,
     plans: Plans = None,
 ) -> SummaryPage:
-    """One page of the traces of ``summary``, a row that :func:`read_summary` gave, by their start."""
+    """Return one page of the traces of ``summary``, a row from :func:`read_summary`, by their start."""
     keys = (
         SortKey("start_ts", "t.start_ts", "timestamptz", descending),
         SortKey("trace_id", "t.trace_id", "text", descending),

@@ -1,7 +1,7 @@
-"""Puts the spans of a trace in tree order: parents before children, siblings by start.
+"""Tree order for the spans of a trace: parents before children, siblings by start.
 
-Telemetry is what it is: parents arrive late or never, a span may name itself or its own descendant
-as parent, one span id may stand twice. No span is lost for that; each says how it was placed.
+Real telemetry is untidy: parents arrive late or never, a span may name itself or its own descendant as parent, one span
+id may occur twice. No span is lost because of that; each reports how it was placed.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from enum import StrEnum
 
 
 class Placement(StrEnum):
-    """Why a span stands where it stands."""
+    """Reason for a span's place."""
 
     ROOT = "root"
-    """It names no parent."""
+    """It has no parent id."""
     CHILD = "child"
-    """It stands below its parent."""
+    """It is below its parent."""
     ORPHAN = "orphan"
-    """Its parent is not among the trace's spans: shown at the top."""
+    """Its parent is not among the trace's spans; it is shown at the top."""
     CYCLE = "cycle"
-    """Following parents from it comes back to it: the earliest span of such a ring is shown at the top."""
+    """Following its parents leads back to it; the earliest span of such a cycle is shown at the top."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpanNode:
-    """As much of a span as its place in the tree depends on; ``size`` is its stored size in bytes."""
+    """The parts of a span that decide its place in the tree; ``size`` is its stored size in bytes."""
 
     span_id: str
     parent_span_id: str | None
@@ -46,7 +46,7 @@ class PlacedSpan:
 
 
 def arrange(nodes: Sequence[SpanNode]) -> list[PlacedSpan]:
-    """All ``nodes`` in tree order: depth first, siblings by (ts, span_id). Takes linear time after the sort."""
+    """Return all ``nodes`` in tree order: depth first, siblings by (ts, span_id). Takes linear time after the sort."""
     ordered = sorted(nodes, key=lambda node: (node.ts, node.span_id))
     position: dict[str, int] = {}
     for index, node in enumerate(ordered):
@@ -63,7 +63,7 @@ def arrange(nodes: Sequence[SpanNode]) -> list[PlacedSpan]:
     placed: list[PlacedSpan] = []
     seen = bytearray(len(ordered))
     _walk(ordered, children, tops, seen, placed)
-    # What no top leads to is in a ring or below one.
+    # Spans not reachable from a root belong to a cycle or hang below one.
     rings = [(index, Placement.CYCLE) for index in _rings(ordered, position, seen)]
     _walk(ordered, children, rings, seen, placed)
     return placed
@@ -76,7 +76,7 @@ def _walk(
     seen: bytearray,
     placed: list[PlacedSpan],
 ) -> None:
-    """Append everything below ``tops`` to ``placed``; a stack rather than recursion, since depth has no bound."""
+    """Append everything below ``tops`` to ``placed``, with a stack instead of recursion, since depth has no bound."""
     stack = [(index, 0, placement) for index, placement in reversed(tops)]
     while stack:
         index, depth, placement = stack.pop()
@@ -88,7 +88,9 @@ def _walk(
 
 
 def _rings(ordered: Sequence[SpanNode], position: dict[str, int], seen: bytearray) -> list[int]:
-    """The earliest span of each ring of parents. Every span not yet ``seen`` has a parent that is not seen either."""
+    """Return the earliest span of each cycle of parents. Every span not yet ``seen`` has a parent that is not seen
+    either.
+    """
     done, on_path = 1, 2
     state = bytearray(seen)
     earliest: list[int] = []

@@ -1,6 +1,6 @@
-"""The fields of a whole trace: what lists with ``view=traces`` show, from trace_summaries.
+"""The fields of a whole trace, from trace_summaries: the rows of lists with ``view=traces``.
 
-Sums count model calls only. A filter on anything else asks for traces that *have a span* like that.
+Sums count model calls only. A filter on any other field matches traces that *have a span* like that.
 """
 
 from __future__ import annotations
@@ -69,5 +69,5 @@ _ALIASES: Final[dict[str, str]] = {
 
 
 def summary_field_named(name: str) -> TraceField | None:
-    """The field of a whole trace called ``name``, by its own name or that of its parameter."""
+    """Return the field of a whole trace called ``name``, by its own name or that of its parameter."""
     return SUMMARY_FIELDS.get(name) or SUMMARY_FIELDS.get(_ALIASES.get(name, ""))

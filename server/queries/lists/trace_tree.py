@@ -1,8 +1,8 @@
-"""One trace in full: what it took, and its spans in tree order.
+"""One trace in full: its totals, and its spans in tree order.
 
-The tree is made from ids alone, which is cheap for any trace; payloads are then read only for the page
-that is shown. A page ends at ``limit`` spans or at 4 MiB of stored payload, whichever comes first, and the
-next one starts after its last span. A trace above 50,000 spans is cut there, and says so.
+The tree is built from ids alone, which is cheap for any trace; payloads are then read only for the requested page. A
+page ends at ``limit`` spans or at 4 MiB of stored payload, whichever comes first, and the next one starts after its
+last span. A trace above 50,000 spans is cut there, and the answer says so.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _TOTALS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class SpanPosition:
-    """The last span of a page; span ids may stand twice, (span_id, ts) may not."""
+    """The last span of a page. Span ids may occur twice, pairs of (span_id, ts) cannot."""
 
     span_id: str
     ts: datetime
@@ -52,9 +52,9 @@ class SpanPosition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceQuestion:
-    """Which trace, and which part of it.
+    """A trace, and the part of it that is wanted.
 
-    ``fields``: names out of :data:`server.queries.filters.span_fields.FIELDS`. ``after``: where the page before ended.
+    ``fields``: names from :data:`server.queries.filters.span_fields.FIELDS`. ``after``: end of the previous page.
     """
 
     trace_id: str
@@ -66,7 +66,7 @@ class TraceQuestion:
 
 @dataclass(frozen=True, slots=True)
 class TraceAnswer:
-    """The trace as a plain value, and where its page ended (None: at the end of the trace)."""
+    """The trace as a plain value, and the end of its page (None: end of the trace)."""
 
     trace: dict[str, Any]
     last: SpanPosition | None
@@ -75,12 +75,12 @@ class TraceAnswer:
 async def read_trace(
     database: Database, scope: RowScope, question: TraceQuestion, *, plans: list[dict[str, Any]] | None = None
 ) -> TraceAnswer:
-    """The trace, its totals, and a page of its spans in tree order.
+    """Return the trace, its totals, and a page of its spans in tree order.
 
-    Sums of tokens and money count model calls only, as everywhere. Raises :class:`TraceNotFound`, the
-    same for a foreign trace and for one that does not exist; :class:`Conflict` when several of the
-    scope's projects have a trace of that id; :class:`InvalidCursor` when ``after`` is gone. Into ``plans``,
-    if given, goes what the database did (for administrators).
+    Sums of tokens and money count model calls only, as everywhere. Raises :class:`TraceNotFound` for a trace of another
+    project or none at all; :class:`Conflict` if several of the scope's projects have a trace of that id;
+    :class:`InvalidCursor` if ``after`` is gone. The work of the database is added to ``plans``, if given (for
+    administrators).
     """
     async with database.read(_findable(scope, question.trace_id, TraceNotFound)) as connection:
         summary = await _find(connection, scope, question.trace_id, TraceNotFound)
@@ -113,9 +113,9 @@ async def read_trace(
 async def read_span(
     database: Database, scope: RowScope, trace_id: str, span_id: str, fields: Sequence[str]
 ) -> dict[str, Any]:
-    """One span with its scores. Raises :class:`SpanNotFound` for what is not in the scope.
+    """Return one span with its scores. Raises :class:`SpanNotFound` for a span outside the scope.
 
-    Of a span id that stands twice in the trace the earlier span is given.
+    If a span id occurs twice in the trace, the earlier span is returned.
     """
     async with database.read(_findable(scope, trace_id, SpanNotFound)) as connection:
         summary = await _find(connection, scope, trace_id, SpanNotFound)
@@ -128,7 +128,7 @@ async def read_span(
 
 
 def _findable(scope: RowScope, trace_id: str, missing: type[TraceNotFound]) -> RowScope:
-    """``scope``, unless no row can match: then the answer needs no connection."""
+    """Return ``scope``, unless no row can match: then the answer needs no connection."""
     if not scope.projects or not 1 <= len(trace_id) <= _LONGEST_ID:
         raise missing
     return scope
@@ -169,7 +169,7 @@ def _start(placed: Sequence[PlacedSpan], after: SpanPosition | None) -> int:
 
 
 def _page(placed: Sequence[PlacedSpan], start: int, limit: int) -> Sequence[PlacedSpan]:
-    """``limit`` spans from ``start``, fewer when their payload is too large, at least one if there is one."""
+    """Return ``limit`` spans from ``start``: fewer if their payload is too large, at least one if there is one."""
     size = 0
     for index in range(start, min(start + limit, len(placed))):
         size += placed[index].node.size

@@ -1,8 +1,8 @@
 """Users and sessions over long ranges, from packed hours, days and weeks instead of millions of rows.
 
-Whole hours come from the packed values, the ends of a range from raw rows, and what is not folded yet from the
-pending deltas: the counts are exact. Beyond :data:`MOST_EXACT_IDS` ids to merge, distinct counts are estimated from
-the ids with the lowest hashes, a random sample of at least half that many, off by 0.1 % or so.
+Whole hours come from the packed values, the ends of a range from raw rows, and unfolded spans from the pending deltas,
+so the counts are exact. Beyond :data:`MOST_EXACT_IDS` ids to merge, distinct counts are estimated from the ids with the
+lowest hashes, a random sample of at least half that many, with an error of about 0.1 %.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ActorPlan:
 
 
 def plan_actors(timeline: Timeline) -> ActorPlan | None:
-    """The sources of ``timeline``; None when its buckets are not made of whole hours."""
+    """Plan the sources of ``timeline``; return None if its buckets are not made of whole hours."""
     if not all(is_multiple_of(moment, _HOUR.width) for moment in timeline.boundaries[1:-1]):
         return None
     plan = ActorPlan()
@@ -56,7 +56,7 @@ def plan_actors(timeline: Timeline) -> ActorPlan | None:
 
 @dataclass(frozen=True, slots=True)
 class Packs:
-    """The packed values that together make up the packed pieces, each hour once: the longest there are."""
+    """The longest packed values that together cover the packed pieces, each hour once."""
 
     projects: list[str]
     hours: list[int]
@@ -65,12 +65,12 @@ class Packs:
 
     @property
     def keys(self) -> tuple[list[str], list[int], list[datetime]]:
-        """For the statements that read them."""
+        """The arguments of the statements that read them."""
         return self.projects, self.hours, self.buckets
 
 
 async def choose_packs(connection: asyncpg.Connection, scope: RowScope, kind: ActorKind, plan: ActorPlan) -> Packs:
-    """Weeks where there are some, else days, else hours."""
+    """Choose weeks where they exist, else days, else hours."""
     listed = await connection.fetch(statement("list_actor_packs"), list(scope.projects), kind, *_edges(plan.packed))
     covered: set[tuple[str, datetime]] = set()
     chosen = []
@@ -94,14 +94,14 @@ class ActorTable:
     rows_read: int
 
     def whole(self) -> Actors:
-        """All buckets together."""
+        """Return all buckets merged."""
         return self.buckets[0] if len(self.buckets) == 1 else merge_actors(self.buckets)
 
 
 async def read_actors(
     connection: asyncpg.Connection, scope: RowScope, kind: ActorKind, plan: ActorPlan, timeline: Timeline
 ) -> ActorTable:
-    """Amounts of every user or session in each bucket."""
+    """Return the amounts of every user or session in each bucket."""
     packs = await choose_packs(connection, scope, kind, plan)
     packed = await connection.fetch(statement("read_actor_amounts"), kind, *packs.keys)
     loose = await _loose(connection, scope, kind, plan, timeline)
@@ -119,15 +119,15 @@ async def count_actors(
     *,
     most_exact: int = MOST_EXACT_IDS,
 ) -> tuple[list[int], bool, int]:
-    """Different users or sessions in each bucket; whether the counts are estimates; rows read."""
+    """Return (distinct users or sessions in each bucket, whether the counts are estimates, rows read)."""
     loose = await _loose(connection, scope, kind, plan, timeline)
     if any(row["spans"] <= 0 for _, row in loose):
-        # Something went and is not folded yet: only the amounts tell whether a user has a span left.
+        # An unfolded removal is pending: only the amounts tell whether a user still has a span.
         table = await read_actors(connection, scope, kind, plan, timeline)
         return [int((actors.column("spans") > 0).sum()) for actors in table.buckets], False, table.rows_read
     packs = await choose_packs(connection, scope, kind, plan)
     halvings = max(math.ceil(math.log2(packs.ids / most_exact)), 0) if packs.ids else 0
-    # A quarter more than the share expected: hashes are spread evenly, not perfectly so.
+    # A quarter more than the expected share: hashes are spread evenly, but not perfectly.
     share = 1.0 if halvings == 0 else 1.25 / 2**halvings
     packed = await connection.fetch(statement("read_actor_ids"), kind, *packs.keys, share)
     counts = await asyncio.to_thread(_counted, packed, loose, timeline, halvings)
@@ -137,7 +137,7 @@ async def count_actors(
 async def read_actor_names(
     connection: asyncpg.Connection, scope: RowScope, kind: ActorKind, ids: Sequence[int]
 ) -> dict[int, str]:
-    """The names behind ``ids``."""
+    """Return the names behind ``ids``."""
     rows = await connection.fetch(statement("read_actor_names"), list(scope.projects), kind, list(ids))
     return {row["actor_hash"]: row["actor"] for row in rows}
 
@@ -189,7 +189,7 @@ def _counted(packed: list[asyncpg.Record], loose: Loose, timeline: Timeline, hal
         parts[bucket].append(np.array([row["actor_hash"] for row in rows], dtype=np.int64))
     counts = []
     for found in parts:
-        # The stable kind merges runs that are sorted already, which each packed value is: an eighth of the time.
+        # The stable kind merges runs that are sorted already, as each packed value is: an eighth of the time.
         ids = np.sort(np.concatenate([np.empty(0, dtype=np.int64), *found]), kind="stable")
         if halvings:
             ids = ids[: np.searchsorted(ids, _LOWEST + 2 ** (64 - halvings))]

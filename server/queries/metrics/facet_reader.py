@@ -1,8 +1,7 @@
-"""Values of a field with counts, under a filter: what menus of filters and Grafana's variables are made of.
+"""Values of a field with counts, under a filter: the source of filter menus and Grafana's variables.
 
-Where the rollups know the field and everything in the filter, the counts are exact over any range. For
-other fields the newest matching rows are counted, a bounded number of them, and the answer says
-whether that was all.
+If the rollups know the field and everything in the filter, the counts are exact over any range. Otherwise a bounded
+number of the newest matching rows is counted, and the answer says whether that was all.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ from server.storage.row_scope import RowScope
 
 LARGEST_LIMIT: Final = 1000
 MOST_ROWS: Final = 20_000
-"""Rows that are counted where rollups cannot answer: spans are wide, and this is about 150 MB of them."""
+"""Most rows counted if rollups cannot answer: spans are wide, and this is about 150 MB of them."""
 MOST_WIDE_ROWS: Final = 5_000
-"""The same for attributes, which stand outside of the row."""
+"""The same for attributes, which are stored outside the row."""
 _LEAST_ROWS: Final = 500
 
 KEY_LISTS: Final[dict[str, str]] = {"attribute_keys": "attributes", "resource_keys": "resource_attributes"}
@@ -41,7 +40,7 @@ _SPANS: Final = Measure("spans")
 
 @dataclass(frozen=True, slots=True)
 class FacetSource:
-    """Where the values of a facet are: SQL for a row's value, and for the values in it."""
+    """Source of a facet's values: SQL for a row's value, and for the values in it."""
 
     name: str
     value: str
@@ -54,8 +53,9 @@ class FacetSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FacetQuestion:
-    """The values of ``field`` in ``[start, end)`` that begin with ``prefix`` and have ``contains`` in them, in any
-    letter case."""
+    """Values of ``field`` in ``[start, end)`` that begin with ``prefix`` and contain ``contains``, in any letter
+    case.
+    """
 
     field: str
     start: datetime
@@ -67,7 +67,7 @@ class FacetQuestion:
 
 
 class FacetValue(TypedDict):
-    """A value and the number of spans that have it."""
+    """A value and the number of its spans."""
 
     value: str
     count: int
@@ -77,7 +77,7 @@ class FacetValue(TypedDict):
 class FacetAnswer:
     """Values by count, most frequent first, and how they were found.
 
-    ``is_exact``: every matching span was counted. ``distinct``: how many values there are before the limit.
+    ``is_exact``: every matching span was counted. ``distinct``: number of values before the limit.
     """
 
     values: list[FacetValue]
@@ -88,15 +88,15 @@ class FacetAnswer:
 
 
 def facet_fields() -> tuple[str, ...]:
-    """Names that can be asked for, without the families ``attribute.KEY`` and ``resource.KEY``."""
+    """Return the names of all facets, without the families ``attribute.KEY`` and ``resource.KEY``."""
     return (*(name for name, field in FIELDS.items() if field.type in _FACET_TYPES), *KEY_LISTS)
 
 
 def facet_source(name: str) -> FacetSource:
-    """The facet called ``name``. Raises :class:`InvalidParameter` for a field that has no values to choose from."""
+    """Return the facet called ``name``. Raises :class:`InvalidParameter` for a field without values to choose from."""
     column = KEY_LISTS.get(name)
     if column is not None:
-        # A guard against a value that is no object: jsonb_object_keys would raise.
+        # Guards against a value that is not an object: jsonb_object_keys would raise.
         keys = "jsonb_object_keys(CASE WHEN jsonb_typeof(sample.value) = 'object' THEN sample.value END)"
         return FacetSource(name, f"t.{column}", keys, MOST_WIDE_ROWS, KEYED_FIELDS[name.partition("_")[0]].is_content)
     field = field_named(name)
@@ -119,10 +119,10 @@ def facet_source(name: str) -> FacetSource:
 async def read_facet(
     database: Database, scope: RowScope, question: FacetQuestion, *, plans: list[dict[str, Any]] | None = None
 ) -> FacetAnswer:
-    """Answer ``question`` for the rows of ``scope``. Into ``plans`` goes what the database did.
+    """Answer ``question`` for the rows of ``scope``; add the work of the database to ``plans``.
 
-    Raises :class:`InvalidParameter` for an unknown field, and :class:`InsufficientScope` when field or
-    filter is content and ``scope`` may not read content.
+    Raises :class:`InvalidParameter` for an unknown field, and :class:`InsufficientScope` if field or filter is content
+    and ``scope`` may not read content.
     """
     source = facet_source(question.field)
     if source.is_content and not scope.may_read_content:
@@ -140,7 +140,7 @@ async def _from_rollups(
     source: FacetSource,
     plans: list[dict[str, Any]] | None,
 ) -> FacetAnswer | None:
-    """The exact answer, or None when rollups do not know the field or something in the filter."""
+    """Return the exact answer, or None if rollups do not know the field or something in the filter."""
     dimension = find_dimension(source.name)
     if dimension is None or not dimension.is_rolled_up or source.key is not None:
         return None
@@ -161,7 +161,7 @@ async def _from_rollups(
             end=question.end,
             group_by=(dimension.name,),
             filter=tree,
-            # One more: the spans without a value are a group, too, and are not shown.
+            # One more, because the spans without a value are a group too, which is not shown.
             limit=min(question.limit + 1, LARGEST_LIMIT),
             other=False,
         ),

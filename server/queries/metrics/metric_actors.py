@@ -1,7 +1,7 @@
 """Metrics of users and sessions from packed hours, days and weeks: distinct counts and top-N.
 
-This is the metric engine's other source, for questions without a filter that ask how many users there are, or
-that split by user or session alone. Everything else about them is read from raw rows.
+This is the metric engine's second source, for questions without a filter that count distinct users or sessions, or that
+split by user or session alone. All other questions about them are answered from raw rows.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from server.rollups.actor_pack import COST_UNITS, Actors
 
 _KINDS: Final[dict[str, ActorKind]] = {"user": "user", "session": "session"}
 _COUNTERS: Final = ("spans", "calls", "errors", "successes", "total_tokens", "total_cost")
-# Candidates are chosen by floats and compared exactly: some more than asked for, in case of near ties.
+# Candidates are chosen by floats and compared exactly, so choose some more than requested in case of near ties.
 _SPARE: Final = 64
 
 
 async def fetch_distinct(
     connection: asyncpg.Connection, target: Target, needs: Needs, timeline: Timeline
 ) -> Fetched | None:
-    """Distinct users or sessions of each bucket, or None when packed values cannot tell."""
+    """Return distinct users or sessions of each bucket, or None if packed values cannot answer."""
     plan = plan_actors(timeline)
     if plan is None or target.filter is not None or target.dimensions:
         return None
@@ -51,7 +51,7 @@ async def fetch_distinct(
 class ActorGroups:
     """The groups of one question that splits by ``kind``.
 
-    The group '' holds spans without a user or session: what the totals of everything leave over.
+    The group '' holds spans without a user or session: the difference between the total and the named groups.
     """
 
     connection: asyncpg.Connection
@@ -65,7 +65,7 @@ class ActorGroups:
     def of(
         cls, connection: asyncpg.Connection, target: Target, question: MetricQuestion, needs: Needs, since: datetime
     ) -> ActorGroups | None:
-        """The groups, if packed values have all that the question needs."""
+        """Return the groups, if packed values have everything that the question needs."""
         kind = _KINDS.get(target.dimensions[0].name) if len(target.dimensions) == 1 else None
         simple = kind and target.filter is None and not question.having and not needs.sketches
         if not simple or needs.family != "spans" or not set(_COUNTERS).issuperset(needs.counters):
@@ -73,7 +73,7 @@ class ActorGroups:
         return cls(connection, target, _KINDS[target.dimensions[0].name], since)
 
     async def select(self, needs: Needs, question: MetricQuestion, whole: Timeline) -> tuple[Selection, int] | None:
-        """The best groups over the whole range, and how many groups there are. None: no whole hour in the range."""
+        """Return the best groups over the whole range, and the number of groups. None: no whole hour in the range."""
         if not await self._load(whole):
             return None
         table, totals, _ = self._read[whole.boundaries]
@@ -101,7 +101,7 @@ class ActorGroups:
         return Selection(keys, question.other and total > len(keys)), total
 
     async def fetch(self, needs: Needs, timeline: Timeline, selection: Selection) -> Fetched | None:
-        """The cells of the selected groups; None when the buckets are not made of whole hours."""
+        """Return the cells of the selected groups; None if the buckets are not made of whole hours."""
         if not await self._load(timeline):
             return None
         table, totals, uses_raw = self._read[timeline.boundaries]
@@ -141,7 +141,7 @@ class ActorGroups:
 
 
 def rank_key(value: Any, descending: bool) -> tuple[bool, Any]:
-    """Sorts values so that groups without one come last in both directions."""
+    """Return a key that sorts groups without a value last in both directions."""
     return (value is None, 0 if value is None else -value if descending else value)
 
 
@@ -172,7 +172,7 @@ def _total(actors: Actors) -> dict[str, Any]:
 
 
 def _estimates(actors: Actors, measure: Measure) -> NDArray[np.float64]:
-    """The value of ``measure`` of every actor as a float: near enough to choose candidates."""
+    """Return the value of ``measure`` of every actor as a float: accurate enough to choose candidates."""
     columns = {name: actors.column(name).astype(np.float64) for name in ("spans", "calls", "errors", "total_tokens")}
     columns["successes"] = columns["calls"] - columns["errors"]
     columns["total_cost"] = actors.column("cost_whole") + actors.column("cost_rest") / COST_UNITS

@@ -1,4 +1,4 @@
-"""What the metric engine answers."""
+"""The answer of the metric engine."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any, Literal
 OTHER = "other"
 
 HistogramBin = tuple[float | None, int]
-"""Upper bound (None: above the last) and count of values up to it and above the bound before."""
+"""Upper bound (None: above the last) and count of the values up to it and above the previous bound."""
 
 Value = int | float | Decimal | tuple[HistogramBin, ...] | None
-"""int for counts, Decimal for money, float for the rest; None: no data."""
+"""int for counts, Decimal for money, float for the rest; None means no data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,12 @@ class MetricGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricMeta:
-    """How the answer came about.
+    """Facts about the making of the answer.
 
-    ``source``: rollup, raw or both. ``precision``: ``exact``; ``sketch`` when a percentile, minimum,
-    maximum or histogram comes from log-histograms (within 1 %); ``approximate`` when a distinct count was
-    estimated. ``incomplete`` lists the starts of buckets that the range or the present moment cuts.
-    ``interval`` and ``interval_seconds`` are None for one value over the whole range.
+    ``source``: rollup, raw or both. ``precision``: ``exact``; ``sketch`` when a percentile, minimum, maximum or
+    histogram comes from log-histograms (within 1 %); ``approximate`` when a distinct count was estimated.
+    ``incomplete`` lists the starts of buckets that the range or the present moment cuts. ``interval`` and
+    ``interval_seconds`` are None for one value over the whole range.
     """
 
     source: Literal["rollup", "raw", "both"]
@@ -52,9 +52,9 @@ class MetricMeta:
     notices: tuple[str, ...] = ()
     rows_read: int = 0
     groups_total: int = 0
-    """How many groups there are before the limit."""
+    """Number of groups before the limit."""
     plan: tuple[str, ...] = ()
-    """Which table answered which part, in words; for ``explain``."""
+    """The table that answered each part, in words; for ``explain``."""
     compared_start: datetime | None = None
     compared_end: datetime | None = None
 
@@ -74,7 +74,7 @@ class MetricAnswer:
     skips_empty: bool = False
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Flat rows ``{time, metric, value, <labels>}``, one a measure, group and time, in order of time.
+        """Yield flat rows ``{time, metric, value, <labels>}``, one per measure, group and time, in order of time.
 
         With a comparison rows also have ``compared``. Readers that make series of such rows (Grafana's Infinity data
         source does) give up on times that go back.

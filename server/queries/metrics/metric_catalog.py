@@ -1,9 +1,9 @@
-"""What can be asked: every metric and every dimension, as two tables.
+"""The vocabulary of questions: every metric and every dimension, as two tables.
 
 The tables feed validation, the planner, ``GET /api/v1/metrics/catalog``, Grafana's metric list and
-docs/reference/metrics.md (a test compares them). A metric is a formula over *measures that add up*:
-counters, whose sums over any partition of the spans give the whole, and sketches, which merge. Ratios
-and percentiles are worked out last, from merged parts, so no average of averages can happen.
+docs/reference/metrics.md (a test compares them). A metric is a formula over *measures that add up*: counters, whose
+sums over any partition of the spans make up the whole, and sketches, which merge. Ratios and percentiles are computed
+last, from merged parts, so no average of averages can happen.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """Values of single spans: two counters give the average, ``sketch`` the rest.
+    """Values of single spans: two counters yield the average, ``sketch`` the rest.
 
     The average is ``sum × factor / (weight × divisor)``, which brings it to the metric's unit.
     """
@@ -65,7 +65,7 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class Distinct:
-    """How many different users or sessions have at least one span."""
+    """Number of different users or sessions with at least one span."""
 
     actor: ActorKind
 
@@ -90,10 +90,10 @@ class Metric:
 class Dimension:
     """One way to split. ``column`` is the column of llm_traces, or of the family's own table.
 
-    ``is_rolled_up``: rollups know it, so long ranges stay cheap. ``has_many_values``: there may be
-    millions, so only a top-N with "other" is given. ``is_multiple``: one span may have several values
-    and counts under each, so that the parts may add up to more than the whole. ``is_attribute``:
-    ``column`` is a key of the span's attributes, which only readers of content may see.
+    ``is_rolled_up``: rollups know it, so long ranges stay cheap. ``has_many_values``: there may be millions, so only a
+    top-N with "other" is returned. ``is_multiple``: one span may have several values and counts under each, so that the
+    parts may add up to more than the whole. ``is_attribute``: ``column`` is a key of the span's attributes, which only
+    readers of content may see.
     """
 
     name: str
@@ -283,7 +283,9 @@ _ATTRIBUTE = re.compile(r"attribute\.([^\x00-\x1f\x7f]{1,200})")
 
 
 def find_dimension(name: str) -> Dimension | None:
-    """The dimension called ``name``: one of the table (or its column), or ``attribute.KEY`` for any span attribute."""
+    """Return the dimension called ``name``: one of the table (or its column), or ``attribute.KEY`` for any span
+    attribute.
+    """
     known = DIMENSIONS.get(_ALIASES.get(name, name))
     if known is not None:
         return known
@@ -293,7 +295,7 @@ def find_dimension(name: str) -> Dimension | None:
     return Dimension(name, match[1], f"Span attribute {match[1]}.", has_many_values=True, is_attribute=True)
 
 
-# What other tools call them: such a question is refused with the name to use.
+# Words of other tools: such a question is refused with the name to use.
 _ELSEWHERE: Final = {
     "latency": "duration", "response_time": "duration", "ttft": "time_to_first_token", "tps": "throughput",
     "requests": "calls", "count": "calls", "tokens": "total_tokens", "input_tokens": "prompt_tokens",
@@ -303,7 +305,7 @@ _ELSEWHERE: Final = {
 
 
 def suggest_name(name: str, known: dict[str, Metric] | dict[str, Dimension]) -> str:
-    """A "did you mean" sentence, or the list of what there is."""
+    """Return a "did you mean" sentence, or the list of known names."""
     meant = _ELSEWHERE.get(name.lower())
     close = meant if meant in known else nearest_name(name, known)
     if close:

@@ -1,7 +1,7 @@
-"""The earlier range that a question is compared with, cut so that each bucket stands beside its like.
+"""The earlier range with which a question is compared, cut so that each bucket is beside its counterpart.
 
-A range of a calendar is not moved by seconds: a week in which clocks change has an hour more or less than the one
-before, and three months are not the three before in days.
+A calendar range cannot be moved by seconds: a week in which clocks change has an hour more or less than the week
+before, and three months differ in days from the three before.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ Shift = Callable[[datetime], datetime]
 
 
 def earlier_timeline(question: MetricQuestion, timeline: Timeline) -> Timeline | None:
-    """The buckets that those of ``timeline`` are compared with, one for each; None without a comparison.
+    """Return the buckets with which those of ``timeline`` are compared, one for each; None without a comparison.
 
-    ``previous_period`` moves by the length of the range, and with an interval by as many whole buckets as the range
-    takes; ``year_ago`` keeps the local time. 29 February is compared with nothing when the year before has none.
+    ``previous_period`` moves by the length of the range, or with an interval by as many whole buckets as the range
+    takes; ``year_ago`` keeps the local time. 29 February is compared with nothing if the year before has none.
     """
     if question.compare is None:
         return None
@@ -41,7 +41,7 @@ def earlier_timeline(question: MetricQuestion, timeline: Timeline) -> Timeline |
 def _year_shift(timeline: Timeline, zone: ZoneInfo) -> Shift:
     if timeline.interval is None or timeline.interval.is_calendar:
         return lambda moment: shifted_year(moment, zone)
-    # Buckets of hours stay as long as they are, though the clocks of both years may change on different days.
+    # Buckets of hours keep their length, though the clocks of both years may change on different days.
     distance = timeline.start - shifted_year(timeline.start, zone)
     return lambda moment: moment - distance
 
@@ -61,13 +61,13 @@ def _period_shift(timeline: Timeline, zone: ZoneInfo) -> Shift:
 
 
 def _moved(moment: datetime, interval: Interval, buckets: int, zone: ZoneInfo) -> datetime:
-    """The same local time ``buckets`` intervals of days or months before."""
+    """Return the same local time ``buckets`` intervals of days or months before."""
     local = moment.astimezone(zone)
     if interval.months:
         earlier = months_before(moment, interval.months * buckets, zone)
     else:
-        # Python's arithmetic within one zone is that of the wall clock.
+        # Python's arithmetic within one zone follows the wall clock.
         earlier = (local - timedelta(days=interval.days * buckets)).astimezone(UTC)
-    # A day may begin at one o'clock, since midnight was skipped: the day before it begins at midnight.
+    # A day may begin at one o'clock because midnight was skipped; the day before it begins at midnight.
     begins = moment == midnight(local.date(), zone)
     return midnight(earlier.astimezone(zone).date(), zone) if begins else earlier

@@ -1,4 +1,4 @@
-"""Runs the statements of a plan and merges what they give, cell by cell."""
+"""Execution of a plan's statements, and merging of their rows cell by cell."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from server.storage.statements import statement
 from server.text.instants import floor_to
 
 _PRECOMPUTED_ORDER: Final = tuple(PERCENTILES.values())
-# Deltas first: the hours they touch tell where stored percentiles are stale.
+# Deltas first: the hours they touch show where stored percentiles are stale.
 _ORDER: Final[tuple[RollupTable, ...]] = ("rollup_delta", "rollup_5m", "slice_1h", "rollup_1h", "rollup_1d")
 
 Key = tuple[Any, ...]
@@ -41,7 +41,7 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The rows of one statement: which cell each belongs to, and their values column by column."""
+    """The rows of one statement: the cell of each, and their values column by column."""
 
     cells: list[int]
     columns: dict[str, tuple[Any, ...]]
@@ -49,7 +49,7 @@ class _Rows:
 
 @dataclass(slots=True)
 class _Gathering:
-    """Cells in the making: groups may still be added; cells are numbered ``group × buckets + bucket``."""
+    """Cells under construction: groups may still be added; cells are numbered ``group × buckets + bucket``."""
 
     needs: Needs
     buckets: int
@@ -58,7 +58,7 @@ class _Gathering:
     rows_read: int = 0
 
     def add(self, records: Sequence[asyncpg.Record], width: int) -> None:
-        """Take the rows of one statement, whose first ``width`` columns name the group."""
+        """Add the rows of one statement, whose first ``width`` columns name the group."""
         if not records:
             return
         groups, buckets = self.groups, self.buckets
@@ -71,7 +71,7 @@ class _Gathering:
         self.rows_read += sum(columns["n"])
 
     def selected(self, column: str) -> Iterator[tuple[list[int], tuple[Any, ...]]]:
-        """Cells and values of each statement that selected ``column``."""
+        """Yield cells and values of each statement that selected ``column``."""
         for rows in self.statements:
             if column in rows.columns:
                 yield rows.cells, rows.columns[column]
@@ -87,7 +87,7 @@ async def fetch(
 ) -> Fetched:
     """Read all sources of ``plan``, in the transaction's one snapshot, and merge them.
 
-    With a selection the groups are numbered as chosen; without, every group that is found is given.
+    With a selection the groups are numbered as chosen; without, every group is returned.
     """
     gathering = _Gathering(needs, timeline.buckets)
     width = 1 if selection is not None else len(target.dimensions)
@@ -123,7 +123,7 @@ async def fetch(
             target, needs, plan.less, timeline.boundaries, selection, exact=False, taken_away=True
         )
         gathering.add(await connection.fetch(sql, *values), width)
-    # Merging large sketches takes tens of milliseconds of numpy: not on the event loop.
+    # Merging large sketches takes tens of milliseconds in numpy: not on the event loop.
     if needs.sketches and sum(len(rows.cells) for rows in gathering.statements) > 50:
         return await asyncio.to_thread(_merged, gathering, plan)
     return _merged(gathering, plan)
@@ -150,7 +150,7 @@ def _merged(gathering: _Gathering, plan: SourcePlan) -> Fetched:
 
 
 def _spread(name: str, gathering: _Gathering, cells: Cells, size: int, *, precomputed: bool) -> None:
-    """Fill in quantiles and histograms of one sketch: exact arrays, stored percentiles or merged sketches."""
+    """Fill in quantiles and histograms of one sketch, from exact arrays, stored percentiles or merged sketches."""
     fractions = cells.needs.fractions.get(name, ())
     columns: list[list[float | None]] = [[None] * size for _ in fractions]
     is_exact = False

@@ -1,4 +1,4 @@
-"""From measures to the parts they are made of, and from merged parts to values."""
+"""Formulas: from measures to the parts they need, and from merged parts to values."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _MONEY_DIVISION: Final = Context(prec=20)
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What has to be read for some measures of one family.
+    """The parts to read for some measures of one family.
 
-    ``presence`` is the counter that tells whether a cell has data at all. ``fractions``: for each
-    sketch the quantiles wanted, where 0 is the minimum and 1 the maximum.
+    ``presence`` is the counter that decides whether a cell has data at all. ``fractions``: for each sketch the wanted
+    quantiles, where 0 is the minimum and 1 the maximum.
     """
 
     family: Family
@@ -51,14 +51,14 @@ class Needs:
 
     @property
     def sketches(self) -> tuple[str, ...]:
-        """Every sketch that something is wanted of."""
+        """Every sketch from which something is wanted."""
         return tuple(dict.fromkeys((*self.fractions, *sorted(self.histograms))))
 
 
 def needs_of(measures: Iterable[Measure], family: Family) -> Needs:
-    """The parts of those ``measures`` that belong to ``family``."""
+    """Return the parts of those ``measures`` that belong to ``family``."""
     measures = tuple(measures)
-    # Users are counted over all spans; then a group or bucket is there when it has any span, for every metric.
+    # Users are counted over all spans; so a group or bucket exists, for every metric, if it has any span.
     everything = any(isinstance(measure.definition.formula, Distinct) for measure in measures)
     counters: dict[str, None] = {}
     fractions: dict[str, set[float]] = {}
@@ -100,12 +100,12 @@ def needs_of(measures: Iterable[Measure], family: Family) -> Needs:
 
 
 def fraction_of(aggregation: str) -> float | None:
-    """The quantile that an aggregation means, if it means one."""
+    """Return the quantile that an aggregation means, if it means one."""
     return {"min": 0.0, "max": 1.0, **PERCENTILES}.get(aggregation)
 
 
 CellReader = Callable[[int, float], Value]
-"""Gives the value of a cell, by its number and the seconds of its bucket."""
+"""Returns the value of a cell, by its number and the seconds of its bucket."""
 
 
 @dataclass(slots=True)
@@ -120,20 +120,20 @@ class Cells:
     distinct: dict[ActorKind, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Make every counter ready for adding."""
+        """Allocate every counter."""
         for name in self.needs.counters:
             self.counters[name] = [0] * self.size
 
     def is_present(self, cell: int) -> bool:
-        """Whether anything was counted in the cell."""
+        """Return whether anything was counted in the cell."""
         return bool(self.counters[self.needs.presence][cell])
 
     def value(self, measure: Measure, cell: int, seconds: float) -> Value:
-        """The value of ``measure``; ``seconds`` is the length of the bucket. None: no data."""
+        """Return the value of ``measure``; ``seconds`` is the length of the bucket. None: no data."""
         return self.reader(measure)(cell, seconds)
 
     def reader(self, measure: Measure) -> CellReader:
-        """What gives the values of ``measure`` cell by cell; looks the formula up once for many cells."""
+        """Return a function from cells to the values of ``measure``; it looks the formula up once for many cells."""
         formula = measure.definition.formula
         if isinstance(formula, Distinct):
             distinct = self.distinct[formula.actor]
@@ -181,7 +181,7 @@ def _bins(counts: list[int]) -> Value:
 
 
 def plain_decimal(value: Decimal) -> Decimal:
-    """The same amount without trailing zeros and without an exponent, so that equal amounts look equal."""
+    """Return the same amount without trailing zeros and without an exponent, so that equal amounts look equal."""
     short = value.normalize()
     return short if int(short.as_tuple().exponent) <= 0 else short.quantize(Decimal(1))
 

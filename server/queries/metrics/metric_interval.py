@@ -37,7 +37,7 @@ class Interval:
 
     @property
     def nominal_seconds(self) -> int:
-        """The width in seconds; a day counts 24 hours and a month 30 days."""
+        """Width in seconds; a day counts 24 hours and a month 30 days."""
         return self.seconds + self.days * DAY_SECONDS + self.months * 30 * DAY_SECONDS
 
     @property
@@ -56,7 +56,7 @@ class Interval:
         return f"{self.seconds}s"
 
 
-# What auto chooses from, and what a too narrow interval is raised to.
+# Widths from which "auto" chooses, and to which a too narrow interval is raised.
 LADDER: Final = (
     *(Interval(seconds=seconds) for seconds in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800)),
     *(Interval(seconds=3600 * hours) for hours in (1, 2, 3, 6, 12)),
@@ -69,7 +69,7 @@ LADDER: Final = (
 
 
 def parse_interval(text: str) -> Interval:
-    """Read ``30s``, ``5m``, ``1h``, ``1d``, ``1w``, ``1M`` (or ``1mo``), ``1Q``, ``1y``, at most ten years.
+    """Parse ``30s``, ``5m``, ``1h``, ``1d``, ``1w``, ``1M`` (or ``1mo``), ``1Q``, ``1y``, at most ten years.
 
     Raises ValueError.
     """
@@ -97,18 +97,19 @@ def _read_interval(text: str) -> Interval:
 
 
 def choose_interval(start: datetime, end: datetime, points: int) -> Interval:
-    """The narrowest interval of :data:`LADDER` that gives at most ``points`` buckets."""
+    """Return the narrowest interval of :data:`LADDER` that makes at most ``points`` buckets."""
     length = (end - start).total_seconds()
     for interval in LADDER:
-        # Two more than the quotient: the first and the last bucket are cut by the range.
+        # Two more than the quotient, because the range cuts the first and the last bucket.
         if length / interval.nominal_seconds + 2 <= max(points, 3):
             return interval
     return LADDER[-1]
 
 
 def bucket_boundaries(start: datetime, end: datetime, interval: Interval, zone: ZoneInfo) -> list[datetime]:
-    """UTC boundaries of the buckets that cover ``[start, end)``: the first is at or before ``start``, the last at
-    or after ``end``; one more boundary than buckets."""
+    """Return the UTC boundaries of the buckets that cover ``[start, end)``: the first is at or before ``start``, the
+    last at or after ``end``; there is one more boundary than buckets.
+    """
     if interval.seconds:
         step = timedelta(seconds=interval.seconds)
         first = floor_to(start, step)
@@ -117,7 +118,7 @@ def bucket_boundaries(start: datetime, end: datetime, interval: Interval, zone: 
     found = [midnight(local, zone)]
     while found[-1] < end:
         local = _next_date(local, interval)
-        # Where a zone skipped a whole day, two calendar days begin at one moment: keep one.
+        # If a zone skipped a whole day, two calendar days begin at one moment: keep one.
         begins = midnight(local, zone)
         if begins > found[-1]:
             found.append(begins)
@@ -125,12 +126,12 @@ def bucket_boundaries(start: datetime, end: datetime, interval: Interval, zone: 
 
 
 def shifted_year(moment: datetime, zone: ZoneInfo) -> datetime:
-    """The same local time one year before; 29 February becomes 28 February."""
+    """Return the same local time one year before; 29 February becomes 28 February."""
     return months_before(moment, 12, zone)
 
 
 def months_before(moment: datetime, months: int, zone: ZoneInfo) -> datetime:
-    """The same local time ``months`` before; a day that the month does not have becomes its last."""
+    """Return the same local time ``months`` before; a day that the month does not have becomes its last."""
     local = moment.astimezone(zone)
     year, month = divmod(local.year * 12 + local.month - 1 - months, 12)
     day = min(local.day, calendar.monthrange(year, month + 1)[1])
@@ -138,8 +139,8 @@ def months_before(moment: datetime, months: int, zone: ZoneInfo) -> datetime:
 
 
 def midnight(day: date, zone: ZoneInfo) -> datetime:
-    """The moment ``day`` begins in ``zone``."""
-    # Where midnight does not exist (a zone that moves its clocks then), this is the first moment after it.
+    """Return the moment at which ``day`` begins in ``zone``."""
+    # If midnight does not exist (a zone that moves its clocks then), this is the first moment after it.
     return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
 
 

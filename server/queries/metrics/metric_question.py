@@ -1,4 +1,4 @@
-"""A question to the metric engine, validated: nothing impossible gets as far as the database."""
+"""A validated question to the metric engine: nothing impossible gets as far as the database."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ class Measure:
 
     @property
     def effective(self) -> str:
-        """The aggregation that is used."""
+        """The aggregation in effect."""
         return self.aggregation or self.definition.aggregations[0]
 
     @property
     def key(self) -> str:
-        """The name in answers: ``calls``, or ``duration_p95`` for a metric with several aggregations."""
+        """Name in answers: ``calls``, or ``duration_p95`` for a metric with several aggregations."""
         several = len(self.definition.aggregations) > 1
         return f"{self.metric}_{self.effective}" if several else self.metric
 
 
 @dataclass(frozen=True, slots=True)
 class Having:
-    """Keep only groups whose ``measure``, over the whole range, compares so with ``value``."""
+    """Condition on groups: ``measure``, over the whole range, compares so with ``value``."""
 
     measure: Measure
     operator: str
@@ -66,10 +66,10 @@ class Having:
 class MetricQuestion:
     """Metrics over ``[start, end)``, split by dimensions and by time.
 
-    ``interval``: None gives one value for the whole range, ``"auto"`` a width that fits ``max_points``.
-    ``limit`` bounds the groups; the rest is summed into one group "other" unless ``other`` is false or
-    there is a ``having``. Groups are ranked by ``order_by`` (default: the first measure), over the whole range.
-    ``compare`` adds the values of the same groups in an earlier range.
+    ``interval``: None asks for one value for the whole range, ``"auto"`` for a width that fits ``max_points``.
+    ``limit`` bounds the groups; the rest is summed into one group "other" unless ``other`` is false or there is a
+    ``having``. Groups are ranked by ``order_by`` (default: the first measure), over the whole range. ``compare`` adds
+    the values of the same groups in an earlier range.
 
     Construction raises :class:`UnknownMetric` or :class:`InvalidBody`, each with a JSON pointer.
     """
@@ -93,7 +93,7 @@ class MetricQuestion:
     zone: ZoneInfo = field(init=False)
 
     def __post_init__(self) -> None:
-        """Check everything; fill ``dimensions`` and ``zone``."""
+        """Check everything; fill in ``dimensions`` and ``zone``."""
         if not 1 <= len(self.measures) <= MAX_MEASURES:
             raise _bad("/metrics", f"from 1 to {MAX_MEASURES} metrics: ask for the others in another question")
         for index, measure in enumerate(self.measures):
@@ -132,7 +132,7 @@ class MetricQuestion:
             if dimension is None:
                 raise _bad(f"/group_by/{index}", f"unknown dimension {name[:80]}: {suggest_name(name, DIMENSIONS)}")
             if dimension in found:
-                raise _bad(f"/group_by/{index}", f"{name} stands twice")
+                raise _bad(f"/group_by/{index}", f"{name} is given twice")
             found.append(dimension)
         families = {measure.definition.family for measure in self.all_measures}
         for index, dimension in enumerate(found):
@@ -143,7 +143,7 @@ class MetricQuestion:
 
     @property
     def ranking_measures(self) -> tuple[Measure, ...]:
-        """What groups are ranked and selected by."""
+        """Measures by which groups are ranked and selected."""
         wanted = (self.order_by or self.measures[0], *(item.measure for item in self.having))
         return wanted if self.group_by else tuple(item.measure for item in self.having)
 
@@ -155,9 +155,9 @@ class MetricQuestion:
 
     @property
     def permissions(self) -> Mapping[str, str]:
-        """The scopes a caller needs for this question, each with the metric or field that first asks for it.
+        """The scopes a caller needs for this question, each with the metric or field that first needs it.
 
-        What may not be seen may not be filtered, ranked or kept by either: counts would tell it by bisection.
+        A caller may neither filter, rank nor keep by anything it may not see: counts would reveal it by bisection.
         """
         asked: list[tuple[str, str]] = [(item.definition.permission, item.metric) for item in self.all_measures]
         filtered = leaves(self.filter) if self.filter is not None else ()
@@ -172,7 +172,7 @@ def _bad(pointer: str, detail: str) -> ApiError:
 def _check_measure(measure: Measure, pointer: str) -> None:
     metric, aggregation = METRICS.get(measure.metric), measure.aggregation
     if metric is None:
-        # duration_p97, cost_p95: a metric with an aggregation that it has not.
+        # duration_p97, cost_p95: a metric with an aggregation that it does not have.
         name, _, ending = measure.metric.rpartition("_")
         if name in METRICS and _AGGREGATION.fullmatch(ending):
             metric, aggregation = METRICS[name], ending
@@ -188,7 +188,7 @@ def _check_measure(measure: Measure, pointer: str) -> None:
 
 
 def parse_measure(text: str) -> Measure:
-    """Read ``calls``, ``duration.p95`` or ``duration_p95``; whether they exist is checked by the question."""
+    """Parse ``calls``, ``duration.p95`` or ``duration_p95``; the question checks whether they exist."""
     metric, dot, aggregation = text.partition(".")
     if dot:
         return Measure(metric, aggregation)
@@ -200,5 +200,5 @@ def parse_measure(text: str) -> Measure:
 
 
 def labels_of(question: MetricQuestion, values: tuple[str, ...]) -> Mapping[str, Any]:
-    """Dimension names with the values of one group; an empty value is None."""
+    """Return dimension names with the values of one group; an empty value is None."""
     return {item.name: value or None for item, value in zip(question.dimensions, values, strict=True)}

@@ -1,7 +1,7 @@
 """The metric engine: one question in, one answer out, the same for REST, Grafana, export and alerts.
 
-A question runs in one REPEATABLE READ transaction: rank the groups, read the selected ones from the
-planned sources, once more for the compared range, then work out values from merged parts.
+A question runs in one REPEATABLE READ transaction: rank the groups, read the selected ones from the planned sources, do
+it again for the compared range, then compute values from merged parts.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _COMPARE: Final = {
 
 @dataclass(slots=True)
 class _Run:
-    """One question while it is answered."""
+    """One question in progress."""
 
     connection: asyncpg.Connection
     question: MetricQuestion
@@ -56,19 +56,19 @@ class _Run:
     actors: ActorGroups | None = None
 
     def note(self, fetched: Fetched) -> None:
-        """Remember how something was read, for the answer's meta."""
+        """Note how something was read, for the answer's meta."""
         self.rows_read += fetched.rows_read
         self.is_sketched = self.is_sketched or fetched.is_sketched
         self.is_estimated = self.is_estimated or fetched.is_estimated
 
     def note_packed(self, fetched: Fetched, purpose: str) -> None:
-        """The same for packed users and sessions."""
+        """Note the same for packed users and sessions."""
         self.note(fetched)
         self.packed_sources |= {"rollup", "raw"} if fetched.uses_raw else {"rollup"}
         self.packed_plan.append(f"{purpose}: actor_pack")
 
     def plan(self, needs: Needs, timeline: Timeline, purpose: str) -> SourcePlan:
-        """The sources for ``needs``, remembered for the answer's meta."""
+        """Return the sources for ``needs``, noted for the answer's meta."""
         plan = plan_sources(self.target, needs, timeline, self.rollup_5m_since, self.raw_since)
         self.plans.append((purpose, plan))
         return plan
@@ -84,15 +84,14 @@ async def query_metrics(
 ) -> MetricAnswer:
     """Answer ``question`` over the rows of ``scope``.
 
-    ``now`` (default: the present moment) decides which buckets are incomplete. Whether the caller may see metrics
-    other than money (``question.permissions``) is checked by the caller. Into ``plans`` goes what the database did.
+    ``now`` (default: the present moment) decides which buckets are incomplete. The caller checks whether it may see
+    metrics other than money (``question.permissions``). The work of the database is added to ``plans``.
 
     Raises:
-        InsufficientScope: it groups or filters by content, or asks for or filters by money, that ``scope`` may not
+        InsufficientScope: it groups or filters by content, or selects or filters by money, that ``scope`` may not
             read.
         InvalidBody: too many values, or metrics that cannot be combined.
         QueryTimeout: it took longer than the pool's statement time-out.
-
     """
     now = now or datetime.now(UTC)
     if any(dimension.is_attribute for dimension in question.dimensions) and not scope.may_read_content:
@@ -129,7 +128,7 @@ async def _select(run: _Run, timeline: Timeline) -> tuple[Selection | None, int]
     whole = Timeline(timeline.start, timeline.end, (timeline.start, timeline.end))
     ranking = question.ranking_measures
     family = ranking[0].definition.family
-    # A group that has spans but no calls is a group when anything in the question counts spans.
+    # A group that has spans but no calls counts as a group if anything in the question counts spans.
     presence = needs_of(question.all_measures, family).presence
     needs = needs_of(ranking, family)
     needs = replace(needs, presence=presence, counters=tuple(dict.fromkeys((presence, *needs.counters))))
@@ -170,7 +169,7 @@ def _keeps(having: Having, value: Value) -> bool:
 
 
 async def _read(run: _Run, timeline: Timeline, selection: Selection | None) -> dict[Family, Fetched]:
-    """The cells of the selected groups, one fetch a family of metrics."""
+    """Return the cells of the selected groups, with one fetch per family of metrics."""
     parts: dict[Family, Fetched] = {}
     for family in dict.fromkeys(measure.definition.family for measure in run.question.measures):
         needs = needs_of(run.question.measures, family)
@@ -242,7 +241,7 @@ def _filled(column: list[Value], question: MetricQuestion) -> list[Value]:
 
 
 def _nothing(question: MetricQuestion, timeline: Timeline) -> list[MetricGroup]:
-    """What a caller without any project sees: no groups, or one without values."""
+    """Return the answer for a caller without any project: no groups, or one without values."""
     if question.dimensions:
         return []
     values: dict[str, tuple[Value, ...]] = {

@@ -1,10 +1,10 @@
 # ruff: noqa: S608 - statements are composed of the fragments of this module; what callers send is bound.
 """Statements of the metric engine over raw rows.
 
-They are composed from the fragments below; everything a caller sends is bound. Every statement gives rows
-``(group, b, n, counters…)``: the group's number in the selection (0: other) or its values, the number of
-the time bucket, how many rows were read, and sums. Raw rows, rollups and deltas give the same columns, so
-parts from different sources add up.
+They are composed from the fragments below; everything a caller sends is bound. Every statement returns rows ``(group,
+b, n, counters…)``: the group's number in the selection (0: other) or its values, the number of the time bucket, the
+number of rows read, and sums. Raw rows, rollups and deltas return the same columns, so parts from different sources add
+up.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ RAW_DISTINCT: Final = {
     "session": "count(DISTINCT nullif(t.session_id, ''))",
 }
 
-# Sketch name → value of one span, and which spans have one.
+# Sketch name → value of one span, and the spans that have one.
 RAW_VALUES: Final[dict[str, tuple[str, str]]] = {
     "duration": ("t.duration_ms", _CALL),
     "span_duration": ("t.duration_ms", "true"),
@@ -105,14 +105,14 @@ class Binds:
     values: list[Any] = field(default_factory=list)
 
     def add(self, value: Any, cast: str) -> str:
-        """The placeholder for ``value``."""
+        """Add ``value`` and return its placeholder."""
         self.values.append(value)
         return f"${len(self.values)}::{cast}"
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which groups an answer holds, numbered from 1; ``with_other``: all the rest is group 0."""
+    """The groups of an answer, numbered from 1; ``with_other``: all the rest is group 0."""
 
     groups: Sequence[tuple[str, ...]]
     with_other: bool
@@ -120,7 +120,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What all statements of one question share."""
+    """Parts that all statements of one question share."""
 
     scope: RowScope
     dimensions: tuple[Dimension, ...]
@@ -130,10 +130,10 @@ class Target:
 def pieces_of(
     table: str, column: str, alias: str, scope: RowScope, pieces: Sequence[Piece], binds: Binds, extra: str = "true"
 ) -> str:
-    """The rows of ``table`` within ``pieces`` of time, as a FROM item called ``alias``."""
+    """Return the rows of ``table`` within ``pieces`` of time, as a FROM item called ``alias``."""
     projects = binds.add(list(scope.projects), "text[]")
     if len(pieces) <= MOST_BRANCHES:
-        # One branch a piece: the planner sees constants, leaves out partitions and takes the index.
+        # One branch per piece: the planner sees constants, leaves out partitions and uses the index.
         branches = " UNION ALL ".join(
             f"SELECT * FROM {table} WHERE project_id = ANY ({projects}) AND {extra}"
             f" AND {column} >= {binds.add(low, 'timestamptz')} AND {column} < {binds.add(high, 'timestamptz')}"
@@ -152,7 +152,7 @@ def pieces_of(
 def raw_relation(
     target: Target, family: Family, pieces: Sequence[Piece], binds: Binds, *, calls_only: bool
 ) -> tuple[str, str, str]:
-    """``FROM …``, ``WHERE …`` and the time column of the raw rows of a family within ``pieces``."""
+    """Return ``FROM …``, ``WHERE …`` and the time column of the raw rows of a family within ``pieces``."""
     alias, table = ("s", "scores") if family == "scores" else ("t", "llm_traces")
     source = f"FROM {pieces_of(table, 'ts', alias, target.scope, pieces, binds)}"
     if family == "scores" and (target.filter is not None or any(d.family == "spans" for d in target.dimensions)):
@@ -168,7 +168,7 @@ def raw_relation(
 
 
 def raw_group(dimension: Dimension, binds: Binds, family: Family) -> str:
-    """The value of a dimension in a raw row, '' where there is none."""
+    """Return the value of a dimension in a raw row, '' if there is none."""
     if dimension.is_attribute:
         return f"coalesce(t.attributes ->> {binds.add(dimension.column, 'text')}, '')"
     if dimension.is_multiple:
@@ -179,7 +179,7 @@ def raw_group(dimension: Dimension, binds: Binds, family: Family) -> str:
 
 
 def bucket_number(column: str, boundaries: Sequence[datetime], binds: Binds) -> str:
-    """Which bucket a moment falls into; boundaries come from the calendar of the caller's zone."""
+    """Return the number of the bucket of a moment; boundaries come from the calendar of the caller's zone."""
     if len(boundaries) <= 2:
         return "0"
     return f"width_bucket({column}, {binds.add(list(boundaries), 'timestamptz[]')}) - 1"
@@ -187,8 +187,9 @@ def bucket_number(column: str, boundaries: Sequence[datetime], binds: Binds) -> 
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """How rows are put into groups: ``columns`` to select first, the ``join`` they need, and whether a row is
-    in "other" (an SQL condition)."""
+    """A way to group rows: ``columns`` to select first, the ``join`` they need, and an SQL condition for rows of
+    "other".
+    """
 
     columns: tuple[str, ...]
     join: str = ""
@@ -196,17 +197,17 @@ class Grouping:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the columns are called."""
+        """Names of the columns."""
         return tuple(column.rpartition(" AS ")[2] for column in self.columns)
 
     @property
     def positions(self) -> str:
-        """For GROUP BY: the group's columns and the bucket after them."""
+        """Positions for GROUP BY: the group's columns and the bucket after them."""
         return ", ".join(str(index + 1) for index in range(len(self.columns) + 1))
 
 
 def grouping_of(groups: Sequence[str], selection: Selection | None, binds: Binds) -> Grouping:
-    """With a selection rows carry the group's number ``grp``, else the values themselves, ``k0…``."""
+    """Group rows by number (``grp``) if there is a selection, else by the values themselves, ``k0…``."""
     if selection is None:
         return Grouping(tuple(f"{group} AS k{index}" for index, group in enumerate(groups)))
     columns = list(zip(*selection.groups, strict=True)) if selection.groups else [()] * len(groups)
@@ -228,8 +229,11 @@ def raw_statement(
     exact: bool,
     taken_away: bool = False,
 ) -> tuple[str, list[Any]]:
-    """Sums over raw rows. ``exact``: percentiles as arrays ``q_NAME`` (percentile_disc); else, and for
-    histograms, sketches ``s_NAME``. ``taken_away``: all of it negative, to be added to what holds it already."""
+    """Return the statement for sums over raw rows.
+
+    ``exact``: percentiles as arrays ``q_NAME`` (percentile_disc); else, and for histograms, sketches ``s_NAME``.
+    ``taken_away``: everything negative, to be added to a result that contains it already.
+    """
     binds = Binds()
     source, where, time = raw_relation(target, needs.family, pieces, binds, calls_only=needs.is_calls_only)
     groups = [raw_group(dimension, binds, needs.family) for dimension in target.dimensions]
@@ -260,7 +264,9 @@ def raw_ranking_statement(
     having: Sequence[tuple[Measure, str, float]],
     limit: int,
 ) -> tuple[str, list[Any]]:
-    """The best ``limit`` groups of a raw question as ``k0…``, best first, each with ``groups_total``."""
+    """Return the statement for the best ``limit`` groups of a raw question as ``k0…``, best first, each with
+    ``groups_total``.
+    """
     binds = Binds()
     source, where, _ = raw_relation(target, needs.family, pieces, binds, calls_only=needs.is_calls_only)
     groups = [raw_group(dimension, binds, needs.family) for dimension in target.dimensions]
@@ -282,7 +288,9 @@ def raw_ranking_statement(
 def raw_actors_statement(
     scope: RowScope, kind: ActorKind, pieces: Sequence[Piece], boundaries: Sequence[datetime]
 ) -> tuple[str, list[Any]]:
-    """Users or sessions in raw rows, with the columns of the statement read_pending_actors and a bucket ``b``."""
+    """Return the statement for users or sessions in raw rows, with the columns of read_pending_actors and a bucket
+    ``b``.
+    """
     binds = Binds()
     money = "coalesce(sum(t.total_cost_usd) FILTER (WHERE t.is_generation), 0)"
     return (
@@ -299,7 +307,7 @@ HAVING_SQL: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<=", "eq": "=", 
 
 
 def ranking_expression(measure: Measure, seconds: float, binds: Binds) -> str:
-    """The value of ``measure`` for a group, as SQL over raw rows."""
+    """Return the value of ``measure`` for a group, as SQL over raw rows."""
     match measure.definition.formula:
         case Total(counter, per):
             total = RAW_COUNTERS[counter]

@@ -50,7 +50,7 @@ ROLLUP_COUNTERS: Final[dict[str, str]] = {
     "duration_us": f"coalesce(sum(r.duration_us) FILTER (WHERE {_CALL}), 0)",
     "span_duration_us": "sum(r.duration_us)",
 }
-# Sketch name → column, and which rows it is taken from.
+# Sketch name → column, and the rows from which it is taken.
 _SKETCH_COLUMNS: Final[dict[str, tuple[str, str]]] = {
     "duration": ("duration_sketch", _CALL),
     "span_duration": ("duration_sketch", "true"),
@@ -67,7 +67,7 @@ _FIELD_COLUMNS: Final = {**{column: column for column in _COLUMNS}, "has_error":
 
 
 def rolled_up_columns(dimensions: Sequence[Dimension], tree: Filter | None) -> frozenset[str] | None:
-    """The columns that a question needs of the rollups, or None when rollups cannot answer it."""
+    """Return the columns that a question needs from the rollups, or None if rollups cannot answer it."""
     if not all(dimension.is_rolled_up for dimension in dimensions):
         return None
     columns = {dimension.column for dimension in dimensions} - {"project_id"}
@@ -99,10 +99,10 @@ def _looks_elsewhere(tree: Filter) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Read slice_1h of one ``column`` (None: the total).
+    """A read of slice_1h by one ``column`` (None: the total).
 
-    ``precomputed``: every cell is one hour of one project, so the stored percentiles serve; sketches
-    are read only for the group "other" and for the hours in ``pending``.
+    ``precomputed``: every cell is one hour of one project, so the stored percentiles serve; sketches are read only for
+    the group "other" and for the hours in ``pending``.
     """
 
     column: str | None
@@ -124,8 +124,9 @@ def rollup_statement(
     selection: Selection | None,
     slice_: Slice | None = None,
 ) -> tuple[str, list[Any]]:
-    """Sums over one rollup table: counters, sketches ``s_NAME``, and for precomputed slices the
-    quantile arrays ``p_NAME`` (p50, p75, p90, p95, p99)."""
+    """Return the statement for sums over one rollup table: counters, sketches ``s_NAME``, and for precomputed slices
+    the quantile arrays ``p_NAME`` (p50, p75, p90, p95, p99).
+    """
     binds = Binds()
     groups = [f"coalesce(t.{dimension.column}, '')" for dimension in target.dimensions]
     grouping = grouping_of(groups, selection, binds)
@@ -135,8 +136,8 @@ def rollup_statement(
     where = " AND ".join(f"({condition})" for condition in conditions) or "true"
     merged, sketches = "true", "r.{}"
     if slice_ is None:
-        # Groups and filter belong to combinations of dimensions: they are worked out once for each, not for each row.
-        # Of the combinations that a filter leaves the index finds the rows, so that the others are not looked at.
+        # Groups and filter depend on combinations of dimensions, so they are computed once per combination and not per
+        # row. The index then finds the rows of the combinations that the filter leaves, so that no others are read.
         labels = ", ".join(f"nullif({column}, '') AS {column}" for column in _COLUMNS)
         known = (
             f"SELECT t.project_id, t.dim_id, t.is_generation{''.join(f', {column}' for column in grouping.columns)}"
@@ -178,8 +179,11 @@ def rollup_statement(
 
 
 def _with_pending_sketches(rows: str, is_pending: str, needs: Needs) -> str:
-    """``rows`` and, as ``pending_COLUMN``, their sketches where ``is_pending`` holds and NULL where stored percentiles
-    serve: a sort would carry them all along, a kilobyte a row. OFFSET 0 keeps the planner from taking that back."""
+    """Return ``rows`` with their sketches as ``pending_COLUMN`` if ``is_pending`` holds, and NULL where stored
+    percentiles serve.
+
+    A sort would carry all sketches along, a kilobyte per row. OFFSET 0 keeps the planner from undoing this.
+    """
     columns = sorted({_SKETCH_COLUMNS[name][0] for name in needs.sketches})
     pending = ", ".join(f"CASE WHEN {is_pending} THEN r.{column} END AS pending_{column}" for column in columns)
     return f"(SELECT r.*, {pending} FROM {rows} OFFSET 0) AS r"

@@ -1,7 +1,7 @@
-"""Which source answers which part of a range.
+"""Choice of the source for each part of a range.
 
-Rollups answer whole buckets of their grain, raw rows the ragged rest: a range from 10:03 on is raw rows to
-10:05, 5-minute rows to 11:00, hours to midnight, then days. Pending deltas are added wherever rollups are used.
+Rollups answer whole buckets of their grain, raw rows the ragged ends: a range from 10:03 on is raw rows to 10:05,
+5-minute rows to 11:00, hours to midnight, then days. Pending deltas are added wherever rollups are used.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ GRAINS: Final = (
     Grain("rollup_5m", timedelta(minutes=5)),
 )
 HOURS: Final = 1
-"""Which of them is the hour."""
+"""Index of the hour among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,11 @@ class Timeline:
 
     @property
     def buckets(self) -> int:
-        """How many buckets there are."""
+        """Number of buckets."""
         return len(self.boundaries) - 1
 
     def seconds(self, now: datetime) -> list[float]:
-        """The length of each bucket as far as it lies in the range and in the past."""
+        """Return the length of each bucket as far as it lies in the range and in the past."""
         end = min(self.end, max(now, self.start))
         return [
             max((min(high, end) - max(low, self.start)).total_seconds(), 0.0)
@@ -64,7 +64,7 @@ class Timeline:
         ]
 
     def incomplete(self, now: datetime) -> tuple[datetime, ...]:
-        """The starts of buckets that the range or the present moment cuts."""
+        """Return the starts of buckets that the range or the present moment cuts."""
         return tuple(
             low
             for low, high in zip(self.boundaries, self.boundaries[1:], strict=False)
@@ -73,7 +73,7 @@ class Timeline:
 
 
 def timeline_of(question: MetricQuestion, start: datetime, end: datetime) -> Timeline:
-    """The buckets of ``question`` over ``[start, end)``; a too narrow interval is raised, with a notice."""
+    """Return the buckets of ``question`` over ``[start, end)``; a too narrow interval is raised, with a notice."""
     if question.interval is None:
         return Timeline(start, end, (start, end))
     if question.interval == "auto":
@@ -90,7 +90,7 @@ def timeline_of(question: MetricQuestion, start: datetime, end: datetime) -> Tim
 
 
 def check_size(question: MetricQuestion, timeline: Timeline, groups: int) -> None:
-    """Raise :class:`InvalidBody` when the answer would have more than :data:`MOST_VALUES` values."""
+    """Raise :class:`InvalidBody` if the answer would have more than :data:`MOST_VALUES` values."""
     if groups * len(question.measures) * timeline.buckets > MOST_VALUES:
         raise InvalidBody.at(
             "/limit",
@@ -102,7 +102,7 @@ def check_size(question: MetricQuestion, timeline: Timeline, groups: int) -> Non
 class SourcePlan:
     """Pieces of time by source. ``slice`` is set when hours come from slice_1h instead of rollup_1h.
 
-    ``less``: what rollups give too much and raw rows take away again.
+    ``less``: pieces that the rollups count too much; their raw rows are subtracted.
     """
 
     raw: list[Piece] = field(default_factory=list)
@@ -112,7 +112,7 @@ class SourcePlan:
 
     @property
     def rolled_up(self) -> list[Piece]:
-        """All that rollups answer, where pending deltas count too."""
+        """Everything that rollups answer, where pending deltas count too."""
         return joined(sorted(piece for pieces in self.rollups.values() for piece in pieces))
 
 
@@ -147,7 +147,7 @@ def plan_sources(
 
 
 def _widest_grain(inner: Sequence[datetime]) -> int | None:
-    """The first of GRAINS whose buckets lie within the buckets asked for."""
+    """Return the first of GRAINS whose buckets lie within the requested buckets."""
     for index, grain in enumerate(GRAINS):
         if all(is_multiple_of(moment, grain.width) for moment in inner):
             return index
@@ -155,7 +155,9 @@ def _widest_grain(inner: Sequence[datetime]) -> int | None:
 
 
 def _is_precomputed(target: Target, needs: Needs, timeline: Timeline, columns: frozenset[str]) -> bool:
-    """Whether each cell is one slice row: an hour of one project and one value, not several that a filter chose."""
+    """Return whether each cell is one slice row: an hour of one project and one value, not several that a filter
+    chose.
+    """
     single_project = len(target.scope.projects) == 1 or any(item.name == "project" for item in target.dimensions)
     return (
         timeline.interval == Interval(seconds=3600)
@@ -167,7 +169,7 @@ def _is_precomputed(target: Target, needs: Needs, timeline: Timeline, columns: f
 
 
 def _take_from_hours(plan: SourcePlan, raw_since: datetime) -> None:
-    """Where a range takes more than half of an hour from raw rows, take the hour and, from raw rows, the rest away."""
+    """If a ragged end covers more than half an hour, read the whole hour and subtract the part outside the range."""
     width = GRAINS[HOURS].width
     kept = []
     for low, high in plan.raw:
@@ -217,7 +219,7 @@ def split_piece(
 
 
 def joined(pieces: Sequence[Piece]) -> list[Piece]:
-    """The same time in as few pieces as possible."""
+    """Merge adjacent pieces, to have as few as possible."""
     found: list[Piece] = []
     for low, high in sorted(pieces):
         if found and found[-1][1] == low:

@@ -1,7 +1,7 @@
-"""Moments worth a line in a chart: added by people, or read from what was stored.
+"""Moments worth a line in a chart: added by people, or derived from stored spans.
 
-Three sources: custom annotations (table ``annotations``), the first sight of service versions,
-models and prompt versions (``first_sightings``, kept by the span writer), and price changes.
+Three sources: custom annotations (table ``annotations``), the first sighting of service versions, models and prompt
+versions (``first_sightings``, kept by the span writer), and price changes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class PriceChange:
-    """A price in US dollars a million tokens that came into force; ``former_*`` is None for the first one."""
+    """A price in US dollars per million tokens and when it came into force; ``former_*`` is None for the first one."""
 
     project_id: str
     provider: str
@@ -78,18 +78,18 @@ async def add_annotation(
     tags: Sequence[str],
     created_by: str,
 ) -> Annotation:
-    """Store a remark and give it back with its new id."""
+    """Store a remark and return it with its new id."""
     async with database.write((project_id,)) as connection:
         row = await connection.fetchrow(
             statement("add_annotation"),
             project_id, secrets.token_hex(8), ts, end_ts, title, text, list(tags), created_by,
         )  # fmt: skip
-    assert row is not None  # noqa: S101 - INSERT … RETURNING gives its row
+    assert row is not None  # noqa: S101 - INSERT … RETURNING returns its row
     return _annotation(row)
 
 
 async def delete_annotation(database: Database, projects: Sequence[str], annotation_id: str) -> Annotation | None:
-    """Remove a remark from whichever of ``projects`` has it and give it back; None when none has."""
+    """Remove a remark from whichever of ``projects`` has it and return it; None if none has it."""
     async with database.write(projects) as connection:
         for project_id in projects:
             row = await connection.fetchrow(statement("delete_annotation"), project_id, annotation_id)
@@ -107,7 +107,7 @@ async def list_annotations(
     tags: Sequence[str] = (),
     limit: int = MAX_ROWS,
 ) -> list[Annotation]:
-    """Remarks that overlap ``[start, end)``, newest first; with ``tags`` those that have any of them."""
+    """Return remarks that overlap ``[start, end)``, newest first; with ``tags``, those that have any of them."""
     async with database.read(scope) as connection:
         rows = await connection.fetch(
             statement("list_annotations"), list(scope.projects), start, end, list(tags), limit
@@ -118,7 +118,7 @@ async def list_annotations(
 async def list_sightings(
     database: Database, scope: RowScope, start: datetime, end: datetime, kinds: Sequence[str] = SIGHTING_KINDS
 ) -> list[Sighting]:
-    """What was seen for the first time within ``[start, end)``, newest first, at most 1,000."""
+    """Return first sightings within ``[start, end)``, newest first, at most 1,000."""
     async with database.read(scope) as connection:
         rows = await connection.fetch(
             statement("list_sightings"), list(scope.projects), start, end, list(kinds), MAX_ROWS
@@ -127,7 +127,7 @@ async def list_sightings(
 
 
 async def list_price_changes(database: Database, scope: RowScope, start: datetime, end: datetime) -> list[PriceChange]:
-    """Operator prices that came into force within ``[start, end)``, newest first, at most 1,000."""
+    """Return operator prices that came into force within ``[start, end)``, newest first, at most 1,000."""
     async with database.read(scope) as connection:
         rows = await connection.fetch(statement("list_price_changes"), list(scope.projects), start, end, MAX_ROWS)
     return [PriceChange(**dict(row)) for row in rows]

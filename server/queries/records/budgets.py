@@ -22,7 +22,8 @@ BUDGET_DIMENSIONS: Final = ("user", "model", "provider", "service", "environment
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """``amount_usd`` for each calendar ``period`` of ``time_zone``, for the whole project or for one ``value`` of
-    ``dimension``. At ``warning_pct`` percent of it the state is a warning, at ``critical_pct`` critical."""
+    ``dimension``. Its state is warning at ``warning_pct`` percent of the amount, and critical at ``critical_pct``.
+    """
 
     project_id: str
     budget_id: str
@@ -40,7 +41,7 @@ class Budget:
 
 
 async def list_budgets(database: Database, scope: RowScope) -> list[Budget]:
-    """All budgets of the scope's projects, at most 200 a project."""
+    """Return all budgets of the scope's projects, at most 200 per project."""
     if not scope.projects:
         return []
     async with database.read(scope) as connection:
@@ -51,7 +52,7 @@ async def list_budgets(database: Database, scope: RowScope) -> list[Budget]:
 
 
 async def find_budget(database: Database, scope: RowScope, project_id: str, budget_id: str) -> Budget:
-    """One budget. Raises :class:`BudgetNotFound`, the same for what lies outside of the scope."""
+    """Return one budget. Raises :class:`BudgetNotFound`, also for a budget outside the scope."""
     if project_id not in scope.projects:
         raise BudgetNotFound
     async with database.read(scope) as connection:
@@ -62,7 +63,7 @@ async def find_budget(database: Database, scope: RowScope, project_id: str, budg
 
 
 async def put_budget(database: Database, budget: Budget) -> tuple[Budget, bool]:
-    """Make or replace ``budget``; the second value says whether it is new. Raises :class:`Conflict` above 200."""
+    """Create or replace ``budget``; the second value says whether it is new. Raises :class:`Conflict` above 200."""
     async with database.write((budget.project_id,)) as connection:
         row = await connection.fetchrow(
             statement("put_budget"),

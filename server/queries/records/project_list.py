@@ -1,7 +1,7 @@
-"""The projects of the installation, remembered for a moment.
+"""The projects of the installation, cached for a moment.
 
-Every request needs the list (to turn a ``*`` grant into projects and to hide deleted ones), so it
-is asked for once every few seconds and not once a request.
+Every request needs the list (to turn a ``*`` grant into projects and to hide deleted ones), so it is read once every
+few seconds and not once per request.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ class ProjectList:
         self._lock = asyncio.Lock()
 
     async def ids(self) -> tuple[str, ...]:
-        """All project ids, sorted. Uses the last known list while the database is away or overloaded, and
-        raises its error when there is none."""
+        """Return all project ids, sorted. Falls back to the last known list while the database is down or overloaded,
+        and raises the database's error if there is none.
+        """
         if self._ids is not None and time.monotonic() - self._read_at < FRESH_SECONDS:
             return self._ids
         async with self._lock:
@@ -45,5 +46,5 @@ class ProjectList:
             return self._ids
 
     def forget(self) -> None:
-        """Ask the database at the next use: call after creating or deleting a project."""
+        """Read the list again at the next use: call after creating or deleting a project."""
         self._read_at = 0.0

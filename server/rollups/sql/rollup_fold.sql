@@ -13,11 +13,11 @@ SELECT pg_try_advisory_xact_lock(1819045746, hashtext($1));
 SELECT pg_advisory_xact_lock(1819045746, hashtext($1));
 
 -- name: create_fold_tables
--- What was taken from rollup_delta in this transaction.
+-- Deltas taken from rollup_delta in this transaction.
 CREATE TEMP TABLE IF NOT EXISTS taken_delta (LIKE rollup_delta) ON COMMIT DELETE ROWS;
 
 -- name: take_rollup_deltas
--- Moves up to $2 pending deltas of a project, summed, into taken_delta. Gives the number of deltas taken.
+-- Moves up to $2 pending deltas of a project, summed, into taken_delta. Returns the number of deltas taken.
 WITH picked AS MATERIALIZED (
     SELECT ctid AS row_id FROM rollup_delta WHERE project_id = $1 LIMIT $2
 ),

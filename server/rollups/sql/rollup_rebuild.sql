@@ -23,9 +23,9 @@ ORDER BY 1;
 TRUNCATE taken_delta;
 
 -- name: take_spans
--- The same sums as append_rollup_delta makes of changes, of spans as they stand, into taken_delta; $4 is the width of
--- the finest rollup that the time has. What a combination of dimensions says (is_generation, status_code) is asked
--- once a group and not once a span.
+-- Insert the sums that append_rollup_delta makes of changes, but of the spans as they are, into taken_delta; $4 is the
+-- width of the finest rollup that the time has. The properties of a combination of dimensions (is_generation,
+-- status_code) are read once per group and not once per span.
 INSERT INTO taken_delta
 SELECT
     s.project_id, s.bucket, s.dim_id, s.spans,

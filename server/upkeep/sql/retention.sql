@@ -1,4 +1,4 @@
--- What is made ahead and what is dropped.
+-- Partitions and rows that are created ahead or dropped.
 
 -- name: lock_retention
 SELECT pg_try_advisory_xact_lock(1819045747);

@@ -14,7 +14,7 @@ EXISTS (SELECT 1 FROM scores s
           AND s.name = {name} AND {part})
 
 -- name: score_text
--- What a score is compared with when the value is a text.
+-- The score as text, for comparison with a text.
 coalesce(s.string_value, CASE WHEN s.data_type = 'boolean' THEN (s.value = 1)::text END)
 
 -- name: attribute_number

@@ -1,5 +1,5 @@
 -- Sessions, users, and the traces that belong to one of them: read from the summaries, never from spans.
--- What stands in braces is put in by server/queries/lists/session_reader.py, from its own tables of names.
+-- server/queries/lists/session_reader.py replaces the braces, from its own tables of names.
 
 -- name: list_summaries_of_project
 -- One page of one project (or of many, where a branch each would cost more). Those that were active at some moment of the window: $1 <= last_ts, first_ts < $2.

@@ -11,7 +11,7 @@ ORDER BY start_ts, project_id
 LIMIT 2;
 
 -- name: list_trace_nodes
--- What the tree is made from: ids, start, and the stored size of the payloads ($5 spans at most).
+-- Input of the tree: ids, start, and the stored size of the payloads ($5 spans at most).
 -- The bounds $3 and $4 are the trace's own, so that only its partitions are looked at.
 SELECT t.span_id, t.parent_span_id, t.ts,
        coalesce(pg_column_size(t.input_text), 0) + coalesce(pg_column_size(t.input_messages), 0)
