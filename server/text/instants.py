@@ -1,8 +1,8 @@
-"""Moments as callers write them, and as answers show them.
+"""Moments in the notation of callers and of answers.
 
-Accepted are RFC 3339 with a zone (``2026-11-23T10:00:00Z``), epoch seconds or milliseconds (told
-apart by size), and times relative to now in Grafana's notation (``now``, ``now-6h``, ``now-1d/d``).
-A time without a zone is refused: guessing one shifts answers by hours without a word.
+Accepted are RFC 3339 with a zone (``2026-11-23T10:00:00Z``), epoch seconds or milliseconds (told apart by size), and
+times relative to now in Grafana's notation (``now``, ``now-6h``, ``now-1d/d``). A time without a zone is refused,
+because guessing one silently shifts answers by hours.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ def ceil_to(moment: datetime, width: timedelta) -> datetime:
 
 
 def is_multiple_of(moment: datetime, width: timedelta) -> bool:
-    """Whether a bucket of ``width`` starts at ``moment``."""
+    """Return whether a bucket of ``width`` starts at ``moment``."""
     return not (moment - EPOCH) % width
 
 
 def parse_instant(raw: object, *, now: datetime, round_up: bool = False, earliest: datetime = EARLIEST) -> datetime:
-    """Read one moment and return it as a UTC datetime with microseconds (finer digits are cut off).
+    """Parse one moment into an aware UTC datetime with microseconds (finer digits are cut off).
 
-    ``round_up``: a rounding step (``/d``) means the end of the unit, as Grafana has it for ``to``.
-    Raises ValueError, with a sentence for the caller, for anything else, before ``earliest`` or after 2099.
+    ``round_up``: a rounding step (``/d``) means the end of the unit, as Grafana has it for ``to``. Raises ValueError,
+    with a sentence for the caller, for anything else, before ``earliest`` or after 2099.
     """
     outside = f"must be in the years {earliest.year} to {LATEST.year - 1}"
     try:
@@ -67,7 +67,7 @@ def parse_instant(raw: object, *, now: datetime, round_up: bool = False, earlies
 
 
 def format_instant(moment: datetime) -> str:
-    """RFC 3339 in UTC with ``Z`` and microseconds: the one form in which answers show times."""
+    """Return RFC 3339 in UTC with ``Z`` and microseconds: the one form of times in answers."""
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
     return moment.isoformat(timespec="microseconds")[:-6] + "Z"  # without +00:00

@@ -9,7 +9,7 @@ from typing import Final
 _LONGEST_NAME: Final = 64
 """Comparing names takes the product of their lengths; no name of ours is as long."""
 _LIKENESS: Final = 0.6
-"""Share of characters in common, from which on a name is worth suggesting; the default of difflib."""
+"""Share of common characters above which a name is worth suggesting; the default of difflib."""
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
@@ -20,6 +20,6 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean …?``, to be added to a sentence; nothing where no known name is near."""
+    """Return ``; did you mean …?``, to be added to a sentence; empty if no known name is near."""
     near = nearest_name(name, known)
     return "" if near is None else f"; did you mean {near}?"

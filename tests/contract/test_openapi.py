@@ -110,7 +110,7 @@ async def test_the_document_names_no_host_and_no_library(client: httpx.AsyncClie
 
 
 def test_static_files_are_in_the_package() -> None:
-    names = {entry.name for entry in files("server.rest").joinpath("static").iterdir()}
+    names = {entry.name for entry in files("server.rest.openapi").joinpath("static").iterdir()}
     assert {"explorer.html", "explorer.js", "explorer.css", "errors.html"} <= names
 
 

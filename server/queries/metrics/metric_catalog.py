@@ -271,7 +271,7 @@ _DIMENSIONS: Final = (
     Dimension("request_model", "request_model", "Model that was asked for."),
     Dimension("service_version", "service_version", "Version of the service."),
     Dimension("score_name", "name", "Name of the score.", family="scores"),
-    Dimension("score_source", "source", "Who gave the score: human, eval or api.", family="scores"),
+    Dimension("score_source", "source", "Origin of the score: human, eval or api.", family="scores"),
 )
 
 DIMENSIONS: Final[dict[str, Dimension]] = {dimension.name: dimension for dimension in _DIMENSIONS}
