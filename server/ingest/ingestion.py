@@ -10,6 +10,7 @@ together with those of other requests.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -54,6 +55,7 @@ _SPANS_A_STEP: Final = 32
 _STEP_SECONDS: Final = 0.002
 """The same for preparing, which takes longer the more text there is."""
 _PENDING_BYTES: Final = 128 * 1024 * 1024
+_request_numbers = itertools.count(1)
 
 
 @dataclass(slots=True)
@@ -96,7 +98,12 @@ class Ingestion:
         self.bodies = BodyBudget(settings.ingest_buffer_bytes)
         self.prices = PriceBooks(writes)
         self.projects = ProjectSettings(writes, redaction_key=settings.jwt_secret.encode())
-        self.writer = SpanWriter(writes, Dimensions(writes, most_combinations=settings.max_dimensions), freshness)
+        self.writer = SpanWriter(
+            writes,
+            Dimensions(writes, most_combinations=settings.max_dimensions),
+            freshness,
+            full_text=settings.full_text,
+        )
         self.commits = GroupCommit(
             self.writer,
             writers=settings.ingest_pool_size,
@@ -227,12 +234,13 @@ class Ingestion:
     ) -> tuple[list[PreparedSpan], Counter[str]]:
         prepared: list[PreparedSpan] = []
         unstorable: Counter[str] = Counter()
+        request = next(_request_numbers)
         turn_ends = time.perf_counter() + _STEP_SECONDS
         for record in records:
             try:
                 if project.redactor is not None:
                     project.redactor.redact(record)
-                prepared.append(prepare_span(project_id, record, full_text=self._full_text))
+                prepared.append(prepare_span(project_id, record, full_text=self._full_text, request=request))
             except UnstorableSpan as error:
                 unstorable[str(error)] += 1
             if time.perf_counter() >= turn_ends:

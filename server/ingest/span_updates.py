@@ -17,6 +17,7 @@ from typing import Any, Final
 import orjson
 
 from server.errors import ApiError
+from server.ingest.mapping.call_identity import columns_of
 from server.ingest.mapping.mapping_result import SpanUpdate
 from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.project_settings import ProjectSettings
@@ -93,10 +94,10 @@ class SpanUpdates:
             row = await connection.fetchrow(statement("read_stored_span"), project_id, trace_id, span_id)
         if row is None:
             return False
-        missing = {name: value for name, value in columns.items() if name in _FIELDS and row[name] is None}
+        record = stored_record(dict(row))
+        missing = {name: value for name, value in columns.items() if name in _FIELDS and getattr(record, name) is None}
         if not missing:
             return True
-        record = stored_record(dict(row))
         for name, value in missing.items():
             setattr(record, name, value)
         project = await self._projects.of(project_id)
@@ -107,12 +108,14 @@ class SpanUpdates:
 
 
 def stored_record(row: Mapping[str, Any]) -> SpanRecord:
-    """The span of a row of llm_traces, whose jsonb columns are text."""
+    """The span of a row of llm_traces, whose jsonb columns are text, without what it took from other spans."""
     values = {name: row[name] for name in _FIELDS}
     for name in JSON_COLUMNS:
         if values[name] is not None:
             values[name] = orjson.loads(values[name])
-    return SpanRecord(**values)
+    for column in columns_of(values["inherited"] or {}):
+        values[column] = [] if column == "tags" else None
+    return SpanRecord(**values | {"inherited": None})
 
 
 def _next_version(span: PreparedSpan, version: int) -> PreparedSpan:

@@ -52,6 +52,17 @@ def test_every_column_has_its_value_and_its_source() -> None:
     }
 
 
+def test_spans_of_one_request_tell_which_of_them_counts_and_why() -> None:
+    outer, inner = "a" * 16, "b" * 16
+    call = {**VALUES, "user.id": "ada"}
+    entries = explained(span(call, spanId=outer), span(VALUES, spanId=inner, parentSpanId=outer))
+    first, second = (columns(entry) for entry in entries)
+    assert first["count_rule"]["rule"] == "3: does not count: a span inside it reports the same call"
+    assert (first["is_generation"]["value"], first["counted_in"]["value"]) == (False, inner)
+    assert second["count_rule"]["rule"] == "1: counts: the report of a model call"
+    assert (second["user_id"]["value"], second["user_id"]["from"]) == ("ada", f"span {outer}")
+
+
 def test_rejected_span_says_why() -> None:
     entries = explained(span(VALUES), span(VALUES, traceId="00" * 16))
     assert [entry["stored"] for entry in entries] == [True, False]

@@ -145,10 +145,10 @@ def test_changed_count_stays_readable_as_it_was_sent() -> None:
     assert record.attributes["gen_ai.usage.input_tokens"] == 5
 
 
-def test_agent_span_keeps_its_roll_up_and_is_not_counted() -> None:
+def test_usage_that_only_an_agent_reports_is_priced_and_counted() -> None:
     record = map_one({"gen_ai.operation.name": "invoke_agent", "gen_ai.usage.input_tokens": 900, "model": "gpt-4o"})
-    assert (record.operation_type, record.is_generation, record.prompt_tokens) == ("agent", False, 900)
-    assert record.total_cost_usd is None
+    assert (record.operation_type, record.is_generation, record.prompt_tokens) == ("agent", True, 900)
+    assert record.total_cost_usd == usd("0.00225")
 
 
 def test_fetch_response_repeats_usage_and_is_ignored() -> None:

@@ -22,6 +22,15 @@ for _name, _values in _operations["operations"].items():
 GENERATION_OPERATIONS: frozenset[str] = frozenset(_operations["generation"])
 """Operations that are one call of one model; only their tokens and money are counted."""
 
+USAGE_HOLDERS: frozenset[str] = frozenset(_operations["usage_holders"])
+"""Operations that are no model call; usage on them counts where no call below reports any."""
+
+TRANSPARENT_OPERATIONS: frozenset[str] = frozenset(_operations["transparent"])
+"""Spans that may stand between two reports of one call, such as an HTTP request."""
+
+BOUNDARY_OPERATIONS: frozenset[str] = frozenset(_operations["boundaries"])
+"""Spans under which another call is made, not the same one again."""
+
 OPERATIONS_WITHOUT_USAGE: frozenset[str] = frozenset(_operations["without_usage"])
 """Raw operation names that repeat the usage of an earlier call."""
 
@@ -44,6 +53,11 @@ def canonical_provider(raw: str) -> str:
             return known
         head = head.rpartition(".")[0]
     return name
+
+
+def operation_family(operation: str) -> str:
+    """The kind of answer: a chat and a completion may be two names of one call, a chat and an embedding are not."""
+    return "chat" if operation == "completion" else operation
 
 
 @lru_cache(maxsize=4096)

@@ -12,8 +12,11 @@ from typing import Any
 
 from server.ingest.dialects.attribute_table import attribute_table
 from server.ingest.mapping.attribute_choice import SpanFields
+from server.ingest.mapping.call_counting import COUNT_RULES
+from server.ingest.mapping.call_identity import INHERITABLE
 from server.ingest.mapping.mapping_result import IngestWindow, MappingLimits
 from server.ingest.mapping.rejection import FIELD_REASONS, REASONS
+from server.ingest.mapping.request_counts import count_calls_once
 from server.ingest.mapping.resource_mapping import map_resource
 from server.ingest.mapping.span_identity import IdentityCheck
 from server.ingest.mapping.span_mapping import map_span
@@ -39,7 +42,8 @@ _FROM_THE_SPAN = {
 _RULES = {
     "provider": "canonical provider name",
     "operation_type": "canonical operation; a model without a hint is a chat",
-    "is_generation": "operation is chat, completion, embedding or rerank",
+    "is_generation": "count_rule is 1 or 2",
+    "inherited": "what this span lacks and another report of the call has",
     "environment": "first name of the alias table, else default",
     "dialect": "first matching rule of dialects/detection.json",
     "input_text": "rendered from the messages",
@@ -75,6 +79,7 @@ def explain_payload(
     pricing = pricing or PriceBook()
     check = IdentityCheck(now, window or IngestWindow())
     entries: list[dict[str, Any]] = []
+    mapped: list[tuple[dict[str, Any], SpanRecord, dict[str, str]]] = []
     for group in decoded.groups:
         resource = map_resource(group.resource, limits)
         for span in group.spans:
@@ -85,8 +90,11 @@ def explain_payload(
             else:
                 span_fields = SpanFields()
                 record = map_span(span, span_fields, group.scope, resource, limits, pricing)
-                entry.update(stored=True, **_explanation(record, span_fields.sources))
+                mapped.append((entry, record, span_fields.sources))
             entries.append(entry)
+    count_calls_once([record for _, record, _ in mapped])
+    for entry, record, sources in mapped:
+        entry.update(stored=True, **_explanation(record, sources))
     return entries
 
 
@@ -105,7 +113,8 @@ def _explanation(record: SpanRecord, sources: dict[str, str]) -> dict[str, Any]:
 
 def _column(name: str, record: SpanRecord, sources: dict[str, str]) -> dict[str, Any]:
     value = getattr(record, name)
-    source = sources.get(name)
+    part = next((part for part in record.inherited or () if name in INHERITABLE[part]), None)
+    source = sources.get(name) if part is None else f"span {(record.inherited or {})[part]}"
     if source is None and value not in (None, [], {}):
         source = _FROM_THE_SPAN.get(name) or _resource_source(name, record)
     return {"column": name, "value": value, "from": source, "rule": _rule(name, record)}
@@ -117,6 +126,8 @@ def _resource_source(name: str, record: SpanRecord) -> str | None:
 
 
 def _rule(name: str, record: SpanRecord) -> str | None:
+    if name == "count_rule":
+        return f"{record.count_rule}: {COUNT_RULES[record.count_rule]}" if record.count_rule is not None else None
     if name == "usage_rule":
         return _USAGE_RULES.get(record.usage_rule) if record.usage_rule is not None else None
     return _RULES.get(name)

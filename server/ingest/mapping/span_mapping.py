@@ -13,13 +13,14 @@ from typing import Any
 from server.ingest.dialects.canonical_names import (
     GENERATION_OPERATIONS,
     OPERATIONS_WITHOUT_USAGE,
+    USAGE_HOLDERS,
     canonical_operation,
     canonical_provider,
 )
 from server.ingest.dialects.dialect import detect_dialect
 from server.ingest.mapping.attribute_choice import SpanFields
 from server.ingest.mapping.mapping_result import IngestWindow, MappedBatch, MappingLimits, RejectedSpan
-from server.ingest.mapping.nested_calls import count_nested_calls_once
+from server.ingest.mapping.request_counts import RESPONSE_ID, count_calls_once, rule_alone
 from server.ingest.mapping.resource_mapping import MappedResource, map_resource
 from server.ingest.mapping.span_content import read_content
 from server.ingest.mapping.span_events import NO_FINDINGS, read_events, store_events, store_links
@@ -76,7 +77,7 @@ def mapping_steps(
             index += 1
             if index % spans_a_step == 0:
                 yield
-    count_nested_calls_once(batch.records)
+    count_calls_once(batch.records)
     for record in batch.records:
         if record.is_generation and record.total_cost_usd is None and record.total_tokens:
             batch.unpriced[(record.provider or "", record.model or "")] += 1
@@ -100,7 +101,7 @@ def map_span(
     request_model = fields.take_text("request_model", "request_model", limits.name)
     model = _model(fields, request_model, limits)
     raw_operation, operation = _operation(fields, model)
-    is_generation = operation in GENERATION_OPERATIONS and raw_operation not in OPERATIONS_WITHOUT_USAGE
+    is_call = operation in GENERATION_OPERATIONS and raw_operation not in OPERATIONS_WITHOUT_USAGE
     ts = to_datetime(span.start_ns)
     usage = read_usage(
         fields,
@@ -108,9 +109,11 @@ def map_span(
         provider=provider,
         model=model,
         ts=ts,
-        pricing=pricing if is_generation else None,
+        pricing=pricing if is_call or operation in USAGE_HOLDERS else None,
         ignored=raw_operation in OPERATIONS_WITHOUT_USAGE,
     )
+    count_rule = rule_alone(operation, is_call=is_call, has_usage=bool(usage.total_tokens or usage.total_cost_usd))
+    _read_response_id(fields, limits)
     content = read_content(fields, limits)
     if operation == "embedding" and content.output_text is not None:
         # The answer is vectors: thousands of numbers that nobody reads or searches.
@@ -132,7 +135,8 @@ def map_span(
         model=model,
         request_model=request_model,
         operation_type=operation,
-        is_generation=is_generation,
+        is_generation=count_rule is not None,
+        count_rule=count_rule,
         agent_name=fields.take_text("agent_name", "agent_name", limits.name),
         tool_name=fields.take_text("tool_name", "tool_name", limits.name),
         prompt_name=fields.take_text("prompt_name", "prompt_name", limits.name),
@@ -248,6 +252,13 @@ def _operation(fields: SpanFields, model: str | None) -> tuple[str | None, str]:
     if operation is None:
         operation = "chat" if model is not None and raw is None else "other"
     return raw, operation
+
+
+def _read_response_id(fields: SpanFields, limits: MappingLimits) -> None:
+    """The vendor's name of the answer stays an attribute, under one key whatever the sender called it."""
+    response_id = fields.take_text("response_id", "response_id", limits.name)
+    if response_id is not None:
+        fields.rest[RESPONSE_ID] = response_id
 
 
 def _environment(fields: SpanFields, resource: MappedResource, limits: MappingLimits) -> str:

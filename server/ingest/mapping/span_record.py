@@ -40,8 +40,14 @@ class SpanRecord:
     request_model: str | None = None
     operation_type: str = "other"
     is_generation: bool = False
-    """True for a call of a model (chat, completion, embedding, rerank): the only spans
-    whose tokens and money are counted, so that agent roll-ups never double spend."""
+    """True for a span whose tokens and money are counted: a call of a model, once however many spans report it, or
+    an agent whose calls report nothing."""
+    count_rule: int | None = None
+    """Why it counts or not: a number of ``call_counting.COUNT_RULES``; None for a span that reports no usage."""
+    counted_in: str | None = None
+    """The span that counts for the same call, where it is not this one."""
+    inherited: dict[str, str] | None = None
+    """What was taken from other reports of the call: part (``call_identity.INHERITABLE``) to span id."""
     agent_name: str | None = None
     tool_name: str | None = None
     prompt_name: str | None = None

@@ -12,6 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import asyncpg
+
 from server.ingest.writing.prepared_span import COLUMNS, DIMENSIONS, PreparedSpan
 from server.storage.database import Database
 from server.storage.row_scope import RowScope
@@ -110,16 +112,43 @@ class Dimensions:
             OTHER if name in given_up and value else value for name, value in zip(DIMENSIONS, short, strict=True)
         )
 
+    async def numbers_within(
+        self, connection: asyncpg.Connection, project_id: str, combinations: Collection[Combination]
+    ) -> dict[Combination, int]:
+        """The number of each combination, added by the open transaction of ``connection`` where it is new.
+
+        Nothing is remembered of it, since the transaction may yet come to nothing.
+        """
+        known = self._projects.get(project_id)
+        numbers = dict(known.stored) if known is not None else await _loaded(connection, project_id)
+        stored_as = {combination: self._admitted(combination, numbers) for combination in combinations}
+        new = sorted({stored for stored in stored_as.values() if stored not in numbers})
+        if new:
+            numbers.update(await _added(connection, project_id, new))
+            if any(stored not in numbers for stored in new):
+                numbers.update(await _loaded(connection, project_id))
+        return {combination: numbers[stored] for combination, stored in stored_as.items()}
+
     async def _load(self, project_id: str) -> dict[Combination, int]:
         async with self._database.read(RowScope((project_id,))) as connection:
-            rows = await connection.fetch(statement("list_span_dimensions"), project_id)
-        return {tuple(row[name] for name in DIMENSIONS): row["dim_id"] for row in rows}
+            return await _loaded(connection, project_id)
 
     async def _add(self, project_id: str, combinations: Sequence[Combination]) -> dict[Combination, int]:
-        columns = [list(column) for column in zip(*combinations, strict=True)]
         async with self._database.write([project_id]) as connection:
-            rows = await connection.fetch(statement("add_span_dimensions"), project_id, *columns)
-        return {tuple(row[name] for name in DIMENSIONS): row["dim_id"] for row in rows}
+            return await _added(connection, project_id, combinations)
+
+
+async def _loaded(connection: asyncpg.Connection, project_id: str) -> dict[Combination, int]:
+    rows = await connection.fetch(statement("list_span_dimensions"), project_id)
+    return {tuple(row[name] for name in DIMENSIONS): row["dim_id"] for row in rows}
+
+
+async def _added(
+    connection: asyncpg.Connection, project_id: str, combinations: Sequence[Combination]
+) -> dict[Combination, int]:
+    columns = [list(column) for column in zip(*combinations, strict=True)]
+    rows = await connection.fetch(statement("add_span_dimensions"), project_id, *columns)
+    return {tuple(row[name] for name in DIMENSIONS): row["dim_id"] for row in rows}
 
 
 def _shortened(value: str) -> str:

@@ -16,7 +16,7 @@ from server.queries.filters.search_text import search_document
 from server.text.instants import EPOCH
 
 JSON_COLUMNS: Final = (
-    "input_messages", "output_messages", "attributes", "resource_attributes", "events", "links", "dropped",
+    "input_messages", "output_messages", "attributes", "resource_attributes", "events", "links", "dropped", "inherited",
 )  # fmt: skip
 PLAIN_COLUMNS: Final = (
     "ts", "trace_id", "span_id", "parent_span_id", "span_name", "span_kind", "service_name", "service_version",
@@ -25,6 +25,7 @@ PLAIN_COLUMNS: Final = (
     "completion_tokens", "total_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens", "prompt_cost_usd",
     "completion_cost_usd", "total_cost_usd", "cache_savings_usd", "cost_source", "price_version", "duration_ms",
     "ttft_ms", "status_code", "error_type", "error_message", "user_id", "session_id", "tags", "dialect", "usage_rule",
+    "count_rule", "counted_in",
 )  # fmt: skip
 """Fields of a span that are stored as they are."""
 
@@ -76,6 +77,8 @@ class PreparedSpan:
     """About how many bytes the row takes on its way."""
     words: int
     """About how many entries the row adds to the text index."""
+    request: int
+    """Spans of one request have the same number: their calls are counted once already."""
 
     @property
     def project_id(self) -> str:
@@ -93,8 +96,9 @@ class PreparedSpan:
         self.values[COLUMNS.index("version")] = version
 
 
-def prepare_span(project_id: str, record: SpanRecord, *, full_text: bool = True) -> PreparedSpan:
-    """Check and encode ``record``; ``full_text`` false leaves its words out of the search index.
+def prepare_span(project_id: str, record: SpanRecord, *, full_text: bool = True, request: int = 0) -> PreparedSpan:
+    """Check and encode ``record``; ``full_text`` false leaves its words out of the search index. ``request``: a
+    number that the spans which were mapped together share.
 
     Raises :class:`UnstorableSpan`.
     """
@@ -119,6 +123,7 @@ def prepare_span(project_id: str, record: SpanRecord, *, full_text: bool = True)
         searchable if vector is None else None,
         size,
         words=searchable.count(" ") if vector is None else int.from_bytes(vector[:4], "big"),
+        request=request,
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import asyncpg
 
 from server.ingest.writing.numeric_codec import accept_quick_numerics
+from server.ingest.writing.stored_counts import Recount
 from server.ingest.writing.text_vector import accept_text_vectors
 from server.storage.statements import statement
 
@@ -38,11 +39,14 @@ async def ensure_change_tables(connection: asyncpg.Connection) -> None:
             await connection.execute(statement(name))
 
 
-async def settle_span_changes(connection: asyncpg.Connection, *, spans_went: bool, seek_twins: bool = False) -> int:
+async def settle_span_changes(
+    connection: asyncpg.Connection, *, spans_went: bool, seek_twins: bool = False, recount: Recount | None = None
+) -> int:
     """Bring rollups and the summaries of traces, sessions and users up to date, after span_changes was filled.
 
     ``spans_went``: among its rows are some of sign -1. ``seek_twins``: spans were stored, which may be there with
-    another start time too. Gives by how many spans the traces grew, such twins not yet taken away.
+    another start time too; ``recount`` then decides anew which of them count, where a trace comes in pieces. Returns by
+    how many spans the traces grew, such twins not yet taken away.
     """
     changes = list(await connection.fetch(statement("fold_trace_summaries"), 0))
     growth: int = sum(row["sign"] * row["span_count"] for row in changes)
@@ -54,6 +58,9 @@ async def settle_span_changes(connection: asyncpg.Connection, *, spans_went: boo
         if twins:
             spans_went = True
             changes += await connection.fetch(statement("fold_trace_summaries"), 1)
+    if recount is not None and await recount.settle(connection, changes, spans_went=spans_went):
+        spans_went = True
+        changes += await connection.fetch(statement("fold_trace_summaries"), 2)
     if spans_went:
         changes += await connection.fetch(statement("recompute_trace_summaries"))
         changes += await connection.fetch(statement("delete_empty_trace_summaries"))

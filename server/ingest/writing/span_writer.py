@@ -9,7 +9,8 @@ servers are harmless. What is derived from spans follows (:mod:`server.ingest.wr
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from itertools import groupby
 from typing import Final
 
@@ -22,6 +23,7 @@ from server.ingest.writing.dimensions import Dimensions
 from server.ingest.writing.first_sightings import FirstSightings
 from server.ingest.writing.prepared_span import COLUMNS, MONDAY, WEEK, PreparedSpan
 from server.ingest.writing.span_changes import ensure_change_tables, settle_span_changes
+from server.ingest.writing.stored_counts import Recount, split_traces
 from server.storage.database import Database
 from server.storage.statements import statement
 
@@ -36,10 +38,13 @@ _NOT_ALLOWED: Final = "42501"
 class SpanWriter:
     """Stores batches; safe to use from several tasks at once, each takes a connection of its own."""
 
-    def __init__(self, database: Database, dimensions: Dimensions, freshness: Freshness | None) -> None:
+    def __init__(
+        self, database: Database, dimensions: Dimensions, freshness: Freshness | None, *, full_text: bool = True
+    ) -> None:
         self._database = database
         self._dimensions = dimensions
         self._freshness = freshness
+        self._full_text = full_text
         self._sightings = FirstSightings(database)
         self._partitions: dict[int, str] = {}
         """Table by :attr:`PreparedSpan.week`."""
@@ -55,22 +60,23 @@ class SpanWriter:
         """
         batch = latest_versions(spans)
         await self._dimensions.intern(batch)
-        stored = await self._store(batch)
+        recount = Recount(self._dimensions, batch, split_traces(spans), full_text=self._full_text)
+        stored = await self._store(batch, recount)
         if stored:
             self.words_written += sum(span.words for span in batch)
         if stored and self._freshness is not None:
-            await self._freshness.touched(_touched(batch))
+            await self._freshness.touched(_touched(batch, recount.settled))
         if stored:
             await self._sightings.note(batch)
         return stored
 
-    async def _store(self, batch: Sequence[PreparedSpan]) -> int:
+    async def _store(self, batch: Sequence[PreparedSpan], recount: Recount) -> int:
         copies = self._may_copy
         has_looked_again = False
         while True:
             await self._ensure_partitions(batch)
             try:
-                return await self._transaction(batch, copies=copies)
+                return await self._transaction(batch, recount, copies=copies)
             except _CopiesUnnoted:
                 copies = self._may_copy = False
                 logger.warning("spans copied into their partition are not noted; they are stored more slowly")
@@ -90,7 +96,7 @@ class SpanWriter:
                 else:
                     raise
 
-    async def _transaction(self, batch: Sequence[PreparedSpan], *, copies: bool) -> int:
+    async def _transaction(self, batch: Sequence[PreparedSpan], recount: Recount, *, copies: bool) -> int:
         projects = sorted({span.project_id for span in batch})
         async with self._database.write(projects) as connection:
             await ensure_change_tables(connection)
@@ -102,7 +108,7 @@ class SpanWriter:
                 signs = {row["sign"]: row["spans"] for row in await _upsert(connection, others)}
                 came, went = came + signs.get(1, 0), signs.get(-1, 0)
             if came or went:
-                growth = await settle_span_changes(connection, spans_went=went > 0, seek_twins=True)
+                growth = await settle_span_changes(connection, spans_went=went > 0, seek_twins=True, recount=recount)
                 if new and growth != came - went:
                     raise _CopiesUnnoted
         return came
@@ -161,11 +167,11 @@ async def _upsert(connection: asyncpg.Connection, spans: Sequence[PreparedSpan])
     return written
 
 
-def _touched(batch: Iterable[PreparedSpan]) -> dict[str, Touched]:
-    """What was written where; ``batch`` is in order of its keys."""
+def _touched(batch: Iterable[PreparedSpan], recounted: Mapping[str, Sequence[datetime]]) -> dict[str, Touched]:
+    """What was written where; ``batch`` is in order of its keys. ``recounted``: starts of other spans that changed."""
     touched = {}
     for project, group in groupby(batch, key=lambda span: span.key[0]):
         spans = list(group)
-        starts = [span.ts for span in spans]
+        starts = [*(span.ts for span in spans), *recounted.get(project, ())]
         touched[project] = Touched(min(starts), max(starts), frozenset([span.key[1] for span in spans]))
     return touched

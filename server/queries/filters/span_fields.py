@@ -234,7 +234,8 @@ _TABLE: Final[tuple[TraceField, ...]] = (
         name="is_generation",
         type=FieldType.BOOLEAN,
         group="generation",
-        sentence="True for a call of a model; only these count in sums of tokens and money.",
+        sentence="True for a span that counts in sums of tokens and money: a call of a model, or an agent whose calls report"
+        " no usage.",
         parameter="is_generation",
     ),
     _keyword("request_model", "generation", "The model that was asked for.", facet=True, nullable=True),
@@ -327,6 +328,28 @@ _TABLE: Final[tuple[TraceField, ...]] = (
         sentence="Which rule made the token counts inclusive; see docs/explanation/token-semantics.md.",
         nullable=True,
         sortable=False,
+    ),
+    TraceField(
+        name="count_rule",
+        type=FieldType.INTEGER,
+        group="record",
+        sentence="Why the span counts or not; see docs/explanation/token-semantics.md.",
+        nullable=True,
+        sortable=False,
+    ),
+    _keyword(
+        "counted_in",
+        "record",
+        "The span that counts for the same call, where it is not this one.",
+        parameter=None,
+        nullable=True,
+    ),
+    _payload(
+        "inherited",
+        FieldType.JSON,
+        "record",
+        "What the span took from other reports of its call: the part, and the span it is from.",
+        content=False,
     ),
     TraceField(name="ingested_at", type=FieldType.TIME, group="record", sentence="When the span was stored."),
     # virtual: only for filters

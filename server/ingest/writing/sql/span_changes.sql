@@ -6,7 +6,7 @@
 
 -- name: fold_trace_summaries
 -- Adds the changes of pass $1 and puts the summaries' own changes into trace_changes. One row is given back
--- for each of them: sign, spans, and whether it names a session or a user. MATERIALIZED: ranks are asked for a dozen
+-- for each of them: sign, spans, whether it names a session or a user, and the trace where calls may have to be counted anew. MATERIALIZED: ranks are asked for a dozen
 -- times, and each would be worked out again.
 WITH ranked AS MATERIALIZED (
     SELECT c.*,
@@ -99,7 +99,9 @@ UNION ALL
 SELECT 1, false, project_id, trace_id, session_id, user_id, start_ts, end_ts, span_count, generation_count,
        error_count, prompt_tokens, completion_tokens, total_tokens, total_cost_usd
 FROM written
-RETURNING sign, span_count, session_id IS NOT NULL AS has_session, user_id IS NOT NULL AS has_user;
+RETURNING sign, span_count, session_id IS NOT NULL AS has_session, user_id IS NOT NULL AS has_user, project_id,
+          -- Whether its calls may be counted twice: one alone is not.
+          CASE WHEN sign < 0 OR generation_count > 1 THEN trace_id END AS trace_id;
 
 -- name: recompute_trace_summaries
 -- Reads start, end and names again from the rows of those traces from which a span went.

@@ -1,0 +1,337 @@
+"""Decides which spans of a trace count, so that each model call counts once and none is lost.
+
+Several spans may report one call: a framework's and the client library's, the client's and the vendor's. Some report
+none at all: the usage stands on the agent that made the calls. The decision is a pure function of the spans of a trace,
+whatever their order and however they were split into requests: it is made for the spans of one request before they
+are stored (:mod:`server.ingest.mapping.request_counts`), and again over the stored ones where a trace comes in pieces
+(:mod:`server.ingest.writing.stored_counts`). :data:`COUNT_RULES` has the rules by number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from server.ingest.dialects.canonical_names import (
+    BOUNDARY_OPERATIONS,
+    GENERATION_OPERATIONS,
+    TRANSPARENT_OPERATIONS,
+    operation_family,
+)
+from server.ingest.mapping.model_stem import is_same_model
+
+ONLY_REPORT, USAGE_WITHOUT_CALL = 1, 2
+INNER_COUNTS, OUTER_COUNTS, SAME_RESPONSE, SAME_WINDOW, REPEATED_USAGE = 3, 4, 5, 6, 7
+
+COUNT_RULES: Final[Mapping[int, str]] = {
+    ONLY_REPORT: "counts: the report of a model call",
+    USAGE_WITHOUT_CALL: "counts: usage of a span that is no call, where no span below it reports any",
+    INNER_COUNTS: "does not count: a span inside it reports the same call",
+    OUTER_COUNTS: "does not count: the span around it reports the usage of the same call, this one none",
+    SAME_RESPONSE: "does not count: a span with the same response id, within its time, reports the same call",
+    SAME_WINDOW: "does not count: another instrumentation reports a call of the same time, model and usage",
+    REPEATED_USAGE: "does not count: its usage repeats that of the calls below or around it",
+}
+"""What ``count_rule`` of a row says."""
+
+_MOST_VIEWS: Final = 4
+"""More spans than this with one response id: the server does not make unique ids, and they tell nothing."""
+_MOST_ALIKE: Final = 100
+"""The same for calls of one usage, which are compared pair by pair."""
+_CLOCK_US: Final = 2_000
+"""Two instrumentations round the times of one call differently by this much."""
+
+_DIRECT, _THROUGH_TRANSPORT, _THROUGH_CHAIN, _BOUNDARY = 0, 1, 2, 3
+
+
+@dataclass(slots=True)
+class SpanView:
+    """What the decision looks at. Times in microseconds since the epoch."""
+
+    span_id: str
+    parent_span_id: str | None
+    start_us: int
+    end_us: int
+    operation: str
+    kind: str
+    reports: bool
+    """Whether the span may count: a model call, or another span with usage of its own."""
+    model: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    has_cost: bool = False
+    response_id: str | None = None
+    scope: str | None = None
+
+    @property
+    def is_call(self) -> bool:
+        """A model call, as opposed to an agent, chain or workflow with usage."""
+        return self.reports and self.operation in GENERATION_OPERATIONS
+
+    @property
+    def has_usage(self) -> bool:
+        """Whether there is something to count."""
+        return bool(self.total_tokens) or self.has_cost
+
+    @property
+    def place(self) -> tuple[int, str]:
+        """The order in which spans are looked at, the same in every process."""
+        return self.start_us, self.span_id
+
+
+@dataclass(slots=True)
+class Decision:
+    """Whether a span counts, why, and where its call is counted if not here."""
+
+    counts: bool
+    rule: int
+    counted_in: str | None = None
+    lenders: list[str] = field(default_factory=list)
+    """Other reports of the call, from which the counted span takes a user, session, tags, agent or prompt it lacks."""
+    content_lenders: list[str] = field(default_factory=list)
+    """Those of them that report this call alone, and so its messages."""
+
+
+def decide_counts(spans: Iterable[SpanView]) -> dict[str, Decision]:
+    """Decide for every span of one trace that reports something; spans that report nothing have no decision."""
+    by_id = {span.span_id: span for span in spans}
+    reporting = sorted((span for span in by_id.values() if span.reports), key=lambda span: span.place)
+    if len(reporting) < 2:
+        return {span.span_id: _alone(span) for span in reporting}
+    return _TraceDecision(by_id, reporting).decide()
+
+
+def _alone(span: SpanView) -> Decision:
+    return Decision(True, ONLY_REPORT if span.is_call else USAGE_WITHOUT_CALL)
+
+
+class _TraceDecision:
+    """The decision over one trace, rule by rule."""
+
+    def __init__(self, by_id: dict[str, SpanView], reporting: Sequence[SpanView]) -> None:
+        self._by_id = by_id
+        self._reporting = reporting
+        self._decisions = {span.span_id: _alone(span) for span in reporting}
+        self._above: dict[str, str | None] = {}
+        """The parent of each span as far as it is known; None where a ring of parents is cut."""
+        self._outer: dict[str, tuple[SpanView, int] | None] = {}
+        """The nearest call above, and the widest of what lies between."""
+        self._standing: dict[str, list[SpanView]] = {}
+        """The spans that count for a call: itself, or the calls inside it."""
+
+    def decide(self) -> dict[str, Decision]:
+        self._cut_rings()
+        calls = [span for span in self._reporting if span.is_call]
+        inner: dict[str, list[tuple[SpanView, int]]] = {}
+        for call in calls:
+            outer = self._outer_call(call)
+            if outer is not None:
+                inner.setdefault(outer[0].span_id, []).append((call, outer[1]))
+        for call in self._innermost_first(calls):
+            self._count_nested(call, inner.get(call.span_id, []))
+        self._count_usage_without_call()
+        self._count_views_once()
+        self._point_at_what_counts()
+        return self._decisions
+
+    def _cut_rings(self) -> None:
+        """Spans that name each other as parents: the way up ends where it would come back."""
+        done: set[str] = set()
+        for span in self._reporting:
+            path: list[str] = []
+            on_path: set[str] = set()
+            current: str | None = span.span_id
+            while current is not None and current not in done:
+                if current in on_path:
+                    self._above[path[-1]] = None
+                    break
+                path.append(current)
+                on_path.add(current)
+                parent = self._by_id[current].parent_span_id
+                self._above[current] = parent if parent in self._by_id else None
+                current = self._above[current]
+            done.update(path)
+
+    def _outer_call(self, call: SpanView) -> tuple[SpanView, int] | None:
+        """The nearest call above ``call``, remembered for every span on the way."""
+        path = [call.span_id]
+        found: tuple[SpanView, int] | None = None
+        while (above := self._above[path[-1]]) is not None:
+            span = self._by_id[above]
+            if span.is_call:
+                found = (span, _DIRECT)
+                break
+            if above in self._outer:
+                found = self._outer[above]
+                if found is not None:
+                    found = (found[0], max(found[1], _width(span)))
+                break
+            path.append(above)
+        for span_id in reversed(path):
+            self._outer[span_id] = found
+            if found is not None:
+                found = (found[0], max(found[1], _width(self._by_id[span_id])))
+        return self._outer[call.span_id]
+
+    def _innermost_first(self, calls: Sequence[SpanView]) -> list[SpanView]:
+        depth: dict[str, int] = {}
+        for call in calls:
+            path = [call]
+            while path[-1].span_id not in depth and (outer := self._outer_call(path[-1])) is not None:
+                path.append(outer[0])
+            level = depth.get(path[-1].span_id, 0)
+            for step, span in enumerate(reversed(path)):
+                depth.setdefault(span.span_id, level + step)
+        return sorted(calls, key=lambda call: -depth[call.span_id])
+
+    def _count_nested(self, call: SpanView, below: Sequence[tuple[SpanView, int]]) -> None:
+        """Of a call and the calls inside it those that report usage count: the inner ones before the outer one."""
+        inner = _reports_of(call, below)
+        standing = [span for other in inner for span in self._standing[other.span_id]]
+        if any(span.has_usage for span in standing):
+            is_outer = False
+        elif call.has_usage or not standing:
+            is_outer = True
+        else:
+            is_outer = call.model is not None and not any(span.model is not None for span in standing)
+        if is_outer:
+            for span in standing:
+                self._leave_out(span, OUTER_COUNTS, [call])
+            self._standing[call.span_id] = [call]
+        else:
+            self._leave_out(call, INNER_COUNTS, sorted(standing, key=lambda span: not span.has_usage))
+            self._standing[call.span_id] = standing
+
+    def _leave_out(self, span: SpanView, rule: int, counted: Sequence[SpanView]) -> None:
+        decision = self._decisions[span.span_id]
+        self._decisions[span.span_id] = Decision(False, rule, counted[0].span_id)
+        lenders, content = [span.span_id, *decision.lenders], [span.span_id, *decision.content_lenders]
+        for other in counted:
+            self._decisions[other.span_id].lenders += lenders
+        if len(counted) == 1:
+            self._decisions[counted[0].span_id].content_lenders += content
+
+    def _count_usage_without_call(self) -> None:
+        """An agent, chain or workflow counts if no span below it has usage, and it is not inside a call that has."""
+        below: dict[str, str] = {}
+        for span in self._reporting:
+            if not span.has_usage:
+                continue
+            above = self._above[span.span_id]
+            while above is not None and above not in below:
+                below[above] = span.span_id
+                above = self._above[above]
+        for span in self._reporting:
+            if span.is_call:
+                continue
+            outer = self._outer_call(span)
+            repeated = below.get(span.span_id)
+            if repeated is None and outer is not None and outer[1] < _BOUNDARY:
+                standing = self._standing[outer[0].span_id]
+                repeated = next((other.span_id for other in standing if other.has_usage), None)
+            if repeated is not None or not span.has_usage:
+                self._decisions[span.span_id] = Decision(False, REPEATED_USAGE, repeated)
+
+    def _count_views_once(self) -> None:
+        """Calls that are not nested: told by their response id, else by equal time, model and usage."""
+        counted = [span for span in self._reporting if self._decisions[span.span_id].counts and span.has_usage]
+        # Calls before agents; of two views of a call the shorter one is nearer to it.
+        counted.sort(key=lambda span: (not span.is_call, span.end_us - span.start_us, span.place))
+        by_response: dict[str, list[SpanView]] = {}
+        by_usage: dict[tuple[object, ...], list[SpanView]] = {}
+        for span in counted:
+            if span.response_id:
+                by_response.setdefault(span.response_id, []).append(span)
+            if span.total_tokens and span.scope:
+                by_usage.setdefault((span.prompt_tokens, span.completion_tokens), []).append(span)
+        for same in by_response.values():
+            if 1 < len(same) <= _MOST_VIEWS:
+                self._count_responses_once(same)
+        for same in by_usage.values():
+            if len(same) <= _MOST_ALIKE and len({span.scope for span in same}) > 1:
+                self._count_windows_once(same)
+
+    def _count_responses_once(self, same: Sequence[SpanView]) -> None:
+        for position, outer in enumerate(same):
+            for inner in same[:position]:
+                if self._decisions[inner.span_id].counts and _is_one_response(inner, outer):
+                    self._leave_out(outer, SAME_RESPONSE, [inner])
+                    break
+
+    def _count_windows_once(self, same: Sequence[SpanView]) -> None:
+        """Pairs, one from each instrumentation: two calls at once with equal usage stay two."""
+        taken: set[tuple[str, str | None]] = set()
+        for position, outer in enumerate(same):
+            if not self._decisions[outer.span_id].counts:
+                continue
+            near = [
+                inner
+                for inner in same[:position]
+                if self._decisions[inner.span_id].counts
+                and (inner.span_id, outer.scope) not in taken
+                and _is_one_window(inner, outer)
+                and not self._is_above(outer, inner)
+            ]
+            if near:
+                inner = min(near, key=lambda span: (abs(span.start_us - outer.start_us), span.place))
+                taken.add((inner.span_id, outer.scope))
+                self._leave_out(outer, SAME_WINDOW, [inner])
+
+    def _is_above(self, outer: SpanView, inner: SpanView) -> bool:
+        """Whether ``outer`` is an ancestor: what lies between has told already that they are two calls."""
+        current = self._above[inner.span_id]
+        for _ in range(len(self._by_id)):
+            if current is None or current == outer.span_id:
+                return current is not None
+            current = self._above[current]
+        return False
+
+    def _point_at_what_counts(self) -> None:
+        for decision in self._decisions.values():
+            for _ in range(len(self._decisions)):
+                target = self._decisions.get(decision.counted_in or "")
+                if target is None or target.counts:
+                    break
+                decision.counted_in = target.counted_in
+
+
+def _width(span: SpanView) -> int:
+    """How much a span between two calls keeps them apart."""
+    if span.operation in BOUNDARY_OPERATIONS:
+        return _BOUNDARY
+    return _THROUGH_TRANSPORT if span.operation in TRANSPARENT_OPERATIONS else _THROUGH_CHAIN
+
+
+def _reports_of(call: SpanView, below: Sequence[tuple[SpanView, int]]) -> list[SpanView]:
+    """Those of the calls ``below`` that are the same call: only transport between, or a chain and equal usage."""
+    family = operation_family(call.operation)
+    alike = [(span, width) for span, width in below if operation_family(span.operation) == family]
+    near = [span for span, width in alike if width < _THROUGH_CHAIN]
+    far = [span for span, width in alike if width == _THROUGH_CHAIN and is_same_model(span.model, call.model)]
+    total = sum(span.total_tokens or 0 for span in (*near, *far))
+    if far and (not call.has_usage or not total or total == call.total_tokens):
+        near += far
+    return sorted(near, key=lambda span: span.place)
+
+
+def _is_one_response(inner: SpanView, outer: SpanView) -> bool:
+    if not is_same_model(inner.model, outer.model):
+        return False
+    # The two ends of a call have clocks of their own.
+    return {inner.kind, outer.kind} == {"client", "server"} or _runs_within(inner, outer)
+
+
+def _is_one_window(inner: SpanView, outer: SpanView) -> bool:
+    return (
+        inner.scope != outer.scope
+        and not (inner.response_id and outer.response_id)
+        and (not outer.is_call or operation_family(inner.operation) == operation_family(outer.operation))
+        and is_same_model(inner.model, outer.model)
+        and _runs_within(inner, outer)
+    )
+
+
+def _runs_within(inner: SpanView, outer: SpanView) -> bool:
+    return inner.start_us >= outer.start_us - _CLOCK_US and inner.end_us <= outer.end_us + _CLOCK_US

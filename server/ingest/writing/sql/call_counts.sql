@@ -1,0 +1,103 @@
+-- Counting calls anew where a trace comes in pieces (server/ingest/writing/stored_counts.py). Runs after the
+-- summaries of the traces are written, which locks them: what is read holds every committed span of other writers.
+
+-- name: list_changed_traces
+-- Traces of which a version of a span went.
+SELECT DISTINCT project_id, trace_id FROM pg_temp.span_changes WHERE sign < 0;
+
+-- name: list_reports_to_count
+-- What the decision looks at, of the spans of the traces $2 of the projects $1 (pair by pair) that report a call or usage.
+-- A row from before the rules has no count_rule; it reports if it was counted.
+SELECT t.project_id, t.trace_id, t.span_id, t.parent_span_id, t.ts, t.duration_ms, t.span_kind, t.operation_type,
+       t.is_generation, t.count_rule, t.counted_in, t.inherited, t.model, t.prompt_tokens, t.completion_tokens,
+       t.total_tokens, coalesce(t.total_cost_usd > 0, false) AS has_cost, t.provider, t.service_name, t.environment,
+       t.status_code, t.error_type, t.finish_reason, t.agent_name, t.tool_name, t.prompt_name, t.prompt_version,
+       t.user_id, t.session_id, t.tags,
+       t.attributes ->> 'gen_ai.response.id' AS response_id, t.attributes ->> 'otel.scope.name' AS scope,
+       t.input_text IS NOT NULL OR t.input_messages IS NOT NULL AS has_input,
+       t.output_text IS NOT NULL OR t.output_messages IS NOT NULL AS has_output
+FROM unnest($1::text[], $2::text[]) AS k (project_id, trace_id)
+JOIN trace_summaries s ON s.project_id = k.project_id AND s.trace_id = k.trace_id
+JOIN llm_traces t ON t.project_id = k.project_id AND t.trace_id = k.trace_id AND t.ts BETWEEN s.start_ts AND s.end_ts
+WHERE t.count_rule IS NOT NULL OR t.is_generation;
+
+-- name: list_spans_between
+-- The other spans of these traces: what may lie between two reports. One row a trace, since there are many and only
+-- their place is asked for.
+SELECT k.project_id, k.trace_id, array_agg(t.span_id) AS span_ids, array_agg(t.parent_span_id) AS parents,
+       array_agg(t.operation_type) AS operations
+FROM unnest($1::text[], $2::text[]) AS k (project_id, trace_id)
+JOIN trace_summaries s ON s.project_id = k.project_id AND s.trace_id = k.trace_id
+JOIN llm_traces t ON t.project_id = k.project_id AND t.trace_id = k.trace_id AND t.ts BETWEEN s.start_ts AND s.end_ts
+WHERE t.count_rule IS NULL AND NOT t.is_generation
+GROUP BY k.project_id, k.trace_id;
+
+-- name: read_span_contents
+-- The words of the spans $3 of the traces $2 of the projects $1, element by element.
+SELECT t.project_id, t.trace_id, t.span_id, t.input_type, t.input_text, t.input_messages, t.output_text,
+       t.output_messages
+FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) AS k (project_id, trace_id, span_id, ts)
+JOIN llm_traces t ON t.project_id = k.project_id AND t.trace_id = k.trace_id AND t.span_id = k.span_id AND t.ts = k.ts;
+
+-- name: store_counts
+-- Decisions and what counted spans take from other reports, as JSON objects. A row whose takes_identity (takes_content)
+-- is false keeps those columns.
+WITH decided AS (
+    SELECT * FROM jsonb_to_recordset($1::jsonb) AS d (
+        project_id text, trace_id text, span_id text, ts timestamptz, is_generation boolean, count_rule smallint,
+        counted_in text, inherited jsonb, dim_id integer, takes_identity boolean, user_id text, session_id text,
+        tags text[], agent_name text, prompt_name text, prompt_version text, takes_content boolean, input_type text,
+        input_text text, input_messages jsonb, output_text text, output_messages jsonb, search_text text
+    )
+),
+written AS (
+    UPDATE llm_traces t SET
+        is_generation = d.is_generation, count_rule = d.count_rule, counted_in = d.counted_in, dim_id = d.dim_id,
+        inherited = d.inherited,
+        user_id = CASE WHEN d.takes_identity THEN d.user_id ELSE t.user_id END,
+        session_id = CASE WHEN d.takes_identity THEN d.session_id ELSE t.session_id END,
+        tags = CASE WHEN d.takes_identity THEN d.tags ELSE t.tags END,
+        agent_name = CASE WHEN d.takes_identity THEN d.agent_name ELSE t.agent_name END,
+        prompt_name = CASE WHEN d.takes_identity THEN d.prompt_name ELSE t.prompt_name END,
+        prompt_version = CASE WHEN d.takes_identity THEN d.prompt_version ELSE t.prompt_version END,
+        input_type = CASE WHEN d.takes_content THEN d.input_type ELSE t.input_type END,
+        input_text = CASE WHEN d.takes_content THEN d.input_text ELSE t.input_text END,
+        input_messages = CASE WHEN d.takes_content THEN d.input_messages ELSE t.input_messages END,
+        output_text = CASE WHEN d.takes_content THEN d.output_text ELSE t.output_text END,
+        output_messages = CASE WHEN d.takes_content THEN d.output_messages ELSE t.output_messages END,
+        search_vector =
+            CASE WHEN d.takes_content THEN to_tsvector('simple', coalesce(d.search_text, '')) ELSE t.search_vector END
+    FROM decided d
+    WHERE t.project_id = d.project_id AND t.trace_id = d.trace_id AND t.span_id = d.span_id AND t.ts = d.ts
+    RETURNING
+        old.project_id AS old_project_id, old.ts AS old_ts, old.trace_id AS old_trace_id, old.span_id AS old_span_id,
+        old.parent_span_id AS old_parent_span_id, old.span_name AS old_span_name, old.dim_id AS old_dim_id,
+        old.is_generation AS old_is_generation, old.status_code AS old_status_code,
+        old.service_name AS old_service_name, old.environment AS old_environment, old.session_id AS old_session_id,
+        old.user_id AS old_user_id, old.prompt_tokens AS old_prompt_tokens,
+        old.completion_tokens AS old_completion_tokens, old.total_tokens AS old_total_tokens,
+        old.cached_tokens AS old_cached_tokens, old.cache_write_tokens AS old_cache_write_tokens,
+        old.reasoning_tokens AS old_reasoning_tokens, old.prompt_cost_usd AS old_prompt_cost_usd,
+        old.completion_cost_usd AS old_completion_cost_usd, old.total_cost_usd AS old_total_cost_usd,
+        old.cache_savings_usd AS old_cache_savings_usd, old.duration_ms AS old_duration_ms,
+        old.ttft_ms AS old_ttft_ms, new.is_generation AS new_is_generation, new.dim_id AS new_dim_id,
+        new.session_id AS new_session_id, new.user_id AS new_user_id
+)
+INSERT INTO pg_temp.span_changes (
+    pass, sign, project_id, ts, trace_id, span_id, parent_span_id, span_name, dim_id, is_generation, status_code,
+    service_name, environment, session_id, user_id, prompt_tokens, completion_tokens, total_tokens, cached_tokens,
+    cache_write_tokens, reasoning_tokens, prompt_cost_usd, completion_cost_usd, total_cost_usd, cache_savings_usd,
+    duration_ms, ttft_ms
+)
+SELECT
+    2, v.sign, old_project_id, old_ts, old_trace_id, old_span_id, old_parent_span_id, old_span_name, v.dim_id,
+    v.is_generation, old_status_code, old_service_name, old_environment, v.session_id, v.user_id, old_prompt_tokens,
+    old_completion_tokens, old_total_tokens, old_cached_tokens, old_cache_write_tokens, old_reasoning_tokens,
+    old_prompt_cost_usd, old_completion_cost_usd, old_total_cost_usd, old_cache_savings_usd, old_duration_ms,
+    old_ttft_ms
+FROM written
+CROSS JOIN LATERAL (
+    VALUES (-1, old_dim_id, old_is_generation, old_session_id, old_user_id),
+           (1, new_dim_id, new_is_generation, new_session_id, new_user_id)
+) AS v (sign, dim_id, is_generation, session_id, user_id)
+RETURNING sign;

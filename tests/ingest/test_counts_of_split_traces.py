@@ -1,0 +1,171 @@
+"""A trace that comes in pieces counts as if it had come at once: in any order, at several servers at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import asyncpg
+
+from server.http.services import Services
+from server.ingest.mapping.request_counts import count_calls_once, rule_alone
+from server.ingest.mapping.span_record import SpanRecord
+from server.ingest.writing.dimensions import Dimensions
+from server.ingest.writing.prepared_span import prepare_span
+from server.ingest.writing.span_writer import SpanWriter
+from tests.conftest import ProjectMaker
+from tests.ingest.stored_state import pending_totals, recomputed_summaries, stored_summaries
+from tests.span_factory import make_span
+
+START = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=10)
+_requests = itertools.count(1)
+
+
+def reporting(trace: int, number: int, parent: int | None, operation: str, tokens: int, **fields: Any) -> SpanRecord:
+    """A span as the mapping makes it, before anything else of its trace is known; ids are numbers."""
+    rule = rule_alone(operation, is_call=True, has_usage=tokens > 0)
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens, "total_cost_usd": Decimal(tokens)} if tokens else {}
+    values = {
+        "trace_id": f"{trace:032x}", "span_id": f"{number:016x}", "operation_type": operation, "count_rule": rule,
+        "parent_span_id": None if parent is None else f"{parent:016x}", "is_generation": rule is not None,
+        "ts": START + timedelta(milliseconds=number), "duration_ms": 1000.0 - 2 * number,
+    }  # fmt: skip
+    return make_span(**values | usage | fields)
+
+
+def random_trace(chance: random.Random, trace: int) -> list[SpanRecord]:
+    """Agents, chains, tools, requests and calls below each other, some with usage, users and words, some without."""
+    spans = []
+    for number in range(1, chance.randint(3, 9)):
+        operation = chance.choice(["agent", "chain", "tool", "other", "chat", "chat", "chat", "embedding"])
+        spans.append(
+            reporting(
+                trace,
+                number,
+                chance.choice([None, *range(1, number)]) if number > 1 else None,
+                operation,
+                chance.choice([0, 100, 100, 70]) if operation not in ("tool", "other") else 0,
+                user_id=chance.choice([None, "ada", "bob"]),
+                tags=chance.choice([[], ["blue"]]),
+                input_text=chance.choice([None, f"question {number}"]),
+                agent_name=chance.choice([None, "tea"]),
+                attributes={"otel.scope.name": chance.choice("ab"), "gen_ai.response.id": chance.choice(["", "r1"])},
+            )
+        )
+    return spans
+
+
+def copies(spans: Sequence[SpanRecord]) -> list[SpanRecord]:
+    return [make_span(**{name: getattr(span, name) for name in SpanRecord.__slots__}) for span in spans]
+
+
+def server(services: Services) -> SpanWriter:
+    """The writer of a process of its own."""
+    return SpanWriter(services.writes, Dimensions(services.writes, most_combinations=20_000), None)
+
+
+async def send(writer: SpanWriter, spans: Sequence[SpanRecord]) -> None:
+    """One request."""
+    request = copies(spans)
+    count_calls_once(request)
+    await writer.store([prepare_span("alpha", span, request=next(_requests)) for span in request])
+
+
+COMPARED = (
+    "span_id", "is_generation", "count_rule", "counted_in", "inherited", "user_id", "tags", "agent_name", "input_text",
+    "search_vector",
+)  # fmt: skip
+
+
+async def rows_of(owner: asyncpg.Connection, trace: int) -> list[tuple[Any, ...]]:
+    rows = await owner.fetch("SELECT * FROM llm_traces WHERE trace_id = $1 ORDER BY span_id", f"{trace:032x}")
+    return [tuple(row[name] for name in COMPARED) for row in rows]
+
+
+async def test_any_order_and_split_ends_as_one_request_does(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    chance = random.Random(16)
+    servers = [server(services) for _ in range(3)]
+    total = 0
+    for trace in range(1, 25):
+        spans = random_trace(chance, 2 * trace)
+        await send(servers[0], spans)
+        pieces = copies(spans)
+        for span in pieces:
+            span.trace_id = f"{2 * trace + 1:032x}"
+        chance.shuffle(pieces)
+        requests = [pieces[at : at + size] for size in [chance.randint(1, 3)] for at in range(0, len(pieces), size)]
+        if trace % 2:
+            await asyncio.gather(*(send(chance.choice(servers), piece) for piece in requests))
+        else:
+            for piece in requests:
+                await send(chance.choice(servers), piece)
+        at_once = await rows_of(owner, 2 * trace)
+        assert await rows_of(owner, 2 * trace + 1) == at_once, [(s.span_id, s.parent_span_id) for s in spans]
+        total += sum(span.total_tokens or 0 for span in spans if is_counted(at_once, span))
+    assert await stored_summaries(owner) == recomputed_summaries(await owner.fetch("SELECT * FROM llm_traces"))
+    assert (await pending_totals(owner))["total_tokens"] == 2 * total
+    labels = await owner.fetch(
+        "SELECT t.span_id FROM llm_traces t JOIN span_dimensions d USING (project_id, dim_id)"
+        " WHERE d.is_generation <> t.is_generation OR d.agent_name <> coalesce(t.agent_name, '')"
+    )
+    assert labels == []
+
+
+def is_counted(rows: Sequence[tuple[Any, ...]], span: SpanRecord) -> bool:
+    return any(row[0] == span.span_id and row[1] for row in rows)
+
+
+async def test_a_later_version_of_the_lender_is_taken_again(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    writer = server(services)
+    outer = reporting(1, 1, None, "chat", 100, user_id="ada", input_text="first")
+    await send(writer, [reporting(1, 2, 1, "chat", 100)])
+    await send(writer, [outer])
+    assert (await rows_of(owner, 1))[1][5:9] == ("ada", [], None, "first")
+    outer.user_id, outer.input_text, outer.duration_ms = "bob", None, outer.duration_ms + 1
+    await send(writer, [outer])
+    assert (await rows_of(owner, 1))[1][5:9] == ("bob", [], None, None)
+    found = await owner.fetchval("SELECT count(*) FROM llm_traces WHERE search_vector @@ 'first'::tsquery")
+    assert found == 0
+
+
+async def test_an_agent_stops_counting_when_a_call_below_it_comes(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    writer = server(services)
+    await send(writer, [reporting(1, 1, None, "agent", 100), reporting(1, 2, 1, "tool", 0)])
+    assert (await pending_totals(owner))["total_cost"] == 100
+    await send(writer, [reporting(1, 3, 2, "chat", 70)])
+    assert (await pending_totals(owner))["total_cost"] == 70
+    assert [row[1] for row in await rows_of(owner, 1)] == [False, False, True]
+
+
+async def test_pieces_of_two_requests_in_one_commit_are_counted_together(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    spans = [reporting(1, 1, None, "chat", 100), reporting(1, 2, 1, "chat", 100)]
+    await server(services).store([prepare_span("alpha", span, request=next(_requests)) for span in spans])
+    assert (await pending_totals(owner))["total_tokens"] == 100
+
+
+async def test_a_row_from_before_the_rules_is_counted_with_what_comes_later(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    writer = server(services)
+    await send(writer, [reporting(1, 2, 1, "chat", 100)])
+    await owner.execute("UPDATE llm_traces SET count_rule = NULL")
+    await send(writer, [reporting(1, 1, None, "chat", 100)])
+    assert (await pending_totals(owner))["total_tokens"] == 100
