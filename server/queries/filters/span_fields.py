@@ -234,8 +234,7 @@ _TABLE: Final[tuple[TraceField, ...]] = (
         name="is_generation",
         type=FieldType.BOOLEAN,
         group="generation",
-        sentence="True for a span that counts in sums of tokens and money: a call of a model, or an agent whose calls report"
-        " no usage.",
+        sentence="True for a span that counts in sums: a call of a model, or an agent whose calls report no usage.",
         parameter="is_generation",
     ),
     _keyword("request_model", "generation", "The model that was asked for.", facet=True, nullable=True),
