@@ -9,7 +9,7 @@ from server.ingest.dialects.canonical_names import GENERATION_OPERATIONS, USAGE_
 from server.ingest.mapping.call_counting import ONLY_REPORT, USAGE_WITHOUT_CALL, SpanView, decide_counts
 from server.ingest.mapping.call_identity import columns_of, has_part, inheritance
 from server.ingest.mapping.span_record import SpanRecord
-from server.ingest.mapping.span_times import EPOCH
+from server.text.instants import EPOCH
 
 RESPONSE_ID = "gen_ai.response.id"
 SCOPE = "otel.scope.name"

@@ -17,11 +17,11 @@ import orjson
 
 from server.ingest.mapping.call_counting import Decision, SpanView, decide_counts
 from server.ingest.mapping.call_identity import CONTENT, IDENTITY, columns_of, has_part, inheritance
-from server.ingest.mapping.span_times import EPOCH
 from server.ingest.writing.dimensions import Dimensions
 from server.ingest.writing.prepared_span import DIMENSIONS, PreparedSpan
 from server.queries.filters.search_text import search_document
 from server.storage.statements import statement
+from server.text.instants import EPOCH
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 _JSON_CONTENT: Final = ("input_messages", "output_messages")
