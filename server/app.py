@@ -53,7 +53,7 @@ from server.storage.database import Database
 from server.storage.redis_store import RedisStore
 from server.telemetry import logs, observations, prometheus, tracing
 from server.text.json_text import dumps
-from server.upkeep.retention import RetentionTask
+from server.upkeep.retention import Retention
 
 BLUEPRINTS = (
     health,
@@ -124,7 +124,7 @@ def build_services(settings: Settings) -> Services:
         access=access,
         ingestion=Ingestion(settings, writes, worker, freshness, access.buckets),
         folder=RollupFolder(worker),
-        retention=RetentionTask(worker, settings),
+        retention=Retention(worker, settings),
     )
 
 
@@ -152,8 +152,8 @@ async def open_services(services: Services) -> None:
 
 async def close_services(services: Services) -> None:
     """Stop background work and close pools."""
-    await services.folder.stop()
-    await services.retention.stop()
+    await services.folder.task.stop()
+    await services.retention.task.stop()
     await services.ingestion.close()
     await services.access.close()
     for database in (services.reads, services.writes, services.worker):
@@ -201,8 +201,8 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
     async def start(app: Sanic[Any, Any]) -> None:
         app.ctx.own_spans = tracing.configure(settings.own_otlp_endpoint)
         await open_services(app.ctx.services)
-        app.ctx.services.folder.start()
-        app.ctx.services.retention.start()
+        app.ctx.services.folder.task.start()
+        app.ctx.services.retention.task.start()
 
     @app.before_server_stop
     async def drain(app: Sanic[Any, Any]) -> None:

@@ -13,6 +13,7 @@ from server.access.rate_policy import identifier_of
 from server.access.revocations import AccessState
 from server.access.signing_keys import SigningKeys
 from server.errors import TooManyConcurrent
+from server.periodic_task import PeriodicTask
 from server.rate_limit.token_bucket import TokenBuckets
 from server.settings import Settings
 from server.storage.database import Database
@@ -62,17 +63,17 @@ class AccessGate:
 
     async def open(self) -> None:
         """Read revocations and start the background work."""
-        await self.state.open()
-        await self.authenticator.open()
-        await self.audit.open()
-        await self.housekeeping.open()
+        await self.state.task.run_once()  # a database that is away does not stop the start
+        for task in self._tasks():
+            task.start()
 
     async def close(self) -> None:
         """Stop the background work and write what it still holds."""
-        await self.housekeeping.close()
-        await self.audit.close()
-        await self.authenticator.close()
-        await self.state.close()
+        for task in self._tasks():
+            await task.stop()
+
+    def _tasks(self) -> tuple[PeriodicTask, ...]:
+        return self.housekeeping.task, self.audit.task, self.authenticator.task, self.state.task
 
 
 def build_access(settings: Settings, database: Database, worker: Database, store: RedisStore) -> AccessGate:

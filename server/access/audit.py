@@ -8,10 +8,8 @@ log or the disk.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -19,6 +17,7 @@ import asyncpg
 import orjson
 
 from server.errors import ApiError
+from server.periodic_task import PeriodicTask
 from server.storage.database import Database
 from server.storage.statements import statement
 
@@ -75,21 +74,9 @@ class AuditLog:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._groups: dict[tuple[str | None, ...], AuditEvent] = {}
-        self._task: asyncio.Task[None] | None = None
+        self.task = PeriodicTask("audit", self.flush, pause=FLUSH_SECONDS, runs_at_stop=True)
         self.lost_count = 0
         """Refusals that could not be written because the database stayed away."""
-
-    async def open(self) -> None:
-        """Start writing collected refusals every ten seconds."""
-        self._task = asyncio.create_task(self._keep_flushing())
-
-    async def close(self) -> None:
-        """Write what is left, and stop."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-        await self.flush()
 
     async def record(self, event: AuditEvent, connection: asyncpg.Connection | None = None) -> None:
         """Write ``event`` now, through ``connection`` (and its transaction) if given."""
@@ -142,11 +129,6 @@ class AuditLog:
         except ApiError as error:
             self.lost_count += sum(event.occurrences for event in groups)
             logger.warning("refusals could not be written", extra={"cause": error.code, "groups": len(groups)})
-
-    async def _keep_flushing(self) -> None:
-        while True:
-            await asyncio.sleep(FLUSH_SECONDS)
-            await self.flush()
 
 
 def _log(event: AuditEvent) -> None:

@@ -7,7 +7,6 @@ key whose checksum is right.
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,7 +22,8 @@ from server.access.rate_policy import failed_authentication_bucket
 from server.access.revocations import AccessState
 from server.access.signing_keys import SigningKeys
 from server.access.verified_cache import VerifiedMemory, digest_of
-from server.errors import ApiError, InvalidToken, RateLimited
+from server.errors import InvalidToken, RateLimited
+from server.periodic_task import PeriodicTask
 from server.rate_limit.headers import rate_limit_headers
 from server.rate_limit.token_bucket import TokenBuckets
 from server.settings import Settings
@@ -60,20 +60,8 @@ class Authenticator:
         self._verified: VerifiedMemory[Principal] = VerifiedMemory()
         self._verified_viewers: VerifiedMemory[Viewer] = VerifiedMemory()
         self._last_used: dict[str, datetime] = {}
-        self._task: asyncio.Task[None] | None = None
+        self.task = PeriodicTask("last uses of keys", self.note_use, pause=LAST_USED_SECONDS, runs_at_stop=True)
         state.on_change(self._verified.clear)
-
-    async def open(self) -> None:
-        """Start noting when keys were last used."""
-        self._task = asyncio.create_task(self._keep_noting_use())
-
-    async def close(self) -> None:
-        """Note the last uses, and stop."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-        await self._note_use()
 
     def remembered(self, digest: bytes) -> Principal | None:
         """The caller behind the credential with this ``digest`` when it was verified a moment ago."""
@@ -195,17 +183,12 @@ class Authenticator:
         )
         return principal, seconds
 
-    async def _keep_noting_use(self) -> None:
-        while True:
-            await asyncio.sleep(LAST_USED_SECONDS)
-            await self._note_use()
-
-    async def _note_use(self) -> None:
+    async def note_use(self) -> None:
+        """Write down when keys were last used. A note that is lost is not worth a retry."""
         used, self._last_used = self._last_used, {}
         if not used:
             return
         # Sorted, so that two processes lock the rows in the same order.
         ids = sorted(used)
-        with suppress(ApiError):  # a lost note of use is not worth a retry
-            async with self._database.plain() as connection:
-                await connection.execute(statement("touch_api_keys"), ids, [used[key_id] for key_id in ids])
+        async with self._database.plain() as connection:
+            await connection.execute(statement("touch_api_keys"), ids, [used[key_id] for key_id in ids])

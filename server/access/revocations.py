@@ -7,17 +7,15 @@ bus: a process that was cut off for a while is right again with its next look.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from server.access.signing_keys import SigningKeys
-from server.errors import ApiError
+from server.periodic_task import PeriodicTask
 from server.settings import SettingsError
 from server.storage.database import Database
 from server.storage.statements import statement
@@ -45,26 +43,14 @@ class AccessState:
         self._keys = keys
         self._leeway = leeway
         self._version: int | None = None
-        self._task: asyncio.Task[None] | None = None
         self._complained_at = float("-inf")
         self._listeners: list[Callable[[], None]] = []
         self.taken_back = TakenBack()
+        self.task = PeriodicTask("revocations", self.look, pause=LOOK_SECONDS)
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` whenever earlier verdicts may have become wrong."""
         self._listeners.append(listener)
-
-    async def open(self) -> None:
-        """Look once, then every two seconds. A database that is away does not stop the start."""
-        await self._look()
-        self._task = asyncio.create_task(self._keep_looking())
-
-    async def close(self) -> None:
-        """Stop looking."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
 
     async def refresh(self) -> None:
         """Look now: after a change made by this process. Raises what the database raises."""
@@ -83,6 +69,11 @@ class AccessState:
         self._version = version
         self._tell()
 
+    async def look(self) -> None:
+        """Take up changed keys and revocations. While the database is away, the last known ones count."""
+        self.reload_keys()
+        await self.refresh()
+
     def reload_keys(self) -> None:
         """Take up a changed key file. A broken one leaves the present keys in force and is logged."""
         try:
@@ -90,25 +81,10 @@ class AccessState:
                 logger.info("signing keys changed")
                 self._tell()
         except SettingsError as error:
-            self._complain("signing keys cannot be read again", error)
+            if time.monotonic() - self._complained_at > _QUIET_SECONDS:
+                self._complained_at = time.monotonic()
+                logger.warning("signing keys cannot be read again", extra={"cause": str(error)})
 
     def _tell(self) -> None:
         for listener in self._listeners:
             listener()
-
-    async def _keep_looking(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            await self._look()
-
-    async def _look(self) -> None:
-        self.reload_keys()
-        try:
-            await self.refresh()
-        except ApiError as error:
-            self._complain("revocations cannot be read; the last known ones count", error)
-
-    def _complain(self, message: str, error: Exception) -> None:
-        if time.monotonic() - self._complained_at > _QUIET_SECONDS:
-            self._complained_at = time.monotonic()
-            logger.warning(message, extra={"cause": str(error)})

@@ -16,7 +16,7 @@ from server.rollups.fold import RollupFolder
 from server.settings import Settings
 from server.storage.database import Database
 from server.storage.redis_store import RedisStore
-from server.upkeep.retention import RetentionTask
+from server.upkeep.retention import Retention
 
 
 @dataclass(kw_only=True)
@@ -44,7 +44,7 @@ class Services:
     """From the body of an OTLP request to committed spans."""
     folder: RollupFolder
     """Folds rollup deltas in the background, once a server has started it."""
-    retention: RetentionTask
+    retention: Retention
     """Makes partitions ahead and drops old ones, once a server has started it."""
     draining: bool = field(default=False)
     """True once the process was told to stop: /ready says so."""

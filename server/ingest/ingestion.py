@@ -125,14 +125,14 @@ class Ingestion:
     def start(self) -> None:
         """Start the background work, and load what requests should not wait for."""
         price_catalog().load()
-        self.updates.start()
+        self.updates.task.start()
         if self._full_text:
-            self.text_index.start()
+            self.text_index.task.start()
 
     async def close(self) -> None:
         """Store what waits for a commit, and stop."""
-        await self.updates.close()
-        await self.text_index.close()
+        await self.updates.task.stop()
+        await self.text_index.task.stop()
         await self.commits.close()
         self._threads.shutdown(wait=False)
 

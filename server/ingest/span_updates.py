@@ -7,8 +7,6 @@ A filled span is stored as a version one microsecond later, so that a replay of 
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
@@ -16,18 +14,16 @@ from typing import Any, Final
 
 import orjson
 
-from server.errors import ApiError
 from server.ingest.mapping.call_identity import columns_of
 from server.ingest.mapping.mapping_result import SpanUpdate
 from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.project_settings import ProjectSettings
 from server.ingest.writing.prepared_span import JSON_COLUMNS, PreparedSpan, prepare_span
 from server.ingest.writing.span_writer import SpanWriter
+from server.periodic_task import PeriodicTask
 from server.storage.database import Database
 from server.storage.row_scope import RowScope
 from server.storage.statements import statement
-
-logger = logging.getLogger("observatory.ingest")
 
 LOOK_SECONDS: Final = 2.0
 HOLD: Final = timedelta(hours=1)
@@ -44,7 +40,7 @@ class SpanUpdates:
         self._worker = worker
         self._writer = writer
         self._projects = projects
-        self._task: asyncio.Task[None] | None = None
+        self.task = PeriodicTask("held span updates", self.apply_held, pause=LOOK_SECONDS)
 
     async def take(self, project_id: str, updates: Sequence[SpanUpdate]) -> None:
         """Apply or hold ``updates``, durably. Raises what :class:`Database` raises."""
@@ -55,18 +51,6 @@ class SpanUpdates:
                     await connection.execute(
                         statement("hold_span_update"), project_id, update.trace_id, update.span_id, document
                     )
-
-    def start(self) -> None:
-        """Look for held updates every two seconds from now on."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._look(), name="held span updates")
-
-    async def close(self) -> None:
-        """Stop looking."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     async def apply_held(self) -> int:
         """Apply the held updates whose spans have come; gives their number."""
@@ -79,14 +63,6 @@ class SpanUpdates:
             async with self._database.write([row["project_id"]]) as connection:
                 await connection.execute(statement("forget_span_update"), *key)
         return len(held)
-
-    async def _look(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            try:
-                await self.apply_held()
-            except ApiError as error:
-                logger.warning("held span updates wait", extra={"cause": type(error).__name__})
 
     async def _apply(self, project_id: str, trace_id: str, span_id: str, columns: Mapping[str, Any]) -> bool:
         """Fill what the span left empty; False when it is not stored."""

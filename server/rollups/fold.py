@@ -7,7 +7,6 @@ answer; it only keeps the deltas few.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -15,6 +14,7 @@ from typing import Final
 import asyncpg
 
 from server.errors import ApiError
+from server.periodic_task import PeriodicTask
 from server.rollups.actor_fold import fold_actors, merge_past_actors
 from server.rollups.fold_sketches import ALL, SLICED, TakenSketches
 from server.storage.database import Database
@@ -32,6 +32,8 @@ MOST_DELTAS: Final = 20_000
 ACTORS_EVERY: Final = 15.0
 """Seconds between folds of users and sessions, whose packed hours are rewritten as a whole."""
 
+_NAME: Final = "rollup folder"
+
 # Grain, width, and whether it covers only the days for which 5-minute rollups are kept.
 _GRAINS: Final = (
     ("rollup_5m", timedelta(minutes=5), True),
@@ -42,7 +44,7 @@ _ALWAYS: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class RollupFolder:
-    """The background task; any number of processes may run one, since each project has a lock.
+    """Background work; any number of processes may run one, since each project has a lock.
 
     The pause after a fold is twenty times as long as the fold took, up to :data:`LONG_PAUSE`, and four times as long
     in any case, so that folding never takes more than a fifth of one connection's time from ingest.
@@ -52,34 +54,15 @@ class RollupFolder:
         """``worker`` must run as the role observatory_worker, which sees every project."""
         self._worker = worker
         self._interval = interval
-        self._task: asyncio.Task[None] | None = None
         self._actors_due = 0.0
+        self.task = PeriodicTask(_NAME, self._fold, pause=interval, next_pause=self._pause)
 
-    def start(self) -> None:
-        """Begin folding, until :meth:`stop`."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="rollup folder")
-
-    async def stop(self) -> None:
-        """Stop folding; a fold in progress is rolled back and repeated later."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
-
-    async def _run(self) -> None:
-        pause = self._interval
-        while True:
-            await asyncio.sleep(pause)
-            started = time.monotonic()
-            actors = started >= self._actors_due
-            if actors:
-                self._actors_due = started + ACTORS_EVERY
-            try:
-                await fold_pending(self._worker, actors=actors)
-            except ApiError as error:
-                observe(BackgroundWorkFailed(task="rollup folder", cause=error.code))
-            pause = self._pause(time.monotonic() - started)
+    async def _fold(self) -> None:
+        now = time.monotonic()
+        actors = now >= self._actors_due
+        if actors:
+            self._actors_due = now + ACTORS_EVERY
+        await fold_pending(self._worker, actors=actors)
 
     def _pause(self, took: float) -> float:
         return max(self._interval, min(20 * took, LONG_PAUSE), 4 * took)
@@ -99,7 +82,7 @@ async def fold_pending(worker: Database, *, actors: bool = True) -> int:
         try:
             folded += await fold_project(worker, project, actors=actors)
         except ApiError as error:
-            observe(BackgroundWorkFailed(task="rollup folder", cause=error.code))
+            observe(BackgroundWorkFailed(task=_NAME, cause=error.code))
     if actors:
         await merge_past_actors(worker, datetime.now(UTC))
     if folded:

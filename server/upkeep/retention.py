@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from server.errors import ApiError
 from server.ingest.writing.span_changes import forget_expired_traces
+from server.periodic_task import PeriodicTask
 from server.settings import Settings
 from server.storage.database import Database
 from server.storage.statements import statement
-from server.telemetry.observations import BackgroundWorkFailed, PartitionsDropped, observe
+from server.telemetry.observations import PartitionsDropped, observe
 from server.upkeep.partitions import ensure_partitions
 
 CHECK_EVERY: Final = 3600.0
@@ -22,8 +21,8 @@ FIRST_CHECK: Final = 10.0
 _ROLLUPS: Final = ("rollup_1h", "rollup_1d", "slice_1h", "actor_pack", "actor_names")
 
 
-class RetentionTask:
-    """Background task that creates partitions ahead and drops old ones. An advisory lock leaves the dropping to one of
+class Retention:
+    """Background work that creates partitions ahead and drops old ones. An advisory lock leaves the dropping to one of
     several processes.
     """
 
@@ -31,33 +30,15 @@ class RetentionTask:
         """``worker`` must run as the role observatory_worker."""
         self._worker = worker
         self._settings = settings
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Check soon, then every hour."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="retention")
-
-    async def stop(self) -> None:
-        """Stop; what is in the middle is rolled back."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        self.task = PeriodicTask(
+            "retention", self._run, first_pause=FIRST_CHECK, pause=CHECK_EVERY, pause_after_failure=FIRST_CHECK
+        )
 
     async def _run(self) -> None:
-        pause = FIRST_CHECK
-        while True:
-            await asyncio.sleep(pause)
-            pause = CHECK_EVERY
-            try:
-                now = datetime.now(UTC)
-                oldest = min(self._settings.ingest_max_age_days, self._settings.retention_days)
-                await ensure_partitions(self._worker, now, oldest)
-                await apply_retention(self._worker, self._settings, now)
-            except ApiError as error:
-                observe(BackgroundWorkFailed(task="retention", cause=error.code))
-                pause = FIRST_CHECK
+        now = datetime.now(UTC)
+        oldest = min(self._settings.ingest_max_age_days, self._settings.retention_days)
+        await ensure_partitions(self._worker, now, oldest)
+        await apply_retention(self._worker, self._settings, now)
 
 
 async def apply_retention(worker: Database, settings: Settings, now: datetime) -> list[str]:

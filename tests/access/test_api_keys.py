@@ -237,7 +237,7 @@ async def test_last_use_is_noted(
     assert made["last_used_at"] is None
     await client.get("/api/v1/projects", headers={"X-API-Key": made["key"]})
     version = await owner.fetchval("SELECT version FROM access_version")
-    await app_server.services.access.authenticator._note_use()
+    await app_server.services.access.authenticator.note_use()
     assert await owner.fetchval("SELECT last_used_at > now() - interval '1 min' FROM api_keys")
     assert await owner.fetchval("SELECT version FROM access_version") == version, "noting a use empties no memory"
 

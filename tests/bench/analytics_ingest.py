@@ -107,9 +107,9 @@ async def _compare(services: Services, spans: Spans, rounds: int) -> None:
             batches = [spans.batch() for _ in range(BATCHES)]
             folder = RollupFolder(services.worker)
             if way == "deltas and folder":
-                folder.start()
+                folder.task.start()
             seconds = await _store(services, batches, deltas=way != "no rollups")
-            await folder.stop()
+            await folder.task.stop()
             rates[way].append(BATCHES * BATCH / seconds)
             await fold_pending(services.worker)
     for way, found in rates.items():

@@ -41,7 +41,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "server.ingest.pricing",
         "plugin",
     ),
-    ("server.storage", "dashboards"),
+    ("server.storage", "server.periodic_task", "dashboards"),
     ("server.embedded", "server.telemetry", "datasource.panel_catalog"),
     (
         "server",

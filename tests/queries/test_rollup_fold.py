@@ -226,11 +226,11 @@ async def test_the_background_folder_folds_and_stops(
     await project("alpha")
     await store(services, "alpha", [make_span()])
     folder = RollupFolder(services.worker, interval=0.01)
-    folder.start()
+    folder.task.start()
     async with asyncio.timeout(10):
         while await owner.fetchval("SELECT count(*) FROM rollup_delta"):
             await asyncio.sleep(0.02)
-    await folder.stop()
+    await folder.task.stop()
     assert await owner.fetchval("SELECT sum(spans) FROM rollup_1h") == 1
 
 

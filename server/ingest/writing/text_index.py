@@ -9,15 +9,13 @@ senders would wait for that, and many entries at once are moved for less.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import Final
 
-from server.errors import ApiError
+from server.periodic_task import PeriodicTask
 from server.storage.database import Database
 from server.storage.statements import statement
-from server.telemetry.observations import BackgroundWorkFailed, observe
 
 PAUSE_SECONDS: Final = 0.5
 LONGEST_SECONDS: Final = 30.0
@@ -28,7 +26,7 @@ or some 6,000 spans of long texts, and cost it about 30 ms."""
 
 
 class TextIndexUpkeep:
-    """The background task; processes that run one at the same time leave the work to the first."""
+    """Background work; processes that run one at the same time leave the work to the first."""
 
     def __init__(
         self, worker: Database, *, written: Callable[[], int], pending: Callable[[], int], processes: int = 1
@@ -43,19 +41,13 @@ class TextIndexUpkeep:
         self._seen = 0
         self._settled = 0
         self._settled_at = -LONGEST_SECONDS
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin, until :meth:`close`."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="text index")
-
-    async def close(self) -> None:
-        """Stop; what is in the middle is rolled back and done later."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        self.task = PeriodicTask(
+            "text index",
+            self.settle_if_due,
+            first_pause=0.0,
+            pause=PAUSE_SECONDS,
+            next_pause=lambda took: max(PAUSE_SECONDS, took),
+        )
 
     async def settle(self) -> int:
         """Move what is pending into the index; gives the number of pages. Raises what :class:`Database` raises."""
@@ -77,12 +69,3 @@ class TextIndexUpkeep:
             written = self._seen
             await self.settle()
             self._settled, self._settled_at = written, time.monotonic()
-
-    async def _run(self) -> None:
-        while True:
-            started = time.monotonic()
-            try:
-                await self.settle_if_due()
-            except ApiError as error:
-                observe(BackgroundWorkFailed(task="text index", cause=error.code))
-            await asyncio.sleep(max(PAUSE_SECONDS, time.monotonic() - started))
