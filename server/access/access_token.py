@@ -15,6 +15,7 @@ from typing import Any, Final
 from server.access.jwt_verifier import TokenRefused, TokenRules
 from server.access.principal import EVERY_PROJECT, SCOPES, Principal, Role, role_scopes
 from server.access.signing_keys import SigningKeys
+from server.access.subjects import CLIENT, account_of
 from server.settings import Settings
 from server.storage.database import PROJECT_ID
 
@@ -125,23 +126,27 @@ def issue_token(
 def principal_of(claims: dict[str, Any]) -> Principal:
     """The caller that the verified ``claims`` of one of our tokens stand for. Raises :class:`TokenRefused`."""
     subject, token_id, client_id = claims["sub"], claims["jti"], claims.get("client_id")
-    if not _SUBJECT.fullmatch(subject) or not _TOKEN_ID.fullmatch(token_id):
+    is_client = subject.startswith(CLIENT)
+    if not (is_client or _SUBJECT.fullmatch(subject)) or not _TOKEN_ID.fullmatch(token_id):
         raise TokenRefused("claims")
     if client_id is not None and (type(client_id) is not str or not _CLIENT_ID.fullmatch(client_id)):
+        raise TokenRefused("claims")
+    if is_client and subject != f"{CLIENT}{client_id}":
         raise TokenRefused("claims")
     role = parse_role(claims["role"])
     scope = claims.get("scope")
     if scope is not None and type(scope) is not str:
         raise TokenRefused("claims")
     held = role_scopes(role)
+    projects = parse_projects(claims["projects"], role)
     return Principal(
         subject=subject,
         role=role,
         scopes=held if scope is None else held & frozenset(scope.split()),
-        projects=parse_projects(claims["projects"], role),
-        kind="token",
+        projects=projects,
+        kind="client" if is_client else "token",
         credential_id=token_id,
-        client_id=client_id or "",
+        account=account_of(subject, projects),
     )
 
 

@@ -21,6 +21,7 @@ from server.access.access_token import checked_projects, granted_scopes
 from server.access.api_key import KEY_KINDS, hash_secret, new_api_key, random_text
 from server.access.principal import Role, role_scopes
 from server.access.remote_keys import usable_keys
+from server.access.subjects import key_subject
 from server.storage.database import PROJECT_ID
 from server.storage.statements import statement
 
@@ -48,7 +49,9 @@ class NewKey:
     scopes: Collection[str] | None = None
     """None: all that role and kind have in common."""
     owner: str | None = None
-    """Whose budget of requests it draws on. None: its own."""
+    """Whose key it is, as a subject. None: its own."""
+    account: str | None = None
+    """Whose budget of requests it draws on (:func:`~server.access.subjects.account_of`). None: its own."""
     rate_limit_per_minute: int | None = None
 
     def __post_init__(self) -> None:
@@ -94,10 +97,11 @@ async def create_key(connection: asyncpg.Connection, new: NewKey, *, created_by:
         str(new.effective_role),
         list(new.effective_scopes),
         list(checked_projects(new.projects, new.effective_role)),
-        new.owner or f"key-{key.key_id}",
+        new.owner or key_subject(key.key_id),
         new.rate_limit_per_minute,
         new.expires_at,
         created_by,
+        new.account or key_subject(key.key_id),
     )
     return key.text, _record(row)
 
@@ -159,10 +163,15 @@ class NewClient:
         if self.client_id is not None and not _CLIENT_ID.fullmatch(self.client_id):
             raise ValueError("client_id: 1 to 64 letters, digits, dots, dashes, underscores")
         checked_projects(self.projects, self.role)
-        if not granted_scopes(self.role, self.scopes):
+        if not self.effective_scopes:
             raise ValueError("scopes: at least one is needed")
         if self.jwks is not None:
             _check_public(self.jwks)
+
+    @property
+    def effective_scopes(self) -> tuple[str, ...]:
+        """What the client can do. Raises ValueError for a scope that its role does not have."""
+        return granted_scopes(self.role, self.scopes)
 
 
 def _check_public(jwks: Mapping[str, Any]) -> None:
@@ -191,7 +200,7 @@ async def create_client(
         hash_secret(secret) if secret is not None else None,
         json.dumps(dict(new.jwks)) if new.jwks is not None else None,
         str(new.role),
-        list(granted_scopes(new.role, new.scopes)),
+        list(new.effective_scopes),
         list(checked_projects(new.projects, new.role)),
         created_by,
     )
@@ -212,6 +221,15 @@ async def disable_client(
     """End a client, its tokens and its keys; None when there is none of that id within ``projects``."""
     within = None if projects is None else list(projects)
     row = await connection.fetchrow(statement("disable_client"), client_id, within, disabled_by)
+    return None if row is None else dict(row)
+
+
+async def enable_client(
+    connection: asyncpg.Connection, client_id: str, *, projects: Sequence[str] | None = None
+) -> dict[str, Any] | None:
+    """Undo :func:`disable_client`: what the client had is honoured again, its unexpired tokens and its keys too."""
+    within = None if projects is None else list(projects)
+    row = await connection.fetchrow(statement("enable_client"), client_id, within)
     return None if row is None else dict(row)
 
 

@@ -146,11 +146,9 @@ class Authenticator:
             rules = self._rules
             claims = verify_token(token, self._keys.keys, rules)
             principal = principal_of(claims)
-        taken_back = self._state.taken_back
-        if (rules.issuer, principal.credential_id) in taken_back.tokens:
-            raise TokenRefused("revoked")
-        if principal.client_id in taken_back.clients:
-            raise TokenRefused("client_disabled")
+        reason = self._state.taken_back.reason_against(principal.subject, claims)
+        if reason is not None:
+            raise TokenRefused(reason)
         return principal, seconds_left(claims, rules)
 
     async def _verify_key(self, text: str) -> tuple[Principal, float]:
@@ -167,7 +165,7 @@ class Authenticator:
         seconds = (row["expires_at"] - datetime.now(UTC)).total_seconds()
         if seconds <= 0:
             raise TokenRefused("expired")
-        if row["owner"] in self._state.taken_back.clients:
+        if row["owner"] in self._state.taken_back.subjects:
             raise TokenRefused("client_disabled")
         role = Role(row["role"])
         principal = Principal(
@@ -180,6 +178,8 @@ class Authenticator:
             key_kind=row["kind"],
             credential_id=key.key_id,
             rate_limit_per_minute=row["rate_limit_per_minute"],
+            account=row["account"] or "",
+            expires_at=row["expires_at"],
         )
         return principal, seconds
 

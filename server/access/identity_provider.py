@@ -17,13 +17,11 @@ from server.access.access_token import parse_projects, parse_role
 from server.access.jwt_verifier import KEY_TYPES, TokenRefused, TokenRules, UnverifiedToken, verify_token
 from server.access.principal import SCOPES, Principal, Role, role_scopes
 from server.access.remote_keys import KeysUnavailable, RemoteKeys, check_issuer_url, fetch_json
+from server.access.subjects import PROVIDER
 from server.settings import Settings, SettingsError
 
 _SUBJECT: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _TOKEN_ID: Final = re.compile(r"[\x21-\x7e]{1,256}")
-
-# Our own subjects hold no colon, so that nobody outside can pass for one of them.
-SUBJECT_PREFIX: Final = "idp:"
 
 
 class IdentityProvider:
@@ -90,7 +88,7 @@ class IdentityProvider:
         scope = claims.get("scope")
         named = frozenset(scope.split()) & SCOPES.keys() if isinstance(scope, str) else frozenset()
         return Principal(
-            subject=SUBJECT_PREFIX + claims["sub"],
+            subject=PROVIDER + claims["sub"],
             role=role,
             scopes=held & named if named else held,
             projects=parse_projects([projects] if isinstance(projects, str) else projects, role),

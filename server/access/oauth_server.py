@@ -37,6 +37,7 @@ from server.access.principal import SCOPES, Role, role_scopes
 from server.access.remote_keys import usable_keys
 from server.access.revocations import AccessState
 from server.access.signing_keys import SigningKeys
+from server.access.subjects import client_subject
 from server.settings import Settings
 
 CLIENT_AUTH_METHODS: Final = ("client_secret_basic", "client_secret_post", "private_key_jwt")
@@ -188,8 +189,8 @@ class OwnToken:
         self._is_taken_back = is_taken_back
 
     def check_client(self, client: OAuthClient) -> bool:
-        """Whether the token was issued to ``client``."""
-        return bool(self.claims.get("client_id") == client.client_id)
+        """Whether the token was issued to ``client``: its subject says so, not the client id that it names."""
+        return bool(self.claims["sub"] == client_subject(client.client_id))
 
     def is_expired(self) -> bool:
         """Whether its time is over, without leeway."""
@@ -264,8 +265,7 @@ class OAuthServer(AuthorizationServer):  # type: ignore[misc]
             claims = verify_token(parse_token(text), self._keys.keys, self._rules)
         except TokenRefused:
             return None
-        taken_back = self._state.taken_back
-        is_out = (claims["iss"], claims["jti"]) in taken_back.tokens or claims.get("client_id") in taken_back.clients
+        is_out = self._state.taken_back.reason_against(claims["sub"], claims) is not None
         return OwnToken(claims, is_taken_back=is_out)
 
     def authenticate_client(self, request: GrantRequest, methods: list[str], endpoint: str = "token") -> OAuthClient:
@@ -297,7 +297,7 @@ class OAuthServer(AuthorizationServer):  # type: ignore[misc]
         granted = sorted(client.scopes if scope is None else client.scopes.intersection(scope.split()))
         claims = access_claims(
             self._settings,
-            subject=client.client_id,
+            subject=client_subject(client.client_id),
             client_id=client.client_id,
             role=client.role,
             projects=client.projects,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -46,7 +47,7 @@ SCOPES: Final[dict[str, ScopeRule]] = {
     "annotations:write": ScopeRule("Add annotations to dashboards.", _WRITERS),
     "exports:create": ScopeRule("Export traces.", _WRITERS),
     "keys:manage": ScopeRule("Create, list and revoke API keys.", _WRITERS),
-    "clients:manage": ScopeRule("Register, list and disable OAuth clients.", _ADMIN),
+    "clients:manage": ScopeRule("Register, list, disable and enable OAuth clients.", _ADMIN),
     "projects:manage": ScopeRule("Create and delete projects, with the grant of every project.", _ADMIN),
     "audit:read": ScopeRule("Read the audit log.", _ADMIN),
 }
@@ -83,11 +84,14 @@ class Principal:
     kind: str = "token"
     credential_id: str = ""
     """``jti`` of a token, id of a key."""
-    client_id: str = ""
     key_kind: str = ""
     """Kind of the API key: ingest, dashboard or service."""
     rate_limit_per_minute: int | None = None
     """Requests a minute that an API key was given in place of its role's."""
+    account: str = ""
+    """Whose budget of requests is drawn on; empty: the subject's."""
+    expires_at: datetime | None = None
+    """When an API key ends; None for tokens."""
     viewer: Viewer | None = None
 
     def __hash__(self) -> int:

@@ -1,9 +1,9 @@
 """Which buckets a request draws from: the tiers, and who is counted.
 
-A budget belongs to a principal and a route template, so that all tokens and keys of one subject share
-it and no spelling of a path makes a fresh one. A key with a limit of its own has a budget of its own; a
-viewer whom Grafana vouches for has one, too, so that a hundred people behind one data source
-credential do not starve each other.
+A budget belongs to an account and a route template, so that all tokens and keys of one subject share
+it and no spelling of a path makes a fresh one. A key with a limit of its own has a budget of its own,
+which the keys made with it share; a viewer whom Grafana vouches for has one, too, so that a hundred
+people behind one data source credential do not starve each other.
 """
 
 from __future__ import annotations
@@ -74,11 +74,9 @@ def identifier_of(principal: Principal) -> str:
     """Who is counted."""
     if principal.viewer is not None:
         return f"viewer\n{principal.credential_id}\n{principal.viewer.subject}"
-    if principal.rate_limit_per_minute is not None:
-        return f"key\n{principal.credential_id}"
     if principal.kind == "anonymous":
         return f"anonymous\n{network_of(principal.credential_id)}"
-    return f"subject\n{principal.subject}"
+    return f"account\n{principal.account or principal.subject}"
 
 
 def network_of(address: str) -> str:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from server.access.signing_keys import SigningKeys
+from server.access.subjects import client_subject
 from server.periodic_task import PeriodicTask
 from server.settings import SettingsError
 from server.storage.database import Database
@@ -27,12 +28,44 @@ _QUIET_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
+class BareClient:
+    """A disabled client from before subjects had namespaces (migration 0013)."""
+
+    role: str
+    projects: frozenset[str]
+    since: datetime
+    until: datetime
+
+    def has_issued(self, subject: str, claims: Mapping[str, Any]) -> bool:
+        """Whether a token is this client's: a client's token says just what the client was registered with, so a
+        token of the command line that shares the name is still told apart unless it opens the very same."""
+        return (
+            subject == claims.get("client_id")
+            and claims["role"] == self.role
+            and frozenset(claims["projects"]) == self.projects
+            and self.since.timestamp() - 1 <= claims["iat"] <= self.until.timestamp()
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class TakenBack:
     """What is not honoured any more although signature and expiry are good."""
 
     tokens: frozenset[tuple[str, str]] = frozenset()
     """(issuer, jti)"""
-    clients: frozenset[str] = frozenset()
+    subjects: frozenset[str] = frozenset()
+    """Disabled clients, as subjects: their tokens and the keys they own."""
+    bare_clients: Mapping[str, BareClient] = field(default_factory=dict)
+    """Disabled clients by id, of which tokens with the bare client id as their subject may be about."""
+
+    def reason_against(self, subject: str, claims: Mapping[str, Any]) -> str | None:
+        """Why the verified token of ``subject`` with these ``claims`` is not to be honoured; None when it is."""
+        if (claims["iss"], claims.get("jti", "")) in self.tokens:
+            return "revoked"
+        if subject in self.subjects:
+            return "client_disabled"
+        bare = self.bare_clients.get(subject)
+        return "client_disabled" if bare is not None and bare.has_issued(subject, claims) else None
 
 
 class AccessState:
@@ -63,7 +96,14 @@ class AccessState:
             clients = await connection.fetch(statement("list_disabled_clients"))
         self.taken_back = TakenBack(
             frozenset((row["issuer"], row["jti"]) for row in tokens),
-            frozenset(row["client_id"] for row in clients),
+            frozenset(client_subject(row["client_id"]) for row in clients),
+            {
+                row["client_id"]: BareClient(
+                    row["role"], frozenset(row["projects"]), row["created_at"], row["bare_subject_until"]
+                )
+                for row in clients
+                if row["bare_subject_until"] is not None
+            },
         )
         # Only now: had the lists been unreadable, the next look must try again.
         self._version = version

@@ -115,6 +115,14 @@ def _add_client(commands: Commands) -> None:
         examples="  llm-observatory client disable client-abc\n",
     )
     disable.add_argument("client_id", metavar="ID")
+    enable = add_command(
+        commands,
+        "enable",
+        "undo disabling a client: its unexpired tokens and its keys are honoured again",
+        enable_client,
+        examples="  llm-observatory client enable client-abc\n",
+    )
+    enable.add_argument("client_id", metavar="ID")
 
 
 def add_grant(parser: argparse.ArgumentParser) -> None:
@@ -270,6 +278,22 @@ def disable_client(options: argparse.Namespace) -> int:
         row = await administration.disable_client(connection, options.client_id, disabled_by=ACTOR)
         if row is not None:
             await note(connection, "client.disable", "client", options.client_id)
+        return row is not None
+
+    if not change(os.environ, work):
+        raise CommandFailed(f"there is no client {options.client_id}")
+    return 0
+
+
+def enable_client(options: argparse.Namespace) -> int:
+    """Serves a disabled client again."""
+    from server.access import administration
+    from server.commands.administration import change, note
+
+    async def work(connection: asyncpg.Connection, settings: Settings) -> bool:
+        row = await administration.enable_client(connection, options.client_id)
+        if row is not None:
+            await note(connection, "client.enable", "client", options.client_id)
         return row is not None
 
     if not change(os.environ, work):

@@ -7,12 +7,12 @@ from sanic import Blueprint, HTTPResponse, Request
 from server.access import administration
 from server.access.administration import NewClient
 from server.access.principal import Principal, Role
-from server.errors import InvalidBody, NotFound
+from server.errors import GrantForbidden, InvalidBody, NotFound
 from server.http.envelope import success
 from server.http.guard import audit_event, requires
 from server.http.json_body import is_object, is_text, is_texts, read_object
 from server.http.services import services_of
-from server.rest.key_routes import grantable_projects, refuse_widening
+from server.rest.key_routes import grantable_projects, narrowed, refuse_widening
 
 clients = Blueprint("clients")
 
@@ -34,6 +34,8 @@ async def create_client(request: Request) -> HTTPResponse:
     With ``jwks`` it authenticates by ``private_key_jwt`` (RFC 7523) and gets no secret.
     """
     services, principal = services_of(request), request.ctx.principal
+    if principal.kind == "api_key":
+        raise GrantForbidden("A client would outlive your key and its limit: register it with an access token.")
     body = read_object(request, FIELDS, required=("client_name", "role"))
     projects = await grantable_projects(request, body.get("projects"))
     try:
@@ -47,6 +49,12 @@ async def create_client(request: Request) -> HTTPResponse:
             jwks=body.get("jwks"),
         )
         refuse_widening(principal, role, tuple(body.get("scopes", ())))
+        if new.scopes is None:
+            new = narrowed(new, principal)
+        if new.client_id is not None and not principal.sees_every_project:
+            # Client ids are unique in the installation: one could be taken from a neighbour, and a refusal would
+            # tell that the neighbour has it.
+            raise GrantForbidden("Only an admin of every project may choose the id of a client.")
     except ValueError as error:
         raise InvalidBody(str(error)) from error
     async with services.writes.write(()) as connection:
@@ -84,6 +92,21 @@ async def disable_client(request: Request, client_id: str) -> HTTPResponse:
         if row is None:
             raise NotFound()
         event = audit_event(request, "client.disable", target_type="client", target_id=client_id)
+        await services.access.audit.record(event, connection)
+    await services.access.state.refresh()
+    return success(request, row, headers={"Cache-Control": "no-store"})
+
+
+@clients.post("/api/v1/clients/<client_id:str>/enable", name="enable_client")
+@requires("clients:manage")
+async def enable_client(request: Request, client_id: str) -> HTTPResponse:
+    """Undo disabling a client: within seconds it is served again, with its unexpired tokens and its keys."""
+    services, principal = services_of(request), request.ctx.principal
+    async with services.writes.write(()) as connection:
+        row = await administration.enable_client(connection, client_id, projects=_within(principal))
+        if row is None:
+            raise NotFound()
+        event = audit_event(request, "client.enable", target_type="client", target_id=client_id)
         await services.access.audit.record(event, connection)
     await services.access.state.refresh()
     return success(request, row, headers={"Cache-Control": "no-store"})

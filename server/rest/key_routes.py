@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sanic import Blueprint, HTTPResponse, Request
 
 from server.access import administration
-from server.access.administration import NewKey, latest_expiry
+from server.access.administration import NewClient, NewKey, latest_expiry
 from server.access.principal import EVERY_PROJECT, Principal, Role, role_scopes
 from server.errors import GrantForbidden, InvalidBody, NotFound
 from server.http.envelope import success
@@ -23,6 +23,8 @@ from server.http.services import Services, services_of
 from server.text.instants import parse_instant
 
 keys = Blueprint("keys")
+
+Grant = TypeVar("Grant", NewKey, NewClient)
 
 FIELDS = {
     "label": is_text,
@@ -47,11 +49,11 @@ async def create_key(request: Request) -> HTTPResponse:
             label=body["label"],
             kind=body["kind"],
             projects=projects,
-            expires_at=_expiry(services, body.get("expires_at")),
+            expires_at=_expiry(services, principal, body.get("expires_at")),
             role=_role(body.get("role")) or (principal.role if body["kind"] == "service" else None),
             scopes=body.get("scopes"),
             owner=principal.subject,
-            rate_limit_per_minute=body.get("rate_limit_per_minute"),
+            **counted_with(principal, body.get("rate_limit_per_minute")),
         )
         refuse_widening(principal, new.effective_role, new.effective_scopes if "scopes" in body else ())
     except ValueError as error:
@@ -60,8 +62,6 @@ async def create_key(request: Request) -> HTTPResponse:
         new = narrowed(new, principal)
     if new.expires_at > latest_expiry(services.settings.api_key_max_days):
         raise GrantForbidden(f"A key lives {services.settings.api_key_max_days} days at most.")
-    if new.rate_limit_per_minute is not None and principal.role is not Role.ADMIN:
-        raise GrantForbidden("Only an admin may set the limit of a key.")
     async with services.writes.write(()) as connection:
         text, row = await administration.create_key(connection, new, created_by=principal.subject)
         event = audit_event(
@@ -145,12 +145,28 @@ def refuse_widening(principal: Principal, role: Role, scopes: tuple[str, ...]) -
         raise GrantForbidden("The scopes go beyond yours.")
 
 
-def narrowed(new: NewKey, principal: Principal) -> NewKey:
+def narrowed(new: Grant, principal: Principal) -> Grant:
     """``new`` with the scopes that the caller has as well, when none were asked for."""
     scopes = principal.scopes.intersection(new.effective_scopes)
     if not scopes:
-        raise GrantForbidden("Role, kind and your own scopes leave none for this key.")
+        raise GrantForbidden("Role, kind and your own scopes leave none.")
     return replace(new, scopes=scopes)
+
+
+def counted_with(principal: Principal, asked: int | None) -> dict[str, Any]:
+    """Limit and account of a key that ``principal`` makes, as arguments of :class:`NewKey`.
+
+    A key with a limit of its own hands it on, and all keys made with it draw on the one budget: else a hundred of
+    them would have a hundred times the limit. Raises :class:`GrantForbidden` for a limit beyond the caller's.
+    """
+    own, account = principal.rate_limit_per_minute, principal.account or principal.subject
+    if asked is not None and principal.role is not Role.ADMIN:
+        raise GrantForbidden("Only an admin may set the limit of a key.")
+    if own is not None:
+        if asked is not None and asked > own:
+            raise GrantForbidden("The limit goes beyond yours.")
+        return {"rate_limit_per_minute": asked or own, "account": account}
+    return {"rate_limit_per_minute": asked, "account": account if asked is None else None}
 
 
 def _role(value: str | None) -> Role | None:
@@ -160,10 +176,14 @@ def _role(value: str | None) -> Role | None:
         raise InvalidBody.at("/role", f"expected one of {', '.join(Role)}") from error
 
 
-def _expiry(services: Services, value: str | None) -> datetime:
+def _expiry(services: Services, principal: Principal, value: str | None) -> datetime:
+    latest = latest_expiry(services.settings.api_key_max_days)
     if value is None:
-        return latest_expiry(services.settings.api_key_max_days)
+        return min(latest, principal.expires_at or latest)
     try:
-        return parse_instant(value, now=datetime.now(UTC))
+        expiry = parse_instant(value, now=datetime.now(UTC))
     except ValueError as error:
         raise InvalidBody.at("/expires_at", str(error)) from error
+    if principal.expires_at is not None and expiry > principal.expires_at:
+        raise GrantForbidden("The key would outlive yours.")
+    return expiry

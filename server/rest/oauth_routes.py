@@ -31,6 +31,7 @@ from server.access.oauth_server import (
 )
 from server.access.principal import SCOPES
 from server.access.rate_policy import token_endpoint_buckets
+from server.access.subjects import client_subject
 from server.errors import ApiError
 from server.http.client_address import client_address
 from server.http.envelope import json_response
@@ -175,8 +176,8 @@ async def _carry_out(services: Services, request: Request, grant: GrantRequest) 
                 return False
         await connection.execute(statement("touch_client"), client_id)
         if revoked is not None:
-            await administration.revoke_token(connection, revoked, revoked_by=client_id)
-            by = {"actor": client_id, "actor_kind": "client"}
+            await administration.revoke_token(connection, revoked, revoked_by=client_subject(client_id))
+            by = {"actor": client_subject(client_id), "actor_kind": "client"}
             event = audit_event(request, "token.revoke", target_type="token", target_id=revoked["jti"], **by)
             await services.access.audit.record(event, connection)
     if revoked is not None:

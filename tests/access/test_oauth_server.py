@@ -75,7 +75,8 @@ async def test_token_is_an_rfc_9068_token_that_opens_the_api(client: httpx.Async
     assert (body["expires_in"], body["scope"]) == (3600, "metrics:read")
     claims = claims_of(body["access_token"])
     assert set(claims) == {"iss", "aud", "sub", "client_id", "iat", "exp", "jti", "scope", "role", "projects"}
-    assert claims["sub"] == claims["client_id"] == registered["client_id"]
+    assert claims["client_id"] == registered["client_id"]
+    assert claims["sub"] == f"client:{registered['client_id']}", "RFC 9068, 5: a client id is no other subject"
     headers = {"Authorization": f"Bearer {body['access_token']}"}
     assert (await client.get("/api/v1/projects", headers=headers)).json()["data"][0]["project_id"] == "alpha"
     assert (await client.get("/api/v1/keys", headers=headers)).status_code == 403

@@ -296,7 +296,7 @@ def test_tokens_and_keys_of_one_subject_share_a_budget_and_routes_do_not() -> No
     assert key(credential_id="token-1") == key(credential_id="key-1", kind="api_key")
     assert key() != key(subject="bob")
     assert key() != key(route="api/v1/metrics")
-    assert key(credential_id="k", rate_limit_per_minute=5) != key()
+    assert key(account="key:k", rate_limit_per_minute=5) != key()
 
 
 def test_project_ceiling_is_a_second_bucket_for_principals_of_one_project() -> None:

@@ -9,7 +9,7 @@ SELECT version FROM access_version;
 SELECT issuer, jti FROM revoked_tokens WHERE expires_at > $1;
 
 -- name: list_disabled_clients
-SELECT client_id FROM oauth_clients WHERE disabled_at IS NOT NULL;
+SELECT client_id, role, projects, created_at, bare_subject_until FROM oauth_clients WHERE disabled_at IS NOT NULL;
 
 -- name: revoke_token
 -- $1 issuer, $2 jti, $3 when it expires by itself, $4 who revokes it.
@@ -17,13 +17,13 @@ INSERT INTO revoked_tokens (issuer, jti, expires_at, revoked_by) VALUES ($1, $2,
 ON CONFLICT (issuer, jti) DO NOTHING;
 
 -- name: find_api_key
-SELECT key_id, secret_hash, kind, role, scopes, projects, owner, rate_limit_per_minute, expires_at, revoked_at
+SELECT key_id, secret_hash, kind, role, scopes, projects, owner, account, rate_limit_per_minute, expires_at, revoked_at
 FROM api_keys WHERE key_id = $1;
 
 -- name: insert_api_key
 INSERT INTO api_keys (key_id, secret_hash, label, kind, role, scopes, projects, owner, rate_limit_per_minute,
-                      expires_at, created_by)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                      expires_at, created_by, account)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 RETURNING key_id, label, kind, role, scopes, projects, owner, rate_limit_per_minute, created_at, created_by,
           expires_at, last_used_at, revoked_at, revoked_by;
 
@@ -79,6 +79,13 @@ LIMIT $2;
 -- name: disable_client
 -- Nothing when there is no such client within the projects $2 (NULL: all).
 UPDATE oauth_clients SET disabled_at = coalesce(disabled_at, now()), disabled_by = coalesce(disabled_by, $3)
+WHERE client_id = $1 AND ($2::text[] IS NULL OR projects <@ $2)
+RETURNING client_id, client_name, token_endpoint_auth_method, role, scopes, projects, created_at, created_by,
+          last_used_at, disabled_at, disabled_by;
+
+-- name: enable_client
+-- Nothing when there is no such client within the projects $2 (NULL: all).
+UPDATE oauth_clients SET disabled_at = NULL, disabled_by = NULL
 WHERE client_id = $1 AND ($2::text[] IS NULL OR projects <@ $2)
 RETURNING client_id, client_name, token_endpoint_auth_method, role, scopes, projects, created_at, created_by,
           last_used_at, disabled_at, disabled_by;
