@@ -54,6 +54,8 @@ _SPANS_A_STEP: Final = 32
 """So many spans are mapped before other requests, and the commits, have their turn: about 1.5 ms."""
 _STEP_SECONDS: Final = 0.002
 """The same for preparing, which takes longer the more text there is."""
+_NAMED_SPANS: Final = 5
+"""So many rejected spans are named in the answer, for each reason."""
 _PENDING_BYTES: Final = 128 * 1024 * 1024
 _request_numbers = itertools.count(1)
 
@@ -64,6 +66,8 @@ class Receipt:
 
     accepted: int
     rejected: Counter[str] = field(default_factory=Counter)
+    span_ids: dict[str, list[str]] = field(default_factory=dict)
+    """The first few spans that were rejected, by reason."""
 
     @property
     def rejected_count(self) -> int:
@@ -223,11 +227,15 @@ class Ingestion:
         rejected = Counter(item.reason for item in read.batch.rejected)
         rejected.update(read.unstorable)
         rejected.update(refusal.reason for refusal in refusals)
+        named: dict[str, list[str]] = {}
+        for item in read.batch.rejected:
+            if item.span_id and len(named.setdefault(item.reason, [])) < _NAMED_SPANS:
+                named[item.reason].append(item.span_id)
         for reason, count in rejected.items():
             observe(SpansRejected(reason=reason, count=count))
         for (provider, model), count in read.batch.unpriced.items():
             observe(ModelUnpriced(provider=provider, model=model, count=count))
-        return Receipt(len(read.prepared) - len(refusals), rejected)
+        return Receipt(len(read.prepared) - len(refusals), rejected, named)
 
     async def _prepare(
         self, project_id: str, project: IngestSettings, records: Sequence[SpanRecord]

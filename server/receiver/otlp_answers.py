@@ -7,16 +7,19 @@ a google.rpc.Status. A client repeats a request only after 429, 502, 503 and 504
 from __future__ import annotations
 
 from collections import Counter
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import orjson
-from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from sanic import HTTPResponse, Request
 
 from server.errors import ApiError
+
+_Answer = ExportTraceServiceResponse | ExportLogsServiceResponse
+_NO_NAMES: Final[Mapping[str, Sequence[str]]] = {}
 
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
@@ -50,13 +53,15 @@ def status_answer(request: Request, error: ApiError) -> HTTPResponse:
     return HTTPResponse(body, status=error.status, headers=headers, content_type=PROTOBUF)
 
 
-def traces_answer(request: Request, rejected: Counter[str]) -> HTTPResponse:
-    """Answer a request to ``/v1/traces`` with 200; ``rejected`` counts spans by reason."""
+def traces_answer(
+    request: Request, rejected: Counter[str], span_ids: Mapping[str, Sequence[str]] = _NO_NAMES
+) -> HTTPResponse:
+    """Answer a request to ``/v1/traces`` with 200; ``rejected`` counts spans by reason, ``span_ids`` names some."""
     answer = ExportTraceServiceResponse()
     if rejected:
         answer.partial_success.rejected_spans = rejected.total()
-        answer.partial_success.error_message = rejection_message(rejected)
-    return _success(request, answer, "rejectedSpans", rejected)
+        answer.partial_success.error_message = rejection_message(rejected, span_ids)
+    return _success(request, answer, "rejectedSpans")
 
 
 def logs_answer(request: Request, rejected: Counter[str]) -> HTTPResponse:
@@ -65,23 +70,32 @@ def logs_answer(request: Request, rejected: Counter[str]) -> HTTPResponse:
     if rejected:
         answer.partial_success.rejected_log_records = rejected.total()
         answer.partial_success.error_message = rejection_message(rejected)
-    return _success(request, answer, "rejectedLogRecords", rejected)
+    return _success(request, answer, "rejectedLogRecords")
 
 
-def rejection_message(rejected: Counter[str]) -> str:
-    """Return the reasons with their counts, most frequent first, at most 1 kB; never contents."""
-    return _shortened("; ".join(f"{count} × {reason}" for reason, count in rejected.most_common()))
+def rejection_message(rejected: Counter[str], span_ids: Mapping[str, Sequence[str]] = _NO_NAMES) -> str:
+    """Return the reasons with counts and the ids of some spans, most frequent first, at most 1 kB; never contents."""
+    parts = []
+    for reason, count in rejected.most_common():
+        names = ", ".join(span_ids.get(reason, ()))
+        parts.append(f"{count} × {reason}" + (f" (span {names})" if names else ""))
+    return _shortened("; ".join(parts))
 
 
-def _success(request: Request, answer: Message, count_name: str, rejected: Counter[str]) -> HTTPResponse:
+def _success(request: Request, answer: _Answer, count_name: str) -> HTTPResponse:
     if not answers_json(request):
         return HTTPResponse(answer.SerializeToString(), content_type=PROTOBUF)
-    body = {}
-    if rejected:
+    body: dict[str, Any] = {}
+    if answer.HasField("partial_success"):
         # 64-bit numbers are strings in the JSON form of protobuf.
-        partial = {count_name: str(rejected.total()), "errorMessage": rejection_message(rejected)}
-        body = {"partialSuccess": partial}
+        partial = answer.partial_success
+        count = getattr(partial, _snake(count_name))
+        body = {"partialSuccess": {count_name: str(count), "errorMessage": partial.error_message}}
     return HTTPResponse(orjson.dumps(body), content_type=JSON)
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
 
 
 def _shortened(text: str) -> str:

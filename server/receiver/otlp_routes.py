@@ -33,7 +33,7 @@ async def export_traces(request: Request) -> HTTPResponse:
     """Store the spans of an ExportTraceServiceRequest; answered after they are durable."""
     async with received(request) as body:
         receipt = await services_of(request).ingestion.take_traces(*body)
-    return traces_answer(request, receipt.rejected)
+    return traces_answer(request, receipt.rejected, receipt.span_ids)
 
 
 @otlp.post("/logs", stream=True)

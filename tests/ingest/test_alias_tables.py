@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +13,7 @@ from server.ingest.dialects.attribute_table import (
     attribute_table,
     detection_rules,
     dialect_tables,
+    keys_of,
     read_table,
 )
 from server.ingest.dialects.canonical_names import (
@@ -61,11 +63,19 @@ EXPECTATIONS: dict[str, tuple[Any, str, Any]] = {
     "tool_name": ("search", "tool_name", "search"),
     "prompt_name": ("greeting", "prompt_name", "greeting"),
     "prompt_version": ("3", "prompt_version", "3"),
-    "tags": ('["b", "a"]', "tags", ["a", "b"]),
+    "tags": ('["b", "a"]', "tags", ["b", "a"]),
 }
 
 # Slots that need something beside the attribute to show in a column.
-SPECIAL_SLOTS = {"token_semantics", "service_tier", "duration_ms", "span_name", "error_message"}
+SPECIAL_SLOTS = {
+    "entity_name",
+    "succeeded",
+    "token_semantics",
+    "service_tier",
+    "duration_ms",
+    "span_name",
+    "error_message",
+}
 
 ROWS = sorted(alias_slots().items())
 
@@ -73,14 +83,54 @@ ROWS = sorted(alias_slots().items())
 @pytest.mark.parametrize(("key", "slot"), [row for row in ROWS if row[1] not in SPECIAL_SLOTS])
 def test_alias_fills_its_column(key: str, slot: str) -> None:
     value, column, expected = EXPECTATIONS[slot]
-    if slot == "tags" and key == "llm.tags":
+    beside: dict[str, Any] = {"gen_ai.request.model": "model-y"} if key in keys_of("structural") else {}
+    if slot == "tags" and key in keys_of("comma_separated"):
         value = "b, a"
-    assert getattr(map_one({key: value}), column) == expected
+    assert getattr(map_one({key: value, **beside}), column) == expected
 
 
 @pytest.mark.parametrize("key", [key for key, slot in ROWS if slot == "error_message"])
 def test_alias_fills_the_error_message_of_a_failed_span(key: str) -> None:
     assert map_one({key: "it broke"}, status={"code": 2}).error_message == "it broke"
+
+
+@pytest.mark.parametrize("operation", ["tool", "agent"])
+@pytest.mark.parametrize("key", [key for key, slot in ROWS if slot == "entity_name"])
+def test_alias_of_whatever_a_span_is_about_names_its_agent_or_tool(key: str, operation: str) -> None:
+    record = map_one({key: "finder", "traceloop.span.kind": operation})
+    assert getattr(record, f"{operation}_name") == "finder"
+
+
+@pytest.mark.parametrize("key", [key for key, slot in ROWS if slot == "succeeded"])
+def test_alias_of_success_tells_of_a_failure(key: str) -> None:
+    assert [map_one({key: value}).status_code for value in (True, False, "false")] == ["OK", "ERROR", "ERROR"]
+
+
+@pytest.mark.parametrize(
+    ("key", "pattern", "operation"),
+    [
+        (key, pattern, operation)
+        for table in dialect_tables()
+        for key, values in table.get("values", {}).items()
+        for pattern, operation in values.items()
+    ],
+)
+def test_value_that_only_one_key_has_means_its_operation(key: str, pattern: str, operation: str) -> None:
+    assert map_one({key: pattern.replace("*", "Open").upper()}).operation_type == operation
+
+
+@pytest.mark.parametrize(
+    ("key", "member", "slot"),
+    [
+        (key, member, slot)
+        for table in dialect_tables()
+        for key, members in table.get("inside", {}).items()
+        for member, slot in members.items()
+    ],
+)
+def test_member_of_an_object_fills_a_column_that_nothing_else_fills(key: str, member: str, slot: str) -> None:
+    value, column, expected = EXPECTATIONS[slot]
+    assert getattr(map_one({key: json.dumps({member: value})}), column) == expected
 
 
 @pytest.mark.parametrize("key", [key for key, slot in ROWS if slot == "service_tier"])
@@ -274,6 +324,8 @@ def test_detection_rule_names_its_dialect(rule: Any) -> None:
             other for other in detection_rules() if key in other.keys or key.startswith(other.prefixes or ("\0",))
         )
         assert map_one({key: "x"}).dialect == first.dialect
+    for name in rule.names:
+        assert map_one({}, name=name).dialect == rule.dialect
     for scope in rule.scopes:
         assert map_one({}, scope=scope).dialect == rule.dialect
 

@@ -147,7 +147,7 @@ def test_content_as_log_records_updates_the_spans() -> None:
 
 def test_openinference_session_user_and_tags() -> None:
     for record in rows("openinference_openai"):
-        assert (record.session_id, record.user_id, record.tags) == ("session-7", "user-3", ["test", "weather"])
+        assert (record.session_id, record.user_id, record.tags) == ("session-7", "user-3", ["weather", "test"])
 
 
 @pytest.mark.parametrize("scenario", ["openinference_anthropic", "traceloop_anthropic"])

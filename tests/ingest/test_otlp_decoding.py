@@ -182,8 +182,6 @@ class TestWhatIsRefused:
             b"\xef\xbb\xbf{}",
             b'{"x": NaN}',
             b'{"x": Infinity}',
-            b'{"x": "\\ud800"}',
-            b'{"x": "\xc3\x28"}',
             json_span(name=5),
             json_span(traceId=1),
             json_span(startTimeUnixNano="x"),
@@ -213,7 +211,6 @@ class TestWhatIsRefused:
             b"\x00\x00",
             b"\x08\x01",
             b"\x0b\x0a",
-            raw_span(field(5, b"\xff\xfe")),  # a name that is not UTF-8
             raw_span(field(9, field(1, b"k") + field(2, b"\x1a"))),
             field(1, b"\x10\x01"),  # scope_spans as a number
         ],

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
@@ -21,6 +22,9 @@ end, since they are what the whole value was made from: their rank is the dialec
 
 EVENT_OFFSET = 1_000_000
 """Added to the rank of an attribute of a span event: the span's own attributes win."""
+
+LAST_RANK = 800_000
+"""Rank of what is only read where nothing else says it: members of ``metadata`` and the like."""
 
 _REMEMBERED_KEYS = 20_000
 
@@ -45,7 +49,14 @@ class ObjectKey(NamedTuple):
     """A key whose value is a JSON object, the members of which are attributes of their own."""
 
 
-KeyForm = IndexedKey | TagKey | ObjectKey
+class InsideKey(NamedTuple):
+    """A key whose value is a JSON object, some members of which feed slots; the value itself is read as ever."""
+
+    members: tuple[tuple[str, str], ...]
+    """Member and slot."""
+
+
+KeyForm = IndexedKey | TagKey | ObjectKey | InsideKey
 
 
 class KeyMeaning(NamedTuple):
@@ -68,6 +79,8 @@ class DetectionRule:
     prefixes: tuple[str, ...]
     scopes: frozenset[str]
     unless: frozenset[str]
+    names: frozenset[str]
+    """Names of spans."""
 
 
 def read_table(name: str) -> Any:
@@ -93,19 +106,26 @@ def detection_rules() -> tuple[DetectionRule, ...]:
             tuple(rule.get("prefixes", ())),
             frozenset(rule.get("scopes", ())),
             frozenset(rule.get("unless", ())),
+            frozenset(rule.get("names", ())),
         )
         for rule in read_table("detection.json")["rules"]
     )
 
 
-def comma_separated_keys() -> frozenset[str]:
-    """Keys whose text is a list with commas."""
-    return frozenset(key for table in dialect_tables() for key in table.get("comma_separated", ()))
-
-
 def alias_slots() -> dict[str, str]:
     """Every whole-key alias and the slot it feeds, as the tests and the documentation read them."""
-    return {key: slot for table in dialect_tables() for slot, keys in table["columns"].items() for key in keys}
+    return {
+        key: slot
+        for table in dialect_tables()
+        for part in ("columns", "last")
+        for slot, keys in table.get(part, {}).items()
+        for key in keys
+    }
+
+
+def keys_of(part: str) -> frozenset[str]:
+    """The keys that any dialect file lists under ``part``."""
+    return frozenset(key for table in dialect_tables() for key in table.get(part, ()))
 
 
 class AttributeTable(dict[str, KeyMeaning]):
@@ -117,19 +137,28 @@ class AttributeTable(dict[str, KeyMeaning]):
         self._slots: dict[str, tuple[str, int]] = {}
         self._indexed: dict[str, tuple[str, int]] = {}
         self._tag_prefixes: tuple[str, ...] = ()
-        self._expanded: frozenset[str] = frozenset()
+        self._not_tags: tuple[str, ...] = ()
+        self._expanded = keys_of("expanded")
+        self._inside: dict[str, InsideKey] = {}
         for table in dialect_tables():
             base = table["rank"] * _RANK_STEP
-            for slot, keys in table["columns"].items():
-                for position, key in enumerate(keys):
-                    if key in self._slots:
-                        raise ValueError(f"attribute {key!r} stands in two dialect tables")
-                    self._slots[key] = (slot, base + position)
+            self._add(table["columns"], base)
+            self._add(table.get("last", {}), base + LAST_RANK)
+            self._inside.update(
+                (key, InsideKey(tuple(members.items()))) for key, members in table.get("inside", {}).items()
+            )
             for slot, prefixes in table.get("indexed", {}).items():
                 for position, prefix in enumerate(prefixes):
                     self._indexed[prefix] = (slot, base - INDEXED_OFFSET + position)
             self._tag_prefixes += tuple(table.get("tag_prefixes", ()))
-            self._expanded |= frozenset(table.get("expanded", ()))
+            self._not_tags += tuple(table.get("not_tags", ()))
+
+    def _add(self, columns: dict[str, list[str]], base: int) -> None:
+        for slot, keys in columns.items():
+            for position, key in enumerate(keys):
+                if key in self._slots:
+                    raise ValueError(f"attribute {key!r} stands in two dialect tables")
+                self._slots[key] = (slot, base + position)
 
     def __missing__(self, key: str) -> KeyMeaning:
         meaning = self._work_out(key)
@@ -143,16 +172,20 @@ class AttributeTable(dict[str, KeyMeaning]):
             if key in rule.keys or (rule.prefixes and key.startswith(rule.prefixes)):
                 marks |= 1 << bit
         plain = self._slots.get(key)
+        inside = self._inside.get(key)
         if plain is not None:
-            return KeyMeaning(*plain, marks, None)
+            return KeyMeaning(*plain, marks, inside)
+        if inside is not None:
+            return KeyMeaning(None, 0, marks, inside)
         for prefix, (slot, rank) in self._indexed.items():
             if key.startswith(prefix + "."):
                 index, _, rest = key[len(prefix) + 1 :].partition(".")
                 if rest and index.isascii() and index.isdigit() and len(index) <= 6:
                     return KeyMeaning(slot, rank, marks, IndexedKey(prefix, int(index), rest))
         for prefix in self._tag_prefixes:
-            if key.startswith(prefix) and len(key) > len(prefix):
-                return KeyMeaning(TAG_SLOT, 0, marks, TagKey(key[len(prefix) :]))
+            name = key.removeprefix(prefix)
+            if name and name != key and not any(fnmatchcase(name, pattern) for pattern in self._not_tags):
+                return KeyMeaning(TAG_SLOT, 0, marks, TagKey(name))
         return KeyMeaning(None, 0, marks, ObjectKey() if key in self._expanded else None)
 
 

@@ -23,8 +23,12 @@ def _scope_marks(scope_name: str) -> int:
     return marks
 
 
-def detect_dialect(marks: int, scope_name: str, keys: Container[str]) -> str:
+_NAME_MARKS: dict[str, int] = {name: 1 << bit for bit, rule in enumerate(detection_rules()) for name in rule.names}
+
+
+def detect_dialect(marks: int, scope_name: str, span_name: str, keys: Container[str]) -> str:
     """The first rule that matches, given the marks of a span's keys (``KeyMeaning.marks``)."""
+    marks |= _NAME_MARKS.get(span_name, 0)
     if scope_name:
         marks |= _scope_marks(scope_name) if len(scope_name) <= 100 else 0
     rules = detection_rules()

@@ -13,8 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
-from server.ingest.dialects.attribute_table import EVENT_OFFSET, IndexedKey, KeyForm, TagKey, attribute_table
-from server.ingest.messages.coercion import REPLACEMENT, Coerced, cut_text, decode_json, to_text
+from server.ingest.dialects.attribute_table import (
+    EVENT_OFFSET,
+    LAST_RANK,
+    IndexedKey,
+    InsideKey,
+    KeyForm,
+    TagKey,
+    attribute_table,
+)
+from server.ingest.messages.coercion import REPLACEMENT, Coerced, cut_text, decode_json, to_text, unquoted
 from server.ingest.messages.indexed_messages import IndexedValue
 from server.ingest.otlp.payload import Attributes
 
@@ -23,6 +31,9 @@ Candidate = tuple[int, str, Any]
 
 _BY_RANK = itemgetter(0)
 _NONE: Sequence[Candidate] = ()
+
+BODY_RANK = EVENT_OFFSET + LAST_RANK
+"""Rank of what stands inside another attribute: after all that has a name of its own."""
 
 _CONTENT_SLOTS = frozenset({"input", "output", "system_instructions", "output_tool_calls"})
 """Slots whose other candidates say the same words in another form: they are not kept twice."""
@@ -52,6 +63,17 @@ def _flattened(key: str, members: dict[str, Any], depth: int) -> Iterator[tuple[
             yield from _flattened(f"{key}.{name}", member, depth - 1)
         elif member is not None:
             yield f"{key}.{name}", member
+
+
+_SCRUBBED = "[Scrubbed due to "
+"""What Logfire puts in the place of a value that it takes for a secret; ``session.id`` is one of them."""
+
+
+def _said(text: str) -> str:
+    """What a text says: without the quotes of JSON that some senders put round it, nothing where it was scrubbed."""
+    if text[0] == '"':
+        return unquoted(text).strip()
+    return "" if text.startswith(_SCRUBBED) else text
 
 
 class IndexedGroup(list[IndexedValue]):
@@ -96,15 +118,36 @@ class SpanFields:
         """One more candidate, from something other than an attribute."""
         self.found.setdefault(slot, []).append((rank, key, value))
 
+    def put_first(self, slot: str, key: str, value: Any) -> None:
+        """A candidate before all others; the attribute is no longer one of those without a column."""
+        self.rest.pop(key, None)
+        self.add(slot, -1, key, value)
+
     def _collect_form(self, form: KeyForm, slot: str | None, rank: int, key: str, value: Any, offset: int) -> None:
         if isinstance(form, IndexedKey):
             self._collect_indexed(slot or "", rank, key, form, value)
         elif isinstance(form, TagKey):
             self.tags.append(f"{form.name}:{to_text(value)}")
+        elif isinstance(form, InsideKey):
+            self._look_inside(form, slot, rank, key, value, offset)
         else:
             self._expand(key, value, offset)
 
+    def _look_inside(self, form: InsideKey, slot: str | None, rank: int, key: str, value: Any, offset: int) -> None:
+        """The members of a JSON object that feed slots of their own; the value stays what it is."""
+        members = _members(value)
+        for name, member_slot in form.members if members is not None else ():
+            member = members.get(name) if members is not None else None
+            if isinstance(member, str | int | float) and member != "":
+                self.add(member_slot, BODY_RANK, f"{key} {name}", member)
+        if slot is not None:
+            self.add(slot, rank, key, value if members is None else members)
+        elif not offset:
+            self.rest[key] = value
+
     def _collect_indexed(self, slot: str, rank: int, key: str, path: IndexedKey, value: Any) -> None:
+        if value is None:  # an attribute without a value says nothing
+            return
         group = self.groups.get((slot, rank))
         if group is None:
             group = self.groups[(slot, rank)] = IndexedGroup()
@@ -158,6 +201,8 @@ class SpanFields:
         for candidate in candidates:
             value = candidate[2]
             text = value.strip() if isinstance(value, str) else to_text(value).strip()
+            if text and text[0] in '"[':
+                text = _said(text)
             if len(text) * 4 > limit or "\0" in text:
                 text = self.clean(column, text, limit)
             if text:

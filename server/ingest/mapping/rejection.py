@@ -9,7 +9,6 @@ from __future__ import annotations
 REASONS: dict[str, str] = {
     "invalid_trace_id": "the trace id is not 16 bytes (32 hex digits), or is all zero",
     "invalid_span_id": "the span id is not 8 bytes (16 hex digits), or is all zero",
-    "invalid_parent_span_id": "the parent span id is neither empty nor 8 bytes",
     "missing_start_time": "the start time is absent or zero",
     "too_old": "the span started before the ingest window",
     "in_future": "the span starts or ends after the ingest window: check the sender's clock",
@@ -25,6 +24,7 @@ FIELD_REASONS: dict[str, str] = {
     "not_a_time": "a time that is not RFC 3339",
     "later_than_end": "a first token more than a second after the end of the span",
     "embedding_vectors": "the answer of an embedding call; vectors are not kept",
+    "invalid_parent_span_id": "a parent span id that is not 8 bytes; the span is stored as a root",
     "own_parent": "a span that names itself as its parent; stored as a root",
 }
 """Reasons why one value is not used; the span is stored without it and ``dropped`` names column and reason."""

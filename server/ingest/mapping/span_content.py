@@ -7,10 +7,10 @@ from typing import Any
 
 from server.ingest.mapping.attribute_choice import Candidate, IndexedGroup, SpanFields
 from server.ingest.mapping.mapping_result import MappingLimits
-from server.ingest.messages.coercion import decode_json, storable, to_text
+from server.ingest.messages.coercion import decode_json, readable, storable, to_text, unquoted, without_data
 from server.ingest.messages.indexed_messages import assemble_messages
 from server.ingest.messages.message_limits import fit_messages
-from server.ingest.messages.message_rendering import is_multimodal, render_messages
+from server.ingest.messages.message_rendering import is_multimodal, render_messages, render_parts
 from server.ingest.messages.message_shapes import Message, read_messages, read_parts
 
 _ROLE = {"input": "user", "output": "assistant"}
@@ -32,10 +32,15 @@ class SpanContent:
     finish_reason: str | None = None
 
 
-def read_content(fields: SpanFields, limits: MappingLimits) -> SpanContent:
+def read_content(fields: SpanFields, limits: MappingLimits, operation: str | None = None) -> SpanContent:
     """Takes the content slots of a span."""
     content = SpanContent()
-    text, messages, size = _read_slot(fields, "input")
+    is_tool = operation == "tool"
+    if is_tool:
+        _take_tool_events(fields)
+    text, messages, size = _read_slot(fields, "input", is_tool=is_tool)
+    if messages is None and not text and "input_ref" in fields.found:
+        messages = _by_reference(fields, "input_ref", "input")
     if "system_instructions" in fields.found:
         messages, more = _with_instructions(fields, text, messages)
         size += more
@@ -47,7 +52,9 @@ def read_content(fields: SpanFields, limits: MappingLimits) -> SpanContent:
         content.input_type = "text"
     content.input_text = fields.clean("input_text", text, limits.input_text) if text else None
 
-    text, messages, size = _read_slot(fields, "output")
+    text, messages, size = _read_slot(fields, "output", is_tool=is_tool)
+    if messages is None and not text and "output_ref" in fields.found:
+        messages = _by_reference(fields, "output_ref", "output")
     if "output_tool_calls" in fields.found:
         text, messages, more = _with_tool_calls(fields, text, messages)
         size += more
@@ -59,12 +66,21 @@ def read_content(fields: SpanFields, limits: MappingLimits) -> SpanContent:
     return content
 
 
-def _read_slot(fields: SpanFields, slot: str) -> tuple[str | None, list[Message] | None, int]:
+def _read_slot(fields: SpanFields, slot: str, *, is_tool: bool) -> tuple[str | None, list[Message] | None, int]:
     """The text or the messages of the first candidate that has any, and how long its source was."""
     if slot not in fields.found:
         return None, None, 0
+    instructions: tuple[str | None, list[Message] | None, int] | None = None
     for candidate in fields.candidates(slot):
-        text, messages, size = _read_candidate(candidate, _ROLE[slot])
+        text, messages, size = _read_candidate(candidate, _ROLE[slot], is_tool)
+        if messages and slot == "input" and all(message["role"] == "system" for message in messages):
+            # Some senders have the user's message in another attribute only.
+            if instructions is None:
+                instructions = text, messages, size
+                fields.sources["input_text"] = fields.sources["input_messages"] = candidate[1]
+            continue
+        if instructions is not None and not messages:
+            continue
         if messages and not any(message["parts"] for message in messages):
             # Messages without a word: some senders put the words elsewhere. Their finish reason counts.
             reasons = [message["finish_reason"] for message in messages if "finish_reason" in message]
@@ -76,37 +92,55 @@ def _read_slot(fields: SpanFields, slot: str) -> tuple[str | None, list[Message]
             if messages:
                 fields.sources[f"{slot}_messages"] = candidate[1]
             return text, messages, size
-    return None, None, 0
+    return instructions or (None, None, 0)
 
 
-def _read_candidate(candidate: Candidate, role: str) -> tuple[str | None, list[Message] | None, int]:
+def _take_tool_events(fields: SpanFields) -> None:
+    """Message events of a tool's own span are its arguments and its result, no talk with a tool."""
+    for slot in ("input", "output"):
+        for position, (rank, key, value) in enumerate(fields.found.get(slot, ())):
+            if isinstance(value, MessageEvents):
+                said = (item["message"] if isinstance(item.get("message"), dict) else item for item in value)
+                text = "\n".join(render_parts(read_parts(item.get("content"))) for item in said)
+                fields.found[slot][position] = (rank, key, text)
+
+
+def _by_reference(fields: SpanFields, slot: str, side: str) -> list[Message] | None:
+    """A message that is a link to where the content was put, instead of the content."""
+    for candidate in fields.candidates(slot):
+        fields.keep(candidate)
+        if isinstance(candidate[2], str) and candidate[2]:
+            fields.sources[f"{side}_text"] = fields.sources[f"{side}_messages"] = candidate[1]
+            return _storable([{"role": _ROLE[side], "parts": [{"type": "uri", "uri": candidate[2]}]}])
+    return None
+
+
+def _read_candidate(candidate: Candidate, role: str, is_tool: bool) -> tuple[str | None, list[Message] | None, int]:
     value = candidate[2]
     if isinstance(value, IndexedGroup):
         size = sum(len(path) + len(to_text(item)) for _, path, item in value)
         return None, _storable(assemble_messages(value, role)), size
     if isinstance(value, MessageEvents):
         return None, _storable(read_messages(list(value), role) or []), len(to_text(list(value)))
-    messages = read_messages(value, role)
     if isinstance(value, str):
+        decoded = decode_json(value)
+        messages = None if decoded is None else read_messages(decoded, role)
         if messages:
             return None, _storable(messages) if "\0" in value else messages, len(value)
-        return _unquoted(value), None, len(value)
-    text = to_text(value)
+        # What a tool got and gave stays in the form that it had.
+        return readable(unquoted(value), None if is_tool else decoded), None, len(value)
+    messages = read_messages(value, role)
+    if not messages and isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        value = [unquoted(item) for item in value]
+        if len(value) == 1:
+            return readable(value[0], decode_json(value[0])), None, len(value[0])
+    text = without_data(to_text(value))
     return text, _storable(messages) if messages else None, len(text)
 
 
 def _storable(messages: list[Message]) -> list[Message]:
     result: list[Message] = storable(messages)[0]
     return result
-
-
-def _unquoted(text: str) -> str:
-    """Text without the quotes of a JSON string, which some SDKs put round every value."""
-    if len(text) > 1 and text[0] == text[-1] == '"':
-        inner = decode_json(f"[{text}]")
-        if isinstance(inner, list) and len(inner) == 1 and isinstance(inner[0], str):
-            return inner[0]
-    return text
 
 
 def _with_instructions(
@@ -157,7 +191,7 @@ def _finish_reason(fields: SpanFields, messages: list[Message] | None, limits: M
     for candidate in fields.candidates("finish_reason"):
         value = candidate[2]
         if isinstance(value, str):
-            value = decode_json(value) or _unquoted(value)
+            value = decode_json(value) or unquoted(value)
         reasons = [to_text(item) for item in value] if isinstance(value, list) else [to_text(value)]
         if reasons and reasons[0]:
             fields.sources["finish_reason"] = candidate[1]

@@ -21,6 +21,8 @@ _MERGED_BY_ATTRIBUTE = tuple(EVENTS["merged_by_attribute"])
 _FIRST_TOKEN = frozenset(EVENTS["first_token"])
 _EXCEPTION = frozenset(EVENTS["exception"])
 
+_BLOCK_KEYS = frozenset({"text", "toolUse", "toolResult", "type", "image", "document", "reasoningContent"})
+
 _MESSAGES_RANK = EVENT_OFFSET - 1
 """Messages from events come after every attribute of the span and before merged event attributes."""
 
@@ -79,11 +81,43 @@ def event_message(body: Attributes, role: str) -> dict[str, Any]:
     for key in ("message", "tool_calls"):
         if isinstance(fields.get(key), str):
             fields[key] = decode_json(fields[key]) or {"content": fields[key]}
+    if isinstance(fields.get("message"), list):
+        fields["message"] = {"content": fields["message"]}
+    if isinstance(fields.get("content"), str):
+        fields["content"] = _blocks(fields["content"])
     inner = fields.get("message")
     if isinstance(inner, dict):
         inner.setdefault("role", role)
     fields.setdefault("role", role)
     return fields
+
+
+def _blocks(text: str) -> Any:
+    """Content blocks that came as JSON text, as Strands sends them; any other text as it is."""
+    blocks = decode_json(text) if text.startswith("[{") else None
+    if isinstance(blocks, list) and all(
+        isinstance(block, dict) and not _BLOCK_KEYS.isdisjoint(block) for block in blocks
+    ):
+        return blocks
+    return text
+
+
+def read_conversation(fields: SpanFields) -> None:
+    """Splits a list of message events in one attribute (slot ``conversation``) into input and output: the answer
+    is the choice, or the assistant's message at the end."""
+    for rank, key, value in fields.candidates("conversation"):
+        events = decode_json(value) if isinstance(value, str) else value
+        if not isinstance(events, list) or not all(isinstance(event, dict) for event in events):
+            fields.rest[key] = value
+            continue
+        slots: dict[str, MessageEvents] = {}
+        for position, event in enumerate(events):
+            rule = MESSAGE_EVENTS.get(str(event.get("event.name")), {"slot": "input", "role": "user"})
+            is_answer = position == len(events) - 1 and rule["role"] == "assistant"
+            slot = "output" if is_answer else rule["slot"]
+            slots.setdefault(slot, MessageEvents()).append(event_message(event, rule["role"]))
+        for slot, group in slots.items():
+            fields.add(slot, rank, key, group)
 
 
 def store_events(

@@ -6,15 +6,15 @@ import re
 from datetime import datetime, timedelta
 from typing import Any
 
-from server.ingest.dialects.attribute_table import comma_separated_keys
+from server.ingest.dialects.attribute_table import keys_of
 from server.ingest.mapping.attribute_choice import SpanFields
 from server.ingest.mapping.mapping_result import IngestWindow, MappingLimits
 from server.ingest.mapping.span_times import to_ns
-from server.ingest.messages.coercion import cut_text, decode_json, to_text
+from server.ingest.messages.coercion import cut_text, decode_json, to_text, unquoted
 from server.ingest.otlp.payload import DecodedSpan
 
 _IDENTIFIERS = {length: re.compile(f"(?!0*$)[0-9a-f]{{{length}}}").fullmatch for length in (16, 32)}
-_COMMA_SEPARATED = comma_separated_keys()
+_COMMA_SEPARATED = keys_of("comma_separated")
 
 
 def is_identifier(identifier: str, length: int) -> bool:
@@ -25,14 +25,13 @@ def is_identifier(identifier: str, length: int) -> bool:
 class IdentityCheck:
     """Checks the spans of one request: their ids, and their times against a window that was fixed when it came."""
 
-    __slots__ = ("_parents", "_traces", "newest_ns", "oldest_ns")
+    __slots__ = ("_traces", "newest_ns", "oldest_ns")
 
     def __init__(self, now: datetime, window: IngestWindow) -> None:
         self.oldest_ns = max(to_ns(now - min(window.max_age, timedelta(days=9000))), 1)
         self.newest_ns = to_ns(now + window.max_future)
-        # Found sound already: spans share their trace and their parent with others.
+        # Found sound already: spans share their trace with others.
         self._traces: set[str] = set()
-        self._parents: set[str] = set()
 
     def reason(self, span: DecodedSpan) -> str | None:
         """Why the span is rejected (``rejection.REASONS``), or None."""
@@ -42,11 +41,6 @@ class IdentityCheck:
             self._traces.add(span.trace_id)
         if not is_identifier(span.span_id, 16):
             return "invalid_span_id"
-        parent = span.parent_span_id
-        if parent and parent not in self._parents:
-            if not is_identifier(parent, 16) and parent != "0000000000000000":
-                return "invalid_parent_span_id"
-            self._parents.add(parent)
         start = span.start_ns
         if start == 0:
             return "missing_start_time"
@@ -66,14 +60,15 @@ def read_session(fields: SpanFields, limits: MappingLimits) -> str | None:
 
 
 def read_tags(fields: SpanFields, limits: MappingLimits) -> list[str]:
-    """Tags of every source: unique, sorted, at most ``limits.tag_count``."""
+    """Tags of every source in the order they were sent: unique, at most ``limits.tag_count``."""
     if not fields.tags and "tags" not in fields.found:
         return []
     names = list(fields.tags)
     for _, key, value in fields.candidates("tags"):
         names.extend(_tag_list(key, value))
         fields.sources["tags"] = key
-    tags = sorted({cut_text(name.replace("\0", "").strip(), limits.tag)[0] for name in names} - {""})
+    cleaned = (cut_text(name.replace("\0", "").strip(), limits.tag)[0] for name in names)
+    tags = [name for name in dict.fromkeys(cleaned) if name]
     if len(tags) > limits.tag_count:
         fields.dropped["tags"] = {"dropped": len(tags) - limits.tag_count}
     return tags[: limits.tag_count]
@@ -85,7 +80,7 @@ def _tag_list(key: str, value: Any) -> list[str]:
         if key in _COMMA_SEPARATED:
             return value.split(",")
         decoded = decode_json(value)
-        value = [value] if decoded is None else decoded
+        value = [unquoted(value)] if decoded is None else decoded
     if isinstance(value, dict):
         return [f"{name}:{to_text(item)}" for name, item in value.items()]
     if isinstance(value, list):

@@ -14,17 +14,19 @@ from server.ingest.dialects.canonical_names import (
     GENERATION_OPERATIONS,
     OPERATIONS_WITHOUT_USAGE,
     USAGE_HOLDERS,
-    canonical_operation,
     canonical_provider,
 )
 from server.ingest.dialects.dialect import detect_dialect
+from server.ingest.dialects.scope_traits import NO_TRAITS, ScopeTraits, scope_traits
 from server.ingest.mapping.attribute_choice import SpanFields
 from server.ingest.mapping.mapping_result import IngestWindow, MappedBatch, MappingLimits, RejectedSpan
 from server.ingest.mapping.request_counts import RESPONSE_ID, count_calls_once, rule_alone
 from server.ingest.mapping.resource_mapping import MappedResource, map_resource
+from server.ingest.mapping.response_body import read_body
 from server.ingest.mapping.span_content import read_content
-from server.ingest.mapping.span_events import NO_FINDINGS, read_events, store_events, store_links
-from server.ingest.mapping.span_identity import IdentityCheck, read_session, read_tags
+from server.ingest.mapping.span_events import NO_FINDINGS, read_conversation, read_events, store_events, store_links
+from server.ingest.mapping.span_identity import IdentityCheck, is_identifier, read_session, read_tags
+from server.ingest.mapping.span_operation import ENTITY_OPERATIONS, read_entity, read_operation
 from server.ingest.mapping.span_outcome import read_outcome, read_ttft_ms
 from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.mapping.span_times import to_datetime, to_ms
@@ -32,6 +34,8 @@ from server.ingest.mapping.span_usage import read_usage
 from server.ingest.mapping.stored_attributes import store_attributes
 from server.ingest.otlp.payload import DecodedScope, DecodedSpan, DecodedTraces
 from server.ingest.pricing.price_book import PriceBook
+
+_LONGEST_SCOPE = 100
 
 SPAN_KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
 
@@ -93,14 +97,21 @@ def map_span(
 ) -> SpanRecord:
     """One span whose identity and times were checked. ``fields`` is new, and knows afterwards what came from where."""
     fields.collect(span.attributes)
+    traits = scope_traits(scope.name) if len(scope.name) <= _LONGEST_SCOPE else NO_TRAITS
+    for key, slot in traits.first:
+        if key in span.attributes:
+            fields.put_first(slot, key, span.attributes[key])
     findings = read_events(span.events, fields) if span.events else NO_FINDINGS
-    dialect = detect_dialect(fields.marks, scope.name, span.attributes)
+    dialect = detect_dialect(fields.marks, scope.name, span.name, span.attributes)
     duration_ms = _duration_ms(span, fields)
 
+    raw_operation, operation = read_operation(fields, span, traits)
+    if operation in GENERATION_OPERATIONS:
+        read_body(fields)
+    agent_name, tool_name = read_entity(fields, operation, dialect, span, limits)
     provider = _provider(fields, limits)
     request_model = fields.take_text("request_model", "request_model", limits.name)
     model = _model(fields, request_model, limits)
-    raw_operation, operation = _operation(fields, model)
     is_call = operation in GENERATION_OPERATIONS and raw_operation not in OPERATIONS_WITHOUT_USAGE
     ts = to_datetime(span.start_ns)
     usage = read_usage(
@@ -114,19 +125,21 @@ def map_span(
     )
     count_rule = rule_alone(operation, is_call=is_call, has_usage=bool(usage.total_tokens or usage.total_cost_usd))
     _read_response_id(fields, limits)
-    content = read_content(fields, limits)
+    if "conversation" in fields.found:
+        read_conversation(fields)
+    content = read_content(fields, limits, operation)
     if operation == "embedding" and content.output_text is not None:
         # The answer is vectors: thousands of numbers that nobody reads or searches.
         content.output_text = content.output_messages = None
         fields.drop("output_text", "embedding_vectors")
-    outcome = read_outcome(span, fields, findings, limits)
+    outcome = read_outcome(span, fields, findings, traits, content.finish_reason, limits)
     session_id = read_session(fields, limits)
     record = SpanRecord(
         ts=ts,
         trace_id=span.trace_id,
         span_id=span.span_id,
         parent_span_id=_parent(span, fields),
-        span_name=_span_name(span, fields, limits),
+        span_name=_span_name(span, fields, traits, operation, limits),
         span_kind=SPAN_KINDS[span.kind] if 0 <= span.kind < len(SPAN_KINDS) else SPAN_KINDS[0],
         service_name=resource.service_name or fields.take_text("service_name", "service_name", limits.name),
         service_version=resource.service_version or fields.take_text("service_version", "service_version", limits.name),
@@ -137,8 +150,8 @@ def map_span(
         operation_type=operation,
         is_generation=count_rule is not None,
         count_rule=count_rule,
-        agent_name=fields.take_text("agent_name", "agent_name", limits.name),
-        tool_name=fields.take_text("tool_name", "tool_name", limits.name),
+        agent_name=agent_name,
+        tool_name=tool_name,
         prompt_name=fields.take_text("prompt_name", "prompt_name", limits.name),
         prompt_version=fields.take_text("prompt_version", "prompt_version", limits.name),
         input_type=content.input_type,
@@ -160,7 +173,7 @@ def map_span(
         cost_source=usage.cost_source,
         price_version=usage.price_version,
         duration_ms=duration_ms,
-        ttft_ms=read_ttft_ms(span, fields, findings, duration_ms),
+        ttft_ms=read_ttft_ms(span, fields, findings, traits, duration_ms),
         status_code=outcome.status_code,
         error_type=outcome.error_type,
         error_message=outcome.error_message,
@@ -195,11 +208,23 @@ def _parent(span: DecodedSpan, fields: SpanFields) -> str | None:
     if parent == span.span_id:
         fields.drop("parent_span_id", "own_parent")
         return None
+    if not is_identifier(parent, 16):
+        fields.drop("parent_span_id", "invalid_parent_span_id")
+        fields.rest["otel.parent_span_id"] = parent
+        return None
     return parent
 
 
-def _span_name(span: DecodedSpan, fields: SpanFields, limits: MappingLimits) -> str:
+def _span_name(
+    span: DecodedSpan, fields: SpanFields, traits: ScopeTraits, operation: str, limits: MappingLimits
+) -> str:
+    """The name as sent. Of an agent or a tool whose name is a template, what the template became: these have few
+    values, while other templates are filled with what a user said."""
     if span.name:
+        if traits.filled_name is not None and operation in ENTITY_OPERATIONS:
+            filled = fields.rest.get(traits.filled_name)
+            if isinstance(filled, str) and filled:
+                return fields.clean("span_name", filled, limits.name)
         return fields.clean("span_name", span.name, limits.name)
     return fields.take_text("span_name", "span_name", limits.name) or ""
 
@@ -233,29 +258,8 @@ def _model(fields: SpanFields, request_model: str | None, limits: MappingLimits)
     return request_model
 
 
-def _operation(fields: SpanFields, model: str | None) -> tuple[str | None, str]:
-    """The raw and the canonical operation. A model without any hint is a chat; a custom operation is ``other``."""
-    raw: str | None = None
-    operation: str | None = None
-    for candidate in fields.candidates("operation"):
-        value = candidate[2] if isinstance(candidate[2], str) else ""
-        known = canonical_operation(value)
-        if raw is None and value:
-            raw = value.lower()
-        if operation is None and known not in (None, "other"):
-            operation, raw = known, value.lower()
-            fields.sources["operation_type"] = candidate[1]
-            if known != value:
-                fields.keep(candidate)
-        elif value != operation:
-            fields.keep(candidate)
-    if operation is None:
-        operation = "chat" if model is not None and raw is None else "other"
-    return raw, operation
-
-
 def _read_response_id(fields: SpanFields, limits: MappingLimits) -> None:
-    """The vendor's name of the answer stays an attribute, under one key whatever the sender called it."""
+    """Keep the vendor's name of the answer as an attribute, under one key whatever the sender called it."""
     response_id = fields.take_text("response_id", "response_id", limits.name)
     if response_id is not None:
         fields.rest[RESPONSE_ID] = response_id
@@ -277,6 +281,8 @@ def _attributes(span: DecodedSpan, scope: DecodedScope, fields: SpanFields, limi
         stored["otel.scope.name"] = fields.clean("attributes", scope.name, limits.name)
     if scope.version:
         stored["otel.scope.version"] = fields.clean("attributes", scope.version, limits.name)
+    if scope.schema_url:
+        stored["otel.schema_url"] = fields.clean("attributes", scope.schema_url, limits.name)
     if span.trace_state:
         stored["w3c.tracestate"] = fields.clean("attributes", span.trace_state, limits.name)
     return stored

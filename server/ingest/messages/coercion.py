@@ -170,6 +170,51 @@ def decode_json(text: str) -> Any:
     return storable(value)[0] if "\\u0000" in text else value
 
 
+def unquoted(text: str) -> str:
+    """Text without the quotes of a JSON string, which some SDKs put round every value."""
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        inner = decode_json(f"[{text}]")
+        if isinstance(inner, list) and len(inner) == 1 and isinstance(inner[0], str):
+            return inner[0]
+    return text
+
+
+_ESCAPES = re.compile(r"(?<!\\)((?:\\\\)*)((?:\\u[0-9a-fA-F]{4})+)")
+_LONG_NUMBER = re.compile(r"[0-9]{16}")
+_DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w=.-]+)*);base64,([A-Za-z0-9+/_=-]{256,})")
+
+
+def readable(text: str, decoded: Any = None) -> str:
+    """Text with its words as words: JSON is written without escapes and blanks, so that search finds what it says.
+
+    JSON with numbers that a float cannot hold, or that was cut, keeps its form and loses its escapes only.
+    Binary contents (``data:`` URLs) become a note with type and size. ``decoded``: what :func:`decode_json` made of it.
+    """
+    if decoded is not None and not _LONG_NUMBER.search(text):
+        text = to_text(decoded)
+    elif text.lstrip()[:1] in ("{", "["):
+        text = _ESCAPES.sub(_unescaped, text)
+    return without_data(text)
+
+
+def without_data(text: str) -> str:
+    """Text in which binary contents are named by type and size."""
+    if ";base64," not in text:
+        return text
+    return _DATA_URL.sub(lambda found: f"[{found[1] or 'data'}, {len(found[3]) * 3 // 4} bytes]", text)
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    """The characters of a run of escapes. Those of JSON's own, control characters and halves of a pair stay."""
+    escapes = found[2]
+    units = b"".join(int(escapes[at + 2 : at + 6], 16).to_bytes(2, "big") for at in range(0, len(escapes), 6))
+    try:
+        words = units.decode("utf-16-be")
+    except UnicodeDecodeError:
+        return found[0]
+    return found[0] if any(word < " " or word in '"\\' for word in words) else found[1] + words
+
+
 _SHALLOW = 64
 """Nesting that every JSON writer on the way takes; orjson stops at 254."""
 

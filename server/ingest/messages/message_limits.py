@@ -6,11 +6,14 @@ from typing import Any
 
 import orjson
 
-from server.ingest.messages.coercion import cut_text
+from server.ingest.messages.coercion import cut_text, without_data
 from server.ingest.messages.message_shapes import Message
 
 _BLOB_BYTES = 2048
 """Base64 of an image or sound longer than this is not kept: its kind and size are."""
+
+_TEXT_KEYS = ("content", "response", "result")
+"""Where a part has text, in which a binary may stand as a ``data:`` URL."""
 
 
 def fit_messages(
@@ -55,6 +58,13 @@ def _without_blobs(messages: list[Message]) -> int:
                 total += len(content)
                 del part["content"]
                 part["content_length"] = len(content)
+                continue
+            for key in _TEXT_KEYS:
+                text = part.get(key)
+                if isinstance(text, str) and len(text) > _BLOB_BYTES:
+                    short = without_data(text)
+                    total += len(text) - len(short)
+                    part[key] = short
     return total
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from server.ingest.messages.coercion import without_data
 from server.ingest.messages.message_shapes import Message, Part
 
 _BARE_ROLES = ("user", "assistant")
@@ -28,7 +29,7 @@ def render_messages(messages: list[Message]) -> str:
 def render_parts(parts: list[Part]) -> str:
     """The text of one message: its parts, a line each."""
     if len(parts) == 1 and parts[0].get("type") == "text":
-        return str(parts[0]["content"])
+        return without_data(str(parts[0]["content"]))
     return "\n".join(_RENDERERS.get(str(part.get("type")), _json)(part) for part in parts)
 
 
@@ -46,7 +47,7 @@ def _json(part: Part) -> str:
 
 
 def _text(part: Part) -> str:
-    return _compact(part.get("content", ""))
+    return without_data(_compact(part.get("content", "")))
 
 
 def _reasoning(part: Part) -> str:
@@ -65,6 +66,8 @@ def _tool_response(part: Part) -> str:
 
 def _media(part: Part) -> str:
     modality = part.get("modality")
+    if modality is None and isinstance(part.get("uri"), str):
+        return f"[{part['uri']}]"
     return f"[{modality}]" if isinstance(modality, str) and modality in _MEDIA else "[document]"
 
 

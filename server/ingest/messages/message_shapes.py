@@ -19,7 +19,9 @@ Part = dict[str, Any]
 
 _MAX_UNWRAP = 4
 
-_LIST_KEYS = ("messages", "input_messages", "contents", "choices", "candidates", "generations", "input", "output")
+_LIST_KEYS = (
+    "messages", "input_messages", "contents", "choices", "candidates", "generations", "replies", "input", "output",
+)  # fmt: skip
 """Keys of an object that hold its list of messages, for the bodies of requests and responses."""
 
 _ROLES = {
@@ -35,6 +37,11 @@ _ROLES = {
     "tool": "tool",
 }
 """Roles as others call them, and as LangChain's message types do."""
+
+_REQUEST_TEXT = ("prompt", "input")
+_REQUEST_SIGNS = frozenset({"system", "instructions", "model"})
+"""A text under one of the first is what the user said where one of the second stands beside it: the body of a
+request to a completions or responses API. Alone it may be the argument of any function."""
 
 _OWN_ROLES = frozenset({"system", "user", "assistant"})
 
@@ -60,11 +67,15 @@ def _read(value: Any, default_role: str, depth: int) -> list[Message] | None:
             return _read(value[0], default_role, depth + 1)
         messages = []
         for item in value:
+            if isinstance(item, str):  # a list attribute, each message as JSON text
+                item = decode_json(item)
+            if _is_tool_definition(item):
+                continue
             message = _read_message(item, default_role)
             if message is None:
                 return None
             messages.append(message)
-        return messages
+        return messages or None
     return None
 
 
@@ -74,10 +85,17 @@ def _read_object(value: dict[str, Any], default_role: str, depth: int) -> list[M
         if isinstance(inner, list):
             messages = _read(inner, default_role, depth + 1)
             if messages is not None:
-                system = value.get("system") or value.get("instructions")
+                # An answer of the responses API repeats the instructions; they are no part of the output.
+                system = (value.get("system") or value.get("instructions")) if default_role == "user" else None
                 if system:
                     return [{"role": "system", "parts": read_parts(system)}, *messages]
                 return messages
+    if default_role == "user" and not _REQUEST_SIGNS.isdisjoint(value):
+        text = next((value[key] for key in _REQUEST_TEXT if isinstance(value.get(key), str)), None)
+        if text:
+            system = value.get("system") or value.get("instructions")
+            head = [{"role": "system", "parts": read_parts(system)}] if system else []
+            return [*head, {"role": "user", "parts": read_parts(text)}]
     message = _read_message(value, default_role)
     return None if message is None else [message]
 
@@ -112,11 +130,20 @@ def _read_message(item: Any, default_role: str) -> Message | None:
     if not isinstance(role, str) or not role:
         role = default_role
     role = _ROLES.get(role.lower(), role.lower())
+    if role == "unknown":
+        role = default_role
     message = {"role": role, "parts": _message_parts(item, role)}
     for key in ("name", "finish_reason"):
         if isinstance(item.get(key), str) and item[key]:
             message[key] = item[key]
     return message
+
+
+def _is_tool_definition(item: Any) -> bool:
+    """True for a tool that was offered, which some callbacks put among the messages with the role of a tool."""
+    content = item.get("content") if isinstance(item, dict) and item.get("role") == "tool" else None
+    function = content.get("function") if isinstance(content, dict) else None
+    return isinstance(function, dict) and "parameters" in function
 
 
 def _is_own_text(part: Any) -> bool:
@@ -189,7 +216,9 @@ def _read_part(item: Any) -> list[Part]:
     if kind == "message":  # OpenAI responses: a message inside the list of outputs
         return read_parts(item.get("content"))
     typed = _TYPED.get(kind) if isinstance(kind, str) else None
-    return [typed(item) if typed is not None else item]
+    part = typed(item) if typed is not None else item
+    # The responses API sends reasoning without a word where it is encrypted.
+    return [] if part["type"] == "reasoning" and not part.get("content") else [part]
 
 
 def _without_none(part: Part) -> Part:
@@ -208,8 +237,14 @@ def _reasoning(item: Part) -> Part:
     return {"type": "reasoning", "content": to_text(text)}
 
 
+_CALL_WRAPPERS = ("function", "function_call", "functionCall", "toolUse", "toolRequest", "tool_call")
+_RESPONSE_WRAPPERS = ("functionResponse", "function_response", "toolResult", "toolResponse", "tool_call_result")
+_CALL_IDS = ("id", "call_id", "tool_use_id", "toolCallId", "toolUseId", "ref")
+_CALL_NAMES = ("name", "toolName", "tool_name")
+
+
 def _tool_call(item: Part) -> Part:
-    function = item.get("function") or item.get("function_call") or item.get("functionCall") or item.get("toolUse")
+    function = next((item[key] for key in _CALL_WRAPPERS if item.get(key)), None)
     source = function if isinstance(function, dict) else item
     arguments = next(
         (source[key] for key in ("arguments", "input", "args", "parameters") if source.get(key) is not None), None
@@ -217,28 +252,28 @@ def _tool_call(item: Part) -> Part:
     if isinstance(arguments, str):
         decoded = decode_json(arguments)
         arguments = arguments if decoded is None else decoded
-    identifier = item.get("id") or item.get("call_id") or item.get("toolCallId") or source.get("toolUseId")
-    name = source.get("name") or item.get("toolName") or item.get("tool_name")
+    identifier = next((source[key] for key in _CALL_IDS if source.get(key)), None)
+    if identifier is None and source is not item:
+        identifier = next((item[key] for key in _CALL_IDS if item.get(key)), None)
+    name = next((item[key] for item in (source, item) for key in _CALL_NAMES if item.get(key)), None)
     return _without_none({"type": "tool_call", "id": identifier, "name": name, "arguments": arguments})
 
 
 def _tool_response(item: Part) -> Part:
-    source = item.get("functionResponse") or item.get("function_response") or item.get("toolResult")
-    source = source if isinstance(source, dict) else item
+    wrapped = next((item[key] for key in _RESPONSE_WRAPPERS if item.get(key)), None)
+    source = wrapped if isinstance(wrapped, dict) else item
     response = next(
         (source[key] for key in ("response", "result", "output", "content") if source.get(key) is not None), None
     )
+    if isinstance(response, dict) and response.keys() == {"type", "value"}:  # Vercel AI SDK 5 and later
+        response = response["value"]
     if isinstance(response, list):
         texts = [part.get("text") for part in response if isinstance(part, dict)]
         if texts and all(isinstance(text, str) for text in texts):
             response = "\n".join(str(text) for text in texts)
-    identifier = (
-        item.get("id")
-        or item.get("tool_use_id")
-        or item.get("toolCallId")
-        or item.get("call_id")
-        or source.get("toolUseId")
-    )
+    origin = source.get("origin")  # Haystack: the call that is answered
+    places = (item, source, origin if isinstance(origin, dict) else {})
+    identifier = next((place[key] for place in places for key in _CALL_IDS if place.get(key)), None)
     return _without_none({"type": "tool_call_response", "id": identifier, "response": response})
 
 
@@ -257,11 +292,30 @@ def _image(item: Part) -> Part:
 
 def _media(modality: str, url: Any) -> Part:
     """A ``data:`` URL is a blob (RFC 2397), another URL a uri part."""
-    if isinstance(url, str) and url.startswith("data:"):
+    if _is_data(url):
         head, _, data = url[5:].partition(",")
         mime_type = head.partition(";")[0] or None
         return _without_none({"type": "blob", "modality": modality, "mime_type": mime_type, "content": data})
     return _without_none({"type": "uri", "modality": modality, "uri": url if isinstance(url, str) else None})
+
+
+def _uri(item: Part) -> Part:
+    """A part in the shape already, but for a ``data:`` URL, which is a blob."""
+    uri = item.get("uri")
+    return _media(str(item.get("modality") or "document"), uri) if _is_data(uri) else item
+
+
+def _media_part(item: Part) -> Part:
+    """Genkit: ``{"media": {"url": …, "contentType": …}}``."""
+    media = item["media"]
+    url = media.get("url") if isinstance(media, dict) else media
+    kind = str(media.get("contentType") or "") if isinstance(media, dict) else ""
+    modality = kind.partition("/")[0]
+    return _media(modality if modality in ("image", "audio", "video") else "document", url)
+
+
+def _is_data(url: Any) -> bool:
+    return isinstance(url, str) and url.startswith("data:")
 
 
 def _audio(item: Part) -> Part:
@@ -309,17 +363,23 @@ _TYPED: dict[str, Callable[[Part], Part]] = {
     "audio": _audio,
     "document": _document,
     "input_file": _document,
+    "uri": _uri,
 }
-"""How a part is read, by its type. ``blob``, ``uri`` and ``file`` are already in the shape."""
+"""How a part is read, by its type. ``blob`` and ``file`` are already in the shape."""
 
 _UNTYPED: dict[str, Callable[[Part], Part]] = {
     "text": _text,
     "functionCall": _tool_call,
     "function_call": _tool_call,
     "toolUse": _tool_call,
+    "toolRequest": _tool_call,
+    "tool_call": _tool_call,
     "functionResponse": _tool_response,
     "function_response": _tool_response,
     "toolResult": _tool_response,
+    "toolResponse": _tool_response,
+    "tool_call_result": _tool_response,
+    "media": _media_part,
     "inlineData": _inline_data,
     "inline_data": _inline_data,
     "image": _image,

@@ -6,8 +6,8 @@ bytes, silently), accepts field names OTLP forbids, and accepts ``[]`` as a requ
 What is accepted here: hex ids in either case; enums as numbers or names; 64-bit numbers as
 strings or numbers; ``null`` as absent; unknown fields, which are ignored (snake_case names
 are unknown fields). Of a repeated key the last one counts, as for a protobuf field sent
-twice. Refused, as in protobuf: invalid UTF-8, lone surrogates, bare NaN, values of the
-wrong type, nesting past what the protobuf parser takes.
+twice. Invalid UTF-8 and lone surrogates are replaced (``repair``). Refused, as in protobuf:
+bare NaN, values of the wrong type, nesting past what the protobuf parser takes.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from server.ingest.otlp.payload import (
     Unreadable,
 )
 from server.ingest.otlp.protobuf_format import ValueBudget
+from server.ingest.otlp.repair import repaired_json
 
 JsonObject = dict[str, Any]
 G = TypeVar("G")
@@ -92,10 +93,7 @@ def _groups(
 ) -> list[G]:
     if body.count(b"{") + body.count(b"[") > _BRACKETS_PER_VALUE * limits.max_values:
         raise TooLarge(f"the request has far more than {limits.max_values} values")
-    try:
-        root = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise Unreadable("the body is not valid JSON in UTF-8") from error
+    root = _loaded(body)
     if not isinstance(root, dict):
         raise Unreadable("the body is not a JSON object")
     budget = ValueBudget(limits.max_values)
@@ -113,10 +111,25 @@ def _groups(
             if count > limits.max_spans:
                 raise TooLarge(f"the request has more than {limits.max_spans} {items_name}")
             decoded_scope = DecodedScope(
-                _text(scope, "name"), _text(scope, "version"), _attributes(scope, budget, _SPAN_DEPTH)
+                _text(scope, "name"),
+                _text(scope, "version"),
+                _attributes(scope, budget, _SPAN_DEPTH),
+                _text(scope_item, "schemaUrl") or _text(resource_item, "schemaUrl"),
             )
             groups.append(make_group(decoded_resource, decoded_scope, [read_item(item, budget) for item in items]))
     return groups
+
+
+def _loaded(body: bytes) -> Any:
+    """The JSON document; characters that are none are replaced where they make it unreadable."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return orjson.loads(repaired_json(body))
+    except orjson.JSONDecodeError as error:
+        raise Unreadable("the body is not valid JSON") from error
 
 
 def _span(span: JsonObject, budget: ValueBudget) -> DecodedSpan:

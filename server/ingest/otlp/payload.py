@@ -110,6 +110,9 @@ class DecodedScope:
     name: str = ""
     version: str = ""
     attributes: Attributes = field(default_factory=dict)
+    schema_url: str = ""
+    """Which version of the conventions the spans follow, in the sender's words; that of the resource where the
+    scope has none."""
 
 
 @dataclass(slots=True)

@@ -34,10 +34,11 @@ from server.ingest.otlp.payload import (
     TooLarge,
     Unreadable,
 )
+from server.ingest.otlp.repair import repaired_message
 
 M = TypeVar("M", bound=Message)
 
-_HEAD_FIELD, _ITEMS_FIELD, _REQUEST_FIELD = 1, 2, 1
+_HEAD_FIELD, _ITEMS_FIELD, _SCHEMA_FIELD, _REQUEST_FIELD = 1, 2, 3, 1
 
 _CLOSE_LOOK_BYTES = 64 * 1024
 """A message smaller than this cannot hold enough empty values to matter in memory."""
@@ -66,6 +67,7 @@ class _Frame:
     resource: list[tuple[int, int]]
     scope: list[tuple[int, int]]
     items: list[tuple[int, int]]
+    schema_url: str = ""
 
 
 class ValueBudget:
@@ -109,9 +111,10 @@ def _frames(body: bytes, max_items: int, what: str) -> list[_Frame]:
     counter = _ItemCounter(max_items, what)
     for start, end in wire_format.messages(body, 0, len(body), _REQUEST_FIELD):
         counter.add()
-        resource, scopes = _head_and_items(body, start, end, counter)
+        resource, scopes, resource_schema = _head_and_items(body, start, end, counter)
         for scope_start, scope_end in scopes:
-            frames.append(_Frame(resource, *_head_and_items(body, scope_start, scope_end, counter)))
+            head, items, schema = _head_and_items(body, scope_start, scope_end, counter)
+            frames.append(_Frame(resource, head, items, schema or resource_schema))
     if sum(len(frame.items) for frame in frames) > max_items:
         raise TooLarge(counter.message)
     return frames
@@ -132,17 +135,20 @@ class _ItemCounter:
 
 def _head_and_items(
     body: bytes, start: int, end: int, counter: _ItemCounter
-) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Where the head (resource or scope) and the items (scopes or spans) of a message stand."""
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]], str]:
+    """Where the head (resource or scope) and the items (scopes or spans) of a message stand, and its schema URL."""
     head: list[tuple[int, int]] = []
     items: list[tuple[int, int]] = []
+    schema_url = ""
     for number, wire_type, at, stop in wire_format.fields(body, start, end):
         if number in (_HEAD_FIELD, _ITEMS_FIELD):
             if wire_type != wire_format.LENGTH:
                 raise Unreadable("a protobuf field has the wrong wire type")
             counter.add()
             (head if number == _HEAD_FIELD else items).append((at, stop))
-    return head, items
+        elif number == _SCHEMA_FIELD and wire_type == wire_format.LENGTH:
+            schema_url = body[at:stop].decode("utf-8", "replace")
+    return head, items, schema_url
 
 
 def _heads(
@@ -152,7 +158,7 @@ def _heads(
     scope = _parse(InstrumentationScope, body, frame.scope, "scope", limits)
     return (
         DecodedResource(_attributes(resource.attributes, budget), resource.dropped_attributes_count),
-        DecodedScope(scope.name, scope.version, _attributes(scope.attributes, budget)),
+        DecodedScope(scope.name, scope.version, _attributes(scope.attributes, budget), frame.schema_url),
     )
 
 
@@ -163,8 +169,12 @@ def _parse(kind: type[M], body: bytes, parts: list[tuple[int, int]], name: str, 
         _count_fields(data, name, limits.max_fields_per_span)
     try:
         return kind.FromString(data)
+    except ProtobufError:
+        pass
+    try:
+        return kind.FromString(repaired_message(data, name))
     except ProtobufError as error:
-        raise Unreadable(f"a {name} is not valid protobuf (cut, invalid UTF-8 or nested too deeply)") from error
+        raise Unreadable(f"a {name} is not valid protobuf (cut, or nested too deeply)") from error
 
 
 def _count_fields(data: bytes, name: str, limit: int) -> None:

@@ -1,0 +1,56 @@
+"""What is known of an instrumentation by the name of its scope (table: ``dialects/scopes.json``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Any
+
+from server.ingest.dialects.attribute_table import read_table
+
+_SCOPES: dict[str, dict[str, Any]] = read_table("scopes.json")["scopes"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeTraits:
+    """Habits of one instrumentation."""
+
+    span_names: tuple[tuple[str, str], ...] = ()
+    """Patterns of span names and the operation that they mean, whatever the attributes say."""
+    first: tuple[tuple[str, str], ...] = ()
+    """Attributes and the slots that they feed for this scope alone, before every alias."""
+    filled_name: str | None = None
+    """Attribute with the name of an agent or tool span, whose own name is a template."""
+    without_operation: str | None = None
+    """Operation of a span that names none."""
+    exception_beats_ok: bool = False
+    """True if spans are set OK before it is known how they end."""
+    ttft_factor: float = field(default=1000.0)
+    """Milliseconds in the unit of the time to the first token where the convention has seconds."""
+
+    def operation_of(self, span_name: str) -> str | None:
+        """The operation that the name of a span means, None if it means nothing."""
+        for pattern, operation in self.span_names:
+            if fnmatchcase(span_name, pattern):
+                return operation
+        return None
+
+
+NO_TRAITS = ScopeTraits()
+
+
+@lru_cache(maxsize=1024)
+def scope_traits(scope_name: str) -> ScopeTraits:
+    """The traits of a scope, :data:`NO_TRAITS` for one that the table does not have."""
+    for pattern, traits in _SCOPES.items():
+        if scope_name == pattern or (pattern.endswith("*") and scope_name.startswith(pattern[:-1])):
+            return ScopeTraits(
+                span_names=tuple(traits.get("span_names", {}).items()),
+                first=tuple(traits.get("first", {}).items()),
+                filled_name=traits.get("filled_name"),
+                without_operation=traits.get("without_operation"),
+                exception_beats_ok=traits.get("exception_beats_ok", False),
+                ttft_factor=1.0 if traits.get("ttft_unit") == "ms" else 1000.0,
+            )
+    return NO_TRAITS

@@ -1,0 +1,114 @@
+"""What kind of work a span is, and the name of the agent or tool that does it."""
+
+from __future__ import annotations
+
+from server.ingest.dialects.attribute_table import dialect_tables, keys_of
+from server.ingest.dialects.canonical_names import GENERATION_OPERATIONS, canonical_operation
+from server.ingest.dialects.scope_traits import ScopeTraits
+from server.ingest.mapping.attribute_choice import BODY_RANK, IndexedGroup, SpanFields
+from server.ingest.mapping.mapping_result import MappingLimits
+from server.ingest.messages.coercion import to_text
+from server.ingest.otlp.payload import DecodedSpan
+
+ENTITY_OPERATIONS = frozenset({"agent", "tool"})
+"""Operations of a thing with a name of its own."""
+
+_VALUES: dict[str, dict[str, str]] = {
+    key: values for table in dialect_tables() for key, values in table.get("values", {}).items()
+}
+_STRUCTURAL = keys_of("structural")
+_MODEL_PATHS = keys_of("model_paths")
+_NAMED_BY_SPAN = frozenset(table["dialect"] for table in dialect_tables() if table.get("span_name_is_entity"))
+
+_MODEL_SLOTS = ("model", "response_model", "request_model")
+_USAGE_SLOTS = ("prompt_tokens", "completion_tokens", "total_tokens", "total_cost_usd")
+_CONTENT_SLOTS = ("input", "output")
+_HTTP_KEYS = ("http.route", "http.request.method", "url.full", "url.path")
+
+
+def read_operation(fields: SpanFields, span: DecodedSpan, traits: ScopeTraits) -> tuple[str | None, str]:
+    """The raw and the canonical operation.
+
+    The name of the span decides where its scope says so, then the attributes. A model without any hint is a
+    chat, unless the span is an HTTP request that shows neither usage nor content; a custom operation is ``other``.
+    """
+    raw: str | None = None
+    operation: str | None = None
+    source = ""
+    for candidate in fields.candidates("operation"):
+        key, value = candidate[1], candidate[2] if isinstance(candidate[2], str) else ""
+        known = _known_operation(key, value)
+        if raw is None and value:
+            raw = value.lower()
+        if operation is None and known not in (None, "other"):
+            operation, raw, source = known, value.lower(), key
+            if known != value:
+                fields.keep(candidate)
+        elif value != operation:
+            fields.keep(candidate)
+    named = traits.operation_of(span.name) if traits.span_names else None
+    if named is not None:
+        operation, source = named, "name"
+    if operation in GENERATION_OPERATIONS and source in _STRUCTURAL and not _is_call(fields):
+        operation = "chain"
+    if operation is None:
+        operation = _unnamed_operation(fields, traits) if raw is None else "other"
+    elif source:
+        fields.sources["operation_type"] = source
+    return raw, operation
+
+
+def _known_operation(key: str, value: str) -> str | None:
+    """What a value means. Some keys have values of their own, in which a leading ``*`` matches any beginning, and
+    ``*`` alone whatever no table knows."""
+    values = _VALUES.get(key)
+    if values is None:
+        return canonical_operation(value)
+    word = value.strip().lower()
+    for pattern, operation in values.items():
+        if word == pattern or (len(pattern) > 1 and pattern[0] == "*" and word.endswith(pattern[1:])):
+            return operation
+    return canonical_operation(value) or values.get("*")
+
+
+def _is_call(fields: SpanFields) -> bool:
+    """True if a span that is said to be a model call shows a model, usage or messages: steps and chunks of a call
+    are said to be calls too, and have none of them."""
+    found = fields.found
+    if any(slot in found for slot in (*_MODEL_SLOTS, *_USAGE_SLOTS)):
+        return True
+    return any(isinstance(value, IndexedGroup) for slot in _CONTENT_SLOTS for _, _, value in found.get(slot, ()))
+
+
+def _unnamed_operation(fields: SpanFields, traits: ScopeTraits) -> str:
+    found = fields.found
+    if not any(slot in found for slot in _MODEL_SLOTS):
+        return "other"
+    if traits.without_operation is not None:
+        return traits.without_operation
+    shows_a_call = any(slot in found for slot in (*_USAGE_SLOTS, *_CONTENT_SLOTS))
+    return "chat" if shows_a_call or not any(key in fields.rest for key in _HTTP_KEYS) else "other"
+
+
+def read_entity(
+    fields: SpanFields, operation: str, dialect: str, span: DecodedSpan, limits: MappingLimits
+) -> tuple[str | None, str | None]:
+    """The names of agent and tool. Where one is missing, an attribute that names whatever the span is about, or in
+    some dialects the span itself, tells it; of a model call it tells provider and model."""
+    agent = fields.take_text("agent_name", "agent_name", limits.name)
+    tool = fields.take_text("tool_name", "tool_name", limits.name)
+    entity = fields.found.pop("entity_name", ())
+    missing = ENTITY_OPERATIONS.intersection((operation,)) and (agent if operation == "agent" else tool) is None
+    if missing and (entity or dialect in _NAMED_BY_SPAN):
+        column = f"{operation}_name"
+        fields.sources[column] = entity[0][1] if entity else "name"
+        name = fields.clean(column, to_text(entity[0][2]) if entity else span.name, limits.name) or None
+        return (name, tool) if operation == "agent" else (agent, name)
+    for rank, key, value in entity:
+        if operation in GENERATION_OPERATIONS and key in _MODEL_PATHS and isinstance(value, str):
+            provider, _, model = value.rpartition("/")
+            fields.add("request_model", BODY_RANK, key, model)
+            if provider:
+                fields.add("provider", BODY_RANK, key, provider.partition("/")[0])
+        fields.keep((rank, key, value))
+    return agent, tool

@@ -1,0 +1,101 @@
+"""Bodies with characters that are none, made readable: a character is lost, not a batch.
+
+JavaScript cuts text in the middle of a pair of surrogates and writes the half as an escape; clients in C and Go
+put bytes into strings that are not UTF-8. An exporter does not repeat a body that was answered with 400, so each of
+these would lose all its spans. What cannot be a character becomes U+FFFD. Only bodies that could not be read come here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from server.ingest.otlp import wire_format
+
+_ESCAPE: Final = re.compile(rb"\\(?:u([0-9a-fA-F]{4})(?:\\u([dD][c-fC-F][0-9a-fA-F]{2}))?|.)", re.DOTALL)
+
+# Field numbers of opentelemetry/proto: messages within messages, and strings.
+_MESSAGES: Final[dict[str, dict[int, str]]] = {
+    "span": {9: "key_value", 11: "event", 13: "link", 15: "status"},
+    "log": {5: "any_value", 6: "key_value"},
+    "metric": {5: "points", 7: "points", 9: "points", 10: "points", 11: "points"},
+    "points": {1: "point"},
+    "point": {7: "key_value", 9: "key_value", 1: "key_value"},
+    "resource": {1: "key_value"},
+    "scope": {3: "key_value"},
+    "event": {3: "key_value"},
+    "link": {4: "key_value"},
+    "key_value": {2: "any_value"},
+    "any_value": {5: "values", 6: "key_values"},
+    "values": {1: "any_value"},
+    "key_values": {1: "key_value"},
+}
+_STRINGS: Final[dict[str, frozenset[int]]] = {
+    "span": frozenset({3, 5}),
+    "log": frozenset({3, 12}),
+    "metric": frozenset({1, 2, 3}),
+    "scope": frozenset({1, 2}),
+    "event": frozenset({2}),
+    "link": frozenset({3}),
+    "status": frozenset({2}),
+    "key_value": frozenset({1}),
+    "any_value": frozenset({1}),
+}
+_DEEPEST: Final = 100
+
+
+def repaired_json(body: bytes) -> bytes:
+    """JSON text without halves of surrogate pairs and in valid UTF-8."""
+    text = body if _is_utf8(body) else body.decode("utf-8", "replace").encode()
+    return _ESCAPE.sub(_whole_escape, text)
+
+
+def _whole_escape(found: re.Match[bytes]) -> bytes:
+    first, second = found[1], found[2]
+    if first is None:
+        return found[0]
+    is_high = 0xD800 <= int(first, 16) < 0xDC00
+    is_low = 0xDC00 <= int(first, 16) < 0xE000
+    if is_high and second is not None:
+        return found[0]
+    escape = b"\\ufffd" if is_high or is_low else b"\\u" + first
+    return escape if second is None else escape + b"\\ufffd"
+
+
+def repaired_message(data: bytes, kind: str) -> bytes:
+    """A serialised message of OTLP (``span``, ``log``, ``resource``, …) whose strings are UTF-8. Raises Unreadable."""
+    return b"".join(_repaired(data, 0, len(data), kind, 0))
+
+
+def _repaired(data: bytes, start: int, end: int, kind: str, depth: int) -> Iterator[bytes]:
+    messages, strings = _MESSAGES.get(kind, {}), _STRINGS.get(kind, frozenset())
+    at = start
+    for number, wire_type, value_start, value_end in wire_format.fields(data, start, end):
+        value: bytes | None = None
+        if wire_type == wire_format.LENGTH and number in strings:
+            value = data[value_start:value_end].decode("utf-8", "replace").encode()
+        elif wire_type == wire_format.LENGTH and number in messages and depth < _DEEPEST:
+            value = b"".join(_repaired(data, value_start, value_end, messages[number], depth + 1))
+        if value is None:
+            yield data[at:value_end]
+        else:
+            yield _varint(number << 3 | wire_format.LENGTH) + _varint(len(value)) + value
+        at = value_end
+
+
+def _varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,477 @@
+"""What single emitters do their own way, each as one span and what its row must say."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from server.ingest.mapping.span_mapping import map_spans
+from server.ingest.otlp.decode import decode_traces
+from tests.ingest.spans_in_both_encodings import JSON, NOW, NOW_NS, as_json, event, map_one, request, span
+
+GPT = "gpt-4.1-mini"
+OPENAI_BODY = {
+    "model": "gpt-4.1-mini-2025-04-14",
+    "usage": {
+        "prompt_tokens": 700,
+        "completion_tokens": 90,
+        "total_tokens": 790,
+        "prompt_tokens_details": {"cached_tokens": 256},
+        "completion_tokens_details": {"reasoning_tokens": 64},
+    },
+}
+OPENAI_COUNTS = {"prompt_tokens": 700, "completion_tokens": 90, "cached_tokens": 256, "reasoning_tokens": 64}
+
+
+def dumps(value: Any) -> str:
+    return json.dumps(value)
+
+
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "claude_code_call_in_its_own_words": (
+        {"gen_ai.request.model": "claude-haiku-4-5", "input_tokens": 20, "output_tokens": 7, "ttft_ms": 310},
+        {"name": "claude_code.llm_request", "scope": "com.anthropic.claude_code.tracing"},
+        {
+            "dialect": "claude_code",
+            "operation_type": "chat",
+            "prompt_tokens": 20,
+            "completion_tokens": 7,
+            "ttft_ms": 310,
+        },
+    ),
+    "claude_code_without_a_scope": (
+        {"span.type": "tool", "tool_name": "Edit"},
+        {"name": "claude_code.tool"},
+        {"dialect": "claude_code", "operation_type": "tool", "tool_name": "Edit"},
+    ),
+    "claude_code_failed_call": (
+        {"span.type": "llm_request", "model": "claude-haiku-4-5", "success": False, "error": "Overloaded"},
+        {"name": "claude_code.llm_request"},
+        {"status_code": "ERROR", "error_message": "Overloaded", "is_generation": True},
+    ),
+    "claude_code_prompt_of_a_turn": (
+        {"span.type": "interaction", "user_prompt": "rename it"},
+        {"name": "claude_code.interaction"},
+        {"operation_type": "agent", "input_text": "rename it"},
+    ),
+    "genkit_flow": (
+        {"genkit:type": "action", "genkit:metadata:subtype": "flow", "genkit:name": "menu"},
+        {},
+        {"dialect": "genkit", "operation_type": "workflow", "is_generation": False},
+    ),
+    "genkit_helper": ({"genkit:type": "util", "genkit:name": "generate"}, {}, {"operation_type": "chain"}),
+    "genkit_call": (
+        {
+            "genkit:type": "action",
+            "genkit:metadata:subtype": "model",
+            "genkit:name": f"openai/{GPT}",
+            "genkit:input": dumps({"messages": [{"role": "user", "content": [{"text": "how hot"}]}]}),
+            "genkit:output": dumps(
+                {
+                    "message": {"role": "model", "content": [{"text": "very"}]},
+                    "finishReason": "stop",
+                    "usage": {"inputTokens": 700, "outputTokens": 90, "totalTokens": 790},
+                    "raw": OPENAI_BODY,
+                }
+            ),
+        },
+        {},
+        {
+            "provider": "openai",
+            "request_model": GPT,
+            "model": "gpt-4.1-mini-2025-04-14",
+            "finish_reason": "stop",
+            "input_text": "how hot",
+            "output_text": "very",
+            **OPENAI_COUNTS,
+        },
+    ),
+    "genkit_call_that_failed": (
+        {"genkit:metadata:subtype": "model", "genkit:name": "googleai/gemini-2.5-flash"},
+        {"status": {"code": 2, "message": "Error: quota"}},
+        {"provider": "google", "model": "gemini-2.5-flash", "status_code": "ERROR", "error_type": "Error"},
+    ),
+    "genkit_tool_parts": (
+        {
+            "genkit:metadata:subtype": "model",
+            "genkit:name": f"openai/{GPT}",
+            "genkit:output": dumps(
+                {
+                    "message": {
+                        "role": "model",
+                        "content": [{"toolRequest": {"name": "oven", "ref": "r1", "input": {"c": 200}}}],
+                    }
+                }
+            ),
+        },
+        {},
+        {"output_text": '[tool_call oven({"c":200})]'},
+    ),
+    "haystack_generator": (
+        {
+            "haystack.component.type": "AnthropicChatGenerator",
+            "haystack.component.output": dumps(
+                {
+                    "replies": [
+                        {
+                            "role": "assistant",
+                            "content": [{"text": "hello"}],
+                            "meta": {**OPENAI_BODY, "finish_reason": "length"},
+                        }
+                    ]
+                }
+            ),
+        },
+        {"name": "haystack.component.run"},
+        {
+            "dialect": "haystack",
+            "operation_type": "chat",
+            "finish_reason": "length",
+            "output_text": "hello",
+            **OPENAI_COUNTS,
+        },
+    ),
+    "haystack_embedder": (
+        {
+            "haystack.component.type": "OpenAITextEmbedder",
+            "haystack.component.output": dumps(
+                {
+                    "embedding": [0.1],
+                    "meta": {"model": "text-embedding-3-small", "usage": {"prompt_tokens": 8, "total_tokens": 8}},
+                }
+            ),
+        },
+        {},
+        {"operation_type": "embedding", "model": "text-embedding-3-small", "prompt_tokens": 8},
+    ),
+    "haystack_other_component": ({"haystack.component.type": "PromptBuilder"}, {}, {"dialect": "haystack"}),
+    "langsmith_kind_beats_the_operation": (
+        {"gen_ai.operation.name": "chat", "langsmith.span.kind": "prompt"},
+        {},
+        {"dialect": "langsmith", "operation_type": "prompt", "is_generation": False},
+    ),
+    "langsmith_details_as_python_writes_them": (
+        {
+            "langsmith.span.kind": "llm",
+            "gen_ai.request.model": GPT,
+            "gen_ai.usage.input_tokens": 700,
+            "gen_ai.usage.output_tokens": 90,
+            "gen_ai.usage.input_token_details": "{'cache_read': 256, 'cache_creation': 0}",
+            "gen_ai.usage.output_token_details": "{'reasoning': 64}",
+        },
+        {},
+        OPENAI_COUNTS,
+    ),
+    "langsmith_identity": (
+        {
+            "langsmith.span.kind": "chain",
+            "langsmith.metadata.user_id": "kim",
+            "langsmith.metadata.thread_id": "t-3",
+            "langsmith.span.tags": "slow, eu",
+            "langsmith.trace.session_name": "a project",
+        },
+        {},
+        {"user_id": "kim", "session_id": "t-3", "tags": ["slow", "eu"], "operation_type": "chain"},
+    ),
+    "langsmith_failure_under_ok": (
+        {"langsmith.span.kind": "llm", "gen_ai.request.model": GPT},
+        {
+            "scope": "langsmith",
+            "status": {"code": 1},
+            "events": [event("exception", exception__message="ValueError: no")],
+        },
+        {"status_code": "ERROR", "error_type": "ValueError", "error_message": "ValueError: no"},
+    ),
+    "ok_with_a_handled_exception_stays_ok": (
+        {"gen_ai.request.model": GPT},
+        {"status": {"code": 1}, "events": [event("exception", exception__message="ValueError: no")]},
+        {"status_code": "OK"},
+    ),
+    "finish_reason_error_is_an_error": (
+        {"gen_ai.operation.name": "chat", "gen_ai.response.finish_reasons": '["error"]'},
+        {"status": {"code": 1}},
+        {"status_code": "ERROR"},
+    ),
+    "mastra_step": (
+        {
+            "gen_ai.operation.name": "workflow_step",
+            "mastra.workflow_step.input": '{"size": 3}',
+            "mastra.metadata.resourceId": "kim",
+            "mastra.metadata.threadId": "t-3",
+            "mastra.tags": '["z","a"]',
+        },
+        {},
+        {
+            "operation_type": "chain",
+            "input_text": '{"size":3}',
+            "user_id": "kim",
+            "session_id": "t-3",
+            "tags": ["z", "a"],
+        },
+    ),
+    "mastra_agent": (
+        {
+            "gen_ai.operation.name": "invoke_agent",
+            "gen_ai.system_instructions": "Be kind.",
+            "mastra.agent_run.input": "and then",
+        },
+        {},
+        {"input_text": "system: Be kind.\nuser: and then"},
+    ),
+    "step_that_claims_to_be_a_call": (
+        {"openinference.span.kind": "LLM", "output.value": '{"text": "x"}'},
+        {},
+        {"is_generation": False, "operation_type": "chain"},
+    ),
+    "call_that_shows_only_messages": (
+        {"openinference.span.kind": "LLM", "llm.output_messages.0.message.content": "x"},
+        {},
+        {"is_generation": True},
+    ),
+    "llama_index_helper": (
+        {"openinference.span.kind": "LLM", "llm.model_name": GPT},
+        {"name": "Anthropic._prepare_chat_with_tools", "scope": "openinference.instrumentation.llama_index"},
+        {"is_generation": False},
+    ),
+    "logfire_agent": (
+        {"name": "tea_bot", "logfire.msg": "Agent run: 'tea_bot'"},
+        {"name": "Agent run: {name!r}", "scope": "logfire.openai_agents"},
+        {"operation_type": "agent", "agent_name": "tea_bot", "span_name": "Agent run: 'tea_bot'"},
+    ),
+    "logfire_group": (
+        {"group_id": "g-1", "name": "w"},
+        {"name": "OpenAI Agents trace: {name}", "scope": "logfire.openai_agents"},
+        {"operation_type": "workflow", "session_id": "g-1"},
+    ),
+    "logfire_events": (
+        {
+            "gen_ai.request.model": GPT,
+            "events": dumps(
+                [
+                    {"event.name": "gen_ai.user.message", "content": "one"},
+                    {"event.name": "gen_ai.assistant.message", "content": "two", "role": "assistant"},
+                    {"event.name": "gen_ai.user.message", "content": "three"},
+                    {"event.name": "gen_ai.choice", "message": {"role": "assistant", "content": "four"}},
+                ]
+            ),
+        },
+        {"scope": "logfire.openai_agents"},
+        {"input_text": "user: one\nassistant: two\nuser: three", "output_text": "four"},
+    ),
+    "logfire_request_data_holds_the_answer_too": (
+        {
+            "gen_ai.request.model": GPT,
+            "input": dumps([{"role": "user", "content": "one"}]),
+            "request_data": dumps(
+                {"messages": [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]}
+            ),
+        },
+        {"scope": "logfire.openai_agents"},
+        {"input_text": "one"},
+    ),
+    "bare_usage_object": (
+        {
+            "gen_ai.request.model": GPT,
+            "usage": dumps(
+                {
+                    "input_tokens": 700,
+                    "output_tokens": 90,
+                    "input_tokens_details": {"cached_tokens": 256},
+                    "output_tokens_details": {"reasoning_tokens": 64},
+                }
+            ),
+        },
+        {},
+        OPENAI_COUNTS,
+    ),
+    "scrubbed_identity": (
+        {
+            "session.id": "[Scrubbed due to 'session']",
+            "gen_ai.conversation.id": "c-1",
+            "user.id": "[Scrubbed due to 'auth']",
+        },
+        {},
+        {"session_id": "c-1", "user_id": None},
+    ),
+    "quoted_identity": (
+        {
+            "langfuse.observation.metadata.langfuse_user_id": '"kim"',
+            "langfuse.observation.metadata.langfuse_session_id": '"s-1"',
+            "langfuse.observation.metadata.langfuse_tags": '["b"]',
+        },
+        {},
+        {"user_id": "kim", "session_id": "s-1", "tags": ["b"]},
+    ),
+    "langfuse_agent_is_named_by_its_span": (
+        {"langfuse.observation.type": "agent"},
+        {"name": "planner"},
+        {"agent_name": "planner", "dialect": "langfuse"},
+    ),
+    "a_tag_of_langfuse_alone_is_no_dialect": (
+        {"langfuse.tags": ["b"], "gen_ai.system": "x"},
+        {},
+        {"tags": ["b"], "dialect": "genai_a"},
+    ),
+    "traceloop_step_names_are_no_tags": (
+        {
+            f"traceloop.association.properties.{key}": "v"
+            for key in ("plan", "langgraph_node", "lc_hub", "ls_provider", "checkpoint_ns")
+        },
+        {},
+        {"tags": ["plan:v"]},
+    ),
+    "ls_provider_inside_metadata": (
+        {
+            "openinference.span.kind": "LLM",
+            "llm.model_name": GPT,
+            "metadata": dumps({"ls_provider": "openai", "ls_model_name": GPT, "shop": 7}),
+        },
+        {},
+        {"provider": "openai", "request_model": GPT},
+    ),
+    "ai_sdk_context": (
+        {
+            "gen_ai.operation.name": "agent_step",
+            "ai.settings.context.userId": "kim",
+            "ai.settings.context.sessionId": "s-1",
+            "ai.settings.context.tags": ["b"],
+        },
+        {},
+        {"operation_type": "chain", "user_id": "kim", "session_id": "s-1", "tags": ["b"]},
+    ),
+    "ai_sdk_embedded_texts": (
+        {"ai.operationId": "ai.embed.doEmbed", "ai.values": ['"milk"']},
+        {},
+        {"input_text": "milk", "operation_type": "embedding"},
+    ),
+    "ai_sdk_speech": (
+        {"ai.operationId": "ai.generateSpeech", "ai.model.id": "tts-1"},
+        {},
+        {"operation_type": "speech", "is_generation": True},
+    ),
+    "openinference_decision": (
+        {
+            "openinference.span.kind": "DECISION",
+            "decision.model_name": "d-1",
+            "decision.provider": "openai",
+            "decision.token_count.input": 40,
+            "decision.token_count.output": 2,
+        },
+        {},
+        {
+            "operation_type": "decision",
+            "is_generation": True,
+            "model": "d-1",
+            "prompt_tokens": 40,
+            "completion_tokens": 2,
+        },
+    ),
+    "mlflow_embedding_tells_usage_in_its_output": (
+        {
+            "mlflow.spanType": '"EMBEDDING"',
+            "mlflow.llm.model": '"text-embedding-3-large"',
+            "mlflow.spanOutputs": dumps({"data": [{"embedding": [1.5]}], "usage": {"prompt_tokens": 44}}),
+        },
+        {},
+        {"prompt_tokens": 44, "output_text": None},
+    ),
+    "mlflow_model_that_was_asked_for": (
+        {
+            "mlflow.spanType": '"CHAT_MODEL"',
+            "mlflow.llm.model": f'"{GPT}-2025-04-14"',
+            "mlflow.spanInputs": dumps({"model": GPT, "messages": [{"role": "user", "content": "hi"}]}),
+        },
+        {},
+        {"model": f"{GPT}-2025-04-14", "request_model": GPT, "input_text": "hi"},
+    ),
+    "request_of_the_responses_api": (
+        {
+            "mlflow.spanInputs": dumps({"model": GPT, "input": "hi", "instructions": "Be kind."}),
+            "mlflow.spanOutputs": dumps(
+                {
+                    "instructions": "Be kind.",
+                    "output": [
+                        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "ho"}]}
+                    ],
+                }
+            ),
+        },
+        {},
+        {"input_text": "system: Be kind.\nuser: hi", "output_text": "ho"},
+    ),
+    "anthropic_client_counts_tokens": (
+        {"gen_ai.request.model": "claude-haiku-4-5", "http.route": "/v1/x", "gen_ai.input.messages": "[]"},
+        {"scope": "com.anthropic.sdk.python"},
+        {"operation_type": "other", "is_generation": False},
+    ),
+    "http_request_with_a_model_and_nothing_else": (
+        {"gen_ai.request.model": GPT, "http.request.method": "GET"},
+        {},
+        {"operation_type": "other"},
+    ),
+    "anthropic_client_tool_result": (
+        {"gen_ai.operation.name": "execute_tool", "anthropic.tool_result.content": "21 C"},
+        {},
+        {"output_text": "21 C"},
+    ),
+    "strands_blocks": (
+        {"gen_ai.operation.name": "chat"},
+        {
+            "events": [
+                event("gen_ai.user.message", content='[{"text":"how far"}]'),
+                event("gen_ai.choice", message='[{"toolUse":{"name":"map","toolUseId":"u1","input":{"to":"Rome"}}}]'),
+            ]
+        },
+        {"input_text": "how far", "output_text": '[tool_call map({"to":"Rome"})]'},
+    ),
+    "strands_tool": (
+        {"gen_ai.operation.name": "execute_tool"},
+        {
+            "events": [
+                event("gen_ai.tool.message", role="tool", content='{"to": "Rome"}', id="u1"),
+                event("gen_ai.choice", message='[{"text":"900 km"}]', id="u1"),
+            ]
+        },
+        {"input_text": '{"to": "Rome"}', "output_text": "900 km"},
+    ),
+    "mlflow_stream": (
+        {"mlflow.spanType": "CHAT_MODEL"},
+        {"events": [event("mlflow.chunk.item.0", NOW_NS + 70_000_000)]},
+        {"ttft_ms": 70},
+    ),
+    "mcp_request": (
+        {"mcp.method.name": "tools/call", "gen_ai.tool.name": "map"},
+        {},
+        {"operation_type": "tool", "tool_name": "map"},
+    ),
+    "agent_framework_workflow": (
+        {},
+        {"name": "workflow.run", "scope": "agent_framework"},
+        {"operation_type": "workflow"},
+    ),
+    "gemini_cli_call": (
+        {"gen_ai.operation.name": "llm_call", "gen_ai.request.model": "gemini-2.5-pro"},
+        {},
+        {"operation_type": "chat", "is_generation": True},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_span_of_an_emitter_becomes_the_row_that_it_means(name: str) -> None:
+    values, fields, expected = CASES[name]
+    record = map_one(values, **fields)
+    assert {column: getattr(record, column) for column in expected} == expected
+
+
+def test_schema_url_and_scope_version_are_kept_for_the_span() -> None:
+    document = request(span(), scope="lib")
+    document["resourceSpans"][0]["schemaUrl"] = "https://example.org/1"
+    scoped = {**document["resourceSpans"][0]["scopeSpans"][0], "schemaUrl": "https://example.org/2"}
+    scoped["scope"] = {"name": "lib", "version": "3.1"}
+    document["resourceSpans"][0]["scopeSpans"].append(scoped)
+    records = map_spans(decode_traces(as_json(document), JSON), now=NOW).records
+    assert [record.attributes["otel.schema_url"][-1] for record in records] == ["1", "2"]
+    assert records[1].attributes["otel.scope.version"] == "3.1"
