@@ -36,6 +36,8 @@ EXPECTATIONS: dict[str, tuple[Any, str, Any]] = {
     "input": ("a question", "input_text", "a question"),
     "output": ("an answer", "output_text", "an answer"),
     "output_tool_calls": ('[{"toolCallId":"1","toolName":"f","args":{}}]', "output_text", "[tool_call f({})]"),
+    "input_ref": ("s3://talks/1", "input_text", "[s3://talks/1]"),
+    "output_ref": ("s3://talks/1", "output_text", "[s3://talks/1]"),
     "finish_reason": ("length", "finish_reason", "length"),
     "prompt_tokens": (17, "prompt_tokens", 17),
     "completion_tokens": (17, "completion_tokens", 17),
