@@ -71,6 +71,7 @@ EXPECTATIONS: dict[str, tuple[Any, str, Any]] = {
 # Slots that need something beside the attribute to show in a column.
 SPECIAL_SLOTS = {
     "entity_name",
+    "response_id",
     "succeeded",
     "token_semantics",
     "service_tier",
@@ -101,6 +102,11 @@ def test_alias_fills_the_error_message_of_a_failed_span(key: str) -> None:
 def test_alias_of_whatever_a_span_is_about_names_its_agent_or_tool(key: str, operation: str) -> None:
     record = map_one({key: "finder", "traceloop.span.kind": operation})
     assert getattr(record, f"{operation}_name") == "finder"
+
+
+@pytest.mark.parametrize("key", [key for key, slot in ROWS if slot == "response_id"])
+def test_alias_of_the_response_id_is_kept_under_one_key(key: str) -> None:
+    assert map_one({key: "resp-1"}).attributes["gen_ai.response.id"] == "resp-1"
 
 
 @pytest.mark.parametrize("key", [key for key, slot in ROWS if slot == "succeeded"])
