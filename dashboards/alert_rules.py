@@ -34,7 +34,7 @@ class AlertRule:
     panel: tuple[Board, str]
 
     def render(self) -> Json:
-        """The rule as the provisioning file has it."""
+        """Return the rule as the provisioning file has it."""
         board, title = self.panel
         return {
             "uid": self.uid,
@@ -57,7 +57,7 @@ class AlertRule:
 
 
 def budget_column(ref_id: str, name: str) -> Json:
-    """A query: the column ``name`` of every budget, labelled with project, id and name of the budget."""
+    """Return a query: the column ``name`` of every budget, labelled with project, id and name of the budget."""
     labels = [{"selector": label, "text": label, "type": "string"} for label in ("project_id", "budget_id", "name")]
     return _step(
         ref_id, INFINITY_UID, type="json", source="url", parser="backend", format="table", url="/api/v1/budgets",
@@ -67,12 +67,12 @@ def budget_column(ref_id: str, name: str) -> Json:
 
 
 def last(ref_id: str, of: str) -> Json:
-    """An expression: the newest number of each label set of ``of``."""
+    """Return an expression: the newest number of each label set of ``of``."""
     return _step(ref_id, _EXPRESSION, type="reduce", expression=of, reducer="last")
 
 
 def threshold(ref_id: str, of: str, kind: str, *bounds: float) -> Json:
-    """An expression: 1 where ``of`` is ``gt`` its bound, or within (without) two bounds: ``within_range``."""
+    """Return an expression: 1 where ``of`` is ``gt`` its bound, or within (without) two bounds: ``within_range``."""
     return _step(
         ref_id, _EXPRESSION, type="threshold", expression=of,
         conditions=[{"evaluator": {"type": kind, "params": list(bounds)}}],
@@ -80,7 +80,7 @@ def threshold(ref_id: str, of: str, kind: str, *bounds: float) -> Json:
 
 
 def math(ref_id: str, expression: str) -> Json:
-    """An expression over other steps, such as ``$C > 100 && $D > 10``; what is compared has the same labels."""
+    """Return an expression over other steps, such as ``$C > 100 && $D > 10``; what is compared has the same labels."""
     return _step(ref_id, _EXPRESSION, type="math", expression=expression)
 
 
@@ -130,7 +130,7 @@ BUDGET_RULES: Final = (
 
 
 def groups() -> list[Json]:
-    """All groups of rules: what stands under ``groups`` in a provisioning file."""
+    """Return all groups of rules: what stands under ``groups`` in a provisioning file."""
     return [
         {
             "orgId": 1,

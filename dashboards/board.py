@@ -41,7 +41,7 @@ class Board:
     links: Sequence[Json] = field(default_factory=tuple)
 
     def render(self) -> Json:
-        """The dashboard as Grafana stores it, ready for provisioning, import and API alike."""
+        """Return the dashboard as Grafana stores it, ready for provisioning, import and API alike."""
         chosen = common_variables() if self.common else []
         return {
             "id": None,
@@ -68,7 +68,7 @@ class Board:
 
 
 def place(rows: Sequence[Row]) -> list[Json]:
-    """All panels with ids and positions: left to right, then down, row by row."""
+    """Return all panels with ids and positions: left to right, then down, row by row."""
     placed: list[Json] = []
     number, y = 1, 0
     for row in rows:
@@ -102,7 +102,7 @@ def place(rows: Sequence[Row]) -> list[Json]:
 
 
 def dashboard_link(uid: str, title: str) -> Json:
-    """A link to another of our dashboards that keeps range and variables."""
+    """Return a link to another of our dashboards that keeps range and variables."""
     return {
         "type": "link",
         "title": title,

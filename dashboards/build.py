@@ -46,14 +46,14 @@ def render_files() -> dict[str, str]:
 
 
 def stale_files(folder: Path = FOLDER) -> list[str]:
-    """Names of files that differ from their definition, are missing, or have none."""
+    """Return the names of files that differ from their definition, are missing, or have none."""
     wanted = render_files()
     present = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.json")}
     return sorted(name for name in {*wanted, *present} if wanted.get(name) != present.get(name))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write or check; gives the exit status."""
+    """Write or check; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m dashboards.build", description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare only; exit status 1 when a file is stale")
     options = parser.parse_args(arguments)

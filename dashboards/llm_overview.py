@@ -17,13 +17,13 @@ ERROR_STEPS: Final = ((None, "green"), (0.01, "orange"), (0.05, "red"))
 
 
 def figure(metric: str, title: str, description: str, unit: str, **more: object) -> Json:
-    """The value over the whole range and its change; exact, so without a sparkline."""
+    """Return the value over the whole range and its change; exact, so without a sparkline."""
     query = target("stat", metric=metric, show="value,change")
     return stat(title, description, query, unit=unit, **more)  # type: ignore[arg-type]
 
 
 def total(metric: str, title: str, description: str, unit: str, **more: object) -> Json:
-    """What adds up: its sum over the buckets with their sparkline, and its change."""
+    """Return the panel of a sum: the sum over the buckets with their sparkline, and its change."""
     queries = (target("timeseries", metric=metric), target("stat", "B", metric=metric, show="change"))
     return stat(title, description, *queries, unit=unit, calc="sum", sparkline=True, **more)  # type: ignore[arg-type]
 

@@ -36,7 +36,7 @@ def panel(
     overrides: Sequence[Json] = (),
     **more: Any,
 ) -> Json:
-    """A panel of any kind. ``size`` is width (of 24) and height in grid units."""
+    """Return a panel of any kind. ``size`` is width (of 24) and height in grid units."""
     width, height = size
     field_defaults: Json = {
         "unit": unit,
@@ -70,7 +70,7 @@ def time_series(
     colors: dict[str, str] | None = None,
     **more: Any,
 ) -> Json:
-    """Lines over time, or bars; ``stacked`` for parts of a whole."""
+    """Return the lines over time, or bars; ``stacked`` for parts of a whole."""
     custom = {
         "drawStyle": "bars" if bars else "line",
         "lineWidth": 1,
@@ -102,7 +102,7 @@ def stat(
     decimals: int | None = None,
     **more: Any,
 ) -> Json:
-    """One figure, with its change against the period before in a second field, and a sparkline where it adds up."""
+    """Return one figure, with its change against the period before in a second field, and a sparkline for sums."""
     defaults: Json = {"color": {"mode": "thresholds" if thresholds else "fixed", "fixedColor": "text"}}
     if thresholds:
         defaults["thresholds"] = steps(thresholds)
@@ -132,7 +132,7 @@ def stat(
 
 
 def table(title: str, description: str, *targets: Json, unit: str = "none", **more: Any) -> Json:
-    """Rows; units, widths and links come with the columns from the server."""
+    """Return a table; units, widths and links come with the columns from the server."""
     options = {"showHeader": True, "cellHeight": "sm", **more.pop("options", {})}
     return panel(
         "table", title, description, targets, unit=unit, size=more.pop("size", (24, 9)), options=options,
@@ -141,7 +141,7 @@ def table(title: str, description: str, *targets: Json, unit: str = "none", **mo
 
 
 def bars(title: str, description: str, *targets: Json, unit: str, **more: Any) -> Json:
-    """One bar a group, longest first."""
+    """Return one bar per group, longest first."""
     options = {
         "orientation": "horizontal",
         "legend": {"displayMode": "list", "placement": "bottom", "showLegend": False},
@@ -156,7 +156,7 @@ def bars(title: str, description: str, *targets: Json, unit: str, **more: Any) -
 
 
 def shares(title: str, description: str, *targets: Json, unit: str, **more: Any) -> Json:
-    """Parts of the whole range as a ring. The server sends one row with a column a part."""
+    """Return parts of the whole range as a ring. The server sends one row with a column per part."""
     options = {
         "pieType": "donut",
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
@@ -167,12 +167,12 @@ def shares(title: str, description: str, *targets: Json, unit: str, **more: Any)
 
 
 def steps(thresholds: Sequence[tuple[float | None, str]]) -> Json:
-    """Grafana's thresholds: each colour from its value on, the first from the beginning."""
+    """Return Grafana's thresholds: each colour from its value on, the first from the beginning."""
     return {"mode": "absolute", "steps": [{"value": value, "color": color} for value, color in thresholds]}
 
 
 def color_by_name(name: str, color: str) -> Json:
-    """An override that fixes the colour of one line."""
+    """Return an override that fixes the colour of one line."""
     return {
         "matcher": {"id": "byName", "options": name},
         "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": color}}],
@@ -180,7 +180,7 @@ def color_by_name(name: str, color: str) -> Json:
 
 
 def column(name: str, **properties: Any) -> Json:
-    """An override for one column of a table."""
+    """Return an override for one column of a table."""
     return {
         "matcher": {"id": "byName", "options": name},
         "properties": [{"id": key.replace("__", "."), "value": value} for key, value in properties.items()],

@@ -21,12 +21,12 @@ Json = dict[str, Any]
 
 
 def variable(name: str) -> str:
-    """The reference to a dashboard variable as it stands in a payload."""
+    """Return the reference to a dashboard variable as it stands in a payload."""
     return f"${{{name}:queryparam}}"
 
 
 def target(name: str, ref_id: str = "A", *, filtered: bool = True, **payload: Any) -> Json:
-    """The query of a panel. ``filtered`` adds the dashboard's filter variables; ``payload`` wins over them.
+    """Return the query of a panel. ``filtered`` adds the dashboard's filter variables; ``payload`` wins over them.
 
     Raises ValueError for a target or a key that the catalogue does not have.
     """

@@ -21,7 +21,7 @@ GROUPS: Final = (
 
 
 def datasource_variable() -> Json:
-    """``${ds}``: one file works in every Grafana, whatever the uid of its data source."""
+    """Return ``${ds}``: one file works in every Grafana, whatever the uid of its data source."""
     return {
         "type": "datasource",
         "name": "ds",
@@ -40,7 +40,7 @@ def datasource_variable() -> Json:
 
 
 def values_variable(name: str, label: str, field: str, *, under: Sequence[str] = (), multi: bool = True) -> Json:
-    """Values of ``field`` in the range, narrowed by the variables ``under``."""
+    """Return the values of ``field`` in the range, narrowed by the variables ``under``."""
     query = json.dumps({"field": field, **{other: variable(other) for other in under}})
     return {
         "type": "query",
@@ -63,7 +63,7 @@ def values_variable(name: str, label: str, field: str, *, under: Sequence[str] =
 
 
 def text_variable(name: str, label: str, description: str) -> Json:
-    """A box to type into; empty for no filter."""
+    """Return a box to type into; empty for no filter."""
     return {
         "type": "textbox",
         "name": name,
@@ -78,7 +78,7 @@ def text_variable(name: str, label: str, description: str) -> Json:
 
 
 def choice_variable(name: str, label: str, description: str, choices: Sequence[tuple[str, str]]) -> Json:
-    """One of fixed values; the first is chosen."""
+    """Return a choice of fixed values; the first is chosen."""
     options = [{"text": text, "value": value, "selected": index == 0} for index, (value, text) in enumerate(choices)]
     return {
         "type": "custom",
@@ -96,7 +96,7 @@ def choice_variable(name: str, label: str, description: str, choices: Sequence[t
 
 
 def ad_hoc_variable() -> Json:
-    """Filters on any field, chosen by the viewer."""
+    """Return filters on any field, chosen by the viewer."""
     return {
         "type": "adhoc",
         "name": "filters",
@@ -125,12 +125,12 @@ def common_variables() -> list[Json]:
 
 
 def group_variable() -> Json:
-    """By what the dashboard's charts are split."""
+    """Return the dimension by which the dashboard's charts are split."""
     return choice_variable("group_by", "Group by", "By what charts are split.", GROUPS)
 
 
 def annotation(name: str, source: str, color: str, *, enabled: bool, **payload: Any) -> Json:
-    """Lines in every chart, from one of our annotation targets."""
+    """Return the lines in every chart, from one of our annotation targets."""
     query = target(source, "Anno", **payload)
     return {
         "name": name,
@@ -143,7 +143,7 @@ def annotation(name: str, source: str, color: str, *, enabled: bool, **payload: 
 
 
 def own_annotations() -> Json:
-    """What people add within Grafana: every dashboard has it."""
+    """Return annotations that people add within Grafana: every dashboard has them."""
     return {
         "builtIn": 1,
         "datasource": {"type": "grafana", "uid": "-- Grafana --"},

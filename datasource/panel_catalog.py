@@ -1,8 +1,8 @@
-"""THE declaration of what a panel can ask: one :class:`TargetDefinition` each, with its payload fields.
+"""The declaration of everything a panel can query: one :class:`TargetDefinition` each, with its payload fields.
 
-Routes fill Grafana's query builder from it, :mod:`datasource.json.evaluation` dispatches by it, dashboards are
-checked against it and docs/reference/grafana-datasource.md is generated from it. It knows no HTTP and
-no database, so that the plugin and the dashboards may import it.
+Routes fill Grafana's query builder from it, :mod:`datasource.json.evaluation` dispatches by it, dashboards are checked
+against it and docs/reference/grafana-datasource.md is generated from it. It knows no HTTP and no database, so that the
+plugin and the dashboards may import it.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class Shape(StrEnum):
 class TargetDefinition:
     """One entry of the metric list.
 
-    ``family`` names the function of :mod:`datasource.json.evaluation` that answers; ``preset`` fixes some of
-    its payload, ``only`` narrows the rows to those whose fields have these values. ``permission`` is the
-    scope the caller must hold (money additionally needs ``costs:read``, content ``content:read``).
-    ``core`` tells which part of the query core is asked.
+    ``family`` names the function of :mod:`datasource.json.evaluation` that answers; ``preset`` fixes some of its
+    payload, ``only`` narrows the rows to those whose fields have these values. ``permission`` is the scope the caller
+    must hold (money additionally needs ``costs:read``, content ``content:read``). ``core`` names the part of the query
+    core that answers.
     """
 
     name: str
@@ -67,7 +67,7 @@ class TargetDefinition:
     only: Mapping[str, Any] = field(default_factory=dict)
 
     def field_named(self, name: str) -> PayloadField | None:
-        """The payload field ``name``, or ``None``."""
+        """Return the payload field ``name``, or ``None``."""
         return next((item for item in self.fields if item.name == name), None)
 
 
@@ -239,7 +239,7 @@ TARGETS: Final[Mapping[str, TargetDefinition]] = MappingProxyType({target.name: 
 # Names of the first editions of the data source and of other servers, so that a saved panel keeps working.
 ALIASES: Final[Mapping[str, str]] = MappingProxyType({"": "timeseries"})
 
-# What narrows the values of a variable or a filter menu: not offered as a target.
+# Keys that narrow the values of a variable or a filter menu: not offered as a target.
 VALUES_TARGET: Final = _target(
     "values", "Values of a field", "Values for variables and menus.",
     shape=Shape.TABLE, panels=(), unit="none", asks=("facets", "traces:read"), fields=MEASURED,

@@ -1,4 +1,4 @@
-"""The keys of payloads: what each one means, how it is edited and how it is read."""
+"""The keys of payloads: the meaning, editor and reader of each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 
 class Kind(StrEnum):
-    """What the value of a payload field is, hence how :mod:`datasource.panels.payload_values` reads it."""
+    """The type of a payload field's value, which decides how :mod:`datasource.panels.payload_values` reads it."""
 
     VALUES = "values"
     CHOICE = "choice"

@@ -1,4 +1,4 @@
-"""Spans as Jaeger's query service answers them (``reference``: Jaeger's HTTP JSON, as Grafana decodes it).
+"""Spans in the form of Jaeger's query service (Jaeger's HTTP JSON, as Grafana decodes it).
 
 Times and durations are whole microseconds: Grafana's decoder refuses fractions. A trace always has a span.
 """
@@ -22,12 +22,12 @@ _TYPES: Final = ((bool, "bool"), (int, "int64"), (float, "float64"))
 
 
 def envelope(data: Any, *, total: int = 0, limit: int = 0, errors: Any = None) -> dict[str, Any]:
-    """The frame round every answer."""
+    """Return the frame around every answer."""
     return {"data": data, "total": total, "limit": limit, "offset": 0, "errors": errors}
 
 
 def jaeger_trace(trace_id: str, rows: Sequence[Row], warnings: Sequence[str] = ()) -> dict[str, Any]:
-    """One trace. ``rows`` must not be empty: Grafana 12.4 fails on a trace without spans."""
+    """Return one trace. ``rows`` must not be empty: Grafana 12.4 fails on a trace without spans."""
     processes: dict[str, dict[str, Any]] = {}
     ids: dict[tuple[tuple[str, Any], ...], str] = {}
     spans = []

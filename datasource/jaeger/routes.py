@@ -1,4 +1,4 @@
-"""Jaeger's query API, as far as Grafana's built-in Jaeger data source and the Jaeger UI ask for it.
+"""Jaeger's query API, as far as Grafana's built-in Jaeger data source and the Jaeger UI use it.
 
 No plugin is needed: Explore, the Traces panel, "trace to …" links and the dependency graph work with it.
 """
@@ -44,7 +44,7 @@ _MILLISECONDS: Final = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3, "m": 60e3,
 @jaeger.get("/api/services", name="services")
 @requires("traces:read")
 async def show_services(request: Request) -> HTTPResponse:
-    """Names of all services; Grafana's "Save & test" asks for it too."""
+    """List the names of all services; Grafana's "Save & test" uses it too."""
     names = await list_services(services_of(request).reads, await row_scope(request))
     return json_response(envelope(names, total=len(names)))
 
@@ -52,7 +52,7 @@ async def show_services(request: Request) -> HTTPResponse:
 @jaeger.get("/api/services/<service:str>/operations", name="operations")
 @requires("traces:read")
 async def show_operations(request: Request, service: str) -> HTTPResponse:
-    """Names of the latest spans of a service."""
+    """List the names of the latest spans of a service."""
     since = datetime.now(UTC) - OPERATIONS_SINCE
     name = path_value(service, "service")
     names = await list_operations(services_of(request).reads, await row_scope(request), name, since)
@@ -62,7 +62,7 @@ async def show_operations(request: Request, service: str) -> HTTPResponse:
 @jaeger.get("/api/operations", name="operation_list")
 @requires("traces:read")
 async def show_operations_with_kind(request: Request) -> HTTPResponse:
-    """The same for ``?service=``, in the newer form."""
+    """List the same for ``?service=``, in the newer form."""
     service = request.args.get("service", "")
     since = datetime.now(UTC) - OPERATIONS_SINCE
     names = await list_operations(services_of(request).reads, await row_scope(request), service, since)
@@ -72,7 +72,7 @@ async def show_operations_with_kind(request: Request) -> HTTPResponse:
 @jaeger.get("/api/traces/<trace_id:str>", name="trace")
 @requires("traces:read")
 async def show_trace(request: Request, trace_id: str) -> HTTPResponse:
-    """One trace with all its spans."""
+    """Return one trace with all its spans."""
     trace_id = path_value(trace_id, "trace_id")
     found = await read_whole_trace(services_of(request).reads, await row_scope(request), trace_id)
     warnings = [f"{found.omitted} more spans are not shown"] if found.omitted else []
@@ -82,7 +82,7 @@ async def show_trace(request: Request, trace_id: str) -> HTTPResponse:
 @jaeger.get("/api/traces", name="search")
 @requires("traces:read", cost=5)
 async def search_traces(request: Request) -> HTTPResponse:
-    """The newest traces with a span of that service, operation, duration and tags."""
+    """Return the newest traces with a span of that service, operation, duration and tags."""
     refuse_narrowing(request.args, OTHER_FILTERS)
     limit = _limit(request)
     window = _window(request)
@@ -102,7 +102,7 @@ async def search_traces(request: Request) -> HTTPResponse:
 @jaeger.get("/api/dependencies", name="dependencies")
 @requires("traces:read", cost=5)
 async def show_dependencies(request: Request) -> HTTPResponse:
-    """Calls between services: ``endTs`` and ``lookback`` in milliseconds, at most seven days."""
+    """Return calls between services: ``endTs`` and ``lookback`` in milliseconds, at most seven days."""
     end_ms = _whole(request, "endTs", int(datetime.now(UTC).timestamp() * 1000))
     lookback = min(_whole(request, "lookback", 86_400_000), int(LONGEST_LOOKBACK / timedelta(milliseconds=1)))
     end = _moment("endTs", end_ms / 1000)
@@ -151,7 +151,7 @@ def _tag_filter(name: str, value: str) -> dict[str, Any]:
 
 
 def _typed(field: str, value: str) -> Any:
-    """Jaeger's tags are strings; fields of numbers want numbers."""
+    """Convert a tag, which Jaeger sends as a string, to a number for fields of numbers."""
     known = field_named(field)
     if known is None or known.type.value not in ("integer", "number", "money"):
         return value
@@ -199,7 +199,7 @@ def _moment(name: str, seconds: float) -> datetime:
 
 
 def jaeger_error(request: Request, error: ApiError) -> HTTPResponse:
-    """Errors as Jaeger answers them; Grafana shows the message."""
+    """Return errors in Jaeger's form; Grafana shows the message."""
     body = envelope(None, errors=[{"code": error.status, "msg": error.detail}])
     return json_response(body, status=error.status, headers=error.headers)
 

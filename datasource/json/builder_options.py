@@ -1,4 +1,4 @@
-"""What Grafana's query builder, variables and filter menus offer."""
+"""Offers of Grafana's query builder, variables and filter menus."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NOT_OFFERED: Final = frozenset({FieldType.JSON, FieldType.FULL_TEXT, FieldType.
 
 
 def describe_targets(chosen: str, payload: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The metric list of the query builder, each entry with its payload fields.
+    """Return the metric list of the query builder, each entry with its payload fields.
 
     For the ``chosen`` target the options that depend on its ``payload`` are filled in.
     """
@@ -46,7 +46,7 @@ def describe_targets(chosen: str, payload: Mapping[str, Any]) -> list[dict[str, 
 
 
 def fixed_options(item: PayloadField, payload: Mapping[str, Any]) -> list[Option] | None:
-    """Options that need no database; ``None`` when there are none to offer or they must be looked up."""
+    """Return options that need no database; ``None`` if there are none or they must be looked up."""
     if item.options:
         return [{"label": label, "value": value} for value, label in item.options]
     match item.source:
@@ -61,7 +61,7 @@ def fixed_options(item: PayloadField, payload: Mapping[str, Any]) -> list[Option
 
 
 def aggregations_of(payload: Mapping[str, Any]) -> list[str]:
-    """What the metrics of a half-written ``payload`` can be summarised by; all there is when none is chosen."""
+    """Return the aggregations for the metrics of a half-written ``payload``; all of them if none is chosen."""
     try:
         chosen = [parse_measure(name).metric for name in parse_values("metric", payload.get("metric"), escaped=True)]
     except InvalidParameter:
@@ -72,7 +72,7 @@ def aggregations_of(payload: Mapping[str, Any]) -> list[str]:
 
 
 def tag_keys(may_read_content: bool) -> list[Option]:
-    """The fields of ad hoc filters, grouped."""
+    """Return the fields of ad hoc filters, grouped."""
     return [
         {"text": field.name, "value": field.name, "group": _HEADINGS.get(field.group, "Other")}
         for field in FIELDS.values()
@@ -81,7 +81,7 @@ def tag_keys(may_read_content: bool) -> list[Option]:
 
 
 def as_options(values: Iterable[tuple[str, int | None]]) -> list[Option]:
-    """Values with counts as options of the query builder."""
+    """Return the values with counts as options of the query builder."""
     return [{"label": value if count is None else f"{value} ({count})", "value": value} for value, count in values]
 
 

@@ -1,4 +1,4 @@
-"""Which function answers which family of targets."""
+"""The function that answers each family of targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers the targets of a panel: side by side, bounded, each question once.
+"""The engine that answers the targets of a panel: side by side, bounded, each question once.
 
 * All panels of a process share a few places at the database, so that fifty open dashboards leave
   connections for everybody else; a panel that waits too long is answered 504.
@@ -69,12 +69,12 @@ class PanelEngine:
         freshness.on_edit(self._recent.clear)
 
     async def check(self) -> None:
-        """Ask the database for a sign of life. Raises what the driver's failure was translated to."""
+        """Ask the database for a sign of life. Raises the error to which the driver's failure is translated."""
         async with self._database.plain() as connection:
             await connection.fetch(statement("list_project_ids"))
 
     async def values(self, asked: ValuesQuestion, principal: Principal) -> list[tuple[str, int | None]]:
-        """Values of a field with counts, for variables and menus; remembered like panels."""
+        """Return values of a field with counts, for variables and menus; cached like panels."""
         principal.require(asked.question.definition.permission)
         scope = principal.scope(asked.question.projects, await self._projects.ids())
         window = align(asked.question.time_range, LONGEST_TICK_SECONDS)
@@ -94,7 +94,7 @@ class PanelEngine:
         return [(value, count) for value, count in orjson.loads(found)]
 
     async def answer(self, request: PanelRequest, principal: Principal) -> bytes:
-        """The body of ``/query``: a JSON array of frames in the order of the targets."""
+        """Return the body of ``/query``: a JSON array of frames in the order of the targets."""
         existing = await self._projects.ids()
         outcomes = await asyncio.gather(
             *(self._answer_target(target, request, principal, existing) for target in request.targets),
@@ -118,7 +118,7 @@ class PanelEngine:
         return b"[" + b",".join(parts) + b"]"
 
     async def answer_question(self, question: TargetQuestion, principal: Principal) -> bytes:
-        """The frames of one question as a JSON array; authorises first, whatever is remembered."""
+        """Return the frames of one question as a JSON array; authorise first, even if the answer is cached."""
         return await self._answer_question(question, principal, await self._projects.ids())
 
     async def _answer_target(
@@ -163,7 +163,7 @@ class PanelEngine:
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
-        """One of the places at the database, for a limited time."""
+        """Provide one of the places at the database, for a limited time."""
         try:
             async with asyncio.timeout(self._timeout), self._places:
                 yield
@@ -182,12 +182,14 @@ class PanelEngine:
 
 
 def tick_seconds(question: TargetQuestion) -> int:
-    """By how much windows that move with now are moved: a quarter of a bucket, one to five seconds."""
+    """Return the step by which windows that move with now are moved: a quarter of a bucket, one to five seconds."""
     return min(max(question.step_seconds // 4, 1), LONGEST_TICK_SECONDS)
 
 
 def align(time_range: BoundedRange, tick: int) -> BoundedRange:
-    """A window that moves with now, moved on to the next tick (so nothing new is cut off); others as they are."""
+    """Return a window that moves with now, moved on to the next tick (so nothing new is cut off); others as they
+    are.
+    """
     if not time_range.is_relative:
         return time_range
     width = timedelta(seconds=tick)

@@ -1,7 +1,7 @@
-"""``/grafana``: what the JSON data source (simpod-json-datasource) and its predecessors call.
+"""``/grafana``: the routes of the JSON data source (simpod-json-datasource) and its predecessors.
 
-Errors are rendered by :mod:`server.http.error_responses` in the form that Grafana shows. Everything is
-read-only: whoever may query the data source can call any path under its address with its credential.
+Errors are rendered by :mod:`server.http.error_responses` in the form that Grafana shows. Everything is read-only:
+whoever may query the data source can call any path under its address with its credential.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ grafana = Blueprint("grafana", url_prefix="/grafana")
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 DEFAULT_RANGE: Final = timedelta(days=7)
-"""For menus that Grafana opens without telling the time range."""
+"""For menus that Grafana opens without sending the time range."""
 
 
 @grafana.get("/", name="health", strict_slashes=False)
 @requires("metrics:read")
 async def health(request: Request) -> HTTPResponse:
-    """Save & test: 200 when the credential is good and the database answers."""
+    """Answer "Save & test": 200 if the credential is good and the database answers."""
     await panels_of(request).check()
     return json_response({"status": "ok", "version": API_VERSION})
 
@@ -44,7 +44,7 @@ async def health(request: Request) -> HTTPResponse:
 @grafana.post("/metrics", name="targets")
 @requires("metrics:read")
 async def list_targets(request: Request) -> HTTPResponse:
-    """The targets with their payload fields, for the query builder."""
+    """Return the targets with their payload fields, for the query builder."""
     body = _read_body(request)
     payload = body.get("payload")
     chosen = body.get("metric")
@@ -54,7 +54,7 @@ async def list_targets(request: Request) -> HTTPResponse:
 @grafana.post("/search", name="search")
 @requires("metrics:read")
 async def search(request: Request) -> HTTPResponse:
-    """The same list as SimpleJSON front ends want it: ``{text, value}``."""
+    """Return the same list in the form of SimpleJSON front ends: ``{text, value}``."""
     wanted = str(_read_body(request).get("target") or "").lower()
     entries = [{"text": item["label"], "value": item["value"]} for item in describe_targets("", {})]
     return json_response([item for item in entries if wanted in item["value"] or wanted in item["text"].lower()])
@@ -63,7 +63,7 @@ async def search(request: Request) -> HTTPResponse:
 @grafana.post("/metric-payload-options", name="payload_options")
 @requires("metrics:read")
 async def list_payload_options(request: Request) -> HTTPResponse:
-    """Options of one payload field, narrowed by the rest of the payload."""
+    """List options of one payload field, narrowed by the rest of the payload."""
     body = _read_body(request)
     definition = find_target(str(body.get("metric") or ""))
     item = definition.field_named(str(body.get("name") or ""))
@@ -86,7 +86,7 @@ async def list_payload_options(request: Request) -> HTTPResponse:
 @grafana.post("/query", name="query")
 @requires("metrics:read")
 async def query(request: Request) -> HTTPResponse:
-    """The targets of one panel, or the one of an annotation."""
+    """Answer the targets of one panel, or the one of an annotation."""
     asked = parse_panel_request(_read_body(request))
     answer = await panels_of(request).answer(asked, request.ctx.principal)
     return HTTPResponse(answer, content_type="application/json")
@@ -95,7 +95,9 @@ async def query(request: Request) -> HTTPResponse:
 @grafana.post("/annotations", name="annotations")
 @requires("metrics:read")
 async def legacy_annotations(request: Request) -> HTTPResponse:
-    """SimpleJSON's annotation call; ``annotation.query`` holds the name of a target or ``{"target", "payload"}``."""
+    """Answer SimpleJSON's annotation call; ``annotation.query`` holds the name of a target or ``{"target",
+    "payload"}``.
+    """
     body = _read_body(request)
     annotation = require_object(body.get("annotation"), "/annotation")
     name, payload = _legacy_query(annotation.get("query"))
@@ -112,7 +114,7 @@ async def legacy_annotations(request: Request) -> HTTPResponse:
 @grafana.post("/variable", name="variable")
 @requires("metrics:read")
 async def variable(request: Request) -> HTTPResponse:
-    """Options of a dashboard variable: always texts, since numbers break the plugin's All."""
+    """List options of a dashboard variable: always texts, since numbers break the plugin's All."""
     body = _read_body(request)
     payload = body.get("payload")
     payload = {"target": payload} if isinstance(payload, str) else require_object(payload, "/payload")
@@ -123,7 +125,7 @@ async def variable(request: Request) -> HTTPResponse:
 @grafana.post("/tag-keys", name="tag_keys")
 @requires("metrics:read")
 async def list_tag_keys(request: Request) -> HTTPResponse:
-    """The fields of ad hoc filters."""
+    """Return the fields of ad hoc filters."""
     _read_body(request)
     return json_response(tag_keys(request.ctx.principal.may_read_content))
 
@@ -131,7 +133,7 @@ async def list_tag_keys(request: Request) -> HTTPResponse:
 @grafana.post("/tag-values", name="tag_values")
 @requires("metrics:read")
 async def list_tag_values(request: Request) -> HTTPResponse:
-    """Values of one field under the other ad hoc filters."""
+    """Return the values of one field under the other ad hoc filters."""
     body = _read_body(request)
     key = parse_text("key", body.get("key"))
     if key is None:
@@ -145,14 +147,14 @@ async def _values(request: Request, asked: ValuesQuestion) -> list[tuple[str, in
 
 
 def _read_body(request: Request) -> dict[str, Any]:
-    """The JSON object of the body, whatever its content type; nothing is an empty one."""
+    """Return the JSON object of the body, whatever its content type; an empty body is an empty object."""
     if len(request.body) > MAX_BODY_BYTES:
         raise PayloadTooLarge(f"A request of the data source has at most {MAX_BODY_BYTES} bytes.")
     return parse_object(request.body) if request.body.strip() else {}
 
 
 def _range_of(body: dict[str, Any]) -> BoundedRange:
-    """``range`` (variables) or ``timeRange`` (filters); the last seven days when neither is told."""
+    """Return ``range`` (variables) or ``timeRange`` (filters); the last seven days if neither is sent."""
     for key in ("range", "timeRange"):
         if body.get(key) is not None:
             return parse_range(body[key], f"/{key}")

@@ -72,7 +72,7 @@ def values_question(
     escaped: bool = False,
     filters: tuple[AdHocFilter, ...] = (),
 ) -> ValuesQuestion:
-    """The question for values of ``field``. The field's own filter does not narrow its own values."""
+    """Return the question for values of ``field``. The field's own filter does not narrow its own values."""
     name = resolve_field(field)
     own_key = next((key for key, column in _PAYLOAD_NAMES.items() if column == name), None)
     kept = {key: value for key, value in payload.items() if key != own_key}
@@ -82,7 +82,7 @@ def values_question(
 
 
 def parse_query_text(text: str) -> tuple[str, dict[str, str]]:
-    """``model{provider=openai}`` taken apart. Raises :class:`InvalidParameter` for anything else."""
+    """Parse ``model{provider=openai}``. Raises :class:`InvalidParameter` for anything else."""
     match = _QUERY.fullmatch(text)
     if match is None:
         raise InvalidParameter.named("target", "must be a field, or field{key=value, …}")
@@ -99,7 +99,7 @@ def parse_query_text(text: str) -> tuple[str, dict[str, str]]:
 
 
 def resolve_field(name: str) -> str:
-    """The field table's name for ``name``. Raises :class:`InvalidParameter` with the nearest one."""
+    """Return the field table's name for ``name``. Raises :class:`InvalidParameter` with the nearest one."""
     plain = name.replace("\\", "")
     for candidate in (plain, plain.removesuffix("s"), plain.removesuffix("ies") + "y"):
         if candidate in KNOWN_LISTS or candidate.partition(".")[0] in KEYED_FIELDS:
@@ -114,7 +114,7 @@ def resolve_field(name: str) -> str:
 async def read_values(
     database: Database, scope: RowScope, asked: ValuesQuestion, limit: int = MAX_VALUES
 ) -> list[tuple[str, int | None]]:
-    """The values with how often each occurs (None where that is not counted), most frequent first."""
+    """Return the values with the number of their occurrences (None if not counted), most frequent first."""
     if asked.field in KNOWN_LISTS:
         listed = {"projects": scope.projects, "metrics": METRICS, "dimensions": DIMENSIONS}[asked.field]
         return [(name, None) for name in listed if (asked.search or "").lower() in name.lower()]
@@ -141,7 +141,7 @@ async def read_values(
 
 
 def _contains(field: str, search: str) -> Filter | None:
-    """The values that hold ``search`` anywhere, where the field can be asked so; else its beginning must do."""
+    """Return a filter for values that contain ``search`` anywhere; for some fields, that begin with it."""
     known = field_named(field)
     if known is not None and ("contains" not in known.operators or known.choices):
         return None

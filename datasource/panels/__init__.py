@@ -1,1 +1,1 @@
-"""What panels ask and get: requests, payload values, target questions and data frames."""
+"""Requests and answers of panels: requests, payload values, target questions and data frames."""

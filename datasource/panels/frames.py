@@ -1,9 +1,9 @@
-"""The answers that Grafana understands.
+"""Answers in the forms that Grafana understands.
 
-Three forms of the JSON data source: :func:`series` (one line of a time series), :func:`table` and
-:func:`wire_frame`, the form of Grafana's own back ends, used for everything wide or nested. Every
-column states its type, because without one the browser guesses. Times are milliseconds since the
-epoch as numbers: text in a time column stays text and breaks the panel.
+Three forms of the JSON data source: :func:`series` (one line of a time series), :func:`table` and :func:`wire_frame`,
+the form of Grafana's own back ends, used for everything wide or nested. Every column states its type, because without
+one the browser guesses. Times are milliseconds since the epoch as numbers: text in a time column stays text and breaks
+the panel.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Notice:
 
 @dataclass(slots=True)
 class FrameMeta:
-    """What a frame says about itself: notices, figures for the inspector, hints to the panel."""
+    """Facts about a frame: notices, figures for the inspector, hints to the panel."""
 
     notices: list[Notice] = field(default_factory=list)
     stats: dict[str, float] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class FrameMeta:
     unique_row_id: Sequence[int] = ()
 
     def render(self) -> dict[str, Any]:
-        """The ``meta`` object of Grafana."""
+        """Return the ``meta`` object of Grafana."""
         meta: dict[str, Any] = {}
         if self.type is not None:
             meta |= {"type": self.type, "typeVersion": [0, 1]}
@@ -92,7 +92,7 @@ def series(
     labels: Mapping[str, str] | None = None,
     meta: FrameMeta | None = None,
 ) -> dict[str, Any]:
-    """One labelled line: ``points`` are (value, time) in ascending order; ``None`` is a gap."""
+    """Return one labelled line: ``points`` are (value, time) in ascending order; ``None`` is a gap."""
     return {
         "target": name,
         "refId": ref_id,
@@ -107,7 +107,7 @@ def series(
 def table(
     ref_id: str, name: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]], meta: FrameMeta | None = None
 ) -> dict[str, Any]:
-    """A table; without rows it still has its columns."""
+    """Return a table; without rows it still has its columns."""
     return {
         "type": "table",
         "refId": ref_id,
@@ -121,7 +121,7 @@ def table(
 def wire_frame(
     ref_id: str, name: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]], meta: FrameMeta | None = None
 ) -> dict[str, Any]:
-    """The same as Grafana's own back ends send it: schema and, column by column, the values."""
+    """Return the same in the form of Grafana's own back ends: schema and, column by column, the values."""
     values: list[list[Any]] = [[] for _ in columns]
     for row in rows:
         for cells, value in zip(values, row, strict=True):
@@ -153,7 +153,7 @@ def add_notice(frame: dict[str, Any], notice: Notice) -> None:
 
 
 def notice_frame(ref_id: str, notice: Notice) -> dict[str, Any]:
-    """A frame without data that only carries ``notice``: for a target that failed beside others that did not."""
+    """Return a frame without data that only carries ``notice``: for a target that failed beside others that did not."""
     return table(ref_id, "", [], [], FrameMeta(notices=[notice]))
 
 
@@ -163,12 +163,12 @@ def epoch_ms(at: datetime) -> int:
 
 
 def epoch_ms_exact(at: datetime) -> float:
-    """Milliseconds since the epoch with microseconds as the fraction: what the Traces panel wants."""
+    """Return milliseconds since the epoch with microseconds as the fraction, as the Traces panel requires."""
     return (at - EPOCH) / _MILLISECOND
 
 
 def json_value(value: Any) -> Any:
-    """``value`` as JSON can carry it: times become ms, NaN and infinities become null.
+    """Return ``value`` in a form that JSON can carry: times become ms, NaN and infinities become null.
 
     ``Decimal`` is passed on: :func:`server.http.envelope.dumps` writes it with all its digits.
     """

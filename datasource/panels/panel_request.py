@@ -1,8 +1,8 @@
-"""What Grafana sends to ``/query``, read leniently where Grafana decides and strictly where authors do.
+"""The body that Grafana sends to ``/query``, read leniently where Grafana decides and strictly where authors do.
 
-Unknown keys are ignored at every level, since each Grafana version adds some. Known keys must make
-sense: a panel that is answered for another range or without its filter is worse than an error.
-Bounds: at most 20 visible targets, at most 11,000 points a series, ranges of at most 20 years.
+Unknown keys are ignored at every level, since each Grafana version adds some. Known keys must make sense: a panel that
+is answered for another range or without its filter is worse than an error. Bounds: at most 20 visible targets, at most
+11,000 points a series, ranges of at most 20 years.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def parse_panel_request(body: Any) -> PanelRequest:
 
 
 def choose_step(range_seconds: float, interval_ms: float, max_points: float) -> int:
-    """Seconds between points: the smallest of :data:`STEPS` that respects the panel's interval and width.
+    """Return the seconds between points: the smallest of :data:`STEPS` that respects the panel's interval and width.
 
     Never more than 11,000 points; beyond a week, whole weeks.
     """
@@ -117,7 +117,7 @@ def parse_range(raw: Any, pointer: str) -> BoundedRange:
 
 
 def _instant(raw: Any, pointer: str, now: datetime, *, round_up: bool = False) -> datetime:
-    # Whoever zooms out far enough is sent to 1970.
+    # Zooming out far enough leads to 1970.
     try:
         return parse_instant(raw, now=now, round_up=round_up, earliest=EPOCH)
     except ValueError as error:
@@ -133,7 +133,7 @@ def parse_filters(body: Mapping[str, Any]) -> tuple[AdHocFilter, ...]:
 
 
 def require_object(raw: Any, pointer: str) -> dict[str, Any]:
-    """``raw`` when it is a JSON object, else :class:`InvalidBody`."""
+    """Return ``raw`` if it is a JSON object; else raise :class:`InvalidBody`."""
     if not isinstance(raw, dict):
         raise InvalidBody.at(pointer, "must be a JSON object")
     return raw
@@ -210,7 +210,7 @@ def _list_of(body: Mapping[str, Any], key: str) -> list[Any]:
 
 
 def _positive_number(raw: Any, pointer: str) -> float | None:
-    """A number that may be text; ``None`` for missing, zero and negative ones, which mean "you choose"."""
+    """Return a number that may be text; ``None`` for missing, zero and negative ones, which mean "you choose"."""
     if raw is None:
         return None
     if isinstance(raw, bool) or not isinstance(raw, (int, float, str)):
@@ -225,7 +225,7 @@ def _positive_number(raw: Any, pointer: str) -> float | None:
 
 
 def _parse_timezone(raw: Any) -> str:
-    """An IANA name. The browser's own zone is not told to us: days then begin in UTC."""
+    """Return an IANA name. The browser's own zone is not sent to us: days then begin in UTC."""
     if not isinstance(raw, str) or raw in ("", "browser", "utc", "UTC"):
         return "UTC"
     try:

@@ -1,23 +1,19 @@
-"""What a dashboard variable has become by the time it stands in a payload.
+"""Values of dashboard variables, read back from the forms in which they arrive in a payload.
 
-The plugin replaces variables in the browser, and what arrives depends on the editor mode, the
-format the author wrote and how many values are chosen (docs/reference/grafana-datasource.md lists
-every form). This module turns each of them back into values:
+The plugin replaces variables in the browser, and what arrives depends on the editor mode, the format the author wrote
+and how many values are chosen (docs/reference/grafana-datasource.md lists every form). This module turns each of them
+back into values:
 
-==========================  ===========================  ==========================================
-form                        example                      written by
-==========================  ===========================  ==========================================
-query string (lossless)     ``var-model=a&var-model=b``  ``${model:queryparam}``; All: ``$__all``
-JSON array                  ``["a", "b"]``               ``$model`` unquoted; ``${model:json}``
-regular expression          ``(gpt-5|gpt-4\\.1)``         builder mode, for two or more values
-escaped text                ``gpt-4\\.1``                 builder mode, for one value
-comma list                  ``a,b``                      ``${model:csv}``
-braces, percent-encoded     ``%7Ba%2Cb%7D``              ``${model:percentencode}``
-braces                      ``{a,b}``                    ``${model:glob}``
-==========================  ===========================  ==========================================
+========================== =========================== ========================================== form example written
+by ========================== =========================== ========================================== query string
+(lossless) ``var-model=a&var-model=b`` ``${model:queryparam}``; All: ``$__all`` JSON array ``["a", "b"]`` ``$model``
+unquoted; ``${model:json}`` regular expression ``(gpt-5|gpt-4\\.1)`` builder mode, for two or more values escaped text
+``gpt-4\\.1`` builder mode, for one value comma list ``a,b`` ``${model:csv}`` braces, percent-encoded ``%7Ba%2Cb%7D``
+``${model:percentencode}`` braces ``{a,b}`` ``${model:glob}`` ========================== ===========================
+==========================================
 
-Nothing chosen, ``$__all``, ``All``, ``*`` and ``.*`` mean "no filter". A reference that was not
-replaced (``$model``) is an error: taking it for a value would answer another question.
+Nothing chosen, ``$__all``, ``All``, ``*`` and ``.*`` mean "no filter". A reference that was not replaced (``$model``)
+is an error: taking it for a value would answer another question.
 """
 
 from __future__ import annotations
@@ -43,11 +39,11 @@ _BOOLEANS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": F
 
 
 def parse_values(name: str, raw: Any, *, escaped: bool = False) -> tuple[str, ...]:
-    """The values of the list field ``name``, without duplicates; empty means "no filter".
+    """Return the values of the list field ``name``, without duplicates; empty means "no filter".
 
-    ``escaped`` says that the text went through the plugin's 'regex' formatter (builder mode and
-    variables of format "string"). Raises :class:`InvalidParameter` for objects, for a reference
-    that was not replaced and for more than 1,000 values.
+    ``escaped`` says that the text went through the plugin's 'regex' formatter (builder mode and variables of format
+    "string"). Raises :class:`InvalidParameter` for objects, for a reference that was not replaced and for more than
+    1,000 values.
     """
     values = tuple(dict.fromkeys(_split(name, raw, escaped)))
     if len(values) > MAX_VALUES:
@@ -58,7 +54,7 @@ def parse_values(name: str, raw: Any, *, escaped: bool = False) -> tuple[str, ..
 
 
 def parse_text(name: str, raw: Any, *, escaped: bool = False) -> str | None:
-    """The one value of the text field ``name``; ``None`` when nothing is set. Commas stay.
+    """Return the one value of the text field ``name``; ``None`` when nothing is set. Commas stay.
 
     Raises :class:`InvalidParameter` when there are two values, or a reference that was not replaced.
     """
@@ -79,7 +75,7 @@ def parse_text(name: str, raw: Any, *, escaped: bool = False) -> str | None:
 
 
 def parse_number(name: str, raw: Any) -> float | None:
-    """A finite number that may have arrived as text; ``None`` when nothing is set."""
+    """Return a finite number that may have arrived as text; ``None`` when nothing is set."""
     if isinstance(raw, bool):
         raise InvalidParameter.named(name, "must be a number")
     text = parse_text(name, raw, escaped=True)
@@ -95,7 +91,7 @@ def parse_number(name: str, raw: Any) -> float | None:
 
 
 def parse_integer(name: str, raw: Any, *, least: int, most: int) -> int | None:
-    """A whole number from ``least`` to ``most``; ``None`` when nothing is set."""
+    """Return a whole number from ``least`` to ``most``; ``None`` when nothing is set."""
     number = parse_number(name, raw)
     if number is None:
         return None
@@ -105,7 +101,7 @@ def parse_integer(name: str, raw: Any, *, least: int, most: int) -> int | None:
 
 
 def parse_boolean(name: str, raw: Any) -> bool | None:
-    """``true``/``false`` as such or as text; ``None`` when nothing is set."""
+    """Parse ``true``/``false`` as such or as text; return ``None`` if nothing is set."""
     if isinstance(raw, bool):
         return raw
     text = parse_text(name, raw, escaped=True)
@@ -118,7 +114,9 @@ def parse_boolean(name: str, raw: Any) -> bool | None:
 
 
 def parse_choices(name: str, raw: Any, allowed: Iterable[str], *, escaped: bool = False) -> tuple[str, ...]:
-    """Values of the list field ``name``, each one of ``allowed``; raises :class:`InvalidParameter` otherwise."""
+    """Return the values of the list field ``name``, each one of ``allowed``; raises :class:`InvalidParameter`
+    otherwise.
+    """
     values = parse_values(name, raw, escaped=escaped)
     known = list(allowed)
     for value in values:
@@ -128,7 +126,7 @@ def parse_choices(name: str, raw: Any, allowed: Iterable[str], *, escaped: bool 
 
 
 def variable_values(raw: str) -> dict[str, str]:
-    """``${__all_variables}`` taken apart: for each variable its own query string ``var-name=…``."""
+    """Split ``${__all_variables}``: for each variable its own query string ``var-name=…``."""
     found: dict[str, list[str]] = {}
     for pair in raw.split("&"):
         key = pair.partition("=")[0]
@@ -154,7 +152,7 @@ def _split(name: str, raw: Any, escaped: bool) -> list[str]:
 
 
 def _list_item(name: str, item: Any, escaped: bool) -> list[str]:
-    """One item of a list: a text that is never split, unless it is a form that only the plugin writes."""
+    """Return one item of a list: a text that is never split, unless it is a form that only the plugin writes."""
     if not isinstance(item, str):
         return _split(name, None if isinstance(item, (list, dict)) else item, escaped)
     if _QUERY_STRING.match(item):
@@ -190,7 +188,7 @@ def _split_text(name: str, text: str, escaped: bool) -> list[str]:
 
 
 def _query_string_values(text: str) -> list[str]:
-    """Values of ``var-x=…&var-x=…``. Lossless, so only an empty value and ``$__all`` mean "no filter"."""
+    """Return the values of ``var-x=…&var-x=…``. Lossless, so only an empty value and ``$__all`` mean "no filter"."""
     values = (unquote(pair.partition("=")[2]) for pair in text.split("&"))
     return [value for value in values if value not in ("", "$__all")]
 
@@ -200,7 +198,7 @@ def _unescape(text: str) -> str:
 
 
 def _checked(name: str, value: str) -> str:
-    """``value``, unless it is a variable that nobody replaced."""
+    """Return ``value``; raise if it is a variable that nobody replaced."""
     if value in _NEVER_REPLACED_MEANS_EMPTY:
         return ""
     if value != "$__all" and _REFERENCE.fullmatch(value):

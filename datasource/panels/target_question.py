@@ -1,8 +1,8 @@
-"""From a target's payload to a question for the query core.
+"""Conversion of a target's payload to a question for the query core.
 
-Reads every key by the catalogue's declaration, adds the dashboard's ad hoc filters, and refuses what
-cannot be meant: a key nobody declared, a strict target whose payload was lost in the browser, a
-filter on a field that does not exist. The result holds plain values only.
+Reads every key by the catalogue's declaration, adds the dashboard's ad hoc filters, and refuses mistakes: an undeclared
+key, a strict target whose payload was lost in the browser, a filter on a field that does not exist. The result holds
+plain values only.
 """
 
 from __future__ import annotations
@@ -57,8 +57,9 @@ _TAG_OPERATORS: Final = {"eq": "any", "in": "any"}
 
 @dataclass(frozen=True, slots=True)
 class TargetQuestion:
-    """One target, understood. ``values`` has every declared field; ``filter`` joins all that narrows the
-    rows, ``None`` for all of them; ``projects`` what was asked for, empty for all that are granted."""
+    """One target after reading. ``values`` has every declared field; ``filter`` joins everything that narrows the rows,
+    ``None`` for all of them; ``projects`` are the requested ones, empty for all that are granted.
+    """
 
     ref_id: str
     definition: TargetDefinition
@@ -71,7 +72,7 @@ class TargetQuestion:
     notices: tuple[Notice, ...] = ()
 
     def canonical(self) -> dict[str, Any]:
-        """All that decides the answer, as JSON values: equal for questions that are the same."""
+        """Return everything that decides the answer, as JSON values: equal for equal questions."""
         return {
             "target": self.definition.name,
             "ref_id": self.ref_id,
@@ -87,7 +88,7 @@ class TargetQuestion:
 
 @dataclass(slots=True)
 class _Reading:
-    """What has been read of one payload so far."""
+    """The part of one payload that has been read so far."""
 
     values: dict[str, Any] = field(default_factory=dict)
     clauses: list[FilterDocument] = field(default_factory=list)
@@ -97,8 +98,8 @@ class _Reading:
 def find_target(name: str) -> TargetDefinition:
     """The catalogue's entry for ``name``. Raises :class:`UnknownMetric` with the nearest names.
 
-    The plugin sends names through its 'regex' formatter, which escapes dots when a variable stands in
-    the name; such a name is found all the same.
+    The plugin sends names through its 'regex' formatter, which escapes dots if the name contains a variable; such a
+    name is found all the same.
     """
     plain = name.replace("\\", "")
     definition = TARGETS.get(ALIASES.get(plain, plain))
@@ -108,7 +109,7 @@ def find_target(name: str) -> TargetDefinition:
 
 
 def read_target(target: PanelTarget, request: PanelRequest) -> TargetQuestion:
-    """Turn ``target`` into a question. Raises an :class:`~server.errors.ApiError` that says what is wrong."""
+    """Turn ``target`` into a question. Raises an :class:`~server.errors.ApiError` that names the fault."""
     definition = find_target(target.name)
     notices: list[Notice] = []
     if not target.payload:
@@ -163,7 +164,7 @@ def question_of(
     reading = _Reading()
     for item in definition.fields:
         _read_field(item, given.get(item.name), escaped, reading)
-    # What the catalogue fixes and the target does not offer.
+    # Values that the catalogue fixes and the target does not offer.
     reading.values.update({name: value for name, value in definition.preset.items() if name not in reading.values})
     reading.clauses += [{"field": name, "operator": "eq", "value": value} for name, value in definition.only.items()]
     reading.clauses += [adhoc_clause(item) for item in filters if item.values != ("",)]
@@ -181,7 +182,7 @@ def question_of(
 
 
 def adhoc_clause(item: AdHocFilter) -> FilterDocument:
-    """One ad hoc filter as a clause of the filter document; :func:`parse_filter` judges its key."""
+    """Return one ad hoc filter as a clause of the filter document; :func:`parse_filter` judges its key."""
     known = field_named(item.key)
     operator, is_negated = _OPERATORS[item.operator]
     values: list[Any] = list(item.values)
@@ -200,7 +201,7 @@ def adhoc_clause(item: AdHocFilter) -> FilterDocument:
 
 
 def values_clause(item: PayloadField, values: tuple[str, ...]) -> FilterDocument:
-    """A payload key with values as a clause: the field has one of them."""
+    """Return a payload key with values as a clause: the field has one of them."""
     known = field_named(item.filter_field)
     operator = "any" if known is not None and known.type is FieldType.TAGS else "in"
     clauses: list[FilterDocument] = [
@@ -211,7 +212,7 @@ def values_clause(item: PayloadField, values: tuple[str, ...]) -> FilterDocument
 
 
 def _from_variables(definition: TargetDefinition, payload: Mapping[str, Any]) -> dict[str, str]:
-    """Values of the key ``vars`` (``${__all_variables}``) for the keys that the target declares."""
+    """Return the values of the key ``vars`` (``${__all_variables}``) for the keys that the target declares."""
     raw = payload.get("vars")
     if not isinstance(raw, str):
         return {}
@@ -244,7 +245,7 @@ def _read_field(item: PayloadField, raw: Any, escaped: bool, reading: _Reading) 
 
 
 def _read_plain(item: PayloadField, raw: Any, escaped: bool) -> Any:
-    """The value of a single field, or ``None`` when nothing is set."""
+    """Return the value of a single field, or ``None`` when nothing is set."""
     match item.kind:
         case Kind.CHOICES:
             allowed = [value for value, _ in item.options]

@@ -1,1 +1,1 @@
-"""What answers the targets of the catalogue, by family."""
+"""Functions that answer the targets of the catalogue, by family."""

@@ -1,4 +1,4 @@
-"""Budgets as a table: what was spent of each, where that leads, and whether that is fine."""
+"""Budgets as a table: the spending of each, its projection, and its status."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _COLUMNS: Final = (
 
 
 async def budget_table(core: Core, question: TargetQuestion) -> list[Frame]:
-    """One row a budget, the fullest first, as things stood at the end of the range (now, if that is to come)."""
+    """Return one row per budget, the fullest first, at the end of the range (now, if that is in the future)."""
     moment = min(question.time_range.end, datetime.now(UTC))
     source = ReportSource(core.database, core.scope)
     rows: list[list[Any]] = []

@@ -1,4 +1,4 @@
-"""Targets over paths of calls: who calls whom, and where time or money goes."""
+"""Targets over call paths: callers and callees, and where time or money goes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class _Flame:
 
 
 async def node_graph(core: Core, question: TargetQuestion) -> list[Frame]:
-    """Two frames, ``nodes`` and ``edges``; every edge has both its ends among the nodes."""
+    """Return two frames, ``nodes`` and ``edges``; every edge has both its ends among the nodes."""
     paths = await _read(core, question)
     nodes, edges = await asyncio.to_thread(_graph_of, paths.spans)
     meta = _meta(question, paths)
@@ -87,7 +87,7 @@ async def node_graph(core: Core, question: TargetQuestion) -> list[Frame]:
 
 
 async def flame_graph(core: Core, question: TargetQuestion) -> list[Frame]:
-    """One frame in depth-first order with a single root: label, level, value, self."""
+    """Return one frame in depth-first order with a single root: label, level, value, self."""
     paths = await _read(core, question)
     kind = question.values["value"]
     rows = await asyncio.to_thread(lambda: _flame_rows(flames_of(paths.spans, kind)))
@@ -106,7 +106,7 @@ async def flame_graph(core: Core, question: TargetQuestion) -> list[Frame]:
 
 
 def node_of(span: CallSpan) -> Node | None:
-    """Kind and name of what the span calls: a model, a tool or an agent; None for the rest."""
+    """Return kind and name of the callee of a span: a model, a tool or an agent; None for the rest."""
     if span.is_generation:
         return "model", span.model or "(unknown)"
     if span.tool_name:
@@ -129,7 +129,7 @@ def _graph_of(spans: Iterable[CallSpan]) -> tuple[dict[Node, _Sum], dict[tuple[N
 def calls_of(
     spans: Iterable[CallSpan],
 ) -> Iterator[tuple[Node | None, Node, CallSpan]]:
-    """(caller, callee, span) for each span that is a node; the caller is the nearest one above it."""
+    """Yield (caller, callee, span) for each span that is a node; the caller is the nearest one above it."""
     for trace in _by_trace(spans):
         above: list[Node | None] = []
         for depth, span in _walk(trace):
@@ -143,10 +143,10 @@ def calls_of(
 
 
 def flames_of(spans: Iterable[CallSpan], kind: str) -> _Flame:
-    """All traces laid over one another by the names on their paths.
+    """Overlay all traces by the names on their paths.
 
-    Time is what a span spent itself (its duration less its children's), so that children that ran side by
-    side never stick out of their parent; money is that of model calls.
+    Time is the time that a span spent itself (its duration less its children's), so that children that ran side by side
+    never stick out of their parent; money is that of model calls.
     """
     root = _Flame("all traces")
     for trace in _by_trace(spans):
@@ -209,7 +209,7 @@ def _node_id(node: Node) -> str:
 
 
 def _flame_rows(root: _Flame) -> list[list[Any]]:
-    """Rows in depth-first order, wide frames first; without recursion, since depth has no bound."""
+    """Return the rows in depth-first order, wide frames first; without recursion, since depth has no bound."""
     rows: list[list[Any]] = []
     pending = [(root, 0)]
     while pending:

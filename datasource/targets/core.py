@@ -1,4 +1,4 @@
-"""What every family of targets is given."""
+"""The common arguments of every family of targets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Frame = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """The query core as targets use it: where to read, and which rows the caller may see."""
+    """The query core for targets: where to read, and the rows that the caller may see."""
 
     database: Database
     scope: RowScope
@@ -25,13 +25,14 @@ Evaluate = Callable[[Core, TargetQuestion], Awaitable[list[Frame]]]
 """Answers one question with frames that carry its refId."""
 
 Permissions = Callable[[TargetQuestion], Mapping[str, str]]
-"""The scopes that a question needs beyond its target's own, each with what needs it; raises when the question is
-impossible."""
+"""The scopes that a question needs beyond its target's own, each with the reason; raises if the question is
+impossible.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """How one family of targets is answered."""
+    """Functions that answer one family of targets."""
 
     evaluate: Evaluate
     permissions: Permissions = lambda question: {}

@@ -1,4 +1,4 @@
-"""Targets that show how values are spread: heatmap, histogram, and states over time."""
+"""Targets that show distributions: heatmap, histogram, and states over time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from server.queries.metrics.metric_reader import query_metrics
 _CALLS: Final = Measure("calls")
 _ERROR_RATE: Final = Measure("error_rate")
 
-# States of a group with the colour that means them.
+# States of a group with their colours.
 _STATES: Final = (("ok", "green"), ("degraded", "orange"), ("failing", "red"))
 _STATE_MAPPINGS: Final = [
     {
@@ -41,17 +41,17 @@ Bound = float | None
 
 
 def histogram_measure(question: TargetQuestion) -> Measure:
-    """The distribution of the payload's metric."""
+    """Return the distribution of the payload's metric."""
     return Measure(parse_measure(question.values["metric"]).metric, "histogram")
 
 
 def permissions(question: TargetQuestion) -> Mapping[str, str]:
-    """Money needs ``costs:read``. Raises for a metric without a distribution."""
+    """Return ``costs:read`` for money. Raises for a metric without a distribution."""
     return metric_question(question, (histogram_measure(question),)).permissions
 
 
 async def heatmap(core: Core, question: TargetQuestion) -> list[Frame]:
-    """``heatmap-rows``: a time column and one count column a bucket, named by its upper bound, ascending."""
+    """Return ``heatmap-rows``: a time column and one count column per bucket, named by its upper bound, ascending."""
     measure = histogram_measure(question)
     asked = metric_question(question, (measure,), interval=interval_of(question))
     answer = await query_metrics(core.database, core.scope, asked)
@@ -66,7 +66,7 @@ async def heatmap(core: Core, question: TargetQuestion) -> list[Frame]:
 
 
 async def histogram(core: Core, question: TargetQuestion) -> list[Frame]:
-    """``xMin``, ``xMax`` and the count between them."""
+    """Return ``xMin``, ``xMax`` and the count between them."""
     measure = histogram_measure(question)
     answer = await query_metrics(core.database, core.scope, metric_question(question, (measure,)))
     counts = _bins(answer.groups[0].values[measure.key][0]) if answer.groups else Counter()
@@ -81,7 +81,7 @@ async def histogram(core: Core, question: TargetQuestion) -> list[Frame]:
 
 
 async def availability(core: Core, question: TargetQuestion) -> list[Frame]:
-    """One frame a group: the time of each change of state; no state where nothing was called."""
+    """Return one frame per group: the time of each change of state; no state if nothing was called."""
     asked = metric_question(
         question,
         (_CALLS, _ERROR_RATE),
@@ -106,7 +106,7 @@ async def availability(core: Core, question: TargetQuestion) -> list[Frame]:
 
 
 def covered_bounds(counts: Iterable[Counter[Bound]]) -> list[Bound]:
-    """The buckets from the lowest to the highest that holds anything, without a gap between them."""
+    """Return the buckets from the lowest to the highest that holds anything, without a gap between them."""
     used = {bound for found in counts for bound, count in found.items() if count}
     ladder: list[Bound] = [*HISTOGRAM_BOUNDS, None]
     places = [index for index, bound in enumerate(ladder) if bound in used]
@@ -114,7 +114,7 @@ def covered_bounds(counts: Iterable[Counter[Bound]]) -> list[Bound]:
 
 
 def edges(bound: Bound) -> tuple[float, float]:
-    """Lower and upper edge of the bucket; the open one at the end is drawn as wide as a factor of two."""
+    """Return lower and upper edge of the bucket; the open one at the end is drawn as wide as a factor of two."""
     if bound is None:
         return HISTOGRAM_BOUNDS[-1], HISTOGRAM_BOUNDS[-1] * 2
     place = HISTOGRAM_BOUNDS.index(bound)
@@ -122,7 +122,7 @@ def edges(bound: Bound) -> tuple[float, float]:
 
 
 def bound_name(bound: Bound) -> str:
-    """The upper bound as Grafana reads it from a field's name."""
+    """Return the upper bound as Grafana reads it from a field's name."""
     return "+Inf" if bound is None else format(bound, "g") if bound < 1e6 else str(int(bound))
 
 

@@ -51,7 +51,7 @@ class Event:
 
 
 async def annotation_frame(core: Core, question: TargetQuestion) -> list[Frame]:
-    """One frame whose fields Grafana finds by name. Texts are escaped: Grafana shows them as HTML."""
+    """Return one frame whose fields Grafana finds by name. Texts are escaped: Grafana shows them as HTML."""
     found = await _SOURCES[question.values["source"]](core, question)
     rows = (
         [event.time, event.end, _inert(event.title), _inert(event.text), _inert(",".join(event.tags)), event.id]
@@ -122,7 +122,9 @@ async def _error_bursts(core: Core, question: TargetQuestion) -> Sequence[Event]
 
 
 def bursts(times: Sequence[datetime], figures: Sequence[tuple[int, int]], end: datetime) -> Iterator[Event]:
-    """Runs of buckets with a burst. ``figures`` are (calls, failed calls) by bucket, ``end`` closes the last one."""
+    """Yield runs of buckets with a burst. ``figures`` are (calls, failed calls) by bucket, ``end`` closes the last
+    one.
+    """
     shares = [failed / total for total, failed in figures if total]
     threshold = max(BURST_SHARE, min(BURST_FACTOR * median(shares), ALWAYS_A_BURST)) if shares else 1.0
     borders = [*times, end]

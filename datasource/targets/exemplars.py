@@ -21,7 +21,7 @@ _IS_CALL: Final = parse_filter({"field": "is_generation", "operator": "eq", "val
 
 
 async def exemplars(core: Core, question: TargetQuestion, measures: tuple[Measure, ...]) -> list[Frame]:
-    """The frame that Grafana draws as diamonds, for the first measure that has single values; else nothing."""
+    """Return the frame that Grafana draws as diamonds, for the first measure that has single values; else nothing."""
     column = next((COLUMNS[item.metric] for item in measures if item.metric in COLUMNS), None)
     if column is None:
         return []

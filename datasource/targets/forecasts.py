@@ -1,4 +1,4 @@
-"""What the month will have cost: so far, plus the forecast of the days that are left."""
+"""The expected cost of the month: so far, plus the forecast of the days that are left."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COLUMNS: Final = tuple(
 
 
 async def month_forecast(core: Core, question: TargetQuestion) -> list[Frame]:
-    """One row about the month in which the range ends, from up to 60 days before that."""
+    """Return one row about the month in which the range ends, from up to 60 days before that."""
     zone = ZoneInfo(question.timezone)
     end = question.time_range.end
     local = end.astimezone(zone)
@@ -42,14 +42,14 @@ async def month_forecast(core: Core, question: TargetQuestion) -> list[Frame]:
         meta.notices.append(Notice(f"No forecast: {error.detail.partition(': ')[2]}"))
     else:
         total = found["summary"]["total"]
-        # Money that is spent cannot come back: today may already be more than was expected of it.
+        # Spent money cannot come back: today may already be above its forecast.
         rows = [[max(before_today + total[key], so_far) for key in ("cost_usd", "lower_usd", "upper_usd")] + [so_far]]
         meta.custom = {"model": found["model"], "confidence": CONFIDENCE}
     return [table(question.ref_id, question.definition.name, _COLUMNS, rows, meta)]
 
 
 async def _spent(source: ReportSource, question: TargetQuestion, start: datetime, end: datetime) -> float:
-    """Money from ``start`` to ``end``, as a float: it is added to an estimate."""
+    """Return the money from ``start`` to ``end`` as a float, because it is added to an estimate."""
     if start >= end:
         return 0.0
     cost = single(await source.total(_window(question, start, end), "cost", fill="zero"), "cost")

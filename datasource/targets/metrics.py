@@ -21,7 +21,7 @@ NO_VALUE = "(none)"
 
 
 def measures_of(question: TargetQuestion) -> tuple[Measure, ...]:
-    """Every metric of the payload with every aggregation of it; ``duration_p95`` names both at once."""
+    """Return every metric of the payload with every aggregation of it; ``duration_p95`` names both at once."""
     named = question.values["metric"]
     names: Sequence[str] = (named,) if isinstance(named, str) else named
     aggregations: Sequence[str] = question.values.get("aggregation") or ("",)
@@ -39,7 +39,7 @@ def measures_of(question: TargetQuestion) -> tuple[Measure, ...]:
 
 
 def interval_of(question: TargetQuestion) -> Interval:
-    """The width of a bucket: the payload's, else the panel's step. Days are days of the panel's time zone."""
+    """Return the width of a bucket: the payload's, else the panel's step. Days are days of the panel's time zone."""
     text = question.values.get("interval")
     if text and text not in ("auto", "$__auto"):
         try:
@@ -53,7 +53,7 @@ def interval_of(question: TargetQuestion) -> Interval:
 def metric_question(
     question: TargetQuestion, measures: tuple[Measure, ...] | None = None, **details: Any
 ) -> MetricQuestion:
-    """The engine's question for ``question``; ``details`` are further arguments of :class:`MetricQuestion`."""
+    """Return the engine's question for ``question``; ``details`` are further arguments of :class:`MetricQuestion`."""
     group_by = question.values.get("group_by") or ()
     if len(group_by) > MAX_GROUP_BY:
         raise InvalidParameter.named("group_by", f"at most {MAX_GROUP_BY} dimensions")
@@ -69,13 +69,15 @@ def metric_question(
 
 
 def permissions(question: TargetQuestion) -> Mapping[str, str]:
-    """Money needs ``costs:read``, exemplars are spans. Raises for unknown metrics and dimensions."""
+    """Return ``costs:read`` for money, and the scope of spans for exemplars. Raises for unknown metrics and
+    dimensions.
+    """
     spans = {"traces:read": "exemplars"} if question.values.get("exemplars") else {}
     return {**metric_question(question).permissions, **spans}
 
 
 async def timeseries(core: Core, question: TargetQuestion) -> list[Frame]:
-    """One line a measure and group."""
+    """Return one line per measure and group."""
     measures = measures_of(question)
     fill = question.values["fill"] or natural_fill(measures)
     asked = metric_question(
@@ -96,7 +98,7 @@ async def timeseries(core: Core, question: TargetQuestion) -> list[Frame]:
             title=_line_title(group, measure, measures),
             unit=answer.units[measure.key],
             labels=_line_labels(group, measure, measures),
-            # Notices once a panel: on the first line.
+            # Notices appear once per panel: on the first line.
             meta=meta if index == 0 else FrameMeta(custom=meta.custom),
         )
         for index, (group, measure) in enumerate((group, measure) for group in answer.groups for measure in measures)
@@ -105,7 +107,7 @@ async def timeseries(core: Core, question: TargetQuestion) -> list[Frame]:
 
 
 async def stat(core: Core, question: TargetQuestion) -> list[Frame]:
-    """One row: each measure over the whole range, before, and the change."""
+    """Return one row: each measure over the whole range, before, and the change."""
     measures = measures_of(question)
     compare = None if question.values["compare"] == "none" else question.values["compare"]
     asked = metric_question(question, measures, compare=compare, fill=natural_fill(measures))
@@ -129,7 +131,7 @@ async def stat(core: Core, question: TargetQuestion) -> list[Frame]:
 
 
 async def breakdown(core: Core, question: TargetQuestion) -> list[Frame]:
-    """One row a group with a column a measure, or one row with a column a group."""
+    """Return one row per group with a column per measure, or one row with a column per group."""
     measures = measures_of(question)
     order_by = question.values["order_by"]
     asked = metric_question(
@@ -159,31 +161,31 @@ async def breakdown(core: Core, question: TargetQuestion) -> list[Frame]:
 
 
 def natural_fill(measures: tuple[Measure, ...]) -> str:
-    """What "nothing happened" is: zero of what is counted, no value of an average."""
+    """Return the value of an empty bucket: zero for counts, none for an average."""
     return "zero" if all(isinstance(item.definition.formula, Total | Rate) for item in measures) else "null"
 
 
 def measure_label(measure: Measure) -> str:
-    """``Duration p95``, ``Prompt tokens``: the metric in words, with the aggregation where there is a choice."""
+    """Return ``Duration p95``, ``Prompt tokens``: the metric in words, with the aggregation if there is a choice."""
     words = measure.metric.replace("_", " ").capitalize()
     default = measure.effective in ("sum", "distinct") or len(measure.definition.aggregations) == 1
     return words if default else f"{words} {measure.effective}"
 
 
 def group_title(group: MetricGroup) -> str:
-    """The labels of a group in one text; empty without a group."""
+    """Return the labels of a group in one text; empty without a group."""
     return "other" if group.is_other else " / ".join(_shown(label) for label in group.labels.values())
 
 
 def change(value: Value, before: Value) -> float | None:
-    """Relative change, 0.1 for ten per cent more; None without a value to compare with."""
+    """Return the relative change, 0.1 for ten per cent more; None without a value to compare with."""
     if value is None or before is None or isinstance(value, tuple) or isinstance(before, tuple) or not before:
         return None
     return float(value) / float(before) - 1
 
 
 def answer_meta(question: TargetQuestion, answer: MetricAnswer) -> FrameMeta:
-    """What the engine told about the answer, for the panel's header and inspector."""
+    """Return the engine's facts about the answer, for the panel's header and inspector."""
     notices = [*question.notices, *(Notice(text) for text in answer.meta.notices)]
     if answer.meta.precision == "approximate":
         notices.append(Notice("Distinct counts are estimates."))

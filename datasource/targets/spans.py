@@ -91,7 +91,7 @@ _LOG_COLUMNS: Final = (
     Column("labels", FieldType.OTHER),
     Column("trace_id", FieldType.STRING, {"links": [TRACE_LINK]}),
 )
-# What a span says, in the order of the log lines made of it: label, column, severity.
+# The log lines of a span, in order: label, column, severity.
 _LOG_LINES: Final = (
     ("prompt", "input_text", "info"),
     ("answer", "output_text", "info"),
@@ -100,14 +100,14 @@ _LOG_LINES: Final = (
 
 
 async def span_table(core: Core, question: TargetQuestion) -> list[Frame]:
-    """Spans with a link to their trace."""
+    """Return spans with a link to their trace."""
     sort = Sort(question.values.get("sort_by", "ts"), question.values.get("order", "desc") == "desc")
     page = await _list(core, question, tuple(column.name for column in SPAN_COLUMNS), sort)
     return [_table(question, SPAN_COLUMNS, page)]
 
 
 async def trace_table(core: Core, question: TargetQuestion) -> list[Frame]:
-    """Traces with the sums of their model calls."""
+    """Return traces with the sums of their model calls."""
     page = await list_spans(
         core.database,
         core.scope,
@@ -123,7 +123,7 @@ async def trace_table(core: Core, question: TargetQuestion) -> list[Frame]:
 
 
 async def points(core: Core, question: TargetQuestion) -> list[Frame]:
-    """Two measures of the newest spans, with what tells the points apart."""
+    """Return two measures of the newest spans, with the columns that tell the points apart."""
     x, y = question.values["x"], question.values["y"]
     page = await _list(core, question, tuple(dict.fromkeys((x, y, "model", "trace_id", "ts"))), Sort("ts"))
     columns = [
@@ -142,7 +142,7 @@ async def points(core: Core, question: TargetQuestion) -> list[Frame]:
 
 
 async def log_lines(core: Core, question: TargetQuestion) -> list[Frame]:
-    """Prompts, answers and errors as lines, newest first. Needs the right to read content."""
+    """Return prompts, answers and errors as lines, newest first. Needs the right to read content."""
     if not core.scope.may_read_content:
         raise InsufficientScope("Prompts and answers are hidden from this credential or viewer.")
     page = await _list(core, question, _LOG_FIELDS, Sort("ts"))

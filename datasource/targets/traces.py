@@ -1,4 +1,4 @@
-"""Targets about one trace: the waterfall, what was said, and its totals."""
+"""Targets about one trace: the waterfall, its messages, and its totals."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _TOTALS: Final = (
 
 
 async def waterfall(core: Core, question: TargetQuestion) -> list[Frame]:
-    """The frame that the Traces panel and Explore draw (spans in tree order)."""
+    """Return the frame that the Traces panel and Explore draw (spans in tree order)."""
     trace, meta = await _read(core, question, _FIELDS["all"])
     meta.preferred_visualisation = "trace"
     meta.custom["traceFormat"] = "otlp"
@@ -72,14 +72,14 @@ async def waterfall(core: Core, question: TargetQuestion) -> list[Frame]:
 
 
 async def messages(core: Core, question: TargetQuestion) -> list[Frame]:
-    """One row a message, in the order of the tree; texts where a span has no structured messages."""
+    """Return one row per message, in the order of the tree; texts if a span has no structured messages."""
     trace, meta = await _read(core, question, _MESSAGE_FIELDS)
     rows = (row for span in trace["spans"] for row in _message_rows(span)) if trace else ()
     return [table(question.ref_id, "Messages", _MESSAGE_COLUMNS, rows, meta)]
 
 
 async def totals(core: Core, question: TargetQuestion) -> list[Frame]:
-    """One row; sums of tokens and money count model calls only."""
+    """Return one row; sums of tokens and money count model calls only."""
     trace, meta = await _read(core, question, ("span_id",))
     columns = [Column(label, FieldType.NUMBER, {"unit": unit}) for label, _, unit in _TOTALS]
     columns += [Column(name, FieldType.STRING) for name in ("Root", "User", "Session")]
@@ -94,8 +94,9 @@ async def totals(core: Core, question: TargetQuestion) -> list[Frame]:
 async def _read(
     core: Core, question: TargetQuestion, fields: tuple[str, ...]
 ) -> tuple[dict[str, Any] | None, FrameMeta]:
-    """The trace and what to say about it. A missing trace is an empty panel with a reason: a dashboard
-    opens before anybody has chosen one."""
+    """Return the trace and remarks about it. A missing trace is an empty panel with a reason, because a dashboard opens
+    before anybody has chosen one.
+    """
     meta = FrameMeta(notices=list(question.notices))
     trace_id = question.values["trace_id"]
     if trace_id is None:
@@ -152,7 +153,7 @@ def _links(span: Row) -> Iterator[Mapping[str, Any]]:
 
 
 def _message_rows(span: Row) -> Iterator[list[Any]]:
-    """System, user, assistant and tool messages of one span; the answer last."""
+    """Yield system, user, assistant and tool messages of one span; the answer last."""
     for role, structured, text in (
         ("user", span["input_messages"], span["input_text"]),
         ("assistant", span["output_messages"], span["output_text"]),

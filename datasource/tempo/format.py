@@ -1,4 +1,4 @@
-"""Spans as Tempo answers them: OTLP protobuf for one trace, strict protobuf-JSON for a search.
+"""Spans in Tempo's form: OTLP protobuf for one trace, strict protobuf-JSON for a search.
 
 Rules learnt from Grafana's converter: every span needs an explicit status, every ScopeSpans a scope, every
 ResourceSpans a resource with at least one attribute; otherwise spans are dropped or the converter fails.
@@ -39,7 +39,7 @@ SCOPE_NAME: Final = "llm-observatory"
 
 
 def traces_data(rows: Sequence[Row]) -> bytes:
-    """One trace as a serialised OTLP ``TracesData``: the body of ``/api/traces/{id}``."""
+    """Return one trace as a serialised OTLP ``TracesData``: the body of ``/api/traces/{id}``."""
     by_resource: dict[tuple[tuple[str, Any], ...], list[Row]] = {}
     for row in rows:
         by_resource.setdefault(tuple(resource_attributes(row)), []).append(row)
@@ -61,7 +61,7 @@ def traces_data(rows: Sequence[Row]) -> bytes:
 
 
 def trace_by_id(rows: Sequence[Row]) -> bytes:
-    """The same as a ``TraceByIDResponse`` (field 1, length-delimited): the body of ``/api/v2/traces/{id}``."""
+    """Return the same as a ``TraceByIDResponse`` (field 1, length-delimited): the body of ``/api/v2/traces/{id}``."""
     trace = traces_data(rows)
     return b"\x0a" + _varint(len(trace)) + trace
 
@@ -106,8 +106,9 @@ def _span(row: Row) -> Span:
 
 
 def _id_bytes(text: str, size: int) -> bytes:
-    """The id as OTLP has it; one that is not hexadecimal (only possible for rows from elsewhere) gets a stand-in
-    that is the same wherever it stands."""
+    """Return the id in OTLP's form; one that is not hexadecimal (only possible for rows from elsewhere) is replaced by
+    a hash, the same wherever it occurs.
+    """
     try:
         raw = bytes.fromhex(text.zfill(size * 2))
     except ValueError:
@@ -130,7 +131,7 @@ def _any_value(value: str | int | float | bool) -> AnyValue:
 
 
 def search_hit(summary: Mapping[str, Any], matched: Sequence[Row], spans_per_set: int) -> dict[str, Any]:
-    """One trace of a search answer. 64-bit numbers are strings, as protobuf's JSON has them."""
+    """Return one trace of a search answer. 64-bit numbers are strings, as in protobuf's JSON."""
     start = microseconds(summary["start_ts"])
     return {
         "traceID": summary["trace_id"],

@@ -1,4 +1,4 @@
-"""Tempo's HTTP API, as far as Grafana's built-in Tempo data source asks for it.
+"""Tempo's HTTP API, as far as Grafana's built-in Tempo data source uses it.
 
 Trace by id (protobuf, both versions of the path), TraceQL search over the subset of :mod:`datasource.tempo.traceql`,
 names and values of attributes for the search builder. Bodies are strict protobuf-JSON: no unknown key may appear.
@@ -43,14 +43,14 @@ KINDS: Final = ("internal", "server", "client", "producer", "consumer", "unspeci
 @tempo.get("/api/echo", name="echo")
 @public
 async def echo(_: Request) -> HTTPResponse:
-    """What "Save & test" asks for: the word is the answer."""
+    """Answer "Save & test" with the word it expects."""
     return HTTPResponse("echo", content_type="text/plain; charset=utf-8")
 
 
 @tempo.get("/api/traces/<trace_id:str>", name="trace_v1")
 @requires("traces:read")
 async def show_trace_v1(request: Request, trace_id: str) -> HTTPResponse:
-    """One trace as OTLP ``TracesData``."""
+    """Return one trace as OTLP ``TracesData``."""
     trace_id = path_value(trace_id, "trace_id")
     found = await read_whole_trace(services_of(request).reads, await row_scope(request), trace_id)
     return HTTPResponse(traces_data(found.rows), content_type=PROTOBUF)
@@ -59,7 +59,7 @@ async def show_trace_v1(request: Request, trace_id: str) -> HTTPResponse:
 @tempo.get("/api/v2/traces/<trace_id:str>", name="trace_v2")
 @requires("traces:read")
 async def show_trace_v2(request: Request, trace_id: str) -> HTTPResponse:
-    """One trace as ``TraceByIDResponse``."""
+    """Return one trace as ``TraceByIDResponse``."""
     trace_id = path_value(trace_id, "trace_id")
     found = await read_whole_trace(services_of(request).reads, await row_scope(request), trace_id)
     return HTTPResponse(trace_by_id(found.rows), content_type=PROTOBUF)
@@ -68,7 +68,7 @@ async def show_trace_v2(request: Request, trace_id: str) -> HTTPResponse:
 @tempo.get("/api/search", name="search")
 @requires("traces:read", cost=5)
 async def search(request: Request) -> HTTPResponse:
-    """Traces that have a span like the TraceQL in ``q``, newest first."""
+    """Return traces that have a span like the TraceQL in ``q``, newest first."""
     refuse_narrowing(request.args, OLDER_FILTERS)
     spans = _filter(request.args.get("q", ""))
     limit = max(1, min(_whole(request, "limit", DEFAULT_TRACES), MOST_TRACES))
@@ -82,7 +82,7 @@ async def search(request: Request) -> HTTPResponse:
 @tempo.get("/api/v2/search/tags", name="tags_v2")
 @requires("traces:read")
 async def show_tags(request: Request) -> HTTPResponse:
-    """Names of attributes by scope. From tables, not from spans: the builder asks a dozen times on opening."""
+    """List names of attributes by scope. From tables, not from spans: the builder asks a dozen times on opening."""
     scopes = {
         "resource": sorted(RESOURCE_ATTRIBUTES),
         "span": sorted(SPAN_ATTRIBUTES),
@@ -96,14 +96,14 @@ async def show_tags(request: Request) -> HTTPResponse:
 @tempo.get("/api/search/tags", name="tags_v1")
 @requires("traces:read")
 async def show_tag_names(request: Request) -> HTTPResponse:
-    """The same names in the older form."""
+    """List the same names in the older form."""
     return json_response({"tagNames": sorted({*RESOURCE_ATTRIBUTES, *SPAN_ATTRIBUTES, *INTRINSICS})})
 
 
 @tempo.get("/api/v2/search/tag/<name:str>/values", name="tag_values_v2")
 @requires("traces:read")
 async def show_tag_values(request: Request, name: str) -> HTTPResponse:
-    """Values of one attribute (``resource.service.name``, ``status`` …) under the TraceQL in ``q``."""
+    """List values of one attribute (``resource.service.name``, ``status`` …) under the TraceQL in ``q``."""
     name = path_value(name, "name")
     values = await _values(request, name)
     kind = "keyword" if name in ("status", "kind") else "string"
@@ -113,7 +113,7 @@ async def show_tag_values(request: Request, name: str) -> HTTPResponse:
 @tempo.get("/api/search/tag/<name:str>/values", name="tag_values_v1")
 @requires("traces:read")
 async def show_tag_values_v1(request: Request, name: str) -> HTTPResponse:
-    """The same values in the older form."""
+    """List the same values in the older form."""
     return json_response({"tagValues": await _values(request, path_value(name, "name"))})
 
 
@@ -137,13 +137,13 @@ async def _values(request: Request, name: str) -> list[str]:
 
 
 def field_type(name: str) -> FieldType:
-    """The type of a field; attributes are keywords."""
+    """Return the type of a field; attributes are keywords."""
     known = FIELDS.get(name)
     return FieldType.KEYWORD if known is None else known.type
 
 
 def is_content(name: str) -> bool:
-    """Whether the values of a field tell about prompts and answers."""
+    """Return whether the values of a field reveal prompts and answers."""
     known = FIELDS.get(name)
     return known.is_content if known is not None else name.startswith("attribute.")
 
@@ -184,7 +184,7 @@ def _whole(request: Request, name: str, default: int) -> int:
 
 
 def tempo_error(request: Request, error: ApiError) -> HTTPResponse:
-    """Errors as Tempo answers them: a line of text, which Grafana shows."""
+    """Return errors in Tempo's form: a line of text, which Grafana shows."""
     headers: dict[str, Any] = dict(error.headers)
     return HTTPResponse(error.detail, status=error.status, headers=headers, content_type="text/plain; charset=utf-8")
 

@@ -2,10 +2,10 @@
 
 One spanset with any nesting of ``&&``, ``||``, ``!`` and parentheses over comparisons::
 
-    { resource.service.name = "api" && (duration > 1s || status = error) && span.gen_ai.request.model =~ "gpt.*" }
+{ resource.service.name = "api" && (duration > 1s || status = error) && span.gen_ai.request.model =~ "gpt.*" }
 
-Grafana's tag editor also writes values without quotes (``{resource.service.name=api}``): accepted. What lies
-outside of the subset (pipelines, structural operators, metrics) is refused with a sentence that says so.
+Grafana's tag editor also writes values without quotes (``{resource.service.name=api}``): accepted. Anything outside the
+subset (pipelines, structural operators, metrics) is refused with a sentence that says so.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ class _Token:
 
 
 def parse_traceql(query: str) -> FilterDocument | None:
-    """The filter document of ``query``; None for ``{}`` and for an empty query: every span.
+    """Return the filter document of ``query``; None for ``{}`` and for an empty query: every span.
 
-    Raises :class:`InvalidParameter` that says what cannot be understood.
+    Raises :class:`InvalidParameter` that names what is not understood.
     """
     text = query.strip()
     if not text:
@@ -91,7 +91,7 @@ def _tokens(text: str) -> list[_Token]:
 
 
 class _Parser:
-    """Recursive descent; one method a rule."""
+    """Recursive descent; one method per rule."""
 
     def __init__(self, tokens: list[_Token]) -> None:
         self._tokens = tokens
@@ -137,7 +137,7 @@ class _Parser:
         name = self._take("word", "a name such as resource.service.name, duration or status")
         field = _field(name)
         if self._peek_kind() != "compare":
-            # A bare name asks for spans that have the attribute and where it is not false.
+            # A bare name matches spans that have the attribute and where it is not false.
             return {"field": field, "operator": "exists", "value": True}
         sign = self._take("compare", "a comparison")
         if self._peek_kind() not in ("string", "word"):

@@ -1,7 +1,7 @@
-"""How TraceQL calls our fields.
+"""TraceQL's names for our fields.
 
-Intrinsics and attributes with a field of their own map to it, so that a search uses its index; every other
-attribute is looked up among the stored ones. The same table answers Tempo's questions for attribute names.
+Intrinsics and attributes with a field of their own map to it, so that a search uses its index; every other attribute is
+looked up among the stored ones. The same table answers Tempo's questions for attribute names.
 """
 
 from __future__ import annotations
@@ -55,12 +55,14 @@ RESOURCE_ATTRIBUTES: Final[dict[str, str]] = {
     "deployment.environment": "environment",
 }
 
-# What Tempo's tag menus show: names whose values are few enough for a menu come from facets.
+# Words of Tempo's tag menus: names with few values come from facets.
 STATUS_WORDS: Final[dict[str, str]] = {"error": "ERROR", "ok": "OK", "unset": "UNSET"}
 
 
 def field_of(scope: str, name: str) -> str:
-    """The field that TraceQL's ``scope`` (``span``, ``resource``, ```` for any, ``intrinsic``) and ``name`` mean."""
+    """Return the field that TraceQL's ``scope`` (``span``, ``resource``, ```` for any, ``intrinsic``) and ``name``
+    mean.
+    """
     if scope == "intrinsic":
         return INTRINSICS[name]
     if scope == "resource":

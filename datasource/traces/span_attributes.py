@@ -1,7 +1,7 @@
-"""A stored span as OpenTelemetry attributes again.
+"""Stored spans converted back to OpenTelemetry attributes.
 
-What ingest put into columns is named by the conventions here, beside the attributes that were kept as they came;
-Jaeger, Tempo and the waterfall show the same names and values for one span because they all read this.
+Columns are named by the conventions here, beside the attributes that were kept unchanged. Jaeger, Tempo and the
+waterfall all read this, so they show the same names and values for one span.
 """
 
 from __future__ import annotations
@@ -55,22 +55,22 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def span_attributes(row: Row) -> Iterator[tuple[str, Any]]:
-    """Name and value of every attribute of the span; values are str, int, float or bool.
+    """Yield name and value of every attribute of the span; values are str, int, float or bool.
 
-    Columns win over kept attributes of the same name; what the caller may not see is not in ``row``.
+    Columns win over kept attributes of the same name; values that the caller may not see are not in ``row``.
     """
     yield from _named(row, SPAN_COLUMNS, "attributes")
 
 
 def resource_attributes(row: Row) -> Iterator[tuple[str, Any]]:
-    """Name and value of every resource attribute; there is always a ``service.name``."""
+    """Yield name and value of every resource attribute; there is always a ``service.name``."""
     if not row.get("service_name"):
         yield "service.name", UNNAMED_SERVICE
     yield from _named(row, RESOURCE_COLUMNS, "resource_attributes")
 
 
 def service_name(row: Row) -> str:
-    """The service of the span, as the trace views name it when the telemetry did not."""
+    """Return the service of the span, as the trace views name it when the telemetry did not."""
     return str(row.get("service_name") or UNNAMED_SERVICE)
 
 
@@ -88,7 +88,9 @@ def _named(row: Row, columns: tuple[tuple[str, str], ...], rest: str) -> Iterato
 
 
 def plain(value: Any) -> str | int | float | bool:
-    """``value`` as a single attribute value: lists and objects as JSON text, money as text with all its digits."""
+    """Return ``value`` as a single attribute value: lists and objects as JSON text, money as text with all its
+    digits.
+    """
     if isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, Decimal):
@@ -97,7 +99,7 @@ def plain(value: Any) -> str | int | float | bool:
 
 
 def event_time(event: dict[str, Any]) -> datetime:
-    """When a stored event happened; the epoch when it does not say."""
+    """Return the time of a stored event; the epoch if it has none."""
     value = event.get("ts") or event.get("time") or event.get("timestamp")
     if isinstance(value, datetime):
         return value
@@ -105,5 +107,5 @@ def event_time(event: dict[str, Any]) -> datetime:
 
 
 def microseconds(moment: datetime) -> int:
-    """Whole microseconds since the epoch, exact."""
+    """Return whole microseconds since the epoch, exact."""
     return (moment - EPOCH) // _MICROSECOND

@@ -1,7 +1,7 @@
-"""Traces for the trace views: by id, and by what one of their spans is like.
+"""Traces for the trace views: by id, and by properties of one of their spans.
 
-Jaeger and Tempo ask differently and get different JSON, but the same traces: both go through here to the same core
-that REST uses.
+Jaeger and Tempo have different questions and JSON, but the same traces: both go through here to the same core that REST
+uses.
 """
 
 from __future__ import annotations
@@ -67,21 +67,21 @@ class WholeTrace:
 
 @dataclass(frozen=True, slots=True)
 class FoundTrace:
-    """A trace's summary and the spans of it that were asked for (a thousand at most in one search)."""
+    """A trace's summary and its matching spans (a thousand at most in one search)."""
 
     summary: Row
     matched: tuple[Row, ...]
 
 
 def normal_trace_id(text: str) -> str:
-    """The id as it is stored: Grafana cuts leading zeros off, and some callers write capitals."""
+    """Return the id as it is stored: Grafana cuts leading zeros off, and some callers write capitals."""
     lowered = text.lower()
     is_hex = 0 < len(lowered) <= 32 and all(character in "0123456789abcdef" for character in lowered)
     return lowered.zfill(32) if is_hex else text
 
 
 async def read_whole_trace(database: Database, scope: RowScope, trace_id: str) -> WholeTrace:
-    """A trace with up to 10,000 spans. Raises TraceNotFound for what the scope does not hold."""
+    """Return a trace with up to 10,000 spans. Raises TraceNotFound for a trace outside the scope."""
     wanted = normal_trace_id(trace_id)
     question = TraceQuestion(trace_id=wanted, fields=FULL_FIELDS, limit=_PAGE, with_scores=False)
     rows: list[Row] = []
@@ -95,10 +95,10 @@ async def read_whole_trace(database: Database, scope: RowScope, trace_id: str) -
 
 
 def refuse_narrowing(given: Container[str], others: Mapping[str, str]) -> None:
-    """Raise :class:`InvalidParameter` when one of ``others`` is among the ``given`` names of parameters.
+    """Raise :class:`InvalidParameter` if one of ``others`` is among the ``given`` names of parameters.
 
-    Those are parameters of the protocol that would narrow the answer and are not served here, each with what to
-    write instead. Ignored, they would pass off the newest traces as the wanted ones.
+    Those are parameters of the protocol that would narrow the answer and are not supported here, each with its
+    replacement. Ignoring them would pass off the newest traces as the wanted ones.
     """
     for name, instead in others.items():
         if name in given:
@@ -108,7 +108,7 @@ def refuse_narrowing(given: Container[str], others: Mapping[str, str]) -> None:
 async def find_traces(
     database: Database, scope: RowScope, spans: Filter | None, window: TimeRange, limit: int
 ) -> list[FoundTrace]:
-    """The newest ``limit`` traces that start in ``window`` and have a span like ``spans`` (None: any)."""
+    """Return the newest ``limit`` traces that start in ``window`` and have a span like ``spans`` (None: any)."""
     page = await list_spans(
         database,
         scope,
@@ -131,10 +131,10 @@ async def find_traces(
 async def spans_of(
     database: Database, scope: RowScope, trace_ids: Sequence[str], spans: Filter | None, most: int
 ) -> list[Row]:
-    """Spans of the traces (those like ``spans``), by start, at most ``most``; no payloads."""
+    """Return spans of the traces (those like ``spans``), by start, at most ``most``; no payloads."""
     rows: list[Row] = []
     position = None
-    # A filter takes lists of a hundred, so traces are asked for in portions.
+    # A filter takes lists of a hundred, so traces are read in portions.
     for start in range(0, len(trace_ids), 100):
         of_traces: Filter = Leaf(FIELDS["trace_id"], "in", tuple(trace_ids[start : start + 100]))
         position = None

@@ -1,1 +1,1 @@
-"""Who may do what: credentials, principals, roles, audit."""
+"""Permissions: credentials, principals, roles, audit."""

@@ -1,4 +1,4 @@
-"""Everything that decides about access and limits in one process, made and opened together."""
+"""The objects that decide about access and limits in one process, built and opened together."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from server.upkeep.housekeeping import Housekeeping
 
 
 class ConcurrencyLimit:
-    """How many requests of one principal are at work at the same time in this process.
+    """Limits how many requests of one principal run at the same time in this process.
 
-    Held in memory, not in Redis: a slot that a dead process holds would never come back.
+    Held in memory, not in Redis: a slot of a dead process would never be released.
     """
 
     def __init__(self, limit: int) -> None:
@@ -32,7 +32,7 @@ class ConcurrencyLimit:
         self._at_work: Counter[str] = Counter()
 
     def take(self, principal: Principal) -> str:
-        """Take a slot for the time of one request, to be given back by its name. Raises :class:`TooManyConcurrent`."""
+        """Take a slot for the time of one request, to be released by its name. Raises :class:`TooManyConcurrent`."""
         name = identifier_of(principal)
         if self._at_work[name] >= self._limit:
             raise TooManyConcurrent(
@@ -42,7 +42,7 @@ class ConcurrencyLimit:
         return name
 
     def give_back(self, name: str) -> None:
-        """The request is done."""
+        """Release the slot of a finished request."""
         self._at_work[name] -= 1
         if not self._at_work[name]:
             del self._at_work[name]
@@ -68,7 +68,7 @@ class AccessGate:
             task.start()
 
     async def close(self) -> None:
-        """Stop the background work and write what it still holds."""
+        """Stop the background work and write its remaining data."""
         for task in self._tasks():
             await task.stop()
 
@@ -77,10 +77,10 @@ class AccessGate:
 
 
 def build_access(settings: Settings, database: Database, worker: Database, store: RedisStore) -> AccessGate:
-    """Make the parts; ``worker`` runs as observatory_worker and removes what is over.
+    """Build the parts; ``worker`` runs as observatory_worker and removes expired rows.
 
-    Raises :class:`~server.settings.SettingsError` for settings that are not safe: a short secret, no usable
-    algorithm, an issuer over plain http.
+    Raises :class:`~server.settings.SettingsError` for settings that are not safe: a short secret, no usable algorithm,
+    an issuer over plain http.
     """
     keys = SigningKeys(settings)
     state = AccessState(database, keys, leeway=settings.jwt_leeway)

@@ -1,7 +1,7 @@
 """Our own access tokens: JWTs with the profile of RFC 9068.
 
-Beside the registered claims a token carries ``role``, ``projects`` and ``scope``; the principal's
-scopes are what the role holds *and* the token names, so a token can narrow its role and never widen it.
+Beside the registered claims a token carries ``role``, ``projects`` and ``scope``. The principal's scopes are those that
+the role holds *and* the token names, so a token can narrow its role and never widen it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CLIENT_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def own_rules(settings: Settings) -> TokenRules:
-    """What an access token of this installation must look like."""
+    """Return the rules for an access token of this installation."""
     return TokenRules(
         issuer=settings.token_issuer,
         audiences=(settings.jwt_audience,),
@@ -43,8 +43,9 @@ def own_rules(settings: Settings) -> TokenRules:
 
 
 def checked_projects(projects: Collection[str], role: Role) -> tuple[str, ...]:
-    """``projects`` sorted, without doubles. Raises ValueError for an empty or too long list, for what is
-    no project id, and for the grant of every project to a role other than admin."""
+    """Return ``projects`` sorted, without duplicates. Raises ValueError for an empty or too long list, for anything but
+    project ids, and for the grant of every project to a role other than admin.
+    """
     unique = set(projects)
     if not unique or len(unique) > MAX_PROJECTS:
         raise ValueError(f"1 to {MAX_PROJECTS} projects are needed")
@@ -57,7 +58,9 @@ def checked_projects(projects: Collection[str], role: Role) -> tuple[str, ...]:
 
 
 def granted_scopes(role: Role, scopes: Collection[str] | None) -> tuple[str, ...]:
-    """The scopes of ``role`` that ``scopes`` names (None: all). Raises ValueError for one the role does not hold."""
+    """Return the scopes of ``role`` that ``scopes`` names (None: all). Raises ValueError for one the role does not
+    hold.
+    """
     held = role_scopes(role)
     if scopes is None:
         return tuple(sorted(held))
@@ -78,7 +81,7 @@ def access_claims(
     ttl: int,
     client_id: str | None = None,
 ) -> dict[str, Any]:
-    """The claims of a new token that lives ``ttl`` seconds."""
+    """Return the claims of a new token that lives ``ttl`` seconds."""
     now = int(time.time())
     return {
         "iss": settings.token_issuer,
@@ -103,10 +106,10 @@ def issue_token(
     ttl: int = 3600,
     subject: str = "cli",
 ) -> str:
-    """A signed access token, made without asking the database: for the command line and for tests.
+    """Return a signed access token, made without the database: for the command line and for tests.
 
-    ``ttl`` in seconds; ``scopes`` None means all that the role holds. Raises ValueError for a grant that
-    the verifier would refuse, :class:`~server.settings.SettingsError` without a usable key.
+    ``ttl`` in seconds; ``scopes`` None means all that the role holds. Raises ValueError for a grant that the verifier
+    would refuse, :class:`~server.settings.SettingsError` without a usable key.
     """
     if not 1 <= ttl <= settings.token_max_lifetime:
         raise ValueError(f"a token lives 1 to {settings.token_max_lifetime} seconds (TOKEN_MAX_LIFETIME)")
@@ -124,7 +127,7 @@ def issue_token(
 
 
 def principal_of(claims: dict[str, Any]) -> Principal:
-    """The caller that the verified ``claims`` of one of our tokens stand for. Raises :class:`TokenRefused`."""
+    """Return the caller that the verified ``claims`` of one of our tokens identify. Raises :class:`TokenRefused`."""
     subject, token_id, client_id = claims["sub"], claims["jti"], claims.get("client_id")
     is_client = subject.startswith(CLIENT)
     if not (is_client or _SUBJECT.fullmatch(subject)) or not _TOKEN_ID.fullmatch(token_id):
@@ -151,14 +154,14 @@ def principal_of(claims: dict[str, Any]) -> Principal:
 
 
 def parse_role(value: Any) -> Role:
-    """The role that a claim names; exactly one, as text. Raises :class:`TokenRefused`."""
+    """Return the role that a claim names; exactly one, as text. Raises :class:`TokenRefused`."""
     if type(value) is not str or value not in _ROLE_NAMES:
         raise TokenRefused("role")
     return Role(value)
 
 
 def parse_projects(value: Any, role: Role) -> frozenset[str]:
-    """The projects that a claim grants. An empty list grants nothing. Raises :class:`TokenRefused`."""
+    """Return the projects that a claim grants. An empty list grants nothing. Raises :class:`TokenRefused`."""
     if type(value) is not list or not all(type(item) is str for item in value):
         raise TokenRefused("projects")
     if not value:

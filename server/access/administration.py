@@ -1,8 +1,7 @@
-"""Keys, clients and projects: making, listing and taking them back.
+"""Administration of keys, clients and projects: create, list, revoke.
 
-Works on a database connection and knows neither HTTP nor who asks: what a caller may give away is
-decided by :mod:`server.rest.key_routes`; the command line decides for itself. Secrets are returned
-once and stored as hashes.
+Works on a database connection and knows neither HTTP nor the caller: :mod:`server.rest.key_routes` decides what a
+caller may grant; the command line decides for itself. Secrets are returned once and stored as hashes.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ DEFAULT_ROLES: Final[dict[str, Role]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewKey:
-    """An API key to be made. Raises ValueError when it could not be used as it is written."""
+    """An API key to be made. Raises ValueError if it would be unusable."""
 
     label: str
     kind: str
@@ -75,7 +74,7 @@ class NewKey:
 
     @property
     def effective_scopes(self) -> tuple[str, ...]:
-        """What the key can do. Raises ValueError for a scope that its role or its kind does not have."""
+        """Scopes of the key. Raises ValueError for a scope that its role or its kind does not have."""
         allowed = KEY_KINDS[self.kind].scopes & role_scopes(self.effective_role)
         if self.scopes is None:
             return tuple(sorted(allowed))
@@ -86,7 +85,7 @@ class NewKey:
 
 
 async def create_key(connection: asyncpg.Connection, new: NewKey, *, created_by: str) -> tuple[str, dict[str, Any]]:
-    """Store ``new``. Returns the key's text, which is not kept anywhere, and its row without the hash."""
+    """Store ``new``. Return the key's text, which is not kept anywhere, and its row without the hash."""
     key = new_api_key()
     row = await connection.fetchrow(
         statement("insert_api_key"),
@@ -107,7 +106,7 @@ async def create_key(connection: asyncpg.Connection, new: NewKey, *, created_by:
 
 
 def _record(row: asyncpg.Record | None) -> dict[str, Any]:
-    """The row that INSERT … RETURNING gives without fail."""
+    """Return the row of an INSERT … RETURNING, which always exists."""
     return dict(row or {})
 
 
@@ -118,7 +117,7 @@ async def list_keys(
     owner: str | None = None,
     limit: int = 1000,
 ) -> list[dict[str, Any]]:
-    """Keys within ``projects`` (None: all) of ``owner`` (None: anybody), newest first, without hashes."""
+    """Return keys within ``projects`` (None: all) of ``owner`` (None: anybody), newest first, without hashes."""
     within = None if projects is None else list(projects)
     return [dict(row) for row in await connection.fetch(statement("list_api_keys"), within, owner, limit)]
 
@@ -126,26 +125,26 @@ async def list_keys(
 async def read_key(
     connection: asyncpg.Connection, key_id: str, *, projects: Sequence[str] | None = None, owner: str | None = None
 ) -> dict[str, Any] | None:
-    """One key under the same conditions as :func:`list_keys`."""
+    """Return one key under the same conditions as :func:`list_keys`."""
     within = None if projects is None else list(projects)
     row = await connection.fetchrow(statement("read_api_key"), within, owner, key_id)
     return None if row is None else dict(row)
 
 
 async def revoke_key(connection: asyncpg.Connection, key_id: str, *, revoked_by: str) -> dict[str, Any] | None:
-    """End a key; None when there is none of that id. All processes refuse it within seconds."""
+    """Revoke a key; return None if there is none with that id. All processes refuse it within seconds."""
     row = await connection.fetchrow(statement("revoke_api_key"), key_id, revoked_by)
     return None if row is None else dict(row)
 
 
 def latest_expiry(max_days: int) -> datetime:
-    """The latest time that a key made now may expire."""
+    """Return the latest time at which a key made now may expire."""
     return datetime.now(UTC) + timedelta(days=max_days)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewClient:
-    """An OAuth client to be registered. Raises ValueError when it could not be used as it is written.
+    """An OAuth client to be registered. Raises ValueError if it would be unusable.
 
     With ``jwks`` (public keys, RFC 7517) it authenticates by ``private_key_jwt``, else by a secret.
     """
@@ -186,9 +185,9 @@ def _check_public(jwks: Mapping[str, Any]) -> None:
 async def create_client(
     connection: asyncpg.Connection, new: NewClient, *, created_by: str
 ) -> tuple[str | None, dict[str, Any]]:
-    """Register ``new``. Returns its secret (None with keys of its own) and its row.
+    """Register ``new``. Return its secret (None if it has keys of its own) and its row.
 
-    Raises what the database raises for a client id that is taken (Conflict, through the pool).
+    Raises the database's error for a client id that is taken (Conflict, through the pool).
     """
     client_id = new.client_id or f"client-{random_text(12)}"
     secret = None if new.jwks is not None else random_text(CLIENT_SECRET_LENGTH)
@@ -210,7 +209,7 @@ async def create_client(
 async def list_clients(
     connection: asyncpg.Connection, *, projects: Sequence[str] | None = None, limit: int = 1000
 ) -> list[dict[str, Any]]:
-    """Clients within ``projects`` (None: all), newest first, without secrets."""
+    """Return clients within ``projects`` (None: all), newest first, without secrets."""
     within = None if projects is None else list(projects)
     return [dict(row) for row in await connection.fetch(statement("list_clients"), within, limit)]
 
@@ -218,7 +217,7 @@ async def list_clients(
 async def disable_client(
     connection: asyncpg.Connection, client_id: str, *, projects: Sequence[str] | None = None, disabled_by: str
 ) -> dict[str, Any] | None:
-    """End a client, its tokens and its keys; None when there is none of that id within ``projects``."""
+    """Disable a client, its tokens and its keys; return None if there is none with that id within ``projects``."""
     within = None if projects is None else list(projects)
     row = await connection.fetchrow(statement("disable_client"), client_id, within, disabled_by)
     return None if row is None else dict(row)
@@ -234,7 +233,9 @@ async def enable_client(
 
 
 async def create_project(connection: asyncpg.Connection, project_id: str, name: str) -> dict[str, Any] | None:
-    """Make a project; None when the id is taken, also by a deleted one. Raises ValueError for a bad id or name."""
+    """Create a project; return None if the id is taken, also by a deleted one. Raises ValueError for a bad id or
+    name.
+    """
     if not PROJECT_ID.fullmatch(project_id):
         raise ValueError("project_id: 1 to 63 lower-case letters, digits, dashes, underscores; first a letter or digit")
     if not _LABEL.fullmatch(name):
@@ -244,19 +245,19 @@ async def create_project(connection: asyncpg.Connection, project_id: str, name: 
 
 
 async def delete_project(connection: asyncpg.Connection, project_id: str) -> dict[str, Any] | None:
-    """Hide a project and all it holds from everybody; None when there is no such live project."""
+    """Hide a project and everything in it from everybody; return None if there is no such live project."""
     row = await connection.fetchrow(statement("delete_project"), project_id)
     return None if row is None else dict(row)
 
 
 async def list_projects(connection: asyncpg.Connection, projects: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Live projects among ``projects`` (None: all), by id."""
+    """Return live projects among ``projects`` (None: all), by id."""
     within = None if projects is None else list(projects)
     return [dict(row) for row in await connection.fetch(statement("list_projects"), within)]
 
 
 async def revoke_token(connection: asyncpg.Connection, claims: Mapping[str, Any], *, revoked_by: str) -> None:
-    """Honour the token with these verified ``claims`` no more, here and in all processes within seconds."""
+    """Revoke the token with these verified ``claims``, here and in all processes within seconds."""
     # Kept an hour longer than the token, whatever the difference of clocks.
     gone = datetime.fromtimestamp(float(claims["exp"]), UTC) + timedelta(hours=1)
     await connection.execute(statement("revoke_token"), claims["iss"], claims["jti"], gone, revoked_by)

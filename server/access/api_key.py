@@ -25,13 +25,13 @@ _FORM: Final = re.compile(r"llmo_([a-z2-7]{12})_([a-z2-7]{32})_([0-9a-f]{8})")
 
 
 def is_api_key(credential: str) -> bool:
-    """Whether ``credential`` is meant as an API key rather than as a token."""
+    """Return whether ``credential`` has the form of an API key rather than of a token."""
     return credential.startswith(KEY_PREFIX)
 
 
 @dataclass(frozen=True, slots=True)
 class KeyKind:
-    """What a kind of key is for, and the only scopes that it can have."""
+    """Purpose of a kind of key, and the only scopes that it can have."""
 
     sentence: str
     scopes: frozenset[str]
@@ -65,11 +65,11 @@ class ApiKey:
 
     @property
     def secret_hash(self) -> bytes:
-        """What is stored of the secret."""
+        """The stored form of the secret."""
         return hash_secret(self.secret)
 
     def matches(self, stored_hash: bytes) -> bool:
-        """Whether the secret is the one behind ``stored_hash``, in time that does not depend on it."""
+        """Return whether the secret is the one behind ``stored_hash``, in time that does not depend on it."""
         return hmac.compare_digest(self.secret_hash, stored_hash)
 
 
@@ -78,12 +78,12 @@ UNKNOWN_HASH: Final = hashlib.sha256(secrets.token_bytes(32)).digest()
 
 
 def new_api_key() -> ApiKey:
-    """A fresh random key."""
+    """Make a fresh random key."""
     return ApiKey(random_text(_ID_LENGTH), random_text(_SECRET_LENGTH))
 
 
 def parse_api_key(text: str) -> ApiKey | None:
-    """The key that ``text`` is, or None when its form or checksum is wrong."""
+    """Parse ``text`` as a key; return None if its form or checksum is wrong."""
     match = _FORM.fullmatch(text)
     if match is None:
         return None
@@ -94,12 +94,12 @@ def parse_api_key(text: str) -> ApiKey | None:
 
 
 def hash_secret(secret: str) -> bytes:
-    """SHA-256 of a secret that this program generated: 160 random bits need no slow hash."""
+    """Return the SHA-256 of a secret that this program generated: 160 random bits need no slow hash."""
     return hashlib.sha256(secret.encode()).digest()
 
 
 def random_text(length: int) -> str:
-    """``length`` random characters of five bits each."""
+    """Return ``length`` random characters of five bits each."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(length))
 
 

@@ -1,9 +1,8 @@
-"""The record of who did what, and of who was refused: a table and a log line each.
+"""The audit log: actions and refused requests, in a table and as log lines.
 
-An action is written at once, in the transaction that carries it out where there is one. Refusals can
-come by the ten thousand, so equal ones within ten seconds become one row with a count, and the number
-of different rows in that time is bounded as well: none is lost from the count, and no flood fills the
-log or the disk.
+An action is written at once, in the transaction that carries it out if there is one. Refusals can come by the ten
+thousand, so equal ones within ten seconds become one row with a count, and the number of different rows in that time is
+bounded too: none is missing from the count, and no flood fills the log or the disk.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ MANY: Final = "many"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEvent:
-    """One thing that somebody did or was not let do. Holds no secret and no content."""
+    """An action that somebody performed or was refused. Holds no secret and no content."""
 
     action: str
     """``noun.verb``, such as ``api_key.create``; ``request`` for a refused request."""
@@ -49,7 +48,7 @@ class AuditEvent:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
     def row(self) -> tuple[Any, ...]:
-        """The parameters of the statement ``insert_audit``."""
+        """Return the parameters of the statement ``insert_audit``."""
         return (
             self.action,
             self.outcome,
@@ -69,7 +68,7 @@ class AuditEvent:
 
 
 class AuditLog:
-    """Writes audit events; one a process."""
+    """Writes audit events; one per process."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

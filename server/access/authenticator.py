@@ -1,8 +1,7 @@
-"""From a credential to a principal, cheapest check first.
+"""Authentication: from a credential to a principal, cheapest check first.
 
-memory of verified credentials → budget of wrong ones from this address → form and checksum → signature
-or key row → claims → revocations. A credential that fails takes no database connection, except for a
-key whose checksum is right.
+cache of verified credentials → budget of wrong ones from this address → form and checksum → signature or key row →
+claims → revocations. A credential that fails takes no database connection, except for a key whose checksum is right.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class CredentialRefused(InvalidToken):
 
 
 class Authenticator:
-    """Verifies tokens and keys; one a process."""
+    """Verifies tokens and keys; one per process."""
 
     def __init__(
         self, settings: Settings, database: Database, keys: SigningKeys, state: AccessState, buckets: TokenBuckets
@@ -64,17 +63,17 @@ class Authenticator:
         state.on_change(self._verified.clear)
 
     def remembered(self, digest: bytes) -> Principal | None:
-        """The caller behind the credential with this ``digest`` when it was verified a moment ago."""
+        """Return the caller behind the credential with this ``digest`` if it was verified a moment ago."""
         principal = self._verified.get(digest)
         if principal is not None and principal.kind == "api_key":
             self._last_used[principal.credential_id] = datetime.now(UTC)
         return principal
 
     async def authenticate(self, credential: str, address: str) -> Principal:
-        """The caller behind ``credential``, which came from ``address``.
+        """Return the caller behind ``credential``, which came from ``address``.
 
-        Raises :class:`CredentialRefused` for one that is not valid, :class:`RateLimited` when too many of
-        those came from there, and what the database raises when a key cannot be looked up.
+        Raises :class:`CredentialRefused` for one that is not valid, :class:`RateLimited` if too many of those came from
+        there, and the database's error if a key cannot be looked up.
         """
         digest = digest_of(credential)
         principal = self.remembered(digest)
@@ -90,10 +89,10 @@ class Authenticator:
         return self._viewers is not None
 
     async def with_viewer(self, principal: Principal, token: str | None) -> Principal:
-        """``principal`` with the viewer that Grafana's identity ``token`` names, if it names one.
+        """Return ``principal`` with the viewer that Grafana's identity ``token`` names, if it names one.
 
-        A viewer never widens anything. When viewers are not to see content, a dashboard key shows it
-        only to a verified Editor or Admin, so that leaving the header out gains nothing.
+        A viewer never widens anything. If viewers are not to see content, a dashboard key shows it only to a verified
+        Editor or Admin, so that leaving the header out gains nothing.
         """
         if self._viewers is None:
             return principal
@@ -116,7 +115,7 @@ class Authenticator:
 
     async def _verify(self, credential: str, digest: bytes, address: str) -> Principal:
         failures = failed_authentication_bucket(address, self._settings.rate_limit_failed_auth)
-        # One bad neighbour behind the same address must not lock out those who were let in before.
+        # One bad neighbour behind the same address must not lock out those who were admitted before.
         if not self._verified.was_good(digest):
             verdict, _ = await self._buckets.judge([failures], take=False)
             if not verdict.allowed:
@@ -142,7 +141,7 @@ class Authenticator:
             rules = self._provider.rules
         else:
             if token.key_id is not None and all(key.kid != token.key_id for key in self._keys.keys):
-                self._state.reload_keys()  # another process may have been quicker to see a rotation
+                self._state.reload_keys()  # another process may have seen a rotation earlier
             rules = self._rules
             claims = verify_token(token, self._keys.keys, rules)
             principal = principal_of(claims)

@@ -1,8 +1,8 @@
-"""The person behind a data source credential, as Grafana's signed ``X-Grafana-Id`` header names them.
+"""The person behind a data source credential, named by Grafana's signed ``X-Grafana-Id`` header.
 
-Grafana adds the header to what its data source proxy sends on. A browser can send one of its own, and
-``X-Grafana-User`` is not signed at all: only a token that verifies against the keys of the configured
-Grafana counts. It never opens anything; it names the viewer for audit and limits, and may close content.
+Grafana adds the header to requests that its data source proxy forwards. A browser can send one of its own, and
+``X-Grafana-User`` is not signed at all: only a token that verifies against the keys of the configured Grafana counts.
+It never opens anything; it names the viewer for audit and limits, and may close content.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class GrafanaViewers:
         self._url = settings.grafana_jwks_url or f"{issuer}/api/signing-keys/keys"
         check_issuer_url(self._url, "GRAFANA_ISSUER", allow_http=settings.allow_http_issuers)
         self._rules = TokenRules(
-            # root_url is written with and without a slash at its end; the token has it as it was written.
+            # root_url is written with and without a slash at its end; the token has it as configured.
             issuer=settings.grafana_issuer,
             audiences=settings.grafana_audience,
             algorithms=("ES256",),
@@ -45,7 +45,7 @@ class GrafanaViewers:
         self._remote = RemoteKeys(issuer, self._locate)
 
     async def verify(self, text: str) -> tuple[Viewer, float]:
-        """The viewer that the token ``text`` names, and for how many seconds. Raises :class:`TokenRefused`."""
+        """Return the viewer that the token ``text`` names, and for how many seconds. Raises :class:`TokenRefused`."""
         token = parse_token(text)
         try:
             keys = await self._remote.keys(token.key_id)
@@ -58,7 +58,7 @@ class GrafanaViewers:
         viewer = Viewer(
             subject=subject,
             login=login if type(login) is str and _LOGIN.fullmatch(login) else "",
-            # An unknown role is the least one.
+            # An unknown role counts as the least one.
             role=role if type(role) is str and role in GRAFANA_ROLES else "Viewer",
         )
         return viewer, seconds_left(claims, self._rules)

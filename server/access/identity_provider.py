@@ -51,7 +51,7 @@ class IdentityProvider:
         self._remote = RemoteKeys(self.issuer, self._locate)
 
     async def verify(self, token: UnverifiedToken) -> tuple[Principal, dict[str, Any]]:
-        """The caller behind ``token``, and its claims. Raises :class:`TokenRefused`."""
+        """Return the caller behind ``token``, and its claims. Raises :class:`TokenRefused`."""
         try:
             keys: Sequence[Key] = await self._remote.keys(token.key_id)
         except KeysUnavailable as error:
@@ -100,7 +100,7 @@ class IdentityProvider:
         values = [value] if isinstance(value, str) else value
         if isinstance(values, list):
             if self._role_map:
-                # In the order of the settings: the operator says which of several groups wins.
+                # In the order of the settings: the operator decides which of several groups wins.
                 for name, role in self._role_map.items():
                     if name in values:
                         return role
@@ -123,7 +123,7 @@ def _role_map(entries: Sequence[str]) -> dict[str, Role]:
 
 
 def _claim(claims: dict[str, Any], path: str) -> Any:
-    """The claim at a dotted ``path``; a claim whose whole name has dots comes first (they are often URLs)."""
+    """Return the claim at a dotted ``path``; a claim whose whole name has dots comes first (they are often URLs)."""
     if path in claims:
         return claims[path]
     value: Any = claims

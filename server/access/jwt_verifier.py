@@ -1,10 +1,9 @@
-"""Strict verification of signed JWTs, for every kind of token that comes in.
+"""Strict verification of signed JWTs, for every kind of incoming token.
 
-joserfc does the cryptography; this module adds what RFC 8725 asks for and the library leaves to its
-caller: an explicit algorithm list, the ``typ`` header, claims that must be there, a cap on the
-lifetime, refusal of duplicate JSON members, and the promise that hostile input raises
-:class:`TokenRefused` and nothing else (the library also raises TypeError, ValueError and
-RecursionError on it).
+joserfc does the cryptography; this module adds the rules of RFC 8725 that the library leaves to its caller: an explicit
+algorithm list, the ``typ`` header, mandatory claims, a cap on the lifetime, refusal of duplicate JSON members, and the
+promise that hostile input raises :class:`TokenRefused` and nothing else (the library also raises TypeError, ValueError
+and RecursionError on it).
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ MAX_TOKEN_BYTES: Final = 8192
 _COMPACT: Final = re.compile(r"[A-Za-z0-9_-]{1,1024}\.[A-Za-z0-9_-]{1,8192}\.[A-Za-z0-9_-]{1,1400}")
 _KEY_ID: Final = re.compile(r"[\x21-\x7e]{1,256}")
 
-# No `jku`, `x5u`, `jwk` or `x5c`: a token never says where or with what it is to be verified. The
-# thumbprints are only names, which some providers add beside `kid`.
+# No `jku`, `x5u`, `jwk` or `x5c`: a token never decides where to find the key that verifies it. The thumbprints are
+# only names, which some providers add beside `kid`.
 _HEADER_NAMES: Final = frozenset({"alg", "typ", "kid", "x5t", "x5t#S256"})
 
 KEY_TYPES: Final[dict[str, str]] = {
@@ -41,11 +40,11 @@ KEY_TYPES: Final[dict[str, str]] = {
     "ES384": "EC",
     "Ed25519": "OKP",
 }
-"""The algorithms that can be configured, and the type of key that each one takes."""
+"""The configurable algorithms, and the type of key that each one needs."""
 
 
 class TokenRefused(Exception):
-    """The token is not to be honoured. ``reason`` is one word for logs, never shown to the caller."""
+    """The token is refused. ``reason`` is one word for logs, never shown to the caller."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -54,7 +53,7 @@ class TokenRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TokenRules:
-    """What a token of one issuer must look like."""
+    """Rules for the tokens of one issuer."""
 
     issuer: str
     audiences: tuple[str, ...]
@@ -82,7 +81,7 @@ class TokenRules:
             sub={"essential": True},
             exp={"essential": True},
             iat={"essential": True},
-            # allow_blank: whether an empty list of projects is useful is not for this module to say.
+            # allow_blank: this module does not judge whether an empty list of projects is useful.
             **{name: {"essential": True, "allow_blank": True} for name in self.required},  # type: ignore[arg-type]
         )
         object.__setattr__(self, "registry", registry)
@@ -90,7 +89,7 @@ class TokenRules:
 
 @dataclass(frozen=True, slots=True)
 class UnverifiedToken:
-    """A well-formed token of which nothing has been believed yet."""
+    """A well-formed token of which nothing is trusted yet."""
 
     text: str
     header: dict[str, Any]
@@ -103,7 +102,7 @@ class UnverifiedToken:
 
 
 def parse_token(text: str) -> UnverifiedToken:
-    """Take a compact JWS apart, believing nothing. Raises :class:`TokenRefused`."""
+    """Parse a compact JWS, trusting nothing. Raises :class:`TokenRefused`."""
     if len(text) > MAX_TOKEN_BYTES or not _COMPACT.fullmatch(text):
         raise TokenRefused("malformed")
     first, second, _ = text.split(".")
@@ -128,7 +127,7 @@ def _json_object(part: str) -> dict[str, Any]:
 
 
 def verify_token(token: UnverifiedToken, keys: Sequence[Key], rules: TokenRules) -> dict[str, Any]:
-    """The claims of ``token``, proved to be signed by one of ``keys`` and to follow ``rules``.
+    """Return the claims of ``token``, which is proved to be signed by one of ``keys`` and to follow ``rules``.
 
     A token with a ``kid`` is tried with the key of that name only. Raises :class:`TokenRefused`.
     """
@@ -170,5 +169,5 @@ def _signed_claims(text: str, keys: Sequence[Key], algorithm: str) -> dict[str, 
 
 
 def seconds_left(claims: dict[str, Any], rules: TokenRules) -> float:
-    """How long the verified ``claims`` stay good, leeway included."""
+    """Return how long the verified ``claims`` stay valid, leeway included."""
     return float(claims["exp"]) + rules.leeway - time.time()

@@ -1,10 +1,9 @@
 """The OAuth 2.0 authorization server: Authlib's grants and endpoints, without a database inside.
 
-Authlib's server side is synchronous, so nothing here waits: the routes read the client from the
-database first, run the grant over that one client, and carry out afterwards what the grant decided
-(:class:`GrantRequest` notes it). Served are the client credentials grant (RFC 6749, 4.4) with a secret
-in a Basic header or in the form, or with a signed assertion (RFC 7523); revocation (RFC 7009) and
-introspection (RFC 7662) of our own access tokens.
+Authlib's server side is synchronous, so nothing here waits: the routes read the client from the database first, run the
+grant over that one client, and carry out afterwards what the grant decided (:class:`GrantRequest` notes it). Supported
+are the client credentials grant (RFC 6749, 4.4) with a secret in a Basic header or in the form, or with a signed
+assertion (RFC 7523); revocation (RFC 7009) and introspection (RFC 7662) of our own access tokens.
 """
 
 from __future__ import annotations
@@ -53,14 +52,14 @@ _REFUSAL: Final = "Client authentication failed."
 
 
 class InvalidTargetError(InvalidRequestError):  # type: ignore[misc]
-    """The resource that the token is asked for is not served here (RFC 8707, 2)."""
+    """The resource that the token is requested for is not served here (RFC 8707, 2)."""
 
     error = "invalid_target"
 
 
 @dataclass(frozen=True, slots=True)
 class OAuthClient:
-    """A client as Authlib wants it; made from a row, or standing in for one that does not exist."""
+    """A client in Authlib's interface; made from a row, or a substitute for one that does not exist."""
 
     client_id: str
     auth_method: str
@@ -72,23 +71,23 @@ class OAuthClient:
     is_usable: bool
 
     def check_client_secret(self, secret: str) -> bool:
-        """Whether ``secret`` is right; takes the same time for a client that does not exist."""
+        """Return whether ``secret`` is right; takes the same time for a client that does not exist."""
         return hmac.compare_digest(hash_secret(secret), self.secret_hash) and self.is_usable
 
     def check_endpoint_auth_method(self, method: str, endpoint: str) -> bool:
-        """Whether the client may authenticate this way. A secret may come in the header or in the form."""
+        """Return whether the client may authenticate this way. A secret may come in the header or in the form."""
         del endpoint  # the same at all endpoints
         if self.auth_method == "client_secret_basic":
             return method in ("client_secret_basic", "client_secret_post")
         return method == self.auth_method
 
     def check_grant_type(self, grant_type: str) -> bool:
-        """Only client credentials."""
+        """Allow client credentials only."""
         return grant_type == "client_credentials"
 
 
 def client_of(row: Mapping[str, Any] | None, client_id: str) -> OAuthClient:
-    """The client in ``row``; for no row, one that refuses everything in the usual time."""
+    """Return the client in ``row``; for no row, one that refuses everything in the usual time."""
     if row is None:
         return OAuthClient(
             client_id, "client_secret_basic", UNKNOWN_HASH, {}, Role.VIEWER, frozenset(), (), is_usable=False
@@ -107,11 +106,11 @@ def client_of(row: Mapping[str, Any] | None, client_id: str) -> OAuthClient:
 
 
 class GrantRequest(OAuth2Request):  # type: ignore[misc]
-    """A form sent to one of our endpoints, and what is to be done when the grant has run."""
+    """A form sent to one of our endpoints, and the actions to take after the grant has run."""
 
     def __init__(self, form: Mapping[str, str], headers: Mapping[str, str], client: OAuthClient) -> None:
-        # The parent's own check wants https in the URL it is told, and TLS ends at the proxy in front
-        # of us; so it is told an address of the loopback interface, and nothing else reads it.
+        # The parent's own check requires https in the URL it receives, and TLS ends at the proxy in front of us; so it
+        # receives an address of the loopback interface, and nothing else reads it.
         super().__init__("POST", "http://localhost/", headers=dict(headers))
         self.payload = BasicOAuth2Payload(dict(form))
         self.prefetched = client
@@ -121,7 +120,7 @@ class GrantRequest(OAuth2Request):  # type: ignore[misc]
         """Claims of the token that is to be revoked."""
 
     def query_client(self, client_id: str) -> OAuthClient | None:
-        """The client that was read for this request, if it is the one asked for."""
+        """Return the client that was read for this request, if it has this id."""
         return self.prefetched if client_id == self.prefetched.client_id else None
 
     @property
@@ -182,7 +181,7 @@ class _ClientCredentials(ClientCredentialsGrant):  # type: ignore[misc]
 
 
 class OwnToken:
-    """One of our access tokens as Authlib's endpoints want it."""
+    """One of our access tokens in the interface of Authlib's endpoints."""
 
     def __init__(self, claims: dict[str, Any], *, is_taken_back: bool) -> None:
         self.claims = claims
@@ -193,11 +192,11 @@ class OwnToken:
         return bool(self.claims["sub"] == client_subject(client.client_id))
 
     def is_expired(self) -> bool:
-        """Whether its time is over, without leeway."""
+        """Return whether it has expired, without leeway."""
         return bool(self.claims["exp"] <= time.time())
 
     def is_revoked(self) -> bool:
-        """Whether it, or its client, was taken back."""
+        """Return whether it, or its client, was revoked."""
         return self._is_taken_back
 
 
@@ -205,7 +204,7 @@ class _Revocation(RevocationEndpoint):  # type: ignore[misc]
     CLIENT_AUTH_METHODS = list(CLIENT_AUTH_METHODS)
 
     def query_token(self, token_string: str, token_type_hint: str | None) -> OwnToken | None:
-        del token_type_hint  # we have one kind of token
+        del token_type_hint  # there is only one kind of token
         return self.server.own_token(token_string)  # type: ignore[no-any-return]
 
     def revoke_token(self, token: OwnToken, request: GrantRequest) -> None:
@@ -230,7 +229,7 @@ Reply = tuple[int, Any, list[tuple[str, str]]]
 
 
 class OAuthServer(AuthorizationServer):  # type: ignore[misc]
-    """Authlib's server over prefetched clients. Its methods give (status, body, headers)."""
+    """Authlib's server over prefetched clients. Its methods return (status, body, headers)."""
 
     def __init__(self, settings: Settings, keys: SigningKeys, state: AccessState) -> None:
         super().__init__(scopes_supported=sorted(SCOPES))
@@ -260,7 +259,7 @@ class OAuthServer(AuthorizationServer):  # type: ignore[misc]
         return self.create_endpoint_response("introspection", request)  # type: ignore[no-any-return]
 
     def own_token(self, text: str) -> OwnToken | None:
-        """The access token ``text`` if we signed it and it is not over, else None."""
+        """Return the access token ``text`` if we signed it and it has not expired, else None."""
         try:
             claims = verify_token(parse_token(text), self._keys.keys, self._rules)
         except TokenRefused:
@@ -269,7 +268,7 @@ class OAuthServer(AuthorizationServer):  # type: ignore[misc]
         return OwnToken(claims, is_taken_back=is_out)
 
     def authenticate_client(self, request: GrantRequest, methods: list[str], endpoint: str = "token") -> OAuthClient:
-        """The authenticated client. Raises InvalidClientError with one text whatever was wrong."""
+        """Return the authenticated client. Raises InvalidClientError with one text whatever was wrong."""
         authentication = ClientAuthentication(request.query_client)
         authentication.register("private_key_jwt", self._assertion)
         try:
@@ -277,20 +276,20 @@ class OAuthServer(AuthorizationServer):  # type: ignore[misc]
         except InvalidClientError as error:
             raise InvalidClientError(description=_REFUSAL, status_code=401) from error
 
-    # What Authlib asks of a framework's integration.
+    # Hooks that Authlib requires from the integration of a framework.
 
     def save_token(self, token: Any, request: GrantRequest) -> None:
-        """Access tokens are not stored: their signature is the record."""
+        """Do nothing: access tokens are not stored, their signature is the record."""
 
     def send_signal(self, name: str, *args: Any, **kwargs: Any) -> None:
-        """No signals."""
+        """Do nothing: there are no signals."""
 
     def create_oauth2_request(self, request: GrantRequest) -> GrantRequest:
-        """The request is one of ours already."""
+        """Return the request, which is one of ours already."""
         return request
 
     def handle_response(self, status: int, body: Any, headers: list[tuple[str, str]]) -> Reply:
-        """The routes make the HTTP answer."""
+        """Return the parts; the routes make the HTTP answer."""
         return status, body, headers
 
     def _new_token(self, *, client: OAuthClient, scope: str | None = None, **_: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Who asks, what they may do, and which rows that opens."""
+"""The caller, its permissions, and the rows that they open."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ScopeRule:
-    """One OAuth scope: what it permits, and which roles hold it."""
+    """One OAuth scope: its permission, and the roles that hold it."""
 
     sentence: str
     roles: frozenset[Role]
@@ -56,13 +56,13 @@ EVERY_PROJECT: Final = "*"
 
 
 def role_scopes(role: Role) -> frozenset[str]:
-    """All scopes that ``role`` holds."""
+    """Return all scopes that ``role`` holds."""
     return frozenset(name for name, rule in SCOPES.items() if role in rule.roles)
 
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """The person behind a data source credential, as a verified identity token of Grafana names them."""
+    """The person behind a data source credential, named by a verified identity token of Grafana."""
 
     subject: str
     login: str
@@ -87,7 +87,7 @@ class Principal:
     key_kind: str = ""
     """Kind of the API key: ingest, dashboard or service."""
     rate_limit_per_minute: int | None = None
-    """Requests a minute that an API key was given in place of its role's."""
+    """Requests per minute that an API key has in place of its role's."""
     account: str = ""
     """Whose budget of requests is drawn on; empty: the subject's."""
     expires_at: datetime | None = None
@@ -107,7 +107,7 @@ class Principal:
 
     @property
     def sees_every_project(self) -> bool:
-        """True for a ``*`` grant."""
+        """Whether it has a ``*`` grant."""
         return EVERY_PROJECT in self.projects
 
     @property
@@ -116,11 +116,11 @@ class Principal:
         return "content:read" in self.scopes and self.role is not Role.BILLING
 
     def scope(self, requested: Sequence[str], existing: Sequence[str]) -> RowScope:
-        """The rows this principal may see: the only place that decides so.
+        """Return the rows this principal may see: the only place that decides so.
 
-        ``requested``: project ids that the caller asked for, empty for "all of mine". ``existing``:
-        all projects of the installation. Raises :class:`ProjectForbidden`, the same for a foreign
-        project and for one that does not exist, so that nobody can find out which is which.
+        ``requested``: project ids that the caller named, empty for "all of mine". ``existing``: all projects of the
+        installation. Raises :class:`ProjectForbidden`, the same for a project of others and for one that does not
+        exist, so that nobody can find out which is which.
         """
         known = frozenset(existing)
         granted = known if self.sees_every_project else self.projects & known

@@ -20,7 +20,7 @@ from server.rate_limit.token_bucket import Bucket
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """Requests a minute that are sustained, and how many may come at once after a rest."""
+    """Sustained requests per minute, and how many may come at once after a rest."""
 
     per_minute: int
     burst: int
@@ -34,21 +34,21 @@ TIERS: Final[dict[Role, Tier]] = {
 }
 
 LARGEST_COST: Final = min(tier.burst for tier in TIERS.values())
-"""A route that cost more could never be used by the smallest tier."""
+"""The smallest tier could never use a route that costs more."""
 
 BURST_FACTOR: Final = 1.2
 TOKEN_ENDPOINT_PER_MINUTE: Final = 100
 
-# While Redis is away each process alone guards against guessing: it grants a quarter of its share.
+# While Redis is down each process guards against guessing alone: it grants a quarter of its share.
 _GUARD_SHARE: Final = 0.25
 
 
 @lru_cache(maxsize=4096)
 def request_buckets(principal: Principal, route: str, cost: int, *, project_ceiling: int = 0) -> tuple[Bucket, ...]:
-    """The buckets of one request to the route template ``route``.
+    """Return the buckets of one request to the route template ``route``.
 
-    ``project_ceiling``: requests a minute for all principals of one project together, 0 for none;
-    it counts for principals of exactly one project.
+    ``project_ceiling``: requests per minute for all principals of one project together, 0 for none; it counts for
+    principals of exactly one project.
     """
     tier = tier_of(principal)
     buckets = [Bucket(f"{identifier_of(principal)}\n{route}", tier.per_minute, tier.burst, cost)]
@@ -60,18 +60,18 @@ def request_buckets(principal: Principal, route: str, cost: int, *, project_ceil
 
 
 def tier_of(principal: Principal) -> Tier:
-    """The tier of ``principal``: its key's own limit, the viewer's behind it, or its role's."""
+    """Return the tier of ``principal``: its key's own limit, the viewer's behind it, or its role's."""
     if principal.viewer is not None:
         return TIERS[Role.VIEWER]
     if principal.rate_limit_per_minute is not None:
         limit = principal.rate_limit_per_minute
-        # The burst leaves room for the dearest route.
+        # The burst leaves room for the most expensive route.
         return Tier(limit, max(math.ceil(limit * BURST_FACTOR), 100))
     return TIERS[principal.role]
 
 
 def identifier_of(principal: Principal) -> str:
-    """Who is counted."""
+    """Return the name of the counted party."""
     if principal.viewer is not None:
         return f"viewer\n{principal.credential_id}\n{principal.viewer.subject}"
     if principal.kind == "anonymous":
@@ -80,19 +80,21 @@ def identifier_of(principal: Principal) -> str:
 
 
 def network_of(address: str) -> str:
-    """Whose budget an address draws on: of IPv6 the /64, because one subscriber has all of its addresses."""
+    """Return the network whose budget an address draws on: of IPv6 the /64, because one subscriber has all of its
+    addresses.
+    """
     if ":" not in address:
         return address
     return str(IPv6Network((address, 64), strict=False))
 
 
 def failed_authentication_bucket(address: str, per_minute: int) -> Bucket:
-    """The budget of wrong credentials from one client address."""
+    """Return the budget of wrong credentials from one client address."""
     return Bucket(f"failed\n{network_of(address)}", per_minute, per_minute, 1, "failed-authentication", _GUARD_SHARE)
 
 
 def token_endpoint_buckets(client_id: str, address: str) -> list[Bucket]:
-    """The budgets of the token endpoint: by client and by address."""
+    """Return the budgets of the token endpoint: by client and by address."""
     limit = TOKEN_ENDPOINT_PER_MINUTE
     return [
         Bucket(f"token-endpoint client\n{client_id}", limit, limit, 1, "client", _GUARD_SHARE),

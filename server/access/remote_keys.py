@@ -1,8 +1,7 @@
 """Public keys of another issuer, fetched from an address that the operator set.
 
-Nothing a caller sends leads to a fetch but one thing: a ``kid`` that is not known yet, because keys
-rotate; and that at most once a minute. Keys that were read stay in force for a day when the issuer is
-away, and an answer without usable keys never replaces good ones.
+Only one thing from a caller leads to a fetch: an unknown ``kid``, because keys rotate, and that at most once per
+minute. Keys stay in force for a day if the issuer is down, and an answer without usable keys never replaces good ones.
 """
 
 from __future__ import annotations
@@ -38,13 +37,13 @@ _ASYMMETRIC: Final = frozenset({"RSA", "EC", "OKP"})
 
 
 class KeysUnavailable(Exception):
-    """The issuer's keys cannot be had, and none are remembered."""
+    """The issuer's keys are unavailable, and none are cached."""
 
 
 def check_issuer_url(url: str, name: str, *, allow_http: bool) -> None:
     """Raise :class:`SettingsError` unless keys may be fetched from ``url``.
 
-    https, with a host and without user name or fragment; plain http only where the operator said so.
+    https, with a host and without user name or fragment; plain http only if the operator allows it.
     """
     parts = urlsplit(url)
     schemes = {"https", "http"} if allow_http else {"https"}
@@ -54,7 +53,7 @@ def check_issuer_url(url: str, name: str, *, allow_http: bool) -> None:
 
 
 class RemoteKeys:
-    """The keys of one issuer, cached. ``locate`` gives the address of its JWK Set."""
+    """The keys of one issuer, cached. ``locate`` returns the address of its JWK Set."""
 
     def __init__(self, name: str, locate: Callable[[httpx.AsyncClient], Awaitable[str]]) -> None:
         self._name = name
@@ -65,7 +64,7 @@ class RemoteKeys:
         self._lock = asyncio.Lock()
 
     async def keys(self, key_id: str | None) -> tuple[Key, ...]:
-        """The issuer's keys, fetched again when they are old or do not hold ``key_id``.
+        """Return the issuer's keys, fetched again if they are old or do not include ``key_id``.
 
         Raises :class:`KeysUnavailable` when there are none.
         """
@@ -99,12 +98,12 @@ class RemoteKeys:
 
 
 def http_client() -> httpx.AsyncClient:
-    """A client that follows no redirect and takes no proxy from the environment."""
+    """Return a client that follows no redirect and takes no proxy from the environment."""
     return httpx.AsyncClient(follow_redirects=False, trust_env=False, timeout=FETCH_SECONDS)
 
 
 async def fetch_json(client: httpx.AsyncClient, url: str) -> Any:
-    """The JSON document at ``url``, at most one MiB of it. Raises ValueError or httpx.HTTPError."""
+    """Return the JSON document at ``url``, at most one MiB of it. Raises ValueError or httpx.HTTPError."""
     body = bytearray()
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
     async with client.stream("GET", url, headers=headers) as answer:
@@ -121,12 +120,12 @@ async def fetch_json(client: httpx.AsyncClient, url: str) -> Any:
 
 
 def is_short_rsa(entry: Mapping[str, Any]) -> bool:
-    """Whether a JWK is an RSA key of fewer than 2048 bits, told from the length of its modulus."""
+    """Return whether a JWK is an RSA key of fewer than 2048 bits, judged by the length of its modulus."""
     return entry.get("kty") == "RSA" and len(str(entry.get("n", ""))) < _SHORTEST_MODULUS
 
 
 def usable_keys(document: Any) -> tuple[Key, ...]:
-    """The signature keys in a JWK Set; entries that cannot be used are left out.
+    """Return the signature keys in a JWK Set; unusable entries are left out.
 
     Raises ValueError when none is left. Secrets (``oct``) are never taken from an issuer.
     """
@@ -142,7 +141,7 @@ def usable_keys(document: Any) -> tuple[Key, ...]:
         try:
             found.append(JWKRegistry.import_key(entry))
         except (JoseError, ValueError, TypeError):
-            continue  # a key of a kind that we do not know is no reason to lose the others
+            continue  # a key of an unknown kind is no reason to lose the others
     if not found:
         raise ValueError("no usable key")
     return tuple(found)

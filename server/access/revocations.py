@@ -1,8 +1,8 @@
-"""What was taken back: revoked tokens and disabled clients, the same in every process within seconds.
+"""Revoked tokens and disabled clients, the same in every process within seconds.
 
-One background task a process reads a version number every two seconds and, when it moved, reads the
-lists again and drops everything that had been verified before. The database is the truth and the only
-bus: a process that was cut off for a while is right again with its next look.
+One background task per process reads a version number every two seconds. If it changed, the task reads the lists again
+and drops all cached verdicts. The database is the truth and the only bus: a process that was cut off for a while is
+right again after its next check.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class BareClient:
 
 @dataclass(frozen=True, slots=True)
 class TakenBack:
-    """What is not honoured any more although signature and expiry are good."""
+    """Credentials that are refused although signature and expiry are good."""
 
     tokens: frozenset[tuple[str, str]] = frozenset()
     """(issuer, jti)"""
@@ -86,7 +86,7 @@ class AccessState:
         self._listeners.append(listener)
 
     async def refresh(self) -> None:
-        """Look now: after a change made by this process. Raises what the database raises."""
+        """Check now, after a change made by this process. Raises the database's errors."""
         async with self._database.plain() as connection:
             version = await connection.fetchval(statement("read_access_version"))
             if version == self._version:
@@ -105,7 +105,7 @@ class AccessState:
                 if row["bare_subject_until"] is not None
             },
         )
-        # Only now: had the lists been unreadable, the next look must try again.
+        # Only now: if the lists were unreadable, the next check must try again.
         self._version = version
         self._tell()
 
@@ -115,7 +115,7 @@ class AccessState:
         await self.refresh()
 
     def reload_keys(self) -> None:
-        """Take up a changed key file. A broken one leaves the present keys in force and is logged."""
+        """Load a changed key file. A broken one leaves the present keys in force and is logged."""
         try:
             if self._keys.reload():
                 logger.info("signing keys changed")

@@ -31,7 +31,7 @@ MAX_KEYS: Final = 16
 
 
 class SigningKeys:
-    """Signs and verifies our tokens. Raises :class:`SettingsError` when the settings hold no safe key."""
+    """Signs and verifies our tokens. Raises :class:`SettingsError` if the settings hold no safe key."""
 
     def __init__(self, settings: Settings) -> None:
         self.algorithm = settings.jwt_algorithm
@@ -53,19 +53,19 @@ class SigningKeys:
         return self._keys
 
     def sign(self, claims: dict[str, Any]) -> str:
-        """``claims`` as a signed access token with the media type of RFC 9068."""
+        """Return ``claims`` as a signed access token with the media type of RFC 9068."""
         key = self._keys[0]
         header = {"alg": self.algorithm, "typ": "at+jwt", "kid": key.kid}
         return jwt.encode(header, claims, key, algorithms=[self.algorithm])
 
     def public_jwks(self) -> dict[str, Any]:
-        """The public halves as a JWK Set; empty under HS256, whose key is a secret."""
+        """Return the public halves as a JWK Set; empty under HS256, whose key is a secret."""
         if self.algorithm == "HS256":
             return {"keys": []}
         return {"keys": [key.as_dict(private=False, alg=self.algorithm, use="sig") for key in self._keys]}
 
     def reload(self) -> bool:
-        """Read the key file again if it changed; True when the keys are new.
+        """Read the key file again if it changed; return True if the keys are new.
 
         A file that cannot be used raises :class:`SettingsError` and leaves the present keys in force.
         """
@@ -97,7 +97,7 @@ def _secret_keys(settings: Settings) -> tuple[Key, ...]:
 
 
 def _secret_name(secret: str) -> str:
-    """A name that tells two secrets apart and nothing about either."""
+    """Return a name that tells two secrets apart and reveals nothing about either."""
     return hmac.new(secret.encode(), b"llm-observatory key id", hashlib.sha256).hexdigest()[:12]
 
 
@@ -110,7 +110,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def read_key_file(path: Path, algorithm: str) -> tuple[Key, ...]:
-    """The private keys of the JWK Set at ``path``. Raises :class:`SettingsError`."""
+    """Return the private keys of the JWK Set at ``path``. Raises :class:`SettingsError`."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))["keys"]
         if any(entry["kty"] != KEY_TYPES[algorithm] or is_short_rsa(entry) for entry in entries):
@@ -136,7 +136,7 @@ def read_key_file(path: Path, algorithm: str) -> tuple[Key, ...]:
 def rotate_key_file(path: Path, algorithm: str, *, keep: int = 1) -> str:
     """Put a fresh signing key first in the JWK Set at ``path``, keeping ``keep`` older ones for verification.
 
-    Makes the file (mode 0600) when it is not there, and replaces it in one step. Returns the new kid.
+    Creates the file (mode 0600) if it does not exist, and replaces it in one step. Returns the new kid.
     """
     older = read_key_file(path, algorithm)[:keep] if path.exists() else ()
     kid = secrets.token_hex(6)
@@ -156,7 +156,7 @@ def rotate_key_file(path: Path, algorithm: str, *, keep: int = 1) -> str:
 
 
 def embedded_secret(data_dir: Path) -> str:
-    """The secret of an installation that runs its own stores: made once, kept in ``data_dir`` with mode 0600."""
+    """Return the secret of an installation that runs its own stores: made once, kept in ``data_dir`` with mode 0600."""
     path = data_dir / "jwt_secret"
     if not path.exists():
         data_dir.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Remembers for a moment which credentials were verified, so that a busy client costs microseconds."""
+"""A short-lived cache of verified credentials, so that a busy client costs microseconds."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ T = TypeVar("T")
 
 MAX_ENTRIES: Final = 10_000
 TRUST_SECONDS: Final = 30.0
-"""Longest time without a fresh look; revocation is faster, because it empties this memory."""
+"""Longest time without another check; revocation is faster, because it empties this cache."""
 
 
 def digest_of(credential: str) -> bytes:
-    """The name of a credential here: the text itself is not kept."""
+    """Return the name of a credential here: the text itself is not kept."""
     return hashlib.blake2b(credential.encode("utf-8", "surrogatepass"), digest_size=20).digest()
 
 
@@ -27,14 +27,14 @@ class _Entry(Generic[T]):
 
 
 class VerifiedMemory(Generic[T]):
-    """Verified things by the digest of their credential; least recently used ones are forgotten."""
+    """Verified values by the digest of their credential; the least recently used are forgotten."""
 
     def __init__(self) -> None:
         self._entries: OrderedDict[bytes, _Entry[T]] = OrderedDict()
         self._seen: OrderedDict[bytes, T] = OrderedDict()
 
     def get(self, digest: bytes) -> T | None:
-        """What was verified less than half a minute ago, if it has not expired since."""
+        """Return a value verified less than half a minute ago, if it has not expired since."""
         entry = self._entries.get(digest)
         if entry is None:
             return None
@@ -44,9 +44,9 @@ class VerifiedMemory(Generic[T]):
         return entry.value
 
     def put(self, digest: bytes, value: T, seconds: float) -> None:
-        """Remember ``value`` for ``seconds``, and no longer than half a minute.
+        """Cache ``value`` for ``seconds``, and no longer than half a minute.
 
-        A value that equals the one before takes its place, so that what others know by it holds on.
+        A value equal to the former one is not replaced, so that identity comparisons elsewhere stay valid.
         """
         former = self._seen.get(digest)
         if former == value:
@@ -60,9 +60,9 @@ class VerifiedMemory(Generic[T]):
                 memory.popitem(last=False)
 
     def was_good(self, digest: bytes) -> bool:
-        """Whether this very credential was ever good in this process. It is verified again all the same."""
+        """Return whether this very credential was ever good in this process. It is verified again all the same."""
         return digest in self._seen
 
     def clear(self) -> None:
-        """Verify everything anew. What was good before is still known to have been."""
+        """Forget all values, but not that they were good before."""
         self._entries.clear()

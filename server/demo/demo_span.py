@@ -1,4 +1,4 @@
-"""Spans as the scenarios write them, and the clock they are written by."""
+"""Spans as the scenarios write them, and the clock that times them."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ class TraceWriter:
         return self._now_ns
 
     def wait(self, milliseconds: float) -> None:
-        """Lets time pass."""
+        """Let time pass."""
         self._now_ns += max(1, int(milliseconds * NANOSECONDS_A_MILLISECOND))
 
     def score(self, name: str, value: float | bool | str, source: str) -> None:
-        """Judges the trace; the same judgement of the same trace has the same id."""
+        """Judge the trace; the same judgement of the same trace has the same id."""
         self.trace.scores.append(
             {
                 "score_id": f"{self._trace_id.hex()}-{name}",
@@ -77,7 +77,7 @@ class TraceWriter:
 
     @contextmanager
     def span(self, name: str, *, is_client: bool = False, **attributes: Any) -> Iterator[DemoSpan]:
-        """A span inside of the one that is open; attribute names have ``__`` in place of dots."""
+        """Provide a span inside the open one; attribute names have ``__`` in place of dots."""
         span = DemoSpan(
             name=name,
             trace_id=self._trace_id,

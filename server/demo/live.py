@@ -18,9 +18,9 @@ LOOK_SECONDS = 0.5
 
 
 def trickle(sender: Sender, stopping: threading.Event, rng: Random | None = None) -> None:
-    """New visits as time passes, each trace sent when it has ended; returns when ``stopping`` is set.
+    """Make new visits as time passes, and send each trace when it has ended; return when ``stopping`` is set.
 
-    :raises DemoError: the server does not take them any more.
+    :raises DemoError: the server does not accept them any more.
     """
     rng = rng or Random()  # noqa: S311 - a believable story, not a secret
     number = itertools.count()

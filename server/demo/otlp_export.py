@@ -13,7 +13,7 @@ from server.demo.demo_span import DemoSpan, DemoTrace
 
 
 def encode(traces: Iterable[DemoTrace]) -> bytes:
-    """One export request."""
+    """Return one export request."""
     request = ExportTraceServiceRequest()
     for trace in traces:
         resource_spans = request.resource_spans.add()

@@ -1,4 +1,4 @@
-"""What happens on a visit: each scenario writes the spans that the service's instrumentation would send.
+"""Scenarios of a visit: each writes the spans that the service's instrumentation would send.
 
 Three generations of attribute names are spoken, as in real fleets: OpenTelemetry's GenAI conventions by most,
 OpenInference by the product search, OpenLLMetry by the translation gateway.
@@ -17,7 +17,7 @@ from server.demo.steps import Visit, chat_with_retry, embed, fail, inherit_error
 
 
 def make_visit(rng: Random, start: datetime, session: str) -> list[DemoTrace]:
-    """The traces of one visit at ``start``; ``rng`` decides everything about it."""
+    """Return the traces of one visit at ``start``; ``rng`` decides everything about it."""
     service = rng.choices(SERVICES, [service.share for service in SERVICES])[0]
     # A few people come often, most seldom.
     user = USERS[min(int(rng.paretovariate(0.7)) - 1, len(USERS) - 1)] if rng.random() < 0.6 else rng.choice(USERS)
@@ -26,7 +26,7 @@ def make_visit(rng: Random, start: datetime, session: str) -> list[DemoTrace]:
 
 
 def support(visit: Visit) -> list[DemoTrace]:
-    """A conversation of one to four turns with retrieval, and a look into the order system when needed."""
+    """Tell a conversation of one to four turns with retrieval, and a look into the order system when needed."""
     rng = visit.rng
     language, topic, question, answer = rng.choice(texts()["conversations"])
     model = MODELS[choose(rng, visit.service.models)]
@@ -63,7 +63,7 @@ def support(visit: Visit) -> list[DemoTrace]:
 
 
 def search(visit: Visit) -> list[DemoTrace]:
-    """One search: the query as a vector, candidates, ranking. Speaks OpenInference."""
+    """Tell one search: the query as a vector, candidates, ranking. Speaks OpenInference."""
     rng, query = visit.rng, visit.rng.choice(texts()["queries"])
     writer = visit.writer(visit.start, "openinference.instrumentation")
     with writer.span(
@@ -97,7 +97,7 @@ def search(visit: Visit) -> list[DemoTrace]:
 
 
 def code_review(visit: Visit) -> list[DemoTrace]:
-    """An agent reads a change with its tools, thinks in several calls, and writes a review."""
+    """Tell a code review: an agent reads a change with its tools, thinks in several calls, and writes a review."""
     rng = visit.rng
     subject, verdict, code = rng.choice(texts()["code_reviews"])
     model = MODELS[choose(rng, visit.service.models)]
@@ -127,7 +127,7 @@ def code_review(visit: Visit) -> list[DemoTrace]:
 
 
 def translation(visit: Visit) -> list[DemoTrace]:
-    """One call to translate a text. Speaks OpenLLMetry."""
+    """Tell one call that translates a text. Speaks OpenLLMetry."""
     rng = visit.rng
     language, _, question, answer = rng.choice(texts()["conversations"])
     model = MODELS[choose(rng, visit.service.models)]
@@ -163,7 +163,7 @@ def translation(visit: Visit) -> list[DemoTrace]:
 
 
 def report(visit: Visit) -> list[DemoTrace]:
-    """A batch job: sections in sequence by a reasoning model, long outputs."""
+    """Tell a batch job: sections in sequence by a reasoning model, long outputs."""
     rng = visit.rng
     title, summary = rng.choice(texts()["reports"])
     model = MODELS[choose(rng, visit.service.models)]
@@ -185,7 +185,7 @@ def report(visit: Visit) -> list[DemoTrace]:
 
 
 def _judge_answer(writer: TraceWriter, visit: Visit, *, failed: bool) -> None:
-    """Some answers are judged by a program, a few by the person; later prompt versions are better."""
+    """Judge some answers by a program, a few by the person; later prompt versions are better."""
     rng = visit.rng
     quality = 0.3 if failed else 0.68 + 0.03 * visit.prompt_version
     if rng.random() < 0.25:

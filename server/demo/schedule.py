@@ -1,4 +1,4 @@
-"""When visits happen: days, weekdays and hours of an online shop, the same for everybody who asks."""
+"""Times of visits: days, weekdays and hours of an online shop, the same at every start."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from server.demo.demo_span import DemoTrace
 from server.demo.scenarios import make_visit
 from server.demo.shop import HOURS, WEEKDAYS
 
-# On average a visit gives so many traces.
+# Average number of traces per visit.
 TRACES_A_VISIT = 1.45
 # The last day before the first start is busier, so that short time ranges show something as well.
 LAST_DAY_WEIGHT = 3.0
@@ -29,26 +29,26 @@ class Schedule:
     seed: int
 
     def dates(self) -> list[date]:
-        """The days, oldest first."""
+        """Return the days, oldest first."""
         today = self.now.date()
         return [today - timedelta(days=age) for age in range(self.days, -1, -1)]
 
     def visits(self, day: date) -> int:
-        """How many visits begin on a day, be it before our time, in it, or later than now."""
+        """Return how many visits begin on a day, whether before our time, in it, or later than now."""
         whole = sum(self._volume(each) * self._part_in_time(each) for each in self.dates())
         return round(self.traces / TRACES_A_VISIT * self._volume(day) / whole)
 
     def expected_visits(self, day: date) -> float:
-        """About how many of them lie in our time."""
+        """Return about how many of them lie in our time."""
         return self.visits(day) * self._part_in_time(day)
 
     def day_traces(self, day: date) -> Iterator[DemoTrace]:
-        """The traces of a day that are over by now. The first is the same whenever it is asked for."""
+        """Yield the traces of a day that are over by now. The first is the same at any time."""
         for index in range(self.visits(day)):
             yield from self.visit_traces(day, index)
 
     def visit_traces(self, day: date, index: int) -> list[DemoTrace]:
-        """The traces of one visit; none when it lies outside of the schedule's time."""
+        """Return the traces of one visit; none if it lies outside the schedule's time."""
         rng = Random(f"{self.seed} {day} {index}")  # noqa: S311 - a believable story, not a secret
         hour = rng.choices(range(24), HOURS)[0]
         start = datetime(day.year, day.month, day.day, hour, tzinfo=UTC) + timedelta(seconds=rng.uniform(0, 3600))
@@ -57,7 +57,9 @@ class Schedule:
         return make_visit(rng, start, session=f"visit-{day:%m%d}-{index:04d}")
 
     def _volume(self, day: date) -> float:
-        """What a whole day weighs: growth of a half over the month, the weekday, and the last day's more."""
+        """Return the weight of a whole day: growth of a half over the month, the weekday, and the extra of the last
+        day.
+        """
         age = (self.now.date() - day).days
         volume = WEEKDAYS[day.weekday()] * (1.5 - 0.5 * age / max(self.days, 1))
         # The last day began yesterday at this time.
@@ -65,7 +67,9 @@ class Schedule:
         return volume * (1 + (LAST_DAY_WEIGHT - 1) * part_of_last_day)
 
     def _part_in_time(self, day: date) -> float:
-        """The part of a day's visits that lies in our time: of today those until now, of the first day the others."""
+        """Return the part of a day's visits that lies in our time: today, those until now; on the first day, the
+        others.
+        """
         if day == self.now.date():
             return self._elapsed
         return 1 - self._elapsed if (self.now.date() - day).days == self.days else 1.0

@@ -1,4 +1,4 @@
-"""Sends demo traces to the server as any application would: POST /v1/traces, OTLP protobuf."""
+"""Sender of demo traces, like any application: POST /v1/traces, OTLP protobuf."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRACES_A_REQUEST: Final = 80
 SCORES_A_REQUEST: Final = 500
 CONNECTIONS: Final = 3
 ATTEMPTS: Final = 6
-# What OTLP says may be tried again.
+# Statuses that OTLP allows to retry.
 RETRYABLE: Final = frozenset({429, 502, 503, 504})
 # Days this recent are always sent again: part of them may have been missing the last time.
 UNSETTLED_DAYS: Final = 2
@@ -30,7 +30,7 @@ class DemoError(Exception):
 
 
 class Stopped(Exception):
-    """The demo is being ended."""
+    """The demo is stopping."""
 
 
 class Sender:
@@ -42,11 +42,11 @@ class Sender:
         self._http = httpx.Client(base_url=base_url, timeout=60, trust_env=False)
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         self._http.close()
 
     def send(self, traces: Sequence[DemoTrace]) -> int:
-        """Stores traces and their scores, and gives the number of spans.
+        """Store traces and their scores; return the number of spans.
 
         :raises DemoError: the server refuses them or stays away.
         :raises Stopped: the demo is being ended.
@@ -79,7 +79,7 @@ class Sender:
         raise DemoError(f"the demo's traces were not taken: {reason}")
 
     def is_stored(self, trace: DemoTrace) -> bool:
-        """Whether the server has a trace."""
+        """Return whether the server has a trace."""
         if self._stopping.is_set():
             raise Stopped
         try:
@@ -93,7 +93,7 @@ class Sender:
 
 
 def missing_days(sender: Sender, schedule: Schedule) -> list[date]:
-    """The days that are not stored as a whole, oldest first; the last two are always among them.
+    """Return the days that are not completely stored, oldest first; the last two are always among them.
 
     :raises Stopped: the demo is being ended.
     """
@@ -107,10 +107,10 @@ def missing_days(sender: Sender, schedule: Schedule) -> list[date]:
 
 
 def fill(sender: Sender, schedule: Schedule, days: Sequence[date], on_spans: Callable[[int], None]) -> None:
-    """Sends the traces of ``days``.
+    """Send the traces of ``days``.
 
-    They are the same at each start, so that sending them twice changes nothing. The first trace of a day is sent
-    after all others of it: where it is stored, the day is whole.
+    They are the same at each start, so sending them twice changes nothing. The first trace of a day is sent after all
+    others of it: if it is stored, the day is complete.
 
     :raises DemoError: the server refuses them or stays away.
     :raises Stopped: the demo is being ended.

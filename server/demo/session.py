@@ -41,7 +41,7 @@ GRAFANA_KEY_FILE = "demo_grafana_key"
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What the command line decides."""
+    """Options of the command line."""
 
     days: int
     traces: int
@@ -54,13 +54,13 @@ class DemoSession:
 
     def __init__(self, environ: Mapping[str, str], options: DemoOptions) -> None:
         self._options = options
-        # Calm output for a person; whoever sets these variables gets what they say.
+        # Calm output for a person; the environment overrides it.
         self._stores = Stores({"LOG_LEVEL": "WARNING", "LOG_FORMAT": "text", **environ}, announce=say)
         self._stopping = threading.Event()
         self._traffic: threading.Thread | None = None
 
     def run(self) -> int:
-        """Everything, from start to end; gives the exit code. Main thread only."""
+        """Run everything from start to end; return the exit code. Main thread only."""
         with self._stores as settings:
             logs.configure(settings.log_level, settings.log_format)
             listeners = open_listeners(settings.host, settings.port, settings.workers)
@@ -97,7 +97,7 @@ class DemoSession:
                     self._traffic.join()
 
     def _prepare_project(self, settings: Settings) -> str:
-        """Makes the project and a key for Grafana, unless an earlier run did; gives the key.
+        """Create the project and a key for Grafana, unless an earlier run did; return the key.
 
         The key is kept beside the data, since the database only has its hash.
         """
@@ -110,7 +110,7 @@ class DemoSession:
         return text
 
     def _send_traffic(self, settings: Settings, base_url: str, grafana_key: str) -> None:
-        """Fills the past, says what to try, then goes on with the present. Runs in a thread of its own."""
+        """Fill the past, print commands to try, then go on with the present. Runs in a thread of its own."""
         options = self._options
         sender = Sender(base_url, lambda: _token(settings, SHORT_TOKEN_SECONDS), self._stopping)
         schedule = Schedule(datetime.now(UTC), options.days, options.traces, options.seed)
@@ -140,7 +140,7 @@ def _token(settings: Settings, seconds: int) -> str:
 
 
 async def _make_project(settings: Settings, known: str) -> tuple[str, str]:
-    """The project, and text and id of a usable key: the known one (``id text``) or a new one."""
+    """Return the project, and text and id of a usable key: the known one (``id text``) or a new one."""
     connection = await asyncpg.connect(settings.owner_url)
     try:
         await administration.create_project(connection, PROJECT, "Demo: an invented web shop")
@@ -166,7 +166,7 @@ def _base_url(settings: Settings, listener: socket.socket) -> str:
 
 
 def what_to_try(base_url: str, token: str, grafana_key: str) -> str:
-    """The text at the end: ready commands and addresses."""
+    """Return the final text: ready commands and addresses."""
     return f"""
 Ready. Things to try:
 

@@ -55,11 +55,13 @@ class Service:
     models: tuple[tuple[str, float], ...]
 
     def version(self, day: date) -> str:
-        """The version deployed on a day."""
+        """Return the version deployed on a day."""
         return f"2.{day.toordinal() // self.release_days % 40}.0"
 
     def is_bad_release(self, day: date) -> bool:
-        """Every fifth release is slower and fails more often, so that a dashboard has something to find."""
+        """Return whether the release is bad: every fifth is slower and fails more often, so that a dashboard has
+        something to find.
+        """
         return day.toordinal() // self.release_days % 5 == 3
 
 
@@ -87,7 +89,7 @@ WEEKDAYS = (1.0, 1.05, 1.1, 1.05, 1.0, 0.62, 0.55)
 
 
 def outage(moment: datetime) -> str | None:
-    """The provider that fails often at this moment, if one does: some hours on about every sixth day."""
+    """Return the provider that fails often at this moment, if one does: some hours on about every sixth day."""
     rng = Random(f"outage {moment.date()}")  # noqa: S311 - a believable story, not a secret
     if rng.random() > 0.16:
         return None
@@ -98,11 +100,11 @@ def outage(moment: datetime) -> str | None:
 
 @cache
 def texts() -> dict[str, Any]:
-    """What people ask and get as answers (conversations.json)."""
+    """Return questions of people and answers to them (conversations.json)."""
     loaded: dict[str, Any] = json.loads(files("server.demo").joinpath("conversations.json").read_text("utf-8"))
     return loaded
 
 
 def choose(rng: Random, weighted: Sequence[tuple[str, float]]) -> str:
-    """One name, by weight."""
+    """Return one name, by weight."""
     return rng.choices([name for name, _ in weighted], [weight for _, weight in weighted])[0]

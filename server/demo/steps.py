@@ -1,4 +1,4 @@
-"""The steps that visits are made of: model calls that may fail, embeddings, tools."""
+"""Steps of visits: model calls that may fail, embeddings, tools."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MODEL_ERRORS = (("rate_limit_exceeded", 5.0), ("timeout", 2.0), ("server_error",
 
 @dataclass
 class Visit:
-    """Somebody (or some job) uses a service at a time; gives one or more traces."""
+    """Somebody (or some job) uses a service at a time; produces one or more traces."""
 
     rng: Random
     service: Service
@@ -30,7 +30,7 @@ class Visit:
     environment: str
 
     def writer(self, start: datetime, scope: str = "opentelemetry.instrumentation.genai") -> TraceWriter:
-        """A new trace of this visit."""
+        """Return a new trace of this visit."""
         resource = {
             "service.name": self.service.name,
             "service.version": self.service.version(start.date()),
@@ -51,7 +51,7 @@ class Visit:
         return factor * (1.25 if 17 <= self.start.hour <= 20 else 1.0) * self.rng.lognormvariate(0, 0.25)
 
     def failure(self, provider: str) -> str | None:
-        """The error type of the next model call, None when it goes well."""
+        """Return the error type of the next model call, None if it succeeds."""
         rate = BASE_ERROR_RATE
         if self.service.is_bad_release(self.start.date()):
             rate = BAD_RELEASE_ERROR_RATE
@@ -61,7 +61,7 @@ class Visit:
 
 
 def embed(writer: TraceWriter, visit: Visit, text: str) -> None:
-    """One text as a vector."""
+    """Write the embedding of one text."""
     with writer.span(
         "embeddings text-embedding-3-small",
         is_client=True,
@@ -76,7 +76,7 @@ def embed(writer: TraceWriter, visit: Visit, text: str) -> None:
 def chat_with_retry(
     writer: TraceWriter, visit: Visit, model: Model, question: str, answer: str, *, prompt: str, turn: int = 0
 ) -> DemoSpan:
-    """A model call, tried again once when the provider refused it; gives the last try."""
+    """Write a model call, repeated once if the provider refused it; return the last attempt."""
     span = _chat(writer, visit, model, question, answer, prompt=prompt, turn=turn)
     if span.error in ("rate_limit_exceeded", "server_error"):
         writer.wait(visit.rng.uniform(300, 1500))
@@ -131,7 +131,7 @@ def _chat(
 
 
 def tool(writer: TraceWriter, visit: Visit, name: str, arguments: dict[str, Any]) -> None:
-    """A call of a tool; some fail."""
+    """Write a call of a tool; some fail."""
     with writer.span(
         f"execute_tool {name}",
         gen_ai__operation__name="execute_tool",
@@ -150,7 +150,7 @@ def _messages(role: str, text: str) -> str:
 
 
 def fail(span: DemoSpan, error_type: str | None) -> None:
-    """Lets a span end with an error; None leaves it well."""
+    """End a span with an error; None leaves it well."""
     if error_type is None:
         return
     span.error = error_type
@@ -160,7 +160,7 @@ def fail(span: DemoSpan, error_type: str | None) -> None:
 
 
 def inherit_error(root: DemoSpan, last: DemoSpan) -> None:
-    """A failed last step fails the whole; what was tried again with success does not."""
+    """Fail the whole after a failed last step; a repetition that succeeded does not count as failure."""
     root.error = last.error
     if last.error is not None:
         root.attributes["error.type"] = last.error

@@ -1,1 +1,1 @@
-"""What all HTTP surfaces share: connections, the way of a request, access checks, envelopes and parameters."""
+"""Parts that all HTTP surfaces share: connections, the way of a request, access checks, envelopes and parameters."""

@@ -1,4 +1,4 @@
-"""Where a request comes from."""
+"""The address of the caller of a request."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Final
 
 from sanic import Request
 
-# Longer than any address with a zone and blanks round it; what callers invent must not fill the memory of addresses.
+# Longer than any address with a zone and surrounding blanks; invented text must not fill the memory of addresses.
 _LONGEST_ADDRESS: Final = 128
 
 
 def client_address(request: Request) -> str:
-    """The caller's IP address in its shortest form, as the proxies in front report it (``PROXIES_COUNT``).
+    """Return the caller's IP address in its shortest form, as the proxies in front report it (``PROXIES_COUNT``).
 
-    What they report may be any text that a header can hold: anything but an address counts as none, and
-    the peer's own address is taken.
+    A reported address may be any text that a header can hold: anything but an address is ignored, and the peer's own
+    address is used.
     """
     return normal_address(request.client_ip) or normal_address(request.ip) or "unknown"
 
 
 def normal_address(text: str) -> str:
-    """``text`` as an address: IPv4 behind IPv6 as IPv4, no zone, no brackets; "" for anything else."""
+    """Return ``text`` as an address: IPv4 mapped to IPv6 as IPv4, no zone, no brackets; "" for anything else."""
     return _normal_address(text) if len(text) <= _LONGEST_ADDRESS else ""
 
 

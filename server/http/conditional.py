@@ -1,11 +1,11 @@
-"""Conditional requests (RFC 9110 section 13) and what caches between us and the caller are told.
+"""Conditional requests (RFC 9110 section 13) and directives for caches between us and the caller.
 
-Answers with the envelope carry a *weak* entity tag: their ``meta`` (time, request id) differs in every
-answer, so two of them are never the same bytes, but the same tag promises the same data. Documents
-that are byte for byte the same, such as the OpenAPI description, carry a strong one.
+Answers with the envelope carry a *weak* entity tag: their ``meta`` (time, request id) differs in every answer, so two
+of them are never the same bytes, but the same tag promises the same data. Documents that are byte for byte the same,
+such as the OpenAPI description, carry a strong one.
 
-Authorisation always comes first: a handler reaches this module with rows that the caller may see,
-so that a 304 can not be had for what would be a 404.
+Authorisation always comes first: a handler reaches this module with rows that the caller may see, so that no caller can
+get a 304 for something that would be a 404.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from server.http.envelope import meta_text, shared_meta
 from server.text.json_text import dumps
 
 VARY: Final = "Authorization, X-API-Key, Accept, Accept-Encoding"
-# May be kept by the caller alone, and must be asked about at each use: our own invalidation cannot reach there.
+# Only the caller may keep it, and must revalidate it at each use: our own invalidation cannot reach there.
 CACHE_CONTROL: Final = "private, no-cache"
 
 # entity-tag = [ "W/" ] DQUOTE *etagc DQUOTE
@@ -33,12 +33,12 @@ _TAG_LIST: Final = re.compile(rf"\s*{_TAG.pattern}(?:\s*,\s*{_TAG.pattern})*\s*"
 
 
 def entity_tag(fingerprint: str, *, weak: bool = True) -> str:
-    """The ETag value for a fingerprint of the data."""
+    """Return the ETag value for a fingerprint of the data."""
     return f'W/"{fingerprint}"' if weak else f'"{fingerprint}"'
 
 
 def is_match(if_none_match: str | None, tag: str) -> bool:
-    """Whether ``If-None-Match`` names ``tag``: ``*``, or a list compared weakly (RFC 9110 13.1.2).
+    """Return whether ``If-None-Match`` names ``tag``: ``*``, or a list compared weakly (RFC 9110 13.1.2).
 
     A header that is not such a list matches nothing.
     """
@@ -53,14 +53,14 @@ def is_match(if_none_match: str | None, tag: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """The parts of a response to a remembered answer that are the same for all requests of one caller."""
+    """The parts of a response to a cached answer that are the same for all requests of one caller."""
 
     tag: str
     header_lines: bytes
     tail: bytes
-    """What stands between ``data`` and ``meta``."""
+    """The text between ``data`` and ``meta``."""
     meta: bytes
-    """What ``meta`` has for all of them, in JSON."""
+    """The shared members of ``meta``, in JSON."""
 
 
 def rendered(
@@ -69,7 +69,7 @@ def rendered(
     meta_fields: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Rendered:
-    """``answer`` made ready for :func:`send`."""
+    """Prepare ``answer`` for :func:`send`."""
     tag = entity_tag(answer.fingerprint)
     page: dict[str, Any] = {} if answer.pagination is None else {"pagination": answer.pagination}
     if page or answer.data.startswith(b"["):
@@ -85,9 +85,9 @@ def rendered(
 
 
 def send(request: Request, answer: CachedAnswer, parts: Rendered) -> HTTPResponse:
-    """``answer`` in the envelope with its entity tag, or 304 when the caller has it already.
+    """Return ``answer`` in the envelope with its entity tag, or 304 if the caller has it already.
 
-    The envelope is put round the JSON text of the data, which is neither read nor written anew.
+    The envelope is wrapped around the JSON text of the data, which is neither parsed nor encoded again.
     """
     lines = parts.header_lines
     if answer.is_hit:
@@ -106,12 +106,12 @@ def cached_success(
     meta_fields: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> HTTPResponse:
-    """:func:`rendered` and :func:`send` in one."""
+    """Call :func:`rendered` and :func:`send`."""
     return send(request, answer, rendered(answer, meta_fields=meta_fields, headers=headers))
 
 
 def document_response(request: Request, body: bytes, content_type: str) -> HTTPResponse:
-    """A document that is the same for every caller, with a strong entity tag."""
+    """Return a document that is the same for every caller, with a strong entity tag."""
     tag = entity_tag(hashlib.blake2b(body, digest_size=16).hexdigest(), weak=False)
     headers = {"ETag": tag, "Cache-Control": "public, max-age=300", "Vary": "Accept-Encoding"}
     if is_match(request.headers.get("if-none-match"), tag):

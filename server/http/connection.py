@@ -1,8 +1,8 @@
-"""Reads requests off a connection and writes answers to it: Sanic's HTTP/1.1 with a strict and cheaper head.
+"""Requests read from a connection and answers written to it: Sanic's HTTP/1.1 with a strict and cheaper head.
 
-Every request and answer passes here, whatever its route. Sanic's own way is to read a head into text before anybody
-has checked it, and to encode each header of each answer anew; together with what it asks of its signals and
-middleware on the way that takes several times what an answer from the cache does.
+Every request and answer passes here, whatever its route. Sanic by itself reads a head into text before anybody has
+checked it, and encodes each header of each answer again. Together with signal and middleware dispatch, this costs
+several times as much as serving a cached answer.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from server.http.request_head import HeaderFields, RequestLine, read_fields, rea
 from server.http.request_lifecycle import RequestContext, begin_request, finish_request
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
-# Said by the connection itself, for each answer.
+# Set by the connection itself, for each answer.
 _FRAMING: Final = frozenset({"connection", "content-length", "transfer-encoding"})
 
 
 class EdgeRequest(Request[Any, Any]):
-    """A request that is followed from its head to its answer."""
+    """A request, followed from its head to its answer."""
 
-    __slots__ = ("ctx",)  # where Sanic has a property, which is asked for at every step
+    __slots__ = ("ctx",)  # Sanic has a property here, which is read at every step
 
     ctx: RequestContext
 
@@ -53,7 +53,7 @@ class EdgeRequest(Request[Any, Any]):
         begin_request(self)
 
     async def respond(self, response: BaseHTTPResponse | None = None, **options: Any) -> Any:
-        """As Sanic's. Whatever is answered, by handlers or by the handlers of errors, comes through here."""
+        """Answer like Sanic's method. Every answer, from handlers or error handlers, comes through here."""
         route = self.route
         if response is None or (route.extra.response_middleware if route is not None else self.app.response_middleware):
             response = await super().respond(response, **options)
@@ -68,8 +68,9 @@ class EdgeRequest(Request[Any, Any]):
 
 
 class PreparedResponse(HTTPResponse):
-    """An answer whose headers and body are in the form in which they are sent: lines, each with its line break, and
-    parts, which are put together only then."""
+    """An answer whose headers and body are already in the form in which they are sent: lines, each with its line break,
+    and parts, which are joined only then.
+    """
 
     __slots__ = ("header_lines", "parts")
 
@@ -100,12 +101,12 @@ class EdgeHttp(Http):
 
     def __init__(self, protocol: Any) -> None:
         super().__init__(protocol)  # type: ignore[no-untyped-call]
-        # Most clients repeat themselves: what was read of the last request's head is kept.
+        # Most clients repeat themselves, so the parsed head of the last request is kept.
         self._known_line: RequestLine | None = None
         self._known_fields: HeaderFields | None = None
 
     async def http1_request_header(self) -> None:
-        """Receive a head, check it and make a request of it."""
+        """Receive a head, check it and make a request from it."""
         buffer = self.recv_buffer
         end = 0
         while (found := buffer.find(_END_OF_HEAD, end)) < 0:
@@ -138,14 +139,14 @@ class EdgeHttp(Http):
         EdgeRequest._current.set(request)
         self.request_bytes_left = self.request_bytes = 0
         if fields.has_body and self._expect_body(request):
-            # Of the line break before the first chunk Sanic's reader takes half.
+            # Sanic's reader takes half of the line break before the first chunk.
             end -= 2
         del buffer[: end + len(_END_OF_HEAD)]
         self.request, request.stream = request, self
         protocol.state["requests_count"] += 1
 
     def _expect_body(self, request: EdgeRequest) -> bool:
-        """Prepare to read the body that ``request`` announces. Says whether it comes in chunks."""
+        """Prepare to read the body that ``request`` announces; return whether it comes in chunks."""
         headers = request.headers
         expected = headers.get("expect")
         if expected is not None:
@@ -160,9 +161,9 @@ class EdgeHttp(Http):
         return False
 
     async def read_whole(self, limit: int) -> bytes:
-        """The body of the request in one piece. Raises PayloadTooLarge past ``limit`` bytes.
+        """Return the body of the request in one piece. Raises PayloadTooLarge beyond ``limit`` bytes.
 
-        Sanic's read() gives it in the pieces in which it comes, stops the connection after each 64 KiB of them, and
+        Sanic's read() returns it in the pieces in which it arrives, stops the connection after each 64 KiB of them, and
         copies each piece three times.
         """
         self.request_max_size = limit
@@ -189,13 +190,13 @@ class EdgeHttp(Http):
         return body
 
     def create_empty_request(self) -> None:
-        """As Sanic's, to report a bad head with; it fails when the URL is part of what is bad."""
+        """Create a request to report a bad head with. Sanic's method fails if the URL is part of what is bad."""
         if self.url is not None and not self.url.startswith("/"):
             self.url = None
         super().create_empty_request()
 
     async def http1_response_header(self, data: bytes, end_stream: bool) -> None:
-        """Send an answer that is whole, as nearly all are; the beginning of any other goes Sanic's way."""
+        """Send a complete answer, as nearly all are; the start of any other goes Sanic's way."""
         response, lines, protocol = self.response, self.request.ctx.header_lines, self.protocol
         body: Sequence[bytes] = (response.body,) if response.body else ()
         if isinstance(response, PreparedResponse):
@@ -231,13 +232,13 @@ class EdgeHttp(Http):
 
 
 class EdgeProtocol(WebSocketProtocol):
-    """What a connection is given to. One of several processes passes it on while another has fewer."""
+    """The protocol of a connection. One of several processes passes a connection on while another has fewer."""
 
     __slots__ = ("_arrival", "wanted_bytes")
 
     HTTP_CLASS = EdgeHttp
 
-    # Sanic's own annotation of it is for a connection that is not made yet.
+    # Sanic's own annotation also covers a connection that is not open yet.
     transport: Any
 
     def __init__(self, **options: Any) -> None:
@@ -248,13 +249,13 @@ class EdgeProtocol(WebSocketProtocol):
         each piece, and the sender waits after REQUEST_BUFFER_SIZE bytes."""
 
     def receive_more(self) -> asyncio.Future[None]:  # type: ignore[override]
-        """As Sanic's, without an event and the coroutines round it."""
+        """Wait for more data like Sanic's method, without an event and the coroutines around it."""
         self.transport.resume_reading()
         self._arrival = self.loop.create_future()
         return self._arrival
 
     def data_received(self, data: bytes) -> None:
-        """As Sanic's."""
+        """Feed received bytes to the reader, like Sanic's method."""
         if self.websocket is not None:
             self.websocket.data_received(data)  # type: ignore[no-untyped-call]
             return
@@ -268,7 +269,7 @@ class EdgeProtocol(WebSocketProtocol):
             self._arrival.set_result(None)
 
     async def send(self, data: bytes) -> None:
-        """As Sanic's, without a look for listeners; waits only while the other side is slow to take what it asked."""
+        """Send like Sanic's method, without looking for listeners; wait only while the other side reads slowly."""
         if not self._can_write.is_set():
             await self._can_write.wait()
         if self.transport.is_closing():
@@ -277,7 +278,7 @@ class EdgeProtocol(WebSocketProtocol):
         self._time = monotonic()
 
     def connection_made(self, transport: Any) -> None:
-        """As Sanic's, unless another process takes it."""
+        """Open like Sanic's method, unless another process takes the connection."""
         balance = self.app.ctx.balance
         if balance is None:
             super().connection_made(transport)  # type: ignore[no-untyped-call]
@@ -286,15 +287,17 @@ class EdgeProtocol(WebSocketProtocol):
             balance.note(len(self.connections))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """As Sanic's, and told to the other processes."""
+        """Close like Sanic's method, and tell the other processes."""
         super().connection_lost(exc)  # type: ignore[no-untyped-call]
         if self.app.ctx.balance is not None:
             self.app.ctx.balance.note(len(self.connections))
 
 
 def protocol_of(app: Sanic[Any, Any], connections: set[Any]) -> Callable[[], EdgeProtocol]:
-    """Makes protocols for connections to ``app`` that come from elsewhere than its listening socket, with the options
-    that Sanic gives those of its own. ``connections``: the set in which they keep themselves."""
+    """Return a factory of protocols for connections to ``app`` from outside its listening socket, with Sanic's options.
+
+    ``connections``: the set in which they register themselves.
+    """
     return partial(
         EdgeProtocol,
         loop=asyncio.get_running_loop(),
@@ -308,12 +311,12 @@ def protocol_of(app: Sanic[Any, Any], connections: set[Any]) -> Callable[[], Edg
 
 @lru_cache(maxsize=2048)
 def header_line(name: str, value: Any) -> bytes:
-    """One header as it is sent, without line breaks of its own. Kept: most headers are always the same."""
+    """Return one header as it is sent, without line breaks of its own. Cached: most headers are always the same."""
     clean = HTTPResponse._sanitize_header_value
     return b"%b: %b\r\n" % (clean(name).encode("ascii"), clean(f"{value}").encode(errors="surrogateescape"))
 
 
 @lru_cache(maxsize=64)
 def _status(status: int) -> tuple[bytes, bool]:
-    """The first line of an answer, and whether a body may follow."""
+    """Return the first line of an answer, and whether a body may follow."""
     return format_http1_response(status, ())[:-2], has_message_body(status)  # type: ignore[no-untyped-call]

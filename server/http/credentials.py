@@ -1,4 +1,4 @@
-"""Finds the credential of a request, before anything looks into it."""
+"""Extraction of a request's credential, before anything examines it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _KEY: Final = re.compile(r"[\x21-\x7e]{1,256}")
 
 
 def presented_credential(headers: Mapping[str, str]) -> str | None:
-    """The token or key in ``Authorization: Bearer`` or ``X-API-Key``; None when there is neither.
+    """Return the token or key in ``Authorization: Bearer`` or ``X-API-Key``; None if there is neither.
 
-    Never in the URL, a body or a cookie: those end up in logs and are sent without asking. Raises
-    :class:`AmbiguousCredentials` when both headers are there, :class:`InvalidToken` for a Bearer header
-    that cannot be one. A header of another scheme (Basic, …) is no credential of ours.
+    A credential is never in the URL, a body or a cookie: those end up in logs and are sent without asking. Raises
+    :class:`AmbiguousCredentials` if both headers are present, :class:`InvalidToken` for a Bearer header that cannot be
+    valid. A header of another scheme (Basic, …) is not a credential of ours.
     """
     authorization, api_key = headers.get("authorization"), headers.get("x-api-key")
     if api_key is not None:

@@ -1,7 +1,7 @@
-"""Which web pages may call the API from a browser: none, unless their origin is named.
+"""Web pages that may call the API from a browser: none, unless their origin is named.
 
 The rules are those of CORS (the Fetch standard), applied by sanic-ext. Credentials are bearer tokens that a page sends
-itself, never cookies, so ``Access-Control-Allow-Credentials`` is not given.
+itself, never cookies, so ``Access-Control-Allow-Credentials`` is not sent.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ RESPONSE_HEADERS: Final = (
 def install(app: Sanic[Any, Any], origins: Sequence[str]) -> None:
     """Let pages of ``origins`` (``https://app.example``; ``*`` for all) read answers.
 
-    sanic-ext would also add documentation pages that load scripts from elsewhere, methods of its own, and a look at
-    each request for what it could inject: they stay out.
+    sanic-ext would also add documentation pages that load scripts from elsewhere, methods of its own, and a check of
+    each request for injections; these are switched off.
     """
     Extend(
         app,
@@ -57,7 +57,7 @@ def install(app: Sanic[Any, Any], origins: Sequence[str]) -> None:
             "oas": False,
             "http_all_methods": False,
             "http_auto_head": False,
-            # sanic-ext answers preflights only with this on; every path has an OPTIONS of ours already.
+            # sanic-ext answers preflights only with this on; every path already has an OPTIONS of ours.
             "http_auto_options": True,
             "http_auto_trace": False,
         },

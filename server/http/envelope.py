@@ -18,17 +18,17 @@ from server.text.json_text import API_VERSION, dumps
 
 
 def meta(request: Request, *, cached: bool = False, **more: Any) -> dict[str, Any]:
-    """The ``meta`` block. ``execution_time_ms`` counts from the arrival of the request."""
+    """Return the ``meta`` block. ``execution_time_ms`` counts from the arrival of the request."""
     return {**_own_meta(request), **shared_meta(cached=cached, **more)}
 
 
 def shared_meta(*, cached: bool, **more: Any) -> dict[str, Any]:
-    """What stands in ``meta`` for every request that gets the same answer."""
+    """Return the part of ``meta`` that is the same for every request with the same answer."""
     return {"cached": cached, "version": API_VERSION, **more}
 
 
 def meta_text(request: Request, shared: bytes) -> bytes:
-    """The ``meta`` block in JSON; ``shared`` is that of :func:`shared_meta`."""
+    """Return the ``meta`` block in JSON; ``shared`` is that of :func:`shared_meta`."""
     return b"%b,%b" % (orjson.dumps(_own_meta(request), option=orjson.OPT_UTC_Z)[:-1], shared[1:])
 
 
@@ -50,8 +50,11 @@ def success(
     status: int = 200,
     headers: Mapping[str, str] | None = None,
 ) -> HTTPResponse:
-    """A successful answer. Whenever ``data`` is a list, the cursor stands at the top level too, as ``next_cursor``,
-    where generic clients look for it; null on the last page and in lists that are never paged, but never missing."""
+    """Return a successful answer.
+
+    If ``data`` is a list, the cursor is also at the top level as ``next_cursor``, where generic clients look for it; it
+    is null on the last page and in lists that are never paged, but never missing.
+    """
     body: dict[str, Any] = {"status": "success", "data": data}
     if pagination is not None:
         body["pagination"] = dict(pagination)
@@ -62,5 +65,5 @@ def success(
 
 
 def json_response(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> HTTPResponse:
-    """``body`` as an ``application/json`` answer."""
+    """Return ``body`` as an ``application/json`` answer."""
     return HTTPResponse(dumps(body), status=status, headers=dict(headers or {}), content_type="application/json")

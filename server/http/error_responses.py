@@ -1,7 +1,7 @@
-"""Turns any exception into the body that the caller of that surface expects.
+"""Conversion of any exception into the body that the caller of that surface expects.
 
-REST answers are ``application/problem+json`` (RFC 9457). Under ``/grafana`` the body is what Grafana's panel
-and health check show. Other surfaces (OTLP under ``/v1``) register a renderer for their prefix.
+REST answers are ``application/problem+json`` (RFC 9457). Under ``/grafana`` the body is what Grafana's panel and health
+check show. Other surfaces (OTLP under ``/v1``) register a renderer for their prefix.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ FRAMEWORK_ERRORS: tuple[tuple[type[SanicException], type[ApiError]], ...] = (
 
 
 def as_api_error(exception: BaseException) -> ApiError:
-    """The catalogue's error for ``exception``: itself, its counterpart, or InternalError."""
+    """Return the catalogue's error for ``exception``: itself, its counterpart, or InternalError."""
     if isinstance(exception, ApiError):
         return exception
     if isinstance(exception, SanicException):
@@ -72,7 +72,7 @@ def as_api_error(exception: BaseException) -> ApiError:
 
 
 def problem(request: Request, error: ApiError) -> HTTPResponse:
-    """RFC 9457 problem details with our ``code``, ``request_id`` and ``errors``."""
+    """Return RFC 9457 problem details with our ``code``, ``request_id`` and ``errors``."""
     body: dict[str, Any] = {
         "type": f"{PROBLEM_TYPE}{error.code}",
         "title": error.title(),
@@ -88,7 +88,7 @@ def problem(request: Request, error: ApiError) -> HTTPResponse:
 
 
 def grafana_error(request: Request, error: ApiError) -> HTTPResponse:
-    """The body of which Grafana shows ``message`` in a panel and ``error`` in the data source's health."""
+    """Return the body of which Grafana shows ``message`` in a panel and ``error`` in the data source's health."""
     body = {
         "message": error.detail,
         "error": {"code": error.code, "message": error.detail},
@@ -105,7 +105,7 @@ def _response(body: Any, status: int, headers: Mapping[str, str], content_type: 
 
 
 def render(request: Request, error: ApiError) -> HTTPResponse:
-    """``error`` in the form of the surface that ``request`` is for."""
+    """Return ``error`` in the form of the surface of ``request``."""
     path = request.path
     for prefix, renderer in RENDERERS.items():
         if path == prefix or path.startswith(prefix + "/"):

@@ -1,8 +1,8 @@
-"""Every route declares who may use it.
+"""Access declarations of routes, and their enforcement.
 
-``@requires("traces:read")`` authenticates the caller, takes ``cost`` from its rate limit, checks the scope
-and leaves the principal on ``request.ctx.principal``; ``@public`` says that a route is meant for
-everybody. A route with neither is a mistake that a test finds.
+``@requires("traces:read")`` authenticates the caller, takes ``cost`` from its rate limit, checks the scope and leaves
+the principal in ``request.ctx.principal``; ``@public`` declares that a route is meant for everybody. A route with
+neither is a mistake that a test finds.
 
 For a request with a body all of this happens before the body is read, for a WebSocket before its handshake
 (:func:`admit_early`).
@@ -36,26 +36,26 @@ from server.telemetry.observations import AuthenticationRefused, RateLimitHit, o
 
 Handler = TypeVar("Handler", bound=Callable[..., Coroutine[Any, Any, HTTPResponse]])
 
-# What PUBLIC_ANALYTICS_PROJECTS opens: analytics, never traces, content or budgets.
+# Scopes that PUBLIC_ANALYTICS_PROJECTS opens: analytics, never traces, content or budgets.
 ANONYMOUS_SCOPES: Final = frozenset({"metrics:read", "costs:read"})
 ANONYMOUS_ROUTES: Final = ("api/v1/analytics/", "api/v1/metrics", "api/v1/costs/")
 
 
 @dataclass(frozen=True, slots=True)
 class AccessPolicy:
-    """What a route asks of its callers. ``scope`` None: open to everybody. ``cost`` in rate-limit tokens."""
+    """A route's requirements on its callers. ``scope`` None: open to everybody. ``cost`` in rate-limit tokens."""
 
     scope: str | None
     cost: int = 1
     with_lookup: bool = False
     """The limit is judged together with the handler's cache lookup, see :func:`lookup_of`."""
     long_lived: bool = False
-    """Streams and sockets: they bound their own number and hold no slot of the concurrency limit."""
+    """Streams and sockets: they bound their own number and do not count in the concurrency limit."""
 
 
 @dataclass(slots=True)
 class _Budget:
-    """The rate limit of one request: still to be judged, or judged."""
+    """The rate limit of one request, judged or not yet."""
 
     buckets: Sequence[Bucket]
     verdict: Verdict | None = None
@@ -66,8 +66,8 @@ def requires(
 ) -> Callable[[Handler], Handler]:
     """Let only principals with ``scope`` in; the call takes ``cost`` from their rate limit.
 
-    ``with_lookup``: the handler asks a cache through :func:`lookup_of`, so that limit and cache cost one
-    round trip. Raises ValueError, at import, for an unknown scope and for a cost that no tier could pay.
+    ``with_lookup``: the handler queries a cache through :func:`lookup_of`, so that limit and cache cost one round trip.
+    Raises ValueError, at import, for an unknown scope and for a cost that no tier could pay.
     """
     if scope not in SCOPES:
         raise ValueError(f"there is no scope {scope}")
@@ -110,7 +110,7 @@ def public(handler: Handler) -> Handler:
 
 
 def access_policy(handler: Any) -> AccessPolicy | None:
-    """The policy that ``handler`` declared, if any."""
+    """Return the policy that ``handler`` declared, if any."""
     if isinstance(handler, partial) and handler.args:
         handler = handler.args[0]  # Sanic wraps the handlers of WebSockets
     policy = getattr(handler, "access_policy", None)
@@ -118,15 +118,15 @@ def access_policy(handler: Any) -> AccessPolicy | None:
 
 
 async def row_scope(request: Request, requested: Sequence[str] = ()) -> RowScope:
-    """The rows that the caller of ``request`` may see, limited to the ``requested`` projects if any."""
+    """Return the rows that the caller of ``request`` may see, limited to the ``requested`` projects if any."""
     principal: Principal = request.ctx.principal
     return principal.scope(requested, await services_of(request).projects.ids())
 
 
 async def reauthenticate(request: Request) -> Principal:
-    """The caller of a long-lived ``request`` as it is now: for streams and sockets, every half minute or so.
+    """Return the current principal of a long-lived ``request``: for streams and sockets, every half minute or so.
 
-    Raises what admission raises: InvalidToken for a credential that is over or was revoked.
+    Raises the errors of admission: InvalidToken for a credential that has expired or was revoked.
     """
     principal: Principal = request.ctx.principal
     if principal.kind == "anonymous":
@@ -140,11 +140,10 @@ async def reauthenticate(request: Request) -> Principal:
 
 
 def lookup_of(request: Request) -> Lookup:
-    """A reader of Redis keys that judges the rate limit of ``request`` in the same round trip.
+    """Return a reader of Redis keys that judges the rate limit of ``request`` in the same round trip.
 
-    Only for routes with ``with_lookup``. Called again it only reads. Raises
-    :class:`RateLimited`, or :class:`~server.storage.redis_store.RedisUnavailable` when Redis did not answer and nothing
-    was read.
+    Only for routes with ``with_lookup``. A second call only reads. Raises :class:`RateLimited`, or
+    :class:`~server.storage.redis_store.RedisUnavailable` if Redis did not answer and nothing was read.
     """
     services, context = services_of(request), request.ctx
 
@@ -167,7 +166,7 @@ async def _read(services: Services, names: Sequence[str], lock: tuple[str, int] 
 
 
 def challenge(services: Services, error: str | None = None, **parameters: str) -> str:
-    """A WWW-Authenticate value (RFC 6750, 3) that names our resource metadata (RFC 9728, 5.1)."""
+    """Return a WWW-Authenticate value (RFC 6750, 3) that names our resource metadata (RFC 9728, 5.1)."""
     fields: dict[str, str] = {
         "realm": "llm-observatory",
         "resource_metadata": f"{services.settings.base_url}/.well-known/oauth-protected-resource",
@@ -178,8 +177,11 @@ def challenge(services: Services, error: str | None = None, **parameters: str) -
 
 
 async def _admit(services: Services, request: Request, policy: AccessPolicy, scope: str, *, may_defer: bool) -> None:
-    """Authenticate, limit, check the scope: in this order, so that every refusal of a known caller has
-    its limit headers and costs it a token. ``may_defer``: the handler's cache lookup judges the limit."""
+    """Authenticate, limit, check the scope, in this order, so that every refusal of a known caller has its limit
+    headers and costs it a token.
+
+    ``may_defer``: the handler's cache lookup judges the limit.
+    """
     try:
         principal = await _principal_of(services, request, scope)
     except InvalidToken as error:
@@ -241,7 +243,7 @@ def _template(request: Request) -> str:
 
 
 async def _settle(services: Services, request: Request) -> None:
-    """Judge the limit if nobody has done so yet. Raises :class:`RateLimited`."""
+    """Judge the limit if that has not been done yet. Raises :class:`RateLimited`."""
     budget: _Budget = request.ctx.budget
     if budget.verdict is None:
         await _judge(services, request, budget)
@@ -255,8 +257,9 @@ async def _judge(
     known: bytes = b"",
     lock: tuple[str, int] | None = None,
 ) -> list[bytes | None]:
-    """Judge the limit, and give the values of ``names``. Raises :class:`RateLimited`, and
-    :class:`RedisUnavailable` when there are names and Redis did not answer."""
+    """Judge the limit, and return the values of ``names``. Raises :class:`RateLimited`, and :class:`RedisUnavailable`
+    if there are names and Redis did not answer.
+    """
     verdict, values = await services.access.buckets.judge(budget.buckets, lookup=names, known=known, lock=lock)
     budget.verdict = verdict
     request.ctx.limit_lines = rate_limit_lines(verdict)
@@ -272,7 +275,7 @@ async def _judge(
 
 
 def audit_event(request: Request, action: str, **fields: Any) -> AuditEvent:
-    """An audit event of the caller of ``request``."""
+    """Return an audit event of the caller of ``request``."""
     principal: Principal | None = request.ctx.principal
     if principal is not None:
         fields = {
@@ -291,7 +294,7 @@ def audit_event(request: Request, action: str, **fields: Any) -> AuditEvent:
 
 
 def refuse(request: Request, error: Exception) -> None:
-    """Put a refused access (401 or 403) on record. Other errors are no refusals."""
+    """Record a refused access (401 or 403). Other errors are not refusals."""
     if not isinstance(error, ApiError) or error.status not in (401, 403):
         return
     if getattr(request.ctx, "refusal_recorded", False):

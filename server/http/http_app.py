@@ -1,4 +1,4 @@
-"""Sanic's application with the way of a request written out: what this server uses of it, and nothing in between."""
+"""Sanic's application with the way of a request written out: the parts this server uses, and nothing in between."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from server.http.request_head import body_limit
 class HttpApp(Sanic[Any, Any]):
     """Sanic, except for two things.
 
-    A request goes from the router to its handler and back without signals, which Sanic would look up and start a
-    task for; middleware runs where there is some. And routes are not parsed for the kind of answer they give, which is
-    most of the time that the start takes: every error here is JSON.
+    A request goes from the router to its handler and back without signals, which Sanic would look up and start a task
+    for; middleware runs if there is any. And routes are not parsed for the kind of answer they return, which would take
+    most of the start-up time: every error here is JSON.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        # A server.process.connection_balance.ConnectionBalance where there are other processes beside this one.
+        # A server.process.connection_balance.ConnectionBalance if there are other processes beside this one.
         self.ctx.balance = None
 
     def _determine_error_format(self, handler: Any) -> str:
         return "json"
 
     async def create_server(self, *args: Any, **options: Any) -> Any:
-        """As Sanic's, with our reading and writing of HTTP."""
+        """Create a server like Sanic's method, with our reading and writing of HTTP."""
         return await super().create_server(*args, **{"protocol": EdgeProtocol, **options})
 
     async def handle_request(self, request: Request) -> None:
         """Route, admit, read the body, call the handler, send its answer.
 
-        Bodies are refused before they are read and WebSockets before their handshake, hence the admission here; for
-        other requests it is the first thing that their handler does (:mod:`server.http.guard`).
+        Bodies are refused before they are read and WebSockets before their handshake, so admission happens here; for
+        other requests it is the first step of their handler (:mod:`server.http.guard`).
         """
         is_routed = False
         try:
@@ -67,7 +67,7 @@ class HttpApp(Sanic[Any, Any]):
             elif response is not None:
                 response = await request.respond(response)
             if stream.stage is Stage.HANDLER and isinstance(response, BaseHTTPResponse):
-                await stream.http1_response_header(b"", True)  # nothing of it is sent yet
+                await stream.http1_response_header(b"", True)  # nothing of it has been sent yet
             elif isinstance(response, BaseHTTPResponse):
                 await response.send(end_stream=True)
             elif not is_websocket:

@@ -11,10 +11,10 @@ from server.http.guard import public
 
 
 def add_head_and_options(app: Sanic[Any, Any]) -> None:
-    """Give each path of ``app`` a HEAD that does what its GET does, and an OPTIONS that names its methods.
+    """Add to each path of ``app`` a HEAD that does the same as its GET, and an OPTIONS that names its methods.
 
-    HEAD has the GET's handler, hence its access policy and its rate limit; Sanic leaves the body out.
-    Call after all blueprints were registered.
+    HEAD has the GET's handler, hence its access policy and its rate limit; Sanic leaves the body out. Call after all
+    blueprints were registered.
     """
     for group in list(app.router.groups.values()):
         methods = set(group.methods)
@@ -35,7 +35,7 @@ def _name(route_name: str, suffix: str) -> str:
 def _options(allowed: str) -> Callable[..., Coroutine[Any, Any, HTTPResponse]]:
     @public
     async def options(_: Request, **__: str) -> HTTPResponse:
-        """The methods that this address takes."""
+        """Return the methods of this address."""
         return HTTPResponse(status=204, headers={"Allow": allowed})
 
     return options

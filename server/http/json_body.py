@@ -1,4 +1,4 @@
-"""Reads JSON bodies strictly: what is not understood is an error, never ignored."""
+"""Strict reading of JSON bodies: an unknown member is an error, never ignored."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from server.errors import InvalidBody, UnsupportedMediaType
 from server.text.strict_json import StrictDecoder
 
 JSON_TYPES: Final = frozenset({"application/json", ""})
-# Grafana's Infinity data source sends the body that a user typed under this name. For questions only: a credential
-# stands in a header, so that no form of another site can ask in a user's name, but what changes data stays strict.
+# Grafana's Infinity data source sends a body typed by a user with this media type. Only questions accept it: a
+# credential is in a header, so no form of another site can send a request in a user's name, but requests that change
+# data stay strict.
 TYPED_JSON_TYPES: Final = JSON_TYPES | {"text/plain"}
 
 Check = Callable[[Any], bool]
-"""Whether a value has the right type. Up to its first colon or full stop, the docstring is what callers are told."""
+"""Whether a value has the right type. Callers are told its docstring, up to the first colon or full stop."""
 
 MOST_PLACES: Final = 20
 _DECIMAL: Final = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,40})?(e[+-]?[0-9]{1,2})?", re.IGNORECASE)
@@ -71,11 +72,10 @@ def read_object(
     required: tuple[str, ...] = (),
     media_types: frozenset[str] = JSON_TYPES,
 ) -> dict[str, Any]:
-    """The JSON object in the body of ``request``, holding only ``fields``, each of the right type.
+    """Return the JSON object in the body of ``request``, with only ``fields``, each of the right type.
 
-    ``media_types``: what the body may be called (an empty text: no Content-Type at all). A member that is null
-    counts as left out. Raises :class:`InvalidBody` and
-    :class:`UnsupportedMediaType`.
+    ``media_types``: accepted media types (an empty text: no Content-Type at all). A member that is null counts as left
+    out. Raises :class:`InvalidBody` and :class:`UnsupportedMediaType`.
     """
     media_type = (request.headers.get("content-type") or "").partition(";")[0].strip().lower()
     if media_type not in media_types:
@@ -95,14 +95,17 @@ def read_object(
 
 
 def expectation(check: Check) -> str:
-    """What ``check`` asks for, for the caller."""
+    """Return the expectation of ``check``, in words for the caller."""
     words = re.split(r"[:.]", check.__doc__ or "another type", maxsplit=1)[0]
     return words[:1].lower() + words[1:]
 
 
 def decimal_of(value: Any) -> Decimal | None:
-    """The number that ``value`` (see :func:`is_number`) is or spells, with at most 20 decimal places (floats are
-    rounded to that); None for anything else: the database would keep thousands of digits."""
+    """Return the number that ``value`` (see :func:`is_number`) is or spells, with at most 20 decimal places; None for
+    anything else.
+
+    Floats are rounded to 20 places, because the database would keep thousands of digits.
+    """
     text = str(value)
     number = Decimal(text) if _DECIMAL.fullmatch(text) else None
     if number is not None and number.as_tuple().exponent < -MOST_PLACES:  # type: ignore[operator]
@@ -111,7 +114,7 @@ def decimal_of(value: Any) -> Decimal | None:
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """``body`` as a JSON object without duplicate members, NaN and Infinity. Raises :class:`InvalidBody`."""
+    """Return ``body`` as a JSON object without duplicate members, NaN and Infinity. Raises :class:`InvalidBody`."""
     try:
         document = json.loads(body.decode("utf-8"), cls=StrictDecoder)
     except (ValueError, RecursionError) as error:
@@ -122,6 +125,6 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def _pointer(name: str) -> str:
-    """A JSON pointer (RFC 6901) to the member ``name``; a name that is too long is cut."""
+    """Return a JSON pointer (RFC 6901) to the member ``name``; a name that is too long is cut."""
     shown = name.encode("utf-8", "replace").decode()[:64]
     return "/" + shown.replace("~", "~0").replace("/", "~1")

@@ -1,7 +1,7 @@
-"""Cursors in answers that may be remembered and shared; see server/queries/lists/cursor.py.
+"""Cursors in answers that may be cached and shared; see server/queries/lists/cursor.py.
 
-A remembered answer says where its list goes on (``continuation``), which is the same for all callers with
-the same rows. Only when it is sent does that become the cursor of one caller.
+A cached answer contains the place where its list goes on (``continuation``), which is the same for all callers with the
+same rows. Only when it is sent does that become the cursor of one caller.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from server.queries.lists.keyset import Position
 def open_position(
     request: Request, cursor: str | None, projects: Sequence[str], question: Mapping[str, Any], size: int
 ) -> Position | None:
-    """The position in ``cursor`` (None without one). Raises :class:`InvalidCursor` unless it was given to this
-    caller for ``question`` and has ``size`` parts."""
+    """Return the position in ``cursor`` (None without one). Raises :class:`InvalidCursor` unless it was issued to this
+    caller for ``question`` and has ``size`` parts.
+    """
     if cursor is None:
         return None
     opened = services_of(request).cursors.open(cursor, binding=caller_binding(request, projects))
@@ -36,7 +37,9 @@ def open_position(
 
 
 def unsealed(next_position: Position | None, question: Mapping[str, Any], limit: int) -> dict[str, Any]:
-    """The ``pagination`` of an answer that may be remembered; its list goes on at ``next_position`` (None: it ends)."""
+    """Return the ``pagination`` of an answer that may be cached; its list goes on at ``next_position`` (None: it
+    ends).
+    """
     start = None
     if next_position is not None:
         start = continuation(next_position, question=question, now=datetime.now(UTC))
@@ -44,7 +47,7 @@ def unsealed(next_position: Position | None, question: Mapping[str, Any], limit:
 
 
 def sealed(request: Request, answer: CachedAnswer, projects: Sequence[str]) -> CachedAnswer:
-    """``answer`` with this caller's cursor in place of the continuation."""
+    """Return ``answer`` with this caller's cursor in place of the continuation."""
     pagination = dict(answer.pagination or {})
     start = pagination.pop("continuation", None)
     binding = caller_binding(request, projects)
@@ -53,7 +56,7 @@ def sealed(request: Request, answer: CachedAnswer, projects: Sequence[str]) -> C
 
 
 def caller_binding(request: Request, projects: Sequence[str]) -> dict[str, Any]:
-    """Who a cursor is for, and with which rights: another caller, or the same with fewer, cannot use it."""
+    """Return the owner of a cursor and its rights: another caller, or the same with fewer rights, cannot use it."""
     principal: Principal = request.ctx.principal
     return {
         "subject": principal.subject,

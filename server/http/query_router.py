@@ -1,4 +1,4 @@
-"""Sanic's router, with the HTTP method QUERY (RFC 10008): a safe request with a body that says what is asked."""
+"""Sanic's router, with the HTTP method QUERY (RFC 10008): a safe request whose body contains the question."""
 
 from __future__ import annotations
 

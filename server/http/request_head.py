@@ -1,9 +1,8 @@
 """The outermost check of a request: its raw head, its address and the size of its body.
 
-Sanic 25.12 takes heads that RFC 9112 tells a server to refuse. The dangerous one is
-``Content-Length : 52``: read as "no body", so that the body is answered as a second request
-(request smuggling). The checks here run on the bytes, before anything is parsed; a bad head is a
-400 and the end of the connection.
+Sanic 25.12 accepts heads that RFC 9112 tells a server to refuse. The dangerous one is ``Content-Length : 52``: read as
+"no body", so that the body is answered as a second request (request smuggling). The checks here run on the bytes,
+before anything is parsed; a bad head is a 400 and the end of the connection.
 """
 
 from __future__ import annotations
@@ -25,19 +24,19 @@ _LENGTH: Final = re.compile(rb"[0-9]{1,15}")
 
 MAX_HEADERS: Final = 100
 
-# Headers that may stand once only: two of them mean two readers that disagree.
+# Headers that may occur only once: with two of them, two readers may disagree.
 _SINGLE: Final = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"authorization", b"content-type", b"content-encoding"}
 )
 
-# The surfaces that data sources are given as a base address.
+# Surfaces whose base addresses are given to data sources.
 _SURFACE: Final = re.compile(rb"/+(api/+v1|grafana|jaeger|tempo)(?:/+|$)")
 _EXACT_METHODS: Final = frozenset({"DELETE", "PUT", "PATCH"})
 
 KIBIBYTE: Final = 1024
 DEFAULT_BODY_LIMIT: Final = 64 * KIBIBYTE
 
-# Largest body in bytes by path prefix; the first match counts. What is not listed takes DEFAULT_BODY_LIMIT.
+# Largest body in bytes by path prefix; the first match counts. Other paths have DEFAULT_BODY_LIMIT.
 BODY_LIMITS: Final[tuple[tuple[str, int], ...]] = (
     ("/v1/", 16 * 1024 * KIBIBYTE),
     ("/api/v1/traces", 1024 * KIBIBYTE),
@@ -54,7 +53,7 @@ class RequestLine:
     raw: bytes
     method: str
     url: bytes
-    """The address that was meant (:func:`joined_url`)."""
+    """The intended address (:func:`joined_url`)."""
     target: str
     """The same as text."""
     is_http_10: bool
@@ -73,11 +72,11 @@ class HeaderFields:
     has_body: bool
     """Whether a body is announced."""
     known: dict[str, Any] = field(default_factory=dict)
-    """What others find out from these lines."""
+    """Cache for facts that others derive from these lines."""
 
 
 def read_request_line(line: bytes) -> RequestLine:
-    """What ``line`` says. Raises ``ValueError``."""
+    """Parse ``line``. Raises ``ValueError``."""
     parts = _REQUEST_LINE.fullmatch(line)
     if parts is None:
         raise ValueError("request line")
@@ -90,7 +89,7 @@ def read_request_line(line: bytes) -> RequestLine:
 
 
 def read_fields(lines: bytes, *, is_http_10: bool) -> HeaderFields:
-    """The header fields in ``lines``, which stand between the request line and the empty line.
+    """Return the header fields in ``lines``, which are between the request line and the empty line.
 
     Raises ``ValueError`` unless names and values are well formed, there is exactly one Host, at most one of each
     framing header, no Content-Length beside Transfer-Encoding, no Transfer-Encoding other than ``chunked``, and an
@@ -140,17 +139,17 @@ def _check_single(seen: dict[bytes, bytes], *, is_http_10: bool) -> None:
 
 
 def body_limit(path: str) -> int:
-    """The largest body in bytes that a route under ``path`` takes."""
+    """Return the largest body in bytes that a route under ``path`` accepts."""
     return next((limit for prefix, limit in BODY_LIMITS if path.startswith(prefix)), DEFAULT_BODY_LIMIT)
 
 
 def joined_url(url: bytes, method: str) -> bytes:
-    """``url`` without the slashes that clients make when they join a base address that ends in one and a path that
-    begins with one: before, inside and behind the part that names a surface, and at the end.
+    """Return ``url`` without superfluous slashes from joining a base address and a path: before, inside and after the
+    part that names a surface, and at the end.
 
-    Grafana's data sources join like that, and what they show for a 404 does not tell why. Nothing else is touched:
+    Grafana's data sources join like that, and their display of a 404 does not show the reason. Nothing else is changed:
     in the middle of a path a missing id is a 404, and at the end it is one for methods that change or delete, so that
-    ``DELETE /api/v1/keys/`` never means another resource. Addresses outside of the surfaces (``/metrics``, ``/oauth``)
+    ``DELETE /api/v1/keys/`` never means another resource. Addresses outside the surfaces (``/metrics``, ``/oauth``)
     stay exact, since a proxy in front may close them by name.
     """
     path, mark, query = url.partition(b"?")
@@ -167,7 +166,7 @@ def joined_url(url: bytes, method: str) -> bytes:
 
 
 def path_value(raw: str, parameter: str) -> str:
-    """A path segment with its percent-encoding undone (Sanic leaves it): ``a%2Fb`` is ``a/b``.
+    """Return a path segment with its percent-encoding decoded (Sanic leaves it): ``a%2Fb`` is ``a/b``.
 
     Raises :class:`InvalidParameter` for bytes that are not UTF-8 and for control characters.
     """
@@ -181,7 +180,9 @@ def path_value(raw: str, parameter: str) -> str:
 
 
 def strict_int(value: str, base: int = 10) -> int:
-    """A length of a body or chunk. ``int()`` alone would also take ``0x5``, blanks and other scripts' digits."""
+    """Parse the length of a body or chunk. ``int()`` alone would also accept ``0x5``, blanks and digits of other
+    scripts.
+    """
     pattern = r"[0-9A-Fa-f]{1,15}" if base == 16 else r"[0-9]{1,15}"
     if not re.fullmatch(pattern, value):
         raise ValueError("length")

@@ -1,4 +1,4 @@
-"""What is noted of every request, from its head to its answer: id, span, limit, and its place in metrics and log."""
+"""Facts noted about every request, from its head to its answer: id, span, limit, and its place in metrics and log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 UNROUTED = "unrouted"
 
-# Whatever else a caller may think of must not become a label of a metric, which is kept for good.
+# Any other invented method must not become a label of a metric, which is kept permanently.
 KNOWN_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT", "QUERY"})
 OTHER_METHOD = "_OTHER"  # OpenTelemetry's word
 
@@ -29,7 +29,7 @@ _LIMIT: Final = "x-ratelimit-limit"
 
 
 class RequestContext(SimpleNamespace):
-    """``request.ctx``: what becomes known of a request on its way."""
+    """``request.ctx``: facts that become known about a request on its way."""
 
     started_at: float
     """When its head had arrived, as ``time.perf_counter()``."""
@@ -37,18 +37,18 @@ class RequestContext(SimpleNamespace):
     span: Span | None = None
     principal: Principal | None = None
     budget: Any = None
-    """What the guard takes from the caller's rate limit."""
+    """The part of the caller's rate limit that the guard takes."""
     limit_lines: bytes = b""
-    """The headers of the rate limit, once that is judged, as they are sent: lines, each with its line break."""
+    """The headers of the rate limit, once it is judged, as they are sent: lines, each with its line break."""
     header_lines: bytes = b""
-    """The headers that every answer to the request carries, as they are sent; known when it is finished."""
+    """The headers of every answer to the request, as they are sent; known when it is finished."""
     is_finished = False
     known: dict[str, Any]
-    """What others found out from the header lines, kept while the client repeats these on its connection."""
+    """Cache for facts derived from the header lines, kept while the client repeats these on its connection."""
 
 
 def begin_request(request: Request) -> None:
-    """Note the arrival, settle the request id (the caller's if it is well formed, else a new one), begin the span."""
+    """Note the arrival, choose the request id (the caller's if it is well formed, else a new one), begin the span."""
     context = request.ctx
     context.started_at = time.perf_counter()
     offered = request.headers.get("x-request-id")
@@ -61,8 +61,11 @@ def begin_request(request: Request) -> None:
 
 
 def finish_request(request: Request, response: BaseHTTPResponse) -> None:
-    """Add the headers that every answer carries to ``response``, which is about to be sent, and tell that the request
-    is done. Once a request: an answer that fails on its way out is replaced by another."""
+    """Add the headers that every answer carries to ``response``, which is about to be sent, and report the request as
+    done.
+
+    Runs once per request: an answer that fails on its way out is replaced by another.
+    """
     context = request.ctx
     if context.is_finished:
         return

@@ -1,12 +1,12 @@
 """Query strings, read strictly.
 
-A parameter that is dropped or guessed at widens the answer without a word, so nothing is: unknown
-names, blanks, repeated scalars, invalid UTF-8 and NUL are errors that name the parameter. The raw
-query string is parsed here, because the framework's own parsing drops blanks and repairs bytes.
+A parameter that is dropped or guessed silently widens the answer, so nothing is: unknown names, blanks, repeated
+scalars, invalid UTF-8 and NUL are errors that name the parameter. The raw query string is parsed here, because the
+framework's own parsing drops blanks and repairs bytes.
 
     params = RequestParams.of(request)
     limit = params.integer("limit", default=50, low=1, high=1000)
-    params.finish()          # whatever was not asked for above is unknown
+    params.finish()          # every other parameter is unknown
 
 Lists are given by repeating the parameter or by commas; ``name!=value`` and ``not.name=value`` negate.
 """
@@ -48,12 +48,12 @@ class RequestParams:
 
     @classmethod
     def of(cls, request: Request) -> RequestParams:
-        """The parameters of ``request``."""
+        """Return the parameters of ``request``."""
         return cls.parse(request.raw_url.partition(b"?")[2])
 
     @classmethod
     def parse(cls, query_string: bytes) -> RequestParams:
-        """The parameters of a raw query string. Raises :class:`InvalidParameter` for one that cannot be read."""
+        """Parse a raw query string. Raises :class:`InvalidParameter` for one that cannot be read."""
         if len(query_string) > LONGEST_QUERY_STRING:
             raise BadRequest(f"The query string is longer than {LONGEST_QUERY_STRING} bytes.")
         pairs = [pair for pair in query_string.split(b"&") if pair]
@@ -74,22 +74,22 @@ class RequestParams:
         return cls(given)
 
     def text(self, name: str) -> str | None:
-        """The value of a parameter that stands at most once; None without it."""
+        """Return the value of a parameter that is given at most once; None without it."""
         values = self._take(name)
         if len(values) > 1:
             raise InvalidParameter.named(name, "stands more than once")
         return values[0] if values else None
 
     def texts(self, name: str, *, most: int = LONGEST_LIST) -> tuple[str, ...]:
-        """The distinct values of a list parameter, by repeats or commas; empty without it."""
+        """Return the distinct values of a list parameter, by repeats or commas; empty without it."""
         return tuple(dict.fromkeys(self.items(name, most=most)))
 
     def items(self, name: str, *, most: int = LONGEST_LIST) -> tuple[str, ...]:
-        """The same, with what stands twice twice."""
+        """Return the same values, with duplicates."""
         return _split(name, self._take(name), most)
 
     def read(self, name: str, reader: Callable[[str], Value], default: Value) -> Value:
-        """The value as ``reader`` understands it; its ValueError becomes :class:`InvalidParameter`."""
+        """Return the value as ``reader`` understands it; its ValueError becomes :class:`InvalidParameter`."""
         text = self.text(name)
         if text is None:
             return default
@@ -99,7 +99,7 @@ class RequestParams:
             raise InvalidParameter.named(name, str(error)) from error
 
     def integer(self, name: str, *, default: int, low: int, high: int) -> int:
-        """A whole number from ``low`` to ``high``, both included."""
+        """Return a whole number from ``low`` to ``high``, both included."""
 
         def reader(text: str) -> int:
             if not _INTEGER.fullmatch(text) or not low <= int(text) <= high:
@@ -109,7 +109,7 @@ class RequestParams:
         return self.read(name, reader, default)
 
     def choice(self, name: str, choices: Sequence[str], default: str) -> str:
-        """One of ``choices``."""
+        """Return one of ``choices``."""
 
         def reader(text: str) -> str:
             if text not in choices:
@@ -119,7 +119,7 @@ class RequestParams:
         return self.read(name, reader, default)
 
     def flag(self, name: str, *, default: bool = False) -> bool:
-        """``true`` or ``false`` (also 1 and 0)."""
+        """Return the value of ``true`` or ``false`` (also 1 and 0)."""
 
         def reader(text: str) -> bool:
             if text not in {"true", "false", "1", "0"}:
@@ -129,7 +129,7 @@ class RequestParams:
         return self.read(name, reader, default)
 
     def window(self, *, now: datetime) -> TimeRange:
-        """The time range of ``from`` and ``to``; see :mod:`server.queries.filters.time_range`."""
+        """Return the time range of ``from`` and ``to``; see :mod:`server.text.instants`."""
         start = self.read("from", lambda text: parse_instant(text, now=now), None)
         end = self.read("to", lambda text: parse_instant(text, now=now, round_up=True), None)
         try:
@@ -138,11 +138,13 @@ class RequestParams:
             raise InvalidParameter.named("from", str(error)) from error
 
     def filters(self) -> list[GivenParameter]:
-        """All parameters that are filters, for :func:`server.queries.filters.filter_params.filter_from_params`."""
+        """Return all parameters that are filters, for
+        :func:`server.queries.filters.filter_params.filter_from_params`.
+        """
         return list(self._filters())
 
     def finish(self) -> None:
-        """Raise :class:`UnknownParameter` for everything that nobody asked for, with what may have been meant."""
+        """Raise :class:`UnknownParameter` for every parameter that nobody has read, with a suggestion."""
         unknown = [name for name, negated in self.given if (name, negated) not in self.taken]
         if not unknown:
             return

@@ -21,7 +21,7 @@ from server.upkeep.retention import Retention
 
 @dataclass(kw_only=True)
 class Services:
-    """What request handlers work with; built once by :func:`server.app.build_services`."""
+    """The objects that request handlers work with; built once by :func:`server.app.build_services`."""
 
     settings: Settings
     reads: Database
@@ -35,9 +35,9 @@ class Services:
     cursors: CursorSeal
     """Makes and opens the cursors of paged answers."""
     cache: ResultCache
-    """Remembered answers of readers."""
+    """Cached answers of readers."""
     freshness: Freshness
-    """Told of every commit; makes remembered answers old."""
+    """Receives every commit, and makes cached answers stale."""
     access: AccessGate
     """Credentials, limits, audit."""
     ingestion: Ingestion
@@ -47,10 +47,10 @@ class Services:
     retention: Retention
     """Makes partitions ahead and drops old ones, once a server has started it."""
     draining: bool = field(default=False)
-    """True once the process was told to stop: /ready says so."""
+    """True once the process was told to stop; /ready reports it."""
 
 
 def services_of(request: Request) -> Services:
-    """The services of the app that handles ``request``."""
+    """Return the services of the app that handles ``request``."""
     services: Services = request.app.ctx.services
     return services

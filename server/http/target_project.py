@@ -1,4 +1,4 @@
-"""Which project a request writes to."""
+"""The project that a request writes to."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ PROJECT_HEADER: Final = "x-observatory-project"
 
 
 async def target_project(request: Request, parameter: str = "project", *, known: Sequence[str] = ()) -> str:
-    """The project that ``request`` writes to: by header, by the query ``parameter``, or the credential's only one.
+    """Return the project that ``request`` writes to: by header, by the query ``parameter``, or the credential's only
+    one.
 
-    ``known``: other query parameters of the route. Raises ProjectForbidden, or
-    InvalidParameter when it is not clear which project is meant.
+    ``known``: other query parameters of the route. Raises ProjectForbidden, or InvalidParameter if the project is
+    ambiguous.
     """
     params = RequestParams.of(request)
     named = set(request.headers.getall(PROJECT_HEADER, [])) | set(params.texts(parameter))

@@ -1,10 +1,9 @@
-"""Everything between a request's body and rows: decode, map, redact, and wait for the commit.
+"""The way from a request's body to rows: decode, map, redact, and wait for the commit.
 
-Decoding a large body takes long enough to be felt by other requests, so it runs in one of a few
-threads; their number bounds the memory that large bodies need. Mapping goes on the event loop, some spans
-at a time: a thread would have to share the interpreter with the loop, which then waits for it at each
-answer of the database. What comes out is a list of prepared spans, which :class:`GroupCommit` stores
-together with those of other requests.
+Decoding a large body takes long enough to delay other requests, so it runs in one of a few threads; their number bounds
+the memory that large bodies need. Mapping runs on the event loop, some spans at a time: a thread would have to share
+the interpreter with the loop, which then waits for it at each answer of the database. The result is a list of prepared
+spans, which :class:`GroupCommit` stores together with those of other requests.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ _INLINE_BYTES: Final = {"protobuf": 512 * 1024, "json": 64 * 1024}
 _INLINE_COMPRESSED_BYTES: Final = 2 * 1024
 _INLINE_EXPLAIN_BYTES: Final = 16 * 1024
 _SPANS_A_STEP: Final = 32
-"""So many spans are mapped before other requests, and the commits, have their turn: about 1.5 ms."""
+"""Spans mapped before other requests, and the commits, have their turn: about 1.5 ms."""
 _STEP_SECONDS: Final = 0.002
 """The same for preparing, which takes longer the more text there is."""
 _NAMED_SPANS: Final = 5
@@ -62,7 +61,7 @@ _request_numbers = itertools.count(1)
 
 @dataclass(slots=True)
 class Receipt:
-    """What became of one request's spans. ``rejected`` counts by reason; everything else is durable."""
+    """The outcome for one request's spans. ``rejected`` counts by reason; everything else is durable."""
 
     accepted: int
     rejected: Counter[str] = field(default_factory=Counter)
@@ -94,7 +93,7 @@ class Ingestion:
             max_decoded_bytes=settings.ingest_max_bytes, max_spans=settings.ingest_max_spans
         )
         self.window = IngestWindow(
-            # What retention would drop again is not taken.
+            # Spans that retention would drop again are not accepted.
             max_age=timedelta(days=min(settings.ingest_max_age_days, settings.retention_days)),
             max_future=timedelta(seconds=settings.ingest_max_future),
         )
@@ -127,14 +126,14 @@ class Ingestion:
         self._threads = ThreadPoolExecutor(settings.ingest_decoders, thread_name_prefix="otlp-decode")
 
     def start(self) -> None:
-        """Start the background work, and load what requests should not wait for."""
+        """Start the background work, and load data that requests should not wait for."""
         price_catalog().load()
         self.updates.task.start()
         if self._full_text:
             self.text_index.task.start()
 
     async def close(self) -> None:
-        """Store what waits for a commit, and stop."""
+        """Store the spans that wait for a commit, and stop."""
         await self.updates.task.stop()
         await self.text_index.task.stop()
         await self.commits.close()
@@ -163,9 +162,9 @@ class Ingestion:
         return await self._store(read_body)
 
     async def take_logs(self, project_id: str, body: bytes, content_type: str, content_encoding: str | None) -> Receipt:
-        """Store what the log records of an OTLP request say about spans and traces; others are not kept.
+        """Store the parts of an OTLP request's log records that describe spans and traces; others are dropped.
 
-        Raises what :meth:`take_traces` raises.
+        Raises the errors of :meth:`take_traces`.
         """
         project = await self.projects.of(project_id)
         now = datetime.now(UTC)
@@ -186,7 +185,7 @@ class Ingestion:
     async def explain(
         self, project_id: str, body: bytes, content_type: str, content_encoding: str | None
     ) -> list[dict[str, Any]]:
-        """How the spans of an OTLP request would be stored; nothing is. Raises DecodeError."""
+        """Report how the spans of an OTLP request would be stored, without storing them. Raises DecodeError."""
         prices = await self.prices.of(project_id)
         now = datetime.now(UTC)
 
@@ -205,7 +204,7 @@ class Ingestion:
         return await self._store(_Read(MappedBatch(), prepared, unstorable))
 
     async def _run(self, read: Callable[[], T], *, is_inline: bool) -> T:
-        """The result of ``read``: at once, or from one of the threads."""
+        """Return the result of ``read``: at once, or from one of the threads."""
         if is_inline:
             return read()
         async with self._decoding:
@@ -214,7 +213,7 @@ class Ingestion:
     async def _map(
         self, project_id: str, project: IngestSettings, prices: PriceBook, decoded: DecodedTraces, now: datetime
     ) -> _Read:
-        """Map and prepare what was decoded. Raises RateLimited, before any of it."""
+        """Map and prepare decoded spans. Raises RateLimited before any of them is mapped."""
         await self._rates.take(project_id, project, spans=decoded.span_count, size=decoded.size)
         batch = MappedBatch()
         for _ in mapping_steps(decoded, batch, now=now, window=self.window, pricing=prices, spans_a_step=_SPANS_A_STEP):
@@ -258,7 +257,7 @@ class Ingestion:
 
 
 def is_decoded_inline(size: int, content_type: str, content_encoding: str | None) -> bool:
-    """True for a body that is decoded sooner than handed to a thread, or nearly. Raises UnsupportedType."""
+    """Return whether a body is decoded about as quickly as it is handed to a thread. Raises UnsupportedType."""
     if content_encoding in (None, "", "identity"):
         return size <= _INLINE_BYTES[payload_encoding(content_type)]
     return size <= _INLINE_COMPRESSED_BYTES

@@ -1,4 +1,4 @@
-"""Bounds of what may come in: bytes held at once, and spans and bytes a minute by project.
+"""Bounds of incoming data: bytes held at once, and spans and bytes per minute and project.
 
 Sizes of one request are bounded by the decoder (:class:`DecodeLimits`), of one span by the mapping
 (:class:`MappingLimits`).
@@ -16,7 +16,7 @@ from server.rate_limit.token_bucket import Bucket, TokenBuckets
 from server.settings import Settings
 
 BURST_SECONDS: Final = 60
-"""A bucket holds what its rate gives in a minute, and at least one largest request."""
+"""A bucket holds as much as its rate adds in a minute, and at least one largest request."""
 
 
 class BodyBudget:
@@ -28,9 +28,9 @@ class BodyBudget:
 
     @contextmanager
     def hold(self, size: int) -> Iterator[None]:
-        """Reserve ``size`` bytes while inside. Raises Overloaded, whose answer tells the client to come again.
+        """Reserve ``size`` bytes while inside. Raises Overloaded, whose answer tells the client to retry.
 
-        A single body is always let in when nothing else is held, however large.
+        A single body is always admitted if nothing else is held, however large it is.
         """
         if self.held and self.held + size > self._most:
             raise Overloaded("too many bytes are being received")
@@ -49,7 +49,7 @@ class ProjectRates:
         self._settings = settings
 
     async def take(self, project_id: str, project: IngestSettings, *, spans: int, size: int) -> None:
-        """Count a request. Raises RateLimited with a true Retry-After when the project has used its share."""
+        """Count a request. Raises RateLimited with a true Retry-After if the project has used its share."""
         wanted = [
             Bucket(f"ingest {what}\n{project_id}", rate, max(rate * BURST_SECONDS / 60, largest), cost, name=what)
             for what, rate, cost, largest in (

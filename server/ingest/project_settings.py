@@ -1,4 +1,4 @@
-"""The part of ``projects.settings`` that ingestion reads, remembered for a moment.
+"""The part of ``projects.settings`` that ingestion reads, cached for a moment.
 
     {"ingest":    {"spans_per_minute": 100000, "bytes_per_minute": 0},
      "redaction": {"rules": [{"find": "email", "action": "mask"}]}}
@@ -24,7 +24,7 @@ FRESH_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class IngestSettings:
-    """What a project asks of ingestion. Rates are per minute, 0 for no limit, None for the server's default."""
+    """A project's settings for ingestion. Rates are per minute, 0 for no limit, None for the server's default."""
 
     spans_per_minute: int | None
     bytes_per_minute: int | None
@@ -32,17 +32,18 @@ class IngestSettings:
 
 
 class ProjectSettings:
-    """Reads the settings of projects; one statement every few seconds a project."""
+    """Reads the settings of projects, with one statement every few seconds per project."""
 
     def __init__(self, database: Database, *, redaction_key: bytes) -> None:
-        """``redaction_key``: with what redacted values are hashed where a rule says so."""
+        """``redaction_key``: key of the hashes that redacted values are replaced with if a rule says so."""
         self._database = database
         self._redaction_key = redaction_key
         self._known: dict[str, tuple[float, bytes, IngestSettings]] = {}
 
     async def of(self, project_id: str) -> IngestSettings:
-        """The settings of ``project_id``. Raises what :class:`Database` raises, and ProjectMisconfigured when its
-        redaction rules cannot be used: then nothing may be stored unredacted."""
+        """Return the settings of ``project_id``. Raises the errors of :class:`Database`, and ProjectMisconfigured if
+        its redaction rules are invalid: then nothing may be stored unredacted.
+        """
         known = self._known.get(project_id)
         if known is not None and time.monotonic() - known[0] < FRESH_SECONDS:
             return known[2]
@@ -65,7 +66,7 @@ class ProjectSettings:
 
 
 def parse_ingest_settings(document: Any, redaction_key: bytes) -> IngestSettings:
-    """The settings in a project's settings document. Raises :class:`InvalidRule`."""
+    """Parse the settings in a project's settings document. Raises :class:`InvalidRule`."""
     ingest = document.get("ingest") if isinstance(document, dict) else None
     redaction = document.get("redaction") if isinstance(document, dict) else None
     rates = ingest if isinstance(ingest, dict) else {}

@@ -1,8 +1,8 @@
-"""What log records add to spans: content that an instrumentation sends apart from the span.
+"""Updates of spans from log records: content that an instrumentation sends apart from the span.
 
-A record only fills columns that the span left empty. The span may come before or after its record: what
-comes first is stored, an early record is held in span_updates and applied within seconds of the span.
-A filled span is stored as a version one microsecond later, so that a replay of the span does not undo it.
+A record only fills columns that the span left empty. The span may come before or after its record: an early record is
+held in span_updates and applied within seconds of the span. A filled span is stored as a version one microsecond later,
+so that a replay of the span does not undo it.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _FIELDS: Final = tuple(field.name for field in fields(SpanRecord))
 
 
 class SpanUpdates:
-    """Applies updates at once where the span is stored, later where it is not."""
+    """Applies updates at once if the span is stored, later if it is not."""
 
     def __init__(self, database: Database, worker: Database, writer: SpanWriter, projects: ProjectSettings) -> None:
-        """``worker``: a pool that sees every project, to find held updates whose span has come."""
+        """``worker``: a pool that sees every project, to find held updates whose span has arrived."""
         self._database = database
         self._worker = worker
         self._writer = writer
@@ -43,7 +43,7 @@ class SpanUpdates:
         self.task = PeriodicTask("held span updates", self.apply_held, pause=LOOK_SECONDS)
 
     async def take(self, project_id: str, updates: Sequence[SpanUpdate]) -> None:
-        """Apply or hold ``updates``, durably. Raises what :class:`Database` raises."""
+        """Apply or hold ``updates``, durably. Raises the errors of :class:`Database`."""
         for update in updates:
             if not await self._apply(project_id, update.trace_id, update.span_id, update.columns):
                 document = orjson.dumps(update.columns).decode()
@@ -53,7 +53,7 @@ class SpanUpdates:
                     )
 
     async def apply_held(self) -> int:
-        """Apply the held updates whose spans have come; gives their number."""
+        """Apply the held updates whose spans have come; return their number."""
         async with self._worker.unscoped() as connection:
             await connection.execute(statement("forget_old_span_updates"), datetime.now(UTC) - HOLD)
             held = await connection.fetch(statement("list_held_span_updates"))
@@ -84,7 +84,7 @@ class SpanUpdates:
 
 
 def stored_record(row: Mapping[str, Any]) -> SpanRecord:
-    """The span of a row of llm_traces, whose jsonb columns are text, without what it took from other spans."""
+    """Return the span of a row of llm_traces, whose jsonb columns are text, without what it took from other spans."""
     values = {name: row[name] for name in _FIELDS}
     for name in JSON_COLUMNS:
         if values[name] is not None:

@@ -1,4 +1,4 @@
-"""Performance, quality and models: what the seed calls analytics."""
+"""Performance, quality and models: the reports of ``/analytics``."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ MOST_COMPARED: Final = 10
 
 
 async def report_costs(source: ReportSource, window: ReportWindow, width: Width) -> dict[str, Any]:
-    """Money over time, and by provider, model and user."""
+    """Report money over time, and by provider, model and user."""
     report = await _overview(source, window, "costs", COSTS, width)
     whole = report["totals"]["cost"]
     for dimension in ("provider", "model", "user"):
@@ -74,7 +74,7 @@ async def report_costs(source: ReportSource, window: ReportWindow, width: Width)
 
 
 async def report_performance(source: ReportSource, window: ReportWindow, width: Width) -> dict[str, Any]:
-    """Latency, throughput and time to the first token, over time and by model."""
+    """Report latency, throughput and time to the first token, over time and by model."""
     report = await _overview(source, window, "performance", PERFORMANCE, width)
     answer = await source.split(
         window, "model", "calls", "duration_p50", "duration_p95", "duration_p99", order_by="calls", limit=20
@@ -86,7 +86,7 @@ async def report_performance(source: ReportSource, window: ReportWindow, width: 
 
 
 async def report_quality(source: ReportSource, window: ReportWindow, width: Width) -> dict[str, Any]:
-    """Errors by kind, finish reasons and scores."""
+    """Report errors by kind, finish reasons and scores."""
     report = await _overview(source, window, "quality", QUALITY, width)
     errors = await source.split(window, "error_type", "errors", order_by="errors", limit=10)
     report["errors_by_type"] = [
@@ -107,13 +107,13 @@ async def report_quality(source: ReportSource, window: ReportWindow, width: Widt
 
 
 async def report_models(source: ReportSource, window: ReportWindow, *, limit: int) -> list[dict[str, Any]]:
-    """One row for each provider and model, busiest first."""
+    """Return one row for each provider and model, busiest first."""
     answer = await source.ask(window.question(*MODELS, group_by=("provider", "model"), order_by="calls", limit=limit))
     return [_model(group) for group in answer.groups]
 
 
 async def compare_models(source: ReportSource, window: ReportWindow, models: list[str]) -> dict[str, Any]:
-    """The named models side by side, and which is fastest, cheapest and most reliable among those with calls."""
+    """Compare the named models, and name the fastest, cheapest and most reliable among those with calls."""
     chosen = Leaf(FIELDS["model"], "in", tuple(models))
     narrowed: Filter = chosen if window.filter is None else And((window.filter, chosen))
     answer = await source.ask(

@@ -1,4 +1,4 @@
-"""The state of a budget: spent, burn, and where that leads by the end of the period."""
+"""The state of a budget: spent, burn rate, and the projection to the end of the period."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CENT: Final = Decimal("0.0001")
 
 
 def period_of(budget: Budget, now: datetime) -> tuple[datetime, datetime]:
-    """Start and end of the calendar period that ``now`` lies in, in the budget's time zone."""
+    """Return start and end of the calendar period of ``now``, in the budget's time zone."""
     zone = ZoneInfo(budget.time_zone)
     midnight = now.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
     if budget.period == "day":
@@ -42,10 +42,10 @@ def _midnight_after(midnight: datetime, days: int) -> datetime:
 
 
 async def budget_state(source: ReportSource, budget: Budget, now: datetime) -> dict[str, Any]:
-    """What was spent in the present period and what that leads to.
+    """Return the spending in the present period and its projection.
 
-    ``projected_usd`` goes on at the rate of the period so far; ``exhausted_at`` is when the amount is used up at that
-    rate (None: not within the period). ``status``: ok, warning, critical; ``status_level`` is its place in
+    ``projected_usd`` continues at the rate of the period so far; ``exhausted_at`` is the moment when the amount is used
+    up at that rate (None: not within the period). ``status``: ok, warning, critical; ``status_level`` is its place in
     :data:`STATUSES`, a number that alert rules can compare.
     """
     start, end = period_of(budget, now)

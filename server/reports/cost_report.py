@@ -59,7 +59,7 @@ FORECAST_PERIODS: Final = {"next_week": 7, "next_month": 30, "next_quarter": 90}
 
 
 async def summarize_costs(source: ReportSource, window: ReportWindow, *, top: int) -> dict[str, Any]:
-    """Totals with their change against the period before, splits by the usual dimensions, days and weeks."""
+    """Return totals with their change against the period before, splits by the usual dimensions, days and weeks."""
     overview = await source.total(window, *_OVERVIEW, compare="previous_period")
     splits = {}
     for dimension in _SUMMARY_SPLITS:
@@ -83,7 +83,7 @@ async def summarize_costs(source: ReportSource, window: ReportWindow, *, top: in
 async def attribute_costs(
     source: ReportSource, window: ReportWindow, dimension: str, *, limit: int, min_cost: float | None
 ) -> dict[str, Any]:
-    """The cost of each value of ``dimension``; shares are of the whole, not of the values that are shown.
+    """Return the cost of each value of ``dimension``; shares are of the whole, not of the values that are shown.
 
     ``min_cost`` leaves cheaper values out before ``limit`` is applied, and then there is no "other".
     """
@@ -103,10 +103,12 @@ async def attribute_costs(
 async def forecast_costs(
     source: ReportSource, window: ReportWindow, *, days: int, confidence: float, now: datetime | None = None
 ) -> dict[str, Any]:
-    """Daily cost after ``window``, from the complete days within it. Raises InvalidParameter for a short history."""
+    """Return the daily cost after ``window``, from the complete days within it. Raises InvalidParameter for a short
+    history.
+    """
     zone = ZoneInfo(window.time_zone)
     last = min(window.end, now or datetime.now(UTC)).astimezone(zone)
-    # The day in which the range ends is not complete: it is the first to be forecast.
+    # The day in which the range ends is incomplete, so it is the first to be forecast.
     today = last.replace(hour=0, minute=0, second=0, microsecond=0)
     complete = replace(window, end=today)
     if complete.end <= complete.start:
@@ -114,7 +116,7 @@ async def forecast_costs(
     answer = await source.ask(complete.question("cost", "calls", interval=DAY, fill="zero"))
     group = answer.groups[0]
     costs = [float(number(value)) for value in group.values["cost"]]
-    # The range may begin within a day: that day is not complete, so it says nothing about days.
+    # The range may begin within a day: that day is incomplete, so it says nothing about days.
     first = next((index for index, value in enumerate(costs) if value > 0), len(costs))
     first = max(first, 1 if answer.times and answer.times[0] < complete.start else 0)
     history = costs[first:]
@@ -146,7 +148,7 @@ async def forecast_costs(
 
 
 def _public(measure: str) -> str:
-    """``cost`` is called ``total_cost_usd`` in reports, as in the rows it is the sum of."""
+    """Return the public name: ``cost`` is called ``total_cost_usd`` in reports, as in the rows that it sums."""
     names = {"cost": "total_cost_usd", "total_tokens_sum": "total_tokens", "cache_savings": "cache_savings_usd"}
     return names.get(measure) or (f"{measure}_usd" if "cost" in measure else measure)
 
@@ -171,7 +173,7 @@ def _trend(answer: MetricAnswer) -> list[dict[str, Any]]:
 
 
 def _last_change(answer: MetricAnswer) -> float | None:
-    """The change between the last two complete buckets, in percent."""
+    """Return the change between the last two complete buckets, in percent."""
     incomplete = frozenset(answer.meta.incomplete)
     pairs = zip(answer.times, answer.groups[0].values["cost"], strict=True)
     whole = [value for time, value in pairs if time not in incomplete]

@@ -116,7 +116,7 @@ def _project(series: Floats, days: int, confidence: float) -> tuple[tuple[Foreca
 
 
 def _fit(series: Floats, period: int) -> _Fit:
-    """The weights of the grid whose one-step forecasts were closest, and the state after the last day."""
+    """Return the weights of the grid whose one-step forecasts were closest, and the state after the last day."""
     season_weights = _SEASON_WEIGHTS if period > 1 else (0.0,)
     fits = (_smooth(series, period, weights) for weights in product(_LEVEL_WEIGHTS, _TREND_WEIGHTS, season_weights))
     warm_up = min(period, len(series) - 2)
@@ -149,7 +149,7 @@ def _start(series: Floats, period: int) -> tuple[float, float, list[float]]:
 
 
 def _simulate(fit: _Fit, days: int, period: int, *, errors: Floats | None = None) -> Floats:
-    """Futures, one a row. ``errors`` None: redraw the past errors, the warm-up left out."""
+    """Return futures, one per row. ``errors`` None: redraw the past errors, the warm-up left out."""
     level_weight, trend_weight, season_weight = fit.weights
     if errors is None:
         past = fit.errors[min(period, len(fit.errors) - 2) :]

@@ -1,8 +1,8 @@
-"""Recommendations that are worked out from the data, each with its evidence.
+"""Recommendations computed from the data, each with its evidence.
 
-A rule looks at the same figures that ``/analytics/models`` shows and speaks only when they say something: enough calls,
-a difference that matters, and, for money, an amount that follows from prices this project has really paid. Nothing is
-guessed: where a saving cannot be computed it is null.
+A rule looks at the figures that ``/analytics/models`` shows and speaks only if they are significant: enough calls, a
+difference that matters, and, for money, an amount that follows from prices this project has really paid. Nothing is
+guessed: a saving that cannot be computed is null.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MEASURES: Final = (
 )
 _ZERO: Final = Decimal(0)
 
-# When a rule speaks. Shares are of one.
+# Thresholds of the rules. Shares are fractions of one.
 ERROR_RATE_HIGH: Final = 0.05
 ERROR_COST_HIGH: Final = 0.01
 TRUNCATION_HIGH: Final = 0.05
@@ -58,14 +58,14 @@ class Recommendation:
     evidence: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """An estimate has no 28 digits."""
+        """Round the estimate to nine decimals."""
         if self.potential_savings_usd is not None:
             object.__setattr__(self, "potential_savings_usd", round(self.potential_savings_usd, 9))
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFigures:
-    """What one model did in the window, for one kind of operation."""
+    """Figures of one model in the window, for one kind of operation."""
 
     provider: str
     model: str
@@ -73,7 +73,7 @@ class ModelFigures:
     values: dict[str, Decimal | float | int]
 
     def amount(self, name: str) -> Decimal:
-        """The figure ``name`` as Decimal, nothing as zero."""
+        """Return the figure ``name`` as Decimal; a missing one is zero."""
         return Decimal(str(self.values[name]))
 
 
@@ -96,7 +96,7 @@ Rule = Callable[[Findings], Iterator[Recommendation]]
 
 
 async def recommend(source: ReportSource, window: ReportWindow) -> dict[str, Any]:
-    """Recommendations, most money first, and three scores from 0 to 1 with how they are made."""
+    """Return recommendations, most money first, and three scores from 0 to 1 with their derivation."""
     findings = await _look(source, window)
     found = [item for rule in RULES for item in rule(findings)]
     found.sort(key=lambda item: (-(item.potential_savings_usd or _ZERO), item.kind, item.model or ""))
@@ -147,7 +147,7 @@ def _figures(group: MetricGroup) -> ModelFigures:
 
 
 def cheaper_model(findings: Findings) -> Iterator[Recommendation]:
-    """Another model does the same kind of work, about as reliably, for less money a token."""
+    """Recommend another model for the same kind of work that is about as reliable, for less money per token."""
     for model in findings.models:
         peers = [
             peer
@@ -189,7 +189,7 @@ def cheaper_model(findings: Findings) -> Iterator[Recommendation]:
 
 
 def prompt_caching(findings: Findings) -> Iterator[Recommendation]:
-    """Long prompts are hardly ever read from the provider's cache."""
+    """Recommend caching if long prompts are hardly ever read from the provider's cache."""
     for model in findings.models:
         calls, prompt, cached = (model.amount(name) for name in ("calls", "prompt_tokens_sum", "cached_tokens_sum"))
         if (
@@ -200,7 +200,7 @@ def prompt_caching(findings: Findings) -> Iterator[Recommendation]:
             continue
         saving = None
         if cached and model.amount("cache_savings") > 0:
-            # What a cached token has saved on this model so far, for the tokens that are missing to the goal.
+            # The average saving of a cached token on this model so far, for the tokens that are missing to the goal.
             saving = model.amount("cache_savings") / cached * (prompt * Decimal(str(CACHE_SHARE_GOAL)) - cached)
         yield Recommendation(
             kind="prompt_caching",
@@ -219,7 +219,7 @@ def prompt_caching(findings: Findings) -> Iterator[Recommendation]:
 
 
 def failed_calls(findings: Findings) -> Iterator[Recommendation]:
-    """A model fails often, or failures cost money."""
+    """Recommend a look at a model that fails often, or whose failures cost money."""
     for model in findings.models:
         rate = model.amount("error_rate")
         if model.amount("calls") >= FEWEST_CALLS and rate > Decimal(str(ERROR_RATE_HIGH)):
@@ -236,7 +236,7 @@ def failed_calls(findings: Findings) -> Iterator[Recommendation]:
 
 
 def truncated_answers(findings: Findings) -> Iterator[Recommendation]:
-    """Answers end because they reached the limit of tokens."""
+    """Recommend a higher limit if answers end at the limit of tokens."""
     calls = findings.total["calls"]
     if calls >= FEWEST_CALLS and findings.truncated / calls > Decimal(str(TRUNCATION_HIGH)):
         yield Recommendation(
@@ -249,7 +249,7 @@ def truncated_answers(findings: Findings) -> Iterator[Recommendation]:
 
 
 def repeated_calls(findings: Findings) -> Iterator[Recommendation]:
-    """Calls are repeated after failures."""
+    """Recommend a look at calls that are repeated after failures."""
     calls = findings.total["calls"]
     if calls >= FEWEST_CALLS and findings.retries / calls > Decimal(str(RETRIES_HIGH)):
         yield Recommendation(
@@ -262,7 +262,7 @@ def repeated_calls(findings: Findings) -> Iterator[Recommendation]:
 
 
 def slow_model(findings: Findings) -> Iterator[Recommendation]:
-    """A model takes far longer than another that does the same kind of work."""
+    """Recommend a faster model for the same kind of work."""
     for model in findings.models:
         peer = _slower_peer(model, findings)
         if peer is not None:
@@ -286,7 +286,7 @@ def slow_model(findings: Findings) -> Iterator[Recommendation]:
 
 
 def _slower_peer(model: ModelFigures, findings: Findings) -> ModelFigures | None:
-    """The fastest model for the same kind of work, if ``model`` is much slower than it."""
+    """Return the fastest model for the same kind of work, if ``model`` is much slower than it."""
     if model.amount("calls") < FEWEST_CALLS:
         return None
     peers = [

@@ -1,4 +1,4 @@
-"""What every report is asked about: a range of time, a filter, a time zone."""
+"""The subject of every report: a range of time, a filter, a time zone."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ class ReportWindow:
     time_zone: str = "UTC"
 
     def question(self, *measures: str, **more: Any) -> MetricQuestion:
-        """The question after ``measures`` (``cost``, ``duration_p95``) within this window; ``more`` goes to
-        :class:`MetricQuestion`."""
+        """Return the question for ``measures`` (``cost``, ``duration_p95``) within this window; ``more`` goes to
+        :class:`MetricQuestion`.
+        """
         if isinstance(more.get("order_by"), str):
             more["order_by"] = parse_measure(more["order_by"])
         return MetricQuestion(
@@ -45,9 +46,9 @@ class ReportWindow:
 
 @dataclass(frozen=True, slots=True)
 class ReportSource:
-    """Where reports read: the metric engine on ``database``, limited to ``scope``.
+    """The source of reports: the metric engine on ``database``, limited to ``scope``.
 
-    ``answered`` gathers how each answer came about, for :meth:`told`.
+    ``answered`` gathers facts about each answer, for :meth:`told`.
     """
 
     database: Database
@@ -55,22 +56,22 @@ class ReportSource:
     answered: list[MetricMeta] = field(default_factory=list, compare=False, repr=False)
 
     async def ask(self, question: MetricQuestion) -> MetricAnswer:
-        """The engine's answer."""
+        """Return the engine's answer."""
         answer = await query_metrics(self.database, self.scope, question)
         self.answered.append(answer.meta)
         return answer
 
     async def total(self, window: ReportWindow, *measures: str, **more: Any) -> MetricGroup:
-        """One group over the whole window, without a split."""
+        """Return one group over the whole window, without a split."""
         answer = await self.ask(window.question(*measures, **more))
         return answer.groups[0]
 
     async def split(self, window: ReportWindow, dimension: str, *measures: str, **more: Any) -> MetricAnswer:
-        """One group for each value of ``dimension``, ranked, the rest summed as "other"."""
+        """Return one group for each value of ``dimension``, ranked, the rest summed as "other"."""
         return await self.ask(window.question(*measures, group_by=(dimension,), **more))
 
     def told(self) -> dict[str, Any]:
-        """What holds for all answers so far together: the sources, the least precision, each notice once.
+        """Return the facts about all answers so far: the sources, the least precision, each notice once.
 
         ``interval_seconds`` is None unless every series had the same buckets.
         """
@@ -85,36 +86,36 @@ class ReportSource:
 
 
 def single(group: MetricGroup, measure: str) -> Value:
-    """The value of ``measure`` in a group that was not split by time."""
+    """Return the value of ``measure`` in a group that was not split by time."""
     return group.values[parse_measure(measure).key][0]
 
 
 def compared(group: MetricGroup, measure: str) -> Value:
-    """The value of ``measure`` in the earlier range, if the question asked for one."""
+    """Return the value of ``measure`` in the earlier range, if the question has one."""
     if group.compared is None:
         return None
     return group.compared[parse_measure(measure).key][0]
 
 
 def number(value: Value) -> Decimal:
-    """``value`` as Decimal, nothing as zero."""
+    """Return ``value`` as Decimal; a missing one is zero."""
     if value is None or isinstance(value, tuple):
         return Decimal(0)
     return value if isinstance(value, Decimal) else Decimal(str(value))
 
 
 def share(part: Value, whole: Value) -> float | None:
-    """``part`` in percent of ``whole``; None when there is no whole."""
+    """Return ``part`` in percent of ``whole``; None if there is no whole."""
     total = number(whole)
     return float(number(part) / total * 100) if total else None
 
 
 def change(now: Value, before: Value) -> float | None:
-    """The change from ``before`` to ``now`` in percent; None when there was nothing before."""
+    """Return the change from ``before`` to ``now`` in percent; None if there was nothing before."""
     earlier = number(before)
     return float((number(now) - earlier) / earlier * 100) if earlier else None
 
 
 def measures_of(*names: str) -> tuple[Measure, ...]:
-    """Measures by their names in answers."""
+    """Return measures by their names in answers."""
     return tuple(parse_measure(name) for name in names)

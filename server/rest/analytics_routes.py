@@ -1,4 +1,4 @@
-"""``/api/v1/analytics``: costs, performance, quality, models and what to do about them."""
+"""``/api/v1/analytics``: costs, performance, quality, models and recommendations."""
 
 from __future__ import annotations
 
@@ -39,35 +39,35 @@ async def _over_time(request: Request, report: OverTime) -> HTTPResponse:
 
 
 def report_meta(window: ReportWindow, source: ReportSource) -> Mapping[str, Any]:
-    """What an answer says about its range and about how it came about."""
+    """Return the facts about an answer: its range, and how it was made."""
     return {"from": window.start, "to": window.end, "time_zone": window.time_zone, **source.told()}
 
 
 @analytics.get("/costs", name="costs")
 @requires("costs:read", cost=2)
 async def show_costs(request: Request) -> HTTPResponse:
-    """Money over time, by provider, model and user."""
+    """Return money over time, by provider, model and user."""
     return await _over_time(request, report_costs)
 
 
 @analytics.get("/performance", name="performance")
 @requires("metrics:read", cost=2)
 async def show_performance(request: Request) -> HTTPResponse:
-    """Latency percentiles, throughput, time to the first token."""
+    """Return latency percentiles, throughput, time to the first token."""
     return await _over_time(request, report_performance)
 
 
 @analytics.get("/quality", name="quality")
 @requires("metrics:read", cost=2)
 async def show_quality(request: Request) -> HTTPResponse:
-    """Errors, finish reasons and scores."""
+    """Return errors, finish reasons and scores."""
     return await _over_time(request, report_quality)
 
 
 @analytics.get("/models", name="models")
 @requires("costs:read", cost=2)
 async def show_models(request: Request) -> HTTPResponse:
-    """All models with their calls, errors, latency, tokens and cost."""
+    """Return all models with their calls, errors, latency, tokens and cost."""
     asked = ReportRequest(request, default_range=ANALYTICS_RANGE)
     limit = asked.params.integer("limit", default=50, low=1, high=200)
     window = asked.window()
@@ -79,7 +79,7 @@ async def show_models(request: Request) -> HTTPResponse:
 @analytics.get("/models/compare", name="models_compare")
 @requires("costs:read", cost=2)
 async def show_comparison(request: Request) -> HTTPResponse:
-    """Two to ten models side by side: ``models=a,b``."""
+    """Compare two to ten models side by side: ``models=a,b``."""
     asked = ReportRequest(request, default_range=ANALYTICS_RANGE)
     models = list(asked.params.texts("models", most=MOST_COMPARED))
     if len(models) < FEWEST_COMPARED:
@@ -93,7 +93,7 @@ async def show_comparison(request: Request) -> HTTPResponse:
 @analytics.get("/optimization", name="optimization")
 @requires("costs:read", cost=5)
 async def show_recommendations(request: Request) -> HTTPResponse:
-    """Recommendations worked out from the data, each with its evidence."""
+    """Return recommendations computed from the data, each with its evidence."""
     asked = ReportRequest(request, default_range=ANALYTICS_RANGE)
     window = asked.window()
     source = await asked.source()

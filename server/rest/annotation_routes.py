@@ -49,9 +49,9 @@ FIELDS: Final = {
 @annotation_log.post("/api/v1/annotations", name="add_annotation")
 @requires("annotations:write")
 async def add(request: Request) -> HTTPResponse:
-    """Add one. ``time`` is now when missing; with ``time_end`` it is about a stretch of time.
+    """Add an annotation. ``time`` defaults to now; with ``time_end`` it covers a stretch of time.
 
-    ``project_id`` is needed when the credential has several projects.
+    ``project_id`` is needed if the credential has several projects.
     """
     body = read_object(request, FIELDS, required=("title",))
     scope = await row_scope(request, [body["project_id"]] if "project_id" in body else [])
@@ -81,7 +81,9 @@ async def add(request: Request) -> HTTPResponse:
 @annotation_log.get("/api/v1/annotations", name="list_annotations")
 @requires("metrics:read")
 async def show(request: Request) -> HTTPResponse:
-    """Those that overlap ``from``–``to`` (default: the last 30 days), newest first; ``tags``: any of these."""
+    """Return annotations that overlap ``from``–``to`` (default: the last 30 days), newest first; ``tags``: any of
+    these.
+    """
     params = RequestParams.of(request)
     now = datetime.now(UTC)
     projects = params.texts("project_id")
@@ -115,7 +117,7 @@ async def remove(request: Request, annotation_id: str) -> HTTPResponse:
 
 
 def render(item: Annotation) -> dict[str, Any]:
-    """An annotation as a flat row with the same keys always."""
+    """Return an annotation as a flat row that always has the same keys."""
     return {
         "annotation_id": item.annotation_id,
         "project_id": item.project_id,

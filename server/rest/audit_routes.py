@@ -27,11 +27,11 @@ MAX_LIMIT: Final = 1000
 @audit.get("/api/v1/audit", name="list_audit")
 @requires("audit:read", cost=5)
 async def list_audit(request: Request) -> HTTPResponse:
-    """Who did what, and who was refused, newest first.
+    """List actions and refused requests, newest first.
 
-    Parameters: ``from``, ``to``, ``action``, ``actor``, ``outcome`` (done or refused), ``limit``, ``cursor``. An
-    admin of named projects sees the rows of those; one of every project also sees the rows that belong
-    to none, such as refused credentials.
+    Parameters: ``from``, ``to``, ``action``, ``actor``, ``outcome`` (done or refused), ``limit``, ``cursor``. An admin
+    of named projects sees the rows of those; one of every project also sees the rows that belong to none, such as
+    refused credentials.
     """
     services, principal = services_of(request), request.ctx.principal
     params = RequestParams.of(request)

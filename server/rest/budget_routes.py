@@ -1,4 +1,4 @@
-"""``/api/v1/budgets``: what may be spent, what was, and where that leads."""
+"""``/api/v1/budgets``: limits on spending, and the spending so far."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _MEMBERS: Final = {
 @budgets.get("", name="list")
 @requires("costs:read", cost=2)
 async def show_budgets(request: Request) -> HTTPResponse:
-    """All budgets with their state, one flat row each: Grafana can alert on ``used_pct`` and ``projected_pct``."""
+    """List all budgets with their state, one flat row each: Grafana can alert on ``used_pct`` and ``projected_pct``."""
     params = RequestParams.of(request)
     projects = params.texts("project_id")
     params.finish()
@@ -67,7 +67,7 @@ async def show_budgets(request: Request) -> HTTPResponse:
 @budgets.get("/<project_id:str>/<budget_id:str>", name="show")
 @requires("costs:read")
 async def show_budget(request: Request, project_id: str, budget_id: str) -> HTTPResponse:
-    """One budget with its state."""
+    """Return one budget with its state."""
     RequestParams.of(request).finish()
     source = ReportSource(services_of(request).reads, await row_scope(request))
     budget = await find_budget(source.database, source.scope, project_id, budget_id)
@@ -77,7 +77,7 @@ async def show_budget(request: Request, project_id: str, budget_id: str) -> HTTP
 @budgets.put("/<project_id:str>/<budget_id:str>", name="put")
 @requires("costs:write")
 async def set_budget(request: Request, project_id: str, budget_id: str) -> HTTPResponse:
-    """Make or replace a budget: 201 for a new one, else 200."""
+    """Create or replace a budget: 201 for a new one, else 200."""
     RequestParams.of(request).finish()
     await row_scope(request, [project_id])
     if not _BUDGET_ID.fullmatch(budget_id):

@@ -74,7 +74,7 @@ async def create_client(request: Request) -> HTTPResponse:
 @clients.get("/api/v1/clients", name="list_clients")
 @requires("clients:manage")
 async def list_clients(request: Request) -> HTTPResponse:
-    """The clients within the caller's projects, newest first, at most a thousand. Never a secret."""
+    """List the clients within the caller's projects, newest first, at most a thousand. Never a secret."""
     async with services_of(request).reads.plain() as connection:
         rows = await administration.list_clients(connection, projects=_within(request.ctx.principal))
     return success(request, rows, headers={"Cache-Control": "no-store"})
@@ -83,7 +83,7 @@ async def list_clients(request: Request) -> HTTPResponse:
 @clients.delete("/api/v1/clients/<client_id:str>", name="disable_client")
 @requires("clients:manage")
 async def disable_client(request: Request, client_id: str) -> HTTPResponse:
-    """End a client. Within seconds its tokens and the keys it owns are refused everywhere."""
+    """Disable a client. Within seconds its tokens and the keys it owns are refused everywhere."""
     services, principal = services_of(request), request.ctx.principal
     async with services.writes.write(()) as connection:
         row = await administration.disable_client(

@@ -26,7 +26,7 @@ DEFAULT_CONFIDENCE = 0.95
 @costs.get("/summary", name="summary")
 @requires("costs:read", cost=2)
 async def show_summary(request: Request) -> HTTPResponse:
-    """Totals with their change, splits, daily and weekly trends."""
+    """Return totals with their change, splits, daily and weekly trends."""
     asked = ReportRequest(request, default_range=COSTS_RANGE)
     top = asked.params.integer("top", default=10, low=1, high=100)
     window = asked.window()
@@ -38,7 +38,7 @@ async def show_summary(request: Request) -> HTTPResponse:
 @costs.get("/attribution", name="attribution")
 @requires("costs:read", cost=2)
 async def show_attribution(request: Request) -> HTTPResponse:
-    """Cost of each value of one dimension, shares of the whole."""
+    """Return the cost of each value of one dimension, and its share of the whole."""
     asked = ReportRequest(request, default_range=COSTS_RANGE)
     dimension = asked.params.text("dimension")
     if dimension is None or dimension not in ATTRIBUTION_DIMENSIONS:
@@ -54,7 +54,7 @@ async def show_attribution(request: Request) -> HTTPResponse:
 @costs.get("/forecast", name="forecast")
 @requires("costs:read", cost=5)
 async def show_forecast(request: Request) -> HTTPResponse:
-    """Daily cost of the days to come, with intervals and a measured error."""
+    """Forecast the daily cost, with intervals and a measured error."""
     asked = ReportRequest(request, default_range=COSTS_RANGE)
     period = asked.params.choice("period", tuple(FORECAST_PERIODS), "next_month")
     days = asked.params.integer("days", default=FORECAST_PERIODS[period], low=1, high=MOST_FORECAST_DAYS)

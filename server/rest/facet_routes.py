@@ -29,7 +29,7 @@ DEFAULT_WINDOW: Final = timedelta(days=1)
 @facets.get("/api/v1/facets/<field:str>", name="list_facet_values")
 @requires("traces:read", with_lookup=True)
 async def list_facet_values(request: Request, field: str) -> HTTPResponse:
-    """The values of a field with the number of spans that have them, under the filters of a list."""
+    """List the values of a field with the number of spans that have them, under the filters of a list."""
     field = path_value(field, "field")
     params = RequestParams.of(request)
     now = datetime.now(UTC)
@@ -81,7 +81,7 @@ async def list_facet_values(request: Request, field: str) -> HTTPResponse:
 
 
 def _bounds(window: TimeRange, now: datetime) -> tuple[datetime, datetime]:
-    """The window asked for; the day before its end when it has no start."""
-    # Spans may begin a little in the future of our clock: an open end is not "now".
+    """Return the requested window; the day before its end if it has no start."""
+    # Spans may begin slightly ahead of our clock, so an open end is not "now".
     end = window.end or now + timedelta(hours=1)
     return window.start or min(end, now) - DEFAULT_WINDOW, end

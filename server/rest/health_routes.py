@@ -1,4 +1,4 @@
-"""Liveness, readiness and health: what a supervisor and a load balancer ask."""
+"""Liveness, readiness and health, for supervisors and load balancers."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ CHECK_SECONDS = 1.0
 @health.get("/live", name="live")
 @public
 async def live(_: Request) -> HTTPResponse:
-    """Whether the event loop answers. Depends on nothing else."""
+    """Report whether the event loop answers. Depends on nothing else."""
     return json_response({"status": "ok"})
 
 
 @health.get("/ready", name="ready")
 @public
 async def ready(request: Request) -> HTTPResponse:
-    """Whether this process should get requests: database reachable, schema current, not draining."""
+    """Report whether this process should get requests: database reachable, schema current, not draining."""
     report = await check(services_of(request))
     return json_response(report, status=200 if report["status"] != "unavailable" else 503)
 
@@ -36,7 +36,7 @@ async def ready(request: Request) -> HTTPResponse:
 @health.get("/health", name="health")
 @public
 async def report_health(request: Request) -> HTTPResponse:
-    """The same checks for people and the seed's monitors: never an empty body."""
+    """Report the same checks for people and monitors: never with an empty body."""
     report = await check(services_of(request))
     return json_response(report, status=200 if report["status"] != "unavailable" else 503)
 
@@ -44,12 +44,12 @@ async def report_health(request: Request) -> HTTPResponse:
 @health.get("/metrics", name="metrics")
 @public
 async def show_metrics(_: Request) -> HTTPResponse:
-    """The server's own metrics for Prometheus. No label names a tenant."""
+    """Return the server's own metrics for Prometheus. No label names a tenant."""
     return HTTPResponse(prometheus.exposition(), content_type=prometheus.CONTENT_TYPE)
 
 
 async def check(services: Services) -> dict[str, str]:
-    """The state of each thing this process depends on. Redis is optional: without it the state is ``degraded``."""
+    """Return the state of each dependency of this process. Redis is optional: without it the state is ``degraded``."""
     database, redis = await asyncio.gather(_check_database(services), _check_redis(services))
     if services.draining or database != "ok":
         status = "unavailable"

@@ -1,4 +1,4 @@
-"""What a project asks of ingestion, over HTTP: its rates and its redaction rules."""
+"""A project's settings for ingestion over HTTP: its rates and its redaction rules."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MOST: Final = 1_000_000_000_000
 @ingest_settings.get("/api/v1/projects/<project_id:str>/ingest-settings", name="read")
 @requires("projects:manage")
 async def read_settings(request: Request, project_id: str) -> HTTPResponse:
-    """Rates and redaction rules of a project; both empty where the server's defaults are in force."""
+    """Return rates and redaction rules of a project; both are empty if the server's defaults are in force."""
     project_id = await _named(request, project_id)
     async with services_of(request).reads.plain() as connection:
         text = await connection.fetchval(statement("project_ingest_settings"), project_id)
@@ -38,8 +38,9 @@ async def read_settings(request: Request, project_id: str) -> HTTPResponse:
 @ingest_settings.put("/api/v1/projects/<project_id:str>/ingest-settings", name="replace")
 @requires("projects:manage")
 async def replace_settings(request: Request, project_id: str) -> HTTPResponse:
-    """Replace rates and redaction rules; what is left out goes back to the default. In force within 5 seconds
-    in every server process. Spans that are stored already stay as they are."""
+    """Replace rates and redaction rules; omitted members return to the default. In force within 5 seconds in every
+    server process. Stored spans stay as they are.
+    """
     services, project_id = services_of(request), await _named(request, project_id)
     body = read_object(request, FIELDS)
     _check_rates(body.get("ingest", {}))
@@ -59,7 +60,7 @@ async def replace_settings(request: Request, project_id: str) -> HTTPResponse:
 
 
 async def _named(request: Request, project_id: str) -> str:
-    """The project of the path. Raises ProjectForbidden for a foreign one and for none."""
+    """Return the project of the path. Raises ProjectForbidden for one of others and for none."""
     scope = await row_scope(request, [path_value(project_id, "project_id")])
     return scope.projects[0]
 

@@ -1,7 +1,7 @@
 """API keys over HTTP: create, list, revoke.
 
-Nobody can give away more than it has: a key's role, scopes and projects lie within those of the
-credential that makes it. An admin sees all keys of its projects, others the keys they own.
+Nobody can grant more than they have: a key's role, scopes and projects are within those of the credential that makes
+it. An admin sees all keys of its projects, others the keys they own.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ async def create_key(request: Request) -> HTTPResponse:
 @keys.get("/api/v1/keys", name="list_keys")
 @requires("keys:manage")
 async def list_keys(request: Request) -> HTTPResponse:
-    """The keys that the caller manages, newest first, at most a thousand. Never a secret or a hash."""
+    """List the keys that the caller manages, newest first, at most a thousand. Never a secret or a hash."""
     services = services_of(request)
     async with services.reads.plain() as connection:
         rows = await administration.list_keys(connection, **managed_by(request.ctx.principal))
@@ -89,7 +89,7 @@ async def list_keys(request: Request) -> HTTPResponse:
 @keys.get("/api/v1/keys/<key_id:str>", name="read_key")
 @requires("keys:manage")
 async def read_key(request: Request, key_id: str) -> HTTPResponse:
-    """One key, without secret and hash."""
+    """Return one key, without secret and hash."""
     services = services_of(request)
     async with services.reads.plain() as connection:
         row = await administration.read_key(connection, key_id, **managed_by(request.ctx.principal))
@@ -101,7 +101,7 @@ async def read_key(request: Request, key_id: str) -> HTTPResponse:
 @keys.delete("/api/v1/keys/<key_id:str>", name="revoke_key")
 @requires("keys:manage")
 async def revoke_key(request: Request, key_id: str) -> HTTPResponse:
-    """End a key. Within seconds every server process refuses it."""
+    """Revoke a key. Within seconds every server process refuses it."""
     services, principal = services_of(request), request.ctx.principal
     async with services.writes.write(()) as connection:
         if await administration.read_key(connection, key_id, **managed_by(principal)) is None:
@@ -114,7 +114,7 @@ async def revoke_key(request: Request, key_id: str) -> HTTPResponse:
 
 
 def managed_by(principal: Principal) -> dict[str, Any]:
-    """Which keys ``principal`` manages, as arguments of :func:`server.access.administration.list_keys`."""
+    """Return the keys that ``principal`` manages, as arguments of :func:`server.access.administration.list_keys`."""
     return {
         "projects": None if principal.sees_every_project else sorted(principal.projects),
         "owner": None if principal.role is Role.ADMIN else principal.subject,
@@ -122,10 +122,10 @@ def managed_by(principal: Principal) -> dict[str, Any]:
 
 
 async def grantable_projects(request: Request, asked: list[str] | None) -> list[str]:
-    """The projects that the caller gives to a key or client: those asked for, or all its own.
+    """Return the projects that the caller grants to a key or client: the requested ones, or all its own.
 
-    Raises :class:`~server.errors.ProjectForbidden` for others, existing or not, and
-    :class:`~server.errors.InvalidBody` for an empty list: nobody who writes "none" means "all".
+    Raises :class:`~server.errors.ProjectForbidden` for others, existing or not, and :class:`~server.errors.InvalidBody`
+    for an empty list: nobody who writes "none" means "all".
     """
     principal: Principal = request.ctx.principal
     if asked == []:
@@ -138,7 +138,7 @@ async def grantable_projects(request: Request, asked: list[str] | None) -> list[
 
 
 def refuse_widening(principal: Principal, role: Role, scopes: tuple[str, ...]) -> None:
-    """Raise :class:`GrantForbidden` when ``role`` or ``scopes`` hold what ``principal`` does not."""
+    """Raise :class:`GrantForbidden` if ``role`` or ``scopes`` hold anything that ``principal`` does not."""
     if not role_scopes(role) <= role_scopes(principal.role):
         raise GrantForbidden("The role holds scopes that yours does not.")
     if not principal.scopes.issuperset(scopes):
@@ -146,7 +146,7 @@ def refuse_widening(principal: Principal, role: Role, scopes: tuple[str, ...]) -
 
 
 def narrowed(new: Grant, principal: Principal) -> Grant:
-    """``new`` with the scopes that the caller has as well, when none were asked for."""
+    """Return ``new`` with those scopes that the caller has as well, if none were requested."""
     scopes = principal.scopes.intersection(new.effective_scopes)
     if not scopes:
         raise GrantForbidden("Role, kind and your own scopes leave none.")

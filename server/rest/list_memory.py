@@ -1,8 +1,8 @@
-"""What an address comes down to for a caller, kept for a second, so that a busy panel is not read anew each time.
+"""Cache of parsed list requests by address and caller, kept for a second, for busy panels.
 
-Reading the parameters of a list, resolving its times and naming it to the cache costs several times what the
-answer does. None of it depends on more than the address, the caller and the projects that exist. Who may ask is
-decided before and anew for each request; whether the answer still counts is for the cache to say.
+Reading the parameters of a list, resolving its times and deriving its cache key costs several times as much as the
+answer. The result depends only on the address, the caller and the existing projects. Access is checked before, for each
+request; the cache decides whether the answer still counts.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ class KnownList:
     asked: ListRequest
     principal: Principal
     existing: tuple[str, ...]
-    """The projects that existed, as :class:`~server.queries.records.project_list.ProjectList` gave them."""
+    """The projects that existed, as :class:`~server.queries.records.project_list.ProjectList` returned them."""
     scope: RowScope
     question: ListQuestion
     now: datetime
-    """The moment that relative times were resolved against."""
+    """The moment against which relative times were resolved."""
     cached: CacheQuestion
     address: bytes | None = None
-    """Where the list was asked for, when pages of it are linked to."""
+    """The address of the list, if its pages are linked to."""
     read_at: float = field(default_factory=time.monotonic)
     _source: weakref.ref[CachedAnswer] | None = None
     _rendered: Rendered | None = None
 
     def rendered(self, answer: CachedAnswer, render: Callable[[], Rendered]) -> Rendered:
-        """The parts of the response that are the same while ``answer`` is."""
+        """Return the parts of the response that are the same as long as ``answer`` is."""
         if self._rendered is None or self._source is None or self._source() is not answer:
             self._rendered = render()
-            # Not the answer itself: it may be large, and the cache decides how many of those are kept.
+            # Not the answer itself: it may be large, and the cache decides how many answers are kept.
             self._source = weakref.ref(answer)
         return self._rendered
 
@@ -61,8 +61,9 @@ class ListMemory:
         self._known: OrderedDict[tuple[bytes, int], KnownList] = OrderedDict()
 
     def find(self, address: bytes, principal: Principal) -> KnownList | None:
-        """What ``address`` meant to this very ``principal`` less than a second ago. Whether the same projects exist
-        is for the caller to compare."""
+        """Return the meaning of ``address`` for this very ``principal`` less than a second ago. The caller compares
+        whether the same projects exist.
+        """
         known = self._known.get((address, id(principal)))
         if known is None or known.principal is not principal:
             return None

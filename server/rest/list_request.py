@@ -1,6 +1,6 @@
-"""From a request to a :class:`ListQuestion`: query parameters and the search document say the same things.
+"""Conversion of a request to a :class:`ListQuestion`: query parameters and the search document are equivalent.
 
-Both readers check everything that can be checked without the database, and name what is wrong.
+Both readers check everything that can be checked without the database, and name the fault.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ ORDERS: Final = ("asc", "desc")
 
 @dataclass(frozen=True, slots=True)
 class ListRequest:
-    """What a caller asked for before its relative times are resolved."""
+    """A caller's request before its relative times are resolved."""
 
     cursor: str | None
     projects: tuple[str, ...]
     explain: bool
     raw_window: tuple[str | int | None, str | int | None]
     question: Callable[[datetime], ListQuestion]
-    """The question with relative times resolved against a moment: of now, or of the first page."""
+    """Returns the question with relative times resolved against a moment: now, or that of the first page."""
 
     @property
     def is_relative(self) -> bool:
@@ -68,7 +68,7 @@ LIST_PARAMETERS: Final[dict[str, str]] = {
 
 
 def request_from_params(params: RequestParams) -> ListRequest:
-    """Read the query parameters of a list. Raises a class of :mod:`server.errors` for the first that is wrong."""
+    """Read the query parameters of a list. Raises a class of :mod:`server.errors` for the first fault."""
     cursor = params.text("cursor")
     projects = params.texts("project_id")
     explain = params.flag("explain")

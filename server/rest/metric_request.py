@@ -1,4 +1,4 @@
-"""From a request to a question for the metric engine: query parameters and JSON documents, read strictly."""
+"""Conversion of a request to a question for the metric engine: query parameters and JSON documents, read strictly."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ METRIC_PARAMETERS: Final[dict[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class MetricRequest:
-    """A question as asked. ``identity`` tells two questions apart for the cache, relative times as written."""
+    """A question as sent. ``identity`` tells two questions apart for the cache, relative times as written."""
 
     question: MetricQuestion
     projects: tuple[str, ...]
@@ -92,42 +92,44 @@ def metric_request_from_params(params: RequestParams, now: datetime) -> MetricRe
 
 
 def are_metrics(value: Any) -> bool:
-    """A list of metrics such as calls and cost."""
+    """Return a list of metrics such as calls and cost."""
     return isinstance(value, list)
 
 
 def is_metric(value: Any) -> bool:
-    """A metric such as cost; the direction is said by order."""
+    """A metric such as cost; ``order`` has the direction."""
     return isinstance(value, str | dict)
 
 
 def is_moment(value: Any) -> bool:
-    """A text such as now-24h or 2026-11-01T00:00:00Z, or a whole number of seconds or milliseconds since 1970."""
+    """Return a text such as now-24h or 2026-11-01T00:00:00Z, or a whole number of seconds or milliseconds since
+    1970.
+    """
     return isinstance(value, str) or is_whole(value)
 
 
 def are_projects(value: Any) -> bool:
-    """A project or a list of them."""
+    """Return a project or a list of them."""
     return isinstance(value, str) or is_texts(value)
 
 
 def are_dimensions(value: Any) -> bool:
-    """A list of dimensions such as model and service."""
+    """Return a list of dimensions such as model and service."""
     return is_texts(value)
 
 
 def are_conditions(value: Any) -> bool:
-    """A list of at most 20 objects with metric, operator and value."""
+    """Return a list of at most 20 objects with metric, operator and value."""
     return isinstance(value, list) and len(value) <= MAX_MEASURES
 
 
 def is_width(value: Any) -> bool:
-    """A text such as 30s, 5m, 1h, 1d or auto."""
+    """Return a text such as 30s, 5m, 1h, 1d or auto."""
     return isinstance(value, str)
 
 
 def is_zone_name(value: Any) -> bool:
-    """An IANA name such as Europe/Berlin."""
+    """Return an IANA name such as Europe/Berlin."""
     return isinstance(value, str) and len(value) <= 64
 
 
@@ -236,7 +238,7 @@ def _at(pointer: str, read: Callable[[], Value]) -> Value:
 
 
 def about_parameters(error: ApiError) -> ApiError:
-    """The same error for the simple form, which has parameters instead of a body."""
+    """Return the same error for the simple form, which has parameters instead of a body."""
     renamed = []
     for item in error.errors:
         name = item.get("pointer", "").split("/")[1:2]

@@ -50,19 +50,19 @@ _TOP: Final = ("model", "service", "user", "error_type")
 @metric_api.get("", name="rows")
 @requires("metrics:read", cost=2)
 async def list_metric_rows(request: Request) -> HTTPResponse:
-    """Metrics as flat rows ``{time, time_ms, metric, value, <labels>}``: what Infinity and spreadsheets like."""
+    """Return metrics as flat rows ``{time, time_ms, metric, value, <labels>}``, for Infinity and spreadsheets."""
     asked = metric_request_from_params(RequestParams.of(request), datetime.now(UTC))
     try:
         return await _answer(request, asked, "rows", render_rows)
     except InvalidBody as error:
-        # What only the engine can tell, once it knows how many groups there are.
+        # Only the engine can detect these, once it knows how many groups there are.
         raise about_parameters(error) from error
 
 
 @metric_api.post("/query", name="query")
 @requires("metrics:read", cost=2)
 async def query(request: Request) -> HTTPResponse:
-    """Metrics as series by group; the body is a question."""
+    """Return metrics as series by group; the body is a question."""
     if len(request.body) > LARGEST_QUESTION:
         raise PayloadTooLarge(f"A question has at most {LARGEST_QUESTION} bytes.")
     RequestParams.of(request).finish()
@@ -74,7 +74,7 @@ async def query(request: Request) -> HTTPResponse:
 @metric_api.get("/catalog", name="catalog")
 @requires("metrics:read")
 async def show_catalog(request: Request) -> HTTPResponse:
-    """Every metric with unit, aggregations and the scope it needs; every dimension."""
+    """List every metric with unit, aggregations and the scope it needs, and every dimension."""
     RequestParams.of(request).finish()
     return success(
         request,
@@ -119,7 +119,7 @@ async def show_catalog(request: Request) -> HTTPResponse:
 @metric_api.get("/summary", name="summary")
 @requires("metrics:read", cost=3)
 async def show_summary(request: Request) -> HTTPResponse:
-    """Totals with the previous period beside them, and the top models, services, users and kinds of error."""
+    """Return totals with the previous period beside them, and the top models, services, users and kinds of error."""
     asked = ReportRequest(request, default_range=SUMMARY_RANGE)
     top = asked.params.integer("top", default=5, low=1, high=50)
     window = asked.window()
@@ -191,7 +191,7 @@ async def _explained(services: Services, scope: RowScope, asked: MetricRequest, 
 
 
 def render_rows(answer: MetricAnswer) -> list[dict[str, Any]]:
-    """Flat rows; each has the same keys."""
+    """Return flat rows; each has the same keys."""
     return [
         {
             "time": answered_time(row["time"]),
@@ -208,7 +208,7 @@ _VALUES: Final = frozenset({"value", "compared"})
 
 
 def render_series(answer: MetricAnswer) -> dict[str, Any]:
-    """Times once, then for each group its labels and one list of values a metric."""
+    """Return times once, then for each group its labels and one list of values per metric."""
 
     def columns(values: Mapping[str, tuple[Value, ...]] | None) -> dict[str, list[Any]] | None:
         if values is None:
@@ -231,19 +231,19 @@ def render_series(answer: MetricAnswer) -> dict[str, Any]:
 
 
 def render_value(value: Value) -> Any:
-    """A histogram becomes a list of bins; other values are given as they are."""
+    """Return a histogram as a list of bins, and other values unchanged."""
     if isinstance(value, tuple):
         return [{"le": bound, "count": count} for bound, count in value]
     return value
 
 
 def answered_time(moment: datetime) -> str:
-    """RFC 3339 in UTC with milliseconds, as bucket starts need no more."""
+    """Return RFC 3339 in UTC with milliseconds; bucket starts need no more."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def render_meta(meta: MetricMeta) -> dict[str, Any]:
-    """How the answer came about, for the envelope's meta."""
+    """Return the facts about the making of the answer, for the envelope's meta."""
     told: dict[str, Any] = {
         "from": format_instant(meta.start),
         "to": format_instant(meta.end),

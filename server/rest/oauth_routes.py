@@ -1,8 +1,7 @@
 """The OAuth 2.0 endpoints and the metadata documents that lead clients to them.
 
-Each endpoint reads a form, reads the client it names from the database, lets
-:mod:`server.access.oauth_server` decide, and stores what was decided. Errors have the form of
-RFC 6749, 5.2, which clients of OAuth expect, not that of the REST API.
+Each endpoint reads a form, reads the client it names from the database, lets :mod:`server.access.oauth_server` decide,
+and stores the decision. Errors have the form of RFC 6749, 5.2, which OAuth clients expect, not that of the REST API.
 """
 
 from __future__ import annotations
@@ -67,21 +66,21 @@ async def token(request: Request) -> HTTPResponse:
 @oauth.post("/oauth/revoke", name="revoke")
 @public
 async def revoke(request: Request) -> HTTPResponse:
-    """Take back an access token of the calling client (RFC 7009)."""
+    """Revoke an access token of the calling client (RFC 7009)."""
     return await _answer(request, OAuthServer.revocation)
 
 
 @oauth.post("/oauth/introspect", name="introspect")
 @public
 async def introspect(request: Request) -> HTTPResponse:
-    """Tell the calling client about an access token of its own (RFC 7662); of others: ``{"active": false}``."""
+    """Describe an access token of the calling client (RFC 7662); for others: ``{"active": false}``."""
     return await _answer(request, OAuthServer.introspection)
 
 
 @oauth.get("/.well-known/oauth-authorization-server", name="authorization_server_metadata")
 @public
 async def authorization_server_metadata(request: Request) -> HTTPResponse:
-    """What the authorization server offers (RFC 8414)."""
+    """Return the metadata of the authorization server (RFC 8414)."""
     settings = services_of(request).settings
     base, methods, algorithms = settings.base_url, list(CLIENT_AUTH_METHODS), list(ASSERTION_ALGORITHMS)
     document: dict[str, Any] = {
@@ -104,7 +103,7 @@ async def authorization_server_metadata(request: Request) -> HTTPResponse:
 @oauth.get("/.well-known/oauth-protected-resource", name="protected_resource_metadata")
 @public
 async def protected_resource_metadata(request: Request) -> HTTPResponse:
-    """Which authorization servers this resource trusts, and how tokens are sent (RFC 9728)."""
+    """Return the authorization servers that this resource trusts, and how tokens are sent (RFC 9728)."""
     settings = services_of(request).settings
     servers = [_issuer(settings), *([settings.oidc_issuer] if settings.oidc_issuer else [])]
     document = {
@@ -122,12 +121,14 @@ async def protected_resource_metadata(request: Request) -> HTTPResponse:
 @oauth.get("/.well-known/jwks.json", name="jwks")
 @public
 async def jwks(request: Request) -> HTTPResponse:
-    """The public keys of our tokens (RFC 7517); none under HS256, whose key is a secret."""
+    """Return the public keys of our tokens (RFC 7517); none under HS256, whose key is a secret."""
     return json_response(services_of(request).access.keys.public_jwks(), headers=_METADATA_HEADERS)
 
 
 def _issuer(settings: Settings) -> str:
-    """The issuer as an address, which both documents need; ``iss`` of tokens equals it once a public URL is set."""
+    """Return the issuer as an address, which both documents need; ``iss`` of tokens equals it once a public URL is
+    set.
+    """
     return settings.token_issuer if "://" in settings.token_issuer else settings.base_url
 
 
@@ -160,11 +161,11 @@ async def _answer(request: Request, endpoint: Endpoint) -> HTTPResponse:
 
 
 async def _carry_out(services: Services, request: Request, grant: GrantRequest) -> bool:
-    """Store what the grant decided; False when its client assertion was used before."""
+    """Store the decision of the grant; return False if its client assertion was used before."""
     assertion, revoked = grant.used_assertion, grant.revoked_claims
     client_id = grant.prefetched.client_id
     if assertion is None and revoked is None:
-        with suppress(ApiError):  # the token is good without this note
+        with suppress(ApiError):  # the token is good without this record
             async with services.writes.plain() as connection:
                 await connection.execute(statement("touch_client"), client_id)
         return True
@@ -186,10 +187,10 @@ async def _carry_out(services: Services, request: Request, grant: GrantRequest) 
 
 
 def read_form(request: Request) -> dict[str, str]:
-    """The form in the body, each parameter once. Raises InvalidRequestError (RFC 6749, 3.2).
+    """Return the form in the body, each parameter once. Raises InvalidRequestError (RFC 6749, 3.2).
 
-    Parameters without a value count as left out. Client credentials in the address are refused: they
-    would stand in every access log.
+    Parameters without a value count as left out. Client credentials in the address are refused: they would be in every
+    access log.
     """
     media_type = (request.headers.get("content-type") or "").partition(";")[0].strip().lower()
     if media_type != _FORM_TYPE or len(request.body) > MAX_FORM_BYTES or request.query_string:
@@ -213,9 +214,9 @@ def read_form(request: Request) -> dict[str, str]:
 
 
 def named_client(form: Mapping[str, str], headers: Mapping[str, str]) -> str:
-    """The id of the client that the request claims to be; "" for none that can be.
+    """Return the id of the client that the request claims to be; "" if it claims none.
 
-    Raises InvalidRequestError when it authenticates in more than one way (RFC 6749, 2.3).
+    Raises InvalidRequestError if it authenticates in more than one way (RFC 6749, 2.3).
     """
     basic = _basic_user(headers.get("authorization", ""))
     ways = [basic is not None, "client_secret" in form, "client_assertion" in form]

@@ -52,7 +52,7 @@ REPRICE_FIELDS: Final = {
 @prices.get("/prices", name="list")
 @requires("costs:read")
 async def list_prices(request: Request) -> HTTPResponse:
-    """The price overrides of the caller's projects."""
+    """List the price overrides of the caller's projects."""
     params = RequestParams.of(request)
     projects = params.texts("project_id")
     params.finish()
@@ -68,8 +68,9 @@ async def list_prices(request: Request) -> HTTPResponse:
 @prices.post("/prices", name="store")
 @requires("costs:write")
 async def store_price(request: Request) -> HTTPResponse:
-    """Set a price from a moment on; 201 when it is new, 200 when it replaces one. Stored spans keep their price
-    until they are priced anew."""
+    """Set a price from a moment on; 201 if it is new, 200 if it replaces one. Stored spans keep their price until they
+    are repriced.
+    """
     services, project_id = services_of(request), await target_project(request, "project_id")
     body = read_object(request, PRICE_FIELDS, required=("provider", "model", *_RATES[:2]))
     provider, model = canonical_provider(body["provider"]), body["model"].strip().lower()
@@ -97,7 +98,7 @@ async def store_price(request: Request) -> HTTPResponse:
 @prices.delete("/prices", name="delete")
 @requires("costs:write")
 async def delete_price(request: Request) -> HTTPResponse:
-    """Take a price override back, named by ``provider``, ``model`` and ``valid_from``."""
+    """Delete a price override, named by ``provider``, ``model`` and ``valid_from``."""
     services, params = services_of(request), RequestParams.of(request)
     named = {name: params.text(name) for name in ("provider", "model")}
     valid_from = params.read("valid_from", lambda text: parse_instant(text, now=datetime.now(UTC)), _ALWAYS)
@@ -123,7 +124,7 @@ async def delete_price(request: Request) -> HTTPResponse:
 @prices.post("/costs/reprice", name="reprice")
 @requires("costs:write", cost=20)
 async def reprice_costs(request: Request) -> HTTPResponse:
-    """Price the model calls of a range anew. Without ``"dry_run": false`` only the difference is worked out."""
+    """Reprice the model calls of a range. Without ``"dry_run": false`` only the difference is computed."""
     services, project_id = services_of(request), await target_project(request, "project_id")
     body = read_object(request, REPRICE_FIELDS, required=("from",))
     now = datetime.now(UTC)
@@ -139,7 +140,7 @@ async def reprice_costs(request: Request) -> HTTPResponse:
     services.ingestion.prices.forget(project_id)
     book = await services.ingestion.prices.of(project_id)
     if not question.dry_run:
-        # First: a request that breaks off half way has changed prices all the same.
+        # Recorded first: a request that breaks off half way has changed prices all the same.
         detail = {"from": start.isoformat(), "to": end.isoformat()}
         await services.access.audit.record(
             audit_event(request, "costs.reprice", target_type="project", project_id=project_id, detail=detail)
@@ -151,7 +152,9 @@ async def reprice_costs(request: Request) -> HTTPResponse:
 @prices.get("/costs/unpriced", name="unpriced")
 @requires("costs:read", cost=2)
 async def list_unpriced(request: Request) -> HTTPResponse:
-    """Models whose calls have tokens and no price, most calls first; the last 30 days unless ``from`` says else."""
+    """List models whose calls have tokens and no price, most calls first; for the last 30 days unless ``from`` is
+    given.
+    """
     params, now = RequestParams.of(request), datetime.now(UTC)
     projects, window = params.texts("project_id"), params.window(now=now)
     params.finish()
@@ -182,7 +185,9 @@ async def remove_trace(request: Request, trace_id: str) -> HTTPResponse:
 
 
 async def _project_of_trace(request: Request, trace_id: str) -> str:
-    """The one project of the caller that holds the trace. Raises TraceNotFound, or InvalidParameter for several."""
+    """Return the one project of the caller that holds the trace. Raises TraceNotFound, or InvalidParameter for
+    several.
+    """
     params = RequestParams.of(request)
     projects = params.texts("project_id")
     params.finish()
@@ -201,7 +206,7 @@ async def _project_of_trace(request: Request, trace_id: str) -> str:
 
 
 def rendered(difference: RepriceDifference) -> dict[str, Any]:
-    """``difference`` as an answer, largest change first."""
+    """Return ``difference`` as an answer, largest change first."""
     models = sorted(difference.models.values(), key=lambda item: -abs(item.new_cost_usd - item.old_cost_usd))
     rows: list[dict[str, Any]] = [
         {

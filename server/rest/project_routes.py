@@ -1,4 +1,4 @@
-"""Projects over HTTP: everybody lists its own; an admin of all projects creates and deletes."""
+"""Projects over HTTP: everybody lists their own; an admin of all projects creates and deletes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FIELDS = {"project_id": is_text, "name": is_text}
 @projects.get("/api/v1/projects", name="list_projects")
 @requires("metrics:read")
 async def list_projects(request: Request) -> HTTPResponse:
-    """The projects that the caller may see, by id."""
+    """List the projects that the caller may see, by id."""
     scope = await row_scope(request)
     async with services_of(request).reads.plain() as connection:
         rows = await administration.list_projects(connection, scope.projects)
@@ -30,7 +30,7 @@ async def list_projects(request: Request) -> HTTPResponse:
 @projects.post("/api/v1/projects", name="create_project")
 @requires("projects:manage", cost=10)
 async def create_project(request: Request) -> HTTPResponse:
-    """Create a project. Needs the grant of every project: who sees one project cannot make others."""
+    """Create a project. Needs the grant of every project: a caller that sees one project cannot make others."""
     services = services_of(request)
     _need_every_project(request.ctx.principal)
     body = read_object(request, FIELDS, required=("project_id",))
@@ -53,10 +53,10 @@ async def create_project(request: Request) -> HTTPResponse:
 @projects.delete("/api/v1/projects/<project_id:str>", name="delete_project")
 @requires("projects:manage", cost=10)
 async def delete_project(request: Request, project_id: str) -> HTTPResponse:
-    """Delete a project: from now on nobody sees it or what it holds, and its id is not given out again."""
+    """Delete a project: from now on nobody sees it or its contents, and its id is never used again."""
     services = services_of(request)
     _need_every_project(request.ctx.principal)
-    await row_scope(request, [project_id])  # 403 for one that is not there, as everywhere
+    await row_scope(request, [project_id])  # 403 for one that does not exist, as everywhere
     async with services.writes.write(()) as connection:
         row = await administration.delete_project(connection, project_id)
         if row is None:

@@ -22,16 +22,16 @@ REPORT_PARAMETERS: Final[dict[str, str]] = {
     "project_id": "Projects to look at; default: all that the credential grants.",
     "time_zone": "IANA name of the zone whose days count; default UTC.",
 }
-"""Beside these every filter of GET /api/v1/traces is taken."""
+"""In addition to these, every filter of GET /api/v1/traces is accepted."""
 
 ANALYTICS_RANGE: Final = timedelta(days=7)
 COSTS_RANGE: Final = timedelta(days=30)
 WORDS: Final = {"1min": "1m", "5min": "5m", "1hour": "1h", "1day": "1d"}
-"""Widths as the seed's clients write them."""
+"""Other spellings of widths."""
 
 
 class ReportRequest:
-    """A report's parameters; read what is special first, then :meth:`window`, which refuses what is left."""
+    """A report's parameters; read the special ones first, then :meth:`window`, which refuses the rest."""
 
     def __init__(self, request: Request, *, default_range: timedelta) -> None:
         self._request = request
@@ -41,7 +41,7 @@ class ReportRequest:
         self._projects = self.params.texts("project_id")
 
     def interval(self) -> Interval | Literal["auto"]:
-        """The width of buckets in ``interval``; default: one that fits the range."""
+        """Return the width of buckets in ``interval``; default: one that fits the range."""
         text = self.params.text("interval")
         if text is None or text == "auto":
             return "auto"
@@ -51,7 +51,7 @@ class ReportRequest:
             raise InvalidParameter.named("interval", str(error)) from error
 
     def number(self, name: str, *, low: float, high: float) -> float | None:
-        """A number from ``low`` to ``high``; None without the parameter."""
+        """Return a number from ``low`` to ``high``; None without the parameter."""
 
         def reader(text: str) -> float:
             try:
@@ -65,7 +65,7 @@ class ReportRequest:
         return self.params.read(name, reader, None)
 
     def window(self) -> ReportWindow:
-        """Range, filter and zone. Raises for anything unknown or unusable."""
+        """Return range, filter and zone. Raises for anything unknown or unusable."""
         zone = self.params.read("time_zone", _zone, "UTC")
         given = self.params.window(now=self.now)
         tree = filter_from_params(self.params.filters(), now=self.now)
@@ -77,7 +77,7 @@ class ReportRequest:
         return ReportWindow(start=start, end=end, filter=tree, time_zone=zone)
 
     async def source(self) -> ReportSource:
-        """Where to read, limited to the projects asked for. Raises ProjectForbidden."""
+        """Return the source to read, limited to the requested projects. Raises ProjectForbidden."""
         return ReportSource(services_of(self._request).reads, await row_scope(self._request, self._projects))
 
 

@@ -1,8 +1,8 @@
 """Scores over HTTP: judgements of traces and spans by people, evaluations and applications.
 
-``value`` says what kind of score it is: a number is numeric, true or false is boolean, text is categorical.
-A score may come before its trace. Repeating a request changes nothing: by ``score_id``, which replaces
-what is there, or by an ``Idempotency-Key`` header, under which other contents are a conflict.
+The type of ``value`` decides the kind of score: a number is numeric, true or false is boolean, text is categorical. A
+score may come before its trace. Repeating a request changes nothing: a ``score_id`` replaces the existing score, and
+under the same ``Idempotency-Key`` header other contents are a conflict.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 def _is_value(value: Any) -> bool:
-    """A number, true, false or a text."""
+    """Return a number, true, false or a text."""
     if isinstance(value, str):
         return is_text(value)
     return isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
@@ -63,13 +63,13 @@ FIELDS: Final = {
 @scores.post("/api/v1/scores", name="create_score")
 @requires("scores:write")
 async def create_score(request: Request) -> HTTPResponse:
-    """Add a score. 201 when it is new, 200 when it was there."""
+    """Add a score. 201 if it is new, 200 if it exists."""
     services, project_id = services_of(request), await target_project(request, "project_id")
     score = read_score(read_object(request, FIELDS, required=("trace_id", "name", "value")), "")
     await _redact(request, project_id, [score])
     key = request.headers.get("idempotency-key")
     if key is not None:
-        # What is stored is redacted: only then can it be compared.
+        # The stored score is redacted, so only then can it be compared.
         score.score_id = keyed_id(project_id, key)
         async with services.reads.read(RowScope((project_id,))) as connection:
             known = await connection.fetchrow(statement("read_score"), project_id, score.score_id)
@@ -99,7 +99,7 @@ async def create_scores(request: Request) -> HTTPResponse:
 @scores.delete("/api/v1/scores/<score_id:str>", name="delete_score")
 @requires("scores:write")
 async def delete_score(request: Request, score_id: str) -> HTTPResponse:
-    """Take a score back."""
+    """Delete a score."""
     project_id, score_id = await target_project(request, "project_id"), path_value(score_id, "score_id")
     if not await services_of(request).ingestion.scores.delete(project_id, score_id):
         raise NotFound("There is no such score.")
@@ -114,7 +114,7 @@ async def _redact(request: Request, project_id: str, records: list[ScoreRecord])
 
 
 async def store(request: Request, project_id: str, records: list[ScoreRecord]) -> list[dict[str, Any]]:
-    """Store ``records``; the rows with ``is_new``."""
+    """Store ``records``; return the rows with ``is_new``."""
     scores_of = services_of(request).ingestion.scores
     rows = await scores_of.store(project_id, records, created_by=request.ctx.principal.subject)
     return [{name: row[name] for name in (*_SHOWN, "is_new")} for row in rows]
@@ -136,7 +136,7 @@ def _batch_entry(item: Any, pointer: str) -> ScoreRecord:
 
 
 def read_score(body: Mapping[str, Any], pointer: str) -> ScoreRecord:
-    """The score in ``body``, whose members have the right types. Raises InvalidBody."""
+    """Return the score in ``body``, whose members have the right types. Raises InvalidBody."""
     trace_id, span_id = body["trace_id"].lower(), body.get("span_id")
     if not re.fullmatch(r"(?!0{32})[0-9a-f]{32}", trace_id):
         raise InvalidBody.at(f"{pointer}/trace_id", "is not 32 hex digits, one of them not 0")
@@ -189,7 +189,7 @@ def _timestamp(text: str | int | None, pointer: str) -> datetime:
 
 
 def keyed_id(project_id: str, key: str) -> str:
-    """The score id that stands for an Idempotency-Key. Raises InvalidParameter for one that is not visible ASCII."""
+    """Return the score id for an Idempotency-Key. Raises InvalidParameter for one that is not visible ASCII."""
     if not _KEY.fullmatch(key):
         raise InvalidParameter("The Idempotency-Key header is not 1 to 255 visible ASCII characters.")
     return hashlib.sha256(f"{project_id}\0{key}".encode()).hexdigest()[:32]

@@ -36,28 +36,28 @@ ORDERS = ("asc", "desc")
 @sessions.get("/api/v1/sessions", name="list_sessions")
 @requires("traces:read", with_lookup=True)
 async def list_sessions(request: Request) -> HTTPResponse:
-    """Sessions with what they took, latest first or by any sum."""
+    """List sessions with their totals, latest first or by any sum."""
     return await _list(request, SESSIONS)
 
 
 @sessions.get("/api/v1/sessions/<session_id:str>", name="get_session")
 @requires("traces:read", with_lookup=True)
 async def get_session(request: Request, session_id: str) -> HTTPResponse:
-    """One session with its traces, oldest first."""
+    """Return one session with its traces, oldest first."""
     return await _detail(request, SESSIONS, path_value(session_id, "session_id"))
 
 
 @sessions.get("/api/v1/users", name="list_users")
 @requires("traces:read", with_lookup=True)
 async def list_users(request: Request) -> HTTPResponse:
-    """Users with what they took, latest first or by any sum."""
+    """List users with their totals, latest first or by any sum."""
     return await _list(request, USERS)
 
 
 @sessions.get("/api/v1/users/<user_id:str>", name="get_user")
 @requires("traces:read", with_lookup=True)
 async def get_user(request: Request, user_id: str) -> HTTPResponse:
-    """One user with its traces, oldest first."""
+    """Return one user with its traces, oldest first."""
     return await _detail(request, USERS, path_value(user_id, "user_id"))
 
 
@@ -100,7 +100,7 @@ async def _list(request: Request, kind: SummaryKind) -> HTTPResponse:
         rows = [render_row(row) for row in page.rows]
         return Answer(rows, unsealed(page.next_position, asked, limit), _meta(plans))
 
-    # The sums are over whole sessions and users, which may go on after the window: never a closed question.
+    # The sums are over whole sessions and users, which may continue after the window: never a closed question.
     cached = CacheQuestion(kind.table, scope, {**asked, "limit": limit, "cursor": cursor})
     return await _send(request, cached, compute, projects, is_fresh=plans is not None)
 
@@ -141,7 +141,7 @@ async def _send(
     *,
     is_fresh: bool,
 ) -> HTTPResponse:
-    """The answer, remembered unless ``is_fresh``: plans are those of this very request."""
+    """Return the answer, cached unless ``is_fresh``: plans are those of this very request."""
     cache = services_of(request).cache
     if is_fresh:
         answer = cache.fresh(await compute())

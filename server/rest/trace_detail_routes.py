@@ -28,7 +28,7 @@ LARGEST_PAGE = 1000
 @trace_detail.get("/api/v1/traces/<trace_id:str>", name="get_trace")
 @requires("traces:read", with_lookup=True)
 async def get_trace(request: Request, trace_id: str) -> HTTPResponse:
-    """One trace: totals, root, scores, and its spans in tree order with depth and placement."""
+    """Return one trace: totals, root, scores, and its spans in tree order with depth and placement."""
     trace_id = path_value(trace_id, "trace_id")
     params = RequestParams.of(request)
     projects = params.texts("project_id")
@@ -62,7 +62,7 @@ async def get_trace(request: Request, trace_id: str) -> HTTPResponse:
 @trace_detail.get("/api/v1/traces/<trace_id:str>/spans/<span_id:str>", name="get_span")
 @requires("traces:read", with_lookup=True)
 async def get_span(request: Request, trace_id: str, span_id: str) -> HTTPResponse:
-    """One span with all of its fields and its scores."""
+    """Return one span with all of its fields and its scores."""
     trace_id, span_id = path_value(trace_id, "trace_id"), path_value(span_id, "span_id")
     params = RequestParams.of(request)
     projects = params.texts("project_id")
@@ -79,18 +79,18 @@ async def get_span(request: Request, trace_id: str, span_id: str) -> HTTPRespons
 
 
 def render_trace(trace: Row) -> Row:
-    """A trace as REST shows it: times as in lists, in the trace, its spans and its scores."""
+    """Return a trace in REST's form: times as in lists, in the trace, its spans and its scores."""
     spans = [render_row(span) for span in trace["spans"]]
     return {**render_row(trace), "spans": spans, "scores": [render_row(score) for score in trace["scores"]]}
 
 
 def render_span(span: Row) -> Row:
-    """A span with its scores as REST shows it."""
+    """Return a span with its scores in REST's form."""
     return {**render_row(span), "scores": [render_row(score) for score in span["scores"]]}
 
 
 def explain_wanted(request: Request, params: RequestParams) -> bool:
-    """Whether ``explain=1`` stands in the request. Raises :class:`InsufficientScope` unless an admin asks."""
+    """Return whether the request has ``explain=1``. Raises :class:`InsufficientScope` for other callers than admins."""
     wanted = params.flag("explain")
     if wanted and request.ctx.principal.role is not Role.ADMIN:
         raise InsufficientScope("Only administrators may ask for query plans.")
@@ -98,13 +98,13 @@ def explain_wanted(request: Request, params: RequestParams) -> bool:
 
 
 def content_meta(scope: RowScope, fields: tuple[str, ...]) -> dict[str, Any]:
-    """``hidden_fields`` for the meta block, when some were asked for that ``scope`` may not read."""
+    """Return ``hidden_fields`` for the meta block, if some were requested that ``scope`` may not read."""
     hidden = [name for name in fields if VIEWS["spans"].fields[name].is_content and not scope.may_read_content]
     return {"hidden_fields": hidden} if hidden else {}
 
 
 def _fields(params: RequestParams) -> tuple[str, ...]:
-    """The fields that ``fields`` names; all of them without it."""
+    """Return the fields that ``fields`` names; all of them without it."""
     try:
         return select_fields(VIEWS["spans"], params.texts("fields") or ("all",))
     except ValueError as error:

@@ -1,7 +1,7 @@
 """GET /api/v1/traces, POST /api/v1/traces/search and QUERY /api/v1/traces: lists of spans and traces.
 
-One question in two spellings: query parameters, or a JSON document (with the method QUERY of RFC 10008,
-safe and cacheable, or with POST for clients that do not know it). The same question gives the same rows.
+One question has two spellings: query parameters, or a JSON document (with the method QUERY of RFC 10008, safe and
+cacheable, or with POST for clients that do not know it). The same question returns the same rows.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ traces = Blueprint("traces", url_prefix="/api/v1/traces")
 
 LARGEST_SEARCH_BODY: Final = 1 << 20
 
-# Of all applications of this process: what is known belongs to one principal object.
+# Shared by all applications of this process: an entry belongs to one principal object.
 _memory: Final = ListMemory()
 
 
@@ -60,7 +60,7 @@ async def search_traces(request: Request) -> HTTPResponse:
 
 @requires("traces:read")
 async def query_traces(request: Request) -> HTTPResponse:
-    """The same as search, with the HTTP method made for it (RFC 10008)."""
+    """Search like POST, with the HTTP method made for it (RFC 10008)."""
     return await answer(request, await read_list(request, read_search(request)))
 
 
@@ -68,7 +68,7 @@ traces.add_route(query_traces, "", methods=["QUERY"], name="query")
 
 
 def read_search(request: Request) -> ListRequest:
-    """The search document in the body of ``request``; query parameters are not taken beside it."""
+    """Return the search document in the body of ``request``; query parameters are not accepted beside it."""
     if len(request.body) > LARGEST_SEARCH_BODY:
         raise PayloadTooLarge(f"A search document has at most {LARGEST_SEARCH_BODY} bytes.")
     RequestParams.of(request).finish()
@@ -77,8 +77,10 @@ def read_search(request: Request) -> ListRequest:
 
 
 async def read_list(request: Request, asked: ListRequest, *, address: bytes | None = None) -> KnownList:
-    """Check everything that can be checked without the rows: cursor, times, projects. With ``address`` the answers
-    link to the next page."""
+    """Check everything that can be checked without the rows: cursor, times, projects.
+
+    With ``address`` the answers link to the next page.
+    """
     services = services_of(request)
     principal: Principal = request.ctx.principal
     if asked.explain and principal.role is not Role.ADMIN:
@@ -97,7 +99,7 @@ async def read_list(request: Request, asked: ListRequest, *, address: bytes | No
 
 
 async def answer(request: Request, known: KnownList) -> HTTPResponse:
-    """Answer a list request: rows (remembered ones if they are fresh), this caller's cursor, envelope."""
+    """Answer a list request: rows (cached ones if they are fresh), this caller's cursor, envelope."""
     services = services_of(request)
 
     def compute() -> Awaitable[Answer]:
@@ -115,7 +117,7 @@ async def answer(request: Request, known: KnownList) -> HTTPResponse:
 
 
 def rendered_list(request: Request, known: KnownList, found: CachedAnswer) -> Rendered:
-    """What is sent with the rows of ``found``: this caller's cursor, above all."""
+    """Return the parts that are sent with the rows of ``found``: above all, this caller's cursor."""
     shown = sealed(request, found, known.asked.projects)
     headers = {"Accept-Query": "application/json"}
     cursor = (shown.pagination or {})["cursor"]
@@ -127,9 +129,10 @@ def rendered_list(request: Request, known: KnownList, found: CachedAnswer) -> Re
 async def list_answer(
     services: Services, scope: RowScope, question: ListQuestion, now: datetime, *, explain: bool = False
 ) -> Answer:
-    """The rows for ``question``, in the form that may be remembered and shared by all callers with that scope.
+    """Return the rows for ``question``, in a form that all callers with that scope may share from the cache.
 
-    ``pagination.continuation`` is where the list goes on; server/http/page_cursor.py makes it one caller's cursor.
+    ``pagination.continuation`` is the place where the list goes on; server/http/page_cursor.py makes it one caller's
+    cursor.
     """
     page = await list_spans(services.reads, scope, question, explain=explain)
     pagination: dict[str, Any] = {"continuation": None, "has_more": page.next_position is not None}
@@ -147,12 +150,13 @@ async def list_answer(
 
 
 def cache_question(asked: ListRequest, scope: RowScope, question: ListQuestion) -> CacheQuestion:
-    """The question as the cache knows it: a moving window is the same question a second later."""
+    """Return the cache's form of the question: a moving window is the same question a second later."""
     document = question.document()
     is_moving = asked.is_relative and question.position is None
     if is_moving:
         document["from"], document["to"] = asked.raw_window
-    # Whole traces go on, scores are given and other spans arrive after a window has ended: such lists are never closed.
+    # Whole traces continue, scores are added and other spans arrive after a window has ended: such lists are never
+    # closed.
     is_settled = question.view == "spans" and not question.include
     if question.filter is not None and looks_beyond_row(question.filter):
         is_settled = False
@@ -160,7 +164,7 @@ def cache_question(asked: ListRequest, scope: RowScope, question: ListQuestion) 
 
 
 def next_link(request: Request, cursor: str) -> str:
-    """The Link header (RFC 8288) to the next page: this address with the new cursor."""
+    """Return the Link header (RFC 8288) to the next page: this address with the new cursor."""
     pairs = request.raw_url.partition(b"?")[2].decode("ascii", "replace").split("&")
     kept = [pair for pair in pairs if pair and not pair.startswith("cursor=")]
     return f'<{request.path}?{"&".join([*kept, f"cursor={cursor}"])}>; rel="next"'

@@ -1,4 +1,4 @@
-"""Rows as REST shows them: flat, every key always there, times both for people and for Grafana."""
+"""Rows in REST's form: flat, every key always present, times both for people and for Grafana."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any, Final
 from server.text.instants import EPOCH, format_instant
 
 Row = dict[str, Any]
-# Columns that are times, and what their twin is called.
+# Columns that are times, and the names of their twins.
 TIMES: Final[dict[str, str | None]] = {"ts": "ts_ms", "end_ts": "end_ts_ms", "ingested_at": None}
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 def render_rows(rows: list[Row]) -> list[Row]:
-    """Change ``rows``, which all have the same keys, to what is shown: each time as RFC 3339 in UTC with
-    microseconds, and for ``ts`` and ``end_ts`` a twin in epoch milliseconds (``ts_ms``) at the end, which Grafana's
-    Infinity data source reads without a parser.
+    """Change ``rows``, which all have the same keys, into REST's form.
+
+    Each time becomes RFC 3339 in UTC with microseconds, and ``ts`` and ``end_ts`` get a twin in epoch milliseconds
+    (``ts_ms``) at the end, which Grafana's Infinity data source reads without a parser.
 
     A time that has microseconds stays a datetime: :func:`server.http.envelope.dumps` writes it in that very form.
     """
@@ -41,5 +42,5 @@ def render_rows(rows: list[Row]) -> list[Row]:
 
 
 def render_row(row: Row) -> Row:
-    """A copy of ``row`` as :func:`render_rows` shows it."""
+    """Return a copy of ``row`` in the form of :func:`render_rows`."""
     return render_rows([dict(row)])[0]

@@ -1,9 +1,8 @@
-"""The alias tables of ``dialects/*.json``, compiled to one dictionary lookup an attribute.
+"""The alias tables of ``dialects/*.json``, compiled to one dictionary lookup per attribute.
 
-Each dialect file says which attribute feeds which *slot* (a column before coercion); the
-files' ranks and the order inside a list give the precedence between attributes that feed
-the same slot. What a key means is worked out once and remembered, so an ordinary span
-costs one lookup for each of its attributes.
+Each dialect file says which attribute feeds which *slot* (a column before coercion); the files' ranks and the order
+inside a list define the precedence between attributes that feed the same slot. The meaning of a key is computed once
+and cached, so an ordinary span costs one lookup for each of its attributes.
 """
 
 from __future__ import annotations
@@ -17,8 +16,9 @@ from typing import Any, NamedTuple
 
 _RANK_STEP = 1000
 INDEXED_OFFSET = 500
-"""Indexed forms (``llm.input_messages.0…``) win over whole values (``input.value``) of the same dialect's list
-end, since they are what the whole value was made from: their rank is the dialect's own, minus this."""
+"""Indexed forms (``llm.input_messages.0…``) win over whole values (``input.value``) at the end of the same dialect's
+list, since the whole value was made from them: their rank is the dialect's own, minus this.
+"""
 
 EVENT_OFFSET = 1_000_000
 """Added to the rank of an attribute of a span event: the span's own attributes win."""
@@ -60,14 +60,14 @@ KeyForm = IndexedKey | TagKey | ObjectKey | InsideKey
 
 
 class KeyMeaning(NamedTuple):
-    """What one attribute key means."""
+    """Meaning of one attribute key."""
 
     slot: str | None
     rank: int
     marks: int
     """Bits of the detection rules that this key satisfies."""
     form: KeyForm | None
-    """None for a key whose value is taken as it stands."""
+    """None for a key whose value is used as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +84,13 @@ class DetectionRule:
 
 
 def read_table(name: str) -> Any:
-    """A data file of ``server/ingest/dialects``."""
+    """Read a data file of ``server/ingest/dialects``."""
     return json.loads(resources.files("server.ingest").joinpath("dialects", name).read_text(encoding="utf-8"))
 
 
 @cache
 def dialect_tables() -> tuple[dict[str, Any], ...]:
-    """The dialect files in order of precedence."""
+    """Return the dialect files in order of precedence."""
     folder = resources.files("server.ingest").joinpath("dialects")
     tables = [read_table(entry.name) for entry in folder.iterdir() if entry.name.endswith(".json")]
     return tuple(sorted((table for table in tables if "columns" in table), key=lambda table: table["rank"]))
@@ -98,7 +98,7 @@ def dialect_tables() -> tuple[dict[str, Any], ...]:
 
 @cache
 def detection_rules() -> tuple[DetectionRule, ...]:
-    """The detection rules in order; the first with a hit wins."""
+    """Return the detection rules in order; the first with a hit wins."""
     return tuple(
         DetectionRule(
             rule["dialect"],
@@ -113,7 +113,7 @@ def detection_rules() -> tuple[DetectionRule, ...]:
 
 
 def alias_slots() -> dict[str, str]:
-    """Every whole-key alias and the slot it feeds, as the tests and the documentation read them."""
+    """Return every whole-key alias and its slot, as the tests and the documentation read them."""
     return {
         key: slot
         for table in dialect_tables()
@@ -129,8 +129,10 @@ def keys_of(part: str) -> frozenset[str]:
 
 
 class AttributeTable(dict[str, KeyMeaning]):
-    """What keys mean: ``attribute_table()["gen_ai.request.model"]``. Whatever key is asked for has a meaning; it is
-    worked out once and remembered, up to a bound that no honest sender reaches."""
+    """Meanings of keys: ``attribute_table()["gen_ai.request.model"]``.
+
+    Every key has a meaning; it is computed once and cached, up to a bound that no honest sender reaches.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -191,5 +193,5 @@ class AttributeTable(dict[str, KeyMeaning]):
 
 @cache
 def attribute_table() -> AttributeTable:
-    """The compiled table of this process."""
+    """Return the compiled table of this process."""
     return AttributeTable()

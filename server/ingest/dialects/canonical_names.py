@@ -40,10 +40,10 @@ OPERATION_TYPES: frozenset[str] = frozenset(_operations["operations"])
 
 @lru_cache(maxsize=4096)
 def canonical_provider(raw: str) -> str:
-    """The canonical name of a provider; an unknown one in lower case.
+    """Return the canonical name of a provider; an unknown one in lower case.
 
-    >>> canonical_provider("openai.chat"), canonical_provider("gcp.vertex_ai"), canonical_provider("My-LLM")
-    ('openai', 'google-vertex', 'my-llm')
+    >>> canonical_provider("openai.chat"), canonical_provider("gcp.vertex_ai"), canonical_provider("My-LLM") ('openai',
+    'google-vertex', 'my-llm')
     """
     name = raw.strip().lower()
     head = name
@@ -56,13 +56,15 @@ def canonical_provider(raw: str) -> str:
 
 
 def operation_family(operation: str) -> str:
-    """The kind of answer: a chat and a completion may be two names of one call, a chat and an embedding are not."""
+    """Return the kind of answer: a chat and a completion may be two names of one call, a chat and an embedding are
+    not.
+    """
     return "chat" if operation == "completion" else operation
 
 
 @lru_cache(maxsize=4096)
 def canonical_operation(raw: str) -> str | None:
-    """The canonical operation of a raw value, None when the table does not know it."""
+    """Return the canonical operation of a raw value, None if the table does not have it."""
     value = raw.strip().strip('"').lower()
     known = _OPERATIONS.get(value)
     if known is not None:

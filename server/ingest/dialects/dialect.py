@@ -1,7 +1,7 @@
-"""Which dialect of LLM telemetry a span speaks, by the rules of ``dialects/detection.json``.
+"""The dialect of LLM telemetry that a span speaks, by the rules of ``dialects/detection.json``.
 
-The answer is stored with the row, so that users can see why a column is empty, and it
-decides the token rule of ``token_semantics``. It does not limit which attributes are read.
+The dialect is stored with the row, so that users can see why a column is empty, and it decides the token rule of
+``token_semantics``. It does not limit which attributes are read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NAME_MARKS: dict[str, int] = {name: 1 << bit for bit, rule in enumerate(detecti
 
 
 def detect_dialect(marks: int, scope_name: str, span_name: str, keys: Container[str]) -> str:
-    """The first rule that matches, given the marks of a span's keys (``KeyMeaning.marks``)."""
+    """Return the first rule that matches, given the marks of a span's keys (``KeyMeaning.marks``)."""
     marks |= _NAME_MARKS.get(span_name, 0)
     if scope_name:
         marks |= _scope_marks(scope_name) if len(scope_name) <= 100 else 0

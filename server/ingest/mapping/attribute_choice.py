@@ -1,9 +1,8 @@
-"""The attributes of one span, sorted by what they mean, and the choice between them.
+"""The attributes of one span, sorted by their meaning, and the choice between them.
 
-:class:`SpanFields` gathers candidates for each slot; the mapping then takes the first one
-that is usable, in the order of the alias tables. Each choice is noted in ``sources`` (what
-``explain`` shows), each value that could not be used in ``dropped``. What no column took
-stays in ``rest``, which becomes the ``attributes`` column.
+:class:`SpanFields` gathers candidates for each slot; the mapping then takes the first usable one, in the order of the
+alias tables. Each choice is noted in ``sources`` (shown by ``explain``), each unusable value in ``dropped``. Attributes
+that no column took stay in ``rest``, which becomes the ``attributes`` column.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ BODY_RANK = EVENT_OFFSET + LAST_RANK
 """Rank of what stands inside another attribute: after all that has a name of its own."""
 
 _CONTENT_SLOTS = frozenset({"input", "output", "system_instructions", "output_tool_calls"})
-"""Slots whose other candidates say the same words in another form: they are not kept twice."""
+"""Slots whose other candidates contain the same words in another form: they are not kept twice."""
 
 
 _EXPAND_DEPTH = 3
@@ -44,7 +43,7 @@ _LITERAL_LENGTH = 4096
 
 
 def _members(value: Any) -> dict[str, Any] | None:
-    """The object in a value: structured, as JSON, or as Python writes it (LiteLLM sends such text)."""
+    """Return the object in a value: structured, as JSON, or as Python writes it (LiteLLM sends such text)."""
     if isinstance(value, str):
         if value.startswith("{'") and len(value) <= _LITERAL_LENGTH:
             try:
@@ -57,7 +56,7 @@ def _members(value: Any) -> dict[str, Any] | None:
 
 
 def _flattened(key: str, members: dict[str, Any], depth: int) -> Iterator[tuple[str, Any]]:
-    """``key.member`` for each member; members that say nothing are left out."""
+    """Yield ``key.member`` for each member; empty members are left out."""
     for name, member in members.items():
         if isinstance(member, dict) and depth > 1:
             yield from _flattened(f"{key}.{name}", member, depth - 1)
@@ -81,8 +80,9 @@ class IndexedGroup(list[IndexedValue]):
 
 
 class SpanFields:
-    """Candidates for the columns of one span; ``sources`` has, by column, the attribute that its value came from (or
-    ``resource …``, ``event …``)."""
+    """Candidates for the columns of one span; ``sources`` names, by column, the attribute of its value (or ``resource
+    …``, ``event …``).
+    """
 
     __slots__ = ("dropped", "found", "groups", "marks", "replaced", "rest", "sources", "tags")
 
@@ -97,7 +97,7 @@ class SpanFields:
         self.replaced = 0
 
     def collect(self, attributes: Attributes, offset: int = 0) -> None:
-        """Sorts attributes into slots. ``offset`` is added to their ranks (events: ``EVENT_OFFSET``)."""
+        """Sort attributes into slots. ``offset`` is added to their ranks (events: ``EVENT_OFFSET``)."""
         table, found = attribute_table(), self.found
         marks = 0
         for key, value in attributes.items():
@@ -115,7 +115,7 @@ class SpanFields:
         self.marks |= marks
 
     def add(self, slot: str, rank: int, key: str, value: Any) -> None:
-        """One more candidate, from something other than an attribute."""
+        """Add one more candidate, from something other than an attribute."""
         self.found.setdefault(slot, []).append((rank, key, value))
 
     def put_first(self, slot: str, key: str, value: Any) -> None:
@@ -155,7 +155,7 @@ class SpanFields:
         group.append((path.item, path.rest, value))
 
     def _expand(self, key: str, value: Any, offset: int) -> None:
-        """The members of a JSON object as attributes ``key.member``."""
+        """Add the members of a JSON object as attributes ``key.member``."""
         members = _members(value)
         if members is not None:
             self.collect(dict(_flattened(key, members, _EXPAND_DEPTH)), offset)
@@ -163,20 +163,20 @@ class SpanFields:
             self.rest[key] = value
 
     def candidates(self, slot: str) -> Sequence[Candidate]:
-        """The candidates of a slot in order of precedence; they count as looked at."""
+        """Return the candidates of a slot in order of precedence, and count them as used."""
         candidates = self.found.pop(slot, _NONE)
         if len(candidates) > 1:
             return sorted(candidates, key=_BY_RANK)
         return candidates
 
     def keep(self, candidate: Candidate) -> None:
-        """Leaves an attribute among the attributes: its column does not say all of it."""
+        """Leave an attribute among the attributes, because its column does not contain all of it."""
         rank, key, value = candidate
         if rank < EVENT_OFFSET and not isinstance(value, IndexedGroup):
             self.rest[key] = value
 
     def take(self, column: str, slot: str, coerce: Callable[[Any], Coerced]) -> Any:
-        """The first candidate of ``slot`` that ``coerce`` accepts, or None."""
+        """Return the first candidate of ``slot`` that ``coerce`` accepts, or None."""
         result = None
         chosen: Candidate | None = None
         for candidate in self.candidates(slot):
@@ -194,7 +194,7 @@ class SpanFields:
         return result
 
     def take_text(self, column: str, slot: str, limit: int) -> str | None:
-        """The first candidate of ``slot`` that is a text with something in it, cut to ``limit`` bytes."""
+        """Return the first candidate of ``slot`` that is a text with something in it, cut to ``limit`` bytes."""
         if slot not in self.found:
             return None
         candidates = self.candidates(slot)
@@ -213,13 +213,13 @@ class SpanFields:
         return None
 
     def _keep_others(self, candidates: Sequence[Candidate], chosen: Candidate) -> None:
-        """Leaves what comes after ``chosen`` and says something else among the attributes."""
+        """Leave candidates after ``chosen`` with another value among the attributes."""
         for other in candidates[candidates.index(chosen) + 1 :]:
             if other[2] != chosen[2]:
                 self.keep(other)
 
     def clean(self, column: str, text: str, limit: int) -> str:
-        """``text`` without NUL and within ``limit`` bytes; what was done to it is noted."""
+        """Return ``text`` without NUL and within ``limit`` bytes, and note the changes."""
         if "\0" in text:
             self.replaced += text.count("\0")
             text = text.replace("\0", REPLACEMENT)
@@ -230,11 +230,11 @@ class SpanFields:
         return text
 
     def drop(self, column: str, reason: str) -> None:
-        """Notes that a value for ``column`` was not used; the first reason stays."""
+        """Note that a value for ``column`` was not used; the first reason stays."""
         self.dropped.setdefault(column, {"reason": reason})
 
     def finish(self) -> None:
-        """Attributes that feed a slot nobody asked for stay among the attributes."""
+        """Leave attributes of slots that nobody read among the attributes."""
         for slot, candidates in self.found.items():
             if slot not in _CONTENT_SLOTS:
                 for candidate in candidates:

@@ -137,7 +137,7 @@ class _TraceDecision:
         return self._decisions
 
     def _cut_rings(self) -> None:
-        """Spans that name each other as parents: the way up ends where it would come back."""
+        """Cut cycles of parents: the way up ends where it would come back."""
         done: set[str] = set()
         for span in self._reporting:
             path: list[str] = []
@@ -155,7 +155,7 @@ class _TraceDecision:
             done.update(path)
 
     def _outer_call(self, call: SpanView) -> tuple[SpanView, int] | None:
-        """The nearest call above ``call``, remembered for every span on the way."""
+        """Return the nearest call above ``call``, remembered for every span on the way."""
         path = [call.span_id]
         found: tuple[SpanView, int] | None = None
         while (above := self._above[path[-1]]) is not None:
@@ -187,7 +187,7 @@ class _TraceDecision:
         return sorted(calls, key=lambda call: -depth[call.span_id])
 
     def _count_nested(self, call: SpanView, below: Sequence[tuple[SpanView, int]]) -> None:
-        """Of a call and the calls inside it those that report usage count: the inner ones before the outer one."""
+        """Count, of a call and the calls inside it, those that report usage: the inner ones before the outer one."""
         inner = _reports_of(call, below)
         standing = [span for other in inner for span in self._standing[other.span_id]]
         if any(span.has_usage for span in standing):
@@ -214,7 +214,7 @@ class _TraceDecision:
             self._decisions[counted[0].span_id].content_lenders += content
 
     def _count_usage_without_call(self) -> None:
-        """An agent, chain or workflow counts if no span below it has usage, and it is not inside a call that has."""
+        """Count an agent, chain or workflow if no span below it has usage, and it is not inside a call that has."""
         below: dict[str, str] = {}
         for span in self._reporting:
             if not span.has_usage:
@@ -235,7 +235,7 @@ class _TraceDecision:
                 self._decisions[span.span_id] = Decision(False, REPEATED_USAGE, repeated)
 
     def _count_views_once(self) -> None:
-        """Calls that are not nested: told by their response id, else by equal time, model and usage."""
+        """Call that are not nested: told by their response id, else by equal time, model and usage."""
         counted = [span for span in self._reporting if self._decisions[span.span_id].counts and span.has_usage]
         # Calls before agents; of two views of a call the shorter one is nearer to it.
         counted.sort(key=lambda span: (not span.is_call, span.end_us - span.start_us, span.place))
@@ -261,7 +261,7 @@ class _TraceDecision:
                     break
 
     def _count_windows_once(self, same: Sequence[SpanView]) -> None:
-        """Pairs, one from each instrumentation: two calls at once with equal usage stay two."""
+        """Pair calls, one from each instrumentation: two calls at once with equal usage stay two."""
         taken: set[tuple[str, str | None]] = set()
         for position, outer in enumerate(same):
             if not self._decisions[outer.span_id].counts:
@@ -280,7 +280,7 @@ class _TraceDecision:
                 self._leave_out(outer, SAME_WINDOW, [inner])
 
     def _is_above(self, outer: SpanView, inner: SpanView) -> bool:
-        """Whether ``outer`` is an ancestor: what lies between has told already that they are two calls."""
+        """Return whether ``outer`` is an ancestor: what lies between has told already that they are two calls."""
         current = self._above[inner.span_id]
         for _ in range(len(self._by_id)):
             if current is None or current == outer.span_id:
@@ -298,14 +298,16 @@ class _TraceDecision:
 
 
 def _width(span: SpanView) -> int:
-    """How much a span between two calls keeps them apart."""
+    """Return how much a span between two calls keeps them apart."""
     if span.operation in BOUNDARY_OPERATIONS:
         return _BOUNDARY
     return _THROUGH_TRANSPORT if span.operation in TRANSPARENT_OPERATIONS else _THROUGH_CHAIN
 
 
 def _reports_of(call: SpanView, below: Sequence[tuple[SpanView, int]]) -> list[SpanView]:
-    """Those of the calls ``below`` that are the same call: only transport between, or a chain and equal usage."""
+    """Return those of the calls ``below`` that are the same call: only transport between, or a chain and equal
+    usage.
+    """
     family = operation_family(call.operation)
     alike = [(span, width) for span, width in below if operation_family(span.operation) == family]
     near = [span for span, width in alike if width < _THROUGH_CHAIN]

@@ -34,7 +34,7 @@ Has = Callable[[str, str], bool]
 
 
 def inheritance(span_id: str, decision: Decision, has: Has) -> dict[str, str]:
-    """The parts that the counted span ``span_id`` takes, with the span that each is taken from."""
+    """Return the parts that the counted span ``span_id`` takes, with the span that each is taken from."""
     taken = {}
     for parts, lenders in ((IDENTITY, decision.lenders), (CONTENT, decision.content_lenders)):
         for part in parts if lenders else ():
@@ -46,10 +46,10 @@ def inheritance(span_id: str, decision: Decision, has: Has) -> dict[str, str]:
 
 
 def has_part(values: Callable[[str], Any], part: str) -> bool:
-    """Whether any column of ``part`` has a value; ``values`` is asked by column."""
+    """Return whether any column of ``part`` has a value; ``values`` is asked by column."""
     return any(values(column) not in (None, "", []) for column in INHERITABLE[part])
 
 
 def columns_of(parts: Sequence[str] | Mapping[str, str]) -> list[str]:
-    """The columns of ``parts``."""
+    """Return the columns of ``parts``."""
     return [column for part in parts for column in INHERITABLE[part]]

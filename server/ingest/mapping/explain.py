@@ -1,7 +1,6 @@
-"""How a payload would be mapped: each column with its value, the attribute it came from and the rule.
+"""An explanation of the mapping of a payload: each column with its value, its attribute and the rule.
 
-Nothing is stored. This is the answer to "why is this column empty", for users and for the
-support of a dialect nobody has seen before.
+Nothing is stored. It answers "why is this column empty", for users and for the support of an unknown dialect.
 """
 
 from __future__ import annotations
@@ -69,11 +68,11 @@ def explain_payload(
     limits: MappingLimits | None = None,
     pricing: PriceBook | None = None,
 ) -> list[dict[str, Any]]:
-    """One entry a span, in the order sent.
+    """Return one entry per span, in the order sent.
 
-    ``{"index", "span_id", "stored": true, "dialect", "columns": [{"column", "value", "from",
-    "rule"}], "unused": [attribute names without a column], "dropped"}`` or, for a span that would
-    be rejected, ``{"index", "span_id", "stored": false, "reason", "detail"}``.
+    ``{"index", "span_id", "stored": true, "dialect", "columns": [{"column", "value", "from", "rule"}], "unused":
+    [attribute names without a column], "dropped"}`` or, for a span that would be rejected, ``{"index", "span_id",
+    "stored": false, "reason", "detail"}``.
     """
     limits = limits or MappingLimits()
     pricing = pricing or PriceBook()

@@ -40,7 +40,7 @@ def map_logs(
     window: IngestWindow | None = None,
     limits: MappingLimits | None = None,
 ) -> MappedLogs:
-    """What the records of a request say. Records of one span become one update."""
+    """Map the records of a request. Records of one span become one update."""
     limits = limits or MappingLimits()
     check = _RecordCheck(now, window or IngestWindow())
     result = MappedLogs()
@@ -89,7 +89,7 @@ class _RecordCheck:
 
 
 def _update(records: list[DecodedLog], limits: MappingLimits) -> SpanUpdate:
-    """The columns that the records of one span give, in the order they were made."""
+    """Return the columns from the records of one span, in the order they were made."""
     fields = SpanFields()
     messages: dict[str, MessageEvents] = {}
     records = sorted(records, key=lambda record: record.time_ns)
@@ -118,7 +118,7 @@ def _update(records: list[DecodedLog], limits: MappingLimits) -> SpanUpdate:
 
 
 def _score(record: DecodedLog, limits: MappingLimits) -> ScoreRecord | None:
-    """A score of an evaluation event; None where it has no name, or neither a value nor a label."""
+    """Return the score of an evaluation event; None if it has no name, or neither a value nor a label."""
     attributes = record.attributes
     fields = SpanFields()
     name = fields.clean("name", to_text(attributes.get("gen_ai.evaluation.name")).strip(), limits.name)

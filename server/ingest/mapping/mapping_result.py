@@ -1,7 +1,7 @@
-"""What the mapping takes besides the payload, and what it gives.
+"""Inputs of the mapping besides the payload, and its results.
 
-``map_spans`` (``span_mapping``) and ``map_logs`` (``log_mapping``) are pure functions: the
-clock, the window, the limits and the prices come in as values.
+``map_spans`` (``span_mapping``) and ``map_logs`` (``log_mapping``) are pure functions: the clock, the window, the
+limits and the prices come in as values.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ KIB = 1024
 
 @dataclass(frozen=True, slots=True)
 class IngestWindow:
-    """Which start times are taken, seen from ``now``: neither older than the retention nor from a wrong clock."""
+    """The accepted start times, seen from ``now``: neither older than the retention nor from a wrong clock."""
 
     max_age: timedelta = timedelta(days=90)
     max_future: timedelta = timedelta(hours=1)
@@ -28,7 +28,7 @@ class IngestWindow:
 class MappingLimits:
     """How much of one span is kept. Sizes in bytes of UTF-8; the sum of all parts stays under 1 MiB.
 
-    What passes a limit is cut, and ``SpanRecord.dropped`` says what and how long it was.
+    Parts beyond a limit are cut, and ``SpanRecord.dropped`` names them with their original length.
     """
 
     input_text: int = 256 * KIB
@@ -93,7 +93,7 @@ class ScoreRecord:
     """A judgement of a trace or a span; a row of ``scores`` without its project."""
 
     score_id: str
-    """Derived from what is judged and by what, so that a repeated record is the same score."""
+    """Derived from its subject and origin, so that a repeated record is the same score."""
     trace_id: str
     span_id: str | None
     name: str
@@ -108,7 +108,7 @@ class ScoreRecord:
 
 @dataclass(slots=True)
 class MappedLogs:
-    """What the log records of one request say about spans."""
+    """Results of the log records of one request."""
 
     updates: list[SpanUpdate] = field(default_factory=list)
     scores: list[ScoreRecord] = field(default_factory=list)

@@ -12,7 +12,7 @@ _EDITION = re.compile(r"(?:[-@](?:20\d{6}|20\d{2}-\d{2}-\d{2}|latest|\d{3,4}))?(
 
 @lru_cache(maxsize=4096)
 def model_stem(model: str) -> str:
-    """The name without router, region, vendor, date and version.
+    """Return the name without router, region, vendor, date and version.
 
     >>> model_stem("bedrock/us.anthropic.claude-haiku-4-5-20251001-v1:0"), model_stem("gpt-4.1-mini-2025-04-14")
     ('claude-haiku-4-5', 'gpt-4.1-mini')
@@ -25,5 +25,5 @@ def model_stem(model: str) -> str:
 
 
 def is_same_model(one: str | None, other: str | None) -> bool:
-    """Whether the names may mean one model; a span that names none may be of any."""
+    """Return whether the names may mean one model; a span that names none may be of any."""
     return one is None or other is None or one == other or model_stem(one) == model_stem(other)

@@ -1,7 +1,6 @@
-"""Why a span is not stored, and why a value of a span is not used: the codes and what they mean.
+"""Reasons why a span is not stored, or a value of a span is not used: the codes and their meaning.
 
-The codes go into ``partial_success`` messages, into metrics and into ``dropped``; they name
-rules, never contents.
+The codes go into ``partial_success`` messages, into metrics and into ``dropped``; they name rules, never contents.
 """
 
 from __future__ import annotations

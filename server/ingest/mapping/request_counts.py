@@ -17,14 +17,16 @@ _MICROSECOND = EPOCH.resolution
 
 
 def rule_alone(operation: str, *, is_call: bool, has_usage: bool) -> int | None:
-    """The counting rule of a span as long as nothing else of its trace is known, None for one that reports nothing."""
+    """Return the counting rule of a span as long as nothing else of its trace is known, None for one that reports
+    nothing.
+    """
     if operation in GENERATION_OPERATIONS:
         return ONLY_REPORT if is_call else None
     return USAGE_WITHOUT_CALL if has_usage and operation in USAGE_HOLDERS else None
 
 
 def count_calls_once(records: Sequence[SpanRecord]) -> None:
-    """Decide which of the spans count, trace by trace, and give what counts the identity that another report has."""
+    """Decide which of the spans count, trace by trace and return what counts the identity that another report has."""
     reports = Counter(record.trace_id for record in records if record.count_rule is not None)
     several = {trace_id for trace_id, count in reports.items() if count > 1}
     if not several:

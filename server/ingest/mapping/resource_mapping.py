@@ -14,7 +14,7 @@ from server.ingest.otlp.payload import DecodedResource
 
 @dataclass(slots=True)
 class MappedResource:
-    """The columns that a resource gives to each of its spans."""
+    """The columns that a resource adds to each of its spans."""
 
     service_name: str | None
     service_version: str | None
@@ -26,7 +26,7 @@ class MappedResource:
 
 
 def map_resource(resource: DecodedResource, limits: MappingLimits) -> MappedResource:
-    """Service, version and environment; all attributes stay in ``resource_attributes``."""
+    """Return service, version and environment; all attributes stay in ``resource_attributes``."""
     fields = SpanFields()
     fields.collect(resource.attributes)
     environment = fields.take_text("environment", "environment", limits.name)

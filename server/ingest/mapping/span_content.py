@@ -1,4 +1,4 @@
-"""What went into a call and what came out: messages, their text, and how the call finished."""
+"""Input and output of a call: messages, their text, and the finish reason."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class SpanContent:
 
 
 def read_content(fields: SpanFields, limits: MappingLimits, operation: str | None = None) -> SpanContent:
-    """Takes the content slots of a span."""
+    """Return the content columns of a span, and take their slots."""
     content = SpanContent()
     is_tool = operation == "tool"
     if is_tool:
@@ -67,7 +67,7 @@ def read_content(fields: SpanFields, limits: MappingLimits, operation: str | Non
 
 
 def _read_slot(fields: SpanFields, slot: str, *, is_tool: bool) -> tuple[str | None, list[Message] | None, int]:
-    """The text or the messages of the first candidate that has any, and how long its source was."""
+    """Return the text or the messages of the first candidate that has any, and the length of its source."""
     if slot not in fields.found:
         return None, None, 0
     instructions: tuple[str | None, list[Message] | None, int] | None = None
@@ -82,7 +82,7 @@ def _read_slot(fields: SpanFields, slot: str, *, is_tool: bool) -> tuple[str | N
         if instructions is not None and not messages:
             continue
         if messages and not any(message["parts"] for message in messages):
-            # Messages without a word: some senders put the words elsewhere. Their finish reason counts.
+            # Messages without words: some senders put the words elsewhere. Their finish reason counts.
             reasons = [message["finish_reason"] for message in messages if "finish_reason" in message]
             if slot == "output" and reasons and "finish_reason" not in fields.found:
                 fields.add("finish_reason", candidate[0], candidate[1], reasons)
@@ -146,7 +146,7 @@ def _storable(messages: list[Message]) -> list[Message]:
 def _with_instructions(
     fields: SpanFields, text: str | None, messages: list[Message] | None
 ) -> tuple[list[Message] | None, int]:
-    """The messages with the system instructions before them."""
+    """Return the messages with the system instructions before them."""
     for _, key, value in fields.candidates("system_instructions"):
         decoded = decode_json(value) if isinstance(value, str) else value
         parts = read_parts(value if decoded is None else decoded)
@@ -164,7 +164,7 @@ def _with_instructions(
 def _with_tool_calls(
     fields: SpanFields, text: str | None, messages: list[Message] | None
 ) -> tuple[str | None, list[Message] | None, int]:
-    """The answer with tool calls that came in an attribute of their own."""
+    """Return the answer with tool calls that came in an attribute of their own."""
     for _, key, value in fields.candidates("output_tool_calls"):
         calls = decode_json(value) if isinstance(value, str) else value
         if not isinstance(calls, list) or not calls:
@@ -187,7 +187,7 @@ def _fitted(fields: SpanFields, column: str, messages: list[Message], limit: int
 
 
 def _finish_reason(fields: SpanFields, messages: list[Message] | None, limits: MappingLimits) -> str | None:
-    """The finish reason of the first choice. Several different ones stay among the attributes."""
+    """Return the finish reason of the first choice. Several different ones stay among the attributes."""
     for candidate in fields.candidates("finish_reason"):
         value = candidate[2]
         if isinstance(value, str):

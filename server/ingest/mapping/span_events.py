@@ -1,4 +1,4 @@
-"""Span events and links: what they say about the call, and what is stored of them."""
+"""Span events and links: their information about the call, and the part of them that is stored."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MESSAGES_RANK = EVENT_OFFSET - 1
 
 @dataclass(slots=True)
 class EventFindings:
-    """What the events of a span tell."""
+    """Findings from the events of a span."""
 
     first_token_ns: int | None = None
     exception_type: str | None = None
@@ -38,11 +38,11 @@ class EventFindings:
 
 
 NO_FINDINGS = EventFindings()
-"""Of a span without events, as most are; not to be changed."""
+"""For a span without events, as most are; must not be changed."""
 
 
 def read_events(events: list[DecodedEvent], fields: SpanFields) -> EventFindings:
-    """Adds what events say to ``fields`` and gathers the rest."""
+    """Add the information in events to ``fields`` and gather the rest."""
     findings = EventFindings()
     messages: dict[str, MessageEvents] = {}
     for event in events:
@@ -69,10 +69,10 @@ def read_events(events: list[DecodedEvent], fields: SpanFields) -> EventFindings
 
 
 def event_message(body: Attributes, role: str) -> dict[str, Any]:
-    """The message that a ``gen_ai.*.message`` or ``gen_ai.choice`` event carries, in one of its three forms.
+    """Return the message in a ``gen_ai.*.message`` or ``gen_ai.choice`` event, in one of its three forms.
 
-    The fields stand in the event itself, as JSON under ``gen_ai.event.content``, or (choices)
-    under ``message``; members may be JSON text.
+    The fields are in the event itself, as JSON under ``gen_ai.event.content``, or (choices) under ``message``; members
+    may be JSON text.
     """
     content = body.get("gen_ai.event.content")
     if isinstance(content, str):
@@ -123,7 +123,7 @@ def read_conversation(fields: SpanFields) -> None:
 def store_events(
     events: list[DecodedEvent], fields: SpanFields, limits: MappingLimits, sent_dropped: int
 ) -> list[dict[str, Any]]:
-    """The ``events`` column. Events whose content is in the message columns are not stored twice."""
+    """Return the ``events`` column. Events whose content is in the message columns are not stored twice."""
     stored: list[dict[str, Any]] = []
     left_out = 0
     room = limits.attributes // 2
@@ -155,7 +155,7 @@ def store_events(
 def store_links(
     links: list[DecodedLink], fields: SpanFields, limits: MappingLimits, sent_dropped: int
 ) -> list[dict[str, Any]]:
-    """The ``links`` column. A link is text to us: it opens nothing and is followed by nobody."""
+    """Return the ``links`` column. A link is text to us: it opens nothing and nobody follows it."""
     stored: list[dict[str, Any]] = []
     room = limits.attributes // 8
     for link in links:

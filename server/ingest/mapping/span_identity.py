@@ -1,4 +1,4 @@
-"""Whether a span can be a row at all (ids and times), and whose it is (session, tags)."""
+"""Identity of a span: whether it can be a row (ids and times), its session and its tags."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COMMA_SEPARATED = keys_of("comma_separated")
 
 
 def is_identifier(identifier: str, length: int) -> bool:
-    """True for ``length`` (16 or 32) lowercase hex digits that are not all zero (W3C Trace Context)."""
+    """Return whether it is ``length`` (16 or 32) lowercase hex digits that are not all zero (W3C Trace Context)."""
     return _IDENTIFIERS[length](identifier) is not None
 
 
@@ -34,7 +34,7 @@ class IdentityCheck:
         self._traces: set[str] = set()
 
     def reason(self, span: DecodedSpan) -> str | None:
-        """Why the span is rejected (``rejection.REASONS``), or None."""
+        """Return the reason why the span is rejected (``rejection.REASONS``), or None."""
         if span.trace_id not in self._traces:
             if not is_identifier(span.trace_id, 32):
                 return "invalid_trace_id"
@@ -52,7 +52,7 @@ class IdentityCheck:
 
 
 def read_session(fields: SpanFields, limits: MappingLimits) -> str | None:
-    """The application's session; else the provider's conversation, which otherwise stays an attribute."""
+    """Return the application's session; else the provider's conversation, which otherwise stays an attribute."""
     session = fields.take_text("session_id", "session_id", limits.identity)
     if session is not None:
         return session
@@ -75,7 +75,9 @@ def read_tags(fields: SpanFields, limits: MappingLimits) -> list[str]:
 
 
 def _tag_list(key: str, value: Any) -> list[str]:
-    """A list, a list or object as JSON text (objects as ``k:v``), or with commas where the table says so."""
+    """Return the tags of a list, a list or object as JSON text (objects as ``k:v``), or with commas if the table says
+    so.
+    """
     if isinstance(value, str):
         if key in _COMMA_SEPARATED:
             return value.split(",")

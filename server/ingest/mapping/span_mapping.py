@@ -1,7 +1,7 @@
-"""One decoded span to one row: which attribute fills which column, by which rule.
+"""Mapping of one decoded span to one row: the attribute that fills each column, and the rule.
 
-The order of the steps matters in two places: the provider and the dialect decide the
-token rule, and the price needs tokens, model and provider. Everything else is independent.
+The order of the steps matters in two places: the provider and the dialect decide the token rule, and the price needs
+tokens, model and provider. Everything else is independent.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def map_spans(
     limits: MappingLimits | None = None,
     pricing: PriceBook | None = None,
 ) -> MappedBatch:
-    """Every span of a request as a row, or as a rejection with its reason. Never raises for a payload."""
+    """Map every span of a request to a row, or to a rejection with its reason. Never raises for a payload."""
     batch = MappedBatch()
     for _ in mapping_steps(decoded, batch, now=now, window=window, limits=limits, pricing=pricing):
         pass
@@ -65,7 +65,7 @@ def mapping_steps(
     pricing: PriceBook | None = None,
     spans_a_step: int = 32,
 ) -> Iterator[None]:
-    """:func:`map_spans` in steps, between which an event loop can do other things; fills ``batch``."""
+    """Run :func:`map_spans` in steps, between which an event loop can do other work; fills ``batch``."""
     limits = limits or MappingLimits()
     pricing = pricing or PriceBook()
     check = IdentityCheck(now, window or IngestWindow())
@@ -95,7 +95,9 @@ def map_span(
     limits: MappingLimits,
     pricing: PriceBook,
 ) -> SpanRecord:
-    """One span whose identity and times were checked. ``fields`` is new, and knows afterwards what came from where."""
+    """Map one span whose identity and times were checked. ``fields`` is new, and afterwards holds the source of each
+    column.
+    """
     fields.collect(span.attributes)
     traits = scope_traits(scope.name) if len(scope.name) <= _LONGEST_SCOPE else NO_TRAITS
     for key, slot in traits.first:
@@ -192,7 +194,7 @@ def map_span(
 
 
 def _duration_ms(span: DecodedSpan, fields: SpanFields) -> float:
-    """End minus start. A clock that ran backwards gives 0 and a mark; a live span has none yet."""
+    """Return end minus start. A clock that ran backwards results in 0 and a mark; a live span has no duration yet."""
     if not span.end_ns:
         return 0.0
     if span.end_ns < span.start_ns:
@@ -230,7 +232,7 @@ def _span_name(
 
 
 def _provider(fields: SpanFields, limits: MappingLimits) -> str | None:
-    """The canonical provider; what was reported stays among the attributes where it differs."""
+    """Return the canonical provider; the reported name stays among the attributes if it differs."""
     candidates = fields.found.get("provider")
     raw = fields.take_text("provider", "provider", limits.name)
     if raw is None:
@@ -243,7 +245,7 @@ def _provider(fields: SpanFields, limits: MappingLimits) -> str | None:
 
 
 def _model(fields: SpanFields, request_model: str | None, limits: MappingLimits) -> str | None:
-    """The model that answered; else the model as such; else the one that was asked for."""
+    """Return the model that answered; else the model as such; else the requested one."""
     answered = fields.take_text("model", "response_model", limits.name)
     if answered is None:
         answered = fields.take_text("model", "model", limits.name)
@@ -266,7 +268,7 @@ def _read_response_id(fields: SpanFields, limits: MappingLimits) -> None:
 
 
 def _environment(fields: SpanFields, resource: MappedResource, limits: MappingLimits) -> str:
-    """The first name in the order of the alias table, on the span or its resource; the span wins a tie."""
+    """Return the first name in the order of the alias table, on the span or its resource; the span wins a tie."""
     candidates = fields.found.get("environment", ())
     if resource.environment and not any(rank <= resource.environment_rank for rank, _, _ in candidates):
         fields.sources["environment"] = f"resource {resource.environment_key}"
@@ -289,7 +291,7 @@ def _attributes(span: DecodedSpan, scope: DecodedScope, fields: SpanFields, limi
 
 
 def _dropped(span: DecodedSpan, fields: SpanFields, resource: MappedResource) -> dict[str, Any] | None:
-    """What was cut, replaced or refused; None when the row says all that was sent."""
+    """Return a record of everything cut, replaced or refused; None if the row is complete."""
     dropped = fields.dropped
     if span.dropped_attributes_count:
         dropped.setdefault("attributes", {})["dropped_by_sender"] = span.dropped_attributes_count

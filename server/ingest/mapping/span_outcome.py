@@ -1,4 +1,4 @@
-"""How a span ended: status, error, and the time to the first token."""
+"""The end of a span: status, error, and the time to the first token."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def read_outcome(
 def _error_message(
     span: DecodedSpan, fields: SpanFields, findings: EventFindings, error_type: str | None, limits: MappingLimits
 ) -> str | None:
-    """The status message, else the exception's, else an attribute, else the error type."""
+    """Return the status message, else the exception's, else an attribute, else the error type."""
     for text, source in ((span.status_message, "status.message"), (findings.exception_message, "event exception")):
         if text:
             fields.sources["error_message"] = source

@@ -19,10 +19,9 @@ JsonValue = Any
 class SpanRecord:
     """One span, ready to be stored.
 
-    Units: durations in milliseconds (µs precision), money in US dollars as ``Decimal``,
-    timestamps as aware UTC ``datetime`` with microseconds. Text holds no NUL and no lone
-    surrogate. ``prompt_tokens`` includes cache reads and writes, ``completion_tokens``
-    includes reasoning; ``usage_rule`` tells which rule made it so.
+    Units: durations in milliseconds (µs precision), money in US dollars as ``Decimal``, timestamps as aware UTC
+    ``datetime`` with microseconds. Text holds no NUL and no lone surrogate. ``prompt_tokens`` includes cache reads and
+    writes, ``completion_tokens`` includes reasoning; ``usage_rule`` names the rule that was applied.
     """
 
     ts: datetime

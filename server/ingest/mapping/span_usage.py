@@ -51,7 +51,7 @@ def read_usage(
     pricing: PriceBook | None,
     ignored: bool,
 ) -> SpanUsage:
-    """Takes the usage slots. ``pricing`` is None for a span that is not a model call: it keeps what it reports.
+    """Read the usage slots. ``pricing`` is None for a span that is not a model call: it keeps the values it reports.
 
     ``ignored``: the span repeats the usage of another one; its attributes are kept, not counted.
     """
@@ -95,7 +95,7 @@ def _in_range(count: int | None) -> int | None:
 
 
 def _one_hour_writes(fields: SpanFields, counts: TokenCounts) -> int | None:
-    """Cache writes split by lifetime: their sum where the whole is not given; the split stays in attributes."""
+    """Return the sum of cache writes split by lifetime if there is no total; the split stays in attributes."""
     parts: list[int | None] = []
     for slot in ("cache_write_5m_tokens", "cache_write_1h_tokens"):
         candidates = list(fields.found.get(slot, ()))
@@ -108,14 +108,14 @@ def _one_hour_writes(fields: SpanFields, counts: TokenCounts) -> int | None:
 
 
 def _keep_changed(fields: SpanFields, reported: tuple[int | None, ...], normalised: tuple[int | None, ...]) -> None:
-    """A count that a rule changed stays, as it was sent, among the attributes."""
+    """Keep a count that a rule changed, as it was sent, among the attributes."""
     for column, before, now in zip(_TOKEN_COLUMNS, reported, normalised, strict=False):
         if before is not None and before != now and column in fields.sources:
             fields.rest[fields.sources[column]] = before
 
 
 def _read_costs(fields: SpanFields, usage: SpanUsage) -> None:
-    """A reported cost wins over every computed one. Parts that were not reported stay empty."""
+    """Read reported costs, which win over every computed one. Parts that were not reported stay empty."""
     found = fields.found
     for column in _COST_COLUMNS:
         if column in found:

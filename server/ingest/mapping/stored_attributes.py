@@ -17,10 +17,10 @@ _SCALAR_BYTES = 24
 def store_attributes(
     attributes: Attributes, fields: SpanFields, column: str, room: int, count: int, limits: MappingLimits
 ) -> tuple[dict[str, Any], int]:
-    """The first ``count`` attributes that fit into ``room`` bytes, and about how many bytes they take.
+    """Return the first ``count`` attributes that fit into ``room`` bytes, and about how many bytes they take.
 
-    A value longer than ``limits.attribute`` is cut: text stays text, a list or object becomes
-    the beginning of its JSON text. Everything left out or cut is noted under ``column``.
+    A value longer than ``limits.attribute`` is cut: text stays text, a list or object becomes the beginning of its JSON
+    text. Everything left out or cut is noted under ``column``.
     """
     stored: dict[str, Any] = {}
     size = left_out = 0

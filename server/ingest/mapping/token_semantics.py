@@ -1,12 +1,12 @@
 """One meaning for token counts, whatever the emitter meant.
 
-``prompt_tokens`` includes cache reads and writes, ``completion_tokens`` includes reasoning.
-OpenTelemetry and OpenInference report so; Anthropic's API and what copies its names report
-the input *without* the cache. Which rule was applied is stored with the row:
+``prompt_tokens`` includes cache reads and writes, ``completion_tokens`` includes reasoning. OpenTelemetry and
+OpenInference report it like that; Anthropic's API and emitters that copy its names report the input *without* the
+cache. The rule that was applied is stored with the row:
 
 1. the input is reported inclusive: left as it is;
 2. the emitter is known to report Anthropic's exclusive input: reads and writes are added;
-3. nothing is known, or what is known cannot be: the numbers tell. Cache counts larger than the input, or a
+3. nothing is known, or the known rule is impossible: the numbers decide. Cache counts larger than the input, or a
    total that only fits with them added, can only mean that the input is exclusive.
 
 docs/explanation/token-semantics.md has the cases.
@@ -25,10 +25,10 @@ _INCLUSIVE_KEYS = frozenset(
         "gen_ai.usage.cache_creation.input_tokens",
     }
 )
-"""The dotted names came with the definition that the input includes them (semantic conventions 1.38)."""
+"""The dotted names were introduced with the definition that the input includes them (semantic conventions 1.38)."""
 
 _EXCLUSIVE_KEYS = frozenset({"gen_ai.usage.cache_read_input_tokens", "gen_ai.usage.cache_creation_input_tokens"})
-"""The names of Anthropic's API under a prefix: copied from its answers as they are."""
+"""The names of Anthropic's API under a prefix: copied from its answers unchanged."""
 
 _ANTHROPIC_HOSTS = frozenset({"aws", "google-vertex", "google", "azure", "databricks"})
 """Clouds that also serve Anthropic's models, with Anthropic's way of counting."""
@@ -55,10 +55,10 @@ def normalise_tokens(
     cache_keys: tuple[str | None, str | None],
     semantics: str | None,
 ) -> int | None:
-    """Puts ``counts`` into the inclusive form; gives the rule applied, None where there are no counts.
+    """Convert ``counts`` to the inclusive form; return the rule applied, None if there are no counts.
 
-    ``cache_keys`` are the attributes that cache reads and writes came from, ``semantics`` the
-    value of ``gen_ai.token.semantics``.
+    ``cache_keys`` are the attributes that cache reads and writes came from, ``semantics`` the value of
+    ``gen_ai.token.semantics``.
     """
     if counts.prompt is None and counts.completion is None and counts.total is None:
         return None
@@ -77,7 +77,7 @@ def normalise_tokens(
 
 
 def _is_beside(part: int, whole: int, counts: TokenCounts) -> bool:
-    """True if ``part`` cannot be in ``whole``: it is larger, or the reported total has room for both."""
+    """Return whether ``part`` cannot be in ``whole``: it is larger, or the reported total has room for both."""
     if part > whole:
         return True
     if counts.total is None or counts.prompt is None or counts.completion is None:
@@ -123,7 +123,9 @@ def _is_anthropic(provider: str | None, model: str | None) -> bool:
 
 
 def _complete(counts: TokenCounts, reported_prompt: int | None) -> None:
-    """Fills what follows from the others. A total below its parts is theirs; one part can follow from the total."""
+    """Derive missing counts from the others. A total below its parts is replaced by theirs; one part can follow from
+    the total.
+    """
     if counts.total is not None:
         if counts.prompt is None and counts.completion is not None and counts.total >= counts.completion:
             counts.prompt = counts.total - counts.completion

@@ -1,7 +1,7 @@
-"""One attribute value to one column value, or the reason why not.
+"""Conversion of one attribute value to one column value, or the reason why it fails.
 
-Each function returns ``(value, None)`` or ``(None, reason)`` with a reason of
-``rejection.FIELD_REASONS``. Text is made storable: PostgreSQL refuses NUL.
+Each function returns ``(value, None)`` or ``(None, reason)`` with a reason of ``rejection.FIELD_REASONS``. Text is made
+storable: PostgreSQL refuses NUL.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ Coerced = tuple[Any, str | None]
 
 
 def to_tokens(value: Any) -> Coerced:
-    """A token count: a whole number from 0 to 10^12. Whole numbers as text or float are read (some senders do it)."""
+    """Convert to a token count: a whole number from 0 to 10^12. Whole numbers as text or float are accepted (some
+    senders use them).
+    """
     if type(value) is not int:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
@@ -46,7 +48,7 @@ def to_tokens(value: Any) -> Coerced:
 
 
 def to_usd(value: Any) -> Coerced:
-    """US dollars with ten decimals, from 0 to below 10^9. A float counts as its shortest decimal form."""
+    """Convert to US dollars with ten decimals, from 0 to below 10^9. A float counts as its shortest decimal form."""
     if isinstance(value, bool):
         return None, "not_a_number"
     if isinstance(value, float):
@@ -67,12 +69,12 @@ def to_usd(value: Any) -> Coerced:
 
 
 def round_usd(amount: Decimal) -> Decimal:
-    """To the ten decimals that the columns keep, half to even."""
+    """Round to the ten decimals of the columns, half to even."""
     return amount.quantize(_TEN_PLACES)
 
 
 def to_number(value: Any) -> Coerced:
-    """A finite float."""
+    """Convert to a finite float."""
     if isinstance(value, bool):
         return None, "not_a_number"
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
@@ -83,7 +85,7 @@ def to_number(value: Any) -> Coerced:
 
 
 def to_milliseconds(value: Any, factor: float) -> Coerced:
-    """A duration: ``value`` times ``factor`` milliseconds in whole microseconds, not negative."""
+    """Convert to a duration: ``value`` times ``factor`` milliseconds in whole microseconds, not negative."""
     number, reason = to_number(value)
     if reason:
         return None, reason
@@ -95,7 +97,7 @@ def to_milliseconds(value: Any, factor: float) -> Coerced:
 
 
 def to_time_ns(value: Any) -> Coerced:
-    """RFC 3339 as nanoseconds since the epoch. Quotes around it (JSON in JSON, once or twice) are taken off."""
+    """Convert RFC 3339 to nanoseconds since the epoch. Quotes around it (JSON in JSON, once or twice) are removed."""
     if isinstance(value, str):
         text = value.replace("\\", "").strip('" ')
         try:
@@ -110,7 +112,7 @@ def to_time_ns(value: Any) -> Coerced:
 
 
 def to_text(value: Any) -> str:
-    """Any attribute value as text: text as it is, everything else as compact JSON."""
+    """Convert any attribute value to text: text as it is, everything else as compact JSON."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -123,9 +125,9 @@ def to_text(value: Any) -> str:
 
 
 def storable(value: Any) -> tuple[Any, int]:
-    """A value that jsonb takes, and how many characters had to be replaced.
+    """Return a value that jsonb accepts, and how many characters had to be replaced.
 
-    NUL becomes U+FFFD; a float that JSON cannot say (NaN, infinity) becomes its name as text.
+    NUL becomes U+FFFD; a float that JSON cannot express (NaN, infinity) becomes its name as text.
     """
     if isinstance(value, str):
         count = value.count("\0")
@@ -147,7 +149,7 @@ def storable(value: Any) -> tuple[Any, int]:
 
 
 def cut_text(text: str, limit: int) -> tuple[str, int | None]:
-    """``text`` in at most ``limit`` bytes of UTF-8, and its original length in bytes if it was cut."""
+    """Return ``text`` in at most ``limit`` bytes of UTF-8, and its original length in bytes if it was cut."""
     if len(text) * 4 <= limit:
         return text, None
     raw = text.encode("utf-8")
@@ -157,7 +159,7 @@ def cut_text(text: str, limit: int) -> tuple[str, int | None]:
 
 
 def decode_json(text: str) -> Any:
-    """The JSON object or list that ``text`` is, or None. Deep nesting and lone surrogates are left as text."""
+    """Return the JSON object or list in ``text``, or None. Deep nesting and lone surrogates are left as text."""
     head = text.lstrip()[:1]
     if head not in ("{", "["):
         return None
@@ -216,11 +218,11 @@ def _unescaped(found: re.Match[str]) -> str:
 
 
 _SHALLOW = 64
-"""Nesting that every JSON writer on the way takes; orjson stops at 254."""
+"""Nesting that every JSON writer further on accepts; orjson stops at 254."""
 
 
 def _depth(text: str) -> int:
-    """An upper bound of the nesting of JSON text (brackets inside strings count too)."""
+    """Return an upper bound of the nesting of JSON text (brackets inside strings count too)."""
     deepest = depth = 0
     for bracket in re.findall(r"[\[\]{}]", text):
         depth += 1 if bracket in "[{" else -1

@@ -1,7 +1,7 @@
 """Messages that arrive as one attribute per field: ``llm.input_messages.0.message.role`` and the like.
 
-OpenInference and OpenLLMetry flatten messages into indexed keys. They are put together here
-and then read like any other messages (``message_shapes``).
+OpenInference and OpenLLMetry flatten messages into indexed keys. They are reassembled here and then read like any other
+messages (``message_shapes``).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ IndexedValue = tuple[int, str, Any]
 """Index of the message, the rest of the key, the value."""
 
 _WRAPPERS = frozenset({"message", "message_content", "tool_call", "prompt", "completion", "embedding"})
-"""Path segments of OpenInference that only name the kind of what follows."""
+"""Path segments of OpenInference that only name the kind of the next segment."""
 
 
 def assemble_messages(values: list[IndexedValue], default_role: str) -> list[Message]:
-    """The messages that the indexed attributes of one prefix describe, in the order of their indexes."""
+    """Return the messages that the indexed attributes of one prefix describe, in the order of their indexes."""
     tree: dict[Any, Any] = {}
     for index, path, value in values:
         node = tree.setdefault(index, {})
@@ -39,7 +39,7 @@ def assemble_messages(values: list[IndexedValue], default_role: str) -> list[Mes
 
 
 def _structured(content: Any) -> Any:
-    """Content that is a list of typed parts as JSON text, which OpenLLMetry sends, as that list."""
+    """Return content that is a list of typed parts as JSON text, as OpenLLMetry sends it, as that list."""
     if isinstance(content, str) and content.startswith("[{"):
         parts = decode_json(content)
         if isinstance(parts, list) and all(isinstance(part, dict) and "type" in part for part in parts):
@@ -58,7 +58,7 @@ def _insert(node: dict[Any, Any], segments: list[str], value: Any) -> None:
 
 
 def _as_lists(node: Any) -> Any:
-    """Objects whose keys are all numbers are lists."""
+    """Turn objects whose keys are all numbers into lists."""
     if not isinstance(node, dict):
         return node
     if node and all(isinstance(key, int) for key in node):

@@ -1,4 +1,4 @@
-"""Messages within a size: what is left out is said, and the newest part of a talk is kept."""
+"""Messages within a size: the newest part of a conversation is kept, and omissions are recorded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from server.ingest.messages.coercion import cut_text, without_data
 from server.ingest.messages.message_shapes import Message
 
 _BLOB_BYTES = 2048
-"""Base64 of an image or sound longer than this is not kept: its kind and size are."""
+"""Base64 of an image or sound longer than this is not kept, only its kind and size."""
 
 _TEXT_KEYS = ("content", "response", "result")
 """Where a part has text, in which a binary may stand as a ``data:`` URL."""
@@ -19,10 +19,10 @@ _TEXT_KEYS = ("content", "response", "result")
 def fit_messages(
     messages: list[Message], limit: int, source_length: int
 ) -> tuple[list[Message], dict[str, int] | None]:
-    """Messages whose JSON has at most ``limit`` bytes, and what was left out (None: nothing).
+    """Return messages whose JSON has at most ``limit`` bytes, and a record of omissions (None: nothing was left out).
 
-    ``source_length`` is the length of the attribute(s) they came from: a short source needs
-    no measuring. Kept first are the first message (the instructions) and the newest ones.
+    ``source_length`` is the length of the attribute(s) they came from: a short source needs no measuring. Kept first
+    are the first message (the instructions) and the newest ones.
     """
     blobs = _without_blobs(messages)
     if not blobs and source_length * 4 <= limit:
@@ -49,7 +49,7 @@ def fit_messages(
 
 
 def _without_blobs(messages: list[Message]) -> int:
-    """Takes long binary contents out of the messages; gives their length."""
+    """Remove long binary contents from the messages; return their length."""
     total = 0
     for message in messages:
         for part in message["parts"]:
@@ -69,7 +69,7 @@ def _without_blobs(messages: list[Message]) -> int:
 
 
 def _shortened(message: Message, limit: int) -> Message:
-    """The message in about ``limit`` bytes: its longest texts are cut, further parts left out."""
+    """Return the message in about ``limit`` bytes: its longest texts are cut, further parts left out."""
     parts: list[dict[str, Any]] = []
     room = limit
     for part in message["parts"]:

@@ -1,8 +1,7 @@
 """Messages as plain text, for search and for tables.
 
-One block a message, ``role: text``; the only message of a list stands without its role
-when it is the user's (input) or the assistant's (output). The rule is part of the stored
-data: cached pages and the full-text index depend on it.
+There is one block per message, ``role: text``; the only message of a list has no role if it is the user's (input) or
+the assistant's (output). The rule is part of the stored data: cached pages and the full-text index depend on it.
 """
 
 from __future__ import annotations
@@ -20,21 +19,21 @@ _MEDIA = frozenset({"image", "audio", "video"})
 
 
 def render_messages(messages: list[Message]) -> str:
-    """The text of a list of messages."""
+    """Return the text of a list of messages."""
     if len(messages) == 1 and messages[0]["role"] in _BARE_ROLES:
         return render_parts(messages[0]["parts"])
     return "\n".join(f"{message['role']}: {render_parts(message['parts'])}" for message in messages)
 
 
 def render_parts(parts: list[Part]) -> str:
-    """The text of one message: its parts, a line each."""
+    """Return the text of one message: its parts, one per line."""
     if len(parts) == 1 and parts[0].get("type") == "text":
         return without_data(str(parts[0]["content"]))
     return "\n".join(_RENDERERS.get(str(part.get("type")), _json)(part) for part in parts)
 
 
 def is_multimodal(messages: list[Message]) -> bool:
-    """True if a part is something other than words and tool traffic."""
+    """Return whether a part is something other than words and tool traffic."""
     return any(part.get("type") in ("blob", "uri", "file") for message in messages for part in message["parts"])
 
 

@@ -1,10 +1,9 @@
 """Messages of every dialect, read into one shape.
 
-The shape is that of OpenTelemetry GenAI: ``{"role": …, "parts": [{"type": …}], "name"?,
-"finish_reason"?}`` with the part types ``text``, ``reasoning``, ``tool_call``,
-``tool_call_response``, ``blob``, ``uri`` and ``file``; a part of another type stays as it is.
-Read besides it: OpenAI chat and responses, Anthropic, Bedrock, Gemini, Vercel AI, LangChain,
-and objects that hold such a list under ``messages``, ``contents``, ``choices`` and the like.
+The shape is that of OpenTelemetry GenAI: ``{"role": …, "parts": [{"type": …}], "name"?, "finish_reason"?}`` with the
+part types ``text``, ``reasoning``, ``tool_call``, ``tool_call_response``, ``blob``, ``uri`` and ``file``; a part of
+another type stays as it is. Further shapes that are read: OpenAI chat and responses, Anthropic, Bedrock, Gemini, Vercel
+AI, LangChain, and objects that hold such a list under ``messages``, ``contents``, ``choices`` and the like.
 """
 
 from __future__ import annotations
@@ -46,11 +45,11 @@ request to a completions or responses API. Alone it may be the argument of any f
 _OWN_ROLES = frozenset({"system", "user", "assistant"})
 
 _LONE_PARTS = {"function_call": "assistant", "function_call_output": "tool", "reasoning": "assistant"}
-"""Parts that stand in a list of messages without being in a message, and whose they are."""
+"""Parts that occur in a list of messages without being in a message, and the roles they belong to."""
 
 
 def read_messages(value: Any, default_role: str) -> list[Message] | None:
-    """The messages in an attribute value, or None where it is not messages but a plain value."""
+    """Return the messages in an attribute value, or None if it is a plain value."""
     return _read(value, default_role, 0)
 
 
@@ -101,7 +100,7 @@ def _read_object(value: dict[str, Any], default_role: str, depth: int) -> list[M
 
 
 def _read_message(item: Any, default_role: str) -> Message | None:
-    """One message, or None where the item is something else."""
+    """Return one message, or None if the item is something else."""
     if not isinstance(item, dict):
         return None
     role, parts = item.get("role"), item.get("parts")
@@ -151,7 +150,7 @@ def _is_own_text(part: Any) -> bool:
 
 
 def _own_message(item: Message, role: str, parts: list[Any]) -> Message:
-    """A message that is already in the shape, as most are: only parts of other shapes are read."""
+    """Return a message that is already in the shape, as most are; only parts of other shapes are converted."""
     message: Message = {
         "role": role,
         "parts": [own for part in parts for own in ((part,) if _is_own_text(part) else _read_part(part))],
@@ -188,13 +187,13 @@ def _message_parts(item: dict[str, Any], role: str) -> list[Part]:
 
 
 def _add_calls(parts: list[Part], calls: list[Part]) -> None:
-    """Adds tool calls that are not already among the parts: some senders report them in both places."""
+    """Add tool calls that are not already among the parts: some senders report them in both places."""
     known = [(part.get("id"), part.get("name")) for part in parts if part.get("type") == "tool_call"]
     parts.extend(call for call in calls if (call.get("id"), call.get("name")) not in known)
 
 
 def read_parts(content: Any) -> list[Part]:
-    """The parts of a message's content: a text, a list of parts, or one part."""
+    """Return the parts of a message's content: a text, a list of parts, or one part."""
     if content is None or content == "":
         return []
     if isinstance(content, str):
@@ -291,7 +290,7 @@ def _image(item: Part) -> Part:
 
 
 def _media(modality: str, url: Any) -> Part:
-    """A ``data:`` URL is a blob (RFC 2397), another URL a uri part."""
+    """Return a blob for a ``data:`` URL (RFC 2397), and a uri part for another URL."""
     if _is_data(url):
         head, _, data = url[5:].partition(",")
         mime_type = head.partition(";")[0] or None
@@ -385,4 +384,4 @@ _UNTYPED: dict[str, Callable[[Part], Part]] = {
     "image": _image,
     "content": _text,
 }
-"""How a part without a type is read (Gemini, Bedrock), by the key that tells what it is; the first key counts."""
+"""Readers of parts without a type (Gemini, Bedrock), by the key that identifies them; the first key counts."""

@@ -1,7 +1,7 @@
 """Content encodings of OTLP/HTTP: gzip (RFC 1952) and deflate (RFC 9110 8.4.1.2), never past a limit.
 
-A 204 kB gzip body can hold 200 MB: the decompressor is asked for one byte more than the
-limit and the rest is never made.
+A 204 kB gzip body can hold 200 MB: the decompressor is asked for one byte more than the limit, and the rest is never
+produced.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _RAW_WINDOW = -15
 
 
 def decompress(body: bytes, content_encoding: str | None, max_bytes: int) -> bytes:
-    """The body without its content encoding.
+    """Return the body without its content encoding.
 
-    Raises UnsupportedType for other encodings (and for more than one at once), TooLarge
-    when the result would pass ``max_bytes``, Unreadable for a broken or cut stream.
+    Raises UnsupportedType for other encodings (and for more than one at once), TooLarge if the result would exceed
+    ``max_bytes``, Unreadable for a broken or cut stream.
     """
     coding = (content_encoding or "identity").strip().lower()
     if coding in ("identity", ""):
@@ -31,7 +31,7 @@ def decompress(body: bytes, content_encoding: str | None, max_bytes: int) -> byt
     if coding in ("gzip", "x-gzip"):
         return _inflate_members(body, max_bytes)
     if coding == "deflate":
-        # RFC 9110 means the zlib format, but raw deflate is what some senders produce.
+        # RFC 9110 means the zlib format, but some senders produce raw deflate.
         is_zlib = body[0] & 0x0F == 8 and len(body) > 1 and (body[0] * 256 + body[1]) % 31 == 0
         data, rest = _inflate(body, _ZLIB_WINDOW if is_zlib else _RAW_WINDOW, max_bytes)
         if rest:
@@ -41,7 +41,7 @@ def decompress(body: bytes, content_encoding: str | None, max_bytes: int) -> byt
 
 
 def _inflate_members(body: bytes, max_bytes: int) -> bytes:
-    """A gzip file may be several members one after the other (RFC 1952 2.2)."""
+    """Inflate a gzip file, which may be several members one after the other (RFC 1952 2.2)."""
     data, rest = _inflate(body, _GZIP_WINDOW, max_bytes)
     while rest:
         more, rest = _inflate(rest, _GZIP_WINDOW, max_bytes - len(data))

@@ -1,7 +1,7 @@
 """From the bytes of an OTLP/HTTP request to decoded spans or log records.
 
-Pure: no HTTP, no database, no clock. The same logical payload gives the same result in
-both encodings. See ``otlp_payload`` for the values and for the errors raised here.
+Pure: no HTTP, no database, no clock. The same logical payload has the same result in both encodings. See
+:mod:`server.ingest.otlp.payload` for the values and for the errors raised here.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _CHARSETS = ("", "utf-8", "utf8")
 
 
 def payload_encoding(content_type: str) -> str:
-    """``protobuf`` or ``json``. Raises UnsupportedType for anything else, and for a charset other than UTF-8."""
+    """Return ``protobuf`` or ``json``. Raises UnsupportedType for anything else, and for a charset other than UTF-8."""
     media_type, *parameters = content_type.split(";")
     encoding = _ENCODINGS.get(media_type.strip().lower())
     if encoding is None:
@@ -53,7 +53,7 @@ def payload_encoding(content_type: str) -> str:
 def decode_traces(
     body: bytes, content_type: str, content_encoding: str | None = None, limits: DecodeLimits | None = None
 ) -> DecodedTraces:
-    """The spans of a request to ``/v1/traces``. An empty body has none. Raises DecodeError."""
+    """Return the spans of a request to ``/v1/traces``. An empty body has none. Raises DecodeError."""
     limits = limits or DecodeLimits()
     encoding = payload_encoding(content_type)
     data = decompress(body, content_encoding, limits.max_decoded_bytes)
@@ -65,7 +65,7 @@ def decode_traces(
 def decode_logs(
     body: bytes, content_type: str, content_encoding: str | None = None, limits: DecodeLimits | None = None
 ) -> DecodedLogs:
-    """The log records of a request to ``/v1/logs``. An empty body has none. Raises DecodeError."""
+    """Return the log records of a request to ``/v1/logs``. An empty body has none. Raises DecodeError."""
     limits = limits or DecodeLimits()
     encoding = payload_encoding(content_type)
     data = decompress(body, content_encoding, limits.max_decoded_bytes)

@@ -63,22 +63,22 @@ _DOUBLES = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _DOUBLE = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 
 _BRACKETS_PER_VALUE = 4
-"""A real request has two brackets a value; more than this only come from an attack or from prompts full of JSON."""
+"""A real request has two brackets per value; more than this come only from an attack or from prompts full of JSON."""
 
-# What the protobuf parser's limit of 100 nested messages leaves for attribute values: a key-value
-# pair and its value cost two, each array two more, each key-value list three more.
+# The depth for attribute values within the protobuf parser's limit of 100 nested messages: a key-value pair and its
+# value cost two, each array two more, each key-value list three more.
 _DEPTH_LIMIT = 100
 _SPAN_DEPTH, _INNER_DEPTH = 2, 3
 _ARRAY_COST, _KVLIST_COST = 2, 3
 
 
 def decode_spans(body: bytes, limits: DecodeLimits) -> list[DecodedSpans]:
-    """The spans of an ``ExportTraceServiceRequest``. Raises Unreadable, TooLarge."""
+    """Return the spans of an ``ExportTraceServiceRequest``. Raises Unreadable, TooLarge."""
     return _groups(body, limits, "resourceSpans", "scopeSpans", "spans", _span, DecodedSpans)
 
 
 def decode_log_records(body: bytes, limits: DecodeLimits) -> list[DecodedLogRecords]:
-    """The records of an ``ExportLogsServiceRequest``. Raises Unreadable, TooLarge."""
+    """Return the records of an ``ExportLogsServiceRequest``. Raises Unreadable, TooLarge."""
     return _groups(body, limits, "resourceLogs", "scopeLogs", "logRecords", _log, DecodedLogRecords)
 
 
@@ -228,7 +228,7 @@ def _text(parent: JsonObject, name: str) -> str:
 
 
 def _identifier(parent: JsonObject, name: str) -> str:
-    """A hex id in lowercase. One that is not hex is kept, so that its span alone is rejected by the mapping."""
+    """Return a hex id in lowercase. One that is not hex is kept, so that its span alone is rejected by the mapping."""
     return _text(parent, name).lower()
 
 
@@ -238,7 +238,7 @@ def _number(parent: JsonObject, name: str, limits: tuple[int, int]) -> int:
 
 
 def _integer(value: Any, name: str, limits: tuple[int, int]) -> int:
-    """An integer written as number or string (ProtoJSON also takes 1.0)."""
+    """Return an integer written as number or string (ProtoJSON also allows 1.0)."""
     if (isinstance(value, str) and _INTEGER.fullmatch(value)) or (isinstance(value, float) and value.is_integer()):
         value = int(value)
     if type(value) is not int or not limits[0] <= value <= limits[1]:
@@ -247,7 +247,7 @@ def _integer(value: Any, name: str, limits: tuple[int, int]) -> int:
 
 
 def _enum(parent: JsonObject, name: str, names: dict[str, int]) -> int:
-    """An enum as number or name; an unknown name is an unknown field: absent."""
+    """Return an enum from a number or name; an unknown name is an unknown field: absent."""
     value = parent.get(name)
     if isinstance(value, str):
         return names.get(value, 0)
@@ -275,13 +275,13 @@ def _attributes(parent: JsonObject, budget: ValueBudget, depth: int, name: str =
             raise _wrong("value", 'an object such as {"stringValue": "text"}')
         else:
             text = value.get("stringValue")
-            # One key and that is text: nearly every attribute.
+            # A single key with text: nearly every attribute.
             result[key] = text if type(text) is str and len(value) == 1 else _value(value, budget, depth)
     return result
 
 
 def _value(value: JsonObject, budget: ValueBudget, depth: int) -> AttributeValue:
-    """An AnyValue. Of several kinds in one object the last known one counts, as in protobuf."""
+    """Return an AnyValue. Of several kinds in one object the last known one counts, as in protobuf."""
     if depth > _DEPTH_LIMIT:
         raise Unreadable("an attribute is nested too deeply")
     result: AttributeValue = None
@@ -336,7 +336,7 @@ def _read_kvlist(content: Any, budget: ValueBudget, depth: int) -> AttributeValu
 
 
 def _read_bytes(content: Any, budget: ValueBudget, depth: int) -> AttributeValue:
-    """Base64, standard or URL-safe, padded or not (ProtoJSON); kept as standard base64."""
+    """Decode base64, standard or URL-safe, padded or not (ProtoJSON), and return it as standard base64."""
     if isinstance(content, str):
         try:
             standard = content.rstrip("=").replace("-", "+").replace("_", "/")

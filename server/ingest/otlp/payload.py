@@ -1,8 +1,8 @@
-"""What an OTLP request says, after decoding and before mapping.
+"""The content of an OTLP request, after decoding and before mapping.
 
-Both encodings (protobuf, JSON) end in these values, so everything after the decoder is
-written once. Attribute values are plain Python: ``str``, ``bool``, ``int``, ``float``,
-``list``, ``dict`` or ``None``; bytes become base64 text, as in the JSON encoding.
+Both encodings (protobuf, JSON) end in these values, so everything after the decoder is written once. Attribute values
+are plain Python: ``str``, ``bool``, ``int``, ``float``, ``list``, ``dict`` or ``None``; bytes become base64 text, as in
+the JSON encoding.
 
 The errors of decoding are here too:
 
@@ -34,16 +34,15 @@ class TooLarge(DecodeError):
 
 
 class UnsupportedType(DecodeError):
-    """The content type or content encoding is not one of those in ``otlp_decode``."""
+    """The content type or content encoding is not supported."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeLimits:
-    """What one request may cost to decode. Sizes in bytes.
+    """Bounds on the cost of decoding one request. Sizes in bytes.
 
-    A body of empty spans grows 83-fold in memory once parsed, so bytes alone do not bound
-    memory: the number of spans and of values (attributes, events, links, list items) is
-    bounded as well, counted before or while parsing.
+    A body of empty spans grows 83-fold in memory once parsed, so bytes alone do not bound memory: the number of spans
+    and of values (attributes, events, links, list items) is bounded as well, counted before or while parsing.
     """
 
     max_decoded_bytes: int = 8 * 1024 * 1024
@@ -54,7 +53,7 @@ class DecodeLimits:
 
 @dataclass(slots=True)
 class DecodedEvent:
-    """A span event. ``time_ns`` is nanoseconds since the epoch, 0 when it was not given."""
+    """A span event. ``time_ns`` is nanoseconds since the epoch, 0 if it is missing."""
 
     name: str
     time_ns: int
@@ -97,7 +96,7 @@ class DecodedSpan:
 
 @dataclass(slots=True)
 class DecodedResource:
-    """Who sent it: the attributes of an OTLP resource."""
+    """The sender: the attributes of an OTLP resource."""
 
     attributes: Attributes = field(default_factory=dict)
     dropped_attributes_count: int = 0

@@ -62,7 +62,7 @@ _PARTS: dict[str, dict[int, str]] = {
 
 @dataclass(slots=True)
 class _Frame:
-    """Where the parts of one resource/scope pair stand in the body."""
+    """Positions of the parts of one resource/scope pair in the body."""
 
     resource: list[tuple[int, int]]
     scope: list[tuple[int, int]]
@@ -86,7 +86,7 @@ class ValueBudget:
 
 
 def decode_spans(body: bytes, limits: DecodeLimits) -> list[DecodedSpans]:
-    """The spans of an ``ExportTraceServiceRequest``. Raises Unreadable, TooLarge."""
+    """Return the spans of an ``ExportTraceServiceRequest``. Raises Unreadable, TooLarge."""
     budget = ValueBudget(limits.max_values)
     groups = []
     for frame in _frames(body, limits.max_spans, "spans"):
@@ -96,7 +96,7 @@ def decode_spans(body: bytes, limits: DecodeLimits) -> list[DecodedSpans]:
 
 
 def decode_log_records(body: bytes, limits: DecodeLimits) -> list[DecodedLogRecords]:
-    """The records of an ``ExportLogsServiceRequest``. Raises Unreadable, TooLarge."""
+    """Return the records of an ``ExportLogsServiceRequest``. Raises Unreadable, TooLarge."""
     budget = ValueBudget(limits.max_values)
     groups = []
     for frame in _frames(body, limits.max_spans, "log records"):
@@ -106,7 +106,7 @@ def decode_log_records(body: bytes, limits: DecodeLimits) -> list[DecodedLogReco
 
 
 def _frames(body: bytes, max_items: int, what: str) -> list[_Frame]:
-    """The pre-scan: finds and counts all items before one is parsed. Empty scopes and resources count as one each."""
+    """Find and count all items before one is parsed (pre-scan). Empty scopes and resources count as one each."""
     frames: list[_Frame] = []
     counter = _ItemCounter(max_items, what)
     for start, end in wire_format.messages(body, 0, len(body), _REQUEST_FIELD):
@@ -121,7 +121,7 @@ def _frames(body: bytes, max_items: int, what: str) -> list[_Frame]:
 
 
 class _ItemCounter:
-    """Stops a pre-scan whose result would itself be large: a scope and a resource for each item are the most."""
+    """Caps the pre-scan: at most one scope and one resource per item."""
 
     def __init__(self, max_items: int, what: str) -> None:
         self.left = 3 * max_items
@@ -163,7 +163,7 @@ def _heads(
 
 
 def _parse(kind: type[M], body: bytes, parts: list[tuple[int, int]], name: str, limits: DecodeLimits) -> M:
-    """One message. Several parts of one singular field merge, which is what joining their bytes does."""
+    """Parse one message. Several parts of one singular field merge, as if their bytes were joined."""
     data = body[parts[0][0] : parts[0][1]] if len(parts) == 1 else b"".join(body[start:end] for start, end in parts)
     if len(data) > _CLOSE_LOOK_BYTES:
         _count_fields(data, name, limits.max_fields_per_span)
@@ -178,7 +178,7 @@ def _parse(kind: type[M], body: bytes, parts: list[tuple[int, int]], name: str, 
 
 
 def _count_fields(data: bytes, name: str, limit: int) -> None:
-    """Refuses a message with more fields than ``limit``, however they are nested."""
+    """Refuse a message with more fields than ``limit``, however they are nested."""
     used = 0
     pending: list[tuple[int, int, str, int]] = [(0, len(data), name, 0)]
     while pending:
@@ -254,12 +254,12 @@ def _text(value: AttributeValue) -> str:
 
 
 def _attributes(pairs: Any, budget: ValueBudget) -> Attributes:
-    """Key-value pairs as a dict; of a repeated key the last one counts."""
+    """Return key-value pairs as a dict; of a repeated key the last one counts."""
     budget.spend(len(pairs))
     result: Attributes = {}
     for pair in pairs:
         value = pair.value
-        # Most values are text, and asking for it directly costs half of WhichOneof.
+        # Most values are text, and reading that directly costs half of WhichOneof.
         result[pair.key] = value.string_value or _value(value, budget)
     return result
 

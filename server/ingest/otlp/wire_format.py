@@ -16,7 +16,7 @@ _MAX_GROUP_DEPTH = 50
 
 
 def read_varint(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """The varint at ``at`` and the offset after it. Raises Unreadable past ``end`` or ten bytes."""
+    """Return the varint at ``at`` and the offset after it. Raises Unreadable beyond ``end`` or ten bytes."""
     value = shift = 0
     while at < end:
         byte = data[at]
@@ -31,7 +31,7 @@ def read_varint(data: bytes, at: int, end: int) -> tuple[int, int]:
 
 
 def fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Each field of a message as ``(number, wire type, start, end)`` of its value."""
+    """Yield each field of a message as ``(number, wire type, start, end)`` of its value."""
     while at < end:
         tag = data[at]
         if tag < 0x80:
@@ -53,7 +53,7 @@ def fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]
 
 
 def messages(data: bytes, at: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
-    """Start and end of each sub-message with field number ``wanted``; others are skipped."""
+    """Yield start and end of each sub-message with field number ``wanted``; others are skipped."""
     for number, wire_type, start, stop in fields(data, at, end):
         if number == wanted:
             if wire_type != LENGTH:

@@ -1,8 +1,8 @@
-"""What a model call cost: reported, overridden by the operator, or computed from the catalogue.
+"""The cost of a model call: reported, overridden by the operator, or computed from the catalogue.
 
-The order is: a cost that the span reports wins; then an override of the operator; then the
-catalogue's price of the span's own day. The source and the version stand on the row, so a
-later price change can be told from a mistake, and ``reprice`` can redo it.
+The order is: a cost that the span reports wins; then an override of the operator; then the catalogue's price of the
+span's own day. The source and the version are stored in the row, so a later price change can be told from a mistake,
+and ``reprice`` can redo it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ZERO = Decimal(0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceOverride:
-    """A price that the operator set: a row of ``price_overrides``. US dollars a million tokens.
+    """A price that the operator set: a row of ``price_overrides``. US dollars per million tokens.
 
     A cache rate that is None is the input rate. ``model`` is compared without case.
     """
@@ -38,7 +38,7 @@ class PriceOverride:
     cache_write_usd_per_mtok: Decimal | None = None
 
     def card(self) -> RateCard:
-        """The override in the form of the catalogue."""
+        """Return the override in the form of the catalogue."""
         prompt = self.input_usd_per_mtok / _MILLION
         completion = self.output_usd_per_mtok / _MILLION
         read, write = self.cache_read_usd_per_mtok, self.cache_write_usd_per_mtok
@@ -68,14 +68,16 @@ class Quote(NamedTuple):
     completion_usd: Decimal
     total_usd: Decimal
     cache_savings_usd: Decimal
-    """What the cache saved against the same call without it; negative when writing cost more than reading saved."""
+    """Savings through the cache compared with the same call without it; negative if writing cost more than reading
+    saved.
+    """
     source: str
     """``computed`` or ``override``: values of ``cost_source``."""
     version: str
 
 
 class PriceBook:
-    """The prices of one project: its overrides over the shared catalogue. Cheap to make, safe to share."""
+    """The prices of one project: its overrides over the shared catalogue. Cheap to create, safe to share."""
 
     def __init__(self, overrides: Iterable[PriceOverride] = (), catalog: PriceCatalog | None = None) -> None:
         self._catalog = catalog or price_catalog()
@@ -87,7 +89,7 @@ class PriceBook:
     def quote(
         self, provider: str | None, model: str | None, at: datetime, usage: Usage, service_tier: str | None = None
     ) -> Quote | None:
-        """The price of a call at ``at`` (the span's start), None when its model or its usage is unknown.
+        """Return the price of a call at ``at`` (the span's start), None if its model or its usage is unknown.
 
         ``provider`` is canonical. Only names and day are looked up, in memory: about two microseconds.
         """
@@ -129,7 +131,7 @@ def _quote(card: RateCard, usage: Usage, source: str) -> Quote | None:
 
 
 def _prompt_with_cache(band: RateBand, usage: Usage, prompt_tokens: int) -> tuple[Decimal, Decimal]:
-    """The price of the input, and what the cache saved on it. Parts never add up to more than the input."""
+    """Return the price of the input, and the savings through the cache. Parts never add up to more than the input."""
     read = min(usage.cached or 0, prompt_tokens)
     write = min(usage.cache_write or 0, prompt_tokens - read)
     write_1h = min(usage.cache_write_1h or 0, write)

@@ -1,4 +1,4 @@
-"""The price book of each project, remembered for a moment: the catalogue with the operator's overrides over it."""
+"""The price book of each project, cached for a moment: the catalogue with the operator's overrides over it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PriceBooks:
         self._known: dict[str, tuple[float, PriceBook]] = {}
 
     async def of(self, project_id: str) -> PriceBook:
-        """The prices of ``project_id``. Raises what :class:`Database` raises."""
+        """Return the prices of ``project_id``. Raises the errors of :class:`Database`."""
         known = self._known.get(project_id)
         if known is not None and time.monotonic() - known[0] < FRESH_SECONDS:
             return known[1]

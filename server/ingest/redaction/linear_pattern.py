@@ -1,8 +1,9 @@
-"""Regular expressions of people whom the server cannot trust with its time.
+"""Regular expressions from people who must not be able to block the server.
 
-Python's ``re`` backtracks: ``(a|aa)+b`` or ``(a?a?)*b`` on forty characters takes hours, and no look at a pattern tells
-all of those that do. RE2 (package ``google-re2``) matches in time linear in the text, whatever the pattern; what it
-cannot do that way (back references, look-arounds) it refuses. The size of its program bounds the factor.
+Python's ``re`` backtracks: ``(a|aa)+b`` or ``(a?a?)*b`` on forty characters takes hours, and no inspection of a pattern
+finds all such patterns. RE2 (package ``google-re2``) matches in time linear in the text, whatever the pattern, and
+refuses features that it cannot match that way (back references, look-arounds). The size of its program bounds the
+factor.
 """
 
 from __future__ import annotations
@@ -18,24 +19,24 @@ _MEMORY: Final = 1 << 20
 
 
 class Pattern(Protocol):
-    """As much of a compiled expression as redaction uses; ``re.Pattern`` is one, too."""
+    """The part of a compiled expression that redaction uses; ``re.Pattern`` has it too."""
 
     def search(self, string: str, /) -> Any:
-        """A match anywhere in ``string``, or None."""
+        """Return a match anywhere in ``string``, or None."""
 
     def sub(self, repl: Callable[[Any], str], string: str, /) -> str:
-        """``string`` with every match replaced by ``repl(match)``; ``match[0]`` is the text that matched."""
+        """Return ``string`` with every match replaced by ``repl(match)``; ``match[0]`` is the text that matched."""
 
 
 class PatternError(ValueError):
-    """A pattern that is not taken; the message says why."""
+    """The pattern is not accepted; the message says why."""
 
 
 class LinearPattern:
-    """A pattern by RE2: ``\\d``, ``\\w`` and ``\\b`` are about ASCII, ``\\pL`` is a letter of any script."""
+    """A pattern in RE2: ``\\d``, ``\\w`` and ``\\b`` are about ASCII, ``\\pL`` is a letter of any script."""
 
     def __init__(self, pattern: str, *, any_case: bool = False) -> None:
-        """Raises :class:`PatternError` for what is no expression of RE2, is too large, or matches the empty text."""
+        """Raises :class:`PatternError` if RE2 cannot compile it, it is too large, or it matches the empty text."""
         if not 1 <= len(pattern) <= LONGEST_PATTERN:
             raise PatternError(f"the pattern has not 1 to {LONGEST_PATTERN} characters")
         options = re2.Options()
@@ -54,15 +55,15 @@ class LinearPattern:
             raise PatternError("the pattern matches nothing at all, that is everywhere")
 
     def search(self, string: str, /) -> Any:
-        """A match anywhere in ``string``, or None."""
+        """Return a match anywhere in ``string``, or None."""
         return self._compiled.search(_sound(string))
 
     def sub(self, repl: Callable[[Any], str], string: str, /) -> str:
-        """``string`` with every match replaced by ``repl(match)``."""
+        """Return ``string`` with every match replaced by ``repl(match)``."""
         replaced: str = self._compiled.sub(repl, _sound(string))
         return replaced
 
 
 def _sound(text: str) -> str:
-    """``text`` without halves of surrogate pairs, which RE2's UTF-8 cannot hold."""
+    """Return ``text`` without halves of surrogate pairs, which RE2's UTF-8 cannot hold."""
     return text.encode("utf-8", "replace").decode() if not text.isascii() else text

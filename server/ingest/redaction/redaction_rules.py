@@ -1,10 +1,10 @@
-"""Redaction: what a project never wants stored is masked, hashed or dropped before anything is stored.
+"""Redaction: values that a project never wants stored are masked, hashed or dropped before anything is stored.
 
-Off unless the project's settings have rules. Text rules run over every text of a span: input, output,
-messages, attributes of the span, its resource, events and links, error message, status, tags, names, and
-user and session ids only where a rule says ``identities``. Key rules look at the keys of attributes and of
-members, however deep, of JSON in texts too. Names of providers and models stay: prices hang on them. What the
-search index holds is made from the redacted texts.
+Off unless the project's settings have rules. Text rules run over every text of a span: input, output, messages,
+attributes of the span, its resource, events and links, error message, status, tags, names, and, only if a rule says
+``identities``, user and session ids. Key rules look at the keys of attributes and of members, however deep, also of
+JSON inside texts. Names of providers and models stay, because prices depend on them. The search index is built from the
+redacted texts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class InvalidRule(Exception):
 
 
 def luhn_is_valid(digits: str) -> bool:
-    """Whether ``digits`` ends in the check digit of ISO/IEC 7812-1 annex B."""
+    """Return whether ``digits`` ends in the check digit of ISO/IEC 7812-1 annex B."""
     total = 0
     for place, digit in enumerate(reversed(digits)):
         value = int(digit)
@@ -59,7 +59,7 @@ def _always(_match: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Finder:
-    """What a built-in rule looks for: a pattern that cannot backtrack far, and a test of each hit."""
+    """The target of a built-in rule: a pattern that cannot backtrack far, and a test of each hit."""
 
     pattern: Pattern
     is_hit: Callable[[str], bool] = _always
@@ -86,7 +86,7 @@ FINDERS: Final[dict[str, Finder]] = {
 
 @dataclass(frozen=True, slots=True)
 class TextRule:
-    """Replaces what ``finder`` finds in texts."""
+    """Replaces the matches of ``finder`` in texts."""
 
     label: str
     finder: Finder
@@ -107,7 +107,7 @@ class Redactor:
     """The rules of one project, ready to run."""
 
     def __init__(self, texts: list[TextRule], keys: list[KeyRule], key: bytes) -> None:
-        """``key`` makes the hashes of ``hash`` rules: equal values stay equal, and nobody can try values out."""
+        """``key`` is the key of ``hash`` rules: equal values stay equal, and nobody can try values out."""
         self._texts = texts
         self._identity_texts = [rule for rule in texts if rule.identities]
         self._keys = keys
@@ -135,7 +135,7 @@ class Redactor:
         record.service_version = record.service_version or None
 
     def _redact_messages(self, record: SpanRecord) -> None:
-        """Redact messages, and where a key rule took something of them, make their text from what is left."""
+        """Redact messages; if a key rule removed something, make their text from the rest."""
         for side in ("input", "output"):
             messages: Any = getattr(record, f"{side}_messages")
             if not messages:
@@ -150,7 +150,7 @@ class Redactor:
             setattr(record, f"{side}_messages", [self._message(message, self._texts) for message in messages])
 
     def _message(self, message: dict[str, Any], texts: list[TextRule]) -> dict[str, Any]:
-        # Key rules are about what is said, not about the form of a message: its own members always stay.
+        # Key rules are about content, not about the form of a message: its own members always stay.
         parts = [{name: self._value(value, texts) for name, value in part.items()} for part in message["parts"]]
         return {name: parts if name == "parts" else self._value(value, texts) for name, value in message.items()}
 
@@ -200,7 +200,7 @@ class Redactor:
         return value
 
     def _without_keys(self, text: str) -> str:
-        """JSON in ``text`` after the key rules; any other text, and JSON that they leave alone, as it is."""
+        """Return JSON in ``text`` after the key rules; any other text, and JSON that they leave alone, is unchanged."""
         if not self._keys or text[:1] not in ("{", "["):
             return text
         document = decode_json(text)
@@ -227,12 +227,12 @@ _DOCUMENT_FIELDS: Final = (
 
 
 def redactor_of(settings: Any, key: bytes) -> Redactor | None:
-    """The redactor for ``{"rules": [...]}``; None without rules.
+    """Return the redactor for ``{"rules": [...]}``; None without rules.
 
-    A rule is ``{"find": "email"|"phone"|"card"|"api_key"|"ip", "action": …}``, ``{"pattern": "regular
-    expression", "label": …, "action": …}`` or ``{"key": "regular expression on attribute keys", "action": …}``.
-    ``action`` is mask (the default), hash or drop; ``"identities": true`` lets a text rule change user and
-    session ids too. Raises :class:`InvalidRule`.
+    A rule is ``{"find": "email"|"phone"|"card"|"api_key"|"ip", "action": …}``, ``{"pattern": "regular expression",
+    "label": …, "action": …}`` or ``{"key": "regular expression on attribute keys", "action": …}``. ``action`` is mask
+    (the default), hash or drop; ``"identities": true`` lets a text rule change user and session ids too. Raises
+    :class:`InvalidRule`.
     """
     rules = settings.get("rules") if isinstance(settings, dict) else None
     if not isinstance(rules, list):

@@ -1,4 +1,4 @@
-"""COPY that ends: asyncpg's own may wait for ever when its backend dies."""
+"""COPY that ends: asyncpg's own may wait forever if its backend dies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def copy_rows(
     columns: Sequence[str],
     schema: str | None = None,
 ) -> None:
-    """COPY ``rows`` into ``table``. Raises ConnectionDoesNotExistError when the backend dies, and what COPY raises."""
+    """Copy ``rows`` into ``table``. Raises ConnectionDoesNotExistError if the backend dies, and the errors of COPY."""
     lost: asyncio.Future[object] = asyncio.get_running_loop().create_future()
 
     def on_termination(_connection: object) -> None:

@@ -1,8 +1,8 @@
 """Interning of dimensions: a number for each combination of low-cardinality values of a project.
 
-Rollups are kept by this number, so their size is bounded by the number of combinations. Somebody who puts
-an order number into ``gen_ai.agent.name`` must not blow them up: past a limit new combinations lose their
-open-ended values, which metrics then show as ``(other)``. The spans themselves keep what they said.
+Rollups are kept by this number, so their size is bounded by the number of combinations. Somebody who puts an order
+number into ``gen_ai.agent.name`` must not blow them up: beyond a limit new combinations lose their open-ended values,
+which metrics then show as ``(other)``. The spans themselves are unchanged.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ Combination = tuple[Any, ...]
 _DIM_ID: Final = COLUMNS.index("dim_id")
 _NOTHING: Final[Mapping[Combination, int]] = {}
 
-# What is given up first, and what only when that did not help. Status, operation and is_generation have
-# few values by construction and stay.
+# Values that are given up first, and values that are given up only if that did not help. Status, operation and
+# is_generation have few values by construction and stay.
 _OPEN_ENDED: Final = {"error_type", "finish_reason", "agent_name", "tool_name", "prompt_name", "prompt_version"}
 _NAMES: Final = _OPEN_ENDED | {"provider", "model", "service_name", "environment"}
 
@@ -37,26 +37,25 @@ _NAMES: Final = _OPEN_ENDED | {"provider", "model", "service_name", "environment
 @dataclass(slots=True)
 class _ProjectDimensions:
     stored: dict[Combination, int]
-    """What the table holds."""
+    """Rows of the table."""
     found: dict[Combination, int] = field(default_factory=dict)
-    """What spans said, to the number it was stored under; a cache that starts anew when it is full."""
+    """Maps the values of spans to the number they were stored under; a cache that starts afresh when it is full."""
 
 
 class Dimensions:
-    """Combination to ``dim_id``, remembered by process; rows are never changed or deleted."""
+    """Combination to ``dim_id``, cached per process; rows are never changed or deleted."""
 
     def __init__(self, database: Database, *, most_combinations: int) -> None:
-        """``most_combinations``: how many a project may have before open-ended values are given up."""
+        """``most_combinations``: number of combinations of a project beyond which open-ended values are given up."""
         self._database = database
         self._most = most_combinations
         self._projects: dict[str, _ProjectDimensions] = {}
         self._lock = asyncio.Lock()
 
     async def intern(self, spans: Sequence[PreparedSpan]) -> None:
-        """Put the ``dim_id`` of each span at the end of its ``values``.
+        """Append its ``dim_id`` to the ``values`` of each span.
 
-        Asks the database only for combinations that this process meets for the first time. Raises
-        what :class:`Database` raises.
+        Queries the database only for combinations that are new to this process. Raises the errors of :class:`Database`.
         """
         dim_ids = self._found(spans)
         if None in dim_ids:
@@ -73,11 +72,11 @@ class Dimensions:
                 for span, dim_id in zip(spans, dim_ids, strict=True)
             ]
         for span, dim_id in zip(spans, dim_ids, strict=True):
-            # A second try after a lost connection finds the number already there.
+            # A retry after a lost connection finds the number already there.
             span.values[_DIM_ID:] = (dim_id,)
 
     def _found(self, spans: Sequence[PreparedSpan]) -> list[int | None]:
-        """The numbers that are remembered, None for a combination that is new."""
+        """Return the cached numbers, None for a combination that is new."""
         found = {project: known.found for project, known in self._projects.items()}
         return [found.get(span.key[0], _NOTHING).get(span.dimension) for span in spans]
 
@@ -102,7 +101,7 @@ class Dimensions:
         return learned
 
     def _admitted(self, combination: Combination, stored: Mapping[Combination, int]) -> Combination:
-        """As what it is stored: '' where the span has no value."""
+        """Return the combination as stored, with '' for missing values."""
         named = ("" if value is None else value for value in combination)
         short = tuple(_shortened(value) if isinstance(value, str) else value for value in named)
         if short in stored or len(stored) < self._most:
@@ -115,7 +114,7 @@ class Dimensions:
     async def numbers_within(
         self, connection: asyncpg.Connection, project_id: str, combinations: Collection[Combination]
     ) -> dict[Combination, int]:
-        """The number of each combination, added by the open transaction of ``connection`` where it is new.
+        """Return the number of each combination, added by the open transaction of ``connection`` where it is new.
 
         Nothing is remembered of it, since the transaction may yet come to nothing.
         """

@@ -1,8 +1,8 @@
-"""Notices the first span of a service version, a model or a prompt version.
+"""First spans of service versions, models and prompt versions, noted as they are stored.
 
-Called by the span writer after COMMIT with what it stored. What is already known is remembered in the
-process, so that only something new, or a span older than the first known one, costs a statement. A
-failure is logged and mended by the next span of that version: only success is remembered.
+The span writer calls this after COMMIT with the spans it stored. Known versions are cached in the process, so only
+something new, or a span older than the first known one, costs a statement. A failure is logged and repaired by the next
+span of that version, because only success is cached.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SERVICE, _PROVIDER, _MODEL, _PROMPT, _PROMPT_VERSION, _IS_GENERATION = (
 
 
 def sighted(span: PreparedSpan) -> Iterator[Sighted]:
-    """What ``span`` shows of versions."""
+    """Yield the versions that ``span`` shows."""
     dimension, service_version = span.dimension, span.values[_SERVICE_VERSION]
     if service_version and dimension[_SERVICE]:
         yield "service_version", dimension[_SERVICE], service_version
@@ -45,7 +45,7 @@ def sighted(span: PreparedSpan) -> Iterator[Sighted]:
 
 
 def earliest(spans: Iterable[PreparedSpan]) -> Iterable[PreparedSpan]:
-    """Of the spans that show the same, the first in time."""
+    """Return, of spans with the same versions, the first in time."""
     first: dict[tuple[object, ...], PreparedSpan] = {}
     for span in spans:
         shown = (span.project_id, span.dimension, span.values[_SERVICE_VERSION])
@@ -63,7 +63,7 @@ class FirstSightings:
         self._known: OrderedDict[tuple[str, Sighted], datetime] = OrderedDict()
 
     async def note(self, spans: Iterable[PreparedSpan]) -> None:
-        """Record what is new in ``spans``, which were stored. Never raises for the database."""
+        """Record new versions in ``spans``, which were stored. Never raises for the database."""
         news: dict[str, dict[Sighted, datetime]] = {}
         for span in earliest(spans):
             for seen in sighted(span):
@@ -91,5 +91,5 @@ class FirstSightings:
 
 
 def is_storable(seen: Sighted) -> bool:
-    """Names of unusual length are no versions that anybody would look for in a chart."""
+    """Return whether a name has a usual length: others are not versions that anybody would look for in a chart."""
     return max(map(len, seen)) <= MAX_LENGTH

@@ -1,8 +1,8 @@
 """Group commit: requests that wait at the same time share one transaction.
 
-A commit costs a disk flush however many rows it holds. A writer takes what has come in since the last
-commit ended, without waiting for more; so a lone request is not delayed, and under load one flush
-serves dozens of requests. Each request is answered after the COMMIT that holds its rows.
+A commit costs a disk flush however many rows it holds. A writer takes the rows that have arrived since the last commit
+ended, without waiting for more; so a lone request is not delayed, and under load one flush serves dozens of requests.
+Each request is answered after the COMMIT that holds its rows.
 """
 
 from __future__ import annotations
@@ -27,24 +27,23 @@ logger = logging.getLogger("observatory.ingest")
 
 _MOST_ROWS = 1000
 _ROWS_FOR_ANOTHER = 400
-"""So many rows must wait before one more writer takes them: what two writers store in small transactions,
-one stores in larger ones for less."""
+"""Rows that must be waiting before another writer starts: one large transaction is cheaper than two small ones."""
 _MOST_BYTES = 16 * 1024 * 1024
 _CONFLICT_TRIES = 4
 _LOST_CONNECTION_TRIES = 3
 
-# The batch is at fault: something in it is a value that PostgreSQL or the driver refuses.
+# The batch is at fault: PostgreSQL or the driver refuses a value in it.
 _VALUE_STATES = ("22", "23", "54")
 _VALUE_ERRORS = (asyncpg.exceptions.DataError, OverflowError, TypeError, UnicodeError, ValueError)
-# Two transactions were in each other's way; the next try finds the other one done.
+# Two transactions conflicted; the next attempt finds the other one finished.
 _CONFLICT_STATES = {"40001": 1, "40P01": 1, "55P03": 2}
-"""How much each counts: a lock that was waited for in vain (55P03) has taken a second, so it is tried twice only."""
+"""Weight of each: a lock that was waited for in vain (55P03) has taken a second, so it is tried only twice."""
 _LOST_STATES = ("08", "57P01", "57P02")
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A span that was not stored, and why."""
+    """A span that was not stored, and the reason."""
 
     span: PreparedSpan
     reason: str
@@ -67,7 +66,7 @@ class GroupCommit:
     """The waiting room in front of a :class:`SpanWriter`, served by ``writers`` tasks."""
 
     def __init__(self, writer: SpanWriter, *, writers: int, most_pending_rows: int, most_pending_bytes: int) -> None:
-        """The two limits bound what may wait for a commit; past them :meth:`submit` raises Overloaded."""
+        """The two limits bound the spans that may wait for a commit; beyond them :meth:`submit` raises Overloaded."""
         self._writer = writer
         self._writers = writers
         self._most_rows = most_pending_rows
@@ -81,10 +80,10 @@ class GroupCommit:
         self.pending_bytes = 0
 
     async def submit(self, spans: list[PreparedSpan]) -> list[Refusal]:
-        """Store ``spans``; returns after COMMIT, with the few that PostgreSQL refused.
+        """Store ``spans``; return, after COMMIT, the few that PostgreSQL refused.
 
-        Raises Overloaded when too much waits already, DatabaseUnavailable when it cannot be stored now.
-        A caller that is cancelled does not undo it: what was taken in is stored.
+        Raises Overloaded if too much is waiting already, DatabaseUnavailable if they cannot be stored now. Cancelling
+        the caller does not undo it: accepted spans are stored.
         """
         if not spans:
             return []
@@ -103,14 +102,14 @@ class GroupCommit:
         return await asyncio.shield(submission.done)
 
     async def close(self) -> None:
-        """Store what waits, and stop."""
+        """Store waiting spans, and stop."""
         self._closed = True
         self._wake()
         if self._tasks:
             await asyncio.gather(*self._tasks)
 
     async def _serve(self, number: int) -> None:
-        """Commit what waits; a writer after the first helps out where enough waits."""
+        """Commit waiting spans; a writer after the first helps out when enough are waiting."""
         while not (self._closed and not self._waiting):
             if self._waiting and (self._waiting_rows >= number * _ROWS_FOR_ANOTHER or self._closed):
                 await self._commit(self._take())
@@ -159,8 +158,10 @@ class GroupCommit:
                 self.pending_bytes -= submission.size
 
     async def _store(self, spans: Sequence[PreparedSpan]) -> _Outcome:
-        """Store all that can be stored: where a batch is refused for a value, all but the spans with a known defect are
-        tried again, and where none has one, its halves."""
+        """Store all spans that can be stored.
+
+        If PostgreSQL rejects a value, retry without the known-bad spans; if none is known, bisect.
+        """
         try:
             return _Outcome(await self._store_whole(spans), [])
         except _RefusedValue as refused:
@@ -178,8 +179,9 @@ class GroupCommit:
             return _Outcome(first.stored + second.stored, first.refusals + second.refusals)
 
     async def _store_whole(self, spans: Sequence[PreparedSpan]) -> int:
-        """Store ``spans`` in one transaction, again after a conflict or a lost connection; gives the number of
-        new and changed rows."""
+        """Store ``spans`` in one transaction, again after a conflict or a lost connection; return the number of new and
+        changed rows.
+        """
         conflicts = losses = 0
         while True:
             try:
@@ -196,7 +198,7 @@ class GroupCommit:
                 is_lost = state.startswith(_LOST_STATES) or isinstance(
                     error.__cause__, asyncpg.InterfaceError | asyncpg.InternalClientError | OSError
                 )
-                # Not heard of in time (an OSError to Python): the sender has waited long enough.
+                # No answer in time (an OSError to Python): the sender has waited long enough.
                 is_lost = is_lost and not isinstance(error.__cause__, TimeoutError)
                 losses += is_lost
                 if isinstance(error, InternalError):
@@ -220,7 +222,7 @@ def _settle(submission: _Submission, outcome: list[Refusal] | ApiError) -> None:
         return
     if isinstance(outcome, ApiError):
         submission.done.set_exception(outcome)
-        # A caller that went away never asks for it.
+        # A caller that went away never retrieves it.
         submission.done.exception()
     else:
         submission.done.set_result(outcome)

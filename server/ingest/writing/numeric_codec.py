@@ -1,8 +1,8 @@
 """PostgreSQL's ``numeric`` in binary form, as COPY sends it.
 
-The driver's own encoder takes more than a microsecond for a number, as much as mapping a column does, and each model
-call has three sums of money. Sums of ten decimals are put together here for a third of that; every other number goes
-the long way, to the same bytes as the driver's.
+The driver's own encoder takes more than a microsecond per number, as much as mapping a column, and each model call has
+three sums of money. Sums with ten decimals are encoded here in a third of that; every other number goes the long way,
+to the same bytes as the driver's.
 
 Binary form (numeric_send): as 16 bits the number of digits, the weight of the first, sign and decimals; then the
 digits, to base 10,000.
@@ -39,7 +39,9 @@ async def accept_quick_numerics(connection: asyncpg.Connection) -> None:
 
 
 def encode_numeric(value: Any) -> bytes:
-    """``value``, a Decimal or what makes one. Raises what Decimal raises, and ValueError out of PostgreSQL's range."""
+    """Encode ``value``, a Decimal or something that converts to one. Raises the errors of Decimal, and ValueError
+    outside PostgreSQL's range.
+    """
     number = value if type(value) is Decimal else Decimal(value)
     if number.same_quantum(_TEN_DECIMALS):
         units = int(number * _TO_UNITS)
@@ -71,7 +73,7 @@ def _encode_any(number: Decimal) -> bytes:
 
 
 def decode_numeric(data: bytes) -> Decimal:
-    """The number in ``data``, with the decimals that PostgreSQL shows."""
+    """Return the number in ``data``, with the decimals that PostgreSQL shows."""
     count, weight, sign, decimals = _HEAD.unpack_from(data)
     if sign in _SPECIAL_NAMES:
         return Decimal(_SPECIAL_NAMES[sign])

@@ -1,4 +1,4 @@
-"""A span as the writer stores it: encoded for COPY."""
+"""A span in the form in which the writer stores it: encoded for COPY."""
 
 from __future__ import annotations
 
@@ -58,21 +58,21 @@ class UnstorableSpan(Exception):
 
 @dataclass(slots=True)
 class PreparedSpan:
-    """One span of one project, ready for COPY once ``dim_id`` stands at the end of ``values``."""
+    """One span of one project, ready for COPY once ``dim_id`` is at the end of ``values``."""
 
     key: tuple[str, str, str]
-    """Project, trace and span: what makes two of them the same span."""
+    """Project, trace and span: the identity of a span."""
     ts: datetime
     week: int
     """Weeks since :data:`MONDAY`; each has a partition."""
     version: int
-    """The end of the span in µs since the epoch: of two versions of one span the later wins."""
+    """The end of the span in µs since the epoch: of two versions of one span the later one wins."""
     dimension: tuple[Any, ...]
-    """Values of :data:`DIMENSIONS`, None where the span has none."""
+    """Values of :data:`DIMENSIONS`, None for missing ones."""
     values: list[Any]
     """Of :data:`COLUMNS`."""
     search_text: str | None
-    """The words to index where PostgreSQL has to make the vector of them, else None."""
+    """The words to index if PostgreSQL has to make the vector of them, else None."""
     size: int
     """About how many bytes the row takes on its way."""
     words: int
@@ -91,7 +91,7 @@ class PreparedSpan:
         return self.key[1]
 
     def set_version(self, version: int) -> None:
-        """Let it win against an earlier version than its own end says."""
+        """Let it win against an earlier version than its own end implies."""
         self.version = version
         self.values[COLUMNS.index("version")] = version
 
@@ -128,8 +128,9 @@ def prepare_span(project_id: str, record: SpanRecord, *, full_text: bool = True,
 
 
 def _check(record: SpanRecord) -> None:
-    """What the row's version and partition are worked out from; other values are looked at where PostgreSQL refuses
-    a batch (:mod:`server.ingest.writing.span_defects`)."""
+    """Check the values that version and partition are derived from. Others are checked only if PostgreSQL refuses a
+    batch (:mod:`server.ingest.writing.span_defects`).
+    """
     if not _EARLIEST <= record.ts < _LATEST:
         raise UnstorableSpan("start time is not between the years 2000 and 2100")
     # The comparison is false for NaN too.

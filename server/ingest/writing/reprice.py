@@ -1,8 +1,8 @@
-"""Prices stored model calls anew: after a price override, or with a newer price catalogue.
+"""Repricing of stored model calls: after a price override, or with a newer price catalogue.
 
-What a span reported itself is never touched. A dry run works out the difference and writes nothing; applying
-it goes in chunks through the same protocol as every change of spans, so that summaries and rollups follow in
-the transaction that changes the rows.
+A cost that the span reported itself is never touched. A dry run computes the difference and writes nothing; applying it
+proceeds in chunks through the same protocol as every change of spans, so that summaries and rollups follow in the
+transaction that changes the rows.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ _COMPARED: Final = _PRICE_COLUMNS[:-1]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepriceQuestion:
-    """Which calls of which project; ``window`` is bounded on both sides."""
+    """The calls to reprice; ``window`` is bounded on both sides."""
 
     project_id: str
     window: TimeRange
     filter: Filter | None = None
     dry_run: bool = True
     seconds: float = 20.0
-    """After this long the work stops at the end of a chunk; the difference says from where to go on."""
+    """After this time the work stops at the end of a chunk; the difference says where to continue."""
 
 
 @dataclass(slots=True)
 class ModelDifference:
-    """What changes for one model. Money in US dollars."""
+    """Changes for one model. Money in US dollars."""
 
     provider: str | None
     model: str | None
@@ -68,17 +68,17 @@ class ModelDifference:
 
 @dataclass(slots=True)
 class RepriceDifference:
-    """What changed, or would change."""
+    """Changes that were made, or would be made."""
 
     models: dict[tuple[str | None, str | None], ModelDifference] = field(default_factory=dict)
     continue_from: datetime | None = None
-    """Where a further request goes on; None when all was done."""
+    """Where a further request continues; None if everything was done."""
 
 
 async def reprice(
     database: Database, freshness: Freshness, prices: PriceBook, question: RepriceQuestion
 ) -> RepriceDifference:
-    """Price the calls of ``question`` by ``prices``. Raises what :class:`Database` raises."""
+    """Price the calls of ``question`` by ``prices``. Raises the errors of :class:`Database`."""
     difference = RepriceDifference()
     position: tuple[Any, ...] = _BEFORE_ALL
     deadline = time.monotonic() + question.seconds
@@ -118,7 +118,7 @@ class _Change:
 
 
 def _change(row: asyncpg.Record, prices: PriceBook, difference: RepriceDifference) -> _Change | None:
-    """The new price of ``row``, None when it is the one that stands there; counts it either way."""
+    """Return the new price of ``row``, None if it equals the stored one; count it in either case."""
     quote = quote_of(row, prices)
     model = difference.models.setdefault(
         (row["provider"], row["model"]), ModelDifference(row["provider"], row["model"])
@@ -138,7 +138,7 @@ def _change(row: asyncpg.Record, prices: PriceBook, difference: RepriceDifferenc
 
 
 def quote_of(row: asyncpg.Record, prices: PriceBook) -> Quote | None:
-    """What ``prices`` says about a stored call: the same question as at ingest."""
+    """Return the quote of ``prices`` for a stored call, as at ingest."""
     fields = SpanFields()
     fields.collect(orjson.loads(row["attributes"]))
     write_1h = None

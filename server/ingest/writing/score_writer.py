@@ -1,4 +1,4 @@
-"""Stores scores: judgements of traces and spans by people, evaluations and applications."""
+"""Writer of scores: judgements of traces and spans by people, evaluations and applications."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class ScoreWriter:
     async def store(
         self, project_id: str, scores: Sequence[ScoreRecord], *, created_by: str | None
     ) -> list[asyncpg.Record]:
-        """Store ``scores`` durably; of several with one id the last counts, and one that is there is replaced.
+        """Store ``scores`` durably; of several with one id the last counts, and an existing one is replaced.
 
-        Gives the rows with ``is_new``. Raises what :class:`Database` raises.
+        Returns the rows with ``is_new``. Raises the errors of :class:`Database`.
         """
         latest = {score.score_id: score for score in scores}
         if not latest:
@@ -40,7 +40,7 @@ class ScoreWriter:
         return list(rows)
 
     async def delete(self, project_id: str, score_id: str) -> bool:
-        """Delete a score; False when it is not there."""
+        """Delete a score; return False if it does not exist."""
         async with self._database.write([project_id]) as connection:
             row = await connection.fetchrow(statement("delete_score"), project_id, score_id)
         if row is None:

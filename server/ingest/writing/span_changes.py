@@ -1,8 +1,8 @@
-"""What every change of stored spans has in common: summaries and rollups follow in the same transaction.
+"""The common part of every change of stored spans: summaries and rollups follow in the same transaction.
 
-A statement that inserts, updates or deletes spans leaves one row for each version that went or came in
-the TEMP table span_changes; :func:`settle_span_changes` then brings everything that is derived from spans
-up to date. Ingest, re-pricing and deletion all go this way.
+A statement that inserts, updates or deletes spans leaves one row in the TEMP table span_changes for each version that
+came or went; :func:`settle_span_changes` then updates everything that is derived from spans. Ingest, re-pricing and
+deletion all go this way.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ _TABLES = (
 
 
 async def ensure_change_tables(connection: asyncpg.Connection) -> None:
-    """Make the TEMP tables of this connection, unless it has them, and teach it to send vectors of words and, quicker,
-    money. The tables are empty at the start of a transaction."""
+    """Create the TEMP tables of this connection, unless it has them, and teach it to send word vectors and (faster)
+    money.
+
+    The tables are empty at the start of a transaction.
+    """
     if not await connection.fetchval(statement("writer_tables_exist")):
         await accept_text_vectors(connection)
         await accept_quick_numerics(connection)
@@ -64,15 +67,17 @@ async def settle_span_changes(
     if spans_went:
         changes += await connection.fetch(statement("recompute_trace_summaries"))
         changes += await connection.fetch(statement("delete_empty_trace_summaries"))
-    # fetch, not execute: without parameters that would parse and plan the statement anew each time.
+    # fetch, not execute: without parameters that would parse and plan the statement every time.
     await connection.fetch(statement("append_rollup_delta"))
     await _settle_sessions_and_users(connection, changes)
     return growth
 
 
 async def forget_expired_traces(connection: asyncpg.Connection, project_id: str, cutoff: object) -> None:
-    """Take the summaries of traces that ended before ``cutoff`` (a datetime) away, and them out of their
-    sessions and users: for retention, which drops the spans themselves by partition."""
+    """Remove the summaries of traces that ended before ``cutoff`` (a datetime), also from their sessions and users.
+
+    For retention, which drops the spans themselves by partition.
+    """
     await ensure_change_tables(connection)
     await connection.fetchrow(statement("prefer_index_lookups"))
     changes = await connection.fetch(statement("expire_trace_summaries"), project_id, cutoff)

@@ -1,8 +1,8 @@
-"""What PostgreSQL would refuse in a span.
+"""Defects of a span that PostgreSQL would refuse.
 
 The mapping makes only values that can be stored, and PostgreSQL checks each row once more. A span that is refused all
-the same would take the others of its batch with it, since PostgreSQL refuses a transaction and not a row; so which
-one it is, and why, is looked for here, when a batch was refused and not before: it would cost each span as much as
+the same would take the others of its batch with it, since PostgreSQL refuses a transaction and not a row. So the span
+and its defect are searched here, only after a batch was refused: a check in advance would cost each span as much as
 encoding it.
 """
 
@@ -15,7 +15,7 @@ from typing import Any, Final
 from server.ingest.writing.prepared_span import COLUMNS, LONGEST_MS, PreparedSpan
 
 INDEXED_TEXT_CHARACTERS: Final = 512
-"""A btree key may not pass 2,704 bytes (SQLSTATE 54000): so many characters of four bytes stay below."""
+"""A btree key may not exceed 2,704 bytes (SQLSTATE 54000): this many characters of four bytes stay below."""
 
 _INDEXED_TEXTS: Final = ("model", "session_id", "user_id")
 _IDENTIFIERS: Final = ("trace_id", "span_id")
@@ -35,7 +35,7 @@ _MOST: Final[dict[str, int]] = {
 
 
 def span_defect(span: PreparedSpan) -> str | None:
-    """Why ``span`` cannot be stored, without quoting contents; None when nothing is found."""
+    """Return why ``span`` cannot be stored, without quoting contents; None if nothing is found."""
     values: dict[str, Any] = dict(zip(COLUMNS, span.values, strict=False))
     for name in _IDENTIFIERS:
         if not 1 <= len(values[name]) <= 64:

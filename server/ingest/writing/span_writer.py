@@ -1,9 +1,9 @@
-"""Puts prepared spans into PostgreSQL: one transaction a batch, nothing half done.
+"""Writer of prepared spans into PostgreSQL: one transaction per batch, nothing half done.
 
-Most spans belong to a trace that nobody has seen yet. They are copied straight into their partition, which costs half
-of what an upsert does. The others are copied into a TEMP table, of which one statement makes rows: a span that is
-already there changes nothing unless the new version ends later. So replays, retries and the same batch at two
-servers are harmless. What is derived from spans follows (:mod:`server.ingest.writing.span_changes`).
+Most spans belong to a new trace. They are copied straight into their partition, which costs half as much as an upsert.
+The others are copied into a TEMP table, from which one statement makes rows: a span that already exists changes nothing
+unless the new version ends later. So replays, retries and the same batch at two servers are harmless. Derived data
+follows (:mod:`server.ingest.writing.span_changes`).
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from server.storage.statements import statement
 logger = logging.getLogger("observatory.ingest")
 
 _PARTITION_GONE: Final = {"23514", "42P01"}
-"""No partition takes the row (also: a CHECK refuses it), or the table of the partition is not there."""
+"""No partition takes the row (or a CHECK refuses it), or the table of the partition does not exist."""
 _ALREADY_THERE: Final = "23505"
 _NOT_ALLOWED: Final = "42501"
 
 
 class SpanWriter:
-    """Stores batches; safe to use from several tasks at once, each takes a connection of its own."""
+    """Stores batches; safe to use from several tasks at once, each of which takes its own connection."""
 
     def __init__(
         self, database: Database, dimensions: Dimensions, freshness: Freshness | None, *, full_text: bool = True
@@ -53,10 +53,10 @@ class SpanWriter:
         """About how many entries this process has added to the text index."""
 
     async def store(self, spans: Sequence[PreparedSpan]) -> int:
-        """Store ``spans`` durably; gives the number of rows that are new or changed.
+        """Store ``spans`` durably; return the number of new or changed rows.
 
-        Raises ApiError with the driver's error as its cause, or what the driver raises for a value
-        it cannot encode; then nothing of the batch is stored.
+        Raises ApiError with the driver's error as its cause, or the driver's error for a value it cannot encode; then
+        nothing of the batch is stored.
         """
         batch = latest_versions(spans)
         await self._dimensions.intern(batch)
@@ -83,8 +83,8 @@ class SpanWriter:
             except ApiError as error:
                 state = getattr(error.__cause__, "sqlstate", None)
                 if copies and state in (_ALREADY_THERE, _NOT_ALLOWED):
-                    # Another server has stored the same spans since their traces were looked up; or an administrator
-                    # made a partition without prepare_trace_partition().
+                    # Another server has stored the same spans since their traces were looked up, or an administrator
+                    # created a partition without prepare_trace_partition().
                     if state == _NOT_ALLOWED:
                         self._may_copy = False
                         logger.warning("spans cannot be copied into their partition, and are stored more slowly")
@@ -132,11 +132,11 @@ class SpanWriter:
 
 
 class _CopiesUnnoted(Exception):
-    """The summaries do not count what was copied: a partition lost its trigger note_copied_spans."""
+    """The summaries do not count the copied spans: a partition lost its trigger note_copied_spans."""
 
 
 def latest_versions(spans: Sequence[PreparedSpan]) -> list[PreparedSpan]:
-    """One of each span, the one that ends last and of equals the first, sorted by key."""
+    """Return one of each span, the one that ends last and of equals the first, sorted by key."""
     latest = {span.key: span for span in spans}
     if len(latest) < len(spans):
         for span in reversed(spans):
@@ -148,7 +148,7 @@ def latest_versions(spans: Sequence[PreparedSpan]) -> list[PreparedSpan]:
 async def _sorted_out(
     connection: asyncpg.Connection, batch: Sequence[PreparedSpan]
 ) -> tuple[Sequence[PreparedSpan], Sequence[PreparedSpan]]:
-    """The spans that can be copied straight, since nothing of their traces is stored; and the others."""
+    """Return the spans that can be copied straight, because nothing of their traces is stored, and the others."""
     traces = sorted({span.key[:2] for span in batch})
     columns = [list(column) for column in zip(*traces, strict=True)]
     known = {tuple(row) for row in await connection.fetch(statement("list_known_traces"), *columns)}
@@ -160,7 +160,7 @@ async def _sorted_out(
 
 
 async def _upsert(connection: asyncpg.Connection, spans: Sequence[PreparedSpan]) -> list[asyncpg.Record]:
-    """Store ``spans`` by way of the staging table; gives how many versions came and went, by sign."""
+    """Store ``spans`` through the staging table; return how many versions came and went, by sign."""
     rows = ([*span.values, span.search_text] for span in spans)
     await copy_rows(connection, "span_staging", rows, columns=(*COLUMNS, "search_text"), schema="pg_temp")
     written: list[asyncpg.Record] = await connection.fetch(statement("store_staged_spans"))
@@ -168,7 +168,9 @@ async def _upsert(connection: asyncpg.Connection, spans: Sequence[PreparedSpan])
 
 
 def _touched(batch: Iterable[PreparedSpan], recounted: Mapping[str, Sequence[datetime]]) -> dict[str, Touched]:
-    """What was written where; ``batch`` is in order of its keys. ``recounted``: starts of other spans that changed."""
+    """Return the changes by project; ``batch`` is in the order of its keys. ``recounted``: starts of other spans that
+    changed.
+    """
     touched = {}
     for project, group in groupby(batch, key=lambda span: span.key[0]):
         spans = list(group)

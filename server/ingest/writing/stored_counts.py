@@ -31,7 +31,7 @@ TraceKey = tuple[str, str]
 
 
 def split_traces(spans: Iterable[PreparedSpan]) -> set[TraceKey]:
-    """The traces of which ``spans`` has pieces from more than one request."""
+    """Return the traces of which ``spans`` has pieces from more than one request."""
     requests: dict[TraceKey, int] = {}
     return {
         key for span in spans if requests.setdefault(key := (span.key[0], span.key[1]), span.request) != span.request
@@ -90,7 +90,7 @@ class Recount:
         return True
 
     def _decide(self, rows: Sequence[asyncpg.Record], between: asyncpg.Record | None) -> list[_Change]:
-        """What changes among the reports of one trace."""
+        """Return the changes among the reports of one trace."""
         by_id = {row["span_id"]: row for row in rows}
         decisions = decide_counts([*map(_report, rows), *_spans_between(between)])
         own = {span_id: _Own(row) for span_id, row in by_id.items()}
@@ -108,7 +108,7 @@ class Recount:
         return changes
 
     async def _documents(self, connection: asyncpg.Connection, changes: Sequence[_Change]) -> list[dict[str, Any]]:
-        """The objects that store_counts takes."""
+        """Return the objects that store_counts takes."""
         contents = await _contents(connection, changes)
         documents = [change.document(contents, full_text=self._full_text) for change in changes]
         by_project: dict[str, set[tuple[Any, ...]]] = {}
@@ -143,7 +143,7 @@ class _Own:
         return has_part(self._row.__getitem__, part)
 
     def values(self, part: str) -> dict[str, Any]:
-        """The columns of a part of the identity, empty where it is not its own."""
+        """Return the columns of a part of the identity, empty where it is not its own."""
         columns = IDENTITY[part]
         if part in self.inherited:
             return {column: [] if column == "tags" else None for column in columns}
@@ -176,13 +176,13 @@ class _Change:
         return self.is_taken_anew and not parts.isdisjoint(CONTENT)
 
     def readers(self) -> Iterable[tuple[str, datetime]]:
-        """The spans whose words are needed, with their starts."""
+        """Return the spans whose words are needed, with their starts."""
         if self.takes_content:
             for span_id in (self.row["span_id"], *(self._taken[part] for part in CONTENT if part in self._taken)):
                 yield span_id, self._own[span_id]._row["ts"]
 
     def document(self, contents: Mapping[tuple[str, str, str], asyncpg.Record], *, full_text: bool) -> dict[str, Any]:
-        """The decision as an object for store_counts, but for its dim_id."""
+        """Return the decision as an object for store_counts, but for its dim_id."""
         row, decision = self.row, self._decision
         document: dict[str, Any] = {
             "project_id": row["project_id"],
@@ -258,7 +258,7 @@ def _report(row: asyncpg.Record) -> SpanView:
 
 
 def _spans_between(row: asyncpg.Record | None) -> Iterable[SpanView]:
-    """Spans that report nothing; where and when they were is not asked for."""
+    """Return the spans that report nothing; where and when they were is not asked for."""
     if row is not None:
         for span_id, parent, operation in zip(row["span_ids"], row["parents"], row["operations"], strict=True):
             yield SpanView(span_id, parent, 0, 0, operation, "internal", reports=False)

@@ -1,10 +1,10 @@
-"""Keeps the pending list of the text index short, beside the writers instead of within their commits.
+"""Upkeep of the text index: its pending list is kept short beside the writers instead of within their commits.
 
-A GIN index collects new entries in a list, which is cheap, and somebody has to move them into the index in the
-end. Left to itself the writer does whose entry finds the list full: one commit in fifty then takes a second. Here
-the list is emptied as soon as the writers pause, and while they do not, when it has become so long that a search
-would feel it. To move an entry takes more processor time than to write it: in the middle of a burst the
-senders would wait for that, and many entries at once are moved for less.
+A GIN index collects new entries in a list, which is cheap, and somebody has to move them into the index in the end. By
+default, whichever writer fills the list has to flush it: one commit in fifty then takes a second. Here the list is
+flushed as soon as the writers pause, and while they do not, once it is long enough to slow down a search. Moving an
+entry takes more processor time than writing it: in the middle of a burst the senders would wait for that, and many
+entries at once are moved for less.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from server.storage.statements import statement
 
 PAUSE_SECONDS: Final = 0.5
 LONGEST_SECONDS: Final = 30.0
-"""After that it is settled in any case: other programs write too."""
+"""After this time it is flushed in any case: other programs write too."""
 MOST_WORDS: Final = 4_000_000
-"""Of all processes together. A search reads the list from one end to the other: 4 million entries are 112 MB
-or some 6,000 spans of long texts, and cost it about 30 ms."""
+"""Of all processes together. A search reads the whole list: 4 million entries are 112 MB or some 6,000 spans of long
+texts, and cost it about 30 ms.
+"""
 
 
 class TextIndexUpkeep:
@@ -31,9 +32,10 @@ class TextIndexUpkeep:
     def __init__(
         self, worker: Database, *, written: Callable[[], int], pending: Callable[[], int], processes: int = 1
     ) -> None:
-        """``worker``: a pool of the role observatory_worker. ``written``: how many words this process has written
-        for the index since it started; ``pending``: how many spans are on their way. ``processes``: how many share
-        :data:`MOST_WORDS`."""
+        """``worker``: a pool of the role observatory_worker. ``written``: number of words this process has written for
+        the index since it started; ``pending``: number of spans on their way. ``processes``: number of processes that
+        share :data:`MOST_WORDS`.
+        """
         self._worker = worker
         self._written = written
         self._pending = pending
@@ -50,13 +52,14 @@ class TextIndexUpkeep:
         )
 
     async def settle(self) -> int:
-        """Move what is pending into the index; gives the number of pages. Raises what :class:`Database` raises."""
+        """Move pending entries into the index; return the number of pages. Raises the errors of :class:`Database`."""
         async with self._worker.unscoped() as connection:
             return int(await connection.fetchval(statement("settle_text_index")))
 
     def is_due(self) -> bool:
-        """Whether to settle now: words wait, and either the writers pause (nothing is on its way and nothing came since
-        the last call) or they have become many. True at first too, for what others have left."""
+        """Return whether to flush now: words are waiting, and either the writers pause (nothing is on its way and
+        nothing came since the last call) or there are many words. True at first, because of entries that others left.
+        """
         written = self._written()
         is_quiet, self._seen = written == self._seen and not self._pending(), written
         waiting = written - self._settled
@@ -64,7 +67,7 @@ class TextIndexUpkeep:
         return is_overdue or waiting >= self._most or (is_quiet and waiting > 0)
 
     async def settle_if_due(self) -> None:
-        """:meth:`settle` when :meth:`is_due`."""
+        """Call :meth:`settle` if :meth:`is_due`."""
         if self.is_due():
             written = self._seen
             await self.settle()

@@ -1,9 +1,9 @@
-"""The index entry of a document, put together here instead of by PostgreSQL's ``to_tsvector``.
+"""The index entry of a document, built here instead of by PostgreSQL's ``to_tsvector``.
 
-``to_tsvector('simple', …)`` is the most expensive part of storing a span, and all that its parser does with a
-document of plain ASCII words is to find them again. Such a document is turned into the binary form of a
-``tsvector`` here, for less than half of it; every other one is left to PostgreSQL. The two are equal, which is
-tested against PostgreSQL with words made to tell them apart.
+``to_tsvector('simple', …)`` is the most expensive part of storing a span, and with a document of plain ASCII words its
+parser only finds these words again. Such a document is turned into the binary form of a ``tsvector`` here, for less
+than half of the cost; every other one is left to PostgreSQL. Both are equal, which is tested against PostgreSQL with
+words designed to tell them apart.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from server.ingest.writing.text_vector_arrays import FEWEST_CHARACTERS, LAST_PLA
 LONGEST_DOCUMENT: Final = 65_536
 """Characters; a longer one would keep the event loop from other requests for too long."""
 
-# Numbers as in "12e5": where letters go on after one, the parser makes two words of it.
+# Numbers such as "12e5": if letters continue after one, the parser makes two words of it.
 _SCIENTIFIC: Final = re.compile("[0-9]+e[0-9]+[a-z]")
 
-# Binary form (tsvectorsend): the number of words; of each the text, a zero byte, the number of its places and
-# the places, as 16 bits. Put together as text of the characters 0-255, which is quicker than bytes.
+# Binary form (tsvectorsend): the number of words; for each the text, a zero byte, the number of its places and the
+# places, as 16 bits. Built as text of the characters 0-255, which is faster than bytes.
 _PLACES: Final = [chr(place >> 8) + chr(place & 255) for place in range(1, LAST_PLACE + 1)]
 _COUNTS: Final = [f"\0{chr(count >> 8)}{chr(count & 255)}" for count in range(MOST_PLACES + 1)]
 _ENDS: Final = [_COUNTS[1] + place for place in _PLACES]
-"""What follows a word that stands at one place only, by that place."""
+"""The bytes after a word that occurs at one place only, by that place."""
 _COUNT_SIZE: Final = len(_COUNTS[1])
 _EMPTY: Final = bytes(4)
 
 
 def text_vector(document: str) -> bytes | None:
-    """The ``tsvector`` of ``document`` in binary form; None where PostgreSQL has to make it.
+    """Return the ``tsvector`` of ``document`` in binary form; None if PostgreSQL has to make it.
 
     ``document``: words in lower case between spaces, from :func:`server.queries.filters.search_text.search_document`.
     """
@@ -69,7 +69,7 @@ def text_vector(document: str) -> bytes | None:
 
 
 async def accept_text_vectors(connection: asyncpg.Connection) -> None:
-    """Let ``connection`` send what :func:`text_vector` gives as a ``tsvector``."""
+    """Let ``connection`` send the result of :func:`text_vector` as a ``tsvector``."""
     await connection.set_type_codec("tsvector", schema="pg_catalog", format="binary", encoder=_as_is, decoder=_as_is)
 
 

@@ -13,9 +13,9 @@ from typing import Any, Final
 import numpy as np
 
 FEWEST_CHARACTERS: Final = 1_500
-"""A document from which on this is quicker."""
+"""Documents of at least this many characters are faster with numpy."""
 
-# Limits of PostgreSQL (tsearch/ts_type.h): places of words are 14 bits, and a word has so many of them.
+# Limits of PostgreSQL (tsearch/ts_type.h): places of words are 14 bits, and a word has at most this many of them.
 LAST_PLACE: Final = 16_383
 MOST_PLACES: Final = 255
 
@@ -30,15 +30,18 @@ _PLACES: Final = np.arange(1, LAST_PLACE + 1, dtype=">u2")
 
 @dataclass(frozen=True, slots=True)
 class _Shapes:
-    """What depends on the width alone. One row is what one place of a word becomes: its letters, a zero byte, the
-    number of its places, and the place; of the word's later places only the place is sent."""
+    """Tables that depend on the width alone.
+
+    One row is the form of one place of a word: its letters, a zero byte, the number of its places, and the place; of
+    the word's later places only the place is sent.
+    """
 
     letters: np.dtype[Any]
     row: np.dtype[Any]
     within: np.ndarray[Any, Any]
-    """By the length of a word: ones in the bytes that it has."""
+    """By the length of a word: ones in its bytes."""
     sent: np.ndarray[Any, Any]
-    """By the length of a word: which bytes of its first row are sent. The last one: those of later rows."""
+    """By the length of a word: the bytes of its first row that are sent. The last one: those of later rows."""
 
 
 @cache
@@ -62,9 +65,11 @@ class ArrayVector:
 
 
 def array_vector(document: str) -> ArrayVector | None:
-    """The ``tsvector`` of an ASCII ``document`` in binary form; None when a word is too long for this way or stands at
-    too many places, or when there are too many words or none."""
-    # A space before and after the words, and as many bytes as the letters of a short last word are read past it.
+    """Return the ``tsvector`` of an ASCII ``document`` in binary form; None if it does not fit.
+
+    It does not fit if a word is too long or occurs at too many places, or if there are too many words or none.
+    """
+    # A space before and after the words, and as many bytes as are read beyond a short last word.
     data = np.frombuffer(f" {document} ".encode("ascii") + bytes(_WIDTHS[-1]), dtype=np.uint8)
     gaps = np.flatnonzero(data == _SPACE)
     starts = gaps[:-1] + 1
@@ -99,7 +104,7 @@ def array_vector(document: str) -> ArrayVector | None:
     kinds = np.where(is_first, lengths[order], width + 1)
     sent = rows.view(np.uint8)[shapes.sent[kinds].view(bool)]
     with_digit = order[: int(np.searchsorted(columns[0][order], _AFTER_DIGITS))]
-    first_letters = (starts[with_digit] - 1).tolist()  # in data there is one more space before them
+    first_letters = (starts[with_digit] - 1).tolist()  # data has one more space before them
     ends = (starts[with_digit] - 1 + lengths[with_digit]).tolist()
     numbers = [document[start:end] for start, end in zip(first_letters, ends, strict=True)]
     return ArrayVector(len(heads).to_bytes(4, "big") + sent.tobytes(), numbers)

@@ -1,4 +1,4 @@
-"""Deletes a trace: its spans, scores and held updates, with everything that was derived from them."""
+"""Deletion of a trace: its spans, scores and held updates, with everything derived from them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from server.storage.statements import statement
 
 
 async def delete_trace(database: Database, freshness: Freshness, project_id: str, trace_id: str) -> int:
-    """Delete trace ``trace_id`` of ``project_id``; gives the number of spans, 0 when there is no such trace.
+    """Delete trace ``trace_id`` of ``project_id``; return the number of spans, 0 if there is no such trace.
 
-    Sums and rollups are exact afterwards. Raises what :class:`Database` raises.
+    Sums and rollups are exact afterwards. Raises the errors of :class:`Database`.
     """
     async with database.write([project_id]) as connection:
         await ensure_change_tables(connection)
@@ -23,7 +23,7 @@ async def delete_trace(database: Database, freshness: Freshness, project_id: str
         await connection.execute(statement("delete_trace_scores"), project_id, trace_id)
         await connection.execute(statement("delete_trace_updates"), project_id, trace_id)
     if written:
-        # The trace may be of any age: answers about every window are old now.
+        # The trace may be of any age, so answers about every window are stale now.
         start = datetime(2000, 1, 1, tzinfo=UTC)
         await freshness.touched({project_id: Touched(start, datetime.now(UTC), frozenset({trace_id}))})
     return len(written)

@@ -1,8 +1,8 @@
-"""The OpenAPI 3.1 description of the server, built from what the server itself goes by.
+"""The OpenAPI 3.1 description of the server, built from the tables that the server itself uses.
 
-Paths and methods come from the router, scopes from the access policies, sentences from the handlers, parameters
-and rows from the tables of fields, errors from the catalogue. So it cannot drift; tests/contract
-holds it against the running server.
+Paths and methods come from the router, scopes from the access policies, sentences from the handlers, parameters and
+rows from the tables of fields, errors from the catalogue. So it cannot drift; tests/contract holds it against the
+running server.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from server.rest.openapi.schemas import Schema, component_schemas, envelope, ref
 from server.text.json_text import API_VERSION
 
 IMPLIED_METHODS: Final = frozenset({"HEAD", "OPTIONS"})
-"""What server/http/implied_methods.py gives every path; said once in the description, not at each path."""
+"""Methods that server/http/implied_methods.py adds to every path; mentioned once in the description, not at each
+path.
+"""
 _PARAMETER: Final = re.compile(r"<(\w+)(?::\w+)?>")
 _BODY_METHODS: Final = frozenset({"POST", "PUT", "PATCH", "QUERY"})
 
-# Errors by what a route has. Every route may also answer 500.
+# Errors by properties of a route. Every route may also answer 500.
 _OF_EVERY_ROUTE: Final = (400, 413, 500)
 _OF_DATA: Final = (401, 403, 409, 422, 429, 503, 504)
 _OF_PATHS: Final = (404,)
@@ -47,7 +49,7 @@ class DescribedRoute:
 
 
 def described_routes(app: Sanic[Any, Any]) -> Iterator[DescribedRoute]:
-    """Every route that the document must have, in order of path and method."""
+    """Yield every route that the document must have, in order of path and method."""
     found = []
     for route in app.router.routes:
         name = route.name.partition(".")[2]
@@ -63,7 +65,7 @@ def described_routes(app: Sanic[Any, Any]) -> Iterator[DescribedRoute]:
 
 
 def build_document(app: Sanic[Any, Any]) -> dict[str, Any]:
-    """The whole description, a JSON document."""
+    """Return the whole description, a JSON document."""
     paths: dict[str, dict[str, Any]] = {}
     for route in described_routes(app):
         # OpenAPI 3.1 has no place for QUERY (3.2 does): an extension of the path item keeps it in the document.

@@ -1,7 +1,7 @@
-"""What each route takes and gives, as far as its handler, its path and its access policy do not say it.
+"""Input and output of each route, as far as its handler, its path and its access policy do not define them.
 
-A route without a row here is still in the document, with its path parameters, its scope and the
-envelope. tests/contract checks that no row is left over.
+A route without a row here is still in the document, with its path parameters, its scope and the envelope.
+tests/contract checks that no row is left over.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ ORDER: Final[Schema] = {"type": "string", "enum": ["asc", "desc"]}
 
 
 def page_size(largest: int) -> Schema:
-    """The schema of ``limit``."""
+    """Return the schema of ``limit``."""
     return {"type": "integer", "minimum": 1, "maximum": largest}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One row. ``data`` is what stands in the envelope, ``statuses`` are those of success."""
+    """One row. ``data`` is the content of the envelope, ``statuses`` are those of success."""
 
     parameters: tuple[Parameter, ...] = ()
     body: Schema | None = None
@@ -57,7 +57,7 @@ class Operation:
 
 
 def query(name: str, schema: Schema, description: str) -> Parameter:
-    """One query parameter that may be left out."""
+    """Return one optional query parameter."""
     return {"name": name, "in": "query", "required": False, "schema": schema, "description": description}
 
 

@@ -26,10 +26,10 @@ CONTENT_SECURITY_POLICY: Final = (
 @description.get("/openapi.json", name="document")
 @public
 async def show_document(request: Request) -> HTTPResponse:
-    """This description, as OpenAPI 3.1."""
+    """Return this description, as OpenAPI 3.1."""
     app = request.app
     if not hasattr(app.ctx, "openapi"):
-        # The routes are settled before the first request, so this is made once.
+        # The routes are final before the first request, so this is built once.
         app.ctx.openapi = orjson.dumps(build_document(app))
     return document_response(request, app.ctx.openapi, "application/json")
 
@@ -37,28 +37,28 @@ async def show_document(request: Request) -> HTTPResponse:
 @description.get("/docs", name="explorer")
 @public
 async def show_explorer(request: Request) -> HTTPResponse:
-    """A page that shows the description and sends requests from the browser."""
+    """Show a page with the description that sends requests from the browser."""
     return _page(request, _static("explorer.html"), "text/html; charset=utf-8")
 
 
 @description.get("/docs/explorer.js", name="explorer_script")
 @public
 async def show_script(request: Request) -> HTTPResponse:
-    """The script of that page."""
+    """Return the script of that page."""
     return _page(request, _static("explorer.js"), "text/javascript; charset=utf-8")
 
 
 @description.get("/docs/explorer.css", name="explorer_style")
 @public
 async def show_style(request: Request) -> HTTPResponse:
-    """The style of that page."""
+    """Return the style of that page."""
     return _page(request, _static("explorer.css"), "text/css; charset=utf-8")
 
 
 @description.get("/docs/errors", name="errors")
 @public
 async def show_errors(request: Request) -> HTTPResponse:
-    """Every error code: where the ``type`` of a problem leads to."""
+    """Show every error code: the target of a problem's ``type``."""
     rows = "".join(
         f'<tr id="{escape(kind.code)}"><td><code>{escape(kind.code)}</code></td><td>{kind.status}</td>'
         f"<td>{escape(kind.title())}.</td></tr>"

@@ -33,22 +33,22 @@ _TYPES: Final[dict[FieldType, Schema]] = {
 
 
 def nullable(schema: Schema) -> Schema:
-    """``schema`` or null."""
+    """Return ``schema`` or null."""
     return {**schema, "type": [schema["type"], "null"]} if "type" in schema else schema
 
 
 def reference(name: str) -> Schema:
-    """A reference to the schema called ``name``."""
+    """Return a reference to the schema called ``name``."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def list_of(item: Schema) -> Schema:
-    """An array of ``item``."""
+    """Return an array of ``item``."""
     return {"type": "array", "items": item}
 
 
 def object_of(properties: Mapping[str, Schema], *, required: tuple[str, ...] = (), closed: bool = False) -> Schema:
-    """An object with ``properties``; ``closed``: and no others."""
+    """Return an object with ``properties``; ``closed``: and no others."""
     schema: Schema = {"type": "object", "properties": dict(properties)}
     if required:
         schema["required"] = list(required)
@@ -58,12 +58,12 @@ def object_of(properties: Mapping[str, Schema], *, required: tuple[str, ...] = (
 
 
 def value_schema(field: TraceField) -> Schema:
-    """The values of ``field`` in a filter."""
+    """Return the values of ``field`` in a filter."""
     return {**_TYPES[field.type], **({"enum": list(field.choices)} if field.choices else {})}
 
 
 def _row(fields: Mapping[str, TraceField]) -> Schema:
-    # Content is null for those who may not see it, so every such field may be null.
+    # Content is null for callers who may not see it, so every such field may be null.
     properties = {}
     for name, field in fields.items():
         if field.selectable:
@@ -120,7 +120,7 @@ def _problem() -> Schema:
 
 
 def _filter() -> Schema:
-    """The grammar of server/queries/filters/filter_tree.py."""
+    """Return the grammar of server/queries/filters/filter_tree.py."""
     inner = reference("Filter")
     branches = [object_of({word: list_of(inner)}, required=(word,), closed=True) for word in ("and", "or")]
     branches.append(object_of({"not": inner}, required=("not",), closed=True))
@@ -160,7 +160,7 @@ def _search() -> Schema:
 
 
 def component_schemas() -> dict[str, Schema]:
-    """Every named schema."""
+    """Return every named schema."""
     place = {"depth": COUNT, "placement": TEXT, "child_count": COUNT}
     span, trace = _row(VIEWS["spans"].fields), _row(VIEWS["traces"].fields)
     score_value = {"type": ["number", "null"]}
@@ -198,7 +198,7 @@ def component_schemas() -> dict[str, Schema]:
 
 
 def envelope(data: Schema, *, is_paged: bool) -> Schema:
-    """The envelope round ``data``."""
+    """Return the envelope round ``data``."""
     properties = {"status": {"type": "string", "const": "success"}, "data": data, "meta": reference("Meta")}
     required: tuple[str, ...] = ("status", "data", "meta")
     if is_paged:
