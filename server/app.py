@@ -14,6 +14,7 @@ from sanic.log import LOGGING_CONFIG_DEFAULTS
 from datasource.jaeger.routes import jaeger
 from datasource.json.panel_engine import PanelEngine
 from datasource.json.routes import grafana
+from datasource.prometheus.routes import promql
 from datasource.tempo.routes import tempo
 from server.access.access_services import build_access
 from server.cache.freshness import Freshness
@@ -74,6 +75,7 @@ BLUEPRINTS = (
     budgets,
     jaeger,
     tempo,
+    promql,
     scores,
     prices,
     ingest_settings,

@@ -19,7 +19,7 @@ from server.cli import make_parser
 from server.rest.openapi.document import described_routes
 from server.settings import Settings
 from server.telemetry.prometheus import METRICS
-from tests.docs import grafana_tables, mapping_tables, metric_tables, trace_query_tables
+from tests.docs import grafana_tables, mapping_tables, metric_tables, prometheus_tables, trace_query_tables
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 BEGIN, END = "<!-- generated: {} -->", "<!-- end of generated part -->"
@@ -156,6 +156,8 @@ PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "types": ("reference/trace-query.md", trace_query_tables.types),
     "span-fields": ("reference/trace-query.md", trace_query_tables.span_fields),
     "trace-fields": ("reference/trace-query.md", trace_query_tables.trace_fields),
+    "prometheus-series": ("reference/prometheus.md", prometheus_tables.series_table),
+    "promql-functions": ("reference/prometheus.md", prometheus_tables.functions),
     "grafana-targets": (GRAFANA, grafana_tables.targets),
     "grafana-own-keys": (GRAFANA, grafana_tables.own_keys),
     "grafana-common-keys": (GRAFANA, grafana_tables.common_keys),

@@ -26,7 +26,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("server.process",),
     ("server.app",),
     ("server.rest.openapi",),
-    ("server.rest", "server.receiver", "datasource.json", "datasource.jaeger", "datasource.tempo"),
+    (
+        "server.rest",
+        "server.receiver",
+        "datasource.json",
+        "datasource.jaeger",
+        "datasource.tempo",
+        "datasource.prometheus",
+    ),
     ("server.http", "datasource.targets"),
     ("server.access",),
     ("server.upkeep", "server.reports", "server.ingest", "datasource.traces"),
@@ -55,6 +62,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "server.ingest.messages",
         "datasource",
         "datasource.payload_fields",
+        "datasource.prometheus.promql",
     ),
     ("server.text",),
 )

@@ -89,6 +89,32 @@ async def fetch(
 
     With a selection the groups are numbered as chosen; without, every group is returned.
     """
+    gathering = await _gather(connection, target, needs, plan, timeline, selection)
+    # Merging large sketches takes tens of milliseconds in numpy: not on the event loop.
+    if needs.sketches and sum(len(rows.cells) for rows in gathering.statements) > 50:
+        return await asyncio.to_thread(_merged, gathering, plan)
+    return _merged(gathering, plan)
+
+
+async def fetch_sketches(
+    connection: asyncpg.Connection, target: Target, needs: Needs, plan: SourcePlan, timeline: Timeline
+) -> tuple[Fetched, list[int], list[bytes]]:
+    """The counters of every group, and the sketches of ``needs`` (one name) as they are stored, each with its cell."""
+    (name,) = needs.sketches
+    gathering = await _gather(connection, target, needs, plan, timeline, None)
+    owners, sketches = _stored_sketches(gathering, name)
+    counters = replace(needs, fractions={}, histograms=frozenset())
+    return _merged(replace(gathering, needs=counters), plan), owners, sketches
+
+
+async def _gather(
+    connection: asyncpg.Connection,
+    target: Target,
+    needs: Needs,
+    plan: SourcePlan,
+    timeline: Timeline,
+    selection: Selection | None,
+) -> _Gathering:
     gathering = _Gathering(needs, timeline.buckets)
     width = 1 if selection is not None else len(target.dimensions)
     if selection is not None:
@@ -123,10 +149,7 @@ async def fetch(
             target, needs, plan.less, timeline.boundaries, selection, exact=False, taken_away=True
         )
         gathering.add(await connection.fetch(sql, *values), width)
-    # Merging large sketches takes tens of milliseconds in numpy: not on the event loop.
-    if needs.sketches and sum(len(rows.cells) for rows in gathering.statements) > 50:
-        return await asyncio.to_thread(_merged, gathering, plan)
-    return _merged(gathering, plan)
+    return gathering
 
 
 def _merged(gathering: _Gathering, plan: SourcePlan) -> Fetched:
@@ -165,12 +188,7 @@ def _spread(name: str, gathering: _Gathering, cells: Cells, size: int, *, precom
             if array:
                 for column, place in zip(columns, places, strict=True):
                     column[cell] = array[place]
-    packed: list[bytes] = []
-    packed_of: list[int] = []
-    for owners, sketches in gathering.selected(f"s_{name}"):
-        present = [place for place, entries in enumerate(sketches) if entries]
-        packed += [sketches[place] for place in present]
-        packed_of += [owners[place] for place in present]
+    packed_of, packed = _stored_sketches(gathering, name)
     if name in cells.needs.histograms:
         cells.histograms[name] = [[0] * (len(HISTOGRAM_BOUNDS) + 1)] * size
     for merged_cells, merged in sketch.merge_in_parts(packed, packed_of):
@@ -183,3 +201,14 @@ def _spread(name: str, gathering: _Gathering, cells: Cells, size: int, *, precom
                 cells.histograms[name][cell] = counts
     for column, fraction in zip(columns, fractions, strict=True):
         cells.quantiles[name, fraction] = column
+
+
+def _stored_sketches(gathering: _Gathering, name: str) -> tuple[list[int], list[bytes]]:
+    """Every sketch that was read, with the cell it belongs to."""
+    packed: list[bytes] = []
+    packed_of: list[int] = []
+    for owners, sketches in gathering.selected(f"s_{name}"):
+        present = [place for place, entries in enumerate(sketches) if entries]
+        packed += [sketches[place] for place in present]
+        packed_of += [owners[place] for place in present]
+    return packed_of, packed

@@ -42,7 +42,10 @@ HOURS: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """The buckets of one range: ``boundaries`` has one more entry than there are buckets."""
+    """The buckets of one range: ``boundaries`` has one more entry than there are buckets.
+
+    Without an ``interval`` there is one bucket, or the boundaries follow no rule.
+    """
 
     start: datetime
     end: datetime
@@ -128,12 +131,14 @@ def plan_sources(
     inner = timeline.boundaries[1:-1]
     widest = _widest_grain(inner)
     calendar = timeline.interval is not None and timeline.interval.is_calendar
+    irregular = timeline.interval is None and timeline.buckets > 1
     if widest is not None and (widest < 2 or not calendar):
         _split(whole, widest, rollup_5m_since, plan)
         if widest <= HOURS:
             _take_from_hours(plan, raw_since)
-    elif calendar and timeline.buckets <= _MOST_CALENDAR_BUCKETS:
-        # Days that begin at half past an hour of UTC: whole hours inside, finer parts at both ends.
+    elif (calendar or irregular) and timeline.buckets <= _MOST_CALENDAR_BUCKETS:
+        # Days that begin at half past an hour of UTC, windows of an alert that follow no interval: whole hours
+        # inside, finer parts at both ends.
         for low, high in zip((timeline.start, *inner), (*inner, timeline.end), strict=True):
             _split((low, high), 0, rollup_5m_since, plan)
     else:

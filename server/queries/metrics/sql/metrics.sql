@@ -51,3 +51,16 @@ GROUP BY d.bucket, d.actor_hash;
 SELECT DISTINCT ON (actor_hash) actor_hash, actor FROM actor_names
 WHERE project_id = ANY ($1::text[]) AND kind = $2 AND actor_hash = ANY ($3::bigint[])
 ORDER BY actor_hash, project_id;
+
+-- name: list_dimension_values
+-- The values of the columns $2 in the combinations that the projects $1 have had; a few hundred rows.
+SELECT found.dimension, array_agg(DISTINCT found.value COLLATE "C" ORDER BY found.value COLLATE "C") AS known
+FROM span_dimensions AS d
+CROSS JOIN LATERAL (VALUES
+    ('provider', d.provider), ('model', d.model), ('operation_type', d.operation_type),
+    ('service_name', d.service_name), ('environment', d.environment), ('status_code', d.status_code),
+    ('error_type', d.error_type), ('finish_reason', d.finish_reason), ('agent_name', d.agent_name),
+    ('tool_name', d.tool_name), ('prompt_name', d.prompt_name), ('prompt_version', d.prompt_version)
+) AS found (dimension, value)
+WHERE d.project_id = ANY ($1::text[]) AND found.dimension = ANY ($2::text[]) AND found.value <> ''
+GROUP BY found.dimension;

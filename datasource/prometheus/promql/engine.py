@@ -1,0 +1,83 @@
+"""From the text of a question to its value: parse, check, plan, read, evaluate."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from datasource.prometheus.promql.aggregation import AGGREGATIONS
+from datasource.prometheus.promql.errors import ParseError
+from datasource.prometheus.promql.evaluate import FUNCTIONS, Evaluation
+from datasource.prometheus.promql.plan import Planned, Planner, Read, SeriesSource
+from datasource.prometheus.promql.syntax import Aggregation, Call, Expr, ValueType, locate, parse, type_of, walk
+from datasource.prometheus.promql.values import Ints, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A checked expression at ``times`` (ms)."""
+
+    expr: Expr
+    times: Ints
+    type: ValueType
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The value of an expression at ``times``."""
+
+    type: ValueType
+    value: Value
+    times: Ints
+
+
+def instant_question(text: str, time: int) -> Question:
+    """``text`` at one moment. Raises :class:`ParseError`."""
+    expr = parsed(text)
+    return Question(expr, np.array([time], dtype=np.int64), type_of(expr))
+
+
+def range_question(text: str, start: int, end: int, step: int) -> Question:
+    """``text`` at every ``step`` from ``start`` to ``end``, both included. Raises :class:`ParseError`."""
+    expr = parsed(text)
+    kind = type_of(expr)
+    if kind not in ("scalar", "vector"):
+        words = {"matrix": "range vector", "string": "string"}
+        raise ParseError(f'invalid expression type "{words[kind]}" for range query, must be Scalar or instant Vector')
+    return Question(expr, np.arange(start, end + 1, step, dtype=np.int64), kind)
+
+
+def parsed(text: str) -> Expr:
+    """The tree of ``text``; all its functions and aggregations are supported. Raises :class:`ParseError`."""
+    expr = parse(text)
+    for part in walk(expr):
+        if isinstance(part, Call) and part.function not in FUNCTIONS:
+            raise ParseError(f"function {part.function}() is not supported", locate(text, part.function) or 0)
+        if isinstance(part, Aggregation) and part.op not in AGGREGATIONS:
+            raise ParseError(f"aggregation {part.op}() is not supported", locate(text, part.op) or 0)
+    return expr
+
+
+async def answer(question: Question, source: SeriesSource) -> Result:
+    """Read what ``question`` needs and compute it. Raises :class:`PromqlError` and what the source raises."""
+    times = question.times
+    planner = Planner(source, int(times[0]), int(times[-1]))
+    planned = planner.plan(question.expr, times)
+    answers = [await source.read(read) for read in planner.reads]
+    # Whole tables of numbers: off the event loop.
+    value = await asyncio.to_thread(_evaluated, planned, answers, times)
+    return Result(question.type, value, times)
+
+
+def _evaluated(planned: Planned, answers: Sequence[Value], times: Ints) -> Value:
+    return Evaluation(answers).value(planned, times)
+
+
+def reads_of(question: Question, source: SeriesSource) -> list[Read]:
+    """What ``question`` would read from ``source``."""
+    planner = Planner(source, int(question.times[0]), int(question.times[-1]))
+    planner.plan(question.expr, question.times)
+    return planner.reads

@@ -1,0 +1,278 @@
+"""``/prometheus/api/v1``: what Grafana's built-in Prometheus data source and other clients of Prometheus call.
+
+The same principal, project wall, scopes and limits as REST. Parameters come in the query string or, with
+POST, as a form.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+import promql_parser
+from sanic import Blueprint, HTTPResponse, Request
+
+from datasource.prometheus import series_lists
+from datasource.prometheus.answers import body_of, failure, refusal, render_result, success
+from datasource.prometheus.promql.engine import (
+    Question,
+    answer,
+    instant_question,
+    parsed,
+    range_question,
+    reads_of,
+)
+from datasource.prometheus.promql.errors import ParseError, PromqlError
+from datasource.prometheus.promql.plan import Read
+from datasource.prometheus.promql.syntax import Matcher, parse_selector
+from datasource.prometheus.request_values import PrometheusParams, invalid
+from datasource.prometheus.series_catalog import FAMILIES
+from datasource.prometheus.store_series import StoreSeries
+from server.access.principal import Principal
+from server.cache.result_cache import Answer, CacheQuestion
+from server.errors import QueryTimeout
+from server.http.guard import requires, row_scope
+from server.http.request_head import path_value
+from server.http.services import services_of
+
+promql = Blueprint("prometheus", url_prefix="/prometheus/api/v1")
+
+DIALECT: Final = "3.0.0"
+"""The release of Prometheus whose API and PromQL this follows."""
+MOST_POINTS: Final = 11_000
+LONGEST_TIMEOUT_MS: Final = 30_000
+DEFAULT_LOOKBACK_MS: Final = 90 * 86_400_000
+_CUT: Final = "results truncated due to limit"
+
+
+@promql.get("/query", name="query")
+@promql.post("/query", name="query_form")
+@requires("metrics:read", cost=2)
+async def query(request: Request) -> HTTPResponse:
+    """An expression at one moment."""
+    params = PrometheusParams.of(request)
+    moment = params.time("time", _now())
+    try:
+        question = instant_question(params.text("query"), moment)
+    except ParseError as error:
+        return _unreadable(error, params.text("query"))
+    return await _evaluated(request, params, question, is_range=False)
+
+
+@promql.get("/query_range", name="query_range")
+@promql.post("/query_range", name="query_range_form")
+@requires("metrics:read", cost=2)
+async def query_range(request: Request) -> HTTPResponse:
+    """An expression at every step of a range."""
+    params = PrometheusParams.of(request)
+    start, end, step = params.time("start"), params.time("end"), params.duration("step")
+    if end < start:
+        raise invalid("end", "end timestamp must not be before start time")
+    if step <= 0:
+        raise invalid("step", "zero or negative query resolution step widths are not accepted. Try a positive integer")
+    if (end - start) // step > MOST_POINTS:
+        return failure(
+            "bad_data",
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution"
+            " (?step=XX)",
+            400,
+        )
+    try:
+        question = range_question(params.text("query"), start, end, step)
+    except ParseError as error:
+        return _unreadable(error, params.text("query"))
+    return await _evaluated(request, params, question, is_range=True)
+
+
+@promql.get("/series", name="series")
+@promql.post("/series", name="series_form")
+@requires("metrics:read", cost=2)
+async def list_series(request: Request) -> HTTPResponse:
+    """The label sets of series."""
+    params = PrometheusParams.of(request)
+    selectors = _selectors(params)
+    if not selectors:
+        return failure("bad_data", "no match[] parameter provided", 400)
+    source, start, end = await _window(request, params)
+    found = await series_lists.label_sets(source, selectors, start, end)
+    return _limited(params, [dict(labels) for labels in found])
+
+
+@promql.get("/labels", name="labels")
+@promql.post("/labels", name="labels_form")
+@requires("metrics:read", cost=2)
+async def list_labels(request: Request) -> HTTPResponse:
+    """The names of labels."""
+    params = PrometheusParams.of(request)
+    selectors = _selectors(params)
+    source, start, end = await _window(request, params)
+    return _limited(params, await series_lists.label_names(source, selectors, start, end))
+
+
+@promql.get("/label/<name:str>/values", name="label_values")
+@requires("metrics:read", cost=2)
+async def list_label_values(request: Request, name: str) -> HTTPResponse:
+    """The values of one label."""
+    params = PrometheusParams.of(request)
+    selectors = _selectors(params)
+    source, start, end = await _window(request, params)
+    values = await series_lists.label_values(source, path_value(name, "name"), selectors, start, end)
+    return _limited(params, values)
+
+
+@promql.get("/metadata", name="metadata")
+@requires("metrics:read")
+async def show_metadata(request: Request) -> HTTPResponse:
+    """Type, help and unit of each metric."""
+    params = PrometheusParams.of(request)
+    principal: Principal = request.ctx.principal
+    wanted, limit = params.text("metric"), params.limit()
+    found = {
+        name: [{"type": family.type, "help": family.help, "unit": family.unit}]
+        for name, family in FAMILIES.items()
+        if family.permission in principal.scopes and wanted in ("", name)
+    }
+    return success(dict(list(found.items())[:limit]) if limit else found)
+
+
+@promql.get("/status/buildinfo", name="buildinfo")
+@requires("metrics:read")
+async def show_build(_: Request) -> HTTPResponse:
+    """The dialect that is spoken here, where clients look for a version."""
+    return success(
+        {
+            "version": DIALECT,
+            "revision": "llm-observatory",
+            "branch": "",
+            "buildUser": "",
+            "buildDate": "",
+            "goVersion": "",
+        }
+    )
+
+
+@promql.get("/rules", name="rules")
+@requires("metrics:read")
+async def list_rules(_: Request) -> HTTPResponse:
+    """No rules: alerts are Grafana's."""
+    return success({"groups": []})
+
+
+@promql.get("/alerts", name="alerts")
+@requires("metrics:read")
+async def list_alerts(_: Request) -> HTTPResponse:
+    """No alerts: they are Grafana's."""
+    return success({"alerts": []})
+
+
+@promql.get("/format_query", name="format_query")
+@promql.post("/format_query", name="format_query_form")
+@requires("metrics:read")
+async def format_query(request: Request) -> HTTPResponse:
+    """An expression, laid out."""
+    text = PrometheusParams.of(request).text("query")
+    try:
+        parsed(text)
+    except ParseError as error:
+        return _unreadable(error, text)
+    return success(promql_parser.parse(text).prettify())
+
+
+def _unreadable(error: ParseError, text: str) -> HTTPResponse:
+    return refusal(error, f'invalid parameter "query": {error.described(text)}')
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def _source(request: Request) -> StoreSeries:
+    principal: Principal = request.ctx.principal
+    return StoreSeries(services_of(request).reads, await row_scope(request), _now(), principal.scopes)
+
+
+async def _evaluated(request: Request, params: PrometheusParams, question: Question, *, is_range: bool) -> HTTPResponse:
+    timeout = min(params.duration("timeout", LONGEST_TIMEOUT_MS), LONGEST_TIMEOUT_MS)
+    limit = params.limit()
+    source = await _source(request)
+    began = time.perf_counter()
+    try:
+        reads = reads_of(question, source)
+        source.check_readable(reads)
+        source.begin_at(min((int(read.times.min()) - read.range for read in reads), default=source.now))
+
+        async def compute() -> Answer:
+            result = await answer(question, source)
+            data, is_cut = await asyncio.to_thread(render_result, result, is_range=is_range, limit=limit)
+            return Answer(data, meta={"warnings": [_CUT] if is_cut else [], "infos": source.infos})
+
+        document = {
+            "query": params.text("query"),
+            "times": [int(question.times[0]), int(question.times[-1]), len(question.times)],
+            "limit": limit,
+            "range": is_range,
+        }
+        window_end = datetime.fromtimestamp(max(int(question.times[-1]), _last_read(reads)) / 1000, UTC)
+        cached = CacheQuestion("prometheus", source.scope, document, window_end=window_end)
+        async with asyncio.timeout(max(timeout, 1) / 1000):
+            found = await services_of(request).cache.answer(cached, compute)
+    except TimeoutError:
+        raise QueryTimeout("query timed out in expression evaluation") from None
+    except PromqlError as error:
+        return refusal(error)
+    data = found.data
+    if params.text("stats"):
+        data = data[:-1] + b',"stats":' + orjson.dumps(_stats(began, question, data)) + b"}"
+    body = body_of(data, warnings=found.meta.get("warnings", ()), infos=found.meta.get("infos", ()))
+    return HTTPResponse(body, content_type="application/json")
+
+
+def _last_read(reads: Sequence[Read]) -> int:
+    return max((int(read.times.max()) for read in reads), default=0)
+
+
+def _stats(began: float, question: Question, data: bytes) -> dict[str, Any]:
+    seconds = time.perf_counter() - began
+    return {
+        "timings": {
+            "evalTotalTime": seconds,
+            "resultSortTime": 0,
+            "queryPreparationTime": 0,
+            "innerEvalTime": seconds,
+            "execQueueTime": 0,
+            "execTotalTime": seconds,
+        },
+        "samples": {
+            "totalQueryableSamples": data.count(b'","') + data.count(b'"]') * len(question.times) // max(len(data), 1),
+            "peakSamples": len(question.times),
+        },
+    }
+
+
+def _selectors(params: PrometheusParams) -> list[tuple[Matcher, ...]]:
+    found = []
+    for text in params.texts("match[]"):
+        try:
+            found.append(parse_selector(text))
+        except ParseError as error:
+            raise invalid("match[]", error.described(text)) from error
+    return found
+
+
+async def _window(request: Request, params: PrometheusParams) -> tuple[StoreSeries, int, int]:
+    source = await _source(request)
+    end = params.time("end", source.now)
+    start = params.time("start", end - DEFAULT_LOOKBACK_MS)
+    if end < start:
+        raise invalid("end", "end timestamp must not be before start time")
+    return source, start, end
+
+
+def _limited(params: PrometheusParams, found: list[Any]) -> HTTPResponse:
+    limit = params.limit()
+    is_cut = 0 < limit < len(found)
+    return success(found[:limit] if is_cut else found, warnings=[_CUT] if is_cut else ())

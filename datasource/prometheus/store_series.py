@@ -1,0 +1,313 @@
+"""Time series of the store: what PromQL reads, asked of the metric engine.
+
+Counters are not sampled: the value at a moment, and the growth within a window, is counted from spans and rollups, so
+that nothing is extrapolated. A counter is zero at the UTC midnight at or before the earliest moment that the question
+reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+
+from datasource.prometheus.label_filter import LabelFilter, label_filter
+from datasource.prometheus.promql.aggregation import group_labels, reduce_groups
+from datasource.prometheus.promql.errors import ExecutionError
+from datasource.prometheus.promql.histograms import native_quantile
+from datasource.prometheus.promql.plan import Kept, Read
+from datasource.prometheus.promql.syntax import NAME_LABEL, Matcher
+from datasource.prometheus.promql.values import (
+    Flags,
+    Floats,
+    Histograms,
+    Ints,
+    Labels,
+    Series,
+    Value,
+    Vector,
+    Windows,
+    empty_vector,
+    labels_of,
+    merged,
+)
+from datasource.prometheus.series_catalog import BOUND_LABELS, FAMILY_OF, Part, SeriesFamily
+from server.errors import InsufficientScope
+from server.queries.metrics.counter_reader import CounterQuestion, SketchEntries, WindowCounts, read_windows
+from server.rollups.sketch import GAMMA
+from server.storage.database import Database
+from server.storage.row_scope import RowScope
+
+LOOKBACK_MS: Final = 300_000
+"""How long after now the last value still counts, as in Prometheus."""
+DAY_MS: Final = 86_400_000
+LATEST_MS: Final = 253_370_764_800_000
+_SECONDS: Final = 1000.0
+_FINEST_SAMPLES_MS: Final = 60_000
+_MOST_SAMPLES: Final = 1500
+
+
+@dataclass(slots=True)
+class StoreSeries:
+    """The series that one caller may see. ``now`` in ms; ``origin``: where counters of naked selectors begin."""
+
+    database: Database
+    scope: RowScope
+    now: int
+    scopes: frozenset[str]
+    origin: int = 0
+    infos: list[str] = field(default_factory=list)
+
+    def begin_at(self, earliest: int) -> None:
+        """Let counters begin at the UTC midnight at or before ``earliest``."""
+        self.origin = max(earliest, 0) // DAY_MS * DAY_MS
+
+    def counts(self, matchers: Sequence[Matcher]) -> bool:
+        """Whether the matchers choose counters alone."""
+        names = self.names(matchers)
+        return bool(names) and not any(_is_native(name) for name in names)
+
+    def adds_up(self, matchers: Sequence[Matcher]) -> bool:
+        """Whether they choose counters of one name."""
+        return len(self.names(matchers)) == 1 and self.counts(matchers)
+
+    def has_buckets(self, matchers: Sequence[Matcher]) -> bool:
+        """Whether they name all buckets of a histogram, or it as a native one."""
+        names = self.names(matchers)
+        is_one = len(names) == 1 and (_is_native(names[0]) or names[0].endswith("_bucket"))
+        return is_one and not any(item.name == "le" for item in matchers)
+
+    def names(self, matchers: Sequence[Matcher]) -> list[str]:
+        """The names of series that ``matchers`` may choose and the caller may see."""
+        return [
+            name
+            for name, family in FAMILY_OF.items()
+            if family.permission in self.scopes and _accepts(matchers, NAME_LABEL, name)
+        ]
+
+    def check_readable(self, reads: Iterable[Read]) -> None:
+        """Raise :class:`InsufficientScope` for a metric asked by name that the caller may not see."""
+        for read in reads:
+            family, name = _named(read.matchers)
+            if family is not None and family.permission not in self.scopes:
+                raise InsufficientScope(f"{name} needs the scope {family.permission}.")
+
+    async def read(self, question: Read) -> Value:
+        """Answer one read. Raises ApiErrors of the engine, and :class:`ExecutionError`."""
+        names = self.names(question.matchers)
+        if question.form in ("quantile", "histogram"):
+            return await self._histograms(question, FAMILY_OF[names[0]]) if names else _nothing(question)
+        found = []
+        for name in names:
+            family = FAMILY_OF[name]
+            if _is_native(name):
+                if len(names) == 1 and question.form != "samples":
+                    return await self._histograms(question, family)
+                continue  # a pattern of names means the classic series
+            found.append(await self._counters(question, name, family))
+        if question.form == "samples":
+            return Windows([item for vector, times in found for item in _series(vector, times)], question.times,
+                           question.range, question.steps)  # fmt: skip
+        return _joined([vector for vector, _ in found], len(question.times))
+
+    async def _counters(self, question: Read, name: str, family: SeriesFamily) -> tuple[Vector, Ints]:
+        """The series called ``name``, at the times of the question, or at those of samples."""
+        chosen = await label_filter(self.database, self.scope, question.matchers, family)
+        times = self._sample_times(question) if question.form == "samples" else question.times
+        if chosen is None or not len(times):
+            return empty_vector(len(times)), times
+        kept = question.kept
+        labels = _labels_kept(family.labels, kept, chosen.needed)
+        suffix = name.removeprefix(family.name)
+        counted = await self._count(question, family, chosen, labels, times, with_buckets=suffix == "_bucket")
+        vector = _vector(counted, family, suffix, labels, question.matchers)
+        length = np.where(counted.milliseconds > 0, counted.milliseconds, 1)
+        if question.form == "increase":
+            # A window that was moved to whole hours: the same growth by second, over the window asked for.
+            vector = replace(vector, values=vector.values * (question.range / length))
+        vector = self._until_now(vector, times)
+        if kept is not None:
+            return _added(vector, kept), times
+        if question.form == "increase":
+            return vector, times
+        return replace(vector, labels=[labels_of((*item, (NAME_LABEL, name))) for item in vector.labels]), times
+
+    async def _count(
+        self,
+        question: Read,
+        family: SeriesFamily,
+        chosen: LabelFilter,
+        labels: Sequence[str],
+        times: Ints,
+        *,
+        with_buckets: bool = False,
+        fraction: float | None = None,
+        entries: bool = False,
+    ) -> WindowCounts:
+        highs = np.clip(np.minimum(times, self.now), 1, LATEST_MS)
+        lows = np.full_like(highs, self.origin)
+        if question.form in ("increase", "quantile", "histogram"):
+            lows = np.maximum(highs - question.range, 0)
+        lows = np.minimum(lows, highs - 1)
+        by_name = {dimension.name: dimension for dimension in family.dimensions}
+        asked = CounterQuestion(
+            family=family.family,
+            presence=family.presence,
+            counters=tuple(dict.fromkeys(part.counter for part in family.parts)),
+            lows=lows,
+            highs=highs,
+            dimensions=tuple(by_name[name] for name in labels),
+            filter=chosen.filter,
+            sketch=family.sketch if with_buckets or fraction is not None or entries else None,
+            histogram=with_buckets,
+            fraction=fraction,
+            entries=entries,
+            lingers=question.form == "increase",
+        )
+        counted = await read_windows(self.database, chosen.scope, asked)
+        self.infos += [notice for notice in counted.notices if notice not in self.infos]
+        return counted
+
+    async def _histograms(self, question: Read, family: SeriesFamily) -> Value:
+        """A quantile of sketches, or the sketches themselves."""
+        chosen = await label_filter(self.database, self.scope, question.matchers, family)
+        if chosen is None:
+            return _nothing(question)
+        kept = None if question.kept is None else Kept(
+            tuple(name for name in question.kept.names if name != "le"), question.kept.is_without
+        )  # fmt: skip
+        labels = _labels_kept(family.labels, kept, chosen.needed)
+        is_quantile = question.form == "quantile"
+        counted = await self._count(
+            question,
+            family,
+            chosen,
+            labels,
+            question.times,
+            fraction=question.quantile if is_quantile else None,
+            entries=not is_quantile,
+        )
+        rows = [labels_of(zip(labels, key, strict=True)) for key in counted.groups]
+        present = counted.present & (question.times <= self.now + LOOKBACK_MS)
+        if is_quantile and counted.percentiles is not None:
+            return Vector(rows, counted.percentiles / _SECONDS, present & ~np.isnan(counted.percentiles))
+        sums = counted.counters[family.parts[0].counter] / family.parts[0].unit
+        entries = counted.entries or SketchEntries.none()
+        native = Histograms(
+            rows, present, entries.cell, entries.bins, entries.counts.astype(np.float64), sums, GAMMA, 1 / _SECONDS
+        )
+        if not is_quantile:
+            return native
+        return native_quantile(np.full(len(question.times), question.quantile), native)
+
+    def _sample_times(self, question: Read) -> Ints:
+        """Where range vectors of raw counters have samples: at whole minutes, or wider apart in long ranges."""
+        begin, end = int(question.times.min()) - question.range, min(int(question.times.max()), self.now)
+        for step in (_FINEST_SAMPLES_MS, 5 * _FINEST_SAMPLES_MS, 60 * _FINEST_SAMPLES_MS, DAY_MS):
+            first, last = begin // step * step + step, end // step * step
+            if (last - first) // step < _MOST_SAMPLES:
+                if step > question.range:
+                    raise ExecutionError(
+                        f"the window is shorter than the {step // 60_000} minutes between samples over so long a range:"
+                        " choose a longer window or a shorter range; rate() and increase() have no such bound"
+                    )
+                return np.arange(first, last + 1, step, dtype=np.int64)
+        raise ExecutionError("the range is too long for samples of a counter: use rate() or increase()")
+
+    def _until_now(self, vector: Vector, times: Ints) -> Vector:
+        return replace(vector, present=vector.present & (times <= self.now + LOOKBACK_MS))
+
+
+def _named(matchers: Sequence[Matcher]) -> tuple[SeriesFamily | None, str]:
+    """The metric and the name of series that ``matchers`` fix; (None, "") when they fix none."""
+    for item in matchers:
+        if item.name == NAME_LABEL and item.kind == "=":
+            return FAMILY_OF.get(item.value), item.value
+    return None, ""
+
+
+def _is_native(name: str) -> bool:
+    family = FAMILY_OF[name]
+    return family.type == "histogram" and name == family.name
+
+
+def _accepts(matchers: Iterable[Matcher], name: str, value: str) -> bool:
+    return all(item.accepts(value) for item in matchers if item.name == name)
+
+
+def _labels_kept(known: Sequence[str], kept: Kept | None, needed: frozenset[str]) -> tuple[str, ...]:
+    """The labels to split by: those that are kept, and those that a condition can only be checked on afterwards."""
+    if kept is None:
+        return tuple(known)
+    return tuple(name for name in known if (name in kept.names) is not kept.is_without or name in needed)
+
+
+def _vector(
+    counted: WindowCounts, family: SeriesFamily, suffix: str, labels: Sequence[str], matchers: Sequence[Matcher]
+) -> Vector:
+    """One row a group and part."""
+    rows: list[Labels] = []
+    values: list[Floats] = []
+    flags: list[Flags] = []
+
+    def add(extra: Mapping[str, str], table: Floats) -> None:
+        if not all(_accepts(matchers, name, value) for name, value in extra.items()):
+            return
+        for row, key in enumerate(counted.groups):
+            own = labels_of((*zip(labels, key, strict=True), *extra.items()))
+            if all(item.accepts(dict(own).get(item.name, "")) for item in matchers if item.name in labels):
+                rows.append(own)
+                values.append(table[row])
+                flags.append(counted.present[row])
+
+    if counted.buckets is not None:
+        for place, bound in enumerate(BOUND_LABELS):
+            add({"le": bound}, counted.buckets[:, :, place].astype(np.float64))
+    else:
+        for part in _parts(family, suffix):
+            add(part.labels, counted.counters[part.counter] / part.unit)
+    if not rows:
+        return empty_vector(counted.present.shape[1])
+    return Vector(rows, np.array(values), np.array(flags))
+
+
+def _parts(family: SeriesFamily, suffix: str) -> tuple[Part, ...]:
+    if family.type != "histogram":
+        return family.parts
+    return (family.parts[0],) if suffix == "_sum" else (family.parts[1],)
+
+
+def _added(vector: Vector, kept: Kept) -> Vector:
+    """Rows of equal kept labels as one: parts of a metric, and groups split for a condition."""
+    groups = group_labels(vector.labels, kept.names, is_without=kept.is_without)
+    return reduce_groups("sum", vector, groups, np.zeros(vector.values.shape[1]))
+
+
+def _joined(vectors: Sequence[Vector], steps: int) -> Vector:
+    if not vectors:
+        return empty_vector(steps)
+    return merged(
+        Vector(
+            [labels for vector in vectors for labels in vector.labels],
+            np.concatenate([vector.values for vector in vectors]),
+            np.concatenate([vector.present for vector in vectors]),
+        )
+    )
+
+
+def _series(vector: Vector, times: Ints) -> list[Series]:
+    return [
+        Series(labels, times[vector.present[row]], vector.values[row, vector.present[row]])
+        for row, labels in enumerate(vector.labels)
+    ]
+
+
+def _nothing(question: Read) -> Value:
+    steps = len(question.times)
+    if question.form in ("quantile", "values"):
+        return empty_vector(steps)
+    nothing = np.empty(0, dtype=np.int64)
+    blank = np.empty((0, steps))
+    return Histograms([], blank.astype(bool), nothing, nothing, np.empty(0), blank, GAMMA, 1 / _SECONDS)

@@ -1,0 +1,135 @@
+"""Prometheus' HTTP API: forms of answers and errors, lists, and who may see what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import httpx
+
+from tests.datasource.prometheus.prometheus_client import PrometheusClient
+from tests.datasource.seed import ACME, GLOBEX, Seed
+
+
+async def test_each_type_of_result_has_its_form(prometheus: PrometheusClient) -> None:
+    asked = {"time": "1700000000.25"}
+    assert await prometheus.data("query", {"query": "1 / 0", **asked}) == {
+        "resultType": "scalar", "result": [1700000000.25, "+Inf"],
+    }  # fmt: skip
+    assert await prometheus.data("query", {"query": '"text"', **asked}) == {
+        "resultType": "string", "result": [1700000000.25, "text"],
+    }  # fmt: skip
+    assert await prometheus.data("query", {"query": "vector(0 / 0)", "time": "2023-11-14T22:13:20Z"}) == {
+        "resultType": "vector", "result": [{"metric": {}, "value": [1700000000, "NaN"]}],
+    }  # fmt: skip
+    ranged = {"query": "time() * 1e16", "start": 1700000000, "end": 1700000059, "step": "30s"}
+    assert await prometheus.data("query_range", ranged) == {
+        "resultType": "matrix",
+        "result": [
+            {
+                "metric": {},
+                "values": [[1700000000, "17000000000000000000000000"], [1700000030, "17000000300000000000000000"]],
+            }
+        ],
+    }
+
+
+async def test_a_form_is_taken_like_a_query_string(prometheus: PrometheusClient, seeded_history: Seed) -> None:
+    form = {"query": "sum(increase(llm_calls_total[6h]))", "time": str(seeded_history.end.timestamp())}
+    answer = await prometheus.http.post("/prometheus/api/v1/query", data=form, headers=prometheus.headers)
+    assert answer.json()["data"]["result"][0]["value"][1] == "48"
+
+
+RELABELLED = 'label_replace(vector(1), "a", "b", "", "")'
+REFUSED = (
+    ("query", {"query": ""}, 400, "no expression found in input"),
+    ("query", {"query": "sum(rate(llm_calls_total[5m])"}, 400, "1:30: parse error: unclosed left parenthesis"),
+    ("query", {"query": "1 +\n nope(x)"}, 400, '2:2: parse error: unknown function with name "nope"'),
+    ("query", {"query": "rate(llm_calls_total)"}, 400, "expected type range vector in call to function"),
+    ("query", {"query": "sum(limitk(1, x))"}, 400, "1:5: parse error: aggregation limitk() is not supported"),
+    ("query", {"query": "info(x)"}, 400, "1:1: parse error: function info() is not supported"),
+    ("query", {"query": '{a="b" or c="d"}'}, 400, "1:8: parse error: alternatives between matchers"),
+    ("query", {"query": "x + 1e400"}, 400, "1:5: parse error: number out of range"),
+    ("query", {"query": "x[300y]"}, 400, "duration out of range"),
+    ("query", {"query": "x @ -1"}, 400, "1:3: parse error: a negative timestamp"),
+    ("query", {"query": "(" * 65 + "1" + ")" * 65}, 400, "nested deeper than 64 levels"),
+    ("query", {"query": "1" + "+1" * 251}, 400, "more than 250 operators"),
+    ("query", {"query": "x" + " " * 8192}, 400, "longer than 8192 characters"),
+    ("query", {"query": 'x{a=~"("}'}, 400, "regex"),
+    ("query", {"query": "1", "time": "yesterday"}, 400, 'cannot parse "yesterday" to a valid timestamp'),
+    ("query", {"query": "1", "limit": "-1"}, 400, "limit must be non-negative"),
+    ("query", {"query": f"vector(1) + on () (vector(1) or {RELABELLED})"}, 422, "many-to-many matching not allowed"),
+    ("query", {"query": 'label_replace(vector(1), "a~", "", "", "")'}, 422, "invalid destination label name"),
+    ("query_range", {"query": "1", "start": 1, "end": 0, "step": 1}, 400, "end timestamp must not be before"),
+    ("query_range", {"query": "1", "start": 0, "end": 1, "step": 0}, 400, "zero or negative query resolution"),
+    ("query_range", {"query": "1", "start": 0, "end": 11001, "step": 1}, 400, "11,000 points per timeseries"),
+    ("query_range", {"query": "1", "start": 0, "step": 1}, 400, 'invalid parameter "end"'),
+    ("query_range", {"query": "x[5m]", "start": 0, "end": 1, "step": 1}, 400, 'invalid expression type "range vector"'),
+    ("series", {}, 400, "no match[] parameter provided"),
+    ("series", {"match[]": "sum(x)"}, 400, "expected a series selector"),
+    ("query", {"query": "max_over_time(vector(1)[50y:1s])"}, 422, "more than 200000 steps"),
+)  # fmt: skip
+
+
+async def test_what_cannot_be_answered_says_why(prometheus: PrometheusClient) -> None:
+    for path, params, status, text in REFUSED:
+        found_status, kind, found = await prometheus.error(path, params)
+        assert (found_status, kind) == (status, {400: "bad_data", 422: "execution"}[status]), (params, found)
+        assert text in found, params
+
+
+async def test_eleven_thousand_points_and_one_are_answered(prometheus: PrometheusClient) -> None:
+    found = await prometheus.data("query_range", {"query": "1", "start": 0, "end": 11000, "step": 1})
+    assert len(found["result"][0]["values"]) == 11001
+
+
+async def test_lists_of_series_and_labels(prometheus: PrometheusClient, seeded_history: Seed) -> None:
+    window = {"start": seeded_history.start.timestamp(), "end": seeded_history.end.timestamp()}
+    assert await prometheus.data("label/model/values", window) == ["claude-opus-4", "gpt-4.1", "gpt-5"]
+    narrowed = {**window, "match[]": 'llm_calls_total{provider=~"open.*"}'}
+    assert await prometheus.data("label/model/values", narrowed) == ["gpt-4.1", "gpt-5"]
+    assert await prometheus.data("label/token_type/values") == [
+        "cache_read", "cache_write", "input", "output", "reasoning",
+    ]  # fmt: skip
+    assert await prometheus.data("label/project/values", window) == [ACME]
+    labels = await prometheus.data("labels", {**window, "match[]": "llm_duration_seconds_bucket"})
+    assert {"__name__", "le", "model", "service", "environment"} <= set(labels)
+    assert "token_type" not in labels
+    found = await prometheus.data("series", {**window, "match[]": 'llm_tokens_total{model="gpt-5"}'})
+    assert {series["token_type"] for series in found} == {"input", "output"}
+    assert all(list(series) == sorted(series) and series["__name__"] == "llm_tokens_total" for series in found)
+    early = {"start": window["start"] - 7200, "end": window["start"] - 3600, "match[]": "llm_calls_total"}
+    assert await prometheus.data("series", early) == []
+    cut = await prometheus.get("series", {**window, "match[]": "llm_calls_total", "limit": 2})
+    assert len(cut.json()["data"]) == 2
+    assert cut.json()["warnings"] == ["results truncated due to limit"]
+
+
+async def test_no_expression_opens_another_project(
+    client: httpx.AsyncClient, bearer: Callable[..., dict[str, str]], prometheus: PrometheusClient, seeded_history: Seed
+) -> None:
+    time = seeded_history.end.timestamp()
+    everything = 'sum by (project) (increase({__name__=~"llm_calls_total", project=~".*"}[6h]))'
+    assert await prometheus.instant(everything, time) == {ACME: 48}
+    for matcher in (
+        'project="globex"',
+        'project=~"globex|acme", model="secret-model"',
+        'service=~".*", project!="acme"',
+    ):
+        assert await prometheus.instant(f"sum(increase(llm_calls_total{{{matcher}}}[6h]))", time) == {}
+    assert "secret-model" not in str(await prometheus.data("label/model/values", {"start": time - 21600, "end": time}))
+    other = PrometheusClient(client, bearer("viewer", [GLOBEX]))
+    assert await other.instant("sum by (model) (increase(llm_calls_total[6h]))", time) == {"secret-model": 1}
+
+
+async def test_money_needs_its_scope(
+    client: httpx.AsyncClient, bearer: Callable[..., dict[str, str]], seeded_history: Seed
+) -> None:
+    poor = PrometheusClient(client, bearer("viewer", [ACME], scopes=["metrics:read"]))
+    time = seeded_history.end.timestamp()
+    status, kind, text = await poor.error("query", {"query": "sum(llm_cost_usd_total)", "time": time})
+    assert (status, kind) == (403, "forbidden")
+    assert "costs:read" in text
+    assert "llm_cost_usd_total" not in await poor.data("metadata")
+    assert "llm_cost_usd_total" not in await poor.data("label/__name__/values")
+    by_pattern = await poor.instant('count by (__name__) ({__name__=~"llm_.*usd.*|llm_calls_total"})', time)
+    assert set(by_pattern) == {"llm_calls_total"}

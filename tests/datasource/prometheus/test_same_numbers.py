@@ -1,0 +1,112 @@
+"""One question, one number: PromQL, REST and a panel agree, and so do an instant and a step of a range."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.datasource.grafana_client import query_body
+from tests.datasource.prometheus.prometheus_client import PrometheusClient
+from tests.datasource.seed import Seed, iso
+
+HOUR = 3600
+SAME = (
+    ("calls", "sum by (model) (increase(llm_calls_total[1h]))", 1),
+    ("errors", "sum by (model) (increase(llm_errors_total[1h]))", 1),
+    ("cost", "sum by (model) (increase(llm_cost_usd_total[1h]))", 1),
+    ("total_tokens", "sum by (model) (increase(llm_tokens_total[1h]))", 1),
+    ("throughput", "sum by (model) (rate(llm_calls_total[1h]))", 1),
+    ("error_rate", "sum by (model) (rate(llm_errors_total[1h])) / sum by (model) (rate(llm_calls_total[1h]))", 1),
+    ("duration_p95", "histogram_quantile(0.95, sum by (le, model) (rate(llm_duration_seconds_bucket[1h])))", 1000),
+    ("duration_p50", "histogram_quantile(0.5, sum by (model) (rate(llm_duration_seconds[1h])))", 1000),
+    (
+        "duration_avg",
+        "sum by (model) (rate(llm_duration_seconds_sum[1h])) / sum by (model) (rate(llm_duration_seconds_count[1h]))",
+        1000,
+    ),
+    (
+        "time_to_first_token_p50",
+        "histogram_quantile(0.5, sum by (le, model) (rate(llm_time_to_first_token_seconds_bucket[1h])))",
+        1000,
+    ),
+)
+
+
+@pytest.mark.parametrize(("metric", "query", "unit"), SAME, ids=[metric for metric, _, _ in SAME])
+async def test_promql_rest_and_panels_give_the_same_figures(
+    prometheus: PrometheusClient, seeded_history: Seed, metric: str, query: str, unit: float
+) -> None:
+    start, end = seeded_history.start.timestamp(), seeded_history.end.timestamp()
+    ours = await prometheus.over(query, start + HOUR, end, HOUR)
+    rest = await prometheus.http.get(
+        "/api/v1/metrics",
+        params={
+            "metric": metric, "from": iso(seeded_history.start), "to": iso(seeded_history.end), "group_by": "model",
+            "interval": "1h", "limit": 50,
+        },
+        headers=prometheus.headers,
+    )  # fmt: skip
+    assert rest.status_code == 200, rest.text
+    # REST names a bucket by its start, PromQL a window by its end. The agent and its tool have no model.
+    expected = {
+        (row["model"], row["time_ms"] / 1000 + HOUR): row["value"]
+        for row in rest.json()["data"]
+        if row["model"] and row["value"] is not None
+    }
+    found = {(model, time): value * unit for model, values in ours.items() for time, value in values.items() if model}
+    assert len(expected) == 18
+    assert found == pytest.approx(expected, rel=1e-9)
+
+    target = {"target": "breakdown", "payload": {"metric": [metric], "group_by": "model"}}
+    panel = await prometheus.http.post(
+        "/grafana/query", json=query_body(seeded_history, target), headers=prometheus.headers
+    )
+    assert panel.status_code == 200, panel.text
+    shown = {row[0]: row[1] for row in panel.json()[0]["rows"]}
+    whole = await prometheus.instant(query.replace("[1h]", "[6h]"), end)
+    for model, value in whole.items():
+        if model:
+            assert value * unit == pytest.approx(float(shown[model]), rel=1e-9)
+
+
+async def test_an_instant_is_the_step_of_a_range(prometheus: PrometheusClient, seeded_history: Seed) -> None:
+    end = seeded_history.end.timestamp()
+    for query in (
+        "sum by (model) (rate(llm_calls_total[7m]))",
+        "sum by (service, error_type) (increase(llm_errors_total[1h]))",
+        "histogram_quantile(0.9, sum by (le) (rate(llm_duration_seconds_bucket[40m])))",
+    ):
+        ranged = await prometheus.over(query, end - 3 * HOUR + 1.5, end, 977)
+        for time in (end - 3 * HOUR + 1.5, end - 3 * HOUR + 1.5 + 5 * 977):
+            at_step = {labels: values[time] for labels, values in ranged.items() if time in values}
+            assert at_step == pytest.approx(await prometheus.instant(query, time), rel=1e-12)
+
+
+async def test_windows_are_counted_and_not_extrapolated(prometheus: PrometheusClient, seeded_history: Seed) -> None:
+    """One call every 7.5 minutes: two within 15, wherever the window begins; two windows make the one of both."""
+    end = seeded_history.end.timestamp() - 7
+    counts = await prometheus.over("sum(increase(llm_calls_total[15m]))", end - 4 * HOUR, end, 61)
+    assert set(counts[""].values()) == {2}
+    query = "sum(increase(llm_calls_total[37m] offset 20m)) + sum(increase(llm_calls_total[20m]))"
+    assert await prometheus.instant(query, end) == await prometheus.instant("sum(increase(llm_calls_total[57m]))", end)
+    difference = "sum(llm_calls_total) - sum(llm_calls_total offset 2h)"
+    assert await prometheus.instant(difference, end) == {"": 16}
+
+
+async def test_a_series_that_falls_silent_is_zero_for_a_day(prometheus: PrometheusClient, seeded_history: Seed) -> None:
+    end = seeded_history.end.timestamp()
+    silent = 'sum(rate(llm_calls_total{model="gpt-5"}[1m]))'
+    assert await prometheus.instant(silent, end - 2) == {"": 0}
+    assert await prometheus.instant(silent, end + 240) in ({"": 0}, {})
+    errors = 'sum(increase(llm_errors_total{model="gpt-5",error_type=""}[1h]))'
+    assert await prometheus.instant(errors, end) == {"": 0}
+
+
+async def test_buckets_add_up_to_the_count(prometheus: PrometheusClient, seeded_history: Seed) -> None:
+    end = seeded_history.end.timestamp()
+    buckets = await prometheus.instant("sum by (le) (increase(llm_duration_seconds_bucket[6h]))", end)
+    assert buckets["+Inf"] == 48
+    assert buckets["1.0"] == pytest.approx(25, abs=1)  # 400 + 25 n ms, and a value may count 2 % beyond its place
+    values = [value for _, value in sorted(buckets.items(), key=lambda item: float(item[0]))]
+    assert values == sorted(values)
+    share = await prometheus.instant("histogram_fraction(0, 1, sum(increase(llm_duration_seconds[6h])))", end)
+    assert share[""] == pytest.approx(25 / 48, abs=0.02)
