@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from datasource.traces.references import drawable
 from datasource.traces.span_attributes import (
     Row,
     event_time,
@@ -31,7 +32,7 @@ def jaeger_trace(trace_id: str, rows: Sequence[Row], warnings: Sequence[str] = (
     processes: dict[str, dict[str, Any]] = {}
     ids: dict[tuple[tuple[str, Any], ...], str] = {}
     spans = []
-    for row in rows:
+    for row in drawable(rows):
         resource = tuple(resource_attributes(row))
         process = ids.setdefault(resource, f"p{len(ids) + 1}")
         if process not in processes:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from datasource.panels.frames import Column, FieldType, FrameMeta, Notice, epoch_ms_exact, table, wire_frame
 from datasource.panels.target_question import TargetQuestion
 from datasource.targets.core import Core, Frame
+from datasource.traces.references import drawable
 from datasource.traces.span_attributes import event_time, plain, resource_attributes, service_name, span_attributes
 from server.errors import TraceNotFound
 from server.ingest.messages.message_rendering import render_parts
@@ -67,7 +68,7 @@ async def waterfall(core: Core, question: TargetQuestion) -> list[Frame]:
     trace, meta = await _read(core, question, _FIELDS["all"])
     meta.preferred_visualisation = "trace"
     meta.custom["traceFormat"] = "otlp"
-    rows = (_waterfall_row(span) for span in trace["spans"]) if trace else ()
+    rows = (_waterfall_row(span) for span in drawable(trace["spans"])) if trace else ()
     return [wire_frame(question.ref_id, "Trace", WATERFALL_COLUMNS, rows, meta)]
 
 

@@ -14,6 +14,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationSc
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status, TracesData
 
+from datasource.traces.references import drawable
 from datasource.traces.span_attributes import (
     Row,
     event_time,
@@ -41,7 +42,7 @@ SCOPE_NAME: Final = "llm-observatory"
 def traces_data(rows: Sequence[Row]) -> bytes:
     """Return one trace as a serialised OTLP ``TracesData``: the body of ``/api/traces/{id}``."""
     by_resource: dict[tuple[tuple[str, Any], ...], list[Row]] = {}
-    for row in rows:
+    for row in drawable(rows):
         by_resource.setdefault(tuple(resource_attributes(row)), []).append(row)
     data = TracesData(
         resource_spans=[

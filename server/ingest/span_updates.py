@@ -15,8 +15,11 @@ from typing import Any, Final
 import orjson
 
 from server.ingest.mapping.call_identity import columns_of
-from server.ingest.mapping.mapping_result import SpanUpdate
+from server.ingest.mapping.mapping_result import MappingLimits, SpanUpdate
 from server.ingest.mapping.span_record import SpanRecord
+from server.ingest.messages.coercion import cut_text
+from server.ingest.messages.message_limits import fit_messages
+from server.ingest.messages.message_rendering import is_multimodal, render_messages
 from server.ingest.project_settings import ProjectSettings
 from server.ingest.writing.prepared_span import JSON_COLUMNS, PreparedSpan, prepare_span
 from server.ingest.writing.span_writer import SpanWriter
@@ -28,6 +31,11 @@ from server.storage.statements import statement
 LOOK_SECONDS: Final = 2.0
 HOLD: Final = timedelta(hours=1)
 
+FROM_LOGS: Final = "observatory.content_from_logs"
+"""Attribute of a span whose messages came in log records: the next record adds to them."""
+
+_LIMITS: Final = MappingLimits()
+_MESSAGES: Final = {"input": _LIMITS.input_messages, "output": _LIMITS.output_messages}
 _FIELDS: Final = tuple(field.name for field in fields(SpanRecord))
 
 
@@ -71,16 +79,48 @@ class SpanUpdates:
         if row is None:
             return False
         record = stored_record(dict(row))
-        missing = {name: value for name, value in columns.items() if name in _FIELDS and getattr(record, name) is None}
-        if not missing:
+        if not fill(record, columns):
             return True
-        for name, value in missing.items():
-            setattr(record, name, value)
         project = await self._projects.of(project_id)
         if project.redactor is not None:
             project.redactor.redact(record)
         await self._writer.store([_next_version(prepare_span(project_id, record), row["version"])])
         return True
+
+
+def fill(record: SpanRecord, columns: Mapping[str, Any]) -> bool:
+    """Fill what ``record`` lacks; False when it lacks nothing of ``columns``.
+
+    Messages are added to those of earlier log records, and to an input that has nothing but instructions.
+    """
+    before = {name: getattr(record, name) for name in columns if name in _FIELDS}
+    for name in before:
+        if before[name] is None:
+            setattr(record, name, columns[name])
+    for side, limit in _MESSAGES.items():
+        had = before.get(f"{side}_messages")
+        if not had and before.get(f"{side}_text"):  # the span said it in a text of its own
+            setattr(record, f"{side}_messages", had)
+        else:
+            _add_messages(record, side, columns.get(f"{side}_messages"), had, limit)
+    return any(getattr(record, name) != value for name, value in before.items())
+
+
+def _add_messages(record: SpanRecord, side: str, sent: Any, had: Any, limit: int) -> None:
+    if not sent:
+        return
+    if had:
+        only_instructions = side == "input" and all(message["role"] == "system" for message in had)
+        if not (only_instructions or FROM_LOGS in record.attributes):
+            return
+        sent = [*had, *(message for message in sent if message not in had)]
+    messages, _ = fit_messages(sent, limit, limit)
+    text = cut_text(render_messages(messages), getattr(_LIMITS, f"{side}_text"))[0]
+    setattr(record, f"{side}_messages", messages)
+    setattr(record, f"{side}_text", text)
+    if side == "input":
+        record.input_type = "multimodal" if is_multimodal(messages) else "chat"
+    record.attributes[FROM_LOGS] = True
 
 
 def stored_record(row: Mapping[str, Any]) -> SpanRecord:

@@ -66,7 +66,7 @@ def _trace(key: tuple[str, str], members: list[asyncpg.Record]) -> dict[str, Any
         "start_ts": min(span["ts"] for span in members),
         "end_ts": max(_end(span) for span in members),
         "root_span_id": root and root["span_id"],
-        "root_span_name": root and root["span_name"],
+        "root_span_name": ordered[0]["span_name"],
         "service_name": ordered[0]["service_name"],
         "environment": ordered[0]["environment"],
         "session_id": next((span["session_id"] for span in ordered if span["session_id"] is not None), None),

@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 import httpx
+import orjson
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
@@ -221,3 +222,47 @@ async def test_content_that_comes_as_a_log_record_fills_its_span(
     assert (row["output_text"], row["agent_name"], row["total_tokens"]) == ("kept", "support", 3)
     assert await owner.fetchval("SELECT count(*) FROM span_updates") == 0
     assert await owner.fetchval("SELECT sum(total_tokens) FROM rollup_delta") == 3
+
+
+@pytest.mark.parametrize("span_first", [True, False])
+async def test_messages_of_one_call_in_several_log_requests_are_added_up_once_each(
+    app_server: AppServer, client: httpx.AsyncClient, bearer: Callable[..., dict[str, str]], project: ProjectMaker,
+    owner: asyncpg.Connection, span_first: bool,
+) -> None:  # fmt: skip
+    await project("alpha")
+    span = make_span(trace_id=secrets.token_hex(16), span_id=secrets.token_hex(8), input_text=None, input_messages=None)
+    headers = {**bearer("developer", ["alpha"]), "content-type": PROTOBUF}
+    said = [
+        ("gen_ai.system.message", "Be kind."),
+        ("gen_ai.user.message", "Name a lake."),
+        ("gen_ai.user.message", "Now."),
+    ]
+    if span_first:
+        await store(app_server.services, "alpha", span)
+    for name, text in [*said, said[1]]:
+        body = logs((name, {"content": text}), trace_id=span.trace_id, span_id=span.span_id)
+        assert (await client.post("/v1/logs", content=body, headers=headers)).status_code == 200
+    if not span_first:
+        await store(app_server.services, "alpha", span)
+        assert await app_server.services.ingestion.updates.apply_held() == 1
+    text = await owner.fetchval("SELECT input_text FROM llm_traces")
+    assert text == "system: Be kind.\nuser: Name a lake.\nuser: Now."
+
+
+async def test_a_log_record_completes_an_input_that_is_instructions_alone(
+    app_server: AppServer, client: httpx.AsyncClient, bearer: Callable[..., dict[str, str]], project: ProjectMaker,
+    owner: asyncpg.Connection,
+) -> None:  # fmt: skip
+    await project("alpha")
+    instructions = {"role": "system", "parts": [{"type": "text", "content": "Be kind."}]}
+    span = make_span(
+        trace_id=secrets.token_hex(16), span_id=secrets.token_hex(8), input_text="system: Be kind.",
+        input_messages=[instructions], input_type="chat",
+    )  # fmt: skip
+    await store(app_server.services, "alpha", span)
+    messages = [instructions, {"role": "user", "parts": [{"type": "text", "content": "Name a lake."}]}]
+    event = {"gen_ai.input.messages": orjson.dumps(messages).decode()}
+    body = logs(("gen_ai.client.inference.operation.details", event), trace_id=span.trace_id, span_id=span.span_id)
+    headers = {**bearer("developer", ["alpha"]), "content-type": PROTOBUF}
+    assert (await client.post("/v1/logs", content=body, headers=headers)).status_code == 200
+    assert await owner.fetchval("SELECT input_text FROM llm_traces") == "system: Be kind.\nuser: Name a lake."

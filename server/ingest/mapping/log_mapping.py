@@ -96,7 +96,7 @@ def _update(records: list[DecodedLog], limits: MappingLimits) -> SpanUpdate:
     for record in records:
         if record.event_name in MESSAGE_EVENTS:
             rule = MESSAGE_EVENTS[record.event_name]
-            body = record.body if isinstance(record.body, dict) else {"content": record.body}
+            body = record.body if isinstance(record.body, dict) else {"content": record.body} if record.body else {}
             merged = {**record.attributes, **body}
             messages.setdefault(rule["slot"], MessageEvents()).append(event_message(merged, rule["role"]))
         else:
