@@ -46,6 +46,7 @@ from server.rest.price_routes import prices
 from server.rest.project_routes import projects
 from server.rest.score_routes import scores
 from server.rest.session_routes import sessions
+from server.rest.trace_deletion_routes import trace_deletion
 from server.rest.trace_detail_routes import trace_detail
 from server.rest.trace_routes import traces
 from server.rollups.fold import RollupFolder
@@ -78,6 +79,7 @@ BLUEPRINTS = (
     promql,
     scores,
     prices,
+    trace_deletion,
     ingest_settings,
     annotation_log,
     grafana,

@@ -190,6 +190,16 @@ def test_sql_is_composed_by_queries_and_the_schema_only() -> None:
     assert not found
 
 
+def test_routes_ask_readers_and_fetch_no_statement_themselves() -> None:
+    above = ("server/rest/", "server/receiver/", "server/http/", "datasource/")
+    found = [
+        path.name
+        for path in SOURCES
+        if path.relative_to(ROOT).as_posix().startswith(above) and "storage.statements" in path.read_text()
+    ]
+    assert not found
+
+
 def test_no_database_transaction_of_the_databases_library() -> None:
     """With it a cancelled request would lose a place of the pool for good."""
     wrong = re.compile(r"\b(database|db|reads|writes|worker|_pool)\.transaction\(")
