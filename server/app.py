@@ -19,6 +19,10 @@ from datasource.tempo.routes import tempo
 from server.access.access_services import build_access
 from server.cache.freshness import Freshness
 from server.cache.result_cache import ResultCache
+from server.export.export_files import open_files
+from server.export.export_jobs import ExportJobs
+from server.export.export_store import ExportStore
+from server.export.exports import Exports
 from server.http import cross_origin, error_responses
 from server.http.connection import EdgeRequest
 from server.http.http_app import HttpApp
@@ -35,6 +39,8 @@ from server.rest.audit_routes import audit
 from server.rest.budget_routes import budgets
 from server.rest.client_routes import clients
 from server.rest.cost_routes import costs
+from server.rest.export_job_routes import export_jobs
+from server.rest.export_routes import exports
 from server.rest.facet_routes import facets
 from server.rest.health_routes import health
 from server.rest.ingest_settings_routes import ingest_settings
@@ -46,7 +52,6 @@ from server.rest.price_routes import prices
 from server.rest.project_routes import projects
 from server.rest.score_routes import scores
 from server.rest.session_routes import sessions
-from server.rest.trace_deletion_routes import trace_deletion
 from server.rest.trace_detail_routes import trace_detail
 from server.rest.trace_routes import traces
 from server.rollups.fold import RollupFolder
@@ -70,6 +75,8 @@ BLUEPRINTS = (
     sessions,
     facets,
     description,
+    exports,
+    export_jobs,
     metric_api,
     analytics,
     costs,
@@ -79,7 +86,6 @@ BLUEPRINTS = (
     promql,
     scores,
     prices,
-    trace_deletion,
     ingest_settings,
     annotation_log,
     grafana,
@@ -128,8 +134,15 @@ def build_services(settings: Settings) -> Services:
         access=access,
         ingestion=Ingestion(settings, writes, worker, freshness, access.buckets),
         folder=RollupFolder(worker),
+        exports=build_exports(settings, reads, writes, worker),
         retention=Retention(worker, settings),
     )
+
+
+def build_exports(settings: Settings, reads: Database, writes: Database, worker: Database) -> Exports:
+    """Make what exports need."""
+    store, files = ExportStore(writes, worker), open_files(settings)
+    return Exports(store, ExportJobs(store, reads, files), files, most_streams=settings.export_streams)
 
 
 def build_panels(services: Services) -> PanelEngine:
@@ -158,6 +171,7 @@ async def close_services(services: Services) -> None:
     """Stop background work and close pools."""
     await services.folder.task.stop()
     await services.retention.task.stop()
+    await services.exports.close()
     await services.ingestion.close()
     await services.access.close()
     for database in (services.reads, services.writes, services.worker):
@@ -207,6 +221,7 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
         await open_services(app.ctx.services)
         app.ctx.services.folder.task.start()
         app.ctx.services.retention.task.start()
+        app.ctx.services.exports.jobs.task.start()
 
     @app.before_server_stop
     async def drain(app: Sanic[Any, Any]) -> None:

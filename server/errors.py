@@ -6,7 +6,7 @@
       401  MissingToken InvalidToken
       403  InsufficientScope ProjectForbidden GrantForbidden
       404  NotFound BudgetNotFound TraceNotFound SpanNotFound SessionNotFound UserNotFound
-      405  MethodNotAllowed   406 NotAcceptable   409 Conflict
+      405  MethodNotAllowed   409 Conflict
       413  PayloadTooLarge    415 UnsupportedMediaType
       422  QueryTooLarge      429 RateLimited TooManyConcurrent
       500  InternalError
@@ -191,11 +191,11 @@ class MethodNotAllowed(ApiError):
     status = 405
 
 
-class NotAcceptable(ApiError):
-    """None of the accepted media types is available."""
+class FormatUnavailable(ApiError):
+    """This server cannot write the format that was asked for."""
 
-    code = "not_acceptable"
-    status = 406
+    code = "format_unavailable"
+    status = 501
 
 
 class Conflict(ApiError):

@@ -13,82 +13,17 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from server.text.setting_values import address, between, flag, names, one_of, path, storage_address, text, whole
+
 
 class SettingsError(Exception):
     """The configuration cannot be used."""
 
 
-def _text(raw: str) -> str:
-    return raw
-
-
-def _path(raw: str) -> Path:
-    return Path(raw).expanduser()
-
-
-def _flag(raw: str) -> bool:
-    lowered = raw.strip().lower()
-    if lowered in {"1", "true", "yes", "on"}:
-        return True
-    if lowered in {"0", "false", "no", "off", ""}:
-        return False
-    raise ValueError("expected true or false")
-
-
-def _names(raw: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in raw.split(",") if part.strip())
-
-
-def between(low: float, high: float) -> Callable[[str], float]:
-    """Return a parser of numbers within ``low`` and ``high``, both included."""
-
-    def parse(raw: str) -> float:
-        value = float(raw)
-        if not low <= value <= high:
-            raise ValueError(f"expected a number from {low:g} to {high:g}")
-        return value
-
-    return parse
-
-
-def whole(low: int, high: int) -> Callable[[str], int]:
-    """Return a parser of whole numbers within ``low`` and ``high``, both included."""
-
-    def parse(raw: str) -> int:
-        value = int(raw)
-        if not low <= value <= high:
-            raise ValueError(f"expected a whole number from {low} to {high}")
-        return value
-
-    return parse
-
-
-def one_of(*choices: str) -> Callable[[str], str]:
-    """Return a parser that takes only the given words."""
-
-    def parse(raw: str) -> str:
-        if raw not in choices:
-            raise ValueError(f"expected one of {', '.join(choices)}")
-        return raw
-
-    return parse
-
-
-def address(*schemes: str) -> Callable[[str], str]:
-    """Return a parser of addresses that begin with one of ``schemes``; the rest is for the driver to judge."""
-
-    def parse(raw: str) -> str:
-        if not raw.startswith(tuple(f"{scheme}://" for scheme in schemes)):
-            raise ValueError(f"expected an address that begins with {schemes[0]}://")
-        return raw
-
-    return parse
-
-
 _POSTGRESQL = address("postgresql", "postgres")
 
 
-def setting(env: str, default: Any, help: str, *, parse: Callable[[str], Any] = _text, secret: bool = False) -> Any:
+def setting(env: str, default: Any, help: str, *, parse: Callable[[str], Any] = text, secret: bool = False) -> Any:
     """Declare one setting; ``help`` is a sentence for the reference page."""
     return field(default=default, metadata={"env": env, "help": help, "parse": parse, "secret": secret})
 
@@ -130,7 +65,7 @@ class Settings:
         "OBSERVATORY_DATA_DIR",
         Path(".observatory"),
         "Folder of the private PostgreSQL and Valkey and of the secrets made for them.",
-        parse=_path,
+        parse=path,
     )
     # Addresses of the server.
     host: str = setting("OBSERVATORY_HOST", "127.0.0.1", "Address to listen on.")
@@ -144,7 +79,7 @@ class Settings:
         "CORS_ORIGINS",
         (),
         "Origins of web pages that may call the API, as `https://app.example,https://other.example`; `*` for all.",
-        parse=_names,
+        parse=names,
     )
     workers: int = setting("OBSERVATORY_WORKERS", 1, "Server processes of `serve`.", parse=whole(1, 64))
     drain_delay: float = setting(
@@ -182,7 +117,7 @@ class Settings:
         "JWT_KEYS_FILE",
         None,
         "JWK Set of private keys: the first signs, all verify; watched for changes.",
-        parse=_path,
+        parse=path,
     )
     jwt_issuer: str = setting(
         "JWT_ISSUER", "", "`iss` of our tokens. Empty: `OBSERVATORY_PUBLIC_URL`, or `llm-observatory` without one."
@@ -204,7 +139,7 @@ class Settings:
         "PUBLIC_ANALYTICS_PROJECTS",
         (),
         "Projects whose metrics and costs, never traces, everybody may read without a credential; separated by commas.",
-        parse=_names,
+        parse=names,
     )
     audit_retention_days: int = setting(
         "AUDIT_RETENTION_DAYS", 400, "Days that the audit log is kept.", parse=whole(1, 3650)
@@ -212,24 +147,24 @@ class Settings:
     # An external identity provider.
     oidc_issuer: str = setting("OIDC_ISSUER", "", "`iss` of an identity provider whose tokens count. Empty: none.")
     oidc_audience: tuple[str, ...] = setting(
-        "OIDC_AUDIENCE", (), "`aud` that its tokens must hold; several separated by commas.", parse=_names
+        "OIDC_AUDIENCE", (), "`aud` that its tokens must hold; several separated by commas.", parse=names
     )
     oidc_jwks_url: str = setting("OIDC_JWKS_URL", "", "Its keys. Empty: found by OpenID Connect discovery.")
     oidc_algorithms: tuple[str, ...] = setting(
-        "OIDC_ALGORITHMS", ("RS256",), "Signature algorithms its tokens may use.", parse=_names
+        "OIDC_ALGORITHMS", ("RS256",), "Signature algorithms its tokens may use.", parse=names
     )
     oidc_token_types: tuple[str, ...] = setting(
         "OIDC_TOKEN_TYPES",
         ("at+jwt", "application/at+jwt"),
         "`typ` headers its access tokens may have; many providers say `JWT`.",
-        parse=_names,
+        parse=names,
     )
     oidc_role_claim: str = setting("OIDC_ROLE_CLAIM", "role", "Claim that names the role; dots lead into objects.")
     oidc_role_map: tuple[str, ...] = setting(
         "OIDC_ROLE_MAP",
         (),
         "Meaning of values of that claim, as `value=role`; the first match counts.",
-        parse=_names,
+        parse=names,
     )
     oidc_default_role: str = setting(
         "OIDC_DEFAULT_ROLE",
@@ -241,7 +176,7 @@ class Settings:
         "OIDC_PROJECTS_CLAIM", "projects", "Claim that lists the projects; dots lead into objects."
     )
     oidc_default_projects: tuple[str, ...] = setting(
-        "OIDC_DEFAULT_PROJECTS", (), "Projects of its users when the claim names none.", parse=_names
+        "OIDC_DEFAULT_PROJECTS", (), "Projects of its users when the claim names none.", parse=names
     )
     grafana_issuer: str = setting(
         "GRAFANA_ISSUER",
@@ -249,19 +184,19 @@ class Settings:
         "root_url of the Grafana whose X-Grafana-Id names the viewer. Empty: ignored.",
     )
     grafana_audience: tuple[str, ...] = setting(
-        "GRAFANA_AUDIENCE", ("org:1",), "`aud` of X-Grafana-Id: the organizations whose viewers count.", parse=_names
+        "GRAFANA_AUDIENCE", ("org:1",), "`aud` of X-Grafana-Id: the organizations whose viewers count.", parse=names
     )
     grafana_jwks_url: str = setting(
         "GRAFANA_JWKS_URL", "", "Keys of X-Grafana-Id. Empty: `/api/signing-keys/keys` under `GRAFANA_ISSUER`."
     )
     grafana_viewers_see_content: bool = setting(
-        "GRAFANA_VIEWERS_SEE_CONTENT", True, "Whether Grafana's role Viewer may see prompts and answers.", parse=_flag
+        "GRAFANA_VIEWERS_SEE_CONTENT", True, "Whether Grafana's role Viewer may see prompts and answers.", parse=flag
     )
     allow_http_issuers: bool = setting(
         "OBSERVATORY_ALLOW_HTTP_ISSUERS",
         False,
         "Fetch keys of issuers over plain http, too: only inside a network you trust.",
-        parse=_flag,
+        parse=flag,
     )
     # Limits per caller.
     proxies_count: int = setting(
@@ -317,7 +252,7 @@ class Settings:
         parse=between(0.01, 5),
     )
     cache_enabled: bool = setting(
-        "CACHE_ENABLED", True, "Remember complete answers in Redis; see docs/explanation/caching.md.", parse=_flag
+        "CACHE_ENABLED", True, "Remember complete answers in Redis; see docs/explanation/caching.md.", parse=flag
     )
     cache_max_bytes: int = setting(
         "CACHE_MAX_BYTES", 1 << 20, "Largest answer that is remembered, in bytes.", parse=whole(1024, 64 << 20)
@@ -382,7 +317,7 @@ class Settings:
         True,
         "Index the words of inputs and outputs of new spans. Without it text search does not find them, and a span "
         "costs the database about a third.",
-        parse=_flag,
+        parse=flag,
     )
     max_dimensions: int = setting(
         "OBSERVATORY_MAX_DIMENSIONS",
@@ -415,6 +350,32 @@ class Settings:
         25.0,
         "Longest time in seconds for one panel, waiting included; Grafana's own proxy gives up after 30.",
         parse=between(1, 300),
+    )
+    # Exports.
+    export_url: str = setting(
+        "OBSERVATORY_EXPORT_URL",
+        "",
+        "Where export jobs put their files: `s3://bucket/prefix` (with the `AWS_…` variables), or `file:///directory`, "
+        "which all servers must share. Empty: `exports` in `OBSERVATORY_DATA_DIR`.",
+        parse=storage_address,
+    )
+    export_streams: int = setting(
+        "OBSERVATORY_EXPORT_STREAMS",
+        4,
+        "Most exports and downloads of one caller at the same time, per server process.",
+        parse=whole(1, 1000),
+    )
+    export_jobs: int = setting(
+        "OBSERVATORY_EXPORT_JOBS",
+        5,
+        "Most export jobs of one caller that wait or are at work.",
+        parse=whole(1, 1000),
+    )
+    export_keep_hours: int = setting(
+        "OBSERVATORY_EXPORT_KEEP_HOURS",
+        72,
+        "How long the files of an export job are kept.",
+        parse=whole(1, 8760),
     )
     # The server's own telemetry.
     own_otlp_endpoint: str = setting(

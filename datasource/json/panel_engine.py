@@ -37,6 +37,7 @@ from server.queries.filters.time_range import BoundedRange
 from server.queries.records.project_list import ProjectList
 from server.storage.database import Database
 from server.storage.row_scope import RowScope
+from server.storage.statements import statement
 from server.text.instants import ceil_to
 from server.text.json_text import dumps
 
@@ -68,8 +69,9 @@ class PanelEngine:
         freshness.on_edit(self._recent.clear)
 
     async def check(self) -> None:
-        """Ask the database for a sign of life. Raises what the driver's failure was translated to."""
-        await self._projects.check()
+        """Ask the database for a sign of life. Raises the error to which the driver's failure is translated."""
+        async with self._database.plain() as connection:
+            await connection.fetch(statement("list_project_ids"))
 
     async def values(self, asked: ValuesQuestion, principal: Principal) -> list[tuple[str, int | None]]:
         """Return values of a field with counts, for variables and menus; cached like panels."""

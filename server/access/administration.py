@@ -261,21 +261,3 @@ async def revoke_token(connection: asyncpg.Connection, claims: Mapping[str, Any]
     # Kept an hour longer than the token, whatever the difference of clocks.
     gone = datetime.fromtimestamp(float(claims["exp"]), UTC) + timedelta(hours=1)
     await connection.execute(statement("revoke_token"), claims["iss"], claims["jti"], gone, revoked_by)
-
-
-async def find_client(connection: asyncpg.Connection, client_id: str) -> dict[str, Any] | None:
-    """Return the row of an OAuth client; None for an unknown one."""
-    row = await connection.fetchrow(statement("find_client"), client_id)
-    return None if row is None else dict(row)
-
-
-async def note_client_use(connection: asyncpg.Connection, client_id: str) -> None:
-    """Note that an OAuth client was given a token now."""
-    await connection.execute(statement("touch_client"), client_id)
-
-
-async def claim_assertion(connection: asyncpg.Connection, client_id: str, assertion: Mapping[str, Any]) -> bool:
-    """Take a verified client assertion, which is good once; return False when it was used before."""
-    # Kept an hour longer than the assertion, whatever the difference of clocks.
-    gone = datetime.fromtimestamp(float(assertion["exp"]), UTC) + timedelta(hours=1)
-    return await connection.fetchrow(statement("claim_assertion"), client_id, assertion["jti"], gone) is not None

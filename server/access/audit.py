@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import asyncpg
@@ -129,27 +128,6 @@ class AuditLog:
         except ApiError as error:
             self.lost_count += sum(event.occurrences for event in groups)
             logger.warning("refusals could not be written", extra={"cause": error.code, "groups": len(groups)})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditFilter:
-    """Which rows of the record to list; None does not limit. ``projects``: None also lists rows of no project."""
-
-    projects: list[str] | None
-    start: datetime | None
-    end: datetime | None
-    action: str | None
-    actor: str | None
-    outcome: str | None
-
-
-async def list_audit_rows(
-    database: Database, wanted: AuditFilter, *, after: tuple[Any, ...], limit: int
-) -> list[dict[str, Any]]:
-    """Return rows of the record, newest first; ``after``: time and id of the last row seen, or two None."""
-    async with database.plain() as connection:
-        rows = await connection.fetch(statement("list_audit"), *astuple(wanted), *after, limit)
-    return [{**row, "detail": orjson.loads(row["detail"])} for row in rows]
 
 
 def _log(event: AuditEvent) -> None:

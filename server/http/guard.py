@@ -34,7 +34,7 @@ from server.storage.redis_store import RedisUnavailable
 from server.storage.row_scope import RowScope
 from server.telemetry.observations import AuthenticationRefused, RateLimitHit, observe
 
-Handler = TypeVar("Handler", bound=Callable[..., Coroutine[Any, Any, HTTPResponse]])
+Handler = TypeVar("Handler", bound=Callable[..., Coroutine[Any, Any, HTTPResponse | None]])
 
 # Scopes that PUBLIC_ANALYTICS_PROJECTS opens: analytics, never traces, content or budgets.
 ANONYMOUS_SCOPES: Final = frozenset({"metrics:read", "costs:read"})
@@ -77,7 +77,7 @@ def requires(
 
     def decorate(handler: Handler) -> Handler:
         @wraps(handler)
-        async def guarded(request: Request, *args: Any, **kwargs: Any) -> HTTPResponse:
+        async def guarded(request: Request, *args: Any, **kwargs: Any) -> HTTPResponse | None:
             services, context = services_of(request), request.ctx
             if context.principal is None:
                 await _admit(services, request, policy, scope, may_defer=policy.with_lookup)

@@ -9,6 +9,7 @@ from sanic import Request
 from server.access.access_services import AccessGate
 from server.cache.freshness import Freshness
 from server.cache.result_cache import ResultCache
+from server.export.exports import Exports
 from server.ingest.ingestion import Ingestion
 from server.queries.lists.cursor import CursorSeal
 from server.queries.records.project_list import ProjectList
@@ -46,6 +47,8 @@ class Services:
     """Folds rollup deltas in the background, once a server has started it."""
     retention: Retention
     """Makes partitions ahead and drops old ones, once a server has started it."""
+    exports: Exports
+    """Streams and jobs that write lists into files."""
     draining: bool = field(default=False)
     """True once the process was told to stop; /ready reports it."""
 

@@ -31,11 +31,11 @@ from server.ingest.pricing.price_book import PriceBook
 from server.ingest.pricing.price_books import PriceBooks
 from server.ingest.pricing.price_catalog import price_catalog
 from server.ingest.project_settings import IngestSettings, ProjectSettings
-from server.ingest.score_writer import ScoreWriter
 from server.ingest.span_updates import SpanUpdates
 from server.ingest.writing.dimensions import Dimensions
 from server.ingest.writing.group_commit import GroupCommit
 from server.ingest.writing.prepared_span import PreparedSpan, UnstorableSpan, prepare_span
+from server.ingest.writing.score_writer import ScoreWriter
 from server.ingest.writing.span_writer import SpanWriter
 from server.ingest.writing.text_index import TextIndexUpkeep
 from server.rate_limit.token_bucket import TokenBuckets
@@ -113,7 +113,7 @@ class Ingestion:
             most_pending_rows=settings.ingest_pending_spans,
             most_pending_bytes=_PENDING_BYTES,
         )
-        self.scores = ScoreWriter(writes, freshness, self.projects)
+        self.scores = ScoreWriter(writes, freshness)
         self.updates = SpanUpdates(writes, worker, self.writer, self.projects)
         self.text_index = TextIndexUpkeep(
             worker,
@@ -174,6 +174,9 @@ class Ingestion:
         )
         await self._rates.take(project_id, project, spans=decoded.record_count, size=decoded.size)
         mapped = map_logs(decoded, now=now, window=self.window)
+        if project.redactor is not None:
+            for score in mapped.scores:
+                project.redactor.redact_score(score)
         await self.scores.store(project_id, mapped.scores, created_by=None)
         await self.updates.take(project_id, mapped.updates)
         rejected = Counter(item.reason for item in mapped.rejected)

@@ -12,7 +12,6 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
-import asyncpg
 import orjson
 
 from server.errors import ProjectMisconfigured
@@ -48,7 +47,9 @@ class ProjectSettings:
         known = self._known.get(project_id)
         if known is not None and time.monotonic() - known[0] < FRESH_SECONDS:
             return known[2]
-        text = await self._text(project_id)
+        async with self._database.plain() as connection:
+            raw = await connection.fetchval(statement("project_ingest_settings"), project_id)
+        text = (raw or "{}").encode()
         if known is not None and known[1] == text:
             settings = known[2]
         else:
@@ -59,26 +60,9 @@ class ProjectSettings:
         self._known[project_id] = (time.monotonic(), text, settings)
         return settings
 
-    async def document(self, project_id: str) -> dict[str, Any]:
-        """Return the settings of ``project_id`` as they were written, from the database."""
-        return dict(orjson.loads(await self._text(project_id)))
-
-    async def _text(self, project_id: str) -> bytes:
-        async with self._database.plain() as connection:
-            raw = await connection.fetchval(statement("project_ingest_settings"), project_id)
-        return (raw or "{}").encode()
-
     def forget(self, project_id: str) -> None:
         """Read the settings of ``project_id`` again at the next use: call after a change."""
         self._known.pop(project_id, None)
-
-
-async def store_ingest_settings(
-    connection: asyncpg.Connection, project_id: str, ingest: dict[str, Any] | None, redaction: dict[str, Any] | None
-) -> None:
-    """Replace both parts of the settings of ``project_id``; an empty part is removed."""
-    documents = [orjson.dumps(part).decode() if part else None for part in (ingest, redaction)]
-    await connection.execute(statement("store_ingest_settings"), project_id, *documents)
 
 
 def parse_ingest_settings(document: Any, redaction_key: bytes) -> IngestSettings:

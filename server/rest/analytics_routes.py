@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from functools import partial
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from sanic import Blueprint, HTTPResponse, Request
 
 from server.errors import InvalidParameter
+from server.http.envelope import success
 from server.http.guard import requires
 from server.reports.analytics_report import (
     FEWEST_COMPARED,
@@ -32,7 +32,15 @@ OverTime = Callable[[ReportSource, ReportWindow, Width], Awaitable[dict[str, Any
 async def _over_time(request: Request, report: OverTime) -> HTTPResponse:
     asked = ReportRequest(request, default_range=ANALYTICS_RANGE)
     width = asked.interval()
-    return await asked.answer(lambda source, window: report(source, window, width))
+    window = asked.window()
+    source = await asked.source()
+    data = await report(source, window, width)
+    return success(request, data, meta_fields=report_meta(window, source))
+
+
+def report_meta(window: ReportWindow, source: ReportSource) -> Mapping[str, Any]:
+    """Return the facts about an answer: its range, and how it was made."""
+    return {"from": window.start, "to": window.end, "time_zone": window.time_zone, **source.told()}
 
 
 @analytics.get("/costs", name="costs")
@@ -62,7 +70,10 @@ async def show_models(request: Request) -> HTTPResponse:
     """Return all models with their calls, errors, latency, tokens and cost."""
     asked = ReportRequest(request, default_range=ANALYTICS_RANGE)
     limit = asked.params.integer("limit", default=50, low=1, high=200)
-    return await asked.answer(partial(report_models, limit=limit))
+    window = asked.window()
+    source = await asked.source()
+    rows = await report_models(source, window, limit=limit)
+    return success(request, rows, meta_fields=report_meta(window, source))
 
 
 @analytics.get("/models/compare", name="models_compare")
@@ -73,11 +84,18 @@ async def show_comparison(request: Request) -> HTTPResponse:
     models = list(asked.params.texts("models", most=MOST_COMPARED))
     if len(models) < FEWEST_COMPARED:
         raise InvalidParameter.named("models", f"name {FEWEST_COMPARED} to {MOST_COMPARED} models: models=a,b")
-    return await asked.answer(partial(compare_models, models=models))
+    window = asked.window()
+    source = await asked.source()
+    data = await compare_models(source, window, models)
+    return success(request, data, meta_fields=report_meta(window, source))
 
 
 @analytics.get("/optimization", name="optimization")
 @requires("costs:read", cost=5)
 async def show_recommendations(request: Request) -> HTTPResponse:
     """Return recommendations computed from the data, each with its evidence."""
-    return await ReportRequest(request, default_range=ANALYTICS_RANGE).answer(recommend)
+    asked = ReportRequest(request, default_range=ANALYTICS_RANGE)
+    window = asked.window()
+    source = await asked.source()
+    data = await recommend(source, window)
+    return success(request, data, meta_fields=report_meta(window, source))

@@ -5,15 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import orjson
 from sanic import Blueprint, HTTPResponse, Request
 
-from server.access.audit import AuditFilter, list_audit_rows
 from server.access.principal import Principal
 from server.http.envelope import success
 from server.http.guard import requires, row_scope
 from server.http.request_params import RequestParams
 from server.http.services import services_of
 from server.queries.lists.cursor import continuation
+from server.storage.statements import statement
 from server.text.instants import parse_instant
 
 audit = Blueprint("audit")
@@ -49,9 +50,11 @@ async def list_audit(request: Request) -> HTTPResponse:
     end = params.read("to", lambda text: parse_instant(text, now=now, round_up=True), None)
     params.finish()
     projects = None if principal.sees_every_project else list((await row_scope(request)).projects)
-    wanted = AuditFilter(projects=projects, start=start, end=end, **names)
-    rows = await list_audit_rows(services.reads, wanted, after=position, limit=limit + 1)
-    page = rows[:limit]
+    async with services.reads.plain() as connection:
+        rows = await connection.fetch(
+            statement("list_audit"), projects, start, end, *names.values(), *position, limit + 1
+        )
+    page = [{**row, "detail": orjson.loads(row["detail"])} for row in rows[:limit]]
     cursor = None
     if len(rows) > limit:
         last = continuation((page[-1]["ts"], page[-1]["audit_id"]), question=question, now=now)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from sanic import Blueprint, HTTPResponse, Request
 
 from server.errors import InvalidParameter
+from server.http.envelope import success
 from server.http.guard import requires
 from server.reports.cost_report import (
     ATTRIBUTION_DIMENSIONS,
@@ -15,6 +14,7 @@ from server.reports.cost_report import (
     forecast_costs,
     summarize_costs,
 )
+from server.rest.analytics_routes import report_meta
 from server.rest.report_request import COSTS_RANGE, ReportRequest
 
 costs = Blueprint("costs", url_prefix="/api/v1/costs")
@@ -29,7 +29,10 @@ async def show_summary(request: Request) -> HTTPResponse:
     """Return totals with their change, splits, daily and weekly trends."""
     asked = ReportRequest(request, default_range=COSTS_RANGE)
     top = asked.params.integer("top", default=10, low=1, high=100)
-    return await asked.answer(partial(summarize_costs, top=top))
+    window = asked.window()
+    source = await asked.source()
+    data = await summarize_costs(source, window, top=top)
+    return success(request, data, meta_fields=report_meta(window, source))
 
 
 @costs.get("/attribution", name="attribution")
@@ -42,7 +45,10 @@ async def show_attribution(request: Request) -> HTTPResponse:
         raise InvalidParameter.named("dimension", f"expected one of {', '.join(ATTRIBUTION_DIMENSIONS)}")
     limit = asked.params.integer("limit", default=100, low=1, high=1000)
     least = asked.number("min_total_cost", low=0, high=1e9)
-    return await asked.answer(partial(attribute_costs, dimension=dimension, limit=limit, min_cost=least))
+    window = asked.window()
+    source = await asked.source()
+    data = await attribute_costs(source, window, dimension, limit=limit, min_cost=least)
+    return success(request, data, meta_fields=report_meta(window, source))
 
 
 @costs.get("/forecast", name="forecast")
@@ -53,6 +59,7 @@ async def show_forecast(request: Request) -> HTTPResponse:
     period = asked.params.choice("period", tuple(FORECAST_PERIODS), "next_month")
     days = asked.params.integer("days", default=FORECAST_PERIODS[period], low=1, high=MOST_FORECAST_DAYS)
     confidence = asked.number("confidence", low=0.5, high=0.999)
-    return await asked.answer(
-        partial(forecast_costs, days=days, confidence=confidence or DEFAULT_CONFIDENCE, now=asked.now)
-    )
+    window = asked.window()
+    source = await asked.source()
+    data = await forecast_costs(source, window, days=days, confidence=confidence or DEFAULT_CONFIDENCE, now=asked.now)
+    return success(request, data, meta_fields=report_meta(window, source))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import orjson
 from sanic import Blueprint, HTTPResponse, Request
 
 from server.errors import InvalidBody
@@ -12,8 +13,9 @@ from server.http.guard import audit_event, requires, row_scope
 from server.http.json_body import is_object, read_object
 from server.http.request_head import path_value
 from server.http.services import services_of
-from server.ingest.project_settings import parse_ingest_settings, store_ingest_settings
+from server.ingest.project_settings import parse_ingest_settings
 from server.ingest.redaction.redaction_rules import InvalidRule
+from server.storage.statements import statement
 
 ingest_settings = Blueprint("ingest_settings")
 
@@ -27,7 +29,9 @@ _MOST: Final = 1_000_000_000_000
 async def read_settings(request: Request, project_id: str) -> HTTPResponse:
     """Return rates and redaction rules of a project; both are empty if the server's defaults are in force."""
     project_id = await _named(request, project_id)
-    document = await services_of(request).ingestion.projects.document(project_id)
+    async with services_of(request).reads.plain() as connection:
+        text = await connection.fetchval(statement("project_ingest_settings"), project_id)
+    document = orjson.loads(text or "{}")
     return success(request, {name: document.get(name) or {} for name in FIELDS})
 
 
@@ -44,8 +48,9 @@ async def replace_settings(request: Request, project_id: str) -> HTTPResponse:
         parse_ingest_settings(body, services.settings.jwt_secret.encode())
     except InvalidRule as error:
         raise InvalidBody.at("/redaction/rules", str(error)) from error
+    documents = [orjson.dumps(body[name]).decode() if body.get(name) else None for name in FIELDS]
     async with services.writes.write(()) as connection:
-        await store_ingest_settings(connection, project_id, body.get("ingest"), body.get("redaction"))
+        await connection.execute(statement("store_ingest_settings"), project_id, *documents)
         event = audit_event(
             request, "project.ingest_settings", target_type="project", target_id=project_id, project_id=project_id
         )

@@ -1,4 +1,4 @@
-"""Prices over HTTP: overrides, re-pricing of what is stored, models without a price."""
+"""Prices over HTTP: overrides, re-pricing of what is stored, models without a price; and deletion of traces."""
 
 from __future__ import annotations
 
@@ -9,31 +9,28 @@ from typing import Any, Final
 
 from sanic import Blueprint, HTTPResponse, Request
 
-from server.errors import InvalidBody, InvalidParameter, NotFound
+from server.errors import InvalidBody, InvalidParameter, NotFound, TraceNotFound
 from server.http.envelope import success
 from server.http.guard import audit_event, requires, row_scope
 from server.http.json_body import decimal_of, is_flag, is_instant, is_number, is_object, is_text, read_object
+from server.http.request_head import path_value
 from server.http.request_params import RequestParams
 from server.http.services import services_of
 from server.http.target_project import target_project
 from server.ingest.dialects.canonical_names import canonical_provider
 from server.ingest.writing.reprice import RepriceDifference, RepriceQuestion, reprice
+from server.ingest.writing.trace_deletion import delete_trace
 from server.queries.filters.filter_tree import parse_filter
 from server.queries.filters.time_range import TimeRange
-from server.queries.records.price_overrides import (
-    RATES,
-    PriceName,
-    delete_price_override,
-    list_price_overrides,
-    list_unpriced_models,
-    store_price_override,
-)
+from server.storage.row_scope import RowScope
+from server.storage.statements import statement
 from server.text.instants import parse_instant
 
 prices = Blueprint("prices", url_prefix="/api/v1")
 
-_OPTIONAL_RATES: Final = RATES[2:]
-_SHOWN: Final = ("project_id", "provider", "model", "valid_from", *RATES, "created_at", "created_by")
+_RATES: Final = ("input_usd_per_mtok", "output_usd_per_mtok", "cache_read_usd_per_mtok", "cache_write_usd_per_mtok")
+_OPTIONAL_RATES: Final = _RATES[2:]
+_SHOWN: Final = ("project_id", "provider", "model", "valid_from", *_RATES, "created_at", "created_by")
 _ALWAYS: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _UNPRICED_RANGE: Final = timedelta(days=30)
 
@@ -42,7 +39,7 @@ PRICE_FIELDS: Final = {
     "provider": is_text,
     "model": is_text,
     "valid_from": is_instant,
-    **dict.fromkeys(RATES, is_number),
+    **dict.fromkeys(_RATES, is_number),
 }
 REPRICE_FIELDS: Final = {
     "from": is_instant,
@@ -59,7 +56,12 @@ async def list_prices(request: Request) -> HTTPResponse:
     params = RequestParams.of(request)
     projects = params.texts("project_id")
     params.finish()
-    rows = await list_price_overrides(services_of(request).reads, await row_scope(request, projects))
+    scope = await row_scope(request, projects)
+    rows: list[dict[str, Any]] = []
+    async with services_of(request).reads.read(scope) as connection:
+        for project_id in scope.projects:
+            found = await connection.fetch(statement("list_price_overrides"), project_id)
+            rows += [{"project_id": project_id, **dict(row)} for row in found]
     return success(request, [{name: row[name] for name in _SHOWN} for row in rows])
 
 
@@ -70,15 +72,18 @@ async def store_price(request: Request) -> HTTPResponse:
     are repriced.
     """
     services, project_id = services_of(request), await target_project(request, "project_id")
-    body = read_object(request, PRICE_FIELDS, required=("provider", "model", *RATES[:2]))
+    body = read_object(request, PRICE_FIELDS, required=("provider", "model", *_RATES[:2]))
     provider, model = canonical_provider(body["provider"]), body["model"].strip().lower()
     for name, value in (("provider", provider), ("model", model)):
         if not 1 <= len(value) <= 200:
             raise InvalidBody.at(f"/{name}", "has not 1 to 200 characters")
-    price = PriceName(project_id, provider, model, _instant(body, "valid_from") or _ALWAYS)
-    rates = [_rate(body, name) for name in RATES]
+    valid_from = _instant(body, "valid_from") or _ALWAYS
+    rates = [_rate(body, name) for name in _RATES]
     async with services.writes.write([project_id]) as connection:
-        stored = await store_price_override(connection, price, rates, request.ctx.principal.subject)
+        row = await connection.fetchrow(
+            statement("store_price_override"),
+            project_id, provider, model, valid_from, *rates, request.ctx.principal.subject,
+        )  # fmt: skip
         await services.access.audit.record(
             audit_event(
                 request, "price.set", target_type="price", target_id=f"{provider}/{model}", project_id=project_id
@@ -86,6 +91,7 @@ async def store_price(request: Request) -> HTTPResponse:
             connection,
         )
     services.ingestion.prices.forget(project_id)
+    stored = dict(row or {})
     return success(request, {name: stored[name] for name in _SHOWN}, status=201 if stored["is_new"] else 200)
 
 
@@ -102,7 +108,8 @@ async def delete_price(request: Request) -> HTTPResponse:
     project_id = await target_project(request, "project_id", known=("provider", "model", "valid_from"))
     provider, model = canonical_provider(named["provider"] or ""), (named["model"] or "").strip().lower()
     async with services.writes.write([project_id]) as connection:
-        if not await delete_price_override(connection, PriceName(project_id, provider, model, valid_from)):
+        gone = await connection.fetchval(statement("delete_price_override"), project_id, provider, model, valid_from)
+        if gone is None:
             raise NotFound()
         await services.access.audit.record(
             audit_event(
@@ -153,8 +160,49 @@ async def list_unpriced(request: Request) -> HTTPResponse:
     params.finish()
     scope = await row_scope(request, projects)
     start, end = window.start or (window.end or now) - _UNPRICED_RANGE, window.end or now
-    rows = await list_unpriced_models(services_of(request).reads, scope, start, end)
+    rows: list[dict[str, Any]] = []
+    async with services_of(request).reads.read(scope) as connection:
+        for project_id in scope.projects:
+            found = await connection.fetch(statement("list_unpriced_models"), project_id, start, end)
+            rows += map(dict, found)
+    rows.sort(key=lambda row: -row["calls"])
     return success(request, rows, meta_fields={"from": start, "to": end})
+
+
+@prices.delete("/traces/<trace_id:str>", name="delete_trace")
+@requires("traces:delete")
+async def remove_trace(request: Request, trace_id: str) -> HTTPResponse:
+    """Delete a trace with its scores; sums and metrics are without it at once."""
+    services, trace_id = services_of(request), path_value(trace_id, "trace_id").lower()
+    project_id = await _project_of_trace(request, trace_id)
+    spans = await delete_trace(services.writes, services.freshness, project_id, trace_id)
+    if not spans:
+        raise TraceNotFound()
+    await services.access.audit.record(
+        audit_event(request, "trace.delete", target_type="trace", target_id=trace_id, project_id=project_id)
+    )
+    return success(request, {"trace_id": trace_id, "project_id": project_id, "deleted_spans": spans})
+
+
+async def _project_of_trace(request: Request, trace_id: str) -> str:
+    """Return the one project of the caller that holds the trace. Raises TraceNotFound, or InvalidParameter for
+    several.
+    """
+    params = RequestParams.of(request)
+    projects = params.texts("project_id")
+    params.finish()
+    scope = await row_scope(request, projects)
+    async with services_of(request).reads.read(RowScope(scope.projects)) as connection:
+        found = [
+            project_id
+            for project_id in scope.projects
+            if await connection.fetchval(statement("trace_exists"), project_id, trace_id)
+        ]
+    if not found:
+        raise TraceNotFound()
+    if len(found) > 1:
+        raise InvalidParameter.named("project_id", "several projects have a trace of that id: name one")
+    return found[0]
 
 
 def rendered(difference: RepriceDifference) -> dict[str, Any]:

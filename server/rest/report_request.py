@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
-from sanic import HTTPResponse, Request
+from sanic import Request
 
 from server.errors import InvalidParameter
-from server.http.envelope import success
 from server.http.guard import row_scope
 from server.http.request_params import RequestParams
 from server.http.services import services_of
@@ -32,11 +30,8 @@ WORDS: Final = {"1min": "1m", "5min": "5m", "1hour": "1h", "1day": "1d"}
 """Other spellings of widths."""
 
 
-Report = Callable[[ReportSource, ReportWindow], Awaitable[Any]]
-
-
 class ReportRequest:
-    """A report's parameters; read the special ones first, then :meth:`answer`, which refuses the rest."""
+    """A report's parameters; read the special ones first, then :meth:`window`, which refuses the rest."""
 
     def __init__(self, request: Request, *, default_range: timedelta) -> None:
         self._request = request
@@ -84,14 +79,6 @@ class ReportRequest:
     async def source(self) -> ReportSource:
         """Return the source to read, limited to the requested projects. Raises ProjectForbidden."""
         return ReportSource(services_of(self._request).reads, await row_scope(self._request, self._projects))
-
-    async def answer(self, report: Report) -> HTTPResponse:
-        """Answer with what ``report`` says about the range; the envelope tells the range and how it came about."""
-        window = self.window()
-        source = await self.source()
-        data = await report(source, window)
-        told = {"from": window.start, "to": window.end, "time_zone": window.time_zone, **source.told()}
-        return success(self._request, data, meta_fields=told)
 
 
 def _zone(text: str) -> str:

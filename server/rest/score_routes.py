@@ -15,10 +15,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import asyncpg
 from sanic import Blueprint, HTTPResponse, Request
 
-from server.errors import InvalidBody, InvalidParameter, NotFound
+from server.errors import Conflict, InvalidBody, InvalidParameter, NotFound
 from server.http.envelope import success
 from server.http.guard import requires
 from server.http.json_body import expectation, is_instant, is_list, is_text, read_object
@@ -26,6 +25,8 @@ from server.http.request_head import path_value
 from server.http.services import services_of
 from server.http.target_project import target_project
 from server.ingest.mapping.mapping_result import IngestWindow, ScoreRecord
+from server.storage.row_scope import RowScope
+from server.storage.statements import statement
 from server.text.instants import parse_instant
 
 scores = Blueprint("scores")
@@ -36,11 +37,12 @@ _SHOWN: Final = (
     "project_id", "score_id", "trace_id", "span_id", "name", "data_type", "value", "string_value", "source",
     "comment", "ts", "created_at", "created_by",
 )  # fmt: skip
+_COMPARED: Final = ("trace_id", "span_id", "name", "data_type", "value", "string_value", "source", "comment")
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 def _is_value(value: Any) -> bool:
-    """A number, true, false or a text."""
+    """Return a number, true, false or a text."""
     if isinstance(value, str):
         return is_text(value)
     return isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
@@ -64,30 +66,34 @@ async def create_score(request: Request) -> HTTPResponse:
     """Add a score. 201 if it is new, 200 if it exists."""
     services, project_id = services_of(request), await target_project(request, "project_id")
     score = read_score(read_object(request, FIELDS, required=("trace_id", "name", "value")), "")
-    writer, created_by = services.ingestion.scores, request.ctx.principal.subject
+    await _redact(request, project_id, [score])
     key = request.headers.get("idempotency-key")
     if key is not None:
+        # The stored score is redacted, so only then can it be compared.
         score.score_id = keyed_id(project_id, key)
-        row = await writer.store_once(project_id, score, created_by=created_by)
-    else:
-        (row,) = await writer.store(project_id, [score], created_by=created_by)
-    return success(request, _shown(row), status=201 if row.get("is_new") else 200)
+        async with services.reads.read(RowScope((project_id,))) as connection:
+            known = await connection.fetchrow(statement("read_score"), project_id, score.score_id)
+        if known is not None:
+            if any(known[name] != getattr(score, name) for name in _COMPARED):
+                raise Conflict("The Idempotency-Key was used for another score.")
+            return success(request, {name: known[name] for name in _SHOWN})
+    rows = await store(request, project_id, [score])
+    return success(request, rows[0], status=201 if rows[0].pop("is_new") else 200)
 
 
 @scores.post("/api/v1/scores/batch", name="create_scores")
 @requires("scores:write", cost=10)
 async def create_scores(request: Request) -> HTTPResponse:
     """Add up to 500 scores, all or none: ``{"scores": [{…}, …]}``."""
-    services, project_id = services_of(request), await target_project(request, "project_id")
+    project_id = await target_project(request, "project_id")
     body = read_object(request, {"scores": is_list}, required=("scores",))
     if not 1 <= len(body["scores"]) <= MOST_IN_BATCH:
         raise InvalidBody.at("/scores", f"has not 1 to {MOST_IN_BATCH} entries")
     records = [_batch_entry(item, f"/scores/{place}") for place, item in enumerate(body["scores"])]
-    rows = await services.ingestion.scores.store(project_id, records, created_by=request.ctx.principal.subject)
-    created = sum(row["is_new"] for row in rows)
-    return success(
-        request, [_shown(row) for row in rows], status=201 if created else 200, meta_fields={"created": created}
-    )
+    await _redact(request, project_id, records)
+    rows = await store(request, project_id, records)
+    created = sum(row.pop("is_new") for row in rows)
+    return success(request, rows, status=201 if created else 200, meta_fields={"created": created})
 
 
 @scores.delete("/api/v1/scores/<score_id:str>", name="delete_score")
@@ -100,8 +106,18 @@ async def delete_score(request: Request, score_id: str) -> HTTPResponse:
     return success(request, {"score_id": score_id, "deleted": True})
 
 
-def _shown(row: asyncpg.Record) -> dict[str, Any]:
-    return {name: row[name] for name in _SHOWN}
+async def _redact(request: Request, project_id: str, records: list[ScoreRecord]) -> None:
+    redactor = (await services_of(request).ingestion.projects.of(project_id)).redactor
+    if redactor is not None:
+        for record in records:
+            redactor.redact_score(record)
+
+
+async def store(request: Request, project_id: str, records: list[ScoreRecord]) -> list[dict[str, Any]]:
+    """Store ``records``; return the rows with ``is_new``."""
+    scores_of = services_of(request).ingestion.scores
+    rows = await scores_of.store(project_id, records, created_by=request.ctx.principal.subject)
+    return [{name: row[name] for name in (*_SHOWN, "is_new")} for row in rows]
 
 
 def _batch_entry(item: Any, pointer: str) -> ScoreRecord:

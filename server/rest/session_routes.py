@@ -25,8 +25,8 @@ from server.queries.lists.session_reader import (
     list_traces_of,
     read_summary,
 )
+from server.queries.lists.shown_rows import render_row
 from server.rest.trace_detail_routes import explain_wanted
-from server.rest.trace_rows import render_row
 
 sessions = Blueprint("sessions")
 

@@ -16,8 +16,8 @@ from server.http.request_head import path_value
 from server.http.request_params import RequestParams
 from server.http.services import services_of
 from server.queries.lists.list_question import VIEWS, select_fields
+from server.queries.lists.shown_rows import Row, render_row
 from server.queries.lists.trace_tree import SpanPosition, TraceQuestion, read_span, read_trace
-from server.rest.trace_rows import Row, render_row
 from server.storage.row_scope import RowScope
 
 trace_detail = Blueprint("trace_detail")

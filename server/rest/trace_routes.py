@@ -26,9 +26,9 @@ from server.queries.filters.filter_tree import looks_beyond_row
 from server.queries.lists.cursor import continuation
 from server.queries.lists.list_question import ListQuestion
 from server.queries.lists.list_reader import list_spans
+from server.queries.lists.shown_rows import render_rows
 from server.rest.list_memory import KnownList, ListMemory
 from server.rest.list_request import SEARCH_MEMBERS, ListRequest, request_from_document, request_from_params
-from server.rest.trace_rows import render_rows
 from server.storage.row_scope import RowScope
 
 traces = Blueprint("traces", url_prefix="/api/v1/traces")

@@ -103,6 +103,19 @@ class RedisBack(Observation):
 
 
 @dataclass(frozen=True, slots=True)
+class ExportFinished(Observation):
+    """An export ended: complete, failed or cancelled. ``size`` is what was handed to the connection or the storage."""
+
+    export_id: str
+    kind: str
+    format: str
+    state: str
+    rows: int
+    size: int
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RollupsFolded(Observation):
     """Pending rollup deltas were folded into their grains."""
 

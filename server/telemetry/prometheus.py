@@ -29,6 +29,7 @@ from server.telemetry.observations import (
     AuthenticationRefused,
     BackgroundWorkFailed,
     CacheAsked,
+    ExportFinished,
     ModelUnpriced,
     Observation,
     PartitionsDropped,
@@ -64,6 +65,9 @@ FOLD_SECONDS = Histogram("observatory_rollup_fold_seconds", "Time to fold pendin
 FOLDED = Counter("observatory_rollup_deltas_folded", "Rollup deltas folded into their grains.")
 PARTITIONS_DROPPED = Counter("observatory_partitions_dropped", "Partitions of raw spans dropped by retention.")
 BACKGROUND_FAILURES = Counter("observatory_background_failures", "Failed runs of background work.", ["task"])
+EXPORTS = Counter("observatory_exports", "Exports that ended.", ["kind", "format", "state"])
+EXPORT_ROWS = Counter("observatory_export_rows", "Rows exported.", ["format"])
+EXPORT_BYTES = Counter("observatory_export_bytes", "Bytes of exports handed over.", ["format"])
 
 METRICS = (
     REQUESTS,
@@ -82,6 +86,9 @@ METRICS = (
     FOLDED,
     PARTITIONS_DROPPED,
     BACKGROUND_FAILURES,
+    EXPORTS,
+    EXPORT_ROWS,
+    EXPORT_BYTES,
 )
 REDIS_UP.set(1)
 REGISTRY.unregister(PLATFORM_COLLECTOR)  # it would reveal the exact version of Python
@@ -171,6 +178,13 @@ def _(observation: PartitionsDropped) -> None:
 @record.register
 def _(observation: BackgroundWorkFailed) -> None:
     BACKGROUND_FAILURES.labels(observation.task).inc()
+
+
+@record.register
+def _(observation: ExportFinished) -> None:
+    EXPORTS.labels(observation.kind, observation.format, observation.state).inc()
+    EXPORT_ROWS.labels(observation.format).inc(observation.rows)
+    EXPORT_BYTES.labels(observation.format).inc(observation.size)
 
 
 def exposition() -> bytes:

@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
-OPERATIONS_OF_OTHERS = ("/grafana", "/jaeger/", "/tempo/", "/v1/", "/oauth/")
+OPERATIONS_OF_OTHERS = ("/grafana", "/jaeger/", "/tempo/", "/prometheus/", "/v1/", "/oauth/")
 """Surfaces whose requests are not described in detail: generated requests there are only noise, sent all the same."""
 
 # A protobuf body is only bytes to a generator.

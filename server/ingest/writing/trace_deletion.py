@@ -7,18 +7,7 @@ from datetime import UTC, datetime
 from server.cache.freshness import Freshness, Touched
 from server.ingest.writing.span_changes import ensure_change_tables, settle_span_changes
 from server.storage.database import Database
-from server.storage.row_scope import RowScope
 from server.storage.statements import statement
-
-
-async def projects_with_trace(database: Database, scope: RowScope, trace_id: str) -> list[str]:
-    """Return those projects of ``scope`` that hold trace ``trace_id``. Raises what :class:`Database` raises."""
-    async with database.read(RowScope(scope.projects)) as connection:
-        return [
-            project_id
-            for project_id in scope.projects
-            if await connection.fetchval(statement("trace_exists"), project_id, trace_id)
-        ]
 
 
 async def delete_trace(database: Database, freshness: Freshness, project_id: str, trace_id: str) -> int:

@@ -53,7 +53,7 @@ def continuation(position: Position, *, question: Any, now: datetime) -> dict[st
 
     ``question`` is a JSON document too; ``now`` is the moment against which its relative times were resolved.
     """
-    return {"q": fingerprint(question), "n": format_instant(now), "p": [_encode(value) for value in position]}
+    return {"q": fingerprint(question), "n": format_instant(now), "p": [encode_value(value) for value in position]}
 
 
 class CursorSeal:
@@ -92,7 +92,7 @@ class CursorSeal:
             raise _invalid()
         if not hmac.compare_digest(str(claims["b"]), fingerprint(binding)):
             raise _invalid()
-        position = tuple(_decode(value) for value in claims["p"])
+        position = tuple(decode_value(value) for value in claims["p"])
         return OpenedCursor(position, parse_instant(claims["n"], now=moment), str(claims["q"]))
 
     def _claims(self, cursor: str) -> dict[str, Any]:
@@ -121,7 +121,8 @@ def _mac(key: bytes, payload: bytes) -> bytes:
     return hmac.digest(key, bytes([VERSION]) + payload, hashlib.sha256)
 
 
-def _encode(value: Any) -> Any:
+def encode_value(value: Any) -> Any:
+    """Return one value of a position as JSON; :func:`decode_value` reads it back."""
     match value:
         case datetime():
             return {"t": format_instant(value)}
@@ -131,7 +132,8 @@ def _encode(value: Any) -> Any:
             return value
 
 
-def _decode(value: Any) -> Any:
+def decode_value(value: Any) -> Any:
+    """Return the value that :func:`encode_value` wrote."""
     match value:
         case {"t": text}:
             return parse_instant(text, now=datetime.now(UTC))

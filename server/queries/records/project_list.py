@@ -35,21 +35,15 @@ class ProjectList:
             if self._ids is not None and time.monotonic() - self._read_at < FRESH_SECONDS:
                 return self._ids
             try:
-                self._ids = await self._read()
+                async with self._database.plain() as connection:
+                    rows = await connection.fetch(statement("list_project_ids"))
             except (DatabaseUnavailable, PoolTimeout, QueryTimeout):
                 if self._ids is None:
                     raise
                 return self._ids
+            self._ids = tuple(row["project_id"] for row in rows)
             self._read_at = time.monotonic()
             return self._ids
-
-    async def check(self) -> None:
-        """Ask the database for a sign of life. Raises what the driver's failure was translated to."""
-        await self._read()
-
-    async def _read(self) -> tuple[str, ...]:
-        async with self._database.plain() as connection:
-            return tuple(row["project_id"] for row in await connection.fetch(statement("list_project_ids")))
 
     def forget(self) -> None:
         """Read the list again at the next use: call after creating or deleting a project."""

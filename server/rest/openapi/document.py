@@ -143,6 +143,8 @@ def _success(route: DescribedRoute, row: Operation) -> dict[str, Any]:
         described["content"] = {"application/json": {"schema": schema}}
         if row.is_conditional:
             described["headers"] = {"ETag": {"schema": {"type": "string"}}}
+    elif row.media_types:
+        described["content"] = {name: {"schema": {}} for name in row.media_types}
     elif route.path.startswith("/api/v1/"):
         described["content"] = {"application/json": {"schema": {"type": "object"}}}
     return described
@@ -180,6 +182,7 @@ _SURFACES: Final[dict[str, tuple[str, str | None, Schema]]] = {
     "Grafana": ("/grafana", "application/json", reference("GrafanaError")),
     "Otlp": ("/v1/", None, {}),
     "Jaeger": ("/jaeger/", "application/json", {}),
+    "Prometheus": ("/prometheus/", "application/json", reference("PrometheusError")),
     "Tempo": ("/tempo/", None, {}),
     "OAuth": ("/oauth/", None, reference("OAuthError")),
     "Problem": ("", "application/problem+json", reference("Problem")),

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from server.export.formats import COMPRESSIONS, FORMATS
 from server.http.json_body import Check, is_flag, is_instant, is_number, is_object, is_text, is_texts, is_whole
 from server.queries.filters.filter_params import FILTER_PARAMETERS, FilterParameter
 from server.queries.filters.span_fields import FIELDS, FieldType
@@ -19,12 +20,14 @@ from server.queries.metrics.facet_reader import LARGEST_LIMIT as LARGEST_FACET_L
 from server.rest import (
     annotation_routes,
     client_routes,
+    export_job_routes,
     ingest_settings_routes,
     key_routes,
     price_routes,
     project_routes,
     score_routes,
 )
+from server.rest.export_request import EXPORT_PARAMETERS, NOT_TAKEN
 from server.rest.list_request import LIST_PARAMETERS
 from server.rest.openapi.schemas import TEXT, Schema, list_of, object_of, reference, value_schema
 from server.rest.report_request import REPORT_PARAMETERS
@@ -52,6 +55,8 @@ class Operation:
     data: Schema | None = None
     is_paged: bool = False
     statuses: tuple[int, ...] = (200,)
+    media_types: tuple[str, ...] = ()
+    """Of a file that it answers with instead of the envelope."""
     is_conditional: bool = False
     """It has an entity tag and may answer 304."""
 
@@ -162,6 +167,13 @@ _OVER_TIME: Final = Operation(
     parameters=(*REPORT, *FILTERS, query("interval", TEXT, "Width of the buckets, such as 5m, 1h, 1d; default auto."))
 )
 
+_EXPORT_SCHEMAS: Final[dict[str, Schema]] = {
+    "format": {"type": "string", "enum": list(FORMATS)},
+    "compression": {"type": "string", "enum": list(COMPRESSIONS)},
+    "guard": FLAG,
+    "trailer": FLAG,
+}
+
 # By route name (blueprint and name of the handler).
 OPERATIONS: Final[dict[str, Operation]] = {
     "traces.list": Operation(parameters=(*LIST, *FILTERS), data=_ROWS, is_paged=True, is_conditional=True),
@@ -210,6 +222,30 @@ OPERATIONS: Final[dict[str, Operation]] = {
         parameters=(*REPORT, *FILTERS, query("models", LISTED, "The models to compare, two at least."))
     ),
     "analytics.optimization": _REPORT,
+    "exports.stream": Operation(
+        parameters=(
+            *(parameter for parameter in LIST if parameter["name"] not in (*NOT_TAKEN, "sort_by")),
+            *FILTERS,
+            *(query(name, _EXPORT_SCHEMAS.get(name, TEXT), text) for name, text in EXPORT_PARAMETERS.items()),
+        ),
+        media_types=tuple(dict.fromkeys(kind.media_type.partition(";")[0] for kind in FORMATS.values())),
+    ),
+    "export_jobs.create": Operation(
+        body=object_of(
+            {
+                **{name: {} for name in export_job_routes.JOB_MEMBERS},
+                "format": _EXPORT_SCHEMAS["format"],
+                "compression": _EXPORT_SCHEMAS["compression"],
+                "guard": {"type": "boolean"},
+            },
+            closed=True,
+        ),
+        statuses=(202,),
+    ),
+    "export_jobs.read": Operation(
+        parameters=(query("bytes", {"type": "integer", "minimum": 0}, "The size of your file: where in it to go on."),)
+    ),
+    "export_jobs.file": Operation(media_types=("application/octet-stream", "application/json")),
     "costs.summary": Operation(
         parameters=(*REPORT, *FILTERS, query("top", page_size(100), "Rows of each ranking; default 10."))
     ),
@@ -242,7 +278,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     ),
     "prices.unpriced": Operation(parameters=(PROJECTS, *WINDOW)),
     "prices.reprice": Operation(body=_body(price_routes.REPRICE_FIELDS, ("from",)), parameters=(ONE_PROJECT,)),
-    "trace_deletion.delete_trace": Operation(parameters=(ONE_PROJECT,)),
+    "prices.delete_trace": Operation(parameters=(ONE_PROJECT,)),
     "ingest_settings.replace": Operation(body=_body(ingest_settings_routes.FIELDS, ())),
     "otlp.export_traces": _OTLP,
     "otlp.export_logs": _OTLP,

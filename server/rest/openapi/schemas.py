@@ -193,6 +193,10 @@ def component_schemas() -> dict[str, Schema]:
         ),
         "Problem": _problem(),
         "GrafanaError": object_of({"message": TEXT, "error": object_of({"code": TEXT, "message": TEXT})}),
+        "PrometheusError": object_of(
+            {"status": {"type": "string", "const": "error"}, "errorType": TEXT, "error": TEXT},
+            required=("status", "errorType", "error"),
+        ),
         "OAuthError": object_of({"error": TEXT, "error_description": TEXT}, required=("error",)),
     }
 

@@ -1,4 +1,4 @@
-"""Rows in REST's form: flat, every key always present, times both for people and for Grafana."""
+"""Rows as JSON shows them: flat, every key always there, times both for people and for Grafana."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Exports: a list question read to its end, in files that programs outside read."""

@@ -1,0 +1,36 @@
+"""What a server process needs for exports, made and closed together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from server.access.access_services import ConcurrencyLimit
+from server.export.export_files import ExportFiles
+from server.export.export_jobs import ExportJobs
+from server.export.export_store import ExportStore
+
+
+class Exports:
+    """The store of exports, the jobs and their files, and the streams at work."""
+
+    def __init__(self, store: ExportStore, jobs: ExportJobs, files: ExportFiles, *, most_streams: int) -> None:
+        """``most_streams``: of one principal, in this process."""
+        self.store = store
+        self.jobs = jobs
+        self.files = files
+        self.streams = ConcurrencyLimit(most_streams)
+        self._later: set[asyncio.Task[None]] = set()
+
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do ``work`` although the request that it belongs to is over."""
+        task = asyncio.create_task(work)
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
+
+    async def close(self) -> None:
+        """Stop the job at work and wait for what is still to be noted, two seconds at most."""
+        await self.jobs.task.stop()
+        if self._later:
+            await asyncio.wait(self._later, timeout=2)

@@ -1,0 +1,113 @@
+"""The formats that an export comes in, as one table.
+
+A row of :data:`FORMATS` feeds the parameter ``format``, the headers of the answer, OpenAPI,
+docs/reference/exports.md and the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Final, Protocol
+
+from server.errors import FormatUnavailable
+from server.export.csv_format import CsvEncoder
+from server.export.ndjson_format import NdjsonEncoder
+from server.queries.filters.span_fields import TraceField
+from server.queries.lists.row_layout import Row
+
+Fields = Sequence[TraceField]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodingOptions:
+    """How an encoder writes."""
+
+    compression: str = "none"
+    """Of the whole file, except in Parquet, whose columns are compressed one by one."""
+    guard: bool = True
+    """CSV: an apostrophe in front of what a spreadsheet would compute or take for a number."""
+    trailer: bool = True
+    """NDJSON: a last line with the number of rows and a checksum."""
+    is_resumed: bool = False
+    """The file continues another, which has the header already."""
+    rows_before: int = 0
+    """Rows of the files that this one continues."""
+
+
+class Encoder(Protocol):
+    """Turns pages of rows into the bytes of one file. Each method may be called in a thread."""
+
+    volume: int
+    """Bytes of all rows so far before compression, whether they were returned already or wait for more."""
+
+    def begin(self) -> bytes:
+        """Return what comes before the first row."""
+
+    def page(self, rows: Sequence[Row]) -> bytes:
+        """Return ``rows`` encoded, as far as they can be written already."""
+
+    def end(self) -> bytes:
+        """Return what comes after the last row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportFormat:
+    """One format. ``media_type`` is that of the file without compression."""
+
+    name: str
+    media_type: str
+    extension: str
+    sentence: str
+    make: Callable[[Fields, EncodingOptions], Encoder]
+    can_resume: bool = True
+    """Whether a file that was cut off can be continued by appending to it."""
+    is_compressed_inside: bool = False
+
+
+def _parquet(fields: Fields, options: EncodingOptions) -> Encoder:
+    if find_spec("pyarrow") is None:
+        raise FormatUnavailable(
+            "Parquet needs the package pyarrow: install llm-observatory-grafana[parquet] on the server."
+        )
+    from server.export.parquet_format import ParquetEncoder  # an extra, and 0.3 s to import
+
+    return ParquetEncoder(fields, compression=options.compression)
+
+
+FORMATS: Final[Mapping[str, ExportFormat]] = {
+    item.name: item
+    for item in (
+        ExportFormat(
+            name="ndjson",
+            media_type="application/x-ndjson",
+            extension="ndjson",
+            sentence="A JSON object per line, as in the lists of the API; the last line is a trailer.",
+            make=lambda fields, options: NdjsonEncoder(trailer=options.trailer, rows_before=options.rows_before),
+        ),
+        ExportFormat(
+            name="csv",
+            media_type="text/csv; charset=utf-8; header=present",
+            extension="csv",
+            sentence="RFC 4180 with a header; tags and JSON columns as JSON text.",
+            make=lambda fields, options: CsvEncoder(fields, guard=options.guard, has_header=not options.is_resumed),
+        ),
+        ExportFormat(
+            name="parquet",
+            media_type="application/vnd.apache.parquet",
+            extension="parquet",
+            sentence="Typed columns: money as decimal(20, 10), times in UTC with microseconds. Best for analysis.",
+            make=_parquet,
+            can_resume=False,
+            is_compressed_inside=True,
+        ),
+    )
+}
+
+COMPRESSIONS: Final[Mapping[str, tuple[str, str]]] = {
+    "none": ("", ""),
+    "gzip": (".gz", "application/gzip"),
+    "zstd": (".zst", "application/zstd"),
+}
+"""What ``compression`` takes: the suffix of the file's name and its media type."""

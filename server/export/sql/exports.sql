@@ -1,0 +1,74 @@
+-- Exports as they are kept: what was asked, how far it is, and what came out.
+
+-- name: database_now
+SELECT clock_timestamp()
+
+-- name: insert_export
+INSERT INTO exports (export_id, kind, state, owner, created_by, projects, may_read_content, format, compression,
+                     options, question, cut_at, rows_before, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb, $11::jsonb, $12, $13, $14)
+
+-- name: insert_export_part
+INSERT INTO export_parts (export_id, number, row_count, byte_count, position, file_name, sha256)
+VALUES ($1, $2, $3, $4, $5::jsonb, $6, $7)
+ON CONFLICT (export_id, number) DO NOTHING
+
+-- name: advance_export
+-- The sums of an export that is still at work. No row comes back for one that was cancelled or taken over meanwhile.
+UPDATE exports SET row_count = $2, byte_count = $3, hidden_fields = $4, heartbeat_at = now()
+WHERE export_id = $1 AND state = 'running'
+RETURNING export_id
+
+-- name: finish_export
+UPDATE exports
+SET state = $2, row_count = $3, byte_count = $4, sha256 = $5, problem = $6, finished_at = now(), heartbeat_at = now()
+WHERE export_id = $1 AND state IN ('queued', 'running')
+RETURNING export_id
+
+-- name: read_export
+SELECT * FROM exports WHERE export_id = $1 AND owner = $2
+
+-- name: list_exports
+SELECT * FROM exports WHERE owner = $1 ORDER BY created_at DESC, export_id DESC LIMIT $2
+
+-- name: list_export_parts
+SELECT * FROM export_parts WHERE export_id = $1 ORDER BY number
+
+-- name: last_export_part
+-- The last place at or before so many bytes from which the export may go on.
+SELECT * FROM export_parts
+WHERE export_id = $1 AND byte_count <= $2
+ORDER BY number DESC
+LIMIT 1
+
+-- name: count_open_exports
+SELECT count(*) FROM exports WHERE owner = $1 AND kind = 'job' AND state IN ('queued', 'running')
+
+-- name: take_export_job
+-- One job that waits, or whose process is gone; whoever takes it first has it.
+UPDATE exports SET state = 'running', heartbeat_at = now()
+WHERE export_id = (
+    SELECT export_id FROM exports
+    WHERE kind = 'job' AND (state = 'queued' OR (state = 'running' AND heartbeat_at < now() - $1::interval))
+    ORDER BY created_at
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED)
+RETURNING *
+
+-- name: fail_lost_streams
+UPDATE exports SET state = 'failed', problem = 'interrupted', finished_at = now()
+WHERE kind = 'stream' AND state = 'running' AND heartbeat_at < now() - $1::interval
+
+-- name: list_expired_exports
+SELECT export_id, kind FROM exports WHERE expires_at < now() AND state NOT IN ('queued', 'running') LIMIT 100
+
+-- name: delete_export
+DELETE FROM exports WHERE export_id = $1
+
+-- name: beat_export
+UPDATE exports SET heartbeat_at = now() WHERE export_id = $1 AND state = 'running' RETURNING export_id
+
+-- name: cancel_export
+UPDATE exports SET state = 'cancelled', finished_at = now()
+WHERE export_id = $1 AND owner = $2 AND state IN ('queued', 'running')
+RETURNING export_id

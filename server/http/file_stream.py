@@ -1,0 +1,49 @@
+"""Sends a file of unknown length as an answer: in pieces, at the client's pace, and never cut without a sign.
+
+An error in a Sanic handler that streams ends the body properly (Sanic 25.12: status 200, last chunk), so a file
+that broke off would look whole. Here the connection is cut instead, which every HTTP client reports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sanic import Request
+
+SLICE_BYTES: Final = 64 * 1024
+"""How much is handed to the connection at once: what a slow client makes the server hold."""
+STALL_SECONDS: Final = 45.0
+"""A client that takes nothing for so long is gone, whatever TCP says."""
+
+# Proxies must not collect the file on their disk (nginx would, and then report what nobody got as delivered).
+STREAM_HEADERS: Final = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
+
+
+class FileStream:
+    """The answer to one request. :meth:`begin` comes first; the handler returns None in the end."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._response: Any = None
+
+    async def begin(self, content_type: str, headers: Mapping[str, str]) -> None:
+        """Answer 200 with ``headers``; from here on only :meth:`abort` can tell of an error."""
+        self._response = await self._request.respond(content_type=content_type, headers={**STREAM_HEADERS, **headers})
+
+    async def send(self, data: bytes) -> None:
+        """Send ``data``, waiting for the client to take it.
+
+        :raises TimeoutError: the client took nothing for :data:`STALL_SECONDS`.
+        :raises asyncio.CancelledError: the client is gone.
+        """
+        for start in range(0, len(data), SLICE_BYTES):
+            async with asyncio.timeout(STALL_SECONDS):
+                await self._response.send(data[start : start + SLICE_BYTES])
+
+    def abort(self) -> None:
+        """Cut the connection, so that the client cannot take what it has for the whole."""
+        transport: Any = self._request.transport
+        if transport is not None:
+            transport.abort()

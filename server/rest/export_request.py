@@ -1,0 +1,161 @@
+"""From a request to the question of an export: that of a list, without what pages it, and with what writes a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from sanic import Request
+
+from server.access.principal import Principal
+from server.errors import InvalidBody, InvalidCursor, InvalidParameter
+from server.export.export_question import document_of
+from server.export.export_run import resumed
+from server.export.export_store import Export, Part, owner_key
+from server.export.formats import COMPRESSIONS, FORMATS, EncodingOptions
+from server.http.page_cursor import caller_binding
+from server.http.request_params import RequestParams
+from server.http.services import services_of
+from server.queries.lists.cursor import continuation
+from server.queries.lists.keyset import Position
+from server.queries.lists.list_question import ListQuestion
+from server.rest.list_request import ListRequest, request_from_document, request_from_params
+
+EXPORT_PARAMETERS: Final[dict[str, str]] = {
+    "format": f"{', '.join(FORMATS)}; default ndjson.",
+    "compression": "none (default), gzip or zstd; in Parquet the codec of its columns, by default zstd.",
+    "guard": (
+        "CSV: true (default) puts an apostrophe before texts that a spreadsheet would compute or take for a number."
+    ),
+    "trailer": "NDJSON: true (default) ends the file with a line that has the number of rows and a checksum.",
+    "after": "Where to go on with an export that was cut off: `after` of GET /api/v1/exports/{export_id}.",
+}
+NOT_TAKEN: Final = ("cursor", "limit", "include", "total", "explain")
+"""Parameters of lists that an export, which has every row, refuses."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """What a caller wants exported, before its relative times are resolved."""
+
+    asked: ListRequest
+    format: str
+    options: EncodingOptions
+    after: str | None = None
+
+    def question(self, now: datetime) -> ListQuestion:
+        """Return the list question.
+
+        :raises InvalidParameter: a condition or the order cannot be used.
+        """
+        question = self.asked.question(now)
+        if [key.field for key in question.sort] != ["ts"]:
+            raise InvalidParameter.named("sort_by", "an export is sorted by ts")
+        return question
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """Where an export goes on, and how much of it there is already."""
+
+    position: Position
+    rows: int
+    size: int
+    cut: datetime
+
+
+def export_from_params(params: RequestParams) -> ExportRequest:
+    """Read the query parameters of an export."""
+    name = params.choice("format", tuple(FORMATS), "ndjson")
+    options = EncodingOptions(
+        compression=params.choice("compression", tuple(COMPRESSIONS), "none"),
+        guard=params.flag("guard", default=True),
+        trailer=params.flag("trailer", default=True),
+    )
+    after = params.text("after")
+    for refused in NOT_TAKEN:
+        if (refused, False) in params.given:
+            raise InvalidParameter.named(refused, "an export has every row and takes no such parameter")
+    return ExportRequest(request_from_params(params), name, options, after)
+
+
+def export_from_document(document: dict[str, Any]) -> ExportRequest:
+    """Read the document that creates a job: that of a search, with ``format`` and the options of the file."""
+    for refused in NOT_TAKEN:
+        if refused in document:
+            raise InvalidBody.at(f"/{refused}", "an export has every row and takes no such member")
+    question = dict(document)
+    name = _choice(question, "format", tuple(FORMATS), "parquet")
+    options = EncodingOptions(
+        compression=_choice(question, "compression", tuple(COMPRESSIONS), "none"),
+        guard=_flag(question, "guard"),
+        trailer=_flag(question, "trailer"),
+    )
+    return ExportRequest(request_from_document(question), name, options)
+
+
+def open_resumption(request: Request, asked: ExportRequest) -> Resumption | None:
+    """Return where ``asked`` goes on; None for an export from the start.
+
+    :raises InvalidCursor: ``after`` is not of this caller and this question, or its format cannot be continued.
+    """
+    if asked.after is None:
+        return None
+    if not FORMATS[asked.format].can_resume:
+        raise InvalidCursor(f"A {asked.format} file cannot be continued: begin again, or export from a later time.")
+    binding = caller_binding(request, asked.asked.projects)
+    opened = services_of(request).cursors.open(asked.after, binding=binding)
+    opened.check_question(export_identity(document_of(asked.question(opened.now)), asked.format, asked.options))
+    *position, rows, size = opened.position
+    return Resumption(tuple(position), rows, size, opened.now)
+
+
+def sealed_resumption(request: Request, export: Export, part: Part) -> str | None:
+    """Return the ``after`` with which the caller goes on behind ``part``; None where that is not possible."""
+    if part.position is None or not FORMATS[export.format].can_resume:
+        return None
+    options = stored_options(export)
+    identity = export_identity(export.question, export.format, options)
+    rows = export.rows_before + part.row_count
+    start = continuation((*part.position, rows, part.byte_count), question=identity, now=export.cut_at)
+    binding = caller_binding(request, export.options["requested_projects"])
+    return services_of(request).cursors.seal(start, binding=binding)
+
+
+def export_identity(document: Mapping[str, Any], name: str, options: EncodingOptions) -> dict[str, Any]:
+    """Return what must stay the same in a request that goes on with an export of the question ``document``."""
+    return {**document, "export": [name, options.compression, options.guard, options.trailer]}
+
+
+def stored_options(export: Export) -> EncodingOptions:
+    """Return how the files of ``export`` are written."""
+    return EncodingOptions(
+        compression=export.compression, guard=export.options["guard"], trailer=export.options["trailer"]
+    )
+
+
+def options_of(asked: ExportRequest, resumption: Resumption | None) -> EncodingOptions:
+    """Return how the file is written."""
+    return asked.options if resumption is None else resumed(asked.options, resumption.rows)
+
+
+def owner_of(request: Request) -> str:
+    """Return the key under which the exports of the caller of ``request`` are found."""
+    principal: Principal = request.ctx.principal
+    return owner_key({"kind": principal.kind, "subject": principal.subject})
+
+
+def _choice(document: dict[str, Any], name: str, choices: tuple[str, ...], default: str) -> str:
+    value = document.pop(name, default)
+    if value not in choices:
+        raise InvalidBody.at(f"/{name}", f"expected one of {', '.join(choices)}")
+    return str(value)
+
+
+def _flag(document: dict[str, Any], name: str) -> bool:
+    value = document.pop(name, True)
+    if not isinstance(value, bool):
+        raise InvalidBody.at(f"/{name}", "expected true or false")
+    return value

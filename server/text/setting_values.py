@@ -1,0 +1,82 @@
+"""Values of settings: from the text of an environment variable, or a ValueError that says what is accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+
+def text(raw: str) -> str:
+    """Take any text."""
+    return raw
+
+
+def path(raw: str) -> Path:
+    """Take a path; ``~`` is the home folder."""
+    return Path(raw).expanduser()
+
+
+def flag(raw: str) -> bool:
+    """Take a truth value."""
+    lowered = raw.strip().lower()
+    if lowered in {"1", "true", "yes", "on"}:
+        return True
+    if lowered in {"0", "false", "no", "off", ""}:
+        return False
+    raise ValueError("expected true or false")
+
+
+def names(raw: str) -> tuple[str, ...]:
+    """Take a list, separated by commas."""
+    return tuple(part.strip() for part in raw.split(",") if part.strip())
+
+
+def between(low: float, high: float) -> Callable[[str], float]:
+    """A parser of numbers within ``low`` and ``high``, both included."""
+
+    def parse(raw: str) -> float:
+        value = float(raw)
+        if not low <= value <= high:
+            raise ValueError(f"expected a number from {low:g} to {high:g}")
+        return value
+
+    return parse
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """A parser of whole numbers within ``low`` and ``high``, both included."""
+
+    def parse(raw: str) -> int:
+        value = int(raw)
+        if not low <= value <= high:
+            raise ValueError(f"expected a whole number from {low} to {high}")
+        return value
+
+    return parse
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """A parser that takes only the given words."""
+
+    def parse(raw: str) -> str:
+        if raw not in choices:
+            raise ValueError(f"expected one of {', '.join(choices)}")
+        return raw
+
+    return parse
+
+
+def address(*schemes: str) -> Callable[[str], str]:
+    """A parser of addresses that begin with one of ``schemes``; the rest is for the driver to judge."""
+
+    def parse(raw: str) -> str:
+        if not raw.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+            raise ValueError(f"expected an address that begins with {schemes[0]}://")
+        return raw
+
+    return parse
+
+
+def storage_address(raw: str) -> str:
+    """Take the address of a bucket or a directory, or nothing."""
+    return address("s3", "file")(raw) if raw else raw
