@@ -40,14 +40,14 @@ BOARD: Final = Board(
             stat("Cost of the month", "Spent so far plus a forecast of the days left, with its bounds.",
                  target("month_forecast"), unit="currencyUSD", decimals=2),
             total("cost", "In the range", "Money for all calls of the range.", "currencyUSD", decimals=2),
-            figure("cost_per_call", "Cost per call", "All money by all calls.", "currencyUSD", decimals=4),
+            figure("cost_per_call", "Cost per call", "All money divided by all calls.", "currencyUSD", decimals=4),
             total("error_cost", "Cost of failed calls", "Money for calls that ended in an error.", "currencyUSD",
                   decimals=2),
             total("cache_savings", "Saved by caches", "What cache reads of the providers saved.", "currencyUSD",
                   decimals=2),
         )),
         Row("What may be spent", (
-            table(BUDGETS, "One row a budget, the fullest first: spent of its period, and where that leads. "
+            table(BUDGETS, "One row per budget, the fullest first: spent of its period, and where that leads. "
                            "How to set them and be told: docs/how-to/alert-on-budgets.md.",
                   target("budgets"), size=(24, 6), defaults={"noValue": "No budgets"},
                   overrides=[

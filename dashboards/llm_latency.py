@@ -21,7 +21,7 @@ BOARD: Final = Board(
             figure("duration_p99", "Latency p99", "99 % of calls were faster.", "ms", decimals=0),
             figure("time_to_first_token_p50", "First token p50", "Half of the streamed calls were faster.", "ms",
                    decimals=0),
-            figure("output_tokens_per_second", "Output tokens/s", "Output tokens by second of duration.", "short",
+            figure("output_tokens_per_second", "Output tokens/s", "Output tokens per second of duration.", "short",
                    decimals=1),
         )),
         Row("Distribution", (

@@ -17,7 +17,7 @@ BOARD: Final = Board(
     time_from="now-24h",
     rows=(
         Row("Side by side", (
-            table("Models", "One row a model; compare p95 and cost per call before you switch.",
+            table("Models", "One row per model; compare p95 and cost per call before you switch.",
                   target("breakdown", limit=50, group_by="provider,model",
                          metric="calls,error_rate,duration_p50,duration_p95,time_to_first_token_p95,"
                                 "output_tokens_per_second,total_tokens,cost,cost_per_call"),
@@ -33,7 +33,7 @@ BOARD: Final = Board(
                    size=(8, 8)),
             time_series("p95 by model", "95th percentile of the duration.",
                         target("timeseries", metric="duration_p95", group_by="model"), unit="ms"),
-            time_series("Cost per call by model", "What one call of each model costs: all its money by all its calls.",
+            time_series("Cost per call by model", "Money of each model divided by its calls.",
                         target("timeseries", metric="cost_per_call", group_by="model"), unit="currencyUSD"),
             panel("state-timeline", "Availability", "ok; degraded from 5 % of failed calls on; failing from 50 % on.",
                   [target("availability", group_by="provider,model")], size=(24, 8),

@@ -113,7 +113,7 @@ GROUP_BY: Final = PayloadField(
     "group_by", "Group by", Kind.CHOICES, "Dimensions to split by, at most three.", source="dimensions"
 )
 FILL: Final = PayloadField(
-    "fill", "Empty buckets", Kind.CHOICE, "What stands where nothing happened. Default: 0 for counts, else a gap.",
+    "fill", "Empty buckets", Kind.CHOICE, "Value of empty buckets. Default: 0 for counts, else a gap.",
     options=(("null", "gap"), ("zero", "0"), ("previous", "the value before")),
 )  # fmt: skip
 INTERVAL: Final = PayloadField(

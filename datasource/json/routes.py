@@ -173,7 +173,7 @@ def _legacy_query(raw: Any) -> tuple[str, dict[str, Any]]:
         try:
             raw = orjson.loads(raw)
         except orjson.JSONDecodeError:
-            raise InvalidBody.at("/annotation/query", "is text that is not JSON") from None
+            raise InvalidBody.at("/annotation/query", "is not valid JSON") from None
     if isinstance(raw, dict):
         payload = raw.get("payload") or {}
         return str(raw.get("target") or ""), require_object(payload, "/annotation/query/payload")

@@ -153,7 +153,7 @@ def _parse_targets(raw: Any) -> tuple[PanelTarget, ...]:
             raise InvalidBody.at("/targets", f"at most {MAX_TARGETS} visible targets")
     names = [target.ref_id for target in targets]
     if len(set(names)) < len(names):
-        raise InvalidBody.at("/targets", "each refId may stand only once")
+        raise InvalidBody.at("/targets", "each refId may occur only once")
     return tuple(targets)
 
 
@@ -179,7 +179,7 @@ def _parse_payload(raw: Any, pointer: str) -> dict[str, Any]:
         try:
             raw = json.loads(raw)
         except (ValueError, RecursionError):
-            raise InvalidBody.at(pointer, "is text that is not JSON") from None
+            raise InvalidBody.at(pointer, "is not valid JSON") from None
     return require_object(raw, pointer)
 
 

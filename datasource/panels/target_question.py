@@ -157,7 +157,7 @@ def question_of(
             hint = suggest(key, (item.name for item in definition.fields))
             if strict:
                 raise UnknownParameter(
-                    f"{definition.name} takes no {key!r}{hint}", errors=[{"parameter": key, "detail": "is not known"}]
+                    f"{definition.name} takes no {key!r}{hint}", errors=[{"parameter": key, "detail": "is unknown"}]
                 )
             remarks.append(Notice(f"{definition.name} takes no {key[:80]!r}, so it is ignored{hint}", "warning"))
     given = {**_from_variables(definition, payload), **payload, **definition.preset}
@@ -277,7 +277,7 @@ def _read_document(name: str, raw: Any) -> FilterDocument | None:
         try:
             raw = json.loads(raw)
         except (ValueError, RecursionError):
-            raise InvalidParameter.named(name, "is text that is not JSON") from None
+            raise InvalidParameter.named(name, "is not valid JSON") from None
     if not isinstance(raw, dict):
         raise InvalidParameter.named(name, "must be a filter document (a JSON object)")
     return raw

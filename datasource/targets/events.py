@@ -82,7 +82,7 @@ async def _prices(core: Core, question: TargetQuestion) -> Sequence[Event]:
         Event(
             time=price.valid_from,
             title=f"Price: {price.provider} {price.model}",
-            text="USD a million tokens: "
+            text="USD per million tokens: "
             f"input {_from_to(price.former_input_usd_per_mtok, price.input_usd_per_mtok)}, "
             f"output {_from_to(price.former_output_usd_per_mtok, price.output_usd_per_mtok)}.",
             tags=("price", price.provider, price.model),

@@ -36,7 +36,7 @@ class ConcurrencyLimit:
         name = identifier_of(principal)
         if self._at_work[name] >= self._limit:
             raise TooManyConcurrent(
-                f"At most {self._limit} requests may be at work at the same time.", headers={"Retry-After": "1"}
+                f"At most {self._limit} requests may run at the same time.", headers={"Retry-After": "1"}
             )
         self._at_work[name] += 1
         return name

@@ -48,7 +48,7 @@ def checked_projects(projects: Collection[str], role: Role) -> tuple[str, ...]:
     """
     unique = set(projects)
     if not unique or len(unique) > MAX_PROJECTS:
-        raise ValueError(f"1 to {MAX_PROJECTS} projects are needed")
+        raise ValueError(f"expected 1 to {MAX_PROJECTS} projects")
     if EVERY_PROJECT in unique and (role is not Role.ADMIN or len(unique) > 1):
         raise ValueError("only an admin may have the grant of every project, and then no other")
     for project in unique - {EVERY_PROJECT}:

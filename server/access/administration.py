@@ -60,9 +60,9 @@ class NewKey:
             raise ValueError(f"kind: expected one of {', '.join(KEY_KINDS)}")
         checked_projects(self.projects, self.effective_role)
         if not self.effective_scopes:
-            raise ValueError("scopes: role and kind leave none")
+            raise ValueError("scopes: role and kind have no scope in common")
         if self.expires_at.tzinfo is None or self.expires_at <= datetime.now(UTC):
-            raise ValueError("expires_at: lies in the past")
+            raise ValueError("expires_at: must be in the future")
         limit = self.rate_limit_per_minute
         if limit is not None and not 1 <= limit <= 10_000_000:
             raise ValueError("rate_limit_per_minute: expected 1 to 10000000")

@@ -36,13 +36,13 @@ _ADMIN = frozenset({Role.ADMIN})
 
 # Feeds enforcement, the token endpoint, OpenAPI and docs/reference/access.md.
 SCOPES: Final[dict[str, ScopeRule]] = {
-    "traces:read": ScopeRule("Read traces, sessions, users and facets; without the role's leave no content.", _ALL),
+    "traces:read": ScopeRule("Read traces, sessions, users and facets; content only if the role allows it.", _ALL),
     "traces:write": ScopeRule("Send traces over OTLP.", _WRITERS),
     "traces:delete": ScopeRule("Delete traces.", _ADMIN),
     "content:read": ScopeRule("Read prompts, answers, messages, attributes and error texts.", _READERS),
     "metrics:read": ScopeRule("Read metrics other than money.", _ALL),
     "costs:read": ScopeRule("Read money: costs, prices, budgets, forecasts.", _ALL),
-    "costs:write": ScopeRule("Set prices and budgets, and price stored spans anew.", _ADMIN),
+    "costs:write": ScopeRule("Set prices and budgets, and reprice stored spans.", _ADMIN),
     "scores:write": ScopeRule("Add scores and feedback to traces.", _WRITERS),
     "annotations:write": ScopeRule("Add annotations to dashboards.", _WRITERS),
     "exports:create": ScopeRule("Export traces.", _WRITERS),

@@ -23,8 +23,8 @@ KEY_SECONDS = 90 * 86400
 
 def add(commands: Commands) -> None:
     """Add the commands to the parser."""
-    _add_project(add_group(commands, "project", "make and list projects, the tenants of the installation"))
-    _add_key(add_group(commands, "key", "make, list and revoke API keys"))
+    _add_project(add_group(commands, "project", "create and list projects, the tenants of the installation"))
+    _add_key(add_group(commands, "key", "create, list and revoke API keys"))
     _add_client(add_group(commands, "client", "register, list and disable OAuth clients"))
 
 
@@ -32,9 +32,9 @@ def _add_project(commands: Commands) -> None:
     create = add_command(
         commands,
         "create",
-        "make a project",
+        "create a project",
         create_project,
-        description="Fails when the id was ever used: data of a deleted project must not come back under a new one.",
+        description="Fails if the id was ever used: data of a deleted project must not come back under a new one.",
         examples='  llm-observatory project create shop --name "Web shop"\n',
     )
     create.add_argument("project_id", metavar="ID", help="lower-case letters, digits, - and _; at most 63")
@@ -42,7 +42,7 @@ def _add_project(commands: Commands) -> None:
     add_command(
         commands,
         "list",
-        "list the projects, one a line: id, name",
+        "list the projects, one per line: id, name",
         list_projects,
         examples="  llm-observatory project list\n",
     )
@@ -52,7 +52,7 @@ def _add_key(commands: Commands) -> None:
     create = add_command(
         commands,
         "create",
-        "make an API key and print it",
+        "create an API key and print it",
         create_key,
         description=(
             "Prints only the key, which is not kept anywhere. An ingest key can only send traces, a dashboard key\n"
@@ -68,18 +68,18 @@ def _add_key(commands: Commands) -> None:
     create.add_argument("--role", choices=ROLES, help="default: developer, or viewer for a dashboard key")
     add_grant(create)
     create.add_argument("--ttl", type=duration, default=KEY_SECONDS, help="lifetime: 12h, 30d (default 90d)")
-    create.add_argument("--rate-limit", type=int, metavar="N", help="requests a minute, in place of the role's limit")
+    create.add_argument("--rate-limit", type=int, metavar="N", help="requests per minute, instead of the role's limit")
     add_command(
         commands,
         "list",
-        "list the keys, one a line: id, kind, role, projects, state, expiry, label",
+        "list the keys, one per line: id, kind, role, projects, state, expiry, label",
         list_keys,
         examples="  llm-observatory key list\n",
     )
     revoke = add_command(
         commands,
         "revoke",
-        "end a key",
+        "revoke a key",
         revoke_key,
         description="Every server process refuses it within seconds.",
         examples="  llm-observatory key revoke k7d2mzq4x5ab\n",
@@ -103,14 +103,14 @@ def _add_client(commands: Commands) -> None:
     add_command(
         commands,
         "list",
-        "list the clients, one a line: id, role, projects, state, name",
+        "list the clients, one per line: id, role, projects, state, name",
         list_clients,
         examples="  llm-observatory client list\n",
     )
     disable = add_command(
         commands,
         "disable",
-        "end a client and its tokens",
+        "disable a client and its tokens",
         disable_client,
         examples="  llm-observatory client disable client-abc\n",
     )
@@ -147,8 +147,8 @@ def create_project(options: argparse.Namespace) -> int:
         return row is not None
 
     if not change(os.environ, work):
-        raise CommandFailed(f"the project id {options.project_id} is taken, or was")
-    say(f"project {options.project_id} is made")
+        raise CommandFailed(f"the project id {options.project_id} is or was in use")
+    say(f"created project {options.project_id}")
     return 0
 
 

@@ -29,7 +29,7 @@ def add(commands: Commands) -> None:
     add_address(demo)
     demo.add_argument("--days", type=count, default=DAYS, help=f"days of history (default {DAYS})")
     demo.add_argument("--traces", type=count, default=TRACES, help=f"traces in them (default {TRACES})")
-    demo.add_argument("--seed", type=count, default=SEED, help="another number tells another story")
+    demo.add_argument("--seed", type=count, default=SEED, help="seed of the traces: another number makes others")
     demo.add_argument("--no-live", action="store_true", help="send no live traces after the history")
 
 

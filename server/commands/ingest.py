@@ -38,7 +38,7 @@ def add(commands: Commands) -> None:
     ingest.add_argument("files", nargs="+", type=Path, metavar="FILE")
     ingest.add_argument("--project", required=True, metavar="ID", help="the project they go to")
     ingest.add_argument("--url", help="the server (default: OBSERVATORY_PUBLIC_URL, or host and port)")
-    ingest.add_argument("--token-file", type=Path, metavar="FILE", help="holds an access token or API key")
+    ingest.add_argument("--token-file", type=Path, metavar="FILE", help="file with an access token or API key")
 
 
 def run_ingest(options: argparse.Namespace) -> int:

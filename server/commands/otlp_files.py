@@ -77,7 +77,7 @@ LOGS: Final = Signal(
     ExportLogsServiceResponse,
     ("rejectedLogRecords", "rejected_log_records"),
 )
-_SKIPPED: Final = {"resourceMetrics": "metrics are not taken", "resourceProfiles": "profiles are not taken"}
+_SKIPPED: Final = {"resourceMetrics": "metrics are not supported", "resourceProfiles": "profiles are not supported"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +217,7 @@ class _Reader:
             try:
                 yield from _cut_json(document[name] or [], signal)
             except (AttributeError, TypeError) as error:
-                raise FileIngestError(f"{self.file}{place}: {name} is not as OTLP has it") from error
+                raise FileIngestError(f"{self.file}{place}: {name} is not valid OTLP") from error
 
     def _protobuf(self, message: bytes) -> Iterator[_Piece]:
         signal, request = _parsed(message)

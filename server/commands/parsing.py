@@ -48,14 +48,14 @@ def duration(text: str) -> int:
     """Parse ``90``, ``15m``, ``12h`` or ``7d`` into seconds."""
     match = _DURATION.fullmatch(text)
     if match is None or int(match[1]) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration like 900, 15m, 12h or 7d")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration like 900, 15m, 12h or 7d")
     return int(match[1]) * _SECONDS[match[2]]
 
 
 def count(text: str) -> int:
     """Parse a whole number from 0 up."""
     if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
     return int(text)
 
 

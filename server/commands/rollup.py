@@ -46,7 +46,7 @@ def day(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no day like 2026-05-01") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a day like 2026-05-01") from None
 
 
 def rebuild_rollups(options: argparse.Namespace) -> int:
@@ -58,7 +58,7 @@ def rebuild_rollups(options: argparse.Namespace) -> int:
     today = datetime.now(UTC).date()
     first, last = options.first or today - timedelta(days=REBUILD_DAYS), options.last or today
     if last < first:
-        raise CommandFailed("--to lies before --from")
+        raise CommandFailed("--to is before --from")
 
     async def work(database: Database, settings: Settings) -> int:
         async with database.plain() as connection:

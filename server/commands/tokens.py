@@ -14,7 +14,7 @@ TOKEN_SECONDS = 3600
 
 def add(commands: Commands) -> None:
     """Add the commands to the parser."""
-    _add_token(add_group(commands, "token", "make access tokens"))
+    _add_token(add_group(commands, "token", "create access tokens"))
 
 
 def _add_token(commands: Commands) -> None:

@@ -133,7 +133,7 @@ class EmbeddedPostgres:
                 )
             return
         if self._cluster.exists():
-            raise EmbeddedError(f"{self._cluster} exists but is no PostgreSQL cluster: move it away and start again")
+            raise EmbeddedError(f"{self._cluster} exists but is not a PostgreSQL cluster: move it away and start again")
         # Created aside and renamed, so that the half-made cluster of an interrupted start is never taken for a whole
         # one.
         unfinished = self._cluster.with_name("postgres.unfinished")

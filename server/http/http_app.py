@@ -71,6 +71,6 @@ class HttpApp(Sanic[Any, Any]):
             elif isinstance(response, BaseHTTPResponse):
                 await response.send(end_stream=True)
             elif not is_websocket:
-                raise ServerError(f"a handler gave {response!r}, which is no answer")
+                raise ServerError(f"a handler returned {response!r}, which is not an answer")
         except Exception as error:  # noqa: BLE001  # whatever it is, it becomes an answer
             await self.handle_exception(request, error, run_middleware=not is_routed)

@@ -84,7 +84,7 @@ def read_object(
     for name, value in document.items():
         check = fields.get(name)
         if check is None:
-            raise InvalidBody.at(_pointer(name), f"is not known here; expected {', '.join(sorted(fields))}")
+            raise InvalidBody.at(_pointer(name), f"is unknown; expected {', '.join(sorted(fields))}")
         if value is not None and not check(value):
             raise InvalidBody.at(_pointer(name), f"expected {expectation(check)}")
     given = {name: value for name, value in document.items() if value is not None}

@@ -107,7 +107,7 @@ def read_fields(lines: bytes, *, is_http_10: bool) -> HeaderFields:
         name, value = parts[1].lower(), parts[2].rstrip(b" \t")
         if name in _SINGLE:
             if name in seen:
-                raise ValueError(f"{name.decode()} stands twice")
+                raise ValueError(f"{name.decode()} is given more than once")
             seen[name] = value
         headers.add(name.decode("ascii"), value.decode(errors="surrogateescape"))
     _check_single(seen, is_http_10=is_http_10)

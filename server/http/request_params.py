@@ -77,7 +77,7 @@ class RequestParams:
         """Return the value of a parameter that is given at most once; None without it."""
         values = self._take(name)
         if len(values) > 1:
-            raise InvalidParameter.named(name, "stands more than once")
+            raise InvalidParameter.named(name, "is given more than once")
         return values[0] if values else None
 
     def texts(self, name: str, *, most: int = LONGEST_LIST) -> tuple[str, ...]:
@@ -165,7 +165,7 @@ class RequestParams:
             if parameter.is_list:
                 yield GivenParameter(name, tuple(dict.fromkeys(_split(name, values, LONGEST_LIST))), negated)
             elif len(values) > 1:
-                raise InvalidParameter.named(name, "stands more than once")
+                raise InvalidParameter.named(name, "is given more than once")
             else:
                 yield GivenParameter(name, tuple(values), negated)
 

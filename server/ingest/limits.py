@@ -74,7 +74,7 @@ class ProjectRates:
         if not verdict.allowed:
             tightest = verdict.tightest
             raise RateLimited(
-                f"the project may send {tightest.bucket.per_minute:.0f} {tightest.bucket.name} a minute",
+                f"the project may send {tightest.bucket.per_minute:.0f} {tightest.bucket.name} per minute",
                 headers={"Retry-After": str(tightest.retry_after)},
             )
 

@@ -87,7 +87,7 @@ def forecast(history: Sequence[float], days: int, *, confidence: float = 0.95) -
     if not 1 <= days <= 365:
         raise ValueError("a forecast reaches 1 to 365 days ahead")
     if not 0.5 <= confidence <= 0.999:
-        raise ValueError("the confidence lies between 0.5 and 0.999")
+        raise ValueError("the confidence must be between 0.5 and 0.999")
     series = np.asarray(history, dtype=np.float64)
     points, total, seasonal = _project(series, days, confidence)
     return Forecast(

@@ -169,8 +169,8 @@ def cheaper_model(findings: Findings) -> Iterator[Recommendation]:
                 title=f"Try {peer.model} for some of what {model.model} does",
                 reason=(
                     f"{peer.model} costs {_usd(peer.amount('cost_per_1k_tokens'))} per 1k tokens here, {model.model} "
-                    f"{_usd(model.amount('cost_per_1k_tokens'))}, and succeeds about as often. Whether its answers are "
-                    "good enough is for your evaluations to say: compare the scores of both."
+                    f"{_usd(model.amount('cost_per_1k_tokens'))}, and succeeds about as often. Your evaluations "
+                    "decide whether its answers are good enough: compare the scores of both."
                 ),
                 priority="high" if saving / findings.cost >= Decimal("0.1") else "medium",
                 provider=model.provider,
@@ -226,7 +226,7 @@ def failed_calls(findings: Findings) -> Iterator[Recommendation]:
             yield Recommendation(
                 kind="failed_calls",
                 title=f"Look at why {model.model} fails",
-                reason=f"{rate:.1%} of its calls failed; the facet error_type tells how.",
+                reason=f"{rate:.1%} of its calls failed; the facet error_type shows the kinds of error.",
                 priority="high",
                 provider=model.provider,
                 model=model.model,
@@ -254,7 +254,7 @@ def repeated_calls(findings: Findings) -> Iterator[Recommendation]:
     if calls >= FEWEST_CALLS and findings.retries / calls > Decimal(str(RETRIES_HIGH)):
         yield Recommendation(
             kind="repeated_calls",
-            title="Look at what is retried",
+            title="Look at the retried calls",
             reason=f"{findings.retries / calls:.1%} of the calls repeat one that failed before.",
             priority="medium",
             evidence={"calls": calls, "retries": findings.retries},

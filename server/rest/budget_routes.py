@@ -81,7 +81,7 @@ async def set_budget(request: Request, project_id: str, budget_id: str) -> HTTPR
     RequestParams.of(request).finish()
     await row_scope(request, [project_id])
     if not _BUDGET_ID.fullmatch(budget_id):
-        raise InvalidBody("The id of a budget has 1 to 63 of a-z, 0-9, - and _ and starts with a letter or digit.")
+        raise InvalidBody("The id of a budget must be 1 to 63 of a-z, 0-9, - and _ and start with a letter or digit.")
     members = read_object(request, _MEMBERS, required=("name", "amount_usd", "period"))
     budget = _budget(project_id, budget_id, members, request.ctx.principal.subject)
     stored, is_new = await put_budget(services_of(request).writes, budget)
@@ -119,7 +119,7 @@ def _budget(project_id: str, budget_id: str, members: dict[str, Any], subject: s
         raise InvalidBody.at("/time_zone", "expected an IANA name such as Europe/Berlin") from error
     dimension, value = members.get("dimension"), members.get("value")
     if (dimension is None) != (value is None):
-        raise InvalidBody.at("/value", "dimension and value go together")
+        raise InvalidBody.at("/value", "dimension and value must be given together")
     if dimension is not None and dimension not in BUDGET_DIMENSIONS:
         raise InvalidBody.at("/dimension", f"expected one of {', '.join(BUDGET_DIMENSIONS)}")
     if value is not None and not 1 <= len(value) <= 500:
@@ -127,7 +127,7 @@ def _budget(project_id: str, budget_id: str, members: dict[str, Any], subject: s
     warning = _amount(members, "warning_pct", Decimal(80), Decimal(1000))
     critical = _amount(members, "critical_pct", Decimal(100), Decimal(1000))
     if critical < warning:
-        raise InvalidBody.at("/critical_pct", "is below warning_pct")
+        raise InvalidBody.at("/critical_pct", "must not be below warning_pct")
     return Budget(
         project_id=project_id,
         budget_id=budget_id,

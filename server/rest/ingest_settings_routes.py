@@ -68,6 +68,6 @@ async def _named(request: Request, project_id: str) -> str:
 def _check_rates(rates: dict[str, Any]) -> None:
     for name, value in rates.items():
         if name not in _RATES:
-            raise InvalidBody.at(f"/ingest/{name[:64]}", f"is not known here; expected {', '.join(_RATES)}")
+            raise InvalidBody.at(f"/ingest/{name[:64]}", f"is unknown; expected {', '.join(_RATES)}")
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST:
             raise InvalidBody.at(f"/ingest/{name}", f"is not a whole number from 0 to {_MOST}")

@@ -149,7 +149,7 @@ def narrowed(new: Grant, principal: Principal) -> Grant:
     """Return ``new`` with those scopes that the caller has as well, if none were requested."""
     scopes = principal.scopes.intersection(new.effective_scopes)
     if not scopes:
-        raise GrantForbidden("Role, kind and your own scopes leave none.")
+        raise GrantForbidden("Role, kind and your own scopes have no scope in common.")
     return replace(new, scopes=scopes)
 
 

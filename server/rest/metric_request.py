@@ -92,7 +92,7 @@ def metric_request_from_params(params: RequestParams, now: datetime) -> MetricRe
 
 
 def are_metrics(value: Any) -> bool:
-    """A list of metrics such as calls and cost."""
+    """Return a list of metrics such as calls and cost."""
     return isinstance(value, list)
 
 
@@ -102,32 +102,34 @@ def is_metric(value: Any) -> bool:
 
 
 def is_moment(value: Any) -> bool:
-    """A text such as now-24h or 2026-11-01T00:00:00Z, or a whole number of seconds or milliseconds since 1970."""
+    """Return a text such as now-24h or 2026-11-01T00:00:00Z, or a whole number of seconds or milliseconds since
+    1970.
+    """
     return isinstance(value, str) or is_whole(value)
 
 
 def are_projects(value: Any) -> bool:
-    """A project or a list of them."""
+    """Return a project or a list of them."""
     return isinstance(value, str) or is_texts(value)
 
 
 def are_dimensions(value: Any) -> bool:
-    """A list of dimensions such as model and service."""
+    """Return a list of dimensions such as model and service."""
     return is_texts(value)
 
 
 def are_conditions(value: Any) -> bool:
-    """A list of at most 20 objects with metric, operator and value."""
+    """Return a list of at most 20 objects with metric, operator and value."""
     return isinstance(value, list) and len(value) <= MAX_MEASURES
 
 
 def is_width(value: Any) -> bool:
-    """A text such as 30s, 5m, 1h, 1d or auto."""
+    """Return a text such as 30s, 5m, 1h, 1d or auto."""
     return isinstance(value, str)
 
 
 def is_zone_name(value: Any) -> bool:
-    """An IANA name such as Europe/Berlin."""
+    """Return an IANA name such as Europe/Berlin."""
     return isinstance(value, str) and len(value) <= 64
 
 

@@ -204,12 +204,12 @@ def read_form(request: Request) -> dict[str, str]:
                 unquote(part.replace("+", " "), encoding="utf-8", errors="strict") for part in (raw_name, raw_value)
             )
             if name in form:
-                raise InvalidRequestError(description="A parameter stands twice.")
+                raise InvalidRequestError(description="A parameter is given more than once.")
             form[name] = value
     except UnicodeDecodeError as error:
         raise InvalidRequestError(description="The form is not UTF-8.") from error
     if any("\0" in name or "\0" in value for name, value in form.items()):
-        raise InvalidRequestError(description="The form holds a NUL character.")
+        raise InvalidRequestError(description="The form contains a NUL character.")
     return {name: value for name, value in form.items() if value}
 
 

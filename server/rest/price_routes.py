@@ -76,7 +76,7 @@ async def store_price(request: Request) -> HTTPResponse:
     provider, model = canonical_provider(body["provider"]), body["model"].strip().lower()
     for name, value in (("provider", provider), ("model", model)):
         if not 1 <= len(value) <= 200:
-            raise InvalidBody.at(f"/{name}", "has not 1 to 200 characters")
+            raise InvalidBody.at(f"/{name}", "must be 1 to 200 characters long")
     valid_from = _instant(body, "valid_from") or _ALWAYS
     rates = [_rate(body, name) for name in _RATES]
     async with services.writes.write([project_id]) as connection:
@@ -130,7 +130,7 @@ async def reprice_costs(request: Request) -> HTTPResponse:
     now = datetime.now(UTC)
     start, end = _instant(body, "from"), _instant(body, "to", round_up=True) or now
     if start is None or start >= end:
-        raise InvalidBody.at("/from", "is not before the end of the range")
+        raise InvalidBody.at("/from", "must be before the end of the range")
     question = RepriceQuestion(
         project_id=project_id,
         window=TimeRange(start, end),
@@ -244,5 +244,5 @@ def _rate(body: Mapping[str, Any], name: str) -> Decimal | None:
     if rate is None:
         raise InvalidBody.at(f"/{name}", "expected a number with at most 20 decimal places")
     if not 0 <= rate < 1_000_000:
-        raise InvalidBody.at(f"/{name}", "is not between 0 and 1000000")
+        raise InvalidBody.at(f"/{name}", "must be between 0 and 1000000")
     return rate

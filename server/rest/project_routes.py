@@ -41,7 +41,7 @@ async def create_project(request: Request) -> HTTPResponse:
         except ValueError as error:
             raise InvalidBody(str(error)) from error
         if row is None:
-            raise Conflict("The project id is taken, or was.")
+            raise Conflict("The project id is or was in use.")
         event = audit_event(
             request, "project.create", target_type="project", target_id=project_id, project_id=project_id
         )

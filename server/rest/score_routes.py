@@ -88,7 +88,7 @@ async def create_scores(request: Request) -> HTTPResponse:
     project_id = await target_project(request, "project_id")
     body = read_object(request, {"scores": is_list}, required=("scores",))
     if not 1 <= len(body["scores"]) <= MOST_IN_BATCH:
-        raise InvalidBody.at("/scores", f"has not 1 to {MOST_IN_BATCH} entries")
+        raise InvalidBody.at("/scores", f"must have 1 to {MOST_IN_BATCH} entries")
     records = [_batch_entry(item, f"/scores/{place}") for place, item in enumerate(body["scores"])]
     await _redact(request, project_id, records)
     rows = await store(request, project_id, records)
@@ -122,11 +122,11 @@ async def store(request: Request, project_id: str, records: list[ScoreRecord]) -
 
 def _batch_entry(item: Any, pointer: str) -> ScoreRecord:
     if not isinstance(item, dict):
-        raise InvalidBody.at(pointer, "is not an object")
+        raise InvalidBody.at(pointer, "must be an object")
     for name, value in item.items():
         check = FIELDS.get(name)
         if check is None:
-            raise InvalidBody.at(f"{pointer}/{name[:64]}", f"is not known here; expected {', '.join(sorted(FIELDS))}")
+            raise InvalidBody.at(f"{pointer}/{name[:64]}", f"is unknown; expected {', '.join(sorted(FIELDS))}")
         if value is not None and not check(value):
             raise InvalidBody.at(f"{pointer}/{name}", f"expected {expectation(check)}")
     for name in ("trace_id", "name", "value"):
@@ -139,15 +139,15 @@ def read_score(body: Mapping[str, Any], pointer: str) -> ScoreRecord:
     """Return the score in ``body``, whose members have the right types. Raises InvalidBody."""
     trace_id, span_id = body["trace_id"].lower(), body.get("span_id")
     if not re.fullmatch(r"(?!0{32})[0-9a-f]{32}", trace_id):
-        raise InvalidBody.at(f"{pointer}/trace_id", "is not 32 hex digits, one of them not 0")
+        raise InvalidBody.at(f"{pointer}/trace_id", "must be 32 hex digits, not all 0")
     if span_id is not None and not re.fullmatch(r"(?!0{16})[0-9a-fA-F]{16}", span_id):
-        raise InvalidBody.at(f"{pointer}/span_id", "is not 16 hex digits, one of them not 0")
+        raise InvalidBody.at(f"{pointer}/span_id", "must be 16 hex digits, not all 0")
     for name, longest in (("name", 200), ("score_id", 128), ("comment", 8192)):
         if name in body and not 1 <= len(body[name]) <= longest:
-            raise InvalidBody.at(f"{pointer}/{name}", f"has not 1 to {longest} characters")
+            raise InvalidBody.at(f"{pointer}/{name}", f"must be 1 to {longest} characters long")
     source = body.get("source", "api")
     if source not in SOURCES:
-        raise InvalidBody.at(f"{pointer}/source", f"is not one of {', '.join(SOURCES)}")
+        raise InvalidBody.at(f"{pointer}/source", f"must be one of {', '.join(SOURCES)}")
     data_type, number, text = _typed(body["value"], pointer)
     return ScoreRecord(
         score_id=body.get("score_id") or secrets.token_hex(16),
@@ -168,10 +168,10 @@ def _typed(value: Any, pointer: str) -> tuple[str, float | None, str | None]:
         return "boolean", float(value), None
     if isinstance(value, str):
         if not 1 <= len(value) <= 500:
-            raise InvalidBody.at(f"{pointer}/value", "has not 1 to 500 characters")
+            raise InvalidBody.at(f"{pointer}/value", "must be 1 to 500 characters long")
         return "categorical", None, value
     if abs(value) > 1e15:
-        raise InvalidBody.at(f"{pointer}/value", "is not between -1e15 and 1e15")
+        raise InvalidBody.at(f"{pointer}/value", "must be between -1e15 and 1e15")
     return "numeric", float(value), None
 
 
@@ -184,12 +184,12 @@ def _timestamp(text: str | int | None, pointer: str) -> datetime:
     except ValueError as error:
         raise InvalidBody.at(f"{pointer}/timestamp", str(error)) from error
     if moment > now + IngestWindow().max_future:
-        raise InvalidBody.at(f"{pointer}/timestamp", "lies in the future")
+        raise InvalidBody.at(f"{pointer}/timestamp", "must not be in the future")
     return moment
 
 
 def keyed_id(project_id: str, key: str) -> str:
     """Return the score id for an Idempotency-Key. Raises InvalidParameter for one that is not visible ASCII."""
     if not _KEY.fullmatch(key):
-        raise InvalidParameter("The Idempotency-Key header is not 1 to 255 visible ASCII characters.")
+        raise InvalidParameter("The Idempotency-Key header must be 1 to 255 visible ASCII characters.")
     return hashlib.sha256(f"{project_id}\0{key}".encode()).hexdigest()[:32]

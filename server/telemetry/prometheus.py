@@ -48,7 +48,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 REQUESTS = Counter("http_requests", "Requests answered.", ["method", "route", "status"])
 REQUEST_SECONDS = Histogram("http_request_duration_seconds", "Time to answer a request.", ["route"], buckets=_SECONDS)
 SPANS_STORED = Counter("observatory_spans_stored", "Spans committed: new ones and newer versions.")
-SPANS_UNCHANGED = Counter("observatory_spans_unchanged", "Spans that were there already: replays and older versions.")
+SPANS_UNCHANGED = Counter("observatory_spans_unchanged", "Spans that existed already: replays and older versions.")
 SPANS_REJECTED = Counter("observatory_spans_rejected", "Spans refused out of accepted batches.", ["reason"])
 COMMIT_SECONDS = Histogram("observatory_ingest_commit_seconds", "Time of one ingest transaction.", buckets=_SECONDS)
 COMMIT_REQUESTS = Histogram(

@@ -85,7 +85,7 @@ def _from_rfc3339(raw: str) -> datetime:
         if re.fullmatch(r"\d{4}-\d\d-\d\d([Tt ][\d:.]+)?", raw, re.ASCII):
             raise ValueError("has no zone: add Z or an offset such as +02:00")
         if " " in raw:
-            raise ValueError("holds a space: write + as %2B in an address")
+            raise ValueError("contains a space: write + as %2B in an address")
         raise ValueError(_FORMS)
     year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
     fraction, zulu, sign, offset_hours, offset_minutes = match.groups()[6:]

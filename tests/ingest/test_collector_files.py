@@ -52,7 +52,7 @@ def test_the_folder_has_no_other_files() -> None:
 def test_every_form_gives_the_same_rows(name: str) -> None:
     requests, skipped = read(name)
     assert [request.signal.path for request in requests] == ["/v1/traces", "/v1/logs"][: 2 if name in MIXED else 1]
-    assert skipped == (["metrics are not taken"] if name in MIXED else [])
+    assert skipped == (["metrics are not supported"] if name in MIXED else [])
     found = rows(requests[0])
     assert found == rows(read("lines.jsonl")[0][0])
     assert len(found) == 9

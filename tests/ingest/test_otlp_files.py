@@ -73,7 +73,7 @@ def test_short_lines_share_a_request_and_other_signals_are_skipped(tmp_path: Pat
     file.write_bytes(b'{"resourceMetrics": []}\n{"resourceProfiles": []}\n{"resourceMetrics": []}\n')
     told: list[str] = []
     assert list(read_requests(file, told.append)) == []
-    assert told == ["metrics are not taken", "profiles are not taken", "metrics are not taken"]
+    assert told == ["metrics are not supported", "profiles are not supported", "metrics are not supported"]
     file.write_bytes(b"")
     assert list(read_requests(file, told.append)) == []
 

@@ -229,7 +229,7 @@ async def test_rollups_are_rebuilt_for_the_days_and_projects_named(
     assert (result.returncode, result.stderr) == (1, "llm-observatory: there is no project nobody\n")
     assert run("rollup", "rebuild", "--from", "May", settings=serve_settings).returncode == 2
     result = run("rollup", "rebuild", "--from", "2026-05-02", "--to", "2026-05-01", settings=serve_settings)
-    assert (result.returncode, result.stderr) == (1, "llm-observatory: --to lies before --from\n")
+    assert (result.returncode, result.stderr) == (1, "llm-observatory: --to is before --from\n")
 
 
 def test_token_rotate_key_makes_and_rotates_the_key_file(tmp_path: Path) -> None:

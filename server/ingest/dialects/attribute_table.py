@@ -159,7 +159,7 @@ class AttributeTable(dict[str, KeyMeaning]):
         for slot, keys in columns.items():
             for position, key in enumerate(keys):
                 if key in self._slots:
-                    raise ValueError(f"attribute {key!r} stands in two dialect tables")
+                    raise ValueError(f"attribute {key!r} is in two dialect tables")
                 self._slots[key] = (slot, base + position)
 
     def __missing__(self, key: str) -> KeyMeaning:

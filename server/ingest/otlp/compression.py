@@ -56,7 +56,7 @@ def _inflate(body: bytes, window: int, max_bytes: int) -> tuple[bytes, bytes]:
     except zlib.error as error:
         raise Unreadable("the compressed body is broken") from error
     if len(data) > max_bytes:
-        raise TooLarge(f"the decompressed body passes the limit of {max_bytes} bytes")
+        raise TooLarge(f"the decompressed body exceeds the limit of {max_bytes} bytes")
     if not stream.eof:
         raise Unreadable("the compressed body ends too early")
     return data, stream.unused_data

@@ -38,7 +38,7 @@ class LinearPattern:
     def __init__(self, pattern: str, *, any_case: bool = False) -> None:
         """Raises :class:`PatternError` if RE2 cannot compile it, it is too large, or it matches the empty text."""
         if not 1 <= len(pattern) <= LONGEST_PATTERN:
-            raise PatternError(f"the pattern has not 1 to {LONGEST_PATTERN} characters")
+            raise PatternError(f"the pattern must be 1 to {LONGEST_PATTERN} characters long")
         options = re2.Options()
         options.max_mem = _MEMORY
         options.case_sensitive = not any_case
@@ -48,11 +48,11 @@ class LinearPattern:
         except re2.error as error:
             reason = error.args[0] if error.args else b""
             words = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
-            raise PatternError(f"the pattern is not an expression that RE2 takes: {words[:100]}") from error
+            raise PatternError(f"RE2 cannot compile the pattern: {words[:100]}") from error
         if self._compiled.programsize > LARGEST_PROGRAM:
             raise PatternError("the pattern is too large: use fewer or smaller repeats")
         if self._compiled.search(""):
-            raise PatternError("the pattern matches nothing at all, that is everywhere")
+            raise PatternError("the pattern matches the empty text, which is everywhere")
 
     def search(self, string: str, /) -> Any:
         """Return a match anywhere in ``string``, or None."""

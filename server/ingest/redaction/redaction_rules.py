@@ -236,7 +236,7 @@ def redactor_of(settings: Any, key: bytes) -> Redactor | None:
     """
     rules = settings.get("rules") if isinstance(settings, dict) else None
     if not isinstance(rules, list):
-        raise InvalidRule("redaction.rules is not a list")
+        raise InvalidRule("redaction.rules must be a list")
     if len(rules) > MOST_RULES:
         raise InvalidRule(f"redaction has more than {MOST_RULES} rules")
     texts: list[TextRule] = []
@@ -253,19 +253,19 @@ def redactor_of(settings: Any, key: bytes) -> Redactor | None:
 def _parse_rule(place: int, rule: Any) -> TextRule | KeyRule:
     name = f"redaction rule {place}"
     if not isinstance(rule, dict) or rule.keys() - {"find", "pattern", "key", "label", "action", "identities"}:
-        raise InvalidRule(f"{name} is not an object of find, pattern or key, with label, action and identities")
+        raise InvalidRule(f"{name} must be an object with find, pattern or key, and with label, action and identities")
     action, label = rule.get("action", "mask"), rule.get("label", "redacted")
     if action not in _ACTIONS:
-        raise InvalidRule(f"{name}: action is not one of {', '.join(_ACTIONS)}")
+        raise InvalidRule(f"{name}: action must be one of {', '.join(_ACTIONS)}")
     if not isinstance(label, str) or not re.fullmatch(r"[A-Za-z0-9_ -]{1,40}", label):
-        raise InvalidRule(f"{name}: label is not 1 to 40 letters, digits, blanks, _ or -")
+        raise InvalidRule(f"{name}: label must be 1 to 40 letters, digits, blanks, _ or -")
     if len(rule.keys() & {"find", "pattern", "key"}) != 1:
         raise InvalidRule(f"{name} needs exactly one of find, pattern and key")
     identities = rule.get("identities") is True
     if "find" in rule:
         finder = FINDERS.get(rule["find"]) if isinstance(rule["find"], str) else None
         if finder is None:
-            raise InvalidRule(f"{name}: find is not one of {', '.join(FINDERS)}")
+            raise InvalidRule(f"{name}: find must be one of {', '.join(FINDERS)}")
         return TextRule(str(rule.get("label", rule["find"])), finder, action, identities)
     if "pattern" in rule:
         return TextRule(label, Finder(_pattern(name, rule["pattern"])), action, identities)
@@ -274,7 +274,7 @@ def _parse_rule(place: int, rule: Any) -> TextRule | KeyRule:
 
 def _pattern(name: str, pattern: Any, *, any_case: bool = False) -> LinearPattern:
     if not isinstance(pattern, str):
-        raise InvalidRule(f"{name}: the pattern is no text")
+        raise InvalidRule(f"{name}: the pattern must be text")
     try:
         return LinearPattern(pattern, any_case=any_case)
     except PatternError as error:

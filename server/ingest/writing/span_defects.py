@@ -39,7 +39,7 @@ def span_defect(span: PreparedSpan) -> str | None:
     values: dict[str, Any] = dict(zip(COLUMNS, span.values, strict=False))
     for name in _IDENTIFIERS:
         if not 1 <= len(values[name]) <= 64:
-            return f"{name} has not 1 to 64 characters"
+            return f"{name} must be 1 to 64 characters long"
     for name in _INDEXED_TEXTS:
         if len(values[name] or "") > INDEXED_TEXT_CHARACTERS:
             return f"{name} is longer than {INDEXED_TEXT_CHARACTERS} characters"
@@ -48,7 +48,7 @@ def span_defect(span: PreparedSpan) -> str | None:
         if number is not None and not (_is_finite(number) and 0 <= number <= most):
             return f"{name} is not between 0 and {most}"
     if any(isinstance(value, str) and "\0" in value for value in values.values()):
-        return "a text holds a NUL character"
+        return "a text contains a NUL character"
     return None
 
 

@@ -222,7 +222,7 @@ def find_field(name: str, resolve: Resolve = field_named) -> TraceField | FieldK
     if field is not None:
         return field
     if resolve is not field_named and (field_named(name) or name.partition(".")[0] in KEYED_FIELDS):
-        raise ValueError('is a field of spans: write {"trace": {"has": …}} round it')
+        raise ValueError('is a field of spans: write {"trace": {"has": …}} around it')
     prefix, dot, key = name.partition(".")
     if dot and prefix in KEYED_FIELDS:
         if not 1 <= len(key) <= LONGEST_KEY:

@@ -40,7 +40,7 @@ def read_operand(field: TraceField | None, operator: str, raw: Any, *, now: date
     if shape in {"text", "pattern", "search"}:
         text = _text(raw)
         if not text:
-            raise ValueError("expected a text that is not empty")
+            raise ValueError("expected text that is not empty")
         if shape == "pattern":
             check_regex(text)
         if shape == "search":
@@ -121,9 +121,9 @@ def _text(raw: Any) -> str:
 def check_characters(text: str) -> None:
     """Refuse characters that PostgreSQL's text cannot hold: NUL, and halves of surrogate pairs."""
     if "\0" in text:
-        raise ValueError("holds a NUL character")
+        raise ValueError("contains a NUL character")
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("holds half of a surrogate pair")
+        raise ValueError("contains half of a surrogate pair")
 
 
 def shown(text: str) -> str:

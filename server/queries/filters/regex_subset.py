@@ -82,7 +82,7 @@ class _Scanner:
     def group(self) -> bool:
         if self.pattern.startswith("?", self.position):
             if not self.pattern.startswith("?:", self.position):
-                self.refuse("only plain groups and (?: are taken")
+                self.refuse("only plain groups and (?: are supported")
             self.position += 2
         self.depth += 1
         if self.depth > 10:
@@ -96,7 +96,7 @@ class _Scanner:
     def escape(self) -> None:
         character = self.take()
         if character not in _CLASSES and character not in _PUNCTUATION:
-            self.refuse(f"\\{character} is not taken")
+            self.refuse(f"\\{character} is not supported")
 
     def bracket(self) -> None:
         if self.peek() == "^":
@@ -110,13 +110,13 @@ class _Scanner:
             if character == "\\":
                 character = self.take()
                 if character in "DWS" or (character not in _CLASSES and character not in _PUNCTUATION):
-                    self.refuse(f"\\{character} is not taken within a set")
+                    self.refuse(f"\\{character} is not supported within a set")
                 low = ""
                 continue
             if character == "-" and low and self.peek() not in {"]", ""}:
                 high = self.take()
                 if high in "\\[" or high < low:
-                    self.refuse("a range that is not one")
+                    self.refuse("invalid range")
                 low = ""
                 continue
             low = character

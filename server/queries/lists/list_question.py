@@ -79,7 +79,7 @@ VIEWS: Final[dict[str, View]] = {
             field_named,
             ("ts", "trace_id", "span_id", "project_id"),
             True,
-            "One row a span.",
+            "One row per span.",
             {"model": None, "session_id": None, "user_id": None, "status_code": "ERROR", "has_error": True},
         ),
         View(
@@ -89,7 +89,7 @@ VIEWS: Final[dict[str, View]] = {
             summary_field_named,
             ("ts", "trace_id", "project_id"),
             False,
-            "One row a trace, with sums over its model calls.",
+            "One row per trace, with sums over its model calls.",
             {"session_id": None, "user_id": None},
         ),
     )
@@ -148,7 +148,7 @@ class ListQuestion:
 def select_fields(view: View, names: Sequence[str]) -> tuple[str, ...]:
     """Resolve names of fields and groups to fields, in the order of the table.
 
-    Raises ValueError for one that is unknown, is given twice, or is only for filters.
+    Raises ValueError for one that is unknown, is given more than once, or is only for filters.
     """
     known_groups: dict[str, set[str]] = {"all": set()}
     for item in view.fields.values():
@@ -159,7 +159,7 @@ def select_fields(view: View, names: Sequence[str]) -> tuple[str, ...]:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise ValueError(f"{shown(name)} is given twice")
+            raise ValueError(f"{shown(name)} is given more than once")
         seen.add(name)
         if name in known_groups:
             chosen |= known_groups[name]
@@ -175,7 +175,7 @@ def select_fields(view: View, names: Sequence[str]) -> tuple[str, ...]:
 def read_sort(view: View, keys: Sequence[tuple[str, bool]], tree: Filter | None) -> tuple[Sort, ...]:
     """Check the requested order; ``keys`` are names with True for descending.
 
-    Raises ValueError for a field that cannot be sorted by, one that is given twice, more than three keys, or ``rank``
+    Raises ValueError for a field that cannot be sorted by or is given more than once, more than three keys, or ``rank``
     without a search.
     """
     if len(keys) > MOST_SORT_KEYS:
@@ -191,7 +191,7 @@ def read_sort(view: View, keys: Sequence[tuple[str, bool]], tree: Filter | None)
             raise ValueError(f"{shown(name)} cannot be sorted by (sortable: {', '.join(names)}){suggest(name, names)}")
         key = Sort(item.name if item else RANK, descending)
         if any(key.field == other.field for other in found):
-            raise ValueError(f"{key.field} is given twice")
+            raise ValueError(f"{key.field} is given more than once")
         found.append(key)
     return tuple(found) or (Sort("ts"),)
 

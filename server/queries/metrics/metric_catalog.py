@@ -116,7 +116,7 @@ _METRICS: Final = (
     Metric("span_errors", "short", ("sum",), Total("span_errors"), "All spans with status ERROR."),
     Metric("error_rate", "percentunit", ("avg",), Ratio("errors", "calls"), "Share of model calls that failed."),
     Metric("success_rate", "percentunit", ("avg",), Ratio("successes", "calls"), "Share of calls that did not fail."),
-    Metric("throughput", "reqps", ("avg",), Rate("calls"), "Model calls a second."),
+    Metric("throughput", "reqps", ("avg",), Rate("calls"), "Model calls per second."),
     Metric(
         "retries",
         "short",
@@ -156,12 +156,12 @@ _METRICS: Final = (
     *(
         Metric(f"{kind}_tokens", "short", ("sum", "avg"), Total(f"{kind}_tokens"), sentence)
         for kind, sentence in (
-            ("prompt", "Input tokens of model calls, cache reads and writes included; avg is by call."),
-            ("completion", "Output tokens of model calls, reasoning included; avg is by call."),
-            ("total", "Input and output tokens of model calls; avg is by call."),
-            ("cached", "Input tokens read from the provider's cache; avg is by call."),
-            ("cache_write", "Input tokens written to the provider's cache; avg is by call."),
-            ("reasoning", "Output tokens spent on reasoning; avg is by call."),
+            ("prompt", "Input tokens of model calls, cache reads and writes included; avg is per call."),
+            ("completion", "Output tokens of model calls, reasoning included; avg is per call."),
+            ("total", "Input and output tokens of model calls; avg is per call."),
+            ("cached", "Input tokens read from the provider's cache; avg is per call."),
+            ("cache_write", "Input tokens written to the provider's cache; avg is per call."),
+            ("reasoning", "Output tokens spent on reasoning; avg is per call."),
         )
     ),
     Metric(
@@ -186,7 +186,7 @@ _METRICS: Final = (
         "currencyUSD",
         ("avg",),
         Ratio("total_cost", "calls"),
-        "Money by model call.",
+        "Money per model call.",
         permission=_COST,
     ),
     Metric(
@@ -194,7 +194,7 @@ _METRICS: Final = (
         "currencyUSD",
         ("avg",),
         Ratio("total_cost", "total_tokens", 1000),
-        "Money by thousand tokens.",
+        "Money per thousand tokens.",
         permission=_COST,
     ),
     Metric(

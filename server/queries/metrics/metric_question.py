@@ -132,7 +132,7 @@ class MetricQuestion:
             if dimension is None:
                 raise _bad(f"/group_by/{index}", f"unknown dimension {name[:80]}: {suggest_name(name, DIMENSIONS)}")
             if dimension in found:
-                raise _bad(f"/group_by/{index}", f"{name} is given twice")
+                raise _bad(f"/group_by/{index}", f"{name} is given more than once")
             found.append(dimension)
         families = {measure.definition.family for measure in self.all_measures}
         for index, dimension in enumerate(found):

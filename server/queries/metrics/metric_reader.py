@@ -265,7 +265,7 @@ def _meta(
     notices = list(timeline.notices)
     if run and any(low < run.raw_since for _, plan in plans for low, _ in plan.raw):
         since = run.raw_since.isoformat().replace("+00:00", "Z")
-        notices.append(f"spans before {since} were dropped by retention: what needs them is missing")
+        notices.append(f"spans before {since} were dropped by retention: values that need them are missing")
     return MetricMeta(
         source=source,
         precision="approximate" if run and run.is_estimated else "sketch" if run and run.is_sketched else "exact",

@@ -112,7 +112,7 @@ def _summaries(kind: SummaryKind, item: str) -> Operation:
             *WINDOW,
             PROJECTS,
             *ids,
-            query("sort_by", {"type": "string", "enum": list(kind.sort_keys)}, "What to sort by; default last_ts."),
+            query("sort_by", {"type": "string", "enum": list(kind.sort_keys)}, "The sort key; default last_ts."),
             query("sort_order", ORDER, "desc (default) or asc."),
             query("limit", page_size(LARGEST_LIMIT), LIST_PARAMETERS["limit"]),
             CURSOR,
@@ -204,7 +204,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
             PROJECTS,
             query("prefix", {**TEXT, "minLength": 1}, "Only values that begin with this, in any letter case."),
             # "contains" has the same name as a filter of lists; here it is about the values.
-            query("contains", {**TEXT, "minLength": 1}, "Only values that have this in them, in any letter case."),
+            query("contains", {**TEXT, "minLength": 1}, "Only values that contain this, in any letter case."),
             query("limit", page_size(LARGEST_FACET_LIMIT), "Values, 1 to 1,000; default 50."),
             EXPLAIN,
             *(parameter for parameter in FILTERS if parameter["name"] != "contains"),
@@ -273,7 +273,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
             ONE_PROJECT,
             {**query("provider", TEXT, "Provider of the price."), "required": True},
             {**query("model", TEXT, "Model of the price."), "required": True},
-            query("valid_from", TEXT, "From when on it counts; default: from ever."),
+            query("valid_from", TEXT, "From when on it counts; default: since the beginning."),
         )
     ),
     "prices.unpriced": Operation(parameters=(PROJECTS, *WINDOW)),
