@@ -85,7 +85,13 @@ def _command(words: str, parser: argparse.ArgumentParser) -> str:
     return "\n\n".join(filter(None, parts))
 
 
-SECTIONS = {"how-to": "How to", "reference": "Reference", "explanation": "Explanation", "decisions": "Decisions"}
+SECTIONS = {
+    "how-to": "How to",
+    "reference": "Reference",
+    "explanation": "Explanation",
+    "decisions": "Decisions",
+    "benchmarks": "Benchmarks",
+}
 
 
 def index() -> str:
@@ -94,7 +100,7 @@ def index() -> str:
     for folder, title in SECTIONS.items():
         pages = sorted((DOCS / folder).glob("*.md"))
         rows = [f"- [{_title(page)}]({folder}/{page.name})" for page in pages]
-        if folder != "decisions":  # whose titles say it all
+        if folder not in ("decisions", "benchmarks"):  # whose titles say it all
             rows = [f"{row}: {_gist(page)}" for row, page in zip(rows, pages, strict=True)]
         if rows:
             parts.append(f"## {title}\n\n" + "\n".join(rows))

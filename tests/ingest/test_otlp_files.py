@@ -116,8 +116,8 @@ async def test_rejected_spans_are_counted_with_their_reason(
     [
         (b'{"resourceSpans": [', "not valid JSON"),
         (b'{"spans": []}', "neither resourceSpans"),
-        (b'{"resourceSpans": [1]}', "not as OTLP has it"),
-        (b'{"resourceSpans": {"scopeSpans": []}}', "not as OTLP has it"),
+        (b'{"resourceSpans": [1]}', "is not valid OTLP"),
+        (b'{"resourceSpans": {"scopeSpans": []}}', "is not valid OTLP"),
         (b'{"resourceSpans":' + b"[" * 100_000, "not valid JSON"),
         (b"\x0a\xff\xff\xff\xff\xff", "not OTLP protobuf"),
         (b"\x00\x00\x10\x00abc", "ends in the middle"),

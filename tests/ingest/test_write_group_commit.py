@@ -118,7 +118,7 @@ async def test_a_value_that_the_driver_cannot_encode_costs_only_its_own_row(
         ({"total_cost_usd": Decimal("Infinity")}, "total_cost_usd must be between 0 and 1000000000"),
         ({"completion_cost_usd": Decimal(-1)}, "completion_cost_usd must be between 0 and 1000000000"),
         ({"prompt_tokens": -1}, "prompt_tokens must be between 0 and 1000000000000"),
-        ({"total_tokens": 2**63}, "total_tokens is not between 0 and 2000000000000"),
+        ({"total_tokens": 2**63}, "total_tokens must be between 0 and 2000000000000"),
         ({"ttft_ms": float("nan")}, "ttft_ms must be between 0 and 1000000000000"),
         ({"session_id": "".join(map(chr, range(0x4E00, 0x4E00 + 3000)))}, "session_id is longer than 512 characters"),
         ({"span_name": "a\0b"}, "a text contains a NUL character"),

@@ -46,7 +46,7 @@ def span_defect(span: PreparedSpan) -> str | None:
     for name, most in _MOST.items():
         number = values[name]
         if number is not None and not (_is_finite(number) and 0 <= number <= most):
-            return f"{name} is not between 0 and {most}"
+            return f"{name} must be between 0 and {most}"
     if any(isinstance(value, str) and "\0" in value for value in values.values()):
         return "a text contains a NUL character"
     return None
