@@ -9,6 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_INDENTED_FENCE = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
+_GENERATED = re.compile(r"<!-- generated: .*?<!-- end of generated part -->", re.DOTALL)
 _HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 
 
@@ -32,6 +34,10 @@ class Page:
     def links(self) -> list[str]:
         """Where links lead, outside of examples."""
         return _LINK.findall(_FENCE.sub("", self.text))
+
+    def without_generated_parts_and_examples(self) -> str:
+        """The text that people wrote as prose."""
+        return _GENERATED.sub("", _INDENTED_FENCE.sub("", self.text))
 
     def anchors(self) -> set[str]:
         """What ``#…`` can point at, by the rule of the usual renderers."""

@@ -7,6 +7,7 @@ page is touched.
 from __future__ import annotations
 
 import argparse
+import importlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields
@@ -20,6 +21,7 @@ from server.rest.openapi.document import described_routes
 from server.settings import Settings
 from server.telemetry.prometheus import METRICS
 from tests.docs import grafana_tables, mapping_tables, metric_tables, prometheus_tables, trace_query_tables
+from tests.packaging.test_structure import FLOORS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 BEGIN, END = "<!-- generated: {} -->", "<!-- end of generated part -->"
@@ -107,6 +109,23 @@ def index() -> str:
     return "\n\n".join(parts)
 
 
+def floors() -> str:
+    """Return the floors of the architecture, from the roof to the ground, with the subject of each folder."""
+    rows = []
+    for number, floor in enumerate(FLOORS, 1):
+        units = [
+            f"`{unit.replace('.', '/')}` {_subject(unit)}" for unit in floor if unit not in ("server", "datasource")
+        ]
+        rows.append(f"{number}. " + "<br>\n   ".join(units))
+    return "\n".join(rows)
+
+
+def _subject(unit: str) -> str:
+    """Return the first paragraph of the docstring of a folder or module, in one line."""
+    text = (importlib.import_module(unit).__doc__ or "").strip().split("\n\n")[0]
+    return " ".join(text.replace("``", "`").split())
+
+
 def _title(page: Path) -> str:
     return page.read_text().partition("\n")[0].lstrip("# ")
 
@@ -173,6 +192,7 @@ PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "mapping-providers": (MAPPING, mapping_tables.provider_table),
     "mapping-operations": (MAPPING, mapping_tables.operation_table),
     "mapping-limits": (MAPPING, mapping_tables.limit_table),
+    "floors": ("explanation/architecture.md", floors),
     "mapping-reasons": (MAPPING, mapping_tables.reason_table),
 }
 

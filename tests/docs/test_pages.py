@@ -13,6 +13,8 @@ from server.settings import Settings
 from tests.docs.markdown import ROOT, Page, pages
 from tests.docs.render import PARTS, rendered
 
+WIDTH = 100
+MOST_WORDS = 600
 INDEX = Page(ROOT / "docs" / "index.md")
 
 
@@ -68,6 +70,30 @@ def test_decisions_are_numbered_once() -> None:
     numbers = [path.name[:4] for path in (ROOT / "docs" / "decisions").glob("*.md")]
     assert len(numbers) == len(set(numbers))
     assert all(number.isdigit() for number in numbers)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "decisions").glob("*.md")), ids=lambda path: path.stem)
+def test_a_decision_has_a_date_and_a_status_and_fits_on_a_page(path: Path) -> None:
+    text = path.read_text()
+    head = "\n".join(text.splitlines()[1:6])
+    assert re.search(r"\b20\d\d-\d\d-\d\d\b", head)
+    assert re.search(r"accepted|in force|superseded|rejected", head)
+    assert len(text.split()) <= MOST_WORDS, "move measurements to docs/benchmarks"
+
+
+@pytest.mark.parametrize("page", pages(), ids=str)
+def test_lines_are_wrapped(page: Page) -> None:
+    prose = page.without_generated_parts_and_examples().splitlines()
+    assert [
+        line for line in prose if len(line) > WIDTH and not line.startswith(("|", "#")) and " " in line.strip()
+    ] == []
+
+
+def test_the_architecture_names_modules_that_exist() -> None:
+    text = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
+    named = set(re.findall(r"`((?:server|datasource|tests|plugin|dashboards)/[\w/.]+)`", text))
+    assert named
+    assert [name for name in sorted(named) if not (ROOT / name).exists() and not (ROOT / f"{name}.py").exists()] == []
 
 
 def test_the_changelog_has_a_section_for_what_comes_or_for_this_version() -> None:
