@@ -145,13 +145,6 @@ def wire_frame(
     }
 
 
-def add_notice(frame: dict[str, Any], notice: Notice) -> None:
-    """Put ``notice`` into the header of the panel that shows ``frame`` (any of the three forms)."""
-    holder = frame.get("schema", frame)
-    meta = holder.setdefault("meta", {})
-    meta.setdefault("notices", []).append({"severity": notice.severity, "text": notice.text})
-
-
 def notice_frame(ref_id: str, notice: Notice) -> dict[str, Any]:
     """Return a frame without data that only carries ``notice``: for a target that failed beside others that did not."""
     return table(ref_id, "", [], [], FrameMeta(notices=[notice]))

@@ -65,8 +65,6 @@ class PanelRequest:
     step_seconds: int
     filters: tuple[AdHocFilter, ...] = ()
     timezone: str = "UTC"
-    dashboard_uid: str | None = None
-    panel_id: str | None = None
 
 
 def parse_panel_request(body: Any) -> PanelRequest:
@@ -83,8 +81,6 @@ def parse_panel_request(body: Any) -> PanelRequest:
         ),
         filters=parse_filters(body),
         timezone=_parse_timezone(body.get("timezone")),
-        dashboard_uid=_short_text(body.get("dashboardUID")),
-        panel_id=_short_text(body.get("panelId")),
     )
 
 
@@ -233,7 +229,3 @@ def _parse_timezone(raw: Any) -> str:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise InvalidParameter.named("timezone", f"{raw[:60]!r} is not an IANA time zone") from None
     return raw
-
-
-def _short_text(raw: Any) -> str | None:
-    return str(raw)[:200] if isinstance(raw, (str, int)) else None

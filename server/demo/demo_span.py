@@ -53,11 +53,6 @@ class TraceWriter:
         self._open: list[DemoSpan] = []
         self.trace = DemoTrace(dict(resource), scope, [])
 
-    @property
-    def now_ns(self) -> int:
-        """Nanoseconds since the epoch, on the story's clock."""
-        return self._now_ns
-
     def wait(self, milliseconds: float) -> None:
         """Let time pass."""
         self._now_ns += max(1, int(milliseconds * NANOSECONDS_A_MILLISECOND))

@@ -68,11 +68,6 @@ class Receipt:
     span_ids: dict[str, list[str]] = field(default_factory=dict)
     """The first few spans that were rejected, by reason."""
 
-    @property
-    def rejected_count(self) -> int:
-        """How many spans were not stored."""
-        return self.rejected.total()
-
 
 @dataclass(slots=True)
 class _Read:
@@ -196,12 +191,6 @@ class Ingestion:
         is_plain = content_encoding in (None, "", "identity")
         limit = _INLINE_EXPLAIN_BYTES if is_plain else _INLINE_COMPRESSED_BYTES
         return await self._run(read, is_inline=len(body) <= limit)
-
-    async def store_records(self, project_id: str, records: Sequence[SpanRecord]) -> Receipt:
-        """Store mapped spans durably, redacted as the project asks: for spans that do not come over OTLP."""
-        project = await self.projects.of(project_id)
-        prepared, unstorable = await self._prepare(project_id, project, records)
-        return await self._store(_Read(MappedBatch(), prepared, unstorable))
 
     async def _run(self, read: Callable[[], T], *, is_inline: bool) -> T:
         """Return the result of ``read``: at once, or from one of the threads."""

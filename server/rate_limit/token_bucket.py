@@ -72,11 +72,6 @@ class BucketState(NamedTuple):
         """Whole seconds until the bucket is full again."""
         return max(0, math.ceil((self.bucket.capacity - self.tokens) * 60 / self.bucket.per_minute))
 
-    @property
-    def reset_at(self) -> int:
-        """When the bucket is full again."""
-        return math.ceil(self.now) + self.full_after
-
 
 class Verdict(NamedTuple):
     """Whether a request may go on."""

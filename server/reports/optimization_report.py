@@ -33,7 +33,6 @@ _ZERO: Final = Decimal(0)
 
 # Thresholds of the rules. Shares are fractions of one.
 ERROR_RATE_HIGH: Final = 0.05
-ERROR_COST_HIGH: Final = 0.01
 TRUNCATION_HIGH: Final = 0.05
 RETRIES_HIGH: Final = 0.05
 CACHE_SHARE_LOW: Final = 0.2

@@ -60,11 +60,6 @@ class RedisStore:
             self.redis = Redis(connection_pool=pool)
             self._line = RedisLine(pool, timeout=timeout)
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the breaker keeps requests away from Redis."""
-        return self.redis is None or (self._failures >= FAILURES_TO_OPEN and time.monotonic() < self._retry_at)
-
     async def run(self, operation: Callable[[Redis], Awaitable[T]]) -> T:
         """Return the result of ``operation(redis)``. Raises RedisUnavailable if it fails or is not tried."""
         redis = self.redis

@@ -24,7 +24,6 @@ from server.ingest.messages.message_rendering import render_messages
 from server.ingest.redaction.linear_pattern import LinearPattern, Pattern, PatternError
 
 MOST_RULES: Final = 50
-DROPPED: Final = object()
 
 _ACTIONS: Final = ("mask", "hash", "drop")
 

@@ -113,8 +113,6 @@ class TraceField:
     """Prompts, answers, error texts, attributes: hidden from scopes that may not read content."""
     is_large: bool = False
     """Fetched only on request."""
-    is_facet: bool = False
-    """Few distinct values: worth a menu of values with counts."""
 
     def expression(self, alias: str = "t") -> str:
         """Return the field in SQL, over a row of llm_traces called ``alias``."""
@@ -145,9 +143,9 @@ class TraceField:
         return self.selectable and not self.is_large
 
 
-def _keyword(name: str, group: str, sentence: str, *, facet: bool = False, **rest: Any) -> TraceField:
+def _keyword(name: str, group: str, sentence: str, **rest: Any) -> TraceField:
     rest.setdefault("parameter", name)
-    return TraceField(name=name, type=FieldType.KEYWORD, group=group, sentence=sentence, is_facet=facet, **rest)
+    return TraceField(name=name, type=FieldType.KEYWORD, group=group, sentence=sentence, **rest)
 
 
 def _tokens(name: str, sentence: str) -> TraceField:
@@ -195,16 +193,15 @@ _TABLE: Final[tuple[TraceField, ...]] = (
         nullable=True,
     ),
     _keyword("project_id", "core", "The project (tenant).", parameter=None, filterable=False),
-    _keyword("span_name", "core", "Name of the span.", facet=True),
+    _keyword("span_name", "core", "Name of the span."),
     _keyword("span_kind", "core", "OpenTelemetry span kind.", choices=_SPAN_KINDS),
-    _keyword("operation_type", "core", "Kind of operation: chat, embedding, tool, agent and so on.", facet=True),
-    _keyword("provider", "core", "Vendor of the model, canonical name.", facet=True, nullable=True),
-    _keyword("model", "core", "The model that answered.", facet=True, nullable=True),
+    _keyword("operation_type", "core", "Kind of operation: chat, embedding, tool, agent and so on."),
+    _keyword("provider", "core", "Vendor of the model, canonical name.", nullable=True),
+    _keyword("model", "core", "The model that answered.", nullable=True),
     _keyword(
         "status_code",
         "core",
         "OK, ERROR or UNSET; filters also take success, error and pending.",
-        facet=True,
         parameter="status",
         choices=("OK", "ERROR", "UNSET"),
         choice_aliases=_STATUS_WORDS,
@@ -226,9 +223,9 @@ _TABLE: Final[tuple[TraceField, ...]] = (
         nullable=True,
     ),
     # service
-    _keyword("service_name", "service", "Service that sent the span.", facet=True, parameter="service", nullable=True),
-    _keyword("service_version", "service", "Version of that service.", facet=True, nullable=True),
-    _keyword("environment", "service", "Deployment environment.", facet=True),
+    _keyword("service_name", "service", "Service that sent the span.", parameter="service", nullable=True),
+    _keyword("service_version", "service", "Version of that service.", nullable=True),
+    _keyword("environment", "service", "Deployment environment."),
     # generation: the call of a model
     TraceField(
         name="is_generation",
@@ -237,13 +234,13 @@ _TABLE: Final[tuple[TraceField, ...]] = (
         sentence="True for a span that counts in sums: a call of a model, or an agent whose calls report no usage.",
         parameter="is_generation",
     ),
-    _keyword("request_model", "generation", "The model that was asked for.", facet=True, nullable=True),
-    _keyword("agent_name", "generation", "Name of the agent.", facet=True, nullable=True),
-    _keyword("tool_name", "generation", "Name of the tool.", facet=True, nullable=True),
-    _keyword("prompt_name", "generation", "Name of the prompt template.", facet=True, nullable=True),
-    _keyword("prompt_version", "generation", "Version of the prompt template.", facet=True, nullable=True),
+    _keyword("request_model", "generation", "The model that was asked for.", nullable=True),
+    _keyword("agent_name", "generation", "Name of the agent.", nullable=True),
+    _keyword("tool_name", "generation", "Name of the tool.", nullable=True),
+    _keyword("prompt_name", "generation", "Name of the prompt template.", nullable=True),
+    _keyword("prompt_version", "generation", "Version of the prompt template.", nullable=True),
     _keyword("input_type", "generation", "Shape of the input: text, messages and so on.", nullable=True),
-    _keyword("finish_reason", "generation", "Why the model stopped.", facet=True, nullable=True),
+    _keyword("finish_reason", "generation", "Why the model stopped.", nullable=True),
     # usage
     _tokens("prompt_tokens", "Input tokens, cache reads and writes included."),
     _tokens("completion_tokens", "Output tokens, reasoning included."),
@@ -279,7 +276,6 @@ _TABLE: Final[tuple[TraceField, ...]] = (
         group="identity",
         sentence="Labels of the span; `tags` asks for any of them, `tags_all` for all.",
         parameter="tags",
-        is_facet=True,
     ),
     # error
     TraceField(
@@ -290,7 +286,7 @@ _TABLE: Final[tuple[TraceField, ...]] = (
         parameter="has_error",
         sql="({t}.status_code = 'ERROR')",
     ),
-    _keyword("error_type", "error", "Class of the error.", facet=True, nullable=True),
+    _keyword("error_type", "error", "Class of the error.", nullable=True),
     TraceField(
         name="error_message",
         type=FieldType.TEXT,
@@ -319,7 +315,7 @@ _TABLE: Final[tuple[TraceField, ...]] = (
         "dropped", FieldType.JSON, "raw", "Parts that were cut at a limit when the span was received.", content=False
     ),
     # record: how the span was stored
-    _keyword("dialect", "record", "The instrumentation dialect that the span was read as.", facet=True),
+    _keyword("dialect", "record", "The instrumentation dialect that the span was read as."),
     TraceField(
         name="usage_rule",
         type=FieldType.INTEGER,
