@@ -23,6 +23,7 @@ from server.ingest.dialects.canonical_names import (
     canonical_operation,
     canonical_provider,
 )
+from server.ingest.mapping.span_usage import DETAIL_SLOTS
 from tests.ingest.spans_in_both_encodings import NOW_NS, event, map_one
 
 # Slot of the tables: what is placed there, which column must say it, what it must say.
@@ -66,6 +67,8 @@ EXPECTATIONS: dict[str, tuple[Any, str, Any]] = {
     "prompt_name": ("greeting", "prompt_name", "greeting"),
     "prompt_version": ("3", "prompt_version", "3"),
     "tags": ('["b", "a"]', "tags", ["b", "a"]),
+    "cost_currency": ("EUR", "usage_details", None),
+    **{slot: (17, "usage_details", {name: 17}) for slot, name in DETAIL_SLOTS.items()},
 }
 
 # Slots that need something beside the attribute to show in a column.

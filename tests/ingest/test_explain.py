@@ -44,7 +44,10 @@ def test_every_column_has_its_value_and_its_source() -> None:
     assert sources["total_cost_usd"] == found["price_version"]["value"]
     assert sources["user_id"] is None
     assert found["prompt_tokens"]["value"] == 105
-    assert found["usage_rule"]["rule"] == "2: the input is reported without the cache, which was added"
+    assert (
+        found["usage_rule"]["rule"]
+        == "2: the convention of the span leaves the cache out of the input, to which it was added"
+    )
     assert entry["dialect"] == "genai_a"
     assert entry["unused"] == ["my.own"]
     assert entry["dropped"] == {

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.ingest.mapping.token_semantics import TokenCounts, normalise_tokens
+from server.ingest.mapping.token_semantics import CountEvidence, TokenCounts, normalise_tokens
 from tests.ingest.spans_in_both_encodings import map_one, usd
 
 CLAUDE = {"gen_ai.response.model": "claude-sonnet-4-5"}
@@ -85,7 +85,7 @@ CLAUDE = {"gen_ai.response.model": "claude-sonnet-4-5"}
                 "langfuse.observation.usage_details":
                     '{"input": 20, "input_cached_tokens": 15, "output": 6, "output_reasoning_tokens": 4, "total": 45}',
             },
-            (35, 10, 45), 3, id="langfuse-reports-parts-beside-each-other-as-its-total-tells",
+            (35, 10, 45), 5, id="langfuse-reports-parts-beside-each-other-as-its-total-tells",
         ),
         pytest.param(
             {
@@ -116,6 +116,110 @@ def test_golden_case(values: dict[str, Any], expected: tuple[int, int, int], rul
     record = map_one(values)
     assert (record.prompt_tokens, record.completion_tokens, record.total_tokens) == expected
     assert record.usage_rule == rule
+
+
+CLAUDE_CALL = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "anthropic", **CLAUDE}
+BEDROCK = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "aws.bedrock", **CLAUDE}
+DOTTED = {
+    "gen_ai.usage.input_tokens": 700, "gen_ai.usage.output_tokens": 30, "gen_ai.usage.cache_read.input_tokens": 400,
+    "gen_ai.usage.cache_creation.input_tokens": 60,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("scope", "values", "expected"),
+    [
+        pytest.param("opentelemetry.instrumentation.bedrock", {**BEDROCK, **DOTTED}, (1160, 4), id="bedrock-by-scope"),
+        pytest.param(
+            "@traceloop/instrumentation-anthropic",
+            {**CLAUDE_CALL, **DOTTED, "gen_ai.usage.total_tokens": 730},
+            (1160, 4),
+            id="a-known-scope-beats-a-total-that-fits-the-wrong-reading",
+        ),
+        pytest.param("lmnr.tracer", {**CLAUDE_CALL, **DOTTED}, (700, 4), id="laminar-by-scope"),
+        pytest.param("any", {**CLAUDE_CALL, **DOTTED}, (700, 1), id="no-known-scope"),
+    ],
+)
+def test_the_scope_decides_first(scope: str, values: dict[str, Any], expected: tuple[int, int]) -> None:
+    record = map_one(values, scope=scope)
+    assert (record.prompt_tokens, record.usage_rule) == expected
+
+
+@pytest.mark.parametrize(
+    ("total", "expected"),
+    [
+        pytest.param(830, (800, 30, 5), id="all inside"),
+        pytest.param(1030, (1000, 30, 5), id="the cache is beside the input"),
+        pytest.param(1050, (1000, 50, 5), id="cache and reasoning are beside"),
+        pytest.param(850, (800, 50, 5), id="the reasoning is beside the output"),
+        pytest.param(999, (800, 30, 1), id="proves nothing"),
+    ],
+)
+def test_the_total_decides_before_the_convention(total: int, expected: tuple[int, int, int]) -> None:
+    record = map_one(
+        {
+            "openinference.span.kind": "LLM", "llm.model_name": "claude-sonnet-4-5", "llm.token_count.prompt": 800,
+            "llm.token_count.prompt_details.cache_read": 200, "llm.token_count.completion": 30,
+            "llm.token_count.completion_details.reasoning": 20, "llm.token_count.total": total,
+        }
+    )  # fmt: skip
+    assert (record.prompt_tokens, record.completion_tokens, record.usage_rule) == expected
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        ('{"input": 50, "input_cached": 20, "output": 8}', (70, 8, 20)),
+        ('{"input": 50, "input_cache_read": 20, "output": 8, "output_reasoning": 5}', (70, 13, 20)),
+        ('{"input": 50, "input_audio_tokens": 9, "output": 8}', (59, 8, None)),
+        ('{"input": 70, "input_cached_tokens": 20, "output": 8, "total": 78}', (70, 8, 20)),
+        ('{"input_tokens": 50, "cache_read_input_tokens": 20, "output_tokens": 8}', (70, 8, 20)),
+        ('{"input_tokens": 70, "input_tokens_details": {"cached_tokens": 20}, "output_tokens": 8}', (70, 8, 20)),
+        ('{"prompt_tokens": 70, "prompt_tokens_details": {"cached_tokens": 20}, "completion_tokens": 8}', (70, 8, 20)),
+    ],
+)
+def test_langfuse_counts_in_buckets_or_as_the_vendor_does(usage: str, expected: tuple[int, int, int | None]) -> None:
+    record = map_one({"langfuse.observation.type": "generation", "langfuse.observation.usage_details": usage})
+    assert (record.prompt_tokens, record.completion_tokens, record.cached_tokens) == expected
+    assert record.total_tokens == expected[0] + expected[1]
+
+
+def test_what_geminis_total_has_beyond_its_parts_is_thoughts() -> None:
+    record = map_one(
+        {
+            "gen_ai.provider.name": "gcp.gemini", "gen_ai.request.model": "gemini-2.5-flash",
+            "gen_ai.usage.input_tokens": 100, "gen_ai.usage.output_tokens": 20, "gen_ai.usage.total_tokens": 165,
+        }
+    )  # fmt: skip
+    assert (record.completion_tokens, record.reasoning_tokens) == (65, 45)
+
+
+def test_reasoning_that_an_instrumentation_added_twice_is_taken_back() -> None:
+    values = {
+        "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4o", "gen_ai.usage.input_tokens": 9,
+        "gen_ai.usage.output_tokens": 70, "gen_ai.usage.reasoning.output_tokens": 20,
+    }  # fmt: skip
+    assert map_one(values, scope="gcp.vertex.agent").completion_tokens == 50
+    assert map_one(values, scope="other").completion_tokens == 70
+    assert map_one({**values, "gen_ai.provider.name": "gcp.gemini"}, scope="gcp.vertex.agent").completion_tokens == 70
+
+
+def test_tokens_of_compaction_are_billed_beside_those_of_the_answer() -> None:
+    record = map_one(
+        {
+            **CLAUDE_CALL, "gen_ai.usage.input_tokens": 100, "gen_ai.usage.output_tokens": 10,
+            "anthropic.usage.compaction.input_tokens": 5_000, "anthropic.usage.compaction.output_tokens": 300,
+        }
+    )  # fmt: skip
+    assert (record.prompt_tokens, record.completion_tokens, record.total_tokens) == (5_100, 310, 5_410)
+    assert record.usage_details == {"compaction_input": 5_000, "compaction_output": 300}
+
+
+def test_the_input_of_a_vendors_answer_tells_what_the_ai_sdk_made_of_it() -> None:
+    answer = '{"anthropic": {"usage": {"input_tokens": 40, "cache_read_input_tokens": 30}}}'
+    values = {"ai.operationId": "ai.generateObject.doGenerate", "ai.response.providerMetadata": answer}
+    assert map_one({**values, "ai.usage.promptTokens": 70}).prompt_tokens == 70
+    assert map_one({**values, "ai.usage.promptTokens": 40}).prompt_tokens == 70
 
 
 def test_openrouter_pays_full_price_for_86_tokens_only() -> None:
@@ -208,9 +312,9 @@ def test_normalised_counts_never_shrink_and_the_total_covers_them(
 ) -> None:
     before = TokenCounts(*counts)
     after = TokenCounts(*counts)
-    rule = normalise_tokens(
-        after, dialect=dialect, provider=provider, model="claude", cache_keys=(read_key, None), semantics=semantics
-    )
+    sources = {} if read_key is None else {"cached_tokens": read_key}
+    evidence = CountEvidence(dialect=dialect, provider=provider, model="claude", sources=sources, semantics=semantics)
+    rule = normalise_tokens(after, evidence)
     assert (rule is None) == (before.prompt is None and before.completion is None and before.total is None)
     assert (after.prompt or 0) >= (before.prompt or 0)
     assert (after.completion or 0) >= (before.completion or 0)

@@ -6,10 +6,13 @@ from functools import lru_cache
 
 from server.ingest.dialects.attribute_table import read_table
 
-_providers = read_table("providers.json")["providers"]
+_provider_table = read_table("providers.json")
+_providers = _provider_table["providers"]
 _operations = read_table("operations.json")
 
 _PROVIDERS: dict[str, str] = {alias: name for name, aliases in _providers.items() for alias in (name, *aliases)}
+_API_NAMES = frozenset({"chat", "completion", "responses", "messages", "embedding", "image"})
+"""What the AI SDK puts behind the name of a provider."""
 _OPERATIONS: dict[str, str] = {}
 _OPERATION_PREFIXES: list[tuple[str, str]] = []
 for _name, _values in _operations["operations"].items():
@@ -34,6 +37,9 @@ BOUNDARY_OPERATIONS: frozenset[str] = frozenset(_operations["boundaries"])
 OPERATIONS_WITHOUT_USAGE: frozenset[str] = frozenset(_operations["without_usage"])
 """Raw operation names that repeat the usage of an earlier call."""
 
+FRAMEWORKS: frozenset[str] = frozenset(_provider_table["frameworks"])
+"""Names of frameworks and gateways, which do not bill."""
+
 KNOWN_PROVIDERS: frozenset[str] = frozenset(_providers)
 OPERATION_TYPES: frozenset[str] = frozenset(_operations["operations"])
 
@@ -52,7 +58,8 @@ def canonical_provider(raw: str) -> str:
         if known is not None:
             return known
         head = head.rpartition(".")[0]
-    return name
+    service = name.rpartition(".")[2]
+    return name.removesuffix(f".{service}") if service in _API_NAMES else name
 
 
 def operation_family(operation: str) -> str:

@@ -20,6 +20,8 @@ from server.ingest.mapping.resource_mapping import map_resource
 from server.ingest.mapping.span_identity import IdentityCheck
 from server.ingest.mapping.span_mapping import map_span
 from server.ingest.mapping.span_record import SpanRecord
+from server.ingest.mapping.span_usage import usage_of
+from server.ingest.mapping.token_semantics import USAGE_RULES
 from server.ingest.otlp.payload import DecodedTraces
 from server.ingest.pricing.price_book import PriceBook
 
@@ -53,12 +55,6 @@ _RULES = {
     "cost_source": "reported wins, then override, then computed",
 }
 
-_USAGE_RULES = {
-    1: "1: the input is reported with the cache in it",
-    2: "2: the input is reported without the cache, which was added",
-    3: "3: unknown; the cache was added only if it was larger than the input",
-}
-
 
 def explain_payload(
     decoded: DecodedTraces,
@@ -70,9 +66,9 @@ def explain_payload(
 ) -> list[dict[str, Any]]:
     """Return one entry per span, in the order sent.
 
-    ``{"index", "span_id", "stored": true, "dialect", "columns": [{"column", "value", "from", "rule"}], "unused":
-    [attribute names without a column], "dropped"}`` or, for a span that would be rejected, ``{"index", "span_id",
-    "stored": false, "reason", "detail"}``.
+    ``{"index", "span_id", "stored": true, "dialect", "columns": [{"column", "value", "from", "rule"}], "price":
+    {"version", "lines": [{"name", "quantity", "usd_each", "usd"}], "reason"}, "unused": [attribute names without a column],
+    "dropped"}`` or, for a span that would be rejected, ``{"index", "span_id", "stored": false, "reason", "detail"}``.
     """
     limits = limits or MappingLimits()
     pricing = pricing or PriceBook()
@@ -93,21 +89,37 @@ def explain_payload(
             entries.append(entry)
     count_calls_once([record for _, record, _ in mapped])
     for entry, record, sources in mapped:
-        entry.update(stored=True, **_explanation(record, sources))
+        entry.update(stored=True, **_explanation(record, sources, pricing))
     return entries
 
 
-def _explanation(record: SpanRecord, sources: dict[str, str]) -> dict[str, Any]:
+def _explanation(record: SpanRecord, sources: dict[str, str], pricing: PriceBook) -> dict[str, Any]:
     known = attribute_table()
     return {
         "dialect": record.dialect,
         "columns": [_column(field.name, record, sources) for field in fields(SpanRecord) if field.name != "dropped"],
+        "price": _price(record, pricing),
         "unused": sorted(key for key in record.attributes if known[key].slot is None),
         "dropped": {
             column: {**note, "detail": FIELD_REASONS[note["reason"]]} if "reason" in note else note
             for column, note in (record.dropped or {}).items()
         },
     }
+
+
+def _price(record: SpanRecord, pricing: PriceBook) -> dict[str, Any] | None:
+    """The lines of a computed price, or why there is none; None where the sender reported the cost."""
+    if record.cost_source == "reported" or record.count_rule is None:
+        return None
+    usage, tier = usage_of(lambda column: getattr(record, column))
+    quote = pricing.quote(record.provider, record.model, record.ts, usage, tier, itemised=True)
+    if quote is None:
+        reason = pricing.why_unpriced(record.provider, record.model, record.ts) if record.total_tokens else "no_usage"
+        return {"version": None, "lines": [], "reason": reason}
+    lines = [
+        {"name": line.name, "quantity": line.quantity, "usd_each": line.rate, "usd": line.usd} for line in quote.lines
+    ]
+    return {"version": quote.version, "lines": lines, "reason": None}
 
 
 def _column(name: str, record: SpanRecord, sources: dict[str, str]) -> dict[str, Any]:
@@ -128,5 +140,5 @@ def _rule(name: str, record: SpanRecord) -> str | None:
     if name == "count_rule":
         return f"{record.count_rule}: {COUNT_RULES[record.count_rule]}" if record.count_rule is not None else None
     if name == "usage_rule":
-        return _USAGE_RULES.get(record.usage_rule) if record.usage_rule is not None else None
+        return f"{record.usage_rule}: {USAGE_RULES[record.usage_rule]}" if record.usage_rule is not None else None
     return _RULES.get(name)

@@ -22,6 +22,7 @@ FIELD_REASONS: dict[str, str] = {
     "out_of_range": "a value larger than its column can mean",
     "not_a_time": "a time that is not RFC 3339",
     "later_than_end": "a first token more than a second after the end of the span",
+    "no_currency_rate": "a cost in a currency of which the project has set no rate; the amount is in usage_details",
     "embedding_vectors": "the answer of an embedding call; vectors are not kept",
     "invalid_parent_span_id": "a parent span id that is not 8 bytes; the span is stored as a root",
     "own_parent": "a span that names itself as its parent; stored as a root",

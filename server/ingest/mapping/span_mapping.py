@@ -124,6 +124,8 @@ def map_span(
         ts=ts,
         pricing=pricing if is_call or operation in USAGE_HOLDERS else None,
         ignored=raw_operation in OPERATIONS_WITHOUT_USAGE,
+        operation=operation,
+        scope=scope.name,
     )
     count_rule = rule_alone(operation, is_call=is_call, has_usage=bool(usage.total_tokens or usage.total_cost_usd))
     _read_response_id(fields, limits)
@@ -135,6 +137,8 @@ def map_span(
         content.output_text = content.output_messages = None
         fields.drop("output_text", "embedding_vectors")
     outcome = read_outcome(span, fields, findings, traits, content.finish_reason, limits)
+    if outcome.status_code == "ERROR":
+        usage.forget_zero_cost()
     session_id = read_session(fields, limits)
     record = SpanRecord(
         ts=ts,
@@ -168,6 +172,7 @@ def map_span(
         cached_tokens=usage.cached_tokens,
         cache_write_tokens=usage.cache_write_tokens,
         reasoning_tokens=usage.reasoning_tokens,
+        usage_details=usage.usage_details,
         prompt_cost_usd=usage.prompt_cost_usd,
         completion_cost_usd=usage.completion_cost_usd,
         total_cost_usd=usage.total_cost_usd,

@@ -66,6 +66,10 @@ class SpanRecord:
     cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
 
+    usage_details: JsonValue = None
+    """Counts without a column of their own (``span_usage.DETAIL_SLOTS``, cache writes by lifetime), the service tier,
+    and a cost in another currency."""
+
     prompt_cost_usd: Decimal | None = None
     completion_cost_usd: Decimal | None = None
     total_cost_usd: Decimal | None = None

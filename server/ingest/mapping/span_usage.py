@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any, Final
 
 from server.ingest.mapping.attribute_choice import SpanFields
-from server.ingest.mapping.token_semantics import TokenCounts, normalise_tokens
-from server.ingest.messages.coercion import MAX_TOKENS, round_usd, to_tokens, to_usd
-from server.ingest.pricing.price_book import PriceBook, Usage
+from server.ingest.mapping.reported_cost import ReportedCost, read_reported_cost
+from server.ingest.mapping.token_semantics import FLAT_PREFIXES, CountEvidence, TokenCounts, normalise_tokens
+from server.ingest.messages.coercion import MAX_TOKENS, to_tokens
+from server.ingest.pricing.price_book import PriceBook, Quote, Usage
 
 _TOKEN_COLUMNS = (
     "prompt_tokens",
@@ -20,6 +23,18 @@ _TOKEN_COLUMNS = (
     "reasoning_tokens",
 )
 _COST_COLUMNS = ("prompt_cost_usd", "completion_cost_usd", "total_cost_usd")
+_TIER_LENGTH = 32
+
+DETAIL_SLOTS: Final = {
+    f"{name}_count": name
+    for name in (
+        "input_text", "input_audio", "input_image", "input_video", "cached_audio", "cached_image", "output_text",
+        "output_audio", "output_image", "output_video", "compaction_input", "compaction_output", "web_searches",
+        "storage_searches", "code_executions", "rerank_searches", "input_audio_seconds", "audio_seconds",
+        "input_characters", "document_pages",
+    )
+}  # fmt: skip
+"""Slots of counts without a column of their own, and their names in ``usage_details``."""
 
 
 @dataclass(slots=True)
@@ -39,6 +54,13 @@ class SpanUsage:
     cost_source: str = "none"
     price_version: str | None = None
     usage_rule: int | None = None
+    usage_details: dict[str, Any] | None = None
+
+    def forget_zero_cost(self) -> None:
+        """Take back a reported cost of 0 of a call that failed and used nothing: nobody was billed."""
+        if self.cost_source == "reported" and not self.total_cost_usd and not self.total_tokens:
+            self.prompt_cost_usd = self.completion_cost_usd = self.total_cost_usd = None
+            self.cost_source, self.price_version = "none", None
 
 
 def read_usage(
@@ -50,31 +72,43 @@ def read_usage(
     ts: datetime,
     pricing: PriceBook | None,
     ignored: bool,
+    operation: str = "chat",
+    scope: str = "",
 ) -> SpanUsage:
-    """Read the usage slots. ``pricing`` is None for a span that is not a model call: it keeps the values it reports.
+    """Take the usage slots. ``pricing`` is None for a span that cannot count: it keeps what it reports.
 
     ``ignored``: the span repeats the usage of another one; its attributes are kept, not counted.
     """
     if ignored:
         return SpanUsage()
     found = fields.found
-    counts = TokenCounts(*[fields.take(slot, slot, to_tokens) if slot in found else None for slot in _TOKEN_COLUMNS])
-    write_1h = None
-    if "cache_write_5m_tokens" in found or "cache_write_1h_tokens" in found:
-        write_1h = _one_hour_writes(fields, counts)
+    taken: list[Any] = [fields.take(slot, slot, to_tokens) if slot in found else None for slot in _TOKEN_COLUMNS]
+    counts = TokenCounts(*taken)
+    details = _read_details(fields, counts) if not _DETAIL_NAMES.isdisjoint(found) else {}
+    if operation == "embedding" and counts.prompt is None and counts.completion is None:
+        counts.prompt = counts.total
     reported = (counts.prompt, counts.completion, counts.total)
+    raw_prompt = fields.take("prompt_tokens_raw", "prompt_tokens_raw", to_tokens) if _RAW in found else None
     sources = fields.sources
     rule = normalise_tokens(
         counts,
-        dialect=dialect,
-        provider=provider,
-        model=model,
-        cache_keys=(sources.get("cached_tokens"), sources.get("cache_write_tokens")),
-        semantics=fields.take_text("token_semantics", "token_semantics", 32),
+        CountEvidence(
+            dialect=dialect,
+            provider=provider,
+            model=model,
+            scope=scope,
+            semantics=fields.take_text("token_semantics", "token_semantics", _TIER_LENGTH),
+            sources=sources,
+            raw_prompt=raw_prompt,
+        ),
     )
+    _add_compaction(counts, details)
     normalised = (counts.prompt, counts.completion, counts.total)
     if normalised != reported:
         _keep_changed(fields, reported, normalised)
+    tier = _read_tier(fields)
+    if tier is not None:
+        details["service_tier"] = tier
     usage = SpanUsage(
         _in_range(counts.prompt),
         _in_range(counts.completion),
@@ -84,81 +118,130 @@ def read_usage(
         counts.reasoning,
         usage_rule=rule,
     )
-    _read_costs(fields, usage)
+    cost = read_reported_cost(fields, dialect, usage.prompt_tokens, usage.completion_tokens, pricing)
+    if cost is not None:
+        _report(usage, cost, details)
+    usage.usage_details = details or None
     if pricing is not None:
-        _price(fields, usage, provider, model, ts, write_1h, pricing)
+        _price(fields, usage, provider, model, ts, pricing)
     return usage
+
+
+_RAW = "prompt_tokens_raw"
+_LIFETIMES = {"cache_write_5m_tokens": "cache_write_5m", "cache_write_1h_tokens": "cache_write_1h"}
+_DETAIL_NAMES = frozenset({*DETAIL_SLOTS, *_LIFETIMES})
+
+
+def usage_of(column: Callable[[str], Any]) -> tuple[Usage, str | None]:
+    """What a stored span is priced by, and its service tier; ``column`` is asked for values of the row."""
+    details: dict[str, Any] = dict(column("usage_details") or {})
+    tier = details.pop("service_tier", None)
+    return Usage(
+        column("prompt_tokens"),
+        column("completion_tokens"),
+        column("cached_tokens"),
+        column("cache_write_tokens"),
+        details.get("cache_write_1h"),
+        column("reasoning_tokens"),
+        {name: count for name, count in details.items() if isinstance(count, int)},
+    ), tier
+
+
+def details_in(attributes: dict[str, Any]) -> dict[str, Any]:
+    """The details and the service tier that the attributes of a span tell: for rows from before they had a column."""
+    fields = SpanFields()
+    fields.collect(attributes)
+    details = _read_details(fields, TokenCounts(None, None, None, None, None, None))
+    tier = _read_tier(fields)
+    return details if tier is None else {**details, "service_tier": tier}
 
 
 def _in_range(count: int | None) -> int | None:
     return None if count is None else min(count, MAX_TOKENS)
 
 
-def _one_hour_writes(fields: SpanFields, counts: TokenCounts) -> int | None:
-    """Return the sum of cache writes split by lifetime if there is no total; the split stays in attributes."""
-    parts: list[int | None] = []
-    for slot in ("cache_write_5m_tokens", "cache_write_1h_tokens"):
+def _read_details(fields: SpanFields, counts: TokenCounts) -> dict[str, Any]:
+    """Counts by medium, cache writes by lifetime, and what is billed beside tokens. All stay attributes too."""
+    details: dict[str, Any] = {}
+    for slot, name in {**DETAIL_SLOTS, **_LIFETIMES}.items():
         candidates = list(fields.found.get(slot, ()))
-        parts.append(fields.take("cache_write_tokens", slot, to_tokens))
+        count = fields.take(name, slot, to_tokens) if candidates else None
         for candidate in candidates:
             fields.keep(candidate)
-    if counts.cache_write is None:
-        counts.cache_write = sum(part or 0 for part in parts)
-    return parts[1]
+        if not count:
+            continue
+        details[name] = count
+        is_beside = fields.sources[name].startswith(FLAT_PREFIXES)
+        if is_beside and slot in _BESIDE_INPUT:
+            counts.media_beside_input += count
+        elif is_beside and slot in _BESIDE_OUTPUT:
+            counts.media_beside_output += count
+    lifetimes = [details.get(name) for name in _LIFETIMES.values()]
+    if counts.cache_write is None and any(lifetimes):
+        counts.cache_write = sum(count or 0 for count in lifetimes)
+        fields.sources["cache_write_tokens"] = next(
+            fields.sources[name] for name in _LIFETIMES.values() if name in details
+        )
+    return details
+
+
+_BESIDE_INPUT = frozenset({"input_audio_count", "input_image_count", "input_video_count"})
+_BESIDE_OUTPUT = frozenset({"output_audio_count", "output_image_count", "output_video_count"})
+
+
+def _add_compaction(counts: TokenCounts, details: dict[str, Any]) -> None:
+    """What the vendor used to shorten the conversation is billed and stands outside of the usage of the answer."""
+    before, after = details.get("compaction_input", 0), details.get("compaction_output", 0)
+    if before:
+        counts.prompt = (counts.prompt or 0) + before
+    if after:
+        counts.completion = (counts.completion or 0) + after
+    if before or after:
+        counts.total = (counts.total or 0) + before + after
 
 
 def _keep_changed(fields: SpanFields, reported: tuple[int | None, ...], normalised: tuple[int | None, ...]) -> None:
-    """Keep a count that a rule changed, as it was sent, among the attributes."""
+    """A count that a rule changed stays, as it was sent, among the attributes."""
     for column, before, now in zip(_TOKEN_COLUMNS, reported, normalised, strict=False):
         if before is not None and before != now and column in fields.sources:
             fields.rest[fields.sources[column]] = before
 
 
-def _read_costs(fields: SpanFields, usage: SpanUsage) -> None:
-    """Read reported costs, which win over every computed one. Parts that were not reported stay empty."""
-    found = fields.found
-    for column in _COST_COLUMNS:
-        if column in found:
-            setattr(usage, column, fields.take(column, column, to_usd))
-    if usage.total_cost_usd is None and usage.prompt_cost_usd is not None and usage.completion_cost_usd is not None:
-        usage.total_cost_usd = round_usd(usage.prompt_cost_usd + usage.completion_cost_usd)
-        fields.sources["total_cost_usd"] = "prompt_cost_usd + completion_cost_usd"
-    if usage.total_cost_usd is not None:
+def _read_tier(fields: SpanFields) -> str | None:
+    """How the call was served, in lower case; the attribute stays."""
+    speed = fields.take_text("speed", "speed", _TIER_LENGTH)
+    if speed is not None:
+        fields.rest[fields.sources["speed"]] = speed
+    tier = fields.take_text("service_tier", "service_tier", _TIER_LENGTH)
+    if tier is not None:
+        fields.rest[fields.sources["service_tier"]] = tier
+        tier = tier.strip('"').lower()
+    return "speed fast" if speed is not None and speed.lower() == "fast" else tier
+
+
+def _report(usage: SpanUsage, cost: ReportedCost, details: dict[str, Any]) -> None:
+    """A reported cost wins over every computed one. Parts that were not reported stay empty."""
+    usage.prompt_cost_usd, usage.completion_cost_usd, usage.total_cost_usd = cost.prompt, cost.completion, cost.total
+    usage.price_version = cost.note
+    details.update(cost.details)
+    if cost.total is not None:
         usage.cost_source = "reported"
 
 
 def _price(
-    fields: SpanFields,
-    usage: SpanUsage,
-    provider: str | None,
-    model: str | None,
-    ts: datetime,
-    write_1h: int | None,
-    pricing: PriceBook,
+    fields: SpanFields, usage: SpanUsage, provider: str | None, model: str | None, ts: datetime, pricing: PriceBook
 ) -> None:
-    tier = fields.take_text("service_tier", "service_tier", 32)
-    if tier is not None:
-        fields.rest[fields.sources["service_tier"]] = tier
-    quote = pricing.quote(
-        provider,
-        model,
-        ts,
-        Usage(
-            usage.prompt_tokens,
-            usage.completion_tokens,
-            usage.cached_tokens,
-            usage.cache_write_tokens,
-            write_1h,
-            usage.reasoning_tokens,
-        ),
-        tier,
-    )
+    parts, tier = usage_of(lambda column: getattr(usage, column))
+    quote = pricing.quote(provider, model, ts, parts, tier)
     if quote is None:
         return
     if usage.cached_tokens or usage.cache_write_tokens:
         usage.cache_savings_usd = quote.cache_savings_usd
-    if usage.cost_source == "reported":
-        return
+    if usage.cost_source != "reported":
+        _take_quote(fields, usage, quote)
+
+
+def _take_quote(fields: SpanFields, usage: SpanUsage, quote: Quote) -> None:
     usage.prompt_cost_usd, usage.completion_cost_usd = quote.prompt_usd, quote.completion_usd
     usage.total_cost_usd, usage.cost_source, usage.price_version = quote.total_usd, quote.source, quote.version
     for column in _COST_COLUMNS:

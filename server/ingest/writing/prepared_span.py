@@ -17,6 +17,7 @@ from server.text.instants import EPOCH
 
 JSON_COLUMNS: Final = (
     "input_messages", "output_messages", "attributes", "resource_attributes", "events", "links", "dropped", "inherited",
+    "usage_details",
 )  # fmt: skip
 PLAIN_COLUMNS: Final = (
     "ts", "trace_id", "span_id", "parent_span_id", "span_name", "span_kind", "service_name", "service_version",

@@ -18,9 +18,8 @@ import asyncpg
 import orjson
 
 from server.cache.freshness import Freshness, Touched
-from server.ingest.mapping.attribute_choice import SpanFields
-from server.ingest.messages.coercion import to_tokens
-from server.ingest.pricing.price_book import PriceBook, Quote, Usage
+from server.ingest.mapping.span_usage import details_in, usage_of
+from server.ingest.pricing.price_book import PriceBook, Quote
 from server.ingest.writing.span_changes import ensure_change_tables, settle_span_changes
 from server.queries.filters.filter_sql import compile_filter
 from server.queries.filters.filter_tree import Filter
@@ -139,20 +138,9 @@ def _change(row: asyncpg.Record, prices: PriceBook, difference: RepriceDifferenc
 
 def quote_of(row: asyncpg.Record, prices: PriceBook) -> Quote | None:
     """Return the quote of ``prices`` for a stored call, as at ingest."""
-    fields = SpanFields()
-    fields.collect(orjson.loads(row["attributes"]))
-    write_1h = None
-    if "cache_write_1h_tokens" in fields.found:
-        write_1h = fields.take("cache_write_tokens", "cache_write_1h_tokens", to_tokens)
-    tier = fields.take_text("service_tier", "service_tier", 32)
-    usage = Usage(
-        row["prompt_tokens"],
-        row["completion_tokens"],
-        row["cached_tokens"],
-        row["cache_write_tokens"],
-        write_1h,
-        row["reasoning_tokens"],
-    )
+    details = row["usage_details"]
+    known = details_in(orjson.loads(row["attributes"])) if details is None else orjson.loads(details)
+    usage, tier = usage_of(lambda column: known if column == "usage_details" else row[column])
     return prices.quote(row["provider"], row["model"], row["ts"], usage, tier)
 
 

@@ -5,7 +5,7 @@
 -- reported by the sender. {filter} is the caller's filter over t.
 SELECT t.ts, t.trace_id, t.span_id, t.version, t.provider, t.model, t.prompt_tokens, t.completion_tokens,
        t.cached_tokens, t.cache_write_tokens, t.reasoning_tokens, t.prompt_cost_usd, t.completion_cost_usd,
-       t.total_cost_usd, t.cache_savings_usd, t.cost_source, t.price_version, t.attributes
+       t.total_cost_usd, t.cache_savings_usd, t.cost_source, t.price_version, t.usage_details, t.attributes
 FROM llm_traces t
 WHERE t.project_id = $1 AND t.ts >= $2 AND t.ts < $3
   AND (t.ts, t.trace_id, t.span_id) > ($4, $5, $6)

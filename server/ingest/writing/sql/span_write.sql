@@ -105,8 +105,8 @@ WITH written AS (
         finish_reason, prompt_tokens, completion_tokens, total_tokens, cached_tokens, cache_write_tokens,
         reasoning_tokens, prompt_cost_usd, completion_cost_usd, total_cost_usd, cache_savings_usd, cost_source,
         price_version, duration_ms, ttft_ms, status_code, error_type, error_message, user_id, session_id, tags,
-        attributes, resource_attributes, events, links, dialect, usage_rule, count_rule, counted_in, inherited, dropped,
-        dim_id, version, search_vector
+        attributes, resource_attributes, events, links, dialect, usage_rule, count_rule, counted_in, inherited, usage_details,
+        dropped, dim_id, version, search_vector
     )
     SELECT
         s.project_id, s.ts, s.trace_id, s.span_id, s.parent_span_id, s.span_name, s.span_kind, s.service_name,
@@ -117,7 +117,7 @@ WITH written AS (
         s.total_cost_usd, s.cache_savings_usd, s.cost_source, s.price_version, s.duration_ms, s.ttft_ms,
         s.status_code, s.error_type, s.error_message, s.user_id, s.session_id, s.tags, s.attributes,
         s.resource_attributes, s.events, s.links, s.dialect, s.usage_rule, s.count_rule, s.counted_in, s.inherited,
-        s.dropped, s.dim_id, s.version,
+        s.usage_details, s.dropped, s.dim_id, s.version,
         coalesce(s.search_vector, to_tsvector('simple', s.search_text))
     FROM pg_temp.span_staging s
     ON CONFLICT (project_id, trace_id, span_id, ts) DO UPDATE SET
@@ -141,7 +141,7 @@ WITH written AS (
         attributes = excluded.attributes, resource_attributes = excluded.resource_attributes,
         events = excluded.events, links = excluded.links, dialect = excluded.dialect,
         usage_rule = excluded.usage_rule, count_rule = excluded.count_rule, counted_in = excluded.counted_in,
-        inherited = excluded.inherited, dropped = excluded.dropped, dim_id = excluded.dim_id,
+        inherited = excluded.inherited, usage_details = excluded.usage_details, dropped = excluded.dropped, dim_id = excluded.dim_id,
         version = excluded.version, search_vector = excluded.search_vector, ingested_at = excluded.ingested_at
     WHERE excluded.version > t.version
     RETURNING

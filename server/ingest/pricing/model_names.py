@@ -1,0 +1,84 @@
+"""The names under which the price catalogue is asked for a model, in order: as reported first, then taken apart.
+
+Routers, clouds and frameworks put heads, paths and suffixes round a model's name, and name themselves as the provider.
+The tables are ``dialects/price_names.json`` and ``dialects/providers.json``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from server.ingest.dialects.attribute_table import read_table
+from server.ingest.dialects.canonical_names import FRAMEWORKS, KNOWN_PROVIDERS, canonical_provider
+
+NAMES: Final = read_table("price_names.json")
+MAKERS: Final[tuple[str, ...]] = tuple(NAMES["makers"])
+
+_PATHS: Final = [re.compile(f"(?:.*?){path}" if not path.startswith("^") else path) for path in NAMES["paths"]]
+_SUFFIX: Final = re.compile(f":(?:{'|'.join(NAMES['suffixes'])})$")
+_BEDROCK: Final = re.compile(rf"^(?:[a-z]{{2,6}}(?:-gov)?\.)?(?:{'|'.join(NAMES['bedrock_vendors'])})\.[a-z]")
+_CLOSED_WEIGHTS: Final = tuple(NAMES["closed_weights"])
+
+Name = tuple[str | None, str]
+"""Provider of the catalogue, or None to look for the maker by the model alone; and the model."""
+
+
+def catalogue_names(provider: str | None, model: str) -> Iterator[Name]:
+    """Each way to ask for ``model``. ``provider`` is canonical; one that only passes calls on is left out.
+
+    >>> list(catalogue_names("litellm", "openrouter/anthropic/claude-haiku-4-5"))[:2]
+    [('openrouter', 'anthropic/claude-haiku-4-5'), ('anthropic', 'claude-haiku-4-5')]
+    """
+    seen: set[Name] = set()
+    for name in _candidates(provider, model.strip()):
+        if name not in seen:
+            seen.add(name)
+            yield name
+
+
+def _candidates(provider: str | None, model: str) -> Iterator[Name]:
+    host = None if provider is None or provider in FRAMEWORKS else provider
+    for form in _forms(model):
+        head, slash, rest = form.partition("/")
+        head_provider = canonical_provider(head) if slash else None
+        is_known = head_provider in KNOWN_PROVIDERS and head_provider not in FRAMEWORKS
+        if host is not None:
+            yield _catalogue_id(host), form
+            if head_provider == host:
+                yield _catalogue_id(host), rest
+            if host == "aws" and form.startswith("claude-"):
+                yield "aws", f"anthropic.{form}"
+        if form.startswith("accounts/fireworks/"):
+            yield "fireworks", form
+        if _BEDROCK.match(form.lower()):
+            yield "aws", form
+        if is_known and head_provider is not None and head_provider != host:
+            yield _catalogue_id(head_provider), rest
+            if "/" in rest:
+                yield from _candidates(head_provider, rest)
+        elif head_provider in FRAMEWORKS:
+            yield from _candidates(None, rest)
+        elif not slash and (host not in NAMES["self_hosting"] or form.lower().startswith(_CLOSED_WEIGHTS)):
+            yield ("openai", form) if form.startswith("ft:") else (None, form)
+
+
+def _forms(model: str) -> Iterator[str]:
+    """The name as it is, without the path before it, and without what a router reads of its end."""
+    yield model
+    for path in _PATHS:
+        found = path.match(model)
+        if found is not None and found.end() < len(model):
+            model = model[found.end() :]
+            yield model
+    if _SUFFIX.search(model) is not None:
+        model = _SUFFIX.sub("", model)
+        yield model
+    if "@" in model:
+        yield model.replace("@", "-")
+
+
+def _catalogue_id(provider: str) -> str:
+    name: str = NAMES["providers"].get(provider, provider)
+    return name
