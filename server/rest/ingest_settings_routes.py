@@ -1,4 +1,4 @@
-"""A project's settings for ingestion over HTTP: its rates and its redaction rules."""
+"""A project's settings for ingestion over HTTP: its rates, its redaction rules and its prices."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from server.http.guard import audit_event, requires, row_scope
 from server.http.json_body import is_object, read_object
 from server.http.request_head import path_value
 from server.http.services import services_of
+from server.ingest.pricing.project_prices import InvalidPrices, parse_project_prices
 from server.ingest.project_settings import parse_ingest_settings
 from server.ingest.redaction.redaction_rules import InvalidRule
 from server.storage.statements import statement
 
 ingest_settings = Blueprint("ingest_settings")
 
-FIELDS: Final = {"ingest": is_object, "redaction": is_object}
+FIELDS: Final = {"ingest": is_object, "redaction": is_object, "prices": is_object}
 _RATES: Final = ("spans_per_minute", "bytes_per_minute")
 _MOST: Final = 1_000_000_000_000
 
@@ -27,7 +28,7 @@ _MOST: Final = 1_000_000_000_000
 @ingest_settings.get("/api/v1/projects/<project_id:str>/ingest-settings", name="read")
 @requires("projects:manage")
 async def read_settings(request: Request, project_id: str) -> HTTPResponse:
-    """Return rates and redaction rules of a project; both are empty if the server's defaults are in force."""
+    """Return rates, redaction rules and prices of a project; empty if the server's defaults are in force."""
     project_id = await _named(request, project_id)
     async with services_of(request).reads.plain() as connection:
         text = await connection.fetchval(statement("project_ingest_settings"), project_id)
@@ -38,8 +39,8 @@ async def read_settings(request: Request, project_id: str) -> HTTPResponse:
 @ingest_settings.put("/api/v1/projects/<project_id:str>/ingest-settings", name="replace")
 @requires("projects:manage")
 async def replace_settings(request: Request, project_id: str) -> HTTPResponse:
-    """Replace rates and redaction rules; omitted members return to the default. In force within 5 seconds in every
-    server process. Stored spans stay as they are.
+    """Replace rates, redaction rules and prices; omitted members return to the default. In force within 10 seconds in
+    every server process. Stored spans stay as they are.
     """
     services, project_id = services_of(request), await _named(request, project_id)
     body = read_object(request, FIELDS)
@@ -48,6 +49,10 @@ async def replace_settings(request: Request, project_id: str) -> HTTPResponse:
         parse_ingest_settings(body, services.settings.jwt_secret.encode())
     except InvalidRule as error:
         raise InvalidBody.at("/redaction/rules", str(error)) from error
+    try:
+        parse_project_prices(body.get("prices", {}))
+    except InvalidPrices as error:
+        raise InvalidBody.at(f"/prices{error.pointer}", str(error)) from error
     documents = [orjson.dumps(body[name]).decode() if body.get(name) else None for name in FIELDS]
     async with services.writes.write(()) as connection:
         await connection.execute(statement("store_ingest_settings"), project_id, *documents)
@@ -56,6 +61,7 @@ async def replace_settings(request: Request, project_id: str) -> HTTPResponse:
         )
         await services.access.audit.record(event, connection)
     services.ingestion.projects.forget(project_id)
+    services.ingestion.prices.forget(project_id)
     return success(request, {name: body.get(name) or {} for name in FIELDS})
 
 

@@ -18,6 +18,7 @@ from server.http.request_params import RequestParams
 from server.http.services import services_of
 from server.http.target_project import target_project
 from server.ingest.dialects.canonical_names import canonical_provider
+from server.ingest.pricing.price_book import UNPRICED_REASONS
 from server.ingest.writing.reprice import RepriceDifference, RepriceQuestion, reprice
 from server.ingest.writing.trace_deletion import delete_trace
 from server.queries.filters.filter_tree import parse_filter
@@ -165,6 +166,10 @@ async def list_unpriced(request: Request) -> HTTPResponse:
         for project_id in scope.projects:
             found = await connection.fetch(statement("list_unpriced_models"), project_id, start, end)
             rows += map(dict, found)
+    for row in rows:
+        prices = await services_of(request).ingestion.prices.of(row["project_id"])
+        code = prices.why_unpriced(row["provider"], row["model"], row["last_seen"])
+        row.update(reason=code, detail=UNPRICED_REASONS[code])
     rows.sort(key=lambda row: -row["calls"])
     return success(request, rows, meta_fields={"from": start, "to": end})
 

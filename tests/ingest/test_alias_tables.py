@@ -67,14 +67,16 @@ EXPECTATIONS: dict[str, tuple[Any, str, Any]] = {
     "prompt_name": ("greeting", "prompt_name", "greeting"),
     "prompt_version": ("3", "prompt_version", "3"),
     "tags": ('["b", "a"]', "tags", ["b", "a"]),
-    "cost_currency": ("EUR", "usage_details", None),
     **{slot: (17, "usage_details", {name: 17}) for slot, name in DETAIL_SLOTS.items()},
 }
 
 # Slots that need something beside the attribute to show in a column.
 SPECIAL_SLOTS = {
+    "cost_currency",
     "entity_name",
+    "prompt_tokens_raw",
     "response_id",
+    "speed",
     "succeeded",
     "token_semantics",
     "service_tier",
@@ -153,6 +155,23 @@ def test_alias_of_the_service_tier_changes_the_price(key: str) -> None:
     assert flex.attributes[key] == "flex"
 
 
+@pytest.mark.parametrize("key", [key for key, slot in ROWS if slot == "speed"])
+def test_alias_of_the_speed_changes_the_price(key: str) -> None:
+    call = {
+        "gen_ai.provider.name": "anthropic",
+        "gen_ai.response.model": "claude-opus-5",
+        "gen_ai.usage.input_tokens": 9,
+    }
+    assert (map_one({**call, key: "fast"}).total_cost_usd or 0) == 2 * (map_one(call).total_cost_usd or 0) > 0
+
+
+@pytest.mark.parametrize("key", [key for key, slot in ROWS if slot == "cost_currency"])
+def test_alias_of_the_currency_keeps_euros_from_being_taken_for_dollars(key: str) -> None:
+    record = map_one({"gen_ai.usage.cost": 5.0, key: "EUR"})
+    assert record.total_cost_usd is None
+    assert record.usage_details == {"cost_currency": "EUR", "cost_amount": 5.0}
+
+
 @pytest.mark.parametrize("key", [key for key, slot in ROWS if slot == "span_name"])
 def test_alias_names_a_span_that_has_no_name(key: str) -> None:
     assert map_one({key: "chat_completion"}, name="").span_name == "chat_completion"
@@ -203,6 +222,7 @@ REQUIRED = {
         llm.response.payload llm.response.content
     """,
     "prompt_tokens": """
+        ai.usage.tokens
         gen_ai.usage.input_tokens gen_ai.usage.prompt_tokens llm.token_count.prompt llm.usage.prompt_tokens
         ai.usage.inputTokens ai.usage.promptTokens mlflow.chat.tokenUsage.input_tokens
         langfuse.observation.usage_details.input
@@ -213,7 +233,7 @@ REQUIRED = {
     """,
     "total_tokens": """
         gen_ai.usage.total_tokens llm.token_count.total llm.usage.total_tokens ai.usage.totalTokens
-        ai.usage.tokens tokens.total
+        tokens.total
     """,
     "cached_tokens": """
         gen_ai.usage.cache_read.input_tokens llm.token_count.prompt_details.cache_read

@@ -12,7 +12,7 @@ from genai_prices.data_snapshot import get_snapshot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.ingest.pricing.price_book import PriceBook, PriceOverride, Usage
+from server.ingest.pricing.price_book import PriceBook, PriceOverride, ProjectPrices, Usage
 from server.ingest.pricing.price_catalog import PriceCatalog, catalog_version
 from tests.ingest.spans_in_both_encodings import map_document, map_one, request, span, usd
 
@@ -56,7 +56,7 @@ def test_names_of_routers_clouds_and_fine_tunes_find_their_price(
     ("provider", "model"),
     [
         ("openai", "gpt-99-imaginary"),
-        ("my-own-server", "gpt-4o"),
+        ("my-own-server", "deepseek-r1"),
         ("ollama", "llama3"),
         (None, "mystery"),
         ("openai", "ft:gpt-4.1:acme::x"),
@@ -145,7 +145,10 @@ def test_rate_cards_agree_with_the_catalogue_s_own_arithmetic(
         cache_write_tokens=write,
         output_reasoning_tokens=reasoning,
     )
-    found, info = get_snapshot().find_provider_model(model, None, provider, None)
+    try:
+        found, info = get_snapshot().find_provider_model(model, None, provider, None)
+    except LookupError:  # the package has no such name of this provider; ours comes from the model's maker
+        return
     own = info.calc_price(usage, found, genai_request_timestamp=day)
     assert quote.total_usd == own.total_price.quantize(Decimal("1e-10"))
     assert quote.prompt_usd == own.input_price.quantize(Decimal("1e-10"))
@@ -213,8 +216,8 @@ def test_reported_parts_make_the_total() -> None:
     assert (record.total_cost_usd, record.cost_source) == (usd("0.375"), "reported")
 
 
-def test_span_that_is_no_call_is_not_priced() -> None:
-    record = map_one({**CALL, "gen_ai.operation.name": "invoke_agent"})
+def test_span_that_cannot_count_is_not_priced() -> None:
+    record = map_one({**CALL, "gen_ai.operation.name": "execute_tool"})
     assert (record.total_cost_usd, record.cost_source) == (None, "none")
 
 
@@ -251,3 +254,95 @@ def test_price_that_changes_by_the_hour_is_not_remembered_for_the_day() -> None:
     }
     differs = own[12] != own[20]
     assert (cards[12] != cards[20]) == differs
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "label"),
+    [
+        (None, "openrouter/anthropic/claude-sonnet-4-5", "anthropic/claude-sonnet-4-5"),
+        ("litellm", "openrouter/openai/gpt-4o", "openrouter/openai/gpt-4o"),
+        ("crewai", "gpt-4o", "openai/gpt-4o"),
+        ("my-gateway", "claude-sonnet-4-5", "anthropic/claude-sonnet-4-5"),
+        ("strands-agents", "eu.anthropic.claude-haiku-4-5-20251001-v1:0", "aws/regional.anthropic.claude-haiku-4-5"),
+        ("anthropic", "global.anthropic.claude-sonnet-4-5-20250929-v1:0", "aws/global.anthropic.claude-sonnet-4-5"),
+        (None, "arn:aws:bedrock:us-east-1:1:inference-profile/us.anthropic.claude-haiku-4-5-20251001-v1:0", "aws/"),
+        ("aws", "claude-haiku-4-5-20251001", "aws/regional.anthropic.claude-haiku-4-5"),
+        (None, "ft:gpt-4o-mini-2024-07-18:house::1", "openai/ft:gpt-4o-mini"),
+        ("google", "models/gemini-2.5-flash", "google/gemini-2.5-flash"),
+        (
+            "google-vertex",
+            "projects/p/locations/l/publishers/google/models/gemini-2.5-flash",
+            "google/gemini-2.5-flash",
+        ),
+        ("google-vertex", "claude-sonnet-4-5@20250929", "google/claude-sonnet-4-5"),
+        ("fireworks", "accounts/fireworks/models/gpt-oss-120b", "fireworks/gpt-oss-120b"),
+        ("litellm", "accounts/fireworks/models/gpt-oss-120b", "fireworks/gpt-oss-120b"),
+        ("openrouter", "openai/gpt-4o:online", "openrouter/openai/gpt-4o"),
+        (None, "text-embedding-3-large", "openai/text-embedding-3-large"),
+        ("vllm", "gpt-4o", "openai/gpt-4o"),
+    ],
+)
+def test_a_model_is_found_whatever_stands_round_its_name(provider: str | None, model: str, label: str) -> None:
+    quote = PriceBook().quote(provider, model, NOW, Usage(1_000, 10))
+    assert quote is not None
+    assert f" {label}" in quote.version
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [
+        (None, "my-gpt-4o-clone"), ("openai", "gpt-4o-mini-super"), (None, "claude-opus-9"), ("azure", "prod-gpt-4o"),
+        ("openrouter", "openrouter/house/unknown-9"), ("vllm", "deepseek-r1"), ("ollama", "llama3"),
+        ("aws", "arn:aws:bedrock:us-east-1:1:application-inference-profile/abc123"),
+    ],
+)  # fmt: skip
+def test_a_name_that_only_resembles_a_model_has_no_price(provider: str | None, model: str) -> None:
+    assert PriceBook().quote(provider, model, NOW, Usage(1_000, 10)) is None
+
+
+def test_other_media_and_searches_have_rates_of_their_own() -> None:
+    spoken = Usage(1_000, 500, 200, details={"input_audio": 900, "cached_audio": 200, "output_audio": 500})
+    quote = PriceBook().quote("openai", "gpt-realtime", NOW, spoken, itemised=True)
+    assert quote is not None
+    assert {(line.name, line.quantity) for line in quote.lines} == {
+        ("input audio", 700), ("cache read audio", 200), ("input", 100), ("output audio", 500)
+    }  # fmt: skip
+    assert quote.total_usd == sum(line.usd for line in quote.lines)
+    searched = PriceBook().quote("anthropic", "claude-sonnet-4-5", NOW, Usage(0, 0, details={"web_searches": 5}))
+    assert searched is not None
+    assert searched.total_usd == Decimal("0.05")
+
+
+def test_a_free_model_costs_nothing_and_is_no_unknown_one() -> None:
+    quote = PriceBook().quote("openrouter", "deepseek/deepseek-r1:free", NOW, Usage(1_000, 10))
+    assert quote is not None
+    assert quote.total_usd == 0
+
+
+def test_a_project_says_what_is_behind_a_deployment_and_what_a_currency_is_worth() -> None:
+    project = ProjectPrices(deployments={"prod-chat": ("azure", "gpt-4o")}, currencies={"EUR": Decimal("1.10")})
+    book = PriceBook(project=project)
+    quote = book.quote("azure", "Prod-Chat", NOW, Usage(1_000_000, 0))
+    assert quote is not None
+    assert quote.total_usd == Decimal("2.5")
+    assert (book.dollars(Decimal(5), "eur"), book.dollars(Decimal(5), "GBP")) == (Decimal("5.50"), None)
+    values = {"gen_ai.usage.cost.amount": 5.0, "gen_ai.usage.cost.currency": "EUR", "gen_ai.operation.name": "chat"}
+    record = map_one(values, pricing=book)
+    assert (record.total_cost_usd, record.cost_source) == (Decimal("5.5"), "reported")
+    assert record.price_version == "EUR at 1.10 USD"
+
+
+def test_buckets_of_cost_are_added_up_where_no_total_is_reported() -> None:
+    buckets = '{"input": 0.25, "input_cached_tokens": 0.5, "output": 1, "web_search": 2}'
+    values = {"langfuse.observation.type": "generation", "langfuse.observation.cost_details": buckets}
+    record = map_one(values)
+    assert (record.prompt_cost_usd, record.completion_cost_usd, record.total_cost_usd) == (
+        Decimal("0.75"), Decimal(1), Decimal("3.75"),
+    )  # fmt: skip
+    assert record.cost_source == "reported"
+
+
+def test_a_failed_call_without_usage_has_no_reported_cost_of_zero() -> None:
+    values = {"langfuse.observation.type": "generation", "langfuse.observation.cost_details": '{"total": 0}'}
+    assert map_one(values).cost_source == "reported"
+    assert map_one(values, status={"code": 2}).cost_source == "none"

@@ -60,8 +60,13 @@ def _candidates(provider: str | None, model: str) -> Iterator[Name]:
                 yield from _candidates(head_provider, rest)
         elif head_provider in FRAMEWORKS:
             yield from _candidates(None, rest)
-        elif not slash and (host not in NAMES["self_hosting"] or form.lower().startswith(_CLOSED_WEIGHTS)):
+        elif not slash and (not _may_self_host(host) or form.lower().startswith(_CLOSED_WEIGHTS)):
             yield ("openai", form) if form.startswith("ft:") else (None, form)
+
+
+def _may_self_host(host: str | None) -> bool:
+    """Whether a model with open weights may run on the user's own machines, where no vendor's price holds."""
+    return host is not None and (host in NAMES["self_hosting"] or host not in KNOWN_PROVIDERS)
 
 
 def _forms(model: str) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Final, NamedTuple
@@ -18,6 +18,7 @@ from server.ingest.dialects.canonical_names import canonical_provider
 from server.ingest.messages.coercion import MAX_USD, round_usd
 from server.ingest.pricing.model_names import NAMES
 from server.ingest.pricing.price_catalog import MEDIA, UNITS, PriceCatalog, RateBand, RateCard, price_catalog
+from server.ingest.pricing.project_prices import ProjectPrices
 
 _MILLION = Decimal(1_000_000)
 _ZERO = Decimal(0)
@@ -92,16 +93,6 @@ class Quote(NamedTuple):
     version: str
     lines: tuple[PriceLine, ...] = ()
     """What the price is made of; only where it was asked for."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProjectPrices:
-    """What a project says about prices, besides overrides."""
-
-    deployments: Mapping[str, tuple[str | None, str]] = field(default_factory=dict)
-    """Name of a deployment, in lower case, to the provider and the model behind it."""
-    currencies: Mapping[str, Decimal] = field(default_factory=dict)
-    """US dollars for one unit of a currency, by its code in capitals."""
 
 
 class PriceBook:

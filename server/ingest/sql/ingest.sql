@@ -1,9 +1,13 @@
 -- What ingestion asks besides writing spans.
 
 -- name: project_ingest_settings
-SELECT jsonb_strip_nulls(jsonb_build_object('ingest', settings -> 'ingest', 'redaction', settings -> 'redaction'))::text
+SELECT jsonb_strip_nulls(jsonb_build_object(
+    'ingest', settings -> 'ingest', 'redaction', settings -> 'redaction', 'prices', settings -> 'prices'))::text
 FROM projects
 WHERE project_id = $1;
+
+-- name: project_price_settings
+SELECT (settings -> 'prices')::text FROM projects WHERE project_id = $1;
 
 -- name: list_price_overrides
 -- Oldest first, so that a later price of the same day stands after the earlier.
@@ -69,7 +73,8 @@ SELECT true FROM trace_summaries WHERE project_id = $1 AND trace_id = $2;
 
 -- name: store_ingest_settings
 UPDATE projects
-SET settings = jsonb_strip_nulls(settings || jsonb_build_object('ingest', $2::jsonb, 'redaction', $3::jsonb))
+SET settings = jsonb_strip_nulls(settings || jsonb_build_object(
+    'ingest', $2::jsonb, 'redaction', $3::jsonb, 'prices', $4::jsonb))
 WHERE project_id = $1 AND deleted_at IS NULL
 RETURNING 1;
 

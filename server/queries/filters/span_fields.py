@@ -165,6 +165,21 @@ def _money(name: str, sentence: str, range_parameter: str) -> TraceField:
     )
 
 
+def _detail(key: str, name: str, sentence: str) -> TraceField:
+    """A count of usage_details: only in filters."""
+    return TraceField(
+        name=name,
+        type=FieldType.INTEGER,
+        group="virtual",
+        sentence=sentence,
+        range_parameter=name,
+        sql=f"({{t}}.usage_details ->> '{key}')::bigint",
+        nullable=True,
+        selectable=False,
+        sortable=False,
+    )
+
+
 def _payload(name: str, field_type: FieldType, group: str, sentence: str, *, content: bool = True) -> TraceField:
     return TraceField(
         name=name,
@@ -340,6 +355,13 @@ _TABLE: Final[tuple[TraceField, ...]] = (
         nullable=True,
     ),
     _payload(
+        "usage_details",
+        FieldType.JSON,
+        "record",
+        "Tokens by medium, cache writes by lifetime, searches, service tier, and a cost in another currency.",
+        content=False,
+    ),
+    _payload(
         "inherited",
         FieldType.JSON,
         "record",
@@ -348,6 +370,23 @@ _TABLE: Final[tuple[TraceField, ...]] = (
     ),
     TraceField(name="ingested_at", type=FieldType.TIME, group="record", sentence="When the span was stored."),
     # virtual: only for filters
+    _detail("input_audio", "input_audio_tokens", "Input tokens of audio."),
+    _detail("cached_audio", "cached_audio_tokens", "Input tokens of audio that were read from the cache."),
+    _detail("output_audio", "output_audio_tokens", "Output tokens of audio."),
+    _detail("input_image", "input_image_tokens", "Input tokens of images."),
+    _detail("output_image", "output_image_tokens", "Output tokens of images."),
+    _detail("cache_write_5m", "cache_write_5m_tokens", "Input tokens written to the cache for five minutes."),
+    _detail("cache_write_1h", "cache_write_1h_tokens", "Input tokens written to the cache for an hour."),
+    _detail("compaction_input", "compaction_input_tokens", "Input tokens of shortening the conversation."),
+    _detail("web_searches", "web_searches", "Searches of the web that the vendor billed."),
+    _keyword(
+        "service_tier",
+        "virtual",
+        "How the vendor served the call: `batch`, `flex`, `priority` and so on.",
+        sql="{t}.usage_details ->> 'service_tier'",
+        nullable=True,
+        selectable=False,
+    ),
     TraceField(
         name="is_root",
         type=FieldType.BOOLEAN,
