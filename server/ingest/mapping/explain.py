@@ -66,9 +66,10 @@ def explain_payload(
 ) -> list[dict[str, Any]]:
     """Return one entry per span, in the order sent.
 
-    ``{"index", "span_id", "stored": true, "dialect", "columns": [{"column", "value", "from", "rule"}], "price":
-    {"version", "lines": [{"name", "quantity", "usd_each", "usd"}], "reason"}, "unused": [attribute names without a column],
-    "dropped"}`` or, for a span that would be rejected, ``{"index", "span_id", "stored": false, "reason", "detail"}``.
+    Of a span that would be stored: ``{"index", "span_id", "stored": true, "dialect", "columns": [{"column", "value",
+    "from", "rule"}], "price": {"version", "lines": [{"name", "quantity", "usd_each", "usd"}], "reason"}, "unused":
+    [attribute names without a column], "dropped"}``; of one that would be rejected: ``{"index", "span_id", "stored":
+    false, "reason", "detail"}``.
     """
     limits = limits or MappingLimits()
     pricing = pricing or PriceBook()
