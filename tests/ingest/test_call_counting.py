@@ -202,3 +202,9 @@ def test_calls_that_name_each_other_as_parent_still_cost_something() -> None:
 
 def test_parent_in_another_trace_is_no_parent() -> None:
     assert counted(CALL, CALL, parentSpanId=OUTER, traceId="c" * 32) == (True, True)
+
+
+def test_two_traces_of_one_response_are_one_call() -> None:
+    same = {**CALL, "gen_ai.response.id": "msg_1"}
+    assert counted(same, same, traceId="c" * 32) == (False, True)
+    assert counted(same, {**same, "gen_ai.response.id": "msg_2"}, traceId="c" * 32) == (True, True)

@@ -168,7 +168,7 @@ def test_anthropic_call_seen_by_the_client_and_by_an_instrumentation_counts_once
 
 @pytest.mark.parametrize("scenario", ["openinference_anthropic", "traceloop_anthropic"])
 def test_anthropic_messages_and_errors(scenario: str) -> None:
-    told = [record for record in rows(scenario) if record.input_text]
+    told = [record for record in rows(scenario) if record.input_text and record.inherited is None]
     assert texts(told[:2]) == [(f"system: {INSTRUCTIONS}\nuser: {QUESTION}", ANSWER)] * 2
     assert told[2].output_text == 'I look it up.\n[tool_call get_weather({"city":"Paris"})]'
     assert "[tool_result toolu_1] sunny, 21 degrees" in (told[3].input_text or "")

@@ -35,7 +35,7 @@ COUNT_RULES: Final[Mapping[int, str]] = {
 }
 """What ``count_rule`` of a row says."""
 
-_MOST_VIEWS: Final = 4
+MOST_VIEWS: Final = 4
 """More spans than this with one response id: the server does not make unique ids, and they tell nothing."""
 _MOST_ALIKE: Final = 100
 """The same for calls of one usage, which are compared pair by pair."""
@@ -247,7 +247,7 @@ class _TraceDecision:
             if span.total_tokens and span.scope:
                 by_usage.setdefault((span.prompt_tokens, span.completion_tokens), []).append(span)
         for same in by_response.values():
-            if 1 < len(same) <= _MOST_VIEWS:
+            if 1 < len(same) <= MOST_VIEWS:
                 self._count_responses_once(same)
         for same in by_usage.values():
             if len(same) <= _MOST_ALIKE and len({span.scope for span in same}) > 1:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from server.ingest.dialects.canonical_names import GENERATION_OPERATIONS, USAGE_HOLDERS
-from server.ingest.mapping.call_counting import ONLY_REPORT, USAGE_WITHOUT_CALL, SpanView, decide_counts
+from server.ingest.mapping.call_counting import MOST_VIEWS, ONLY_REPORT, USAGE_WITHOUT_CALL, SpanView, decide_counts
 from server.ingest.mapping.call_identity import columns_of, has_part, inheritance
 from server.ingest.mapping.span_record import SpanRecord
 from server.text.instants import EPOCH
@@ -26,17 +26,47 @@ def rule_alone(operation: str, *, is_call: bool, has_usage: bool) -> int | None:
 
 
 def count_calls_once(records: Sequence[SpanRecord]) -> None:
-    """Decide which of the spans count, trace by trace and return what counts the identity that another report has."""
-    reports = Counter(record.trace_id for record in records if record.count_rule is not None)
-    several = {trace_id for trace_id, count in reports.items() if count > 1}
+    """Decide which of the spans count, trace by trace, and give what counts the identity that another report has.
+
+    Traces of which some reports share a response id are looked at together: an instrumentation that does not make its
+    span current, round a client that traces itself, makes two traces of one call.
+    """
+    reports = [record for record in records if record.count_rule is not None]
+    if len(reports) < 2:
+        return
+    group_of = _linked_traces(reports)
+    sizes = Counter(group_of.get(record.trace_id, record.trace_id) for record in reports)
+    several = {group for group, count in sizes.items() if count > 1}
     if not several:
         return
-    by_trace: dict[str, list[SpanRecord]] = {}
+    groups: dict[str, list[SpanRecord]] = {}
     for record in records:
-        if record.trace_id in several:
-            by_trace.setdefault(record.trace_id, []).append(record)
-    for members in by_trace.values():
+        group = group_of.get(record.trace_id, record.trace_id)
+        if group in several:
+            groups.setdefault(group, []).append(record)
+    for members in groups.values():
         _settle(members)
+
+
+def _linked_traces(reports: Sequence[SpanRecord]) -> dict[str, str]:
+    """The traces that share a response id, each with the one that stands for them."""
+    by_response: dict[str, list[str]] = {}
+    for record in reports:
+        response_id = record.attributes.get(RESPONSE_ID)
+        if isinstance(response_id, str) and response_id:
+            by_response.setdefault(response_id, []).append(record.trace_id)
+    leads: dict[str, str] = {}
+
+    def leader(trace_id: str) -> str:
+        while leads.setdefault(trace_id, trace_id) != trace_id:
+            trace_id = leads[trace_id]
+        return trace_id
+
+    for traces in by_response.values():
+        if 1 < len(traces) <= MOST_VIEWS:
+            for trace_id in traces[1:]:
+                leads[leader(trace_id)] = leader(traces[0])
+    return {trace_id: leader(trace_id) for trace_id in leads}
 
 
 def _settle(records: Sequence[SpanRecord]) -> None:

@@ -91,6 +91,9 @@ class Recount:
 
     def _decide(self, rows: Sequence[asyncpg.Record], between: asyncpg.Record | None) -> list[_Change]:
         """Return the changes among the reports of one trace."""
+        # What a span of another trace counts for was found out when both came together, and is no matter of this trace.
+        ids = {row["span_id"] for row in rows}
+        rows = [row for row in rows if row["counted_in"] is None or row["counted_in"] in ids]
         by_id = {row["span_id"]: row for row in rows}
         decisions = decide_counts([*map(_report, rows), *_spans_between(between)])
         own = {span_id: _Own(row) for span_id, row in by_id.items()}
