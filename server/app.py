@@ -38,6 +38,7 @@ from server.rest.annotation_routes import annotation_log
 from server.rest.audit_routes import audit
 from server.rest.budget_routes import budgets
 from server.rest.client_routes import clients
+from server.rest.coding_agent_routes import coding_agents
 from server.rest.cost_routes import costs
 from server.rest.export_job_routes import export_jobs
 from server.rest.export_routes import exports
@@ -79,6 +80,7 @@ BLUEPRINTS = (
     export_jobs,
     metric_api,
     analytics,
+    coding_agents,
     costs,
     budgets,
     jaeger,

@@ -20,18 +20,21 @@ from typing import Any, Final, TypeVar
 
 from server.cache.freshness import Freshness
 from server.ingest.limits import BodyBudget, ProjectRates
+from server.ingest.mapping.agent_metrics import read_counter
 from server.ingest.mapping.explain import explain_payload
 from server.ingest.mapping.log_mapping import map_logs
 from server.ingest.mapping.mapping_result import IngestWindow, MappedBatch
 from server.ingest.mapping.span_mapping import mapping_steps
 from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.otlp.decode import DecodeLimits, decode_logs, decode_traces, payload_encoding
+from server.ingest.otlp.metrics_format import decode_metrics
 from server.ingest.otlp.payload import DecodedTraces
 from server.ingest.pricing.price_book import PriceBook
 from server.ingest.pricing.price_books import PriceBooks
 from server.ingest.pricing.price_catalog import price_catalog
 from server.ingest.project_settings import IngestSettings, ProjectSettings
 from server.ingest.span_updates import SpanUpdates
+from server.ingest.writing.agent_figures import store_agent_counts
 from server.ingest.writing.dimensions import Dimensions
 from server.ingest.writing.group_commit import GroupCommit
 from server.ingest.writing.prepared_span import PreparedSpan, UnstorableSpan, prepare_span
@@ -92,6 +95,7 @@ class Ingestion:
             max_age=timedelta(days=min(settings.ingest_max_age_days, settings.retention_days)),
             max_future=timedelta(seconds=settings.ingest_max_future),
         )
+        self._writes = writes
         self._full_text = settings.full_text
         self.bodies = BodyBudget(settings.ingest_buffer_bytes)
         self.prices = PriceBooks(writes)
@@ -173,9 +177,33 @@ class Ingestion:
             for score in mapped.scores:
                 project.redactor.redact_score(score)
         await self.scores.store(project_id, mapped.scores, created_by=None)
-        await self.updates.take(project_id, mapped.updates)
         rejected = Counter(item.reason for item in mapped.rejected)
+        groups = mapped.events.groups
+        if groups:
+            events = DecodedTraces(groups, sum(len(group.spans) for group in groups), decoded.size, decoded.encoding)
+            prices = await self.prices.of(project_id)
+            stored = await self._store(await self._map_free(project_id, project, prices, events, now))
+            rejected.update(stored.rejected)
+        await self.updates.take(project_id, mapped.updates)
         return Receipt(decoded.record_count - rejected.total(), rejected)
+
+    async def take_metrics(
+        self, project_id: str, body: bytes, content_type: str, content_encoding: str | None
+    ) -> tuple[int, int]:
+        """Add the counters of coding agents to the daily figures; other data points are dropped.
+
+        Returns the number of data points, and how many of them are kept. Raises the errors of :meth:`take_traces`.
+        """
+        project = await self.projects.of(project_id)
+        now = datetime.now(UTC)
+        is_inline = is_decoded_inline(len(body), content_type, content_encoding)
+        decoded = await self._run(
+            lambda: decode_metrics(body, content_type, content_encoding, self.decode_limits), is_inline=is_inline
+        )
+        await self._rates.take(project_id, project, spans=decoded.point_count, size=decoded.size)
+        counts = [count for point in decoded.points if (count := read_counter(point, now, self.window)) is not None]
+        await store_agent_counts(self._writes, project_id, counts)
+        return decoded.point_count, len(counts)
 
     async def explain(
         self, project_id: str, body: bytes, content_type: str, content_encoding: str | None
@@ -204,6 +232,12 @@ class Ingestion:
     ) -> _Read:
         """Map and prepare decoded spans. Raises RateLimited before any of them is mapped."""
         await self._rates.take(project_id, project, spans=decoded.span_count, size=decoded.size)
+        return await self._map_free(project_id, project, prices, decoded, now)
+
+    async def _map_free(
+        self, project_id: str, project: IngestSettings, prices: PriceBook, decoded: DecodedTraces, now: datetime
+    ) -> _Read:
+        """Map and prepare what has passed the limits of its request."""
         batch = MappedBatch()
         for _ in mapping_steps(decoded, batch, now=now, window=self.window, pricing=prices, spans_a_step=_SPANS_A_STEP):
             await asyncio.sleep(0)

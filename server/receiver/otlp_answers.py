@@ -13,12 +13,16 @@ from typing import Any, Final
 import orjson
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from sanic import HTTPResponse, Request
 
 from server.errors import ApiError
 
-_Answer = ExportTraceServiceResponse | ExportLogsServiceResponse
+_Answer = ExportTraceServiceResponse | ExportLogsServiceResponse | ExportMetricsServiceResponse
+METRICS_DROPPED: Final = (
+    "only counters of coding agents are kept; set OTEL_METRICS_EXPORTER=none, or send other metrics elsewhere"
+)
 _NO_NAMES: Final[Mapping[str, Sequence[str]]] = {}
 
 PROTOBUF: Final = "application/x-protobuf"
@@ -71,6 +75,15 @@ def logs_answer(request: Request, rejected: Counter[str]) -> HTTPResponse:
         answer.partial_success.rejected_log_records = rejected.total()
         answer.partial_success.error_message = rejection_message(rejected)
     return _success(request, answer, "rejectedLogRecords")
+
+
+def metrics_answer(request: Request, dropped: int) -> HTTPResponse:
+    """Answer a request to ``/v1/metrics`` with 200; ``dropped`` is the number of points that no figure counts."""
+    answer = ExportMetricsServiceResponse()
+    if dropped:
+        answer.partial_success.rejected_data_points = dropped
+        answer.partial_success.error_message = METRICS_DROPPED
+    return _success(request, answer, "rejectedDataPoints")
 
 
 def rejection_message(rejected: Counter[str], span_ids: Mapping[str, Sequence[str]] = _NO_NAMES) -> str:

@@ -1,4 +1,4 @@
-"""The OTLP/HTTP receiver: ``POST /v1/traces``, ``POST /v1/logs``, and ``POST /v1/traces/explain``.
+"""The OTLP/HTTP receiver: ``POST /v1/traces``, ``/v1/logs``, ``/v1/metrics`` and ``/v1/traces/explain``.
 
 The credential decides the project of the spans: a credential for one project needs to say nothing; with several, the
 request names the project in the ``X-Observatory-Project`` header, or in the ``project`` query parameter if an exporter
@@ -20,7 +20,7 @@ from server.http.guard import requires
 from server.http.services import services_of
 from server.http.target_project import target_project
 from server.ingest.otlp.decode import DecodeError, TooLarge, UnsupportedType, payload_encoding
-from server.receiver.otlp_answers import logs_answer, status_answer, traces_answer
+from server.receiver.otlp_answers import logs_answer, metrics_answer, status_answer, traces_answer
 
 otlp = Blueprint("otlp", url_prefix="/v1")
 
@@ -45,6 +45,15 @@ async def export_logs(request: Request) -> HTTPResponse:
     async with received(request) as body:
         receipt = await services_of(request).ingestion.take_logs(*body)
     return logs_answer(request, receipt.rejected)
+
+
+@otlp.post("/metrics", stream=True)
+@requires("traces:write")
+async def export_metrics(request: Request) -> HTTPResponse:
+    """Add the counters of coding agents to their daily figures; the answer says how many other points are dropped."""
+    async with received(request) as body:
+        points, kept = await services_of(request).ingestion.take_metrics(*body)
+    return metrics_answer(request, points - kept)
 
 
 @otlp.post("/traces/explain", stream=True)

@@ -10,13 +10,14 @@ the application logs.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from server.ingest.mapping.agent_events import AgentEvents, add_event, find_event
 from server.ingest.mapping.attribute_choice import SpanFields
 from server.ingest.mapping.mapping_result import (
     IngestWindow,
-    MappedLogs,
     MappingLimits,
     RejectedSpan,
     ScoreRecord,
@@ -28,6 +29,20 @@ from server.ingest.mapping.span_identity import is_identifier
 from server.ingest.mapping.span_times import to_datetime, to_ns
 from server.ingest.messages.coercion import to_number, to_text
 from server.ingest.otlp.payload import DecodedLog, DecodedLogs
+
+
+@dataclass(slots=True)
+class MappedLogs:
+    """Results of the log records of one request."""
+
+    updates: list[SpanUpdate] = field(default_factory=list)
+    scores: list[ScoreRecord] = field(default_factory=list)
+    rejected: list[RejectedSpan] = field(default_factory=list)
+    events: AgentEvents = field(default_factory=AgentEvents)
+    """Calls that coding agents report in log records."""
+    ignored: int = 0
+    """Records of other kinds: accepted and not kept, since a log exporter sends all it has."""
+
 
 _CONTENT_COLUMNS = ("input_type", "input_text", "input_messages", "output_text", "output_messages", "finish_reason")
 _TEXT_COLUMNS = {"agent_name": "agent_name", "session_id": "conversation_id", "prompt_name": "prompt_name"}
@@ -63,9 +78,15 @@ def map_logs(
                     spans.setdefault((record.trace_id, record.span_id), []).append(record)
                 else:
                     result.rejected.append(RejectedSpan(reason, record.span_id[:64], index))
+            elif (event := find_event(record)) is not None:
+                reason = check.time_reason(record)
+                if reason is None:
+                    add_event(result.events, group, record, event)
+                else:
+                    result.rejected.append(RejectedSpan(reason, record.span_id[:64], index))
             else:
                 result.ignored += 1
-    result.updates = [_update(records, limits) for records in spans.values()]
+    result.updates = [_update(records, limits) for records in spans.values()] + result.events.updates
     return result
 
 
@@ -81,6 +102,10 @@ class _RecordCheck:
             return "invalid_trace_id"
         if (record.span_id or needs_span) and not is_identifier(record.span_id, 16):
             return "invalid_span_id"
+        return self.time_reason(record)
+
+    def time_reason(self, record: DecodedLog) -> str | None:
+        """Why the time of ``record`` is not taken, or None."""
         if record.time_ns == 0:
             return "missing_start_time"
         if record.time_ns < self.oldest_ns:

@@ -104,14 +104,3 @@ class ScoreRecord:
     source: str
     comment: str | None
     ts: datetime
-
-
-@dataclass(slots=True)
-class MappedLogs:
-    """Results of the log records of one request."""
-
-    updates: list[SpanUpdate] = field(default_factory=list)
-    scores: list[ScoreRecord] = field(default_factory=list)
-    rejected: list[RejectedSpan] = field(default_factory=list)
-    ignored: int = 0
-    """Records of other kinds: accepted and not kept, since a log exporter sends all it has."""

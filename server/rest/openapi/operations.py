@@ -20,6 +20,7 @@ from server.queries.metrics.facet_reader import LARGEST_LIMIT as LARGEST_FACET_L
 from server.rest import (
     annotation_routes,
     client_routes,
+    coding_agent_routes,
     export_job_routes,
     ingest_settings_routes,
     key_routes,
@@ -246,6 +247,12 @@ OPERATIONS: Final[dict[str, Operation]] = {
         parameters=(query("bytes", {"type": "integer", "minimum": 0}, "The size of your file: where in it to go on."),)
     ),
     "export_jobs.file": Operation(media_types=("application/octet-stream", "application/json")),
+    "coding_agents.figures": Operation(
+        parameters=tuple(
+            query(name, TEXT if name in ("from", "to") else LISTED, text)
+            for name, text in coding_agent_routes.PARAMETERS.items()
+        )
+    ),
     "costs.summary": Operation(
         parameters=(*REPORT, *FILTERS, query("top", page_size(100), "Rows of each ranking; default 10."))
     ),
@@ -282,5 +289,6 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "ingest_settings.replace": Operation(body=_body(ingest_settings_routes.FIELDS, ())),
     "otlp.export_traces": _OTLP,
     "otlp.export_logs": _OTLP,
+    "otlp.export_metrics": _OTLP,
     "otlp.explain_traces": _OTLP,
 }

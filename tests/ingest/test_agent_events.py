@@ -1,0 +1,162 @@
+"""Coding agents that report in log records: their events are calls with tokens and cost, in a trace for each turn."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from server.ingest.mapping.log_mapping import MappedLogs, map_logs
+from server.ingest.mapping.span_mapping import map_spans
+from server.ingest.mapping.span_record import SpanRecord
+from server.ingest.otlp.decode import decode_logs
+from server.ingest.otlp.payload import DecodedTraces
+from tests.conftest import ProjectMaker
+from tests.ingest.spans_in_both_encodings import JSON, NOW, NOW_NS, as_json, attributes
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "otlp"
+
+
+def event(name: str, at: int = NOW_NS, trace_id: str = "", span_id: str = "", **values: Any) -> dict[str, Any]:
+    named = {key.replace("__", "."): value for key, value in values.items()}
+    return {
+        "timeUnixNano": str(at), "body": {"stringValue": name}, "traceId": trace_id, "spanId": span_id,
+        "attributes": attributes(named),
+    }  # fmt: skip
+
+
+def mapped(*records: dict[str, Any]) -> MappedLogs:
+    document = {"resourceLogs": [{"scopeLogs": [{"logRecords": list(records)}]}]}
+    return map_logs(decode_logs(as_json(document), JSON), now=NOW)
+
+
+def calls(result: MappedLogs) -> list[SpanRecord]:
+    groups = result.events.groups
+    batch = map_spans(DecodedTraces(groups, sum(len(group.spans) for group in groups), 0, JSON), now=NOW)
+    assert batch.rejected == []
+    return batch.records
+
+
+CAPTURED_NS = 1_795_891_800_000_000_000
+_TIME = re.compile(r'(UnixNano": ")(\d+)')
+
+
+def captured(name: str, signal: str, shift_ns: int) -> bytes:
+    """A captured request in JSON, as if it were sent ``shift_ns`` later."""
+    text = (FIXTURES / f"{name}.{signal}.json").read_text()
+    return _TIME.sub(lambda found: found[1] + str(int(found[2]) + shift_ns), text).encode()
+
+
+CLAUDE = {"model": "claude-sonnet-4-5", "session__id": "s-1", "prompt__id": "p-1"}
+
+
+def test_a_turn_of_claude_code_is_a_trace_of_its_prompt_call_and_tool() -> None:
+    result = mapped(
+        event("claude_code.user_prompt", prompt="rename it", **CLAUDE),
+        event("claude_code.api_request", NOW_NS + 9, duration_ms=1200, input_tokens=3, output_tokens=40,
+              cache_read_tokens=500, cost_usd=0.0042, request_id="req_1", user__email="kim@example.org", **CLAUDE),
+        event("claude_code.tool_result", NOW_NS + 10, tool_name="Edit", tool_use_id="t-1", success="false", **CLAUDE),
+        event("claude_code.assistant_response", NOW_NS + 11, response="done", request_id="req_1", **CLAUDE),
+    )  # fmt: skip
+    prompt, call, tool = calls(result)
+    assert len({record.trace_id for record in (prompt, call, tool)}) == 1
+    assert (prompt.operation_type, prompt.input_text, prompt.parent_span_id) == ("agent", "rename it", None)
+    assert call.parent_span_id == tool.parent_span_id == prompt.span_id
+    assert (call.is_generation, call.completion_tokens, call.cached_tokens) == (True, 40, 500)
+    assert (call.total_cost_usd, call.cost_source, call.user_id) == (Decimal("0.0042"), "reported", "kim@example.org")
+    assert (call.session_id, call.duration_ms, call.dialect) == ("s-1", 1200.0, "claude_code")
+    assert (tool.operation_type, tool.tool_name, tool.status_code) == ("tool", "Edit", "ERROR")
+    (answer,) = result.updates
+    assert (answer.span_id, answer.columns) == (call.span_id, {"output_text": "done"})
+
+
+def test_a_failed_request_of_claude_code_is_a_failed_call() -> None:
+    (call,) = calls(mapped(event("claude_code.api_error", error="Overloaded", status_code="529", **CLAUDE)))
+    assert (call.status_code, call.error_message, call.is_generation) == ("ERROR", "Overloaded", True)
+
+
+def test_events_within_a_trace_of_claude_code_are_told_by_its_spans() -> None:
+    record = event("claude_code.api_request", NOW_NS, "a" * 32, "b" * 16, input_tokens=3, **CLAUDE)
+    result = mapped(record)
+    assert (result.events.groups, result.ignored, result.rejected) == ([], 0, [])
+
+
+def test_codex_reports_the_tokens_of_a_completed_response() -> None:
+    values: dict[str, Any] = {"conversation__id": "c-1", "model": "gpt-5.1-codex", "user__account_id": "7"}
+    counts = {
+        "input_token_count": 700,
+        "cached_token_count": 256,
+        "output_token_count": 90,
+        "reasoning_token_count": 64,
+    }
+    result = mapped(
+        event("codex.sse_event", event__kind="response.output_item.done", **values),
+        event("codex.sse_event", event__kind="response.completed", user__email="kim@example.org", **values, **counts),
+        event("codex.tool_result", tool_name="shell", arguments='{"c": "ls"}', output="a b", call_id="1", **values),
+    )
+    call, tool = calls(result)
+    assert (call.prompt_tokens, call.cached_tokens, call.completion_tokens, call.reasoning_tokens) == (700, 256, 90, 64)
+    assert (call.provider, call.model, call.session_id, call.user_id) == (
+        "openai", "gpt-5.1-codex", "c-1", "kim@example.org",
+    )  # fmt: skip
+    assert (tool.tool_name, tool.input_text, tool.output_text) == ("shell", '{"c": "ls"}', "a b")
+    assert result.ignored == 1
+
+
+def test_gemini_cli_counts_thoughts_beside_the_answer() -> None:
+    values: dict[str, Any] = {"session__id": "s-1", "prompt_id": "p-1", "model": "gemini-2.5-pro"}
+    record = event(
+        "gemini_cli.api_response", input_token_count=100, output_token_count=30, thoughts_token_count=20,
+        total_token_count=150, response_text="yes", **values,
+    )  # fmt: skip
+    (call,) = calls(mapped(record))
+    assert (call.prompt_tokens, call.completion_tokens, call.reasoning_tokens, call.total_tokens) == (100, 50, 20, 150)
+    assert (call.provider, call.output_text, call.session_id) == ("google", "yes", "s-1")
+
+
+@pytest.mark.parametrize("at", [0, NOW_NS + 10**15])
+def test_an_event_without_a_sound_time_is_rejected(at: int) -> None:
+    result = mapped(event("claude_code.api_request", at, **CLAUDE))
+    assert [item.reason for item in result.rejected] == ["in_future" if at else "missing_start_time"]
+
+
+async def test_what_claude_code_sends_by_default_is_stored_once_with_its_cost(
+    client: httpx.AsyncClient, bearer: Callable[..., dict[str, str]], project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    headers = {**bearer("developer", ["alpha"]), "content-type": JSON}
+    shift_ns = time.time_ns() - CAPTURED_NS
+    for _ in range(2):
+        body = captured("claude_code_default", "logs", shift_ns)
+        response = await client.post("/v1/logs", content=body, headers=headers)
+        assert (response.status_code, response.json()) == (200, {})
+    rows = await owner.fetch("SELECT * FROM llm_traces WHERE is_generation ORDER BY ts")
+    assert [row["total_cost_usd"] for row in rows] == [Decimal("0.0009494999999999999").quantize(Decimal("1e-10"))] * 2
+    assert [row["output_text"] for row in rows] == [None, "In Lyon."]
+    summary = await owner.fetchrow("SELECT * FROM trace_summaries")
+    assert summary is not None
+    assert (summary["root_span_name"], summary["generation_count"]) == ("claude_code.interaction", 2)
+
+
+async def test_claude_code_with_traces_on_counts_each_call_once(
+    client: httpx.AsyncClient, bearer: Callable[..., dict[str, str]], project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    headers = {**bearer("developer", ["alpha"]), "content-type": JSON}
+    for signal in ("logs", "traces"):
+        body = captured("claude_code", signal, time.time_ns() - CAPTURED_NS)
+        assert (await client.post(f"/v1/{signal}", content=body, headers=headers)).status_code == 200
+    rows = await owner.fetch("SELECT * FROM llm_traces WHERE is_generation ORDER BY ts")
+    assert [(row["prompt_tokens"], row["completion_tokens"], row["cached_tokens"]) for row in rows] == [
+        (100, 50, 40)
+    ] * 2
+    tool = await owner.fetchrow("SELECT * FROM llm_traces WHERE operation_type = 'tool'")
+    assert tool is not None
+    assert (tool["tool_name"], tool["input_text"]) == ("Bash", "echo in Lyon")
