@@ -85,7 +85,7 @@ class Settings:
     drain_delay: float = setting(
         "OBSERVATORY_DRAIN_DELAY",
         0.0,
-        "When told to stop: seconds to go on serving with `/ready` saying no, for load balancers to notice.",
+        "When told to stop: seconds to keep serving while `/ready` answers no, so that load balancers notice.",
         parse=between(0, 300),
     )
     drain_timeout: float = setting(
@@ -208,22 +208,22 @@ class Settings:
     rate_limit_instances: int = setting(
         "RATE_LIMIT_INSTANCES",
         0,
-        "Server processes that share the limits when Redis is away: each then grants its share. 0: as many as workers.",
+        "Server processes that share the limits while Redis is down: each then grants its share. 0: as many as workers.",
         parse=whole(0, 1000),
     )
     rate_limit_failed_auth: int = setting(
-        "RATE_LIMIT_FAILED_AUTH", 60, "Failed authentications a minute from one address.", parse=whole(1, 100000)
+        "RATE_LIMIT_FAILED_AUTH", 60, "Failed authentications per minute from one address.", parse=whole(1, 100000)
     )
     rate_limit_concurrency: int = setting(
         "RATE_LIMIT_CONCURRENCY",
         64,
-        "Requests of one principal at work at the same time in one process.",
+        "Requests of one principal that run at the same time in one process.",
         parse=whole(1, 10000),
     )
     rate_limit_project: int = setting(
         "RATE_LIMIT_PROJECT",
         0,
-        "Requests a minute of all principals of one project together. 0: no such ceiling.",
+        "Requests per minute of all principals of one project together. 0: no such ceiling.",
         parse=whole(0, 10000000),
     )
     # Database pools and time-outs.
@@ -252,10 +252,10 @@ class Settings:
         parse=between(0.01, 5),
     )
     cache_enabled: bool = setting(
-        "CACHE_ENABLED", True, "Remember complete answers in Redis; see docs/explanation/caching.md.", parse=flag
+        "CACHE_ENABLED", True, "Cache complete answers in Redis; see docs/explanation/caching.md.", parse=flag
     )
     cache_max_bytes: int = setting(
-        "CACHE_MAX_BYTES", 1 << 20, "Largest answer that is remembered, in bytes.", parse=whole(1024, 64 << 20)
+        "CACHE_MAX_BYTES", 1 << 20, "Largest answer that is cached, in bytes.", parse=whole(1024, 64 << 20)
     )
     # Ingestion (docs/reference/ingestion.md).
     ingest_max_spans: int = setting(
@@ -273,31 +273,31 @@ class Settings:
     ingest_decoders: int = setting(
         "OBSERVATORY_INGEST_DECODERS",
         2,
-        "Requests that a process decodes at the same time; what they need of memory is bounded by this.",
+        "Requests that a process decodes at the same time; this bounds the memory that they need.",
         parse=whole(1, 16),
     )
     ingest_buffer_bytes: int = setting(
         "OBSERVATORY_INGEST_BUFFER_BYTES",
         64 * 1024 * 1024,
-        "Bytes of request bodies that a process holds at the same time; past it the answer is 503.",
+        "Bytes of request bodies that a process holds at the same time; beyond it the answer is 503.",
         parse=whole(1024, 4 * 1024**3),
     )
     ingest_pending_spans: int = setting(
         "OBSERVATORY_INGEST_PENDING_SPANS",
         20_000,
-        "Spans of a process that may wait for a commit; past it the answer is 503.",
+        "Spans of a process that may wait for a commit; beyond it the answer is 503.",
         parse=whole(100, 1_000_000),
     )
     ingest_spans_per_minute: int = setting(
         "OBSERVATORY_INGEST_SPANS_PER_MINUTE",
         600_000,
-        "Spans a minute that one project may send, 0 for no limit; a project's settings may say otherwise.",
+        "Spans per minute that one project may send, 0 for no limit; a project's settings may say otherwise.",
         parse=whole(0, 1_000_000_000),
     )
     ingest_bytes_per_minute: int = setting(
         "OBSERVATORY_INGEST_BYTES_PER_MINUTE",
         0,
-        "Decoded bytes a minute that one project may send, 0 for no limit; a project's settings may say otherwise.",
+        "Decoded bytes per minute that one project may send, 0 for no limit; a project's settings may say otherwise.",
         parse=whole(0, 1_000_000_000_000),
     )
     ingest_max_age_days: int = setting(
