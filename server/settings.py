@@ -208,7 +208,7 @@ class Settings:
     rate_limit_instances: int = setting(
         "RATE_LIMIT_INSTANCES",
         0,
-        "Server processes that share the limits while Redis is down: each then grants its share. 0: as many as workers.",
+        "Server processes that share the limits while Redis is down: each grants its share. 0: as many as workers.",
         parse=whole(0, 1000),
     )
     rate_limit_failed_auth: int = setting(

@@ -21,6 +21,9 @@ COMMENT_MARKS = {".sql": "--", ".lua": "--", ".cfg": "#", ".toml": "#", ".yml": 
 # An applied migration never changes, its comments included.
 SKIPPED = ("tests/fixtures/", "tests/docs/prose.py", "tests/docs/test_prose.py", "server/schema/0")
 
+# There the docstring of a check of a JSON value is what callers are told to send: "a list of at most 200 strings".
+TOLD_TO_CALLERS = ("server/http/json_body.py", "server/rest/metric_request.py", "server/rest/score_routes.py")
+
 # Phrase → what to write instead.
 PHRASES = {
     r"\bstands?\b(?! for\b)": "is, appears",
@@ -116,12 +119,17 @@ def _prose_of(path: Path, text: str) -> Iterator[tuple[int, str]]:
 
 def _python_prose(text: str) -> Iterator[tuple[int, str]]:
     """Yield comments and all strings: docstrings and messages alike."""
+    tree = ast.parse(text)
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    docstrings = {ast.get_docstring(node, clean=False) for node in ast.walk(tree) if isinstance(node, documented)}
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
             yield token.start[0], token.string.lstrip("# ")
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
-            yield node.lineno, " ".join(node.value.split())
+            # A label or a help text may be a question without its mark: "Who calls whom", "What to measure".
+            text = " ".join(node.value.split())
+            yield node.lineno, text if node.value in docstrings else re.sub("^(What|Who|Whose)\\b", "The", text)
 
 
 def _page_prose(text: str) -> Iterator[tuple[int, str]]:
@@ -151,6 +159,8 @@ def _docstring_findings(name: str, tree: ast.Module) -> Iterator[Finding]:
         # A property and a fixture are values, __init__ documents its arguments, a test's name is its sentence.
         is_value = "property" in decorators or "fixture" in decorators
         if not text or is_value or node.name == "__init__" or node.name.startswith("test_"):
+            continue
+        if name in TOLD_TO_CALLERS and node.name.startswith(("is_", "are_", "_is_")):
             continue
         first = text.split()[0]
         if not is_imperative(first):
