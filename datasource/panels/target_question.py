@@ -96,7 +96,7 @@ class _Reading:
 
 
 def find_target(name: str) -> TargetDefinition:
-    """The catalogue's entry for ``name``. Raises :class:`UnknownMetric` with the nearest names.
+    """Return the catalogue's entry for ``name``. Raises :class:`UnknownMetric` with the nearest names.
 
     The plugin sends names through its 'regex' formatter, which escapes dots if the name contains a variable; such a
     name is found all the same.

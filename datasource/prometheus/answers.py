@@ -35,7 +35,7 @@ _KIND_OF_STATUS: Final[Mapping[int, str]] = {
 
 
 def body_of(data: bytes, *, warnings: Sequence[str] = (), infos: Sequence[str] = ()) -> bytes:
-    """The envelope around ``data``, which is JSON already."""
+    """Return the envelope around ``data``, which is JSON already."""
     parts = [b'{"status":"success","data":', data]
     if warnings:
         parts += [b',"warnings":', dumps(list(warnings))]
@@ -45,23 +45,23 @@ def body_of(data: bytes, *, warnings: Sequence[str] = (), infos: Sequence[str] =
 
 
 def success(data: Any, *, warnings: Sequence[str] = (), infos: Sequence[str] = ()) -> HTTPResponse:
-    """An answer of ``data``."""
+    """Return an answer of ``data``."""
     return HTTPResponse(body_of(dumps(data), warnings=warnings, infos=infos), content_type=_JSON)
 
 
 def failure(kind: str, message: str, status: int, headers: Mapping[str, str] | None = None) -> HTTPResponse:
-    """An error of one of Prometheus' types."""
+    """Return an error of one of Prometheus' types."""
     body = dumps({"status": "error", "errorType": kind, "error": message})
     return HTTPResponse(body, status=status, headers=dict(headers or {}), content_type=_JSON)
 
 
 def refusal(error: PromqlError, message: str | None = None) -> HTTPResponse:
-    """A question that cannot be answered."""
+    """Return a question that cannot be answered."""
     return failure(error.kind, message or str(error), STATUS_OF[error.kind])
 
 
 def prometheus_error(_: Request, error: ApiError) -> HTTPResponse:
-    """Errors of the server in that form. A time-out is 503, as clients of Prometheus expect."""
+    """Return errors of the server in that form. A time-out is 503, as clients of Prometheus expect."""
     kind = _KIND_OF_STATUS.get(error.status, "internal" if error.status >= 500 else "bad_data")
     return failure(kind, error.detail, 503 if error.status == 504 else error.status, error.headers)
 
@@ -70,7 +70,7 @@ error_responses.RENDERERS["/prometheus"] = prometheus_error
 
 
 def render_result(result: Result, *, is_range: bool, limit: int = 0) -> tuple[Json, bool]:
-    """``{"resultType", "result"}``, and whether ``limit`` (0: none) cut series off."""
+    """Return ``{"resultType", "result"}``, and whether ``limit`` (0: none) cut series off."""
     value, times = result.value, result.times
     if isinstance(value, str):
         return {"resultType": "string", "result": [_seconds(times[0]), value]}, False
@@ -147,5 +147,5 @@ def _seconds(milliseconds: int) -> float | int:
 
 
 def render_labels(labels: Labels) -> dict[str, str]:
-    """A set of labels, ordered by name."""
+    """Return a set of labels, ordered by name."""
     return dict(labels)

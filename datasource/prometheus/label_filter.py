@@ -35,7 +35,7 @@ class LabelFilter:
 async def label_filter(
     database: Database, scope: RowScope, matchers: Sequence[Matcher], family: SeriesFamily
 ) -> LabelFilter | None:
-    """What ``matchers`` mean for a metric; None when no series can match."""
+    """Return the filter that ``matchers`` mean for a metric; None if no series can match."""
     parts: list[Filter] = []
     needed: set[str] = set()
     patterns: list[Matcher] = []

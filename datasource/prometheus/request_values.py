@@ -37,7 +37,7 @@ class PrometheusParams:
 
     @classmethod
     def of(cls, request: Request) -> PrometheusParams:
-        """Those of ``request``; a form body comes before the query string. Raises BadRequest."""
+        """Return those of ``request``; a form body comes before the query string. Raises BadRequest."""
         if len(request.body) > LONGEST_FORM:
             raise PayloadTooLarge(f"A form has at most {LONGEST_FORM} bytes.")
         try:
@@ -52,11 +52,11 @@ class PrometheusParams:
         return cls(found)
 
     def text(self, name: str) -> str:
-        """The first value; the empty text without one."""
+        """Return the first value; the empty text without one."""
         return self.given.get(name, [""])[0]
 
     def texts(self, name: str) -> list[str]:
-        """All values."""
+        """Return all values."""
         return self.given.get(name, [])
 
     def time(self, name: str, default: int | None = None) -> int:
@@ -70,7 +70,7 @@ class PrometheusParams:
         return found
 
     def duration(self, name: str, default: int | None = None) -> int:
-        """Seconds or a duration such as ``5m`` as ms. Raises BadRequest."""
+        """Return the seconds or a duration such as ``5m`` as ms. Raises BadRequest."""
         text = self.text(name)
         if not text and default is not None:
             return default
@@ -80,7 +80,7 @@ class PrometheusParams:
         return found
 
     def limit(self, name: str = "limit") -> int:
-        """A whole number; 0 for none. Raises BadRequest."""
+        """Return a whole number; 0 for none. Raises BadRequest."""
         text = self.text(name)
         if not text:
             return 0
@@ -92,12 +92,12 @@ class PrometheusParams:
 
 
 def invalid(name: str, detail: str) -> BadRequest:
-    """The error for one parameter, in Prometheus' words."""
+    """Return the error for one parameter, in Prometheus' words."""
     return BadRequest(f'invalid parameter "{name}": {detail}')
 
 
 def parse_duration(text: str) -> int | None:
-    """Milliseconds; None for what is no duration."""
+    """Return milliseconds; None if ``text`` is not a duration."""
     seconds = _number(text)
     if seconds is not None:
         return round(seconds * 1000) if abs(seconds) < LATEST_MS / 1000 else None

@@ -53,7 +53,7 @@ _CUT: Final = "results truncated due to limit"
 @promql.post("/query", name="query_form")
 @requires("metrics:read", cost=2)
 async def query(request: Request) -> HTTPResponse:
-    """An expression at one moment."""
+    """Return an expression at one moment."""
     params = PrometheusParams.of(request)
     moment = params.time("time", _now())
     try:
@@ -67,7 +67,7 @@ async def query(request: Request) -> HTTPResponse:
 @promql.post("/query_range", name="query_range_form")
 @requires("metrics:read", cost=2)
 async def query_range(request: Request) -> HTTPResponse:
-    """An expression at every step of a range."""
+    """Return an expression at every step of a range."""
     params = PrometheusParams.of(request)
     start, end, step = params.time("start"), params.time("end"), params.duration("step")
     if end < start:
@@ -92,7 +92,7 @@ async def query_range(request: Request) -> HTTPResponse:
 @promql.post("/series", name="series_form")
 @requires("metrics:read", cost=2)
 async def list_series(request: Request) -> HTTPResponse:
-    """The label sets of series."""
+    """Return the label sets of series."""
     params = PrometheusParams.of(request)
     selectors = _selectors(params)
     if not selectors:
@@ -106,7 +106,7 @@ async def list_series(request: Request) -> HTTPResponse:
 @promql.post("/labels", name="labels_form")
 @requires("metrics:read", cost=2)
 async def list_labels(request: Request) -> HTTPResponse:
-    """The names of labels."""
+    """Return the names of labels."""
     params = PrometheusParams.of(request)
     selectors = _selectors(params)
     source, start, end = await _window(request, params)
@@ -116,7 +116,7 @@ async def list_labels(request: Request) -> HTTPResponse:
 @promql.get("/label/<name:str>/values", name="label_values")
 @requires("metrics:read", cost=2)
 async def list_label_values(request: Request, name: str) -> HTTPResponse:
-    """The values of one label."""
+    """Return the values of one label."""
     params = PrometheusParams.of(request)
     selectors = _selectors(params)
     source, start, end = await _window(request, params)
@@ -142,7 +142,7 @@ async def show_metadata(request: Request) -> HTTPResponse:
 @promql.get("/status/buildinfo", name="buildinfo")
 @requires("metrics:read")
 async def show_build(_: Request) -> HTTPResponse:
-    """The dialect that is spoken here, where clients look for a version."""
+    """Return the dialect that is spoken here, where clients look for a version."""
     return success(
         {
             "version": DIALECT,
@@ -158,14 +158,14 @@ async def show_build(_: Request) -> HTTPResponse:
 @promql.get("/rules", name="rules")
 @requires("metrics:read")
 async def list_rules(_: Request) -> HTTPResponse:
-    """No rules: alerts are Grafana's."""
+    """Return no rules: alerts are Grafana's."""
     return success({"groups": []})
 
 
 @promql.get("/alerts", name="alerts")
 @requires("metrics:read")
 async def list_alerts(_: Request) -> HTTPResponse:
-    """No alerts: they are Grafana's."""
+    """Return no alerts: they are Grafana's."""
     return success({"alerts": []})
 
 
@@ -173,7 +173,7 @@ async def list_alerts(_: Request) -> HTTPResponse:
 @promql.post("/format_query", name="format_query_form")
 @requires("metrics:read")
 async def format_query(request: Request) -> HTTPResponse:
-    """An expression, laid out."""
+    """Return an expression, laid out."""
     text = PrometheusParams.of(request).text("query")
     try:
         parsed(text)

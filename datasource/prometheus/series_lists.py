@@ -19,7 +19,9 @@ _EVERY_SPAN: Final = "llm_spans_total"
 async def label_sets(
     source: StoreSeries, selectors: Sequence[tuple[Matcher, ...]], start: int, end: int
 ) -> list[Labels]:
-    """The labels of every series that one of ``selectors`` chooses and that counted something within the range."""
+    """Return the labels of every series that one of ``selectors`` chooses and that counted something within the
+    range.
+    """
     found: set[Labels] = set()
     for matchers in selectors:
         for name in source.names(matchers):
@@ -29,7 +31,7 @@ async def label_sets(
 
 
 async def label_names(source: StoreSeries, selectors: Sequence[tuple[Matcher, ...]], start: int, end: int) -> list[str]:
-    """The names of labels; without selectors those of all series."""
+    """Return the names of labels; without selectors those of all series."""
     if selectors:
         sets = await label_sets(source, selectors, start, end)
         return sorted({name for labels in sets for name, _ in labels})
@@ -41,7 +43,7 @@ async def label_names(source: StoreSeries, selectors: Sequence[tuple[Matcher, ..
 async def label_values(
     source: StoreSeries, name: str, selectors: Sequence[tuple[Matcher, ...]], start: int, end: int
 ) -> list[str]:
-    """The values of one label; without selectors those of all series."""
+    """Return the values of one label; without selectors those of all series."""
     if name == NAME_LABEL:
         names = [item for matchers in selectors or [()] for item in source.names(matchers)]
         return sorted(set(names))
@@ -71,7 +73,7 @@ def _own(labels: Mapping[str, str], name: str) -> list[str]:
 async def _counted(
     source: StoreSeries, name: str, matchers: Sequence[Matcher], start: int, end: int, by: str | None
 ) -> list[Labels]:
-    """The labels (or the one label ``by``) of what the series called ``name`` counted within the range."""
+    """Return the labels (or the one label ``by``) of what the series called ``name`` counted within the range."""
     family = FAMILY_OF[name]
     # A native histogram is there where its number of observations is.
     counted = f"{name}_count" if family.type == "histogram" and name == family.name else name

@@ -65,22 +65,22 @@ class StoreSeries:
         self.origin = max(earliest, 0) // DAY_MS * DAY_MS
 
     def counts(self, matchers: Sequence[Matcher]) -> bool:
-        """Whether the matchers choose counters alone."""
+        """Return whether the matchers choose counters alone."""
         names = self.names(matchers)
         return bool(names) and not any(_is_native(name) for name in names)
 
     def adds_up(self, matchers: Sequence[Matcher]) -> bool:
-        """Whether they choose counters of one name."""
+        """Return whether they choose counters of one name."""
         return len(self.names(matchers)) == 1 and self.counts(matchers)
 
     def has_buckets(self, matchers: Sequence[Matcher]) -> bool:
-        """Whether they name all buckets of a histogram, or it as a native one."""
+        """Return whether they name all buckets of a histogram, or it as a native one."""
         names = self.names(matchers)
         is_one = len(names) == 1 and (_is_native(names[0]) or names[0].endswith("_bucket"))
         return is_one and not any(item.name == "le" for item in matchers)
 
     def names(self, matchers: Sequence[Matcher]) -> list[str]:
-        """The names of series that ``matchers`` may choose and the caller may see."""
+        """Return the names of series that ``matchers`` may choose and the caller may see."""
         return [
             name
             for name, family in FAMILY_OF.items()
@@ -113,7 +113,7 @@ class StoreSeries:
         return _joined([vector for vector, _ in found], len(question.times))
 
     async def _counters(self, question: Read, name: str, family: SeriesFamily) -> tuple[Vector, Ints]:
-        """The series called ``name``, at the times of the question, or at those of samples."""
+        """Return the series called ``name``, at the times of the question, or at those of samples."""
         chosen = await label_filter(self.database, self.scope, question.matchers, family)
         times = self._sample_times(question) if question.form == "samples" else question.times
         if chosen is None or not len(times):
@@ -171,7 +171,7 @@ class StoreSeries:
         return counted
 
     async def _histograms(self, question: Read, family: SeriesFamily) -> Value:
-        """A quantile of sketches, or the sketches themselves."""
+        """Return a quantile of sketches, or the sketches themselves."""
         chosen = await label_filter(self.database, self.scope, question.matchers, family)
         if chosen is None:
             return _nothing(question)
@@ -203,7 +203,7 @@ class StoreSeries:
         return native_quantile(np.full(len(question.times), question.quantile), native)
 
     def _sample_times(self, question: Read) -> Ints:
-        """Where range vectors of raw counters have samples: at whole minutes, or wider apart in long ranges."""
+        """Return where range vectors of raw counters have samples: at whole minutes, or wider apart in long ranges."""
         begin, end = int(question.times.min()) - question.range, min(int(question.times.max()), self.now)
         for step in (_FINEST_SAMPLES_MS, 5 * _FINEST_SAMPLES_MS, 60 * _FINEST_SAMPLES_MS, DAY_MS):
             first, last = begin // step * step + step, end // step * step
@@ -221,7 +221,7 @@ class StoreSeries:
 
 
 def _named(matchers: Sequence[Matcher]) -> tuple[SeriesFamily | None, str]:
-    """The metric and the name of series that ``matchers`` fix; (None, "") when they fix none."""
+    """Return the metric and the name of series that ``matchers`` fix; (None, "") when they fix none."""
     for item in matchers:
         if item.name == NAME_LABEL and item.kind == "=":
             return FAMILY_OF.get(item.value), item.value
@@ -238,7 +238,9 @@ def _accepts(matchers: Iterable[Matcher], name: str, value: str) -> bool:
 
 
 def _labels_kept(known: Sequence[str], kept: Kept | None, needed: frozenset[str]) -> tuple[str, ...]:
-    """The labels to split by: those that are kept, and those that a condition can only be checked on afterwards."""
+    """Return the labels to split by: those that are kept, and those that a condition can only be checked on
+    afterwards.
+    """
     if kept is None:
         return tuple(known)
     return tuple(name for name in known if (name in kept.names) is not kept.is_without or name in needed)
@@ -247,7 +249,7 @@ def _labels_kept(known: Sequence[str], kept: Kept | None, needed: frozenset[str]
 def _vector(
     counted: WindowCounts, family: SeriesFamily, suffix: str, labels: Sequence[str], matchers: Sequence[Matcher]
 ) -> Vector:
-    """One row a group and part."""
+    """Return one row per group and part."""
     rows: list[Labels] = []
     values: list[Floats] = []
     flags: list[Flags] = []
@@ -280,7 +282,7 @@ def _parts(family: SeriesFamily, suffix: str) -> tuple[Part, ...]:
 
 
 def _added(vector: Vector, kept: Kept) -> Vector:
-    """Rows of equal kept labels as one: parts of a metric, and groups split for a condition."""
+    """Return the rows of equal kept labels as one: parts of a metric, and groups split for a condition."""
     groups = group_labels(vector.labels, kept.names, is_without=kept.is_without)
     return reduce_groups("sum", vector, groups, np.zeros(vector.values.shape[1]))
 

@@ -37,8 +37,9 @@ class BareClient:
     until: datetime
 
     def has_issued(self, subject: str, claims: Mapping[str, Any]) -> bool:
-        """Whether a token is this client's: a client's token says just what the client was registered with, so a
-        token of the command line that shares the name is still told apart unless it opens the very same."""
+        """Return whether a token is this client's: a client's token says just what the client was registered with, so a
+        token of the command line that shares the name is still told apart unless it opens the very same.
+        """
         return (
             subject == claims.get("client_id")
             and claims["role"] == self.role
@@ -59,7 +60,7 @@ class TakenBack:
     """Disabled clients by id, of which tokens with the bare client id as their subject may be about."""
 
     def reason_against(self, subject: str, claims: Mapping[str, Any]) -> str | None:
-        """Why the verified token of ``subject`` with these ``claims`` is not to be honoured; None when it is."""
+        """Return why the verified token of ``subject`` with these ``claims`` is refused; None if it is good."""
         if (claims["iss"], claims.get("jti", "")) in self.tokens:
             return "revoked"
         if subject in self.subjects:

@@ -21,20 +21,20 @@ PROVIDER: Final = "idp:"
 
 
 def client_subject(client_id: str) -> str:
-    """The subject of the client ``client_id``."""
+    """Return the subject of the client ``client_id``."""
     return CLIENT + client_id
 
 
 def key_subject(key_id: str) -> str:
-    """The subject of a key without an owner."""
+    """Return the subject of a key without an owner."""
     return KEY + key_id
 
 
 def account_of(subject: str, projects: Collection[str]) -> str:
-    """Whose budget of requests a token of ``subject`` draws on.
+    """Return the account whose budget of requests a token of ``subject`` draws on.
 
-    A subject without a namespace, such as ``cli``, is given to several tenants by the operator: each set of
-    projects has a budget of its own, so that one tenant cannot use up another's.
+    A subject without a namespace, such as ``cli``, is given to several tenants by the operator: each set of projects
+    has a budget of its own, so that one tenant cannot use up another's.
     """
     if ":" in subject:
         return subject

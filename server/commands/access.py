@@ -286,7 +286,7 @@ def disable_client(options: argparse.Namespace) -> int:
 
 
 def enable_client(options: argparse.Namespace) -> int:
-    """Serves a disabled client again."""
+    """Serve a disabled client again."""
     from server.access import administration
     from server.commands.administration import change, note
 

@@ -97,7 +97,7 @@ def are_metrics(value: Any) -> bool:
 
 
 def is_metric(value: Any) -> bool:
-    """A metric such as cost; ``order`` has the direction."""
+    """Return a metric such as cost; ``order`` has the direction."""
     return isinstance(value, str | dict)
 
 

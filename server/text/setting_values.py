@@ -32,7 +32,7 @@ def names(raw: str) -> tuple[str, ...]:
 
 
 def between(low: float, high: float) -> Callable[[str], float]:
-    """A parser of numbers within ``low`` and ``high``, both included."""
+    """Return a parser of numbers within ``low`` and ``high``, both included."""
 
     def parse(raw: str) -> float:
         value = float(raw)
@@ -44,7 +44,7 @@ def between(low: float, high: float) -> Callable[[str], float]:
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
-    """A parser of whole numbers within ``low`` and ``high``, both included."""
+    """Return a parser of whole numbers within ``low`` and ``high``, both included."""
 
     def parse(raw: str) -> int:
         value = int(raw)
@@ -56,7 +56,7 @@ def whole(low: int, high: int) -> Callable[[str], int]:
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
-    """A parser that takes only the given words."""
+    """Return a parser that takes only the given words."""
 
     def parse(raw: str) -> str:
         if raw not in choices:
@@ -67,7 +67,7 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
 
 def address(*schemes: str) -> Callable[[str], str]:
-    """A parser of addresses that begin with one of ``schemes``; the rest is for the driver to judge."""
+    """Return a parser of addresses that begin with one of ``schemes``; the rest is for the driver to judge."""
 
     def parse(raw: str) -> str:
         if not raw.startswith(tuple(f"{scheme}://" for scheme in schemes)):

@@ -6,7 +6,28 @@ import pytest
 
 from tests.docs.prose import findings, is_imperative, phrases_in
 
-FOLDERS = ("server", "datasource", "plugin", "dashboards", "Makefile", "setup.cfg", "pyproject.toml", ".ci")
+FOLDERS = (
+    "server/cache",
+    "server/demo",
+    "server/embedded",
+    "server/http",
+    "server/process",
+    "server/queries/filters",
+    "server/queries/lists",
+    "server/rate_limit",
+    "server/receiver",
+    "server/reports",
+    "server/rollups",
+    "server/storage",
+    "server/telemetry",
+    "server/terminal",
+    "server/upkeep",
+    "plugin",
+    "Makefile",
+    "setup.cfg",
+    "pyproject.toml",
+    ".ci",
+)
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

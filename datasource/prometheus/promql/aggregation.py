@@ -24,7 +24,7 @@ from datasource.prometheus.promql.values import (
 
 
 def group_labels(labels: Sequence[Labels], by: Sequence[str], *, is_without: bool) -> list[Labels]:
-    """The labels of the group that each series belongs to."""
+    """Return the labels of the group that each series belongs to."""
     if is_without:
         dropped = (*by, NAME_LABEL)
         return [without(item, dropped) for item in labels]
@@ -32,7 +32,7 @@ def group_labels(labels: Sequence[Labels], by: Sequence[str], *, is_without: boo
 
 
 def quantile(fraction: float, values: Floats) -> float:
-    """The quantile with linear interpolation between ranks; infinite outside of 0 to 1."""
+    """Return the quantile with linear interpolation between ranks; infinite outside of 0 to 1."""
     if np.isnan(fraction) or not len(values):
         return float("nan")
     if fraction < 0 or fraction > 1:
@@ -94,7 +94,7 @@ AGGREGATIONS: Final = (*REDUCERS, *sorted(CHOOSERS), "count_values")
 
 
 def reduce_groups(op: str, vector: Vector, groups: Sequence[Labels], param: Floats) -> Vector:
-    """One series a group."""
+    """Return one series per group."""
     steps = vector.values.shape[1]
     members = grouped(groups)
     if not members:
@@ -110,7 +110,7 @@ def reduce_groups(op: str, vector: Vector, groups: Sequence[Labels], param: Floa
 
 
 def choose(op: str, vector: Vector, groups: Sequence[Labels], param: Floats) -> Vector:
-    """The largest or smallest series of each group, ``param`` of them at each step; NaN comes last.
+    """Return the largest or smallest series of each group, ``param`` of them at each step; NaN comes last.
 
     Rows come in order of their last value, so that an instant query lists the best first.
     """
@@ -132,7 +132,7 @@ def choose(op: str, vector: Vector, groups: Sequence[Labels], param: Floats) -> 
 
 
 def count_values(name: str, vector: Vector, groups: Sequence[Labels]) -> Vector:
-    """How many series of each group have each value; the value becomes the label ``name``."""
+    """Count the series of each group by value; the value becomes the label ``name``."""
     if not is_label_name(name):
         raise ExecutionError(f'invalid label name "{name}"')
     steps = vector.values.shape[1]

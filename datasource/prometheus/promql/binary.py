@@ -47,14 +47,14 @@ SET_OPERATORS: Final = ("and", "or", "unless")
 
 
 def of_scalars(op: str, left: Scalar, right: Scalar) -> Scalar:
-    """Both sides are numbers; a comparison gives 0 or 1."""
+    """Return both sides are numbers; a comparison gives 0 or 1."""
     if op in ARITHMETIC:
         return Scalar(ARITHMETIC[op](left.values, right.values))
     return Scalar(COMPARISONS[op](left.values, right.values).astype(np.float64))
 
 
 def with_scalar(op: str, vector: Vector, scalar: Scalar, *, scalar_is_left: bool, returns_bool: bool) -> Vector:
-    """One side is a number. A comparison that filters keeps the vector's values and names."""
+    """Combine a vector with a number. A comparison that filters keeps the vector's values and names."""
     sides = (scalar.values, vector.values) if scalar_is_left else (vector.values, scalar.values)
     if op in ARITHMETIC:
         return vector.mapped(ARITHMETIC[op](*sides))
@@ -65,7 +65,7 @@ def with_scalar(op: str, vector: Vector, scalar: Scalar, *, scalar_is_left: bool
 
 
 def of_vectors(op: str, left: Vector, right: Vector, matching: Matching, *, returns_bool: bool) -> Vector:
-    """Both sides are vectors. Raises :class:`ExecutionError` where a series has more than one match."""
+    """Return both sides are vectors. Raises :class:`ExecutionError` where a series has more than one match."""
     if op in SET_OPERATORS:
         return _SETS[op](left, right, matching)
     many_is_right = matching.card == "one-to-many"
@@ -137,7 +137,7 @@ def _result_labels(many: Labels, one: Labels, op: str, matching: Matching, retur
 
 
 def _has_match(vector: Vector, other: Vector, matching: Matching) -> Flags:
-    """Where a series of ``vector`` has a partner in ``other``."""
+    """Return where a series of ``vector`` has a partner in ``other``."""
     partners = grouped(_signatures(other.labels, matching))
     found = np.zeros_like(vector.present)
     for row, signature in enumerate(_signatures(vector.labels, matching)):
@@ -170,5 +170,5 @@ _SETS: Final = {"and": _and, "or": _or, "unless": _unless}
 
 
 def negated(vector: Vector) -> Vector:
-    """The opposite values."""
+    """Return the opposite values."""
     return nameless(Vector(vector.labels, -vector.values, vector.present))

@@ -39,26 +39,26 @@ MATHS: Final[dict[str, Callable[[Floats], Floats]]] = {
 
 
 def clamp(vector: Vector, low: Floats, high: Floats) -> Vector:
-    """Values within both bounds; no series where the bounds are reversed. A NaN bound gives NaN."""
+    """Return the values within both bounds; no series where the bounds are reversed. A NaN bound gives NaN."""
     values = np.maximum(low, np.minimum(high, vector.values))
     kept = vector.present & ~(low > high)
     return nameless(Vector(vector.labels, values, kept))
 
 
 def rounded(vector: Vector, nearest: Floats) -> Vector:
-    """The nearest multiple of ``nearest``; a value half way goes up."""
+    """Return the nearest multiple of ``nearest``; a value half way goes up."""
     inverse = 1.0 / nearest
     return vector.mapped(np.floor(vector.values * inverse + 0.5) / inverse)
 
 
 def timestamps(vector: Vector, steps: Ints) -> Vector:
-    """The time of each sample in seconds."""
+    """Return the time of each sample in seconds."""
     stamps = np.broadcast_to(steps, vector.values.shape) if vector.stamps is None else vector.stamps
     return vector.mapped(stamps / 1000.0)
 
 
 def scalar_of(vector: Vector) -> Scalar:
-    """The value of the only series of a step; NaN where there is none or more than one."""
+    """Return the value of the only series of a step; NaN where there is none or more than one."""
     count = vector.present.sum(axis=0)
     total = np.where(vector.present, vector.values, 0.0).sum(axis=0)
     return Scalar(np.where(count == 1, total, np.nan))
@@ -101,7 +101,7 @@ _FURTHEST: Final = 1e14
 
 
 def date_part(name: str, values: Floats) -> Floats:
-    """One part of the date of Unix times in seconds; NaN for what is no time."""
+    """Return one part of the date of Unix times in seconds; NaN for values that are not times."""
     is_time = np.abs(values) < _FURTHEST
     seconds = np.where(is_time, values, 0.0).astype(np.int64)
     found = _OF_SECOND[name](seconds) if name in _OF_SECOND else _OF_DAY[name](seconds // 86_400)

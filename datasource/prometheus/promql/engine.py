@@ -35,13 +35,13 @@ class Result:
 
 
 def instant_question(text: str, time: int) -> Question:
-    """``text`` at one moment. Raises :class:`ParseError`."""
+    """Parse ``text`` for one moment. Raises :class:`ParseError`."""
     expr = parsed(text)
     return Question(expr, np.array([time], dtype=np.int64), type_of(expr))
 
 
 def range_question(text: str, start: int, end: int, step: int) -> Question:
-    """``text`` at every ``step`` from ``start`` to ``end``, both included. Raises :class:`ParseError`."""
+    """Parse ``text`` for every ``step`` from ``start`` to ``end``, both included. Raises :class:`ParseError`."""
     expr = parsed(text)
     kind = type_of(expr)
     if kind not in ("scalar", "vector"):
@@ -51,7 +51,7 @@ def range_question(text: str, start: int, end: int, step: int) -> Question:
 
 
 def parsed(text: str) -> Expr:
-    """The tree of ``text``; all its functions and aggregations are supported. Raises :class:`ParseError`."""
+    """Return the tree of ``text``; all its functions and aggregations are supported. Raises :class:`ParseError`."""
     expr = parse(text)
     for part in walk(expr):
         if isinstance(part, Call) and part.function not in FUNCTIONS:
@@ -77,7 +77,7 @@ def _evaluated(planned: Planned, answers: Sequence[Value], times: Ints) -> Value
 
 
 def reads_of(question: Question, source: SeriesSource) -> list[Read]:
-    """What ``question`` would read from ``source``."""
+    """Return the reads that ``question`` needs from ``source``."""
     planner = Planner(source, int(question.times[0]), int(question.times[-1]))
     planner.plan(question.expr, question.times)
     return planner.reads

@@ -23,7 +23,7 @@ class ParseError(PromqlError):
         self.place = place
 
     def described(self, text: str) -> str:
-        """The message with line and column, as Prometheus writes it."""
+        """Return the message with line and column, as Prometheus writes it."""
         before = text[: self.place]
         line = before.count("\n") + 1
         column = len(before) - (before.rfind("\n") + 1) + 1

@@ -82,7 +82,7 @@ class Evaluation:
         self._answers = answers
 
     def value(self, expr: Planned, times: Ints) -> Value:
-        """The value of ``expr`` at ``times``. Raises :class:`ExecutionError`."""
+        """Return the value of ``expr`` at ``times``. Raises :class:`ExecutionError`."""
         with np.errstate(all="ignore"):
             return self._value(expr, times)
 
@@ -276,14 +276,14 @@ def _of_histograms(function: str, args: Sequence[Value]) -> Vector:
 
 
 def _sorted(vector: Vector, *, descending: bool) -> Vector:
-    """Rows by their last value; NaN comes last. Of use for a single step only, as in Prometheus."""
+    """Return the rows by their last value; NaN comes last. Of use for a single step only, as in Prometheus."""
     last = vector.values[:, -1]
     order = np.argsort(np.where(np.isnan(last), np.inf, -last if descending else last), kind="stable").tolist()
     return Vector([vector.labels[row] for row in order], vector.values[order], vector.present[order])
 
 
 def _absent(value: Value, matchers: Sequence[Matcher], steps: int) -> Vector:
-    """1 where there is no series at all, with the labels that the selector fixes."""
+    """Return 1 where there is no series at all, with the labels that the selector fixes."""
     if isinstance(value, Windows):
         filled: Flags = np.zeros(steps, dtype=bool)
         for series in value.series:

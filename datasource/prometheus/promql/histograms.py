@@ -27,12 +27,12 @@ _SMALL_DELTA: Final = 1e-12
 
 
 def classic_quantile(fraction: Floats, vector: Vector) -> Vector:
-    """Quantiles of classic histograms, by linear interpolation within a bucket."""
+    """Return quantiles of classic histograms, by linear interpolation within a bucket."""
     return _classic(vector, lambda bounds, counts, step: _bucket_quantile(float(fraction[step]), bounds, counts))
 
 
 def classic_fraction(low: Floats, high: Floats, vector: Vector) -> Vector:
-    """The share of observations between two values, by linear interpolation within a bucket."""
+    """Return the share of observations between two values, by linear interpolation within a bucket."""
     return _classic(
         vector,
         lambda bounds, counts, step: _bucket_fraction(float(low[step]), float(high[step]), bounds, counts),
@@ -105,7 +105,7 @@ def _bucket_fraction(low: float, high: float, bounds: Floats, counts: Floats) ->
 
 
 def _rank_of(value: float, bounds: Floats, counts: Floats) -> float:
-    """How many observations are at most ``value``."""
+    """Return how many observations are at most ``value``."""
     place = int(np.searchsorted(bounds, value, side="left"))
     if place >= len(bounds) - 1 and np.isposinf(value):
         return float(counts[-1])
@@ -118,7 +118,9 @@ def _rank_of(value: float, bounds: Floats, counts: Floats) -> float:
 
 
 def native_quantile(fraction: Floats, native: Histograms) -> Vector:
-    """Quantiles of native histograms: what stands for the bin that holds the rank, as everywhere in the product."""
+    """Return quantiles of native histograms: the representative of the bin that holds the rank, as everywhere in the
+    product.
+    """
     totals = _totals(native)
     cells = np.arange(totals.size)
     running = np.cumsum(native.counts)
@@ -140,7 +142,7 @@ def native_quantile(fraction: Floats, native: Histograms) -> Vector:
 
 
 def native_fraction(low: Floats, high: Floats, native: Histograms) -> Vector:
-    """The share of observations between two values, by interpolation on the logarithmic scale within a bin."""
+    """Return the share of observations between two values, by interpolation on the logarithmic scale within a bin."""
     lows, highs = np.tile(low, len(native.labels)), np.tile(high, len(native.labels))
     with np.errstate(all="ignore"):
         inside = _log_rank(native, highs) - _log_rank(native, lows)
@@ -149,7 +151,7 @@ def native_fraction(low: Floats, high: Floats, native: Histograms) -> Vector:
 
 
 def _log_rank(native: Histograms, limits: Floats) -> Floats:
-    """For each cell how many observations are at most its limit."""
+    """Return for each cell how many observations are at most its limit."""
     positive = np.maximum(limits / native.unit, 1e-300)
     position = np.log(positive) / np.log(native.growth)
     share = np.clip(position[native.cell] - (native.bins - 1), 0.0, 1.0)
@@ -158,22 +160,22 @@ def _log_rank(native: Histograms, limits: Floats) -> Floats:
 
 
 def native_count(native: Histograms) -> Vector:
-    """The number of observations."""
+    """Return the number of observations."""
     return _per_series(native, _totals(native))
 
 
 def native_sum(native: Histograms) -> Vector:
-    """The sum of observations."""
+    """Return the sum of observations."""
     return _per_series(native, native.sums.ravel())
 
 
 def native_average(native: Histograms) -> Vector:
-    """The sum divided by the number."""
+    """Return the sum divided by the number."""
     return _per_series(native, native.sums.ravel() / _totals(native))
 
 
 def native_variance(native: Histograms) -> Vector:
-    """How far observations lie from their average, squared; each counts as what stands for its bin."""
+    """Return the squared distance of observations from their average; each counts as the representative of its bin."""
     totals = _totals(native)
     middle = native.sums.ravel() / totals
     apart = (_representative(native, native.bins) - middle[native.cell]) ** 2
@@ -181,7 +183,7 @@ def native_variance(native: Histograms) -> Vector:
 
 
 def add_groups(native: Histograms, groups: Sequence[Labels]) -> Histograms:
-    """The histograms of each group as one."""
+    """Return the histograms of each group as one."""
     members = grouped(groups)
     row_of = np.empty(len(groups), dtype=np.int64)
     steps = native.steps
@@ -197,7 +199,7 @@ def add_groups(native: Histograms, groups: Sequence[Labels]) -> Histograms:
 
 
 def added_up(cell: Ints, bins: Ints, counts: Floats) -> tuple[Ints, Ints, Floats]:
-    """Entries sorted by cell and bin, equal ones as one."""
+    """Return entries sorted by cell and bin, with equal ones added up."""
     if not len(cell):
         return cell, bins, counts
     low = int(bins.min())
@@ -207,7 +209,7 @@ def added_up(cell: Ints, bins: Ints, counts: Floats) -> tuple[Ints, Ints, Floats
 
 
 def scaled(native: Histograms, factor: Floats) -> Histograms:
-    """Counts and sums multiplied by a number for each step."""
+    """Count and sums multiplied by a number for each step."""
     counts = native.counts * factor[native.cell % native.steps]
     sums = native.sums * factor
     return Histograms(native.labels, native.present, native.cell, native.bins, counts, sums, native.growth, native.unit)
@@ -226,7 +228,7 @@ def buckets_of(native: Histograms, row: int, step: int) -> tuple[Floats, Floats,
 
 
 def refuse(function: str) -> ExecutionError:
-    """The error for what cannot be done with native histograms here."""
+    """Return the error for what cannot be done with native histograms here."""
     return ExecutionError(
         f"{function} of native histograms is not supported: use histogram_count, histogram_sum, histogram_avg,"
         " histogram_quantile or histogram_fraction"

@@ -55,7 +55,7 @@ def label_join(vector: Vector, target: str, separator: str, sources: Sequence[st
 
 
 def sorted_by_label(vector: Vector, names: Sequence[str], *, descending: bool) -> Vector:
-    """Rows in natural order of the labels ``names``, then of all labels."""
+    """Return the rows in natural order of the labels ``names``, then of all labels."""
 
     def natural(text: str) -> list[tuple[int, int, str]]:
         return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in _DIGITS.split(text) if part]

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 
 def format_number(value: float) -> str:
-    """The shortest text that reads back as ``value``, never with an exponent."""
+    """Return the shortest text that reads back as ``value``, never with an exponent."""
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):

@@ -69,13 +69,15 @@ class SeriesSource(Protocol):
     """Where series come from."""
 
     def counts(self, matchers: Sequence[Matcher]) -> bool:
-        """Whether the matchers choose counters alone, whose exact increases the source knows."""
+        """Return whether the matchers choose counters alone, whose exact increases the source knows."""
 
     def adds_up(self, matchers: Sequence[Matcher]) -> bool:
-        """Whether they choose counters of one name, so that the source may sum over their labels."""
+        """Return whether they choose counters of one name, so that the source may sum over their labels."""
 
     def has_buckets(self, matchers: Sequence[Matcher]) -> bool:
-        """Whether they choose the buckets of a histogram, or a native histogram, that the source has sketches of."""
+        """Return whether they choose the buckets of a histogram, or a native histogram, that the source has sketches
+        of.
+        """
 
     async def read(self, question: Read) -> Value:
         """Answer one question."""
@@ -155,7 +157,7 @@ class Planner:
         self.reads: list[Read] = []
 
     def plan(self, expr: Expr, times: Ints) -> Planned:
-        """``expr`` at ``times``, with its reads noted. Raises :class:`TooMuch`."""
+        """Plan ``expr`` at ``times`` and note its reads. Raises :class:`TooMuch`."""
         pushed = self._pushed(expr, times)
         if pushed is not None:
             return pushed
@@ -210,7 +212,7 @@ class Planner:
         return InnerSteps(self.plan(expr.expr, inner), inner, ends, expr.range)
 
     def _pushed(self, expr: Expr, times: Ints) -> Planned | None:
-        """The part as a leaf, when the source answers it whole."""
+        """Return the part as a leaf, when the source answers it whole."""
         match expr:
             case Call("histogram_quantile", (Number(fraction), inner)) if 0 <= fraction <= 1:
                 found = self._counted(inner, times, _SKETCH)
@@ -232,7 +234,9 @@ class Planner:
                 return None
 
     def _counted(self, expr: Expr, times: Ints, purpose: str) -> tuple[Read, float] | None:
-        """``[sum by (…)] rate|increase(selector[range])``, or ``sum by (…) (selector)`` of counters, as a read."""
+        """Return ``[sum by (…)] rate|increase(selector[range])``, or ``sum by (…) (selector)`` of counters, as a
+        read.
+        """
         kept = None
         if isinstance(expr, Aggregation) and expr.op == "sum":
             kept = Kept(expr.labels, expr.without)

@@ -33,7 +33,7 @@ WindowFunction = Callable[[Window, Sequence[float]], float | None]
 
 
 def apply(function: str, windows: Windows, params: Sequence[Floats]) -> Vector:
-    """``function`` over each window; ``params`` are its scalar arguments at each step."""
+    """Apply ``function`` to each window; ``params`` are its scalar arguments at each step."""
     compute, keeps_name = WINDOW_FUNCTIONS[function], function in _KEEP_NAME
     steps = len(windows.ends)
     values = np.zeros((len(windows.series), steps))

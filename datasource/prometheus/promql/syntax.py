@@ -54,7 +54,7 @@ class Matcher:
     value: str
 
     def accepts(self, value: str) -> bool:
-        """Whether a series with this ``value`` is meant."""
+        """Return whether a series with this ``value`` is meant."""
         if self.kind in ("=", "!="):
             return (value == self.value) is (self.kind == "=")
         return (compiled_pattern(self.value).fullmatch(value) is not None) is (self.kind == "=~")
@@ -156,7 +156,7 @@ _SCALAR_FUNCTIONS: Final = frozenset({"time", "scalar", "pi"})
 
 
 def type_of(expr: Expr) -> ValueType:
-    """The type of the value that ``expr`` has."""
+    """Return the type of the value that ``expr`` has."""
     match expr:
         case Number():
             return "scalar"
@@ -175,7 +175,7 @@ def type_of(expr: Expr) -> ValueType:
 
 
 def children(expr: Expr) -> tuple[Expr, ...]:
-    """The parts of ``expr``, from left to right."""
+    """Return the parts of ``expr``, from left to right."""
     match expr:
         case RangeSelector(selector):
             return (selector,)
@@ -192,7 +192,7 @@ def children(expr: Expr) -> tuple[Expr, ...]:
 
 
 def walk(expr: Expr) -> Iterator[Expr]:
-    """``expr`` and all its parts."""
+    """Yield ``expr`` and all its parts."""
     yield expr
     for part in children(expr):
         yield from walk(part)
@@ -200,7 +200,9 @@ def walk(expr: Expr) -> Iterator[Expr]:
 
 @lru_cache(maxsize=256)
 def compiled_pattern(pattern: str) -> Any:
-    """A pattern that takes linear time whatever it is given. Raises :class:`ParseError` for one that RE2 refuses."""
+    """Return a pattern that takes linear time whatever it is given. Raises :class:`ParseError` for one that RE2
+    refuses.
+    """
     options = re2.Options()
     options.log_errors = False
     options.max_mem = 1 << 20
@@ -213,12 +215,12 @@ def compiled_pattern(pattern: str) -> Any:
 
 
 def is_label_name(name: str) -> bool:
-    """Whether ``name`` may be written as a label without quotes."""
+    """Return whether ``name`` may be written as a label without quotes."""
     return _LABEL_NAME.fullmatch(name) is not None
 
 
 def parse(text: str) -> Expr:
-    """The tree of a PromQL expression. Raises :class:`ParseError` with a position."""
+    """Return the tree of a PromQL expression. Raises :class:`ParseError` with a position."""
     _check_bounds(text)
     try:
         tree = promql_parser.parse(text)
@@ -228,7 +230,7 @@ def parse(text: str) -> Expr:
 
 
 def parse_selector(text: str) -> tuple[Matcher, ...]:
-    """The matchers of a series selector, as the parameter ``match[]`` has it. Raises :class:`ParseError`."""
+    """Return the matchers of a series selector, as the parameter ``match[]`` has it. Raises :class:`ParseError`."""
     tree = parse(text)
     if not isinstance(tree, Selector) or tree.offset or tree.at is not None:
         raise ParseError("expected a series selector without offset, range or @", 0)
@@ -270,7 +272,7 @@ _QUOTED: Final = re.compile(r"'([^']+)'")
 
 
 def _place(text: str, message: str) -> int:
-    """Where in ``text`` the thing stands that ``message`` names; 0 when it names none."""
+    """Return the place in ``text`` that ``message`` names; 0 if it names none."""
     for name in _QUOTED.findall(message):
         found = locate(text, name)
         if found is not None:
@@ -285,13 +287,13 @@ _TYPE_NAMES: Final = {"vector": "instant vector", "matrix": "range vector"}
 
 
 def _in_words(message: str) -> str:
-    """The parser's message with the words and quotes of Prometheus."""
+    """Return the parser's message with the words and quotes of Prometheus."""
     named = _TYPE_WORD.sub(lambda match: _TYPE_NAMES[match.group()], message)
     return _QUOTED.sub(r'"\1"', named)
 
 
 def locate(text: str, word: str) -> int | None:
-    """The first place of ``word`` outside of strings and comments."""
+    """Return the first place of ``word`` outside of strings and comments."""
     for match in _LEXEME.finditer(text):
         if match.lastgroup != "skip" and match.group() == word:
             return match.start()

@@ -24,29 +24,29 @@ Labels = tuple[tuple[str, str], ...]
 
 
 def labels_of(pairs: Iterable[tuple[str, str]]) -> Labels:
-    """Ordered labels without empty values; the last of equal names counts."""
+    """Return ordered labels without empty values; the last of equal names counts."""
     return tuple(sorted((name, value) for name, value in dict(pairs).items() if value))
 
 
 def label(labels: Labels, name: str) -> str:
-    """The value of a label; a missing one is the empty text."""
+    """Return the value of a label; a missing one is the empty text."""
     return next((value for key, value in labels if key == name), "")
 
 
 def only(labels: Labels, names: Iterable[str]) -> Labels:
-    """``labels`` without all others than ``names``."""
+    """Return ``labels`` without all others than ``names``."""
     kept = frozenset(names)
     return tuple(pair for pair in labels if pair[0] in kept)
 
 
 def without(labels: Labels, names: Iterable[str]) -> Labels:
-    """``labels`` without ``names``."""
+    """Return ``labels`` without ``names``."""
     dropped = frozenset(names)
     return tuple(pair for pair in labels if pair[0] not in dropped)
 
 
 def written(labels: Labels) -> str:
-    """``labels`` as Prometheus writes them in messages."""
+    """Return ``labels`` as Prometheus writes them in messages."""
     name = label(labels, NAME_LABEL)
     inner = ", ".join(f'{key}="{value}"' for key, value in labels if key != NAME_LABEL)
     return f"{name}{{{inner}}}" if inner or not name else name
@@ -69,7 +69,7 @@ class Vector:
     stamps: Ints | None = None
 
     def mapped(self, values: Floats) -> Vector:
-        """The same series with other values and without their name."""
+        """Return the same series with other values and without their name."""
         return nameless(Vector(self.labels, values, self.present))
 
 
@@ -95,7 +95,7 @@ class Windows:
     steps: Ints
 
     def bounds(self, series: Series) -> tuple[Ints, Ints]:
-        """For each step the first sample and the one after the last."""
+        """Return for each step the first sample and the one after the last."""
         first = np.searchsorted(series.times, self.ends - self.range, side="right")
         last = np.searchsorted(series.times, self.ends, side="right")
         return first, last
@@ -128,21 +128,20 @@ Value = Scalar | Vector | Windows | Histograms | str
 
 
 def empty_vector(steps: int) -> Vector:
-    """No series."""
+    """Return no series."""
     return Vector([], np.empty((0, steps)), np.empty((0, steps), dtype=bool))
 
 
 def nameless(vector: Vector) -> Vector:
-    """The same without metric names, as all that computes new values is. Raises :class:`ExecutionError`."""
+    """Return the same without metric names, as all that computes new values is. Raises :class:`ExecutionError`."""
     return merged(replace(vector, labels=[without(labels, (NAME_LABEL,)) for labels in vector.labels]))
 
 
 def merged(vector: Vector) -> Vector:
-    """Rows of equal labels as one row.
+    """Return the rows of equal labels as one row.
 
     Raises:
         ExecutionError: two of them have a sample at the same step.
-
     """
     if len(set(vector.labels)) == len(vector.labels):
         return vector
@@ -159,7 +158,7 @@ def merged(vector: Vector) -> Vector:
 
 
 def joined_rows(vector: Vector, places: Sequence[int]) -> tuple[Floats, Flags]:
-    """One row of several that are never present together. Raises :class:`ExecutionError` when they are."""
+    """Return one row of several that are never present together. Raises :class:`ExecutionError` if they are."""
     if len(places) == 1:
         return vector.values[places[0]], vector.present[places[0]]
     flags = vector.present[list(places)]

@@ -124,7 +124,7 @@ def alias_slots() -> dict[str, str]:
 
 
 def keys_of(part: str) -> frozenset[str]:
-    """The keys that any dialect file lists under ``part``."""
+    """Return the keys that any dialect file lists under ``part``."""
     return frozenset(key for table in dialect_tables() for key in table.get(part, ()))
 
 

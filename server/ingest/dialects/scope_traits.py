@@ -30,7 +30,7 @@ class ScopeTraits:
     """Milliseconds in the unit of the time to the first token where the convention has seconds."""
 
     def operation_of(self, span_name: str) -> str | None:
-        """The operation that the name of a span means, None if it means nothing."""
+        """Return the operation that the name of a span means, None if it means nothing."""
         for pattern, operation in self.span_names:
             if fnmatchcase(span_name, pattern):
                 return operation
@@ -42,7 +42,7 @@ NO_TRAITS = ScopeTraits()
 
 @lru_cache(maxsize=1024)
 def scope_traits(scope_name: str) -> ScopeTraits:
-    """The traits of a scope, :data:`NO_TRAITS` for one that the table does not have."""
+    """Return the traits of a scope, :data:`NO_TRAITS` for one that the table does not have."""
     for pattern, traits in _SCOPES.items():
         if scope_name == pattern or (pattern.endswith("*") and scope_name.startswith(pattern[:-1])):
             return ScopeTraits(

@@ -69,7 +69,9 @@ _SCRUBBED = "[Scrubbed due to "
 
 
 def _said(text: str) -> str:
-    """What a text says: without the quotes of JSON that some senders put round it, nothing where it was scrubbed."""
+    """Return the words of a text: without the quotes of JSON that some senders put around it, nothing if it was
+    scrubbed.
+    """
     if text[0] == '"':
         return unquoted(text).strip()
     return "" if text.startswith(_SCRUBBED) else text
@@ -119,7 +121,7 @@ class SpanFields:
         self.found.setdefault(slot, []).append((rank, key, value))
 
     def put_first(self, slot: str, key: str, value: Any) -> None:
-        """A candidate before all others; the attribute is no longer one of those without a column."""
+        """Put a candidate before all others; the attribute is no longer one of those without a column."""
         self.rest.pop(key, None)
         self.add(slot, -1, key, value)
 
@@ -134,7 +136,7 @@ class SpanFields:
             self._expand(key, value, offset)
 
     def _look_inside(self, form: InsideKey, slot: str | None, rank: int, key: str, value: Any, offset: int) -> None:
-        """The members of a JSON object that feed slots of their own; the value stays what it is."""
+        """Add the members of a JSON object that feed slots of their own; the value is unchanged."""
         members = _members(value)
         for name, member_slot in form.members if members is not None else ():
             member = members.get(name) if members is not None else None

@@ -109,7 +109,7 @@ def _explanation(record: SpanRecord, sources: dict[str, str], pricing: PriceBook
 
 
 def _price(record: SpanRecord, pricing: PriceBook) -> dict[str, Any] | None:
-    """The lines of a computed price, or why there is none; None where the sender reported the cost."""
+    """Return the lines of a computed price, or why there is none; None where the sender reported the cost."""
     if record.cost_source == "reported" or record.count_rule is None:
         return None
     usage, tier = usage_of(lambda column: getattr(record, column))

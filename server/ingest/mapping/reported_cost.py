@@ -70,7 +70,7 @@ def _sum_of_parts(
 def _sum_of_buckets(
     fields: SpanFields, prefix: str, prompt: Decimal | None, completion: Decimal | None
 ) -> tuple[Decimal | None, Decimal | None, Decimal | None]:
-    """All buckets: those of the input, those of the output, and with others the total."""
+    """Return all buckets: those of the input, those of the output, and with others the total."""
     sums = {"prompt": prompt, "completion": completion, "other": None}
     for key, value in fields.rest.items():
         if key.startswith(prefix):
@@ -95,7 +95,7 @@ def _converted(
     total: Decimal | None,
     pricing: PriceBook | None,
 ) -> ReportedCost:
-    """Dollars by the rate of the project; without one the amount is kept, and is no cost."""
+    """Return dollars by the rate of the project; without one the amount is kept, and is not a cost."""
     details = {
         "cost_currency": currency,
         "cost_amount": float(total if total is not None else (prompt or completion or 0)),

@@ -26,7 +26,7 @@ def rule_alone(operation: str, *, is_call: bool, has_usage: bool) -> int | None:
 
 
 def count_calls_once(records: Sequence[SpanRecord]) -> None:
-    """Decide which of the spans count, trace by trace, and give what counts the identity that another report has.
+    """Decide which of the spans count, trace by trace and return what counts the identity that another report has.
 
     Traces of which some reports share a response id are looked at together: an instrumentation that does not make its
     span current, round a client that traces itself, makes two traces of one call.
@@ -49,7 +49,7 @@ def count_calls_once(records: Sequence[SpanRecord]) -> None:
 
 
 def _linked_traces(reports: Sequence[SpanRecord]) -> dict[str, str]:
-    """The traces that share a response id, each with the one that stands for them."""
+    """Return the traces that share a response id, each with the one that stands for them."""
     by_response: dict[str, list[str]] = {}
     for record in reports:
         response_id = record.attributes.get(RESPONSE_ID)

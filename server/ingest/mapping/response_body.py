@@ -27,7 +27,7 @@ _MODELS = ("model", "response_model", "request_model")
 
 
 def read_body(fields: SpanFields) -> None:
-    """Adds what the recorded answer says to ``fields``: usage where there is none, model, finish reason."""
+    """Add what the recorded answer says to ``fields``: usage where there is none, model, finish reason."""
     found = fields.found
     has_usage = any(slot in found for slot in _COUNTS)
     if (has_usage and any(slot in found for slot in _MODELS)) or "output" not in found:
@@ -60,7 +60,7 @@ def _add_first(
 
 
 def _member(value: Any, path: tuple[str, ...]) -> Any:
-    """What stands at ``path``, None where it leads nowhere."""
+    """Return the value at ``path``, None if it leads nowhere."""
     for name in path:
         if isinstance(value, dict):
             value = value.get(name)

@@ -106,7 +106,7 @@ def _take_tool_events(fields: SpanFields) -> None:
 
 
 def _by_reference(fields: SpanFields, slot: str, side: str) -> list[Message] | None:
-    """A message that is a link to where the content was put, instead of the content."""
+    """Return a message that is a link to where the content was put, instead of the content."""
     for candidate in fields.candidates(slot):
         fields.keep(candidate)
         if isinstance(candidate[2], str) and candidate[2]:

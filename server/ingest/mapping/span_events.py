@@ -103,8 +103,9 @@ def _blocks(text: str) -> Any:
 
 
 def read_conversation(fields: SpanFields) -> None:
-    """Splits a list of message events in one attribute (slot ``conversation``) into input and output: the answer
-    is the choice, or the assistant's message at the end."""
+    """Split a list of message events in one attribute (slot ``conversation``) into input and output: the answer is the
+    choice, or the assistant's message at the end.
+    """
     for rank, key, value in fields.candidates("conversation"):
         events = decode_json(value) if isinstance(value, str) else value
         if not isinstance(events, list) or not all(isinstance(event, dict) for event in events):

@@ -60,7 +60,7 @@ def read_session(fields: SpanFields, limits: MappingLimits) -> str | None:
 
 
 def read_tags(fields: SpanFields, limits: MappingLimits) -> list[str]:
-    """Tags of every source in the order they were sent: unique, at most ``limits.tag_count``."""
+    """Return tags of every source in the order they were sent: unique, at most ``limits.tag_count``."""
     if not fields.tags and "tags" not in fields.found:
         return []
     names = list(fields.tags)

@@ -225,8 +225,9 @@ def _parent(span: DecodedSpan, fields: SpanFields) -> str | None:
 def _span_name(
     span: DecodedSpan, fields: SpanFields, traits: ScopeTraits, operation: str, limits: MappingLimits
 ) -> str:
-    """The name as sent. Of an agent or a tool whose name is a template, what the template became: these have few
-    values, while other templates are filled with what a user said."""
+    """Return the name as sent. Of an agent or a tool whose name is a template, what the template became: these have few
+    values, while other templates are filled with what a user said.
+    """
     if span.name:
         if traits.filled_name is not None and operation in ENTITY_OPERATIONS:
             filled = fields.rest.get(traits.filled_name)

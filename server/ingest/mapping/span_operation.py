@@ -27,10 +27,10 @@ _HTTP_KEYS = ("http.route", "http.request.method", "url.full", "url.path")
 
 
 def read_operation(fields: SpanFields, span: DecodedSpan, traits: ScopeTraits) -> tuple[str | None, str]:
-    """The raw and the canonical operation.
+    """Return the raw and the canonical operation.
 
-    The name of the span decides where its scope says so, then the attributes. A model without any hint is a
-    chat, unless the span is an HTTP request that shows neither usage nor content; a custom operation is ``other``.
+    The name of the span decides where its scope says so, then the attributes. A model without any hint is a chat,
+    unless the span is an HTTP request that shows neither usage nor content; a custom operation is ``other``.
     """
     raw: str | None = None
     operation: str | None = None
@@ -59,8 +59,9 @@ def read_operation(fields: SpanFields, span: DecodedSpan, traits: ScopeTraits) -
 
 
 def _known_operation(key: str, value: str) -> str | None:
-    """What a value means. Some keys have values of their own, in which a leading ``*`` matches any beginning, and
-    ``*`` alone whatever no table knows."""
+    """Return the meaning of a value. Some keys have values of their own, in which a leading ``*`` matches any
+    beginning, and ``*`` alone every value that no table knows.
+    """
     values = _VALUES.get(key)
     if values is None:
         return canonical_operation(value)
@@ -72,8 +73,9 @@ def _known_operation(key: str, value: str) -> str | None:
 
 
 def _is_call(fields: SpanFields) -> bool:
-    """True if a span that is said to be a model call shows a model, usage or messages: steps and chunks of a call
-    are said to be calls too, and have none of them."""
+    """Return whether a span that is said to be a model call shows a model, usage or messages: steps and chunks of a
+    call are said to be calls too, and have none of them.
+    """
     found = fields.found
     if any(slot in found for slot in (*_MODEL_SLOTS, *_USAGE_SLOTS)):
         return True
@@ -93,8 +95,9 @@ def _unnamed_operation(fields: SpanFields, traits: ScopeTraits) -> str:
 def read_entity(
     fields: SpanFields, operation: str, dialect: str, span: DecodedSpan, limits: MappingLimits
 ) -> tuple[str | None, str | None]:
-    """The names of agent and tool. Where one is missing, an attribute that names whatever the span is about, or in
-    some dialects the span itself, tells it; of a model call it tells provider and model."""
+    """Return the names of agent and tool. Where one is missing, an attribute that names whatever the span is about, or
+    in some dialects the span itself, tells it; of a model call it tells provider and model.
+    """
     agent = fields.take_text("agent_name", "agent_name", limits.name)
     tool = fields.take_text("tool_name", "tool_name", limits.name)
     entity = fields.found.pop("entity_name", ())

@@ -39,10 +39,10 @@ def read_outcome(
     finish_reason: str | None,
     limits: MappingLimits,
 ) -> Outcome:
-    """ERROR and OK as set by the sender, but a finish reason ``error`` is an error whatever the status says.
+    """Return ERROR and OK as set by the sender, but a finish reason ``error`` is an error whatever the status is.
 
-    Unset: ERROR if anything tells of an error, else OK once the span has ended, since instrumentations leave
-    success unset; UNSET is a span that still runs.
+    Unset: ERROR if anything tells of an error, else OK once the span has ended, since instrumentations leave success
+    unset; UNSET is a span that still runs.
     """
     error_type = fields.take_text("error_type", "error_type", limits.name)
     if error_type is not None and error_type.startswith("<class '"):  # the text of a Python class, not its name

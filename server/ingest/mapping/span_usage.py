@@ -133,7 +133,7 @@ _DETAIL_NAMES = frozenset({*DETAIL_SLOTS, *_LIFETIMES})
 
 
 def usage_of(column: Callable[[str], Any]) -> tuple[Usage, str | None]:
-    """What a stored span is priced by, and its service tier; ``column`` is asked for values of the row."""
+    """Return the usage by which a stored span is priced, and its service tier; ``column`` returns values of the row."""
     details: dict[str, Any] = dict(column("usage_details") or {})
     tier = details.pop("service_tier", None)
     return Usage(
@@ -148,7 +148,9 @@ def usage_of(column: Callable[[str], Any]) -> tuple[Usage, str | None]:
 
 
 def details_in(attributes: dict[str, Any]) -> dict[str, Any]:
-    """The details and the service tier that the attributes of a span tell: for rows from before they had a column."""
+    """Return the details and the service tier that the attributes of a span tell: for rows from before they had a
+    column.
+    """
     fields = SpanFields()
     fields.collect(attributes)
     details = _read_details(fields, TokenCounts(None, None, None, None, None, None))
@@ -161,7 +163,7 @@ def _in_range(count: int | None) -> int | None:
 
 
 def _read_details(fields: SpanFields, counts: TokenCounts) -> dict[str, Any]:
-    """Counts by medium, cache writes by lifetime, and what is billed beside tokens. All stay attributes too."""
+    """Count by medium, cache writes by lifetime, and what is billed beside tokens. All stay attributes too."""
     details: dict[str, Any] = {}
     for slot, name in {**DETAIL_SLOTS, **_LIFETIMES}.items():
         candidates = list(fields.found.get(slot, ()))
@@ -190,7 +192,9 @@ _BESIDE_OUTPUT = frozenset({"output_audio_count", "output_image_count", "output_
 
 
 def _add_compaction(counts: TokenCounts, details: dict[str, Any]) -> None:
-    """What the vendor used to shorten the conversation is billed and stands outside of the usage of the answer."""
+    """Add the tokens that the vendor used to shorten the conversation: they are billed outside the usage of the
+    answer.
+    """
     before, after = details.get("compaction_input", 0), details.get("compaction_output", 0)
     if before:
         counts.prompt = (counts.prompt or 0) + before
@@ -201,14 +205,14 @@ def _add_compaction(counts: TokenCounts, details: dict[str, Any]) -> None:
 
 
 def _keep_changed(fields: SpanFields, reported: tuple[int | None, ...], normalised: tuple[int | None, ...]) -> None:
-    """A count that a rule changed stays, as it was sent, among the attributes."""
+    """Keep a count that a rule changed, as it was sent, among the attributes."""
     for column, before, now in zip(_TOKEN_COLUMNS, reported, normalised, strict=False):
         if before is not None and before != now and column in fields.sources:
             fields.rest[fields.sources[column]] = before
 
 
 def _read_tier(fields: SpanFields) -> str | None:
-    """How the call was served, in lower case; the attribute stays."""
+    """Return the service tier of the call, in lower case; the attribute stays."""
     speed = fields.take_text("speed", "speed", _TIER_LENGTH)
     if speed is not None:
         fields.rest[fields.sources["speed"]] = speed
@@ -220,7 +224,7 @@ def _read_tier(fields: SpanFields) -> str | None:
 
 
 def _report(usage: SpanUsage, cost: ReportedCost, details: dict[str, Any]) -> None:
-    """A reported cost wins over every computed one. Parts that were not reported stay empty."""
+    """Read reported costs, which win over every computed one. Parts that were not reported stay empty."""
     usage.prompt_cost_usd, usage.completion_cost_usd, usage.total_cost_usd = cost.prompt, cost.completion, cost.total
     usage.price_version = cost.note
     details.update(cost.details)

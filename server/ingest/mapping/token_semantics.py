@@ -121,7 +121,7 @@ def normalise_tokens(counts: TokenCounts, evidence: CountEvidence) -> int | None
 
 
 def _rule(counts: TokenCounts, evidence: CountEvidence) -> tuple[int, bool]:
-    """The rule, and whether by it the cache is to be added."""
+    """Return the rule, and whether by it the cache is to be added."""
     if evidence.semantics in ("inclusive", "exclusive"):
         return (EXCLUSIVE, True) if evidence.semantics == "exclusive" else (INCLUSIVE, False)
     if not counts.beside_input:
@@ -140,7 +140,7 @@ def _rule(counts: TokenCounts, evidence: CountEvidence) -> tuple[int, bool]:
 
 
 def _proof(counts: TokenCounts, evidence: CountEvidence) -> bool | None:
-    """What the numbers prove: True, the cache is beside the input; False, in it; None, nothing."""
+    """Return what the numbers prove: True, the cache is beside the input; False, in it; None, nothing."""
     cache, rest = counts.beside_input, counts.beside_output
     if counts.prompt is None:
         return None
@@ -171,7 +171,7 @@ def _convention(evidence: CountEvidence) -> int | None:
 
 
 def _normalise_output(counts: TokenCounts, evidence: CountEvidence) -> None:
-    """Reasoning that was reported beside the output is added to it; one that was added twice is taken back."""
+    """Add reasoning that was reported beside the output to it; take back one that was added twice."""
     if counts.completion is None:
         return
     rest = counts.beside_output

@@ -207,7 +207,7 @@ def without_data(text: str) -> str:
 
 
 def _unescaped(found: re.Match[str]) -> str:
-    """The characters of a run of escapes. Those of JSON's own, control characters and halves of a pair stay."""
+    """Return the characters of a run of escapes. Those of JSON's own, control characters and halves of a pair stay."""
     escapes = found[2]
     units = b"".join(int(escapes[at + 2 : at + 6], 16).to_bytes(2, "big") for at in range(0, len(escapes), 6))
     try:

@@ -139,7 +139,7 @@ def _read_message(item: Any, default_role: str) -> Message | None:
 
 
 def _is_tool_definition(item: Any) -> bool:
-    """True for a tool that was offered, which some callbacks put among the messages with the role of a tool."""
+    """Return whether the item is a tool that was offered, which some callbacks put among the messages as a tool's."""
     content = item.get("content") if isinstance(item, dict) and item.get("role") == "tool" else None
     function = content.get("function") if isinstance(content, dict) else None
     return isinstance(function, dict) and "parameters" in function
@@ -299,7 +299,7 @@ def _media(modality: str, url: Any) -> Part:
 
 
 def _uri(item: Part) -> Part:
-    """A part in the shape already, but for a ``data:`` URL, which is a blob."""
+    """Return a part in the shape already, but for a ``data:`` URL, which is a blob."""
     uri = item.get("uri")
     return _media(str(item.get("modality") or "document"), uri) if _is_data(uri) else item
 

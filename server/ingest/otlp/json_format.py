@@ -121,7 +121,7 @@ def _groups(
 
 
 def _loaded(body: bytes) -> Any:
-    """The JSON document; characters that are none are replaced where they make it unreadable."""
+    """Return the JSON document; characters that are none are replaced where they make it unreadable."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:

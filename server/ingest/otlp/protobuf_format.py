@@ -136,7 +136,9 @@ class _ItemCounter:
 def _head_and_items(
     body: bytes, start: int, end: int, counter: _ItemCounter
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]], str]:
-    """Where the head (resource or scope) and the items (scopes or spans) of a message stand, and its schema URL."""
+    """Return the positions of the head (resource or scope) and the items (scopes or spans) of a message, and its schema
+    URL.
+    """
     head: list[tuple[int, int]] = []
     items: list[tuple[int, int]] = []
     schema_url = ""

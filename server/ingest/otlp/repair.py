@@ -46,7 +46,7 @@ _DEEPEST: Final = 100
 
 
 def repaired_json(body: bytes) -> bytes:
-    """JSON text without halves of surrogate pairs and in valid UTF-8."""
+    """Return JSON text without halves of surrogate pairs and in valid UTF-8."""
     text = body if _is_utf8(body) else body.decode("utf-8", "replace").encode()
     return _ESCAPE.sub(_whole_escape, text)
 
@@ -64,7 +64,9 @@ def _whole_escape(found: re.Match[bytes]) -> bytes:
 
 
 def repaired_message(data: bytes, kind: str) -> bytes:
-    """A serialised message of OTLP (``span``, ``log``, ``resource``, …) whose strings are UTF-8. Raises Unreadable."""
+    """Return a serialised message of OTLP (``span``, ``log``, ``resource``, …) whose strings are UTF-8. Raises
+    Unreadable.
+    """
     return b"".join(_repaired(data, 0, len(data), kind, 0))
 
 

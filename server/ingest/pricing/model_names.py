@@ -26,10 +26,10 @@ Name = tuple[str | None, str]
 
 
 def catalogue_names(provider: str | None, model: str) -> Iterator[Name]:
-    """Each way to ask for ``model``. ``provider`` is canonical; one that only passes calls on is left out.
+    """Yield each way to ask for ``model``. ``provider`` is canonical; one that only passes calls on is left out.
 
-    >>> list(catalogue_names("litellm", "openrouter/anthropic/claude-haiku-4-5"))[:2]
-    [('openrouter', 'anthropic/claude-haiku-4-5'), ('anthropic', 'claude-haiku-4-5')]
+    >>> list(catalogue_names("litellm", "openrouter/anthropic/claude-haiku-4-5"))[:2] [('openrouter',
+    'anthropic/claude-haiku-4-5'), ('anthropic', 'claude-haiku-4-5')]
     """
     seen: set[Name] = set()
     for name in _candidates(provider, model.strip()):
@@ -65,12 +65,12 @@ def _candidates(provider: str | None, model: str) -> Iterator[Name]:
 
 
 def _may_self_host(host: str | None) -> bool:
-    """Whether a model with open weights may run on the user's own machines, where no vendor's price holds."""
+    """Return whether a model with open weights may run on the user's own machines, where no vendor's price holds."""
     return host is not None and (host in NAMES["self_hosting"] or host not in KNOWN_PROVIDERS)
 
 
 def _forms(model: str) -> Iterator[str]:
-    """The name as it is, without the path before it, and without what a router reads of its end."""
+    """Yield the name as it is, without the path before it, and without what a router reads of its end."""
     yield model
     for path in _PATHS:
         found = path.match(model)

@@ -1,8 +1,8 @@
-"""What a model call cost: reported, overridden by the operator, or computed from the catalogue.
+"""The cost of a model call: reported, overridden by the operator, or computed from the catalogue.
 
-The order is: a cost that the span reports wins; then an override of the operator; then the
-catalogue's price of the span's own day. The source and the version stand on the row, so a
-later price change can be told from a mistake, and ``reprice`` can redo it.
+The order is: a cost that the span reports wins; then an override of the operator; then the catalogue's price of the
+span's own day. The source and the version are stored in the row, so a later price change can be told from a mistake,
+and ``reprice`` can redo it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NO_DETAILS: Mapping[str, int] = {}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceOverride:
-    """A price that the operator set: a row of ``price_overrides``. US dollars a million tokens.
+    """A price that the operator set: a row of ``price_overrides``. US dollars per million tokens.
 
     A cache rate that is None is the input rate. ``model`` is compared without case.
     """
@@ -41,7 +41,7 @@ class PriceOverride:
     cache_write_usd_per_mtok: Decimal | None = None
 
     def card(self) -> RateCard:
-        """The override in the form of the catalogue."""
+        """Return the override in the form of the catalogue."""
         prompt = self.input_usd_per_mtok / _MILLION
         completion = self.output_usd_per_mtok / _MILLION
         read, write = self.cache_read_usd_per_mtok, self.cache_write_usd_per_mtok
@@ -87,7 +87,9 @@ class Quote(NamedTuple):
     completion_usd: Decimal
     total_usd: Decimal
     cache_savings_usd: Decimal
-    """What the cache saved against the same call without it; negative when writing cost more than reading saved."""
+    """Savings through the cache compared with the same call without it; negative if writing cost more than reading
+    saved.
+    """
     source: str
     """``computed`` or ``override``: values of ``cost_source``."""
     version: str
@@ -96,7 +98,7 @@ class Quote(NamedTuple):
 
 
 class PriceBook:
-    """The prices of one project: its overrides over the shared catalogue. Cheap to make, safe to share."""
+    """The prices of one project: its overrides over the shared catalogue. Cheap to create, safe to share."""
 
     def __init__(
         self,
@@ -121,7 +123,7 @@ class PriceBook:
         *,
         itemised: bool = False,
     ) -> Quote | None:
-        """The price of a call at ``at`` (the span's start), None when its model or its usage is unknown.
+        """Return the price of a call at ``at`` (the span's start), None if its model or its usage is unknown.
 
         ``provider`` is canonical. Only names and day are looked up, in memory: about two microseconds.
         """
@@ -131,12 +133,12 @@ class PriceBook:
         return None if card is None else _quote(card, usage, source, itemised=itemised)
 
     def dollars(self, amount: Decimal, currency: str) -> Decimal | None:
-        """``amount`` of ``currency`` in US dollars, None without a rate of the project."""
+        """Return ``amount`` of ``currency`` in US dollars, None without a rate of the project."""
         rate = self._project.currencies.get(currency.upper())
         return None if rate is None else amount * rate
 
     def why_unpriced(self, provider: str | None, model: str | None, at: datetime) -> str:
-        """A code of :data:`UNPRICED_REASONS` for calls with tokens that have no price."""
+        """Return a code of :data:`UNPRICED_REASONS` for calls with tokens that have no price."""
         if model is None:
             return "no_model"
         _, card = self._card(provider, model, at, None)
@@ -175,7 +177,7 @@ UNPRICED_REASONS: Final[Mapping[str, str]] = {
 
 
 def tier_name(service_tier: str | None) -> str | None:
-    """The service tier as the table of tiers has it: vendors write it in any letter case."""
+    """Return the service tier as the table of tiers has it: vendors write it in any letter case."""
     return service_tier.strip().lower() if service_tier is not None else None
 
 
@@ -210,7 +212,7 @@ def _quote(card: RateCard, usage: Usage, source: str, *, itemised: bool = False)
 
 
 def _prompt_lines(band: RateBand, usage: Usage, prompt_tokens: int) -> Iterator[PriceLine]:
-    """The price of the input. Parts never add up to more than the input."""
+    """Yield the price of the input. Parts never add up to more than the input."""
     read = min(usage.cached or 0, prompt_tokens)
     write = min(usage.cache_write or 0, prompt_tokens - read)
     write_1h = min(usage.cache_write_1h or 0, write)
@@ -251,7 +253,7 @@ def _unit_lines(card: RateCard, usage: Usage) -> Iterator[PriceLine]:
 
 
 def _savings(band: RateBand, lines: Iterable[PriceLine]) -> Decimal:
-    """What the cache saved against the same input without it."""
+    """Return the savings through the cache, against the same input without it."""
     saved = _ZERO
     for line in lines:
         if line.name.startswith("cache"):

@@ -1,8 +1,8 @@
 """The built-in price list: genai-prices, behind our names, as rate cards that cost microseconds.
 
-The package matches names and works out a price in 125 µs a call; a rate card is the result
-of that work for one model on one day, and is remembered. The package is never let onto the
-network: prices are those of the installed version, which every priced row names.
+The package needs 125 µs per call to match names and compute a price. A rate card is the result of that work for one
+model on one day, and is cached. The package never accesses the network: prices are those of the installed version,
+which every priced row names.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class MediumRates:
 
 @dataclass(frozen=True, slots=True)
 class RateBand:
-    """Rates for requests with more than ``above`` input tokens, in US dollars a token."""
+    """Rates for requests with more than ``above`` input tokens, in US dollars per token."""
 
     above: int
     prompt: Decimal
@@ -63,7 +63,7 @@ class RateBand:
 
 @dataclass(frozen=True, slots=True)
 class RateCard:
-    """What a model costs: bands from the lowest up, and a fee for each request."""
+    """Prices of a model: bands from the lowest up, and a fee for each request."""
 
     bands: tuple[RateBand, ...]
     per_request: Decimal
@@ -72,7 +72,7 @@ class RateCard:
     """US dollars for one of :data:`UNITS`."""
 
     def band(self, prompt_tokens: int) -> RateBand:
-        """The band of a request. Crossing a threshold prices all its tokens, as the vendors do."""
+        """Return the band of a request. Crossing a threshold prices all its tokens, as the vendors do."""
         for band in reversed(self.bands):
             if prompt_tokens > band.above:
                 return band
@@ -91,10 +91,10 @@ class PriceCatalog:
         self._look_up(None, "gpt-4o", datetime.now(UTC), None)
 
     def card(self, provider: str | None, model: str, at: datetime, service_tier: str | None = None) -> RateCard | None:
-        """The card that held at ``at``, None for a model that the catalogue does not know.
+        """Return the card in force at ``at``, None for a model that the catalogue does not have.
 
-        ``provider`` is a canonical name; ``service_tier`` one of ``price_names.json``, others
-        count as the standard tier.
+        ``provider`` is a canonical name; ``service_tier`` one of ``price_names.json``, others count as the standard
+        tier.
         """
         name = (provider, model)
         day = at.toordinal() if at.tzinfo is UTC else at.astimezone(UTC).toordinal()
@@ -128,7 +128,9 @@ class PriceCatalog:
 
 
 def _find(snapshot: Any, provider: str | None, model: str) -> tuple[Any, Any] | None:
-    """The vendor and the model; without a provider also a model that exactly one maker lists by this very name."""
+    """Return the vendor and the model; without a provider also a model that exactly one maker lists by this very
+    name.
+    """
     try:
         found: tuple[Any, Any] = snapshot.find_provider_model(model, None, provider, None)
     except LookupError:
@@ -147,13 +149,14 @@ def _find(snapshot: Any, provider: str | None, model: str) -> tuple[Any, Any] | 
 
 @cache
 def catalog_version() -> str:
-    """Version of the installed price list."""
+    """Return the version of the installed price list."""
     return version("genai-prices")
 
 
 def _card(price: Any, label: str) -> RateCard | None:
-    """A card from the package's price; one of zeros for a model that is free. None where it is billed in a way that no
-    span tells of."""
+    """Return a card from the package's price; one of zeros for a model that is free. None where it is billed in a way
+    that no span tells of.
+    """
     per_request = (_plain(price.requests_kcount) or Decimal(0)) / _THOUSAND
     per_unit = {}
     for unit, key in UNITS.items():
@@ -169,7 +172,9 @@ def _card(price: Any, label: str) -> RateCard | None:
 
 
 def _band(price: Any, above: int) -> RateBand:
-    """The rates above a threshold. What has no price of its own costs what the whole it is part of costs."""
+    """Return the rates above a threshold. A part without a price of its own costs as much as the whole it belongs
+    to.
+    """
     prompt = _rate(price.input_mtok, above) or Decimal(0)
     completion = _rate(price.output_mtok, above) or Decimal(0)
     cache_read = _rate(price.cache_read_mtok, above)
@@ -207,7 +212,7 @@ def _plain(value: Any) -> Decimal | None:
 
 
 def _rate(value: Any, above: int) -> Decimal | None:
-    """US dollars a token: the last tier at or below ``above``, else the base price."""
+    """Return US dollars per token: the last tier at or below ``above``, else the base price."""
     if value is None:
         return None
     rate = _plain(value)
@@ -219,5 +224,5 @@ def _rate(value: Any, above: int) -> Decimal | None:
 
 @cache
 def price_catalog() -> PriceCatalog:
-    """The catalogue of this process."""
+    """Return the catalogue of this process."""
     return PriceCatalog()

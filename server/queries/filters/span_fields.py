@@ -166,7 +166,7 @@ def _money(name: str, sentence: str, range_parameter: str) -> TraceField:
 
 
 def _detail(key: str, name: str, sentence: str) -> TraceField:
-    """A count of usage_details: only in filters."""
+    """Return a count of usage_details: only in filters."""
     return TraceField(
         name=name,
         type=FieldType.INTEGER,

@@ -70,7 +70,7 @@ class CounterQuestion:
     lingers: bool = True
 
     def needs(self, *, of_percentile: bool) -> Needs:
-        """The parts to read; percentiles ready made where every window is one cell."""
+        """Return the parts to read; percentiles ready made where every window is one cell."""
         counters = tuple(dict.fromkeys((self.presence, *self.counters)))
         fractions: dict[str, tuple[float, ...]] = {}
         if of_percentile and self.sketch and self.fraction:
@@ -89,7 +89,7 @@ class SketchEntries:
 
     @classmethod
     def none(cls) -> SketchEntries:
-        """No bins at all."""
+        """Return no bins at all."""
         nothing = np.empty(0, dtype=np.int64)
         return cls(nothing, nothing, nothing)
 
@@ -175,7 +175,7 @@ class _Reading:
         return counts
 
     def _edges_that_fit(self) -> tuple[int, Ints, Ints]:
-        """The finest grain that can be read, and the windows moved to it."""
+        """Return the finest grain that can be read, and the windows moved to it."""
         question = self.question
         for grain in (_EXACT_MS, int(GRAINS[-1].width.total_seconds() * 1000), HOUR_MS):
             lows, highs = _moved(question.lows, question.highs, grain)
@@ -238,7 +238,7 @@ class _Reading:
 
 
 def _moved(lows: Ints, highs: Ints, grain: int) -> tuple[Ints, Ints]:
-    """Windows with edges at multiples of ``grain``, as long as before as near as can be."""
+    """Return windows with edges at multiples of ``grain``, as nearly as possible as long as before."""
     if grain == _EXACT_MS:
         return lows, highs
     ends = (highs + grain // 2) // grain * grain
@@ -266,7 +266,7 @@ def _table(cells: Sequence[object], groups: int, buckets: int) -> NDArray[np.gen
 
 
 def _running(table: NDArray[np.generic]) -> Ints:
-    """Sums up to each edge."""
+    """Sum up to each edge."""
     running = np.zeros((table.shape[0], table.shape[1] + 1), dtype=np.int64)
     np.cumsum(table, axis=1, out=running[:, 1:])
     return running
@@ -297,7 +297,7 @@ def _window_buckets(cells: Sequence[Sequence[int]], fetched: Fetched, edges: Int
 def _window_entries(
     entries: tuple[list[int], list[bytes]], buckets: int, first: Ints, last: Ints, groups: int
 ) -> SketchEntries:
-    """The bins of each window: sketches of its cells merged, one group after the other."""
+    """Return the bins of each window: sketches of its cells merged, one group after the other."""
     owners, sketches = np.array(entries[0], dtype=np.int64), entries[1]
     cells, bins_of, counts_of = [], [], []
     windows = len(first)

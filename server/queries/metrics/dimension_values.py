@@ -12,7 +12,7 @@ from server.storage.statements import statement
 async def read_dimension_values(
     database: Database, scope: RowScope, columns: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
-    """For each column of llm_traces that rollups know its values, sorted, without the empty one."""
+    """Return, for each column of llm_traces that rollups know, its values, sorted, without the empty one."""
     async with database.read(scope) as connection:
         rows = await connection.fetch(statement("list_dimension_values"), list(scope.projects), list(columns))
     known = {row["dimension"]: tuple(row["known"]) for row in rows}

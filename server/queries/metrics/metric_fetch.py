@@ -99,7 +99,9 @@ async def fetch(
 async def fetch_sketches(
     connection: asyncpg.Connection, target: Target, needs: Needs, plan: SourcePlan, timeline: Timeline
 ) -> tuple[Fetched, list[int], list[bytes]]:
-    """The counters of every group, and the sketches of ``needs`` (one name) as they are stored, each with its cell."""
+    """Return the counters of every group, and the sketches of ``needs`` (one name) as they are stored, each with its
+    cell.
+    """
     (name,) = needs.sketches
     gathering = await _gather(connection, target, needs, plan, timeline, None)
     owners, sketches = _stored_sketches(gathering, name)
@@ -204,7 +206,7 @@ def _spread(name: str, gathering: _Gathering, cells: Cells, size: int, *, precom
 
 
 def _stored_sketches(gathering: _Gathering, name: str) -> tuple[list[int], list[bytes]]:
-    """Every sketch that was read, with the cell it belongs to."""
+    """Return every sketch that was read, with the cell it belongs to."""
     packed: list[bytes] = []
     packed_of: list[int] = []
     for owners, sketches in gathering.selected(f"s_{name}"):
