@@ -9,7 +9,7 @@ ARGS ?=
 PYTEST_ARGS ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test test-instrumentations capture-instrumentations test-grafana-data lint format types docs check clean
+.PHONY: help run serve test coverage test-instrumentations capture-instrumentations test-grafana-data lint format types build docs check clean
 
 help:  ## this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -22,6 +22,9 @@ serve: $(VENV)/installed  ## start the server without demo traces
 
 test: $(VENV)/installed-dev  ## all tests, on private services (PYTEST_ARGS="-n 0 -x tests/rest")
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+coverage: $(VENV)/installed-dev  ## all tests, measured: fails below the floor in pyproject.toml
+	$(BIN)/pytest $(PYTEST_ARGS) --cov --cov-report=term
 
 test-%: $(VENV)/installed-dev  ## the tests of one area: make test-ingest
 	$(BIN)/pytest $(PYTEST_ARGS) tests/$(subst -,_,$*)
@@ -61,6 +64,9 @@ format: $(VENV)/installed-dev  ## put the code into its form
 
 types: $(VENV)/installed-dev  ## mypy, strict
 	$(BIN)/mypy
+
+build: $(VENV)/installed-dev  ## the wheel, in dist/
+	$(BIN)/python -m build --wheel
 
 docs: $(VENV)/installed-dev  ## write the generated parts of the pages: settings, commands, index
 	$(BIN)/python -m tests.docs.render

@@ -130,7 +130,7 @@ BUDGET_RULES: Final = (
 
 
 def groups() -> list[Json]:
-    """Return all groups of rules: what stands under ``groups`` in a provisioning file."""
+    """Return all groups of rules: the value of ``groups`` in a provisioning file."""
     return [
         {
             "orgId": 1,

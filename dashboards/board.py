@@ -27,7 +27,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
-    """One dashboard. ``uid`` never changes: links, alerts and bookmarks hang on it. ``common`` gives it
+    """One dashboard. ``uid`` never changes: links, alerts and bookmarks hang on it. ``common`` adds
     the filters and annotations that all dashboards over a range share."""
 
     uid: str

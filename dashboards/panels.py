@@ -1,7 +1,7 @@
-"""Builders of panels. Each gives a panel without place and id; :mod:`dashboards.board` puts it on a dashboard.
+"""Builders of panels. Each returns a panel without place and id; :mod:`dashboards.board` puts it on a dashboard.
 
-A panel names one question: title in words, a description (what, how computed, what to do), a unit. What is
-common to a kind (legend, tooltip, colours, text for "nothing") stands here once.
+A panel names one question: title in words, a description (what, how computed, what to do), a unit. Settings
+common to a kind (legend, tooltip, colours, text for "nothing") are here once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dashboards.queries import DATASOURCE, Json
 
 NO_TRAFFIC: Final = "No traffic"
 
-# Whose panel options these are. Grafana takes a panel without a version for one of before its migrations: an
+# Version of the panel options. Grafana takes a panel without a version for one of before its migrations: an
 # xychart would lose its mapping and show nothing.
 PLUGIN_VERSION: Final = "12.4.0"
 

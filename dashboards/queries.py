@@ -1,4 +1,4 @@
-"""What panels ask: targets of the data source with the dashboard's variables in their payloads.
+"""Questions of panels: targets of the data source with the dashboard's variables in their payloads.
 
 Every variable goes in as ``${name:queryparam}``, the only form that survives every value, and every target is
 ``strict``: should a payload be lost in the browser, the panel says so instead of showing everything.
@@ -21,7 +21,7 @@ Json = dict[str, Any]
 
 
 def variable(name: str) -> str:
-    """Return the reference to a dashboard variable as it stands in a payload."""
+    """Return the reference to a dashboard variable as written in a payload."""
     return f"${{{name}:queryparam}}"
 
 

@@ -169,7 +169,7 @@ class NewClient:
 
     @property
     def effective_scopes(self) -> tuple[str, ...]:
-        """What the client can do. Raises ValueError for a scope that its role does not have."""
+        """Scopes of the client. Raises ValueError for a scope that its role does not have."""
         return granted_scopes(self.role, self.scopes)
 
 

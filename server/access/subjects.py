@@ -1,9 +1,8 @@
 """Names of callers: each kind of credential has a namespace of its own, so that none can be taken for another.
 
-A subject is what is written into audit rows, what owns a key, and what is counted by the limits. A client id is
-chosen by whoever registers the client; were it a subject as it stands, a client called ``alice`` would be Alice
-(RFC 9068, section 5 warns of it). Only the command line and whoever holds the signing key make subjects without
-a namespace, and those hold no colon.
+A subject is written into audit rows, owns keys, and is counted by the limits. The person who registers a client
+chooses its id; if that were a subject unchanged, a client called ``alice`` would be Alice (RFC 9068, section 5 warns of
+it). Only the command line and the holder of the signing key make subjects without a namespace, and those have no colon.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Final
 CLIENT: Final = "client:"
 """An OAuth client: tokens of ``/oauth/token``, and the keys made with them."""
 KEY: Final = "key:"
-"""An API key that nobody but the command line stands behind."""
+"""An API key made by the command line, without an owner."""
 PROVIDER: Final = "idp:"
 """A user of the identity provider."""
 

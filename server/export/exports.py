@@ -1,4 +1,4 @@
-"""What a server process needs for exports, made and closed together."""
+"""The objects that a server process needs for exports, made and closed together."""
 
 from __future__ import annotations
 

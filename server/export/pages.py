@@ -1,8 +1,8 @@
-"""Reads a list question to its end, page by page, without holding a transaction in between.
+"""Reading of a list question to its end, page by page, without holding a transaction in between.
 
 An export is made of many short reads: each page is a transaction of its own that continues after the last
-row of the page before (keyset paging), so a slow client holds neither a snapshot nor a connection. What
-makes the pages one whole is the *cut*: the moment of the database's clock at which the export began. Spans
+row of the page before (keyset paging), so a slow client holds neither a snapshot nor a connection. The
+pages are one whole because of the *cut*: the moment of the database's clock at which the export began. Spans
 stored after it are left out, so every span that was there is read exactly once and none that came later is.
 A span that is replaced by a later report of itself while the export runs counts as stored later.
 

@@ -32,7 +32,7 @@ _CODECS: Final = {"none": "zstd", "gzip": "gzip", "zstd": "zstd"}
 
 
 class _Sink:
-    """What ParquetWriter writes to: the bytes since they were last taken."""
+    """The file that ParquetWriter writes to: the bytes since they were last taken."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []

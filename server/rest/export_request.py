@@ -38,7 +38,7 @@ NOT_TAKEN: Final = ("cursor", "limit", "include", "total", "explain")
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """What a caller wants exported, before its relative times are resolved."""
+    """A caller's request for an export, before its relative times are resolved."""
 
     asked: ListRequest
     format: str

@@ -43,8 +43,8 @@ STREAM_KEPT: Final = timedelta(hours=24)
 async def export_traces(request: Request) -> None:
     """Stream every span (or whole trace) that matches, in the order of time.
 
-    The connection is cut when the export cannot be finished; `GET /api/v1/exports/{export_id}` tells how far it was
-    and gives the `after` to go on with. The id is in the header `X-Export-Id`.
+    The connection is cut when the export cannot be finished; `GET /api/v1/exports/{export_id}` reports how far it got
+    and the `after` to continue with. The id is in the header `X-Export-Id`.
     """
     services, principal = services_of(request), request.ctx.principal
     principal.require("traces:read")

@@ -47,7 +47,7 @@ SET_OPERATORS: Final = ("and", "or", "unless")
 
 
 def of_scalars(op: str, left: Scalar, right: Scalar) -> Scalar:
-    """Return both sides are numbers; a comparison gives 0 or 1."""
+    """Combine two numbers; a comparison returns 0 or 1."""
     if op in ARITHMETIC:
         return Scalar(ARITHMETIC[op](left.values, right.values))
     return Scalar(COMPARISONS[op](left.values, right.values).astype(np.float64))
@@ -65,7 +65,7 @@ def with_scalar(op: str, vector: Vector, scalar: Scalar, *, scalar_is_left: bool
 
 
 def of_vectors(op: str, left: Vector, right: Vector, matching: Matching, *, returns_bool: bool) -> Vector:
-    """Return both sides are vectors. Raises :class:`ExecutionError` where a series has more than one match."""
+    """Combine two vectors. Raises :class:`ExecutionError` where a series has more than one match."""
     if op in SET_OPERATORS:
         return _SETS[op](left, right, matching)
     many_is_right = matching.card == "one-to-many"

@@ -1,4 +1,4 @@
-"""Functions of single values: each takes a vector and gives the vector of results."""
+"""Functions of single values: each takes a vector and returns the vector of results."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MATHS: Final[dict[str, Callable[[Floats], Floats]]] = {
 
 
 def clamp(vector: Vector, low: Floats, high: Floats) -> Vector:
-    """Return the values within both bounds; no series where the bounds are reversed. A NaN bound gives NaN."""
+    """Return the values within both bounds; no series where the bounds are reversed. A NaN bound results in NaN."""
     values = np.maximum(low, np.minimum(high, vector.values))
     kept = vector.present & ~(low > high)
     return nameless(Vector(vector.labels, values, kept))

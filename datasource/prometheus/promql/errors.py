@@ -1,4 +1,4 @@
-"""What can be wrong with a PromQL question, in Prometheus' words."""
+"""Faults of a PromQL question, in Prometheus' words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class PromqlError(Exception):
 
 
 class ParseError(PromqlError):
-    """The text is no expression, or one of a kind that is not supported.
+    """The text is not an expression, or one of a kind that is not supported.
 
     ``place`` is the offset of the fault in the text.
     """

@@ -1,4 +1,4 @@
-"""What an expression has to read, before anything is computed.
+"""The reads of an expression, before anything is computed.
 
 The tree is rewritten: a part that the source of series answers by itself becomes a :class:`Leaf` with a :class:`Read`.
 ``sum by`` over counters, ``rate`` and ``increase``, and ``histogram_quantile`` over buckets go down to the source,

@@ -1,4 +1,4 @@
-"""Functions of range vectors: each sees the samples of one series in one window and gives one value or none.
+"""Functions of range vectors: each sees the samples of one series in one window and returns one value or none.
 
 Windows are open on the left, as in Prometheus 3. ``rate`` and ``increase`` here extrapolate to the ends of the window
 as Prometheus does; over the counters of the store the planner asks for exact increases instead.
@@ -169,4 +169,4 @@ WINDOW_FUNCTIONS: Final[dict[str, WindowFunction]] = {
 }
 _KEEP_NAME: Final = frozenset({"last_over_time", "first_over_time"})
 LEADING_PARAMETER: Final = frozenset({"quantile_over_time"})
-"""Functions whose scalar stands before the range vector."""
+"""Functions whose scalar comes before the range vector."""

@@ -1,6 +1,6 @@
 """PromQL text to a tree of our own.
 
-The grammar and the checks of types are promql-parser's (Rust). Around it stand what it lacks: bounds on length, depth
+The grammar and the checks of types are promql-parser's (Rust). This module adds what it lacks: bounds on length, depth
 and number of operators before it is called (its cost grows with their square), refusals of what it accepts and
 Prometheus does not, and positions in errors. The tree is evaluated as it is and never printed and parsed again.
 
@@ -121,7 +121,7 @@ class Matching:
 
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """``left op right``. ``returns_bool``: a comparison gives 0 or 1 instead of keeping or dropping."""
+    """``left op right``. ``returns_bool``: a comparison returns 0 or 1 instead of keeping or dropping."""
 
     op: str
     left: Expr

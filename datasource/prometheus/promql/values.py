@@ -1,4 +1,4 @@
-"""What expressions evaluate to, for all steps of a question at once.
+"""Values of expressions, for all steps of a question at once.
 
 A vector is a table: one row a series, one column a step. Where a series has no sample at a step, ``present`` is false
 and the value is meaningless. NaN is a value like any other.

@@ -29,7 +29,7 @@ USAGE_HOLDERS: frozenset[str] = frozenset(_operations["usage_holders"])
 """Operations that are no model call; usage on them counts where no call below reports any."""
 
 TRANSPARENT_OPERATIONS: frozenset[str] = frozenset(_operations["transparent"])
-"""Spans that may stand between two reports of one call, such as an HTTP request."""
+"""Spans that may be between two reports of one call, such as an HTTP request."""
 
 BOUNDARY_OPERATIONS: frozenset[str] = frozenset(_operations["boundaries"])
 """Spans under which another call is made, not the same one again."""

@@ -1,4 +1,4 @@
-"""What is known of an instrumentation by the name of its scope (table: ``dialects/scopes.json``)."""
+"""Facts about an instrumentation by the name of its scope (table: ``dialects/scopes.json``)."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _ERROR: Final = 2
 
 @dataclass(slots=True)
 class AgentEvents:
-    """What the events of one request become."""
+    """Results of the events of one request."""
 
     groups: list[DecodedSpans] = field(default_factory=list)
     updates: list[SpanUpdate] = field(default_factory=list)
@@ -42,9 +42,9 @@ class AgentEvent:
 
 
 def find_event(record: DecodedLog) -> AgentEvent | None:
-    """Return what the table says of ``record``; None for any other record.
+    """Return the table's entry for ``record``; None for any other record.
 
-    The name stands in the event name, an attribute or the body, in one of them with the agent before it.
+    The name is in the event name, an attribute or the body, in one of them with the agent before it.
     """
     for name in (record.event_name, record.body, record.attributes.get("event.name")):
         if not isinstance(name, str):
@@ -91,7 +91,7 @@ def add_event(events: AgentEvents, group: DecodedLogRecords, record: DecodedLog,
 
 
 def _kind_of(table: dict[str, Any], kind: str) -> str:
-    """The name of the spans of an event, for an answer those of the event that it answers."""
+    """Return the name of the spans of an event; for an answer, of the event that it answers."""
     rule = table["events"].get(kind)
     return kind if rule is None else str(rule["name"])
 
@@ -124,7 +124,7 @@ def _span(
 
 
 def _first(record: DecodedLog, keys: list[str]) -> str:
-    """The first of ``keys`` that the record has, else when it was made."""
+    """Return the first of ``keys`` that the record has, else the time at which it was made."""
     return next((to_text(record.attributes[key]) for key in keys if record.attributes.get(key)), str(record.time_ns))
 
 

@@ -32,7 +32,7 @@ _BY_RANK = itemgetter(0)
 _NONE: Sequence[Candidate] = ()
 
 BODY_RANK = EVENT_OFFSET + LAST_RANK
-"""Rank of what stands inside another attribute: after all that has a name of its own."""
+"""Rank of values inside another attribute: after all values with a name of their own."""
 
 _CONTENT_SLOTS = frozenset({"input", "output", "system_instructions", "output_tool_calls"})
 """Slots whose other candidates contain the same words in another form: they are not kept twice."""

@@ -1,7 +1,7 @@
-"""Decides which spans of a trace count, so that each model call counts once and none is lost.
+"""The decision which spans of a trace count, so that each model call counts once and none is lost.
 
 Several spans may report one call: a framework's and the client library's, the client's and the vendor's. Some report
-none at all: the usage stands on the agent that made the calls. The decision is a pure function of the spans of a trace,
+none at all: the usage is on the agent that made the calls. The decision is a pure function of the spans of a trace,
 whatever their order and however they were split into requests: it is made for the spans of one request before they
 are stored (:mod:`server.ingest.mapping.request_counts`), and again over the stored ones where a trace comes in pieces
 (:mod:`server.ingest.writing.stored_counts`). :data:`COUNT_RULES` has the rules by number.
@@ -47,7 +47,7 @@ _DIRECT, _THROUGH_TRANSPORT, _THROUGH_CHAIN, _BOUNDARY = 0, 1, 2, 3
 
 @dataclass(slots=True)
 class SpanView:
-    """What the decision looks at. Times in microseconds since the epoch."""
+    """The data of the decision. Times in microseconds since the epoch."""
 
     span_id: str
     parent_span_id: str | None

@@ -1,8 +1,8 @@
-"""What a counted call takes from the other reports of the same call: whose it is, and what was said.
+"""Data that a counted call takes from the other reports of the same call: its user, and its content.
 
 The vendor's client knows the tokens, the framework around it knows the user. Sums by user, filters and search look at
 the span that counts, so it takes what it lacks; ``inherited`` of the row names what was taken, and from which span, so
-that the decision can be made anew when a further span of the trace comes.
+that the decision can be made again when a further span of the trace comes.
 """
 
 from __future__ import annotations

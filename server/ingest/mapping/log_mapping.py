@@ -105,7 +105,7 @@ class _RecordCheck:
         return self.time_reason(record)
 
     def time_reason(self, record: DecodedLog) -> str | None:
-        """Why the time of ``record`` is not taken, or None."""
+        """Return why the time of ``record`` is refused, or None."""
         if record.time_ns == 0:
             return "missing_start_time"
         if record.time_ns < self.oldest_ns:

@@ -1,4 +1,4 @@
-"""What a span itself says the call cost: in dollars, in another currency, or as buckets to be added up."""
+"""The cost that a span reports itself: in dollars, in another currency, or as buckets to be added up."""
 
 from __future__ import annotations
 

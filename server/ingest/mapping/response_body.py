@@ -1,4 +1,4 @@
-"""What the body of an answer says about a model call whose span does not (table: ``dialects/response_bodies.json``).
+"""Facts from the body of an answer about a model call whose span lacks them (table: ``dialects/response_bodies.json``).
 
 Frameworks that trace their own functions record what went in and what came out, and leave model and usage
 inside it. The body is opened only for a model call without usage, or without a model.

@@ -127,7 +127,7 @@ def _read_candidate(candidate: Candidate, role: str, is_tool: bool) -> tuple[str
         messages = None if decoded is None else read_messages(decoded, role)
         if messages:
             return None, _storable(messages) if "\0" in value else messages, len(value)
-        # What a tool got and gave stays in the form that it had.
+        # Input and output of a tool keep their form.
         return readable(unquoted(value), None if is_tool else decoded), None, len(value)
     messages = read_messages(value, role)
     if not messages and isinstance(value, list) and value and all(isinstance(item, str) for item in value):

@@ -1,4 +1,4 @@
-"""What kind of work a span is, and the name of the agent or tool that does it."""
+"""The kind of work of a span, and the name of the agent or tool that does it."""
 
 from __future__ import annotations
 

@@ -1,14 +1,16 @@
 """One meaning for token counts, whatever the emitter meant.
 
 ``prompt_tokens`` includes cache reads and writes, ``completion_tokens`` includes reasoning. OpenTelemetry and
-OpenInference report so; Anthropic's API and what copies its names report the input *without* the cache, and some
-instrumentations write the one under the names of the other. What decides, in this order, is stored with the row:
+OpenInference report it like that; Anthropic's API and emitters that copy its names report the input *without* the
+cache, and some instrumentations write the one under the names of the other. The deciding rule, in this order, is stored
+with the row:
 
-4. what the instrumentation, by the name of its scope, is known to send;
+4. the known habit of the instrumentation, by the name of its scope;
 5. the reported total: it fits one reading and not the other;
 1. the convention that the span follows includes the cache: the input is left as it is;
 2. it excludes the cache: reads and writes are added;
-3. nothing is known, or what is known cannot be: cache counts larger than the input can only mean that it excludes them.
+3. nothing is known, or the known rule is impossible: cache counts larger than the input can only mean that it
+   excludes them.
 
 docs/explanation/token-semantics.md has the cases; ``dialects/token_habits.json`` the names.
 """
@@ -42,7 +44,7 @@ _ANSWERS_OF_ANTHROPIC = tuple(_HABITS["answers_of_anthropic"])
 _EXCLUSIVE_INPUTS = frozenset(_HABITS["exclusive_inputs"])
 _EXCLUSIVE_OUTPUTS = frozenset(_HABITS["exclusive_outputs"])
 FLAT_PREFIXES: Final = tuple(_HABITS["flat_prefixes"])
-"""Counts under these names stand beside the input or output, and are no part of it."""
+"""Counts under these names are beside the input or output, and not part of it."""
 
 _ANTHROPIC_HOSTS = frozenset({"aws", "google-vertex", "google", "azure", "databricks"})
 """Clouds that also serve Anthropic's models, with Anthropic's way of counting."""
@@ -76,7 +78,7 @@ class TokenCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountEvidence:
-    """What else a span tells about the meaning of its counts."""
+    """Further evidence of a span about the meaning of its counts."""
 
     dialect: str
     provider: str | None = None
@@ -99,7 +101,7 @@ class CountEvidence:
 
     @property
     def is_gemini(self) -> bool:
-        """Whether Google counted: thoughts stand in the total alone, and the cache is in the input."""
+        """Whether Google counted: thoughts are in the total alone, and the cache is in the input."""
         return self.provider in _GOOGLE and not (self.model is not None and "claude" in self.model.lower())
 
 
@@ -162,7 +164,7 @@ def _convention(evidence: CountEvidence) -> int | None:
         return EXCLUSIVE
     if evidence.dialect == "openinference":
         return INCLUSIVE
-    # The path inside a recorded answer stands behind a space: the vendor's own words.
+    # The path inside a recorded answer follows a space: the vendor's own words.
     if evidence.is_anthropic and any(" " in key and key.endswith(_ANSWERS_OF_ANTHROPIC) for key in keys):
         return EXCLUSIVE
     if evidence.is_anthropic and (evidence.dialect == "genai_a" or any(key in _EXCLUSIVE_OF_ANTHROPIC for key in keys)):

@@ -13,7 +13,7 @@ _BLOB_BYTES = 2048
 """Base64 of an image or sound longer than this is not kept, only its kind and size."""
 
 _TEXT_KEYS = ("content", "response", "result")
-"""Where a part has text, in which a binary may stand as a ``data:`` URL."""
+"""Keys of a part with text, which may contain a binary as a ``data:`` URL."""
 
 
 def fit_messages(

@@ -39,7 +39,7 @@ _ROLES = {
 
 _REQUEST_TEXT = ("prompt", "input")
 _REQUEST_SIGNS = frozenset({"system", "instructions", "model"})
-"""A text under one of the first is what the user said where one of the second stands beside it: the body of a
+"""A text under one of the first is the user's message if one of the second is beside it: the body of a
 request to a completions or responses API. Alone it may be the argument of any function."""
 
 _OWN_ROLES = frozenset({"system", "user", "assistant"})

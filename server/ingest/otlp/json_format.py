@@ -3,11 +3,11 @@
 The protobuf library's own JSON parser is not used: it reads hex ids as base64 (24 wrong
 bytes, silently), accepts field names OTLP forbids, and accepts ``[]`` as a request.
 
-What is accepted here: hex ids in either case; enums as numbers or names; 64-bit numbers as
+Accepted: hex ids in either case; enums as numbers or names; 64-bit numbers as
 strings or numbers; ``null`` as absent; unknown fields, which are ignored (snake_case names
 are unknown fields). Of a repeated key the last one counts, as for a protobuf field sent
 twice. Invalid UTF-8 and lone surrogates are replaced (``repair``). Refused, as in protobuf:
-bare NaN, values of the wrong type, nesting past what the protobuf parser takes.
+bare NaN, values of the wrong type, nesting deeper than the protobuf parser allows.
 """
 
 from __future__ import annotations

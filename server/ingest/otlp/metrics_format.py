@@ -101,7 +101,7 @@ def _points(metric: Metric, resource: Attributes) -> Iterator[CounterPoint]:
 
 
 def _attributes(pairs: Any) -> Attributes:
-    """The scalar attributes; lists and maps split no counter."""
+    """Return the scalar attributes; lists and maps split no counter."""
     result: Attributes = {}
     for pair in pairs:
         kind = pair.value.WhichOneof("value")

@@ -1,8 +1,8 @@
-"""Bodies with characters that are none, made readable: a character is lost, not a batch.
+"""Bodies with invalid characters, made readable: a character is lost, not a batch.
 
 JavaScript cuts text in the middle of a pair of surrogates and writes the half as an escape; clients in C and Go
 put bytes into strings that are not UTF-8. An exporter does not repeat a body that was answered with 400, so each of
-these would lose all its spans. What cannot be a character becomes U+FFFD. Only bodies that could not be read come here.
+these would lose all its spans. An invalid character becomes U+FFFD. Only bodies that could not be read come here.
 """
 
 from __future__ import annotations

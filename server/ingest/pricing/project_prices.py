@@ -1,4 +1,4 @@
-"""What a project says about prices: which model is behind a deployment, and what its currencies are worth.
+"""A project's own facts about prices: the model behind a deployment, and the rates of its currencies.
 
 {"deployments": {"prod-chat": {"provider": "azure", "model": "gpt-4o"}}, "currencies": {"EUR": 1.08}}
 """

@@ -1,4 +1,4 @@
--- What ingestion asks besides writing spans.
+-- Statements of ingestion besides writing spans.
 
 -- name: project_ingest_settings
 SELECT jsonb_strip_nulls(jsonb_build_object(
@@ -10,7 +10,7 @@ WHERE project_id = $1;
 SELECT (settings -> 'prices')::text FROM projects WHERE project_id = $1;
 
 -- name: list_price_overrides
--- Oldest first, so that a later price of the same day stands after the earlier.
+-- Oldest first, so that a later price of the same day comes after the earlier.
 SELECT provider, model, valid_from, input_usd_per_mtok, output_usd_per_mtok, cache_read_usd_per_mtok,
        cache_write_usd_per_mtok, created_at, created_by
 FROM price_overrides
@@ -18,7 +18,7 @@ WHERE project_id = $1
 ORDER BY provider, model, valid_from;
 
 -- name: hold_span_update
--- What came first stays; messages that came in several requests are added up, each once.
+-- The first columns stay; messages that came in several requests are added up, each once.
 INSERT INTO span_updates AS u (project_id, trace_id, span_id, columns) VALUES ($1, $2, $3, $4)
 ON CONFLICT (project_id, trace_id, span_id) DO UPDATE SET columns = excluded.columns || u.columns || (
     SELECT coalesce(jsonb_object_agg(side, (u.columns -> side) || more), '{}')

@@ -48,7 +48,7 @@ async def settle_span_changes(
     """Bring rollups and the summaries of traces, sessions and users up to date, after span_changes was filled.
 
     ``spans_went``: among its rows are some of sign -1. ``seek_twins``: spans were stored, which may be there with
-    another start time too; ``recount`` then decides anew which of them count, where a trace comes in pieces. Returns by
+    another start time too; ``recount`` then decides again which of them count, if a trace comes in pieces. Returns by
     how many spans the traces grew, such twins not yet taken away.
     """
     changes = list(await connection.fetch(statement("fold_trace_summaries"), 0))

@@ -1,4 +1,4 @@
-"""Decides anew which stored spans count, where a trace comes in pieces.
+"""The repeated decision which stored spans count, if a trace comes in pieces.
 
 The spans of one request are counted before they are stored. When others of their trace are there already, from another
 request or another server, the decision is made over all of them, in the transaction that stores the new ones. It comes
@@ -55,7 +55,7 @@ class Recount:
     async def settle(
         self, connection: asyncpg.Connection, changes: Sequence[asyncpg.Record], *, spans_went: bool
     ) -> bool:
-        """Decide anew for the traces of ``changes`` (rows of fold_trace_summaries) that need it.
+        """Decide again for the traces of ``changes`` (rows of fold_trace_summaries) that need it.
 
         Leaves what changed in span_changes as pass 2; returns whether anything did.
         """
@@ -91,7 +91,7 @@ class Recount:
 
     def _decide(self, rows: Sequence[asyncpg.Record], between: asyncpg.Record | None) -> list[_Change]:
         """Return the changes among the reports of one trace."""
-        # What a span of another trace counts for was found out when both came together, and is no matter of this trace.
+        # A report of another trace was judged when both came together, and does not concern this trace.
         ids = {row["span_id"] for row in rows}
         rows = [row for row in rows if row["counted_in"] is None or row["counted_in"] in ids]
         by_id = {row["span_id"]: row for row in rows}
@@ -129,7 +129,7 @@ class Recount:
 
 
 class _Own:
-    """What a stored report says itself, without what it took from others."""
+    """The own data of a stored report, without the parts it took from others."""
 
     __slots__ = ("_row", "inherited")
 

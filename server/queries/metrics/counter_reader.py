@@ -49,7 +49,7 @@ _EXACT_MS: Final = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CounterQuestion:
-    """What to count within each of the windows ``[lows[i], highs[i])``, in ms since 1970, for every group.
+    """The counts wanted within each of the windows ``[lows[i], highs[i])``, in ms since 1970, for every group.
 
     ``presence`` is the counter that tells whether a group has anything at all. ``sketch`` names the values of which
     ``histogram`` asks counts up to :data:`HISTOGRAM_BOUNDS`, ``fraction`` one percentile, ``entries`` the bins.

@@ -1,7 +1,7 @@
--- What counters of coding agents add to the daily figures.
+-- Additions of coding agents' counters to the daily figures.
 
 -- name: note_agent_counter
--- The increase that a point brings; no row for one that is known. A counter that fell without a new start began anew.
+-- The increase that a point brings; no row for one that is known. A counter that fell without a new start began again.
 INSERT INTO agent_counters AS c (project_id, counter_id, start_ns, last_ns, value)
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (project_id, counter_id, start_ns) DO UPDATE

@@ -1,4 +1,4 @@
--- Counting calls anew where a trace comes in pieces (server/ingest/writing/stored_counts.py). Runs after the
+-- Counting calls again if a trace comes in pieces (server/ingest/writing/stored_counts.py). Runs after the
 -- summaries of the traces are written, which locks them: what is read holds every committed span of other writers.
 
 -- name: list_changed_traces
@@ -6,7 +6,7 @@
 SELECT DISTINCT project_id, trace_id FROM pg_temp.span_changes WHERE sign < 0;
 
 -- name: list_reports_to_count
--- What the decision looks at, of the spans of the traces $2 of the projects $1 (pair by pair) that report a call or usage.
+-- The data of the decision: spans of the traces $2 of the projects $1 (pair by pair) that report a call or usage.
 -- A row from before the rules has no count_rule; it reports if it was counted.
 SELECT t.project_id, t.trace_id, t.span_id, t.parent_span_id, t.ts, t.duration_ms, t.span_kind, t.operation_type,
        t.is_generation, t.count_rule, t.counted_in, t.inherited, t.model, t.prompt_tokens, t.completion_tokens,

@@ -5,9 +5,9 @@
 -- that locks them, so that what is read afterwards holds every committed change of other writers.
 
 -- name: fold_trace_summaries
--- Adds the changes of pass $1 and puts the summaries' own changes into trace_changes. One row is given back
--- for each of them: sign, spans, whether it names a session or a user, and the trace where calls may have to be counted anew. MATERIALIZED: ranks are asked for a dozen
--- times, and each would be worked out again.
+-- Adds the changes of pass $1 and puts the summaries' own changes into trace_changes. Returns one row
+-- for each of them: sign, spans, whether it names a session or a user, and the trace if its calls may have to be counted
+-- again. MATERIALIZED: ranks are needed a dozen times, and each would be computed again.
 WITH ranked AS MATERIALIZED (
     SELECT c.*,
            c.ts + c.duration_ms * interval '1 millisecond' AS end_ts,

@@ -6,7 +6,7 @@
 SELECT to_regclass('pg_temp.span_staging') IS NOT NULL AND to_regclass('pg_temp.trace_changes') IS NOT NULL;
 
 -- name: create_span_staging
--- What COPY fills: the columns of llm_traces without those that the INSERT computes. search_text holds the
+-- The target of COPY: the columns of llm_traces without those that the INSERT computes. search_text holds the
 -- words to index, as server/queries/filters/search_text.py cuts them, of spans that come without a search_vector.
 CREATE TEMP TABLE IF NOT EXISTS span_staging (LIKE llm_traces INCLUDING STORAGE) ON COMMIT DELETE ROWS;
 
