@@ -149,6 +149,9 @@ def test_rate_cards_agree_with_the_catalogue_s_own_arithmetic(
         found, info = get_snapshot().find_provider_model(model, None, provider, None)
     except LookupError:  # the package has no such name of this provider; ours comes from the model's maker
         return
+    itemised = BOOK.quote(provider, model, day, Usage(prompt, completion, read, write, None, reasoning), itemised=True)
+    assert itemised is not None
+    assert itemised[:4] == quote[:4]
     own = info.calc_price(usage, found, genai_request_timestamp=day)
     assert quote.total_usd == own.total_price.quantize(Decimal("1e-10"))
     assert quote.prompt_usd == own.input_price.quantize(Decimal("1e-10"))

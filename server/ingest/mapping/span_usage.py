@@ -235,8 +235,20 @@ def _report(usage: SpanUsage, cost: ReportedCost, details: dict[str, Any]) -> No
 def _price(
     fields: SpanFields, usage: SpanUsage, provider: str | None, model: str | None, ts: datetime, pricing: PriceBook
 ) -> None:
-    parts, tier = usage_of(lambda column: getattr(usage, column))
-    quote = pricing.quote(provider, model, ts, parts, tier)
+    details = usage.usage_details
+    if details is None:
+        parts = Usage(
+            usage.prompt_tokens,
+            usage.completion_tokens,
+            usage.cached_tokens,
+            usage.cache_write_tokens,
+            None,
+            usage.reasoning_tokens,
+        )
+        quote = pricing.quote(provider, model, ts, parts)
+    else:
+        parts, tier = usage_of(lambda column: getattr(usage, column))
+        quote = pricing.quote(provider, model, ts, parts, tier)
     if quote is None:
         return
     if usage.cached_tokens or usage.cache_write_tokens:

@@ -76,7 +76,7 @@ class TokenCounts:
         return (self.reasoning or 0) + self.media_beside_output
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class CountEvidence:
     """Further evidence of a span about the meaning of its counts."""
 

@@ -193,6 +193,11 @@ def _quote(card: RateCard, usage: Usage, source: str, *, itemised: bool = False)
             _ZERO,
             _ZERO,
         )
+    elif not (usage.details or itemised):
+        prompt, savings = _prompt_with_cache(band, usage, prompt_tokens)
+        completion, other = band.completion * completion_tokens, _ZERO
+        if usage.reasoning and band.reasoning != band.completion:
+            completion += (band.reasoning - band.completion) * min(usage.reasoning, completion_tokens)
     else:
         prompt_lines = list(_prompt_lines(band, usage, prompt_tokens))
         completion_lines = list(_completion_lines(band, usage, completion_tokens))
@@ -209,6 +214,17 @@ def _quote(card: RateCard, usage: Usage, source: str, *, itemised: bool = False)
         return None
     savings = round_usd(savings) if savings else _ZERO
     return Quote(round_usd(prompt), round_usd(completion), round_usd(total), savings, source, card.version, lines)
+
+
+def _prompt_with_cache(band: RateBand, usage: Usage, prompt_tokens: int) -> tuple[Decimal, Decimal]:
+    """Return the price of the input, and the savings through the cache: the sum of the lines, in half of the time."""
+    read = min(usage.cached or 0, prompt_tokens)
+    write = min(usage.cache_write or 0, prompt_tokens - read)
+    write_1h = min(usage.cache_write_1h or 0, write)
+    price = band.prompt * (prompt_tokens - read - write) + band.cache_read * read
+    if write:
+        price += band.cache_write * (write - write_1h) + band.cache_write_1h * write_1h
+    return price, band.prompt * prompt_tokens - price
 
 
 def _prompt_lines(band: RateBand, usage: Usage, prompt_tokens: int) -> Iterator[PriceLine]:
