@@ -23,7 +23,7 @@ from server.ingest.limits import BodyBudget, ProjectRates
 from server.ingest.mapping.agent_metrics import read_counter
 from server.ingest.mapping.explain import explain_payload
 from server.ingest.mapping.log_mapping import map_logs
-from server.ingest.mapping.mapping_result import IngestWindow, MappedBatch
+from server.ingest.mapping.mapping_result import IngestWindow, MappedBatch, ScoreRecord
 from server.ingest.mapping.span_mapping import mapping_steps
 from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.otlp.decode import DecodeLimits, decode_logs, decode_traces, payload_encoding
@@ -158,7 +158,9 @@ class Ingestion:
             async with self._decoding:
                 decoded = await asyncio.get_running_loop().run_in_executor(self._threads, decode)
                 read_body = await self._map(project_id, project, prices, decoded, now)
-        return await self._store(read_body)
+        receipt = await self._store(read_body)
+        await self._store_scores(project_id, project, read_body.batch.scores)
+        return receipt
 
     async def take_logs(self, project_id: str, body: bytes, content_type: str, content_encoding: str | None) -> Receipt:
         """Store the parts of an OTLP request's log records that describe spans and traces; others are dropped.
@@ -173,10 +175,7 @@ class Ingestion:
         )
         await self._rates.take(project_id, project, spans=decoded.record_count, size=decoded.size)
         mapped = map_logs(decoded, now=now, window=self.window)
-        if project.redactor is not None:
-            for score in mapped.scores:
-                project.redactor.redact_score(score)
-        await self.scores.store(project_id, mapped.scores, created_by=None)
+        await self._store_scores(project_id, project, mapped.scores)
         rejected = Counter(item.reason for item in mapped.rejected)
         groups = mapped.events.groups
         if groups:
@@ -258,6 +257,12 @@ class Ingestion:
         for (provider, model), count in read.batch.unpriced.items():
             observe(ModelUnpriced(provider=provider, model=model, count=count))
         return Receipt(len(read.prepared) - len(refusals), rejected, named)
+
+    async def _store_scores(self, project_id: str, project: IngestSettings, scores: Sequence[ScoreRecord]) -> None:
+        if project.redactor is not None:
+            for score in scores:
+                project.redactor.redact_score(score)
+        await self.scores.store(project_id, scores, created_by=None)
 
     async def _prepare(
         self, project_id: str, project: IngestSettings, records: Sequence[SpanRecord]

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from server.ingest.mapping.log_mapping import map_logs
-from server.ingest.mapping.mapping_result import MappedLogs
+from server.ingest.mapping.log_mapping import MappedLogs, map_logs
 from server.ingest.otlp.decode import decode_logs
 from tests.ingest.spans_in_both_encodings import JSON, NOW, NOW_NS, SPAN_ID, TRACE_ID, any_value, attributes
 

@@ -9,7 +9,6 @@ the application logs.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -26,8 +25,8 @@ from server.ingest.mapping.mapping_result import (
 from server.ingest.mapping.span_content import MessageEvents, read_content
 from server.ingest.mapping.span_events import EVENTS, MESSAGE_EVENTS, event_message
 from server.ingest.mapping.span_identity import is_identifier
+from server.ingest.mapping.span_scores import evaluation
 from server.ingest.mapping.span_times import to_datetime, to_ns
-from server.ingest.messages.coercion import to_number, to_text
 from server.ingest.otlp.payload import DecodedLog, DecodedLogs
 
 
@@ -143,27 +142,4 @@ def _update(records: list[DecodedLog], limits: MappingLimits) -> SpanUpdate:
 
 
 def _score(record: DecodedLog, limits: MappingLimits) -> ScoreRecord | None:
-    """Return the score of an evaluation event; None if it has no name, or neither a value nor a label."""
-    attributes = record.attributes
-    fields = SpanFields()
-    name = fields.clean("name", to_text(attributes.get("gen_ai.evaluation.name")).strip(), limits.name)
-    label = fields.clean("string_value", to_text(attributes.get("gen_ai.evaluation.score.label")), limits.name)
-    comment = to_text(attributes.get("gen_ai.evaluation.explanation"))
-    raw = attributes.get("gen_ai.evaluation.score.value")
-    value, _ = (float(raw), None) if isinstance(raw, bool) else to_number(raw)
-    if not name or (value is None and not label):
-        return None
-    data_type = "boolean" if isinstance(raw, bool) else "numeric" if value is not None else "categorical"
-    identity = "\0".join((record.trace_id, record.span_id, name, str(record.time_ns)))
-    return ScoreRecord(
-        score_id=hashlib.sha256(identity.encode()).hexdigest()[:32],
-        trace_id=record.trace_id,
-        span_id=record.span_id or None,
-        name=name,
-        data_type=data_type,
-        value=value,
-        string_value=label or None,
-        source="eval",
-        comment=fields.clean("comment", comment, limits.error_message) or None,
-        ts=to_datetime(record.time_ns),
-    )
+    return evaluation(record.attributes, record.trace_id, record.span_id, record.time_ns, limits)

@@ -63,16 +63,6 @@ class RejectedSpan:
     """Position in the request, counted over all resources and scopes from 0."""
 
 
-@dataclass(slots=True)
-class MappedBatch:
-    """The rows of one request, in the order they were sent."""
-
-    records: list[SpanRecord] = field(default_factory=list)
-    rejected: list[RejectedSpan] = field(default_factory=list)
-    unpriced: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Model calls with tokens but without a price, by (provider, model)."""
-
-
 @dataclass(slots=True, kw_only=True)
 class SpanUpdate:
     """Columns that a log record adds to a span that is stored, or will be.
@@ -104,3 +94,16 @@ class ScoreRecord:
     source: str
     comment: str | None
     ts: datetime
+    created_by: str | None = None
+    """The evaluator, or the subject of the credential that added the score."""
+
+
+@dataclass(slots=True)
+class MappedBatch:
+    """The rows of one request, in the order they were sent."""
+
+    records: list[SpanRecord] = field(default_factory=list)
+    rejected: list[RejectedSpan] = field(default_factory=list)
+    unpriced: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Model calls with tokens but without a price, by (provider, model)."""
+    scores: list[ScoreRecord] = field(default_factory=list)

@@ -29,6 +29,7 @@ from server.ingest.mapping.span_identity import IdentityCheck, is_identifier, re
 from server.ingest.mapping.span_operation import ENTITY_OPERATIONS, read_entity, read_operation
 from server.ingest.mapping.span_outcome import read_outcome, read_ttft_ms
 from server.ingest.mapping.span_record import SpanRecord
+from server.ingest.mapping.span_scores import has_scores, scores_of_span
 from server.ingest.mapping.span_times import to_datetime, to_ms
 from server.ingest.mapping.span_usage import read_usage
 from server.ingest.mapping.stored_attributes import store_attributes
@@ -75,7 +76,10 @@ def mapping_steps(
         for span in group.spans:
             reason = check.reason(span)
             if reason is None:
-                batch.records.append(map_span(span, SpanFields(), group.scope, resource, limits, pricing))
+                fields = SpanFields()
+                batch.records.append(map_span(span, fields, group.scope, resource, limits, pricing))
+                if has_scores(span, fields):
+                    batch.scores.extend(scores_of_span(span, fields, limits))
             else:
                 batch.rejected.append(RejectedSpan(reason, span.span_id[:64], index))
             index += 1

@@ -35,7 +35,8 @@ class ScoreWriter:
             return []
         columns = [[getattr(score, name) for score in latest.values()] for name in _COLUMNS]
         async with self._database.write([project_id]) as connection:
-            rows = await connection.fetch(statement("store_scores"), project_id, *columns, created_by)
+            makers = [created_by or score.created_by for score in latest.values()]
+            rows = await connection.fetch(statement("store_scores"), project_id, *columns, makers)
         await self._touch(project_id, list(latest.values()))
         return list(rows)
 

@@ -3,9 +3,9 @@
 INSERT INTO scores AS s (
     project_id, score_id, trace_id, span_id, name, data_type, value, string_value, source, comment, ts, created_by
 )
-SELECT $1, given.*, $12
+SELECT $1, given.*
 FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::text[], $9::text[],
-            $10::text[], $11::timestamptz[]) AS given
+            $10::text[], $11::timestamptz[], $12::text[]) AS given
 ORDER BY 2
 ON CONFLICT (project_id, score_id) DO UPDATE SET
     trace_id = excluded.trace_id, span_id = excluded.span_id, name = excluded.name, data_type = excluded.data_type,
