@@ -62,7 +62,7 @@ format: $(VENV)/installed-dev  ## put the code into its form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-types: $(VENV)/installed-dev  ## mypy, strict
+types: $(VENV)/installed-dev  ## mypy, strict, tests included
 	$(BIN)/mypy
 
 build: $(VENV)/installed-dev  ## the wheel, in dist/

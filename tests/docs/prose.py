@@ -134,7 +134,8 @@ def _python_prose(text: str) -> Iterator[tuple[int, str]]:
 
 def _page_prose(text: str) -> Iterator[tuple[int, str]]:
     """Yield the lines of a page outside of examples and headings, a paragraph as one."""
-    fenced, start, paragraph = False, 0, []
+    fenced, start = False, 0
+    paragraph: list[str] = []
     for number, line in enumerate([*text.splitlines(), ""], 1):
         fence = line.lstrip().startswith("```")
         if fence or fenced or not line.strip() or line.startswith(("#", "|", "- ", "<!--")):
