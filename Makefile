@@ -9,7 +9,7 @@ ARGS ?=
 PYTEST_ARGS ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test coverage test-instrumentations capture-instrumentations test-grafana-data lint format types build docs check clean
+.PHONY: help run serve test coverage test-instrumentations capture-instrumentations test-grafana-data lint format types build docs check clean test-promql
 
 help:  ## this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -49,6 +49,10 @@ $(INSTRUMENTATIONS)/installed: tests/instrumentations/requirements.txt
 	@$(PYTHON) -m venv $(INSTRUMENTATIONS)
 	@$(INSTRUMENTATIONS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
+
+SUITE = promql-test-queries.yml
+test-promql: $(VENV)/installed-dev  ## the published PromQL compliance suite against a real Prometheus (SUITE=its promql-test-queries.yml)
+	$(BIN)/python -m tests.datasource.prometheus.compliance $(SUITE)
 
 bench-%: $(VENV)/installed-dev  ## one benchmark: make bench-ingest
 	$(BIN)/python -m tests.bench.$(subst -,_,$*) $(ARGS)

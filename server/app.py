@@ -15,6 +15,8 @@ from datasource.jaeger.routes import jaeger
 from datasource.json.panel_engine import PanelEngine
 from datasource.json.routes import grafana
 from datasource.prometheus.routes import promql
+from datasource.prometheus.scrape_routes import scrape
+from datasource.tempo.metrics_routes import tempo_metrics
 from datasource.tempo.routes import tempo
 from server.access.access_services import build_access
 from server.cache.freshness import Freshness
@@ -85,7 +87,9 @@ BLUEPRINTS = (
     budgets,
     jaeger,
     tempo,
+    tempo_metrics,
     promql,
+    scrape,
     scores,
     prices,
     ingest_settings,

@@ -18,6 +18,7 @@ from sanic import Blueprint, HTTPResponse, Request
 
 from datasource.prometheus import series_lists
 from datasource.prometheus.answers import body_of, failure, refusal, render_result, success
+from datasource.prometheus.gauges import GAUGES, Gauge
 from datasource.prometheus.promql.engine import (
     Question,
     answer,
@@ -30,7 +31,7 @@ from datasource.prometheus.promql.errors import ParseError, PromqlError
 from datasource.prometheus.promql.plan import Read
 from datasource.prometheus.promql.syntax import Matcher, parse_selector
 from datasource.prometheus.request_values import PrometheusParams, invalid
-from datasource.prometheus.series_catalog import FAMILIES
+from datasource.prometheus.series_catalog import FAMILIES, SeriesFamily
 from datasource.prometheus.store_series import StoreSeries
 from server.access.principal import Principal
 from server.cache.result_cache import Answer, CacheQuestion
@@ -131,9 +132,10 @@ async def show_metadata(request: Request) -> HTTPResponse:
     params = PrometheusParams.of(request)
     principal: Principal = request.ctx.principal
     wanted, limit = params.text("metric"), params.limit()
+    known: dict[str, SeriesFamily | Gauge] = {**FAMILIES, **GAUGES}
     found = {
-        name: [{"type": family.type, "help": family.help, "unit": family.unit}]
-        for name, family in FAMILIES.items()
+        name: [{"type": getattr(family, "type", "gauge"), "help": family.help, "unit": family.unit}]
+        for name, family in known.items()
         if family.permission in principal.scopes and wanted in ("", name)
     }
     return success(dict(list(found.items())[:limit]) if limit else found)
@@ -212,7 +214,7 @@ async def _evaluated(request: Request, params: PrometheusParams, question: Quest
 
         document = {
             "query": params.text("query"),
-            "times": [int(question.times[0]), int(question.times[-1]), len(question.times)],
+            "times": [int(question.times[0]), question.end, len(question.times)],
             "limit": limit,
             "range": is_range,
         }

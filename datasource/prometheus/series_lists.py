@@ -7,11 +7,12 @@ from typing import Final
 
 import numpy as np
 
+from datasource.prometheus.gauges import GAUGES
 from datasource.prometheus.promql.plan import Kept, Read
 from datasource.prometheus.promql.syntax import NAME_LABEL, Matcher
 from datasource.prometheus.promql.values import Labels, Vector, label
 from datasource.prometheus.series_catalog import BOUND_LABELS, FAMILIES, FAMILY_OF
-from datasource.prometheus.store_series import StoreSeries
+from datasource.prometheus.store_series import EVERY_SERIES, StoreSeries
 
 _EVERY_SPAN: Final = "llm_spans_total"
 
@@ -53,11 +54,11 @@ async def label_values(
             return sorted(BOUND_LABELS)
         if own:
             return sorted(own)
-        holders = [family for family in FAMILIES.values() if name in family.labels]
+        holders = [series for series, item in EVERY_SERIES.items() if name in item.labels]
         if not holders:
             return []
         is_of_spans = name in FAMILIES[_EVERY_SPAN].labels
-        selectors = [(Matcher(NAME_LABEL, "=", _EVERY_SPAN if is_of_spans else holders[0].name),)]
+        selectors = [(Matcher(NAME_LABEL, "=", _EVERY_SPAN if is_of_spans else holders[0]),)]
     found: set[str] = set()
     for matchers in selectors:
         for series in source.names(matchers):
@@ -74,6 +75,8 @@ async def _counted(
     source: StoreSeries, name: str, matchers: Sequence[Matcher], start: int, end: int, by: str | None
 ) -> list[Labels]:
     """Return the labels (or the one label ``by``) of what the series called ``name`` counted within the range."""
+    if name in GAUGES:
+        return await _gauge_labels(source, name, matchers, end)
     family = FAMILY_OF[name]
     # A native histogram is there where its number of observations is.
     counted = f"{name}_count" if family.type == "histogram" and name == family.name else name
@@ -84,3 +87,17 @@ async def _counted(
     if not isinstance(answer, Vector):
         raise TypeError("increases are a vector")
     return [labels for row, labels in enumerate(answer.labels) if answer.present[row, 0]]
+
+
+async def _gauge_labels(source: StoreSeries, name: str, matchers: Sequence[Matcher], end: int) -> list[Labels]:
+    """Return the labels that a gauge has at the end of the range."""
+    named = (Matcher(NAME_LABEL, "=", name), *(item for item in matchers if item.name != NAME_LABEL))
+    moment = np.array([end], dtype=np.int64)
+    answer = await source.read(Read("values", named, moment, steps=moment))
+    if not isinstance(answer, Vector):
+        raise TypeError("gauges are a vector")
+    return [
+        tuple(pair for pair in labels if pair[0] != NAME_LABEL)
+        for row, labels in enumerate(answer.labels)
+        if answer.present[row, 0]
+    ]

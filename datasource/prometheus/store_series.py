@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 
+from datasource.prometheus.gauges import GAUGES, Gauge
 from datasource.prometheus.label_filter import LabelFilter, label_filter
 from datasource.prometheus.promql.aggregation import group_labels, reduce_groups
 from datasource.prometheus.promql.errors import ExecutionError
@@ -30,6 +31,7 @@ from datasource.prometheus.promql.values import (
     Vector,
     Windows,
     empty_vector,
+    label,
     labels_of,
     merged,
 )
@@ -40,6 +42,7 @@ from server.rollups.sketch import GAMMA
 from server.storage.database import Database
 from server.storage.row_scope import RowScope
 
+EVERY_SERIES: Final[Mapping[str, SeriesFamily | Gauge]] = {**FAMILY_OF, **GAUGES}
 LOOKBACK_MS: Final = 300_000
 """How long after now the last value still counts, as in Prometheus."""
 DAY_MS: Final = 86_400_000
@@ -67,7 +70,7 @@ class StoreSeries:
     def counts(self, matchers: Sequence[Matcher]) -> bool:
         """Return whether the matchers choose counters alone."""
         names = self.names(matchers)
-        return bool(names) and not any(_is_native(name) for name in names)
+        return bool(names) and not any(name in GAUGES or _is_native(name) for name in names)
 
     def adds_up(self, matchers: Sequence[Matcher]) -> bool:
         """Return whether they choose counters of one name."""
@@ -83,14 +86,15 @@ class StoreSeries:
         """Return the names of series that ``matchers`` may choose and the caller may see."""
         return [
             name
-            for name, family in FAMILY_OF.items()
+            for name, family in EVERY_SERIES.items()
             if family.permission in self.scopes and _accepts(matchers, NAME_LABEL, name)
         ]
 
     def check_readable(self, reads: Iterable[Read]) -> None:
         """Raise :class:`InsufficientScope` for a metric asked by name that the caller may not see."""
         for read in reads:
-            family, name = _named(read.matchers)
+            name = _named(read.matchers)
+            family = EVERY_SERIES.get(name)
             if family is not None and family.permission not in self.scopes:
                 raise InsufficientScope(f"{name} needs the scope {family.permission}.")
 
@@ -101,6 +105,9 @@ class StoreSeries:
             return await self._histograms(question, FAMILY_OF[names[0]]) if names else _nothing(question)
         found = []
         for name in names:
+            if name in GAUGES:
+                found.append(await self._gauge(question, GAUGES[name]))
+                continue
             family = FAMILY_OF[name]
             if _is_native(name):
                 if len(names) == 1 and question.form != "samples":
@@ -111,6 +118,26 @@ class StoreSeries:
             return Windows([item for vector, times in found for item in _series(vector, times)], question.times,
                            question.range, question.steps)  # fmt: skip
         return _joined([vector for vector, _ in found], len(question.times))
+
+    async def _gauge(self, question: Read, gauge: Gauge) -> tuple[Vector, Ints]:
+        """Return the series of a gauge, at the times of the question, or at those of samples."""
+        times = self._sample_times(question) if question.form == "samples" else question.times
+        projects = tuple(name for name in self.scope.projects if _accepts(question.matchers, "project", name))
+        if not projects or not len(times):
+            return empty_vector(len(times)), times
+        moments = np.clip(np.minimum(times, self.now), 1, LATEST_MS)
+        vector = await gauge.read(self.database, replace(self.scope, projects=projects), moments)
+        rows = [
+            row
+            for row, labels in enumerate(vector.labels)
+            if all(item.accepts(label(labels, item.name)) for item in question.matchers if item.name != NAME_LABEL)
+        ]
+        chosen = Vector(
+            [labels_of((*vector.labels[row], (NAME_LABEL, gauge.name))) for row in rows],
+            vector.values[rows],
+            vector.present[rows],
+        )
+        return self._until_now(chosen, times), times
 
     async def _counters(self, question: Read, name: str, family: SeriesFamily) -> tuple[Vector, Ints]:
         """Return the series called ``name``, at the times of the question, or at those of samples."""
@@ -220,17 +247,14 @@ class StoreSeries:
         return replace(vector, present=vector.present & (times <= self.now + LOOKBACK_MS))
 
 
-def _named(matchers: Sequence[Matcher]) -> tuple[SeriesFamily | None, str]:
-    """Return the metric and the name of series that ``matchers`` fix; (None, "") when they fix none."""
-    for item in matchers:
-        if item.name == NAME_LABEL and item.kind == "=":
-            return FAMILY_OF.get(item.value), item.value
-    return None, ""
+def _named(matchers: Sequence[Matcher]) -> str:
+    """Return the name of series that ``matchers`` fix; empty when they fix none."""
+    return next((item.value for item in matchers if item.name == NAME_LABEL and item.kind == "="), "")
 
 
 def _is_native(name: str) -> bool:
-    family = FAMILY_OF[name]
-    return family.type == "histogram" and name == family.name
+    family = FAMILY_OF.get(name)
+    return family is not None and family.type == "histogram" and name == family.name
 
 
 def _accepts(matchers: Iterable[Matcher], name: str, value: str) -> bool:

@@ -14,6 +14,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationSc
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status, TracesData
 
+from datasource.tempo.spanset_search import value_of
 from datasource.traces.references import drawable
 from datasource.traces.span_attributes import (
     Row,
@@ -131,7 +132,9 @@ def _any_value(value: str | int | float | bool) -> AnyValue:
     return AnyValue(string_value=value)
 
 
-def search_hit(summary: Mapping[str, Any], matched: Sequence[Row], spans_per_set: int) -> dict[str, Any]:
+def search_hit(
+    summary: Mapping[str, Any], matched: Sequence[Row], spans_per_set: int, selected: Sequence[str] = ()
+) -> dict[str, Any]:
     """Return one trace of a search answer. 64-bit numbers are strings, as in protobuf's JSON."""
     start = microseconds(summary["start_ts"])
     return {
@@ -143,18 +146,31 @@ def search_hit(summary: Mapping[str, Any], matched: Sequence[Row], spans_per_set
         "spanSets": [
             {
                 "matched": len(matched),
-                "spans": [_matched_span(row) for row in matched[:spans_per_set]],
+                "spans": [_matched_span(row, selected) for row in matched[:spans_per_set]],
             }
         ],
     }
 
 
-def _matched_span(row: Row) -> dict[str, Any]:
-    shown = [("service.name", service_name(row)), ("gen_ai.response.model", row.get("model"))]
+def _matched_span(row: Row, selected: Sequence[str]) -> dict[str, Any]:
+    # Every span has every key: Grafana makes a column of each, and columns of different lengths break its table.
+    shown = {
+        "service.name": service_name(row),
+        "gen_ai.response.model": row.get("model") or "",
+        "status": row["status_code"].lower(),
+        **{name.removeprefix("resource.").removeprefix("span."): _selected(row, name) for name in selected},
+    }
     return {
         "spanID": row["span_id"],
         "name": row["span_name"],
         "startTimeUnixNano": str(microseconds(row["ts"]) * 1000),
         "durationNanos": str(round(row["duration_ms"] * 1e6)),
-        "attributes": [{"key": key, "value": {"stringValue": str(value)}} for key, value in shown if value],
+        "attributes": [{"key": key, "value": {"stringValue": str(value)}} for key, value in shown.items()],
     }
+
+
+def _selected(row: Row, name: str) -> str:
+    value = value_of(row, name)
+    if value is None:
+        return ""
+    return value.lower() if name in ("status", "span:status") else str(value)

@@ -12,16 +12,18 @@ from typing import Any, Final
 from sanic import Blueprint, HTTPResponse, Request
 
 from datasource.tempo.format import search_hit, trace_by_id, traces_data
-from datasource.tempo.traceql import parse_traceql
-from datasource.traces.attribute_names import INTRINSICS, RESOURCE_ATTRIBUTES, SPAN_ATTRIBUTES, STATUS_WORDS, field_of
-from datasource.traces.trace_search import find_traces, read_whole_trace, refuse_narrowing
+from datasource.tempo.span_filter import field_name, spanset_filter
+from datasource.tempo.spanset_search import search_traces
+from datasource.tempo.traceql import Spanset, parse_query
+from datasource.traces.attribute_names import INTRINSICS, RESOURCE_ATTRIBUTES, SPAN_ATTRIBUTES, STATUS_WORDS
+from datasource.traces.trace_search import read_whole_trace, refuse_narrowing
 from server.errors import ApiError, InvalidParameter
 from server.http import error_responses
 from server.http.envelope import json_response
 from server.http.guard import public, requires, row_scope
 from server.http.request_head import path_value
 from server.http.services import services_of
-from server.queries.filters.filter_tree import Filter, parse_filter
+from server.queries.filters.filter_tree import Filter
 from server.queries.filters.span_fields import FIELDS, FieldType
 from server.queries.filters.time_range import BoundedRange
 from server.queries.metrics.facet_reader import FacetQuestion, read_facet
@@ -70,12 +72,14 @@ async def show_trace_v2(request: Request, trace_id: str) -> HTTPResponse:
 async def search(request: Request) -> HTTPResponse:
     """Return traces that have a span like the TraceQL in ``q``, newest first."""
     refuse_narrowing(request.args, OLDER_FILTERS)
-    spans = _filter(request.args.get("q", ""))
+    query = parse_query(request.args.get("q", ""))
+    if query.metric is not None:
+        raise InvalidParameter.named("q", f"{query.metric.function}() is a metrics query: ask /api/metrics/query_range")
     limit = max(1, min(_whole(request, "limit", DEFAULT_TRACES), MOST_TRACES))
     per_set = max(1, min(_whole(request, "spss", DEFAULT_SPANS_PER_SET), 100))
     window = _window(request, DEFAULT_LOOKBACK)
-    found = await find_traces(services_of(request).reads, await row_scope(request), spans, window, limit)
-    hits = [search_hit(item.summary, item.matched, per_set) for item in found]
+    found = await search_traces(services_of(request).reads, await row_scope(request), query, window, limit)
+    hits = [search_hit(item.summary, item.matched, per_set, query.selected) for item in found]
     return json_response({"traces": hits, "metrics": {}})
 
 
@@ -149,17 +153,15 @@ def is_content(name: str) -> bool:
 
 
 def _field(name: str) -> str:
-    if name in INTRINSICS:
-        return field_of("intrinsic", name)
-    scope, _, attribute = name.lstrip(".").partition(".")
-    if scope in ("resource", "span"):
-        return field_of(scope, attribute)
-    return field_of("", name.lstrip("."))
+    scope, _, attribute = name.partition(".")
+    is_known = name in INTRINSICS or (attribute and scope in ("resource", "span", ""))
+    return field_name(name if is_known else f".{name}")
 
 
 def _filter(query: str) -> Filter | None:
-    document = parse_traceql(query)
-    return None if document is None else parse_filter(document, pointer="")
+    """Return the filter of the values' own query, of which Grafana sends the part that is written so far."""
+    spans = parse_query(query).spans
+    return spanset_filter(spans) if isinstance(spans, Spanset) else None
 
 
 def _window(request: Request, lookback: timedelta) -> BoundedRange:

@@ -1,218 +1,372 @@
-"""The subset of TraceQL that Grafana's search builder writes, turned into our filter document.
+"""TraceQL: text to a tree.
 
-One spanset with any nesting of ``&&``, ``||``, ``!`` and parentheses over comparisons::
+Spansets ``{ … }`` with ``&&``, ``||``, ``!`` and parentheses over comparisons; spansets joined by ``&&``, ``||`` and
+the structural operators; pipelines of filters, aggregates, ``select`` and one function of metrics. What is not
+supported is refused with its position and the nearest form that is: Grafana shows the sentence.
 
-{ resource.service.name = "api" && (duration > 1s || status = error) && span.gen_ai.request.model =~ "gpt.*" }
-
-Grafana's tag editor also writes values without quotes (``{resource.service.name=api}``): accepted. Anything outside the
-subset (pipelines, structural operators, metrics) is refused with a sentence that says so.
+Grafana's tag editor also writes values without quotes (``{resource.service.name=api}``): accepted.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from datasource.traces.attribute_names import INTRINSICS, STATUS_WORDS, field_of
 from server.errors import InvalidParameter
-
-FilterDocument = dict[str, Any]
 
 LONGEST_QUERY: Final = 4096
 DEEPEST: Final = 16
 
-_OPERATORS: Final[dict[str, str]] = {
-    "=": "eq",
-    "!=": "ne",
-    "=~": "regex",
-    "!~": "regex",
-    ">": "gt",
-    ">=": "gte",
-    "<": "lt",
-    "<=": "lte",
-}
-_MILLISECONDS: Final[dict[str, float]] = {
-    "ns": 1e-6,
-    "us": 1e-3,
-    "µs": 1e-3,
-    "ms": 1.0,
-    "s": 1e3,
-    "m": 60e3,
-    "h": 3600e3,
-}
+STRUCTURE: Final = (
+    "!>>", "!<<", "&>>", "&<<", ">>", "<<", "!>", "!<", "!~", "&>", "&<", "&~", ">", "<", "~",
+)  # fmt: skip
+COMPARISONS: Final = ("=", "!=", "=~", "!~", ">", ">=", "<", "<=")
+FLIPPED: Final = {"=": "=", "!=": "!=", ">": "<", "<": ">", ">=": "<=", "<=": ">="}
+AGGREGATES: Final = ("count", "avg", "min", "max", "sum")
+METRIC_FUNCTIONS: Final = (
+    "rate", "count_over_time", "sum_over_time", "avg_over_time", "min_over_time", "max_over_time",
+    "quantile_over_time", "histogram_over_time", "compare",
+)  # fmt: skip
+_SCOPES: Final = ("span.", "resource.", "event.", "link.", "instrumentation.", "parent.", ".")
+
 _TOKEN: Final = re.compile(
     r"""\s*(?:
         (?P<string>"(?:[^"\\]|\\.)*"|`[^`]*`)
-      | (?P<logic>&&|\|\||[(){}])
-      | (?P<compare>=~|!~|!=|>=|<=|=|>|<)
-      | (?P<not>!)
-      | (?P<word>[^\s"`(){}&|=!<>~]+(?:"(?:[^"\\]|\\.)*")?)
+      | (?P<sign>!>>|!<<|&>>|&<<|&&|\|\||>>|<<|>=|<=|=~|!~|!=|&>|&<|&~|!>|!<|[(){},|=<>!~])
+      | (?P<word>[^\s"`(){}&|=!<>~,]+(?:"(?:[^"\\]|\\.)*")?)
     )""",
     re.VERBOSE,
 )
-_DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:ns|us|µs|ms|s|m|h))+")
-_DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
-_NUMBER: Final = re.compile(r"-?\d+(?:\.\d+)?")
-_SCOPED: Final = re.compile(r"(?P<scope>span|resource|)\.(?P<name>.+)", re.DOTALL)
+_LITERAL: Final = re.compile(r"-?\d.*|true|false|nil", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class _Token:
+class Token:
+    """A string, sign or word, and where it stands."""
+
     kind: str
     text: str
+    place: int
 
 
-def parse_traceql(query: str) -> FilterDocument | None:
-    """Return the filter document of ``query``; None for ``{}`` and for an empty query: every span.
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """``name sign value``; without a sign: the attribute is there and not false."""
 
-    Raises :class:`InvalidParameter` that names what is not understood.
+    name: str
+    sign: str
+    value: Token | None
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """``true`` or ``false``."""
+
+    value: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Inverse:
+    """What the part does not match."""
+
+    part: Condition
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Conditions joined by ``&&`` or ``||``."""
+
+    sign: str
+    parts: tuple[Condition, ...]
+
+
+Condition = Comparison | Constant | Inverse | Joined
+
+
+@dataclass(frozen=True, slots=True)
+class Spanset:
+    """The spans like ``condition``; None: all."""
+
+    condition: Condition | None
+
+
+@dataclass(frozen=True, slots=True)
+class Structural:
+    """Two spansets of one trace, related by ``sign``."""
+
+    sign: str
+    left: SpansetExpression
+    right: SpansetExpression
+
+
+SpansetExpression = Spanset | Structural
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """``count() > 2``, ``avg(duration) > 1s``: keep the traces whose spanset compares so."""
+
+    function: str
+    name: str
+    sign: str
+    value: Token
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A function of metrics with its arguments, and the names it is split by. ``selection``: of ``compare``."""
+
+    function: str
+    name: str = ""
+    numbers: tuple[float, ...] = ()
+    by: tuple[str, ...] = ()
+    selection: Spanset | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TraceQuery:
+    """A whole query. ``selected``: names that the spans of a search are to show."""
+
+    spans: SpansetExpression
+    filters: tuple[SpansetExpression, ...] = ()
+    aggregates: tuple[Aggregate, ...] = ()
+    selected: tuple[str, ...] = ()
+    metric: Metric | None = None
+
+
+def fault(place: int, detail: str) -> InvalidParameter:
+    """Return the error for what stands at ``place`` of ``q``."""
+    return InvalidParameter.named("q", f"at character {place + 1}: {detail}")
+
+
+def parse_query(query: str) -> TraceQuery:
+    """Return the tree of ``query``; the empty text means every span.
+
+    Raises :class:`InvalidParameter` with the position of what cannot be understood.
     """
-    text = query.strip()
-    if not text:
-        return None
-    if len(text) > LONGEST_QUERY:
+    if len(query) > LONGEST_QUERY:
         raise InvalidParameter.named("q", f"longer than {LONGEST_QUERY} characters")
-    return _Parser(_tokens(text)).spanset()
+    if not query.strip():
+        return TraceQuery(Spanset(None))
+    return _Parser(query).query()
 
 
-def _tokens(text: str) -> list[_Token]:
-    found: list[_Token] = []
-    position = 0
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            if not text[position:].strip():
-                break
-            raise InvalidParameter.named("q", f"cannot be read at {text[position : position + 20]!r}")
-        found.append(_Token(str(match.lastgroup), match[str(match.lastgroup)]))
-        position = match.end()
-    return found
+def unquoted(text: str) -> str:
+    """Return the value of a string in double quotes or backticks."""
+    if text.startswith("`"):
+        return text[1:-1]
+    return re.sub(r"\\(.)", lambda match: {"n": "\n", "t": "\t"}.get(match[1], match[1]), text[1:-1], flags=re.DOTALL)
+
+
+def is_name(token: Token, intrinsics: frozenset[str]) -> bool:
+    """Return whether a token names an intrinsic or an attribute."""
+    return token.kind == "word" and (token.text.startswith(_SCOPES) or token.text in intrinsics)
 
 
 class _Parser:
-    """Recursive descent; one method per rule."""
+    """Recursive descent; one method a rule."""
 
-    def __init__(self, tokens: list[_Token]) -> None:
-        self._tokens = tokens
+    def __init__(self, query: str) -> None:
+        self._query = query
+        self._tokens = list(self._read())
         self._position = 0
 
-    def spanset(self) -> FilterDocument | None:
-        self._expect("{")
-        document = None if self._peek() == "}" else self._any_of(1)
-        self._expect("}")
+    def _read(self) -> list[Token]:
+        found: list[Token] = []
+        position = 0
+        while position < len(self._query):
+            match = _TOKEN.match(self._query, position)
+            if match is None:
+                rest = self._query[position:]
+                if not rest.strip():
+                    break
+                raise fault(position, f"{rest.strip()[:20]!r} cannot be read")
+            kind = str(match.lastgroup)
+            found.append(Token(kind, match[kind], match.start(kind)))
+            position = match.end()
+        return found
+
+    def query(self) -> TraceQuery:
+        spans = self._alternatives(1)
+        filters: list[SpansetExpression] = []
+        aggregates: list[Aggregate] = []
+        selected: list[str] = []
+        metric: Metric | None = None
+        while self._accept("|"):
+            if metric is not None:
+                raise fault(self._place(), f"nothing may follow {metric.function}(); put filters before it")
+            if self._peek() in ("{", "("):
+                filters.append(self._alternatives(1))
+                continue
+            word = self._take("word", f"a stage such as count() > 2, select(name) or {METRIC_FUNCTIONS[0]}()")
+            if word.text in AGGREGATES:
+                aggregates.append(self._aggregate(word))
+            elif word.text == "select":
+                selected += self._names()
+            elif word.text in METRIC_FUNCTIONS:
+                metric = self._metric(word)
+            else:
+                known = ", ".join((*AGGREGATES, "select", *METRIC_FUNCTIONS))
+                raise fault(word.place, f"the stage {word.text!r} is not supported; supported are {known}")
+        if self._peek() == "with":
+            self._hints()
         if self._position < len(self._tokens):
-            raise InvalidParameter.named(
-                "q", f"only one spanset {{ … }} is supported; {self._peek()!r} after it is not understood"
-            )
-        return document
+            raise fault(self._place(), f"{self._peek()!r} is not understood here")
+        return TraceQuery(spans, tuple(filters), tuple(aggregates), tuple(selected), metric)
 
-    def _any_of(self, depth: int) -> FilterDocument:
-        return self._joined("||", "or", depth, self._all_of)
+    def _alternatives(self, depth: int) -> SpansetExpression:
+        left = self._conjunction(depth)
+        while self._accept("||"):
+            left = Structural("||", left, self._conjunction(depth))
+        return left
 
-    def _all_of(self, depth: int) -> FilterDocument:
-        return self._joined("&&", "and", depth, self._unary)
+    def _conjunction(self, depth: int) -> SpansetExpression:
+        left = self._related(depth)
+        while self._accept("&&"):
+            left = Structural("&&", left, self._related(depth))
+        return left
 
-    def _joined(self, sign: str, word: str, depth: int, rule: Any) -> FilterDocument:
-        parts = [rule(depth)]
-        while self._peek() == sign:
+    def _related(self, depth: int) -> SpansetExpression:
+        left = self._spanset(depth)
+        while self._peek() in STRUCTURE:
+            sign = self._tokens[self._position].text
             self._position += 1
-            parts.append(rule(depth))
-        return parts[0] if len(parts) == 1 else {word: parts}
+            left = Structural(sign, left, self._spanset(depth))
+        return left
 
-    def _unary(self, depth: int) -> FilterDocument:
+    def _spanset(self, depth: int) -> SpansetExpression:
         if depth > DEEPEST:
-            raise InvalidParameter.named("q", f"nested deeper than {DEEPEST} levels")
-        if self._peek() == "!":
-            self._position += 1
-            return {"not": self._unary(depth + 1)}
-        if self._peek() == "(":
-            self._position += 1
-            document = self._any_of(depth + 1)
+            raise fault(self._place(), f"nested deeper than {DEEPEST} levels")
+        if self._accept("("):
+            inner = self._alternatives(depth + 1)
             self._expect(")")
-            return document
+            return inner
+        self._expect("{")
+        condition = None if self._peek() == "}" else self._any_of(1)
+        self._expect("}")
+        return Spanset(condition)
+
+    def _any_of(self, depth: int) -> Condition:
+        parts = [self._all_of(depth)]
+        while self._accept("||"):
+            parts.append(self._all_of(depth))
+        return parts[0] if len(parts) == 1 else Joined("||", tuple(parts))
+
+    def _all_of(self, depth: int) -> Condition:
+        parts = [self._unary(depth)]
+        while self._accept("&&"):
+            parts.append(self._unary(depth))
+        return parts[0] if len(parts) == 1 else Joined("&&", tuple(parts))
+
+    def _unary(self, depth: int) -> Condition:
+        if depth > DEEPEST:
+            raise fault(self._place(), f"nested deeper than {DEEPEST} levels")
+        if self._accept("!"):
+            return Inverse(self._unary(depth + 1))
+        if self._accept("("):
+            inner = self._any_of(depth + 1)
+            self._expect(")")
+            return inner
         return self._comparison()
 
-    def _comparison(self) -> FilterDocument:
-        name = self._take("word", "a name such as resource.service.name, duration or status")
-        field = _field(name)
-        if self._peek_kind() != "compare":
-            # A bare name matches spans that have the attribute and where it is not false.
-            return {"field": field, "operator": "exists", "value": True}
-        sign = self._take("compare", "a comparison")
-        if self._peek_kind() not in ("string", "word"):
-            raise InvalidParameter.named("q", f"a value is missing after {name} {sign}")
-        token = self._tokens[self._position]
+    def _comparison(self) -> Condition:
+        left = self._operand("a name such as resource.service.name, duration or status")
+        sign = self._peek()
+        if sign not in COMPARISONS:
+            if left.kind == "word" and left.text in ("true", "false"):
+                return Constant(left.text == "true")
+            return Comparison(left.text, "", None, left.place)
         self._position += 1
-        return _compare(field, sign, token)
+        right = self._operand(f"a value after {left.text} {sign}")
+        is_literal = left.kind == "string" or _LITERAL.fullmatch(left.text) is not None
+        if not is_literal:
+            return Comparison(left.text, sign, right, left.place)
+        if sign not in FLIPPED or right.kind != "word":
+            raise fault(left.place, f"write the name on the left: name {sign} {left.text}")
+        return Comparison(right.text, FLIPPED[sign], left, right.place)
+
+    def _operand(self, wanted: str) -> Token:
+        if self._kind() not in ("word", "string"):
+            raise fault(self._place(), f"expected {wanted}, found {self._peek() or 'the end'!r}")
+        self._position += 1
+        return self._tokens[self._position - 1]
+
+    def _aggregate(self, function: Token) -> Aggregate:
+        names = self._names()
+        if (function.text == "count") is bool(names) or len(names) > 1:
+            form = "count() > 2" if function.text == "count" else f"{function.text}(duration) > 1s"
+            raise fault(function.place, f"write {form}")
+        sign = self._peek()
+        if sign not in FLIPPED:
+            raise fault(self._place(), f"compare it: {function.text}({''.join(names)}) > 2")
+        self._position += 1
+        return Aggregate(function.text, "".join(names), sign, self._operand("a number or duration"))
+
+    def _metric(self, function: Token) -> Metric:
+        self._expect("(")
+        name, numbers, selection = "", [], None
+        while self._peek() != ")":
+            if self._peek() == "{":
+                found = self._spanset(1)
+                selection = found if isinstance(found, Spanset) else None
+            else:
+                token = self._operand("an argument")
+                try:
+                    numbers.append(float(token.text))
+                except ValueError:
+                    if name:
+                        raise fault(token.place, f"{function.text}() takes one name, and numbers after it") from None
+                    name = token.text
+            if not self._accept(","):
+                break
+        self._expect(")")
+        by: tuple[str, ...] = ()
+        if self._peek() == "by":
+            self._position += 1
+            by = self._names()
+        return Metric(function.text, name, tuple(numbers), by, selection)
+
+    def _names(self) -> tuple[str, ...]:
+        self._expect("(")
+        names = []
+        while self._peek() != ")":
+            names.append(self._take("word", "a name").text)
+            if not self._accept(","):
+                break
+        self._expect(")")
+        return tuple(names)
+
+    def _hints(self) -> None:
+        """Skip hints of how to compute, which do not change an answer: ``with (sample=true)``."""
+        self._position += 1
+        self._expect("(")
+        while self._peek() not in (")", ""):
+            self._position += 1
+        self._expect(")")
 
     def _peek(self) -> str:
         return self._tokens[self._position].text if self._position < len(self._tokens) else ""
 
-    def _peek_kind(self) -> str:
+    def _kind(self) -> str:
         return self._tokens[self._position].kind if self._position < len(self._tokens) else ""
 
-    def _take(self, kind: str, wanted: str) -> str:
-        if self._peek_kind() != kind:
-            raise InvalidParameter.named("q", f"expected {wanted}, found {self._peek() or 'the end'!r}")
+    def _place(self) -> int:
+        return self._tokens[self._position].place if self._position < len(self._tokens) else len(self._query)
+
+    def _accept(self, sign: str) -> bool:
+        if self._peek() != sign or self._kind() == "string":
+            return False
         self._position += 1
-        return self._tokens[self._position - 1].text
+        return True
 
-    def _expect(self, text: str) -> None:
-        if self._peek() != text:
-            raise InvalidParameter.named("q", f"expected {text!r}, found {self._peek() or 'the end'!r}")
+    def _take(self, kind: str, wanted: str) -> Token:
+        if self._kind() != kind:
+            raise fault(self._place(), f"expected {wanted}, found {self._peek() or 'the end'!r}")
         self._position += 1
+        return self._tokens[self._position - 1]
 
-
-def _field(name: str) -> str:
-    if name in INTRINSICS:
-        return field_of("intrinsic", name)
-    scoped = _SCOPED.fullmatch(name)
-    if scoped is None:
-        known = ", ".join(sorted(INTRINSICS))
-        raise InvalidParameter.named(
-            "q", f"unknown intrinsic {name!r}; known: {known}; attributes are span.x, resource.x"
-        )
-    attribute = scoped["name"]
-    if attribute.startswith('"') and attribute.endswith('"'):
-        attribute = _unquote(attribute)
-    return field_of(scoped["scope"], attribute)
-
-
-def _compare(field: str, sign: str, token: _Token) -> FilterDocument:
-    operator = _OPERATORS[sign]
-    value = _value(field, token)
-    if operator == "regex":
-        # TraceQL's expressions are anchored at both ends.
-        document: FilterDocument = {"field": field, "operator": "regex", "value": f"^({value})$"}
-        return {"not": document} if sign == "!~" else document
-    if value is None:
-        return {"field": field, "operator": "exists", "value": operator == "ne"}
-    return {"field": field, "operator": operator, "value": value}
-
-
-def _value(field: str, token: _Token) -> Any:
-    if token.kind == "string":
-        return _unquote(token.text)
-    text = token.text
-    if text == "nil":
-        return None
-    if field == "status_code":
-        if text not in STATUS_WORDS:
-            raise InvalidParameter.named("q", f"status is one of {', '.join(STATUS_WORDS)}, not {text!r}")
-        return STATUS_WORDS[text]
-    if _DURATION.fullmatch(text):
-        return round(sum(float(number) * _MILLISECONDS[unit] for number, unit in _DURATION_PART.findall(text)), 6)
-    if field == "duration_ms":
-        raise InvalidParameter.named("q", f"{text!r} is not a duration such as 100ms or 1.5s")
-    if _NUMBER.fullmatch(text):
-        return float(text) if "." in text else int(text)
-    if text in ("true", "false"):
-        return text == "true"
-    return text
-
-
-def _unquote(text: str) -> str:
-    if text.startswith("`"):
-        return text[1:-1]
-    return re.sub(r"\\(.)", lambda match: {"n": "\n", "t": "\t"}.get(match[1], match[1]), text[1:-1])
+    def _expect(self, sign: str) -> None:
+        if not self._accept(sign):
+            raise fault(self._place(), f"expected {sign!r}, found {self._peek() or 'the end'!r}")

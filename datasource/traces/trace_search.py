@@ -106,7 +106,12 @@ def refuse_narrowing(given: Container[str], others: Mapping[str, str]) -> None:
 
 
 async def find_traces(
-    database: Database, scope: RowScope, spans: Filter | None, window: TimeRange, limit: int
+    database: Database,
+    scope: RowScope,
+    spans: Filter | None,
+    window: TimeRange,
+    limit: int,
+    fields: tuple[str, ...] = SUMMARY_FIELDS,
 ) -> list[FoundTrace]:
     """Return the newest ``limit`` traces that start in ``window`` and have a span like ``spans`` (None: any)."""
     page = await list_spans(
@@ -123,13 +128,18 @@ async def find_traces(
     if not page.rows:
         return []
     matched: dict[str, list[Row]] = {}
-    for row in await spans_of(database, scope, [row["trace_id"] for row in page.rows], spans, _PAGE):
+    for row in await spans_of(database, scope, [row["trace_id"] for row in page.rows], spans, _PAGE, fields):
         matched.setdefault(row["trace_id"], []).append(row)
     return [FoundTrace({**row, "start_ts": row["ts"]}, tuple(matched.get(row["trace_id"], ()))) for row in page.rows]
 
 
 async def spans_of(
-    database: Database, scope: RowScope, trace_ids: Sequence[str], spans: Filter | None, most: int
+    database: Database,
+    scope: RowScope,
+    trace_ids: Sequence[str],
+    spans: Filter | None,
+    most: int,
+    fields: tuple[str, ...] = SUMMARY_FIELDS,
 ) -> list[Row]:
     """Return spans of the traces (those like ``spans``), by start, at most ``most``; no payloads."""
     rows: list[Row] = []
@@ -145,7 +155,7 @@ async def spans_of(
                 ListQuestion(
                     filter=of_traces if spans is None else And((of_traces, spans)),
                     sort=(Sort("ts", descending=False),),
-                    fields=SUMMARY_FIELDS,
+                    fields=fields,
                     limit=min(_PAGE, most - len(rows)),
                     position=position,
                 ),

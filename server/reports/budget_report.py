@@ -56,7 +56,7 @@ async def budget_state(source: ReportSource, budget: Budget, now: datetime) -> d
                 ReportWindow(
                     start=start,
                     end=max(now, start + timedelta(seconds=1)),
-                    filter=_filter(budget),
+                    filter=budget_filter(budget),
                     time_zone=budget.time_zone,
                 ),
                 "cost",
@@ -99,7 +99,8 @@ def _status(budget: Budget, used: Decimal) -> str:
     return "warning" if used >= budget.warning_pct else "ok"
 
 
-def _filter(budget: Budget) -> Filter | None:
+def budget_filter(budget: Budget) -> Filter | None:
+    """Return the filter of the spans that count for a budget; None: all of its project."""
     if budget.dimension is None:
         return None
     return Leaf(FIELDS[DIMENSIONS[budget.dimension].column], "eq", budget.value)

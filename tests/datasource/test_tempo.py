@@ -202,3 +202,143 @@ async def test_billing_gets_no_content(http: httpx.AsyncClient, bearer: Bearer) 
         assert secret not in answer.content
     values = await http.get("/tempo/api/v2/search/tag/span.team/values", headers=bearer("billing", ["alpha"]))
     assert values.json() == {"tagValues": []}
+
+
+SEMANTICS = [
+    # A comparison with a missing attribute is false, whatever its sign.
+    ('{ span.team != "x" }', {CALL_ID}),
+    ('{ span.team !~ "x.*" }', {CALL_ID}),
+    ('{ !(span.team = "x") }', {ROOT_ID, CALL_ID, TOOL_ID}),
+    ("{ span.team = nil }", {ROOT_ID, TOOL_ID}),
+    ("{ nil != span.team }", {CALL_ID}),
+    ("{ 1s < duration }", {ROOT_ID}),
+    ('{ "gateway" = resource.service.name }', {CALL_ID}),
+    ("{ resource.host.name != nil && true }", {ROOT_ID, TOOL_ID}),
+    ('{ event:name = "first token" }', {CALL_ID}),
+    ('{ event:name != "first token" }', set()),
+    ("{ event.n = 1 }", {CALL_ID}),
+    ("{ event.n > 1 }", set()),
+    ('{ event:name =~ "first.*" }', {CALL_ID}),
+    (f'{{ link:traceID = "{"1" * 32}" }}', {CALL_ID}),
+    ('{ link:spanID = "3333333333333333" }', set()),
+    ('{ rootName = "invoke_agent shopper" }', {ROOT_ID, CALL_ID, TOOL_ID}),
+    ('{ rootServiceName = "gateway" }', set()),
+    ("{ traceDuration > 2s && status = error }", {TOOL_ID}),
+    ("{ traceDuration > 3s }", set()),
+    ("{ nestedSetParent < 0 }", {ROOT_ID}),
+    (f"{{ trace:id = {TRACE_ID.upper()} && kind = internal }}", {TOOL_ID}),
+    (f'{{ trace:id = "{TRACE_ID.lstrip("0").upper()}" && status = error }}', {TOOL_ID}),
+    ("{ nestedSetParent < 0 } >> { status = error }", {TOOL_ID}),
+    ("{ nestedSetParent < 0 } > { }", {CALL_ID, TOOL_ID}),
+    ("{ status = error } << { }", {ROOT_ID}),
+    ("{ status = error } < { kind = server }", {ROOT_ID}),
+    ("{ status = error } >> { }", set()),
+    ("{ status = error } ~ { }", {CALL_ID}),
+    ("{ nestedSetParent < 0 } !> { }", {ROOT_ID}),
+    ("{ nestedSetParent < 0 } &>> { status = error }", {ROOT_ID, TOOL_ID}),
+    ('{ name =~ "chat.*" } && { status = error }', {CALL_ID, TOOL_ID}),
+    ("{ duration > 1h } && { status = error }", set()),
+    ("{ duration > 1h } || { status = error }", {TOOL_ID}),
+    ('({ name =~ "chat.*" } || { status = error }) && { kind = server }', {ROOT_ID, CALL_ID, TOOL_ID}),
+    ("{ } | count() > 2", {ROOT_ID, CALL_ID, TOOL_ID}),
+    ("{ } | count() > 3", set()),
+    ("{ kind = internal } | avg(duration) < 1s", {TOOL_ID}),
+    ("{ } | max(duration) > 2.1s", set()),
+    ("{ } | sum(span.gen_ai.usage.output_tokens) = 30", {ROOT_ID, CALL_ID, TOOL_ID}),
+    ("{ } | { status = error } | count() = 1", {TOOL_ID}),
+]
+
+
+async def test_traceql_means_what_it_means_in_tempo(http: httpx.AsyncClient) -> None:
+    for query, matched in SEMANTICS:
+        traces = (await search(http, query, spss=10))["traces"]
+        found = {span["spanID"] for trace in traces for spans in trace["spanSets"] for span in spans["spans"]}
+        assert found == matched, query
+
+
+async def test_selected_attributes_stand_in_every_span(http: httpx.AsyncClient) -> None:
+    (trace,) = (await search(http, "{ } | select(span.team, duration, resource.host.name)", spss=10))["traces"]
+    shown = {
+        span["spanID"]: {item["key"]: item["value"]["stringValue"] for item in span["attributes"]}
+        for span in trace["spanSets"][0]["spans"]
+    }
+    assert {frozenset(keys) for keys in shown.values()} == {
+        frozenset({"service.name", "gen_ai.response.model", "status", "team", "duration", "host.name"})
+    }
+    assert (shown[CALL_ID]["team"], shown[ROOT_ID]["team"], shown[TOOL_ID]["host.name"]) == ("search", "", "web-1")
+
+
+MISTAKES = [
+    ("{ duration > soon }", "at character 14: 'soon' is not a duration"),
+    ("{ status = great }", "status is one of error, ok, unset"),
+    ("{ bogus = 1 }", "at character 3: unknown intrinsic 'bogus'; known are"),
+    ("{ trace:id = zzz }", "'zzz' is no trace id"),
+    ("{ a", "at character 4: expected '}', found 'the end'"),
+    ("{ } | topk(3)", "at character 7: the stage 'topk' is not supported; supported are count"),
+    ("{ } | count()", "compare it: count() > 2"),
+    ("{ } | avg() > 1", "write avg(duration) > 1s"),
+    ("{ } | rate()", "is a metrics query"),
+    ("{ } >> ", "expected '{', found 'the end'"),
+    ("{ } } ", "'}' is not understood here"),
+    ("{ span.a = span.b }", "is compared with a value, not with another attribute"),
+    ("{ nestedSetParent = 7 }", "nestedSetParent < 0"),
+    ("{ .x > nil }", "nil is compared by = or !="),
+]
+
+
+async def test_a_mistake_is_named_with_its_place(http: httpx.AsyncClient) -> None:
+    for query, text in MISTAKES:
+        answer = await http.get("/tempo/api/search", params={"q": query})
+        assert answer.status_code == 400, (query, answer.text)
+        assert text in answer.text, query
+
+
+async def test_metrics_count_the_same_spans(http: httpx.AsyncClient) -> None:
+    now = int(datetime.now(UTC).timestamp())
+    window = {"start": now // 3600 * 3600 - 3600, "end": now + 60, "step": "1h"}
+
+    async def series(query: str) -> dict[tuple[Any, ...], float]:
+        answer = await http.get("/tempo/api/metrics/query_range", params={"q": query, **window, "exemplars": "10"})
+        assert answer.status_code == 200, answer.text
+        body = answer.json()
+        assert set(body) == {"series", "metrics"}
+        for item in body["series"]:
+            assert set(item) == {"labels", "samples", "promLabels", "exemplars"}
+        return {
+            tuple(next(iter(label["value"].values())) for label in item["labels"]): sum(
+                sample["value"] for sample in item["samples"]
+            )
+            for item in body["series"]
+        }
+
+    assert await series("{ } | count_over_time()") == {("count_over_time",): 3}
+    assert await series("{ nestedSetParent<0 && true } | rate() with(sample=true)") == {
+        ("rate",): pytest.approx(1 / 3600)
+    }
+    assert await series("{ } | count_over_time() by (resource.service.name, status)") == {
+        ("web", "OK"): 1,
+        ("web", "ERROR"): 1,
+        ("gateway", "OK"): 1,
+    }
+    assert await series("{ } | count_over_time() by (span.team)") == {("search",): 1, ("nil",): 2}
+    assert await series("{ kind = server } | max_over_time(duration)") == {
+        ("max_over_time",): pytest.approx(2, rel=0.01)
+    }
+    assert await series("{ kind = server } | quantile_over_time(duration, 0.5, 0.9)") == {
+        ("quantile_over_time", 0.5): pytest.approx(2, rel=0.01),
+        ("quantile_over_time", 0.9): pytest.approx(2, rel=0.01),
+    }
+    assert await series("{ } | sum_over_time(duration)") == {("sum_over_time",): pytest.approx(2.95075)}
+    assert await series("{ } | avg_over_time(span.gen_ai.usage.output_tokens)") == {("avg_over_time",): 30}
+    buckets = await series("{ } | histogram_over_time(duration)")
+    assert sum(buckets.values()) == 3
+    compared = await series("{ } | compare({ status = error }, 5)")
+    assert compared["selection", "web"] == 1
+    assert compared["baseline", "gateway"] == 1
+    instant = await http.get(
+        "/tempo/api/metrics/query", params={"q": "{ } | count_over_time()", "start": now - 3600, "end": now + 60}
+    )
+    assert instant.json()["series"][0]["value"] == 3
+    for query in ("{ }", "{ } | rate() | rate()", "{ } >> { } | rate()", "{ } | quantile_over_time(name, 0.5)"):
+        refused = await http.get("/tempo/api/metrics/query_range", params={"q": query, **window})
+        assert refused.status_code == 400, query

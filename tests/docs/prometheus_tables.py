@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datasource.prometheus.gauges import GAUGES
 from datasource.prometheus.promql.aggregation import AGGREGATIONS
 from datasource.prometheus.promql.evaluate import FUNCTIONS
 from datasource.prometheus.series_catalog import FAMILIES, SPAN_LABELS
@@ -20,6 +21,10 @@ def series_table() -> str:
             labels = "; ".join([*values, *([f"not `{'`, `'.join(missing)}`"] if missing else [])])
         scope = " Needs `costs:read`." if family.permission == "costs:read" else ""
         rows.append(f"| `{family.name}` | {family.type} | {family.help}{scope} | {labels} |")
+    for gauge in GAUGES.values():
+        scope = " Needs `costs:read`." if gauge.permission == "costs:read" else ""
+        labels = ", ".join(f"`{name}`" for name in gauge.labels)
+        rows.append(f"| `{gauge.name}` | gauge | {gauge.help}{scope} | {labels} |")
     rows += ["", f"Unless told otherwise the labels are {', '.join(f'`{name}`' for name in SPAN_LABELS)};"]
     rows += ["those without a value are left out."]
     return "\n".join(rows)

@@ -97,7 +97,7 @@ _OF_SECOND: Final[dict[str, Callable[[Ints], Floats]]] = {
     "hour": lambda seconds: np.asarray(seconds // 3600 % 24, dtype=np.float64),
 }
 DATES: Final = (*_OF_DAY, *_OF_SECOND)
-_FURTHEST: Final = 1e14
+_FURTHEST: Final = 1e17
 
 
 def date_part(name: str, values: Floats) -> Floats:

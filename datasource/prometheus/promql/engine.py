@@ -18,11 +18,12 @@ from datasource.prometheus.promql.values import Ints, Value
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A checked expression at ``times`` (ms)."""
+    """A checked expression at ``times`` (ms); ``end`` is what was asked, which need not be a step."""
 
     expr: Expr
     times: Ints
     type: ValueType
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Result:
 def instant_question(text: str, time: int) -> Question:
     """Parse ``text`` for one moment. Raises :class:`ParseError`."""
     expr = parsed(text)
-    return Question(expr, np.array([time], dtype=np.int64), type_of(expr))
+    return Question(expr, np.array([time], dtype=np.int64), type_of(expr), time)
 
 
 def range_question(text: str, start: int, end: int, step: int) -> Question:
@@ -47,7 +48,7 @@ def range_question(text: str, start: int, end: int, step: int) -> Question:
     if kind not in ("scalar", "vector"):
         words = {"matrix": "range vector", "string": "string"}
         raise ParseError(f'invalid expression type "{words[kind]}" for range query, must be Scalar or instant Vector')
-    return Question(expr, np.arange(start, end + 1, step, dtype=np.int64), kind)
+    return Question(expr, np.arange(start, end + 1, step, dtype=np.int64), kind, end)
 
 
 def parsed(text: str) -> Expr:
@@ -64,7 +65,7 @@ def parsed(text: str) -> Expr:
 async def answer(question: Question, source: SeriesSource) -> Result:
     """Read what ``question`` needs and compute it. Raises :class:`PromqlError` and what the source raises."""
     times = question.times
-    planner = Planner(source, int(times[0]), int(times[-1]))
+    planner = Planner(source, int(times[0]), question.end)
     planned = planner.plan(question.expr, times)
     answers = [await source.read(read) for read in planner.reads]
     # Whole tables of numbers: off the event loop.
@@ -78,6 +79,6 @@ def _evaluated(planned: Planned, answers: Sequence[Value], times: Ints) -> Value
 
 def reads_of(question: Question, source: SeriesSource) -> list[Read]:
     """Return the reads that ``question`` needs from ``source``."""
-    planner = Planner(source, int(question.times[0]), int(question.times[-1]))
+    planner = Planner(source, int(question.times[0]), question.end)
     planner.plan(question.expr, question.times)
     return planner.reads

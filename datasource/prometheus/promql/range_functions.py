@@ -151,7 +151,6 @@ WINDOW_FUNCTIONS: Final[dict[str, WindowFunction]] = {
     "deriv": _deriv,
     "predict_linear": _predict,
     "double_exponential_smoothing": _smoothed,
-    "holt_winters": _smoothed,
     "changes": _changes,
     "resets": _of_values(lambda values: (values[1:] < values[:-1]).sum()),
     "avg_over_time": _of_values(np.mean),

@@ -84,7 +84,7 @@ class _Compiler:
                 return f"({self.compile(part, alias)} IS NOT TRUE)"
             case Has(whole, part):
                 return self.has(_WHOLE_COLUMNS[whole], part, alias)
-            case Leaf(field, operator, value) if operator in _NEGATIONS:
+            case Leaf(field, operator, value) if operator in _NEGATIONS and not _has_own_negation(field):
                 return f"({self.compile(Leaf(field, _NEGATIONS[operator], value), alias)} IS NOT TRUE)"
             case Leaf(FieldKey(family, key), operator, value):
                 return _FAMILIES[family.prefix](self, key, operator, value, alias)
@@ -162,6 +162,35 @@ class _Compiler:
         number = fragment("attribute_number").format(column=f"{alias}.{column}", key=bound)
         return self.text_or_number(text, number, "numeric", operator, value)
 
+    def element(self, column: str, key: str, operator: str, value: Any, alias: str) -> str:
+        """Compile a comparison with any element of ``events`` or ``links``: ``:name`` is its own, other keys are of its
+        attributes.
+        """
+        item = "e.item" if key.startswith(":") else "(e.item -> 'attributes')"
+        bound = self.bind(key.removeprefix(":"), "text")
+        text = f"({item} ->> {bound})"
+        number = fragment("attribute_number").format(column=item, key=bound)
+        if operator == "exists":
+            condition = f"({item} ? {bound})"
+        elif operator == "ne":
+            condition = (
+                f"({item} ? {bound} AND {self.text_or_number(text, number, 'numeric', 'eq', value)} IS NOT TRUE)"
+            )
+        elif operator == "not_regex":
+            condition = f"NOT {self.scalar(text, 'text', 'regex', value)}"
+        else:
+            condition = self.text_or_number(text, number, "numeric", operator, value)
+        return fragment("has_element").format(t=alias, column=column, part=condition)
+
+    def trace(self, operator: str, value: Any, alias: str) -> str:
+        """Compile a comparison with the duration of the whole trace in milliseconds."""
+        if operator == "exists":
+            return "true"
+        duration = "(extract(epoch FROM w.end_ts - w.start_ts) * 1000)"
+        comparison = self.scalar(duration, "numeric", "eq" if operator == "ne" else operator, value)
+        part = f"{comparison} IS NOT TRUE" if operator == "ne" else comparison
+        return fragment("has_summary").format(t=alias, part=part)
+
     def score(self, name: str, operator: str, value: Any, alias: str) -> str:
         bound = self.bind(name, "text")
         if operator == "exists":
@@ -194,6 +223,11 @@ class _Compiler:
         return self.scalar(text, "text", operator, value)
 
 
+def _has_own_negation(field: TraceField | FieldKey) -> bool:
+    """Return whether ``ne`` is about one element of several: another may equal the value all the same."""
+    return isinstance(field, FieldKey) and field.family.prefix in _OF_ELEMENTS
+
+
 def _own_word(field: TraceField, operator: str, value: Any) -> str | None:
     """Return the single choice of ``field`` that is wanted, in the table's own spelling.
 
@@ -203,8 +237,12 @@ def _own_word(field: TraceField, operator: str, value: Any) -> str | None:
     return next((word for word in field.choices if word == asked), None)
 
 
+_OF_ELEMENTS: Final = frozenset({"event", "link", "trace"})
 _FAMILIES: Final[dict[str, Callable[[_Compiler, str, str, Any, str], str]]] = {
     "attribute": lambda compiler, *rest: compiler.attribute("attributes", *rest),
     "resource": lambda compiler, *rest: compiler.attribute("resource_attributes", *rest),
     "score": lambda compiler, *rest: compiler.score(*rest),
+    "event": lambda compiler, *rest: compiler.element("events", *rest),
+    "link": lambda compiler, *rest: compiler.element("links", *rest),
+    "trace": lambda compiler, _, *rest: compiler.trace(*rest),
 }

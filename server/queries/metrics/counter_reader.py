@@ -17,8 +17,9 @@ import asyncpg
 import numpy as np
 from numpy.typing import NDArray
 
-from server.errors import QueryTooLarge
-from server.queries.filters.filter_tree import Filter
+from server.errors import InsufficientScope, QueryTooLarge
+from server.queries.filters.filter_tree import Filter, leaves
+from server.queries.filters.span_fields import FIELDS
 from server.queries.metrics.metric_catalog import HISTOGRAM_BOUNDS, Dimension, Family
 from server.queries.metrics.metric_fetch import Fetched, fetch, fetch_sketches
 from server.queries.metrics.metric_formula import MONEY_COUNTERS, Needs
@@ -38,6 +39,8 @@ Key = tuple[str, ...]
 
 MONEY_UNIT: Final = 10**10
 """How many units of a money counter are one US dollar."""
+SCORE_UNIT: Final = 10**6
+"""How many units of the counter score_sum are one point."""
 MOST_CELLS: Final = 4_000_000
 LONGEST_RAW: Final = timedelta(hours=6)
 """How much time is read from single spans, for edges that fit no rollup; beyond it edges move to the next rollup."""
@@ -119,14 +122,31 @@ async def read_windows(database: Database, scope: RowScope, question: CounterQue
     gaps; else they are moved to the nearest five minutes or hour, and ``milliseconds`` and a notice say so.
 
     Raises:
+        InsufficientScope: it counts money, or splits or filters by money or content, that ``scope`` may not read.
         QueryTooLarge: more than :data:`MOST_CELLS` cells.
         QueryTimeout: it took longer than the pool's statement time-out.
 
     """
+    _check_readable(scope, question)
     async with database.read(scope) as connection:
         (state,) = await connection.fetch(statement("read_rollup_state"))
         target = Target(scope, question.dimensions, question.filter)
         return await _Reading(connection, target, question, state["raw_since"], state["rollup_5m_since"]).run()
+
+
+def _check_readable(scope: RowScope, question: CounterQuestion) -> None:
+    columns = [FIELDS.get(dimension.column) for dimension in question.dimensions if not dimension.is_attribute]
+    has_content = any(item.is_attribute for item in question.dimensions) or any(
+        column is not None and column.is_content for column in columns
+    )
+    if has_content and not scope.may_read_content:
+        raise InsufficientScope("Attributes and messages hold content, which this credential may not read.")
+    filtered = () if question.filter is None else leaves(question.filter)
+    asks_money = not MONEY_COUNTERS.isdisjoint(question.counters) or any(
+        leaf.field.permission == "costs:read" for leaf in filtered
+    )
+    if asks_money and not scope.may_read_costs:
+        raise InsufficientScope("Money needs the scope costs:read.")
 
 
 @dataclass(slots=True)
@@ -277,8 +297,8 @@ def _window_sums(question: CounterQuestion, fetched: Fetched, edges: Ints, first
     counters = {}
     for name in fetched.cells.needs.counters:
         cells = fetched.cells.counters[name]
-        unit = MONEY_UNIT if name in MONEY_COUNTERS else 1
-        whole = np.fromiter((int(value * unit) for value in cells), dtype=np.int64, count=len(cells))
+        unit = MONEY_UNIT if name in MONEY_COUNTERS else SCORE_UNIT if name == "score_sum" else 1
+        whole = np.fromiter((round(value * unit) for value in cells), dtype=np.int64, count=len(cells))
         running = _running(whole.reshape(groups, buckets))
         counters[name] = running[:, last] - running[:, first]
     present = counters[question.presence] > 0

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import timedelta
+from time import time as now
+
 import pytest
 
 from tests.datasource.grafana_client import query_body
@@ -110,3 +114,41 @@ async def test_buckets_add_up_to_the_count(prometheus: PrometheusClient, seeded_
     assert values == sorted(values)
     share = await prometheus.instant("histogram_fraction(0, 1, sum(increase(llm_duration_seconds[6h])))", end)
     assert share[""] == pytest.approx(25 / 48, abs=0.02)
+
+
+async def test_gauges_are_those_of_their_pages(
+    prometheus: PrometheusClient, seeded_history: Seed, bearer: Callable[..., dict[str, str]]
+) -> None:
+    end = seeded_history.end.timestamp()
+    users = await prometheus.over("llm_users_active", end - 2 * HOUR, end, 600)
+    rest = await prometheus.http.get(
+        "/api/v1/metrics",
+        params={
+            "metric": "users,sessions",
+            "from": iso(seeded_history.end - timedelta(hours=1)),
+            "to": iso(seeded_history.end),
+        },
+        headers=prometheus.headers,
+    )
+    counts = {row["metric"]: row["value"] for row in rest.json()["data"]}
+    assert users["llm_users_active/acme"][end] == counts["users"]
+    assert (await prometheus.instant("sum(llm_sessions_active)", end))[""] == counts["sessions"]
+    admin = bearer("admin", ["acme"])
+    score = {"trace_id": seeded_history.trace_id, "name": "helpful", "value": 0.25}
+    for value in (0.25, 0.75):
+        answer = await prometheus.http.post("/api/v1/scores", json={**score, "value": value}, headers=admin)
+        assert answer.status_code in (200, 201), answer.text
+    assert await prometheus.instant("avg by (score_name) (llm_score)", now()) == {"helpful": 0.5}
+    budget = {"name": "All", "amount_usd": "0.1", "period": "year"}
+    made = await prometheus.http.put("/api/v1/budgets/acme/all", json=budget, headers=admin)
+    assert made.status_code == 201, made.text
+    (state,) = (await prometheus.http.get("/api/v1/budgets", headers=admin)).json()["data"]
+    used = await prometheus.instant("llm_budget_used_ratio * 100", now())
+    assert list(used.values()) == pytest.approx([state["used_pct"]])
+    projected = await prometheus.instant("sum by (budget) (llm_budget_projected_ratio) * 100", now())
+    assert projected == {"All": pytest.approx(state["projected_pct"], rel=1e-3)}
+    listed = await prometheus.data("series", {"match[]": '{__name__=~"llm_budget.*"}'})
+    assert {(series["__name__"], series["budget"]) for series in listed} == {
+        ("llm_budget_used_ratio", "All"),
+        ("llm_budget_projected_ratio", "All"),
+    }

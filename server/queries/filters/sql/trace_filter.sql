@@ -20,3 +20,13 @@ coalesce(s.string_value, CASE WHEN s.data_type = 'boolean' THEN (s.value = 1)::t
 -- name: attribute_number
 -- An attribute as a number; CASE keeps the cast away from values that are none.
 (CASE WHEN jsonb_typeof({column} -> {key}) = 'number' THEN ({column} ->> {key})::numeric END)
+
+-- name: has_element
+-- An event or a link of the span is like that.
+EXISTS (SELECT 1 FROM jsonb_array_elements(CASE jsonb_typeof({t}.{column}) WHEN 'array' THEN {t}.{column} ELSE '[]' END)
+        AS e (item) WHERE {part})
+
+-- name: has_summary
+-- The whole trace of the row is like that.
+EXISTS (SELECT 1 FROM trace_summaries w
+        WHERE w.project_id = {t}.project_id AND w.trace_id = {t}.trace_id AND {part})
