@@ -42,7 +42,7 @@ Floats = NDArray[np.float64]
 
 
 def bin_of(value: float) -> int:
-    """Return the bin that holds ``value``, by the formula of the SQL function in sql/rollup_delta.sql."""
+    """Return the bin that holds ``value``, by the formula of the SQL function sketch_entry."""
     return math.ceil(math.log(min(max(value, SMALLEST), LARGEST)) / LOG_GAMMA)
 
 

@@ -17,7 +17,8 @@ from server.queries.filters.span_fields import FIELDS, KEYED_OPERATORS, OPERATOR
 from server.queries.filters.time_range import TimeRange
 from server.queries.lists import list_reader
 from server.queries.lists.list_question import VIEWS, ListQuestion, Sort
-from server.queries.lists.list_reader import MOST_BRANCHES, Total, list_spans
+from server.queries.lists.list_reader import Total, list_spans
+from server.storage.project_branches import MOST_BRANCHES
 from server.storage.row_scope import RowScope
 from tests.queries.filter_oracle import matches
 from tests.queries.sample_spans import START, WORDS, sample_spans

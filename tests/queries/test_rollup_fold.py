@@ -18,6 +18,7 @@ from server.queries.metrics.metric_reader import query_metrics
 from server.rollups import rebuild
 from server.rollups.fold import RollupFolder, fold_pending
 from server.rollups.rebuild import rebuild_rollups
+from server.rollups.sketch import pack
 from server.storage.row_scope import RowScope
 from server.upkeep.partitions import WEEKS_AHEAD, ensure_partitions
 from server.upkeep.retention import apply_retention
@@ -296,3 +297,10 @@ async def test_half_hour_days_use_hours_inside_and_finer_parts_at_the_ends(
         await connection.execute("UPDATE rollup_state SET rollup_5m_since = now()")
         await connection.execute("DELETE FROM rollup_5m")
     assert await ask(services, COUNTED, **days) == with_rollups
+
+
+async def test_sql_and_python_put_a_value_into_the_same_bin(owner: asyncpg.Connection) -> None:
+    values = [0.0, 0.001, 0.5, 1.0, 1.01, 12.5, 999.999, 86_400_000.0, 1e12, 1e15]
+    for value in values:
+        for sign in (1, -1):
+            assert await owner.fetchval("SELECT sketch_entry($1, $2)", value, sign) == pack([value], sign)

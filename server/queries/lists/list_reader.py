@@ -22,11 +22,10 @@ from server.queries.lists.query_plan import explain_statement
 from server.queries.lists.row_extras import add_extras
 from server.queries.lists.row_layout import Row, row_layout
 from server.storage.database import Database
+from server.storage.project_branches import MOST_BRANCHES, project_branches
 from server.storage.row_scope import RowScope
 
 TOTAL_CAP: Final = 10_000
-MOST_BRANCHES: Final = 32
-"""With more projects than this the branches would cost more to plan than index order saves."""
 FIRST_SLICE: Final = timedelta(days=7)
 """The part of a search by time that is read first: the length of a partition."""
 
@@ -86,9 +85,8 @@ class _Reading:
     def __init__(self, scope: RowScope, question: ListQuestion) -> None:
         self.question = question
         self.view: View = VIEWS[question.view]
-        is_few = len(scope.projects) <= MOST_BRANCHES
-        self.projects: list[Any] = list(scope.projects) if is_few else [list(scope.projects)]
-        self.params: list[Any] = [question.limit + 1, *self.projects]
+        self.params: list[Any] = [question.limit + 1]
+        self.branches = project_branches(scope.projects, self.params)
         self.where = self.predicate(scope)
         self.where_binds = len(self.params)
         self.layout = row_layout(
@@ -101,7 +99,7 @@ class _Reading:
         self.follows_index = (
             is_by_time
             and self.view.keeps_time_order(question.filter)
-            and is_few
+            and len(scope.projects) <= MOST_BRANCHES
             and question.total == "none"
             and not question.include
         )
@@ -182,7 +180,7 @@ class _Reading:
                 order=segment.order_by(),
                 limit="$1",
             )
-            for project in self.project_predicates()
+            for project in self.branches
         ]
         page = branches[0]
         if len(branches) > 1:
@@ -197,11 +195,6 @@ class _Reading:
             same_row=layout.same_row,
             order=output_order,
         )
-
-    def project_predicates(self) -> list[str]:
-        if len(self.projects) == 1 and not isinstance(self.projects[0], str):
-            return ["t.project_id = ANY ($2::text[])"]
-        return [f"t.project_id = ${index}::text" for index in range(2, len(self.projects) + 2)]
 
     async def count(self, connection: asyncpg.Connection) -> Total | None:
         mode = self.question.total
@@ -226,7 +219,7 @@ class _Reading:
         limit = " LIMIT $1" if most is not None else " AND $1::bigint IS NOT NULL"
         branches = [
             fragment("count_branch").format(table=self.view.table, project=project, predicate=self.where, limit=limit)
-            for project in self.project_predicates()
+            for project in self.branches
         ]
         if len(branches) == 1:
             return branches[0]

@@ -81,8 +81,7 @@ RAW_VALUES: Final[dict[str, tuple[str, str]]] = {
     "speed": ("t.completion_tokens * 1000 / t.duration_ms", _WITH_SPEED),
 }
 _SKETCHED: Final = (
-    "coalesce(string_agg(int4send((ceil(ln(least(greatest({value}, 0.001), 1e12))"
-    " / 0.0200006667066695)::integer << 16) | {count}), ''::bytea) FILTER (WHERE {condition}), ''::bytea)"
+    "coalesce(string_agg(sketch_entry({value}, {count}), ''::bytea) FILTER (WHERE {condition}), ''::bytea)"
 )
 
 _RETRY: Final = (

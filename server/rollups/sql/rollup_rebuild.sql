@@ -72,16 +72,10 @@ FROM (
         sum(t.duration_us) FILTER (WHERE t.has_speed) AS speed_us,
         sum(t.completion_tokens) FILTER (WHERE t.has_speed) AS speed_tokens,
         count(*) FILTER (WHERE t.has_speed) AS speed_count,
-        string_agg(
-            int4send((ceil(ln(greatest(t.duration_ms, 0.001)) / 0.0200006667066695)::integer << 16) | 1), ''::bytea
-        ) AS duration_sketch,
-        string_agg(
-            int4send((ceil(ln(greatest(t.ttft_ms, 0.001)) / 0.0200006667066695)::integer << 16) | 1), ''::bytea
-        ) FILTER (WHERE t.ttft_ms IS NOT NULL) AS ttft_sketch,
-        string_agg(
-            int4send((ceil(ln(least(greatest(t.completion_tokens * 1000 / t.duration_ms, 0.001), 1e12))
-                / 0.0200006667066695)::integer << 16) | 1), ''::bytea
-        ) FILTER (WHERE t.has_speed) AS speed_sketch
+        string_agg(sketch_entry(t.duration_ms, 1), ''::bytea) AS duration_sketch,
+        string_agg(sketch_entry(t.ttft_ms, 1), ''::bytea) FILTER (WHERE t.ttft_ms IS NOT NULL) AS ttft_sketch,
+        string_agg(sketch_entry(t.completion_tokens * 1000 / t.duration_ms, 1), ''::bytea)
+            FILTER (WHERE t.has_speed) AS speed_sketch
     FROM (
         SELECT
             project_id, ts, dim_id, parent_span_id, prompt_tokens, completion_tokens, total_tokens, cached_tokens,

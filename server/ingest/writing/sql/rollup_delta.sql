@@ -4,8 +4,7 @@
 -- Adds what changed to rollup_delta and actor_delta. Reads the TEMP table span_changes: one row per
 -- sign, -1 for the span as it was, +1 for the span as it is. Tokens, money, first-token delay and
 -- speed count for model calls only. RETURNING 1 is for Citus, which refuses INSERT … SELECT into a
--- table under row-level security without it. A sketch entry is one int4: bin in the high half,
--- signed count in the low; 0.0200006667066695 is ln(1.01 / 0.99).
+-- table under row-level security without it.
 WITH actors AS (
     INSERT INTO actor_delta (project_id, kind, bucket, actor_hash, actor, spans, calls, errors, total_tokens, total_cost)
     SELECT
@@ -58,16 +57,10 @@ SELECT
     coalesce(sum(sign * completion_tokens)
         FILTER (WHERE is_generation AND completion_tokens > 0 AND duration_ms >= 0.001), 0),
     coalesce(sum(sign) FILTER (WHERE is_generation AND completion_tokens > 0 AND duration_ms >= 0.001), 0),
-    string_agg(
-        int4send((ceil(ln(greatest(duration_ms, 0.001)) / 0.0200006667066695)::integer << 16) | (sign & 65535)),
-        ''::bytea),
-    coalesce(string_agg(
-        int4send((ceil(ln(greatest(ttft_ms, 0.001)) / 0.0200006667066695)::integer << 16) | (sign & 65535)),
-        ''::bytea) FILTER (WHERE is_generation AND ttft_ms IS NOT NULL), ''::bytea),
-    coalesce(string_agg(
-        int4send((ceil(ln(least(greatest(completion_tokens * 1000 / duration_ms, 0.001), 1e12))
-            / 0.0200006667066695)::integer << 16) | (sign & 65535)),
-        ''::bytea) FILTER (WHERE is_generation AND completion_tokens > 0 AND duration_ms >= 0.001), ''::bytea)
+    string_agg(sketch_entry(duration_ms, sign), ''::bytea),
+    coalesce(string_agg(sketch_entry(ttft_ms, sign), ''::bytea)
+        FILTER (WHERE is_generation AND ttft_ms IS NOT NULL), ''::bytea),
+    coalesce(string_agg(sketch_entry(completion_tokens * 1000 / duration_ms, sign), ''::bytea) FILTER (WHERE is_generation AND completion_tokens > 0 AND duration_ms >= 0.001), ''::bytea)
 FROM span_changes
 GROUP BY 1, 2, 3
 RETURNING 1;
