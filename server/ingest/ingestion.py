@@ -19,9 +19,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from server.cache.freshness import Freshness
+from server.ingest.explain import explain_payload
 from server.ingest.limits import BodyBudget, ProjectRates
 from server.ingest.mapping.agent_metrics import read_counter
-from server.ingest.mapping.explain import explain_payload
 from server.ingest.mapping.log_mapping import map_logs
 from server.ingest.mapping.mapping_result import IngestWindow, MappedBatch, ScoreRecord
 from server.ingest.mapping.span_mapping import mapping_steps

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from server.ingest.mapping.explain import explain_payload
+from server.ingest.explain import explain_payload
 from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.otlp.decode import decode_traces
 from tests.ingest.spans_in_both_encodings import JSON, NOW, as_json, event, request, span
