@@ -14,7 +14,7 @@ PYTEST_ARGS ?= -n auto
 help:  ## this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
-run: $(VENV)/installed  ## start everything with a month of demo traces (ARGS="--port 9090" and so on)
+run: $(VENV)/installed  ## start everything with two months of demo traces (ARGS="--port 9090" and so on)
 	@exec $(BIN)/llm-observatory demo $(ARGS)
 
 serve: $(VENV)/installed  ## start the server without demo traces

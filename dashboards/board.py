@@ -13,22 +13,27 @@ from dashboards.variables import common_annotations, common_variables, own_annot
 SCHEMA_VERSION: Final = 42
 """Classic dashboard JSON as both Grafana 12.4 and 13.1 write it; older ones migrate it on load."""
 TAG: Final = "llm-traces"
+DETAIL_TAG: Final = "llm-trace-detail"
+"""The tag of dashboards about one thing: they are reached by links, and are in no menu."""
 GRID_WIDTH: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A heading with panels below it; a collapsed one asks nothing until it is opened."""
+    """A heading with panels below it, or panels without a heading; a collapsed one asks nothing until it is opened."""
 
-    title: str
+    title: str | None
     panels: Sequence[Json]
     collapsed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
-    """One dashboard. ``uid`` never changes: links, alerts and bookmarks hang on it. ``common`` adds
-    the filters and annotations that all dashboards over a range share."""
+    """One dashboard. ``uid`` never changes: links, alerts and bookmarks hang on it.
+
+    ``common`` adds the filters and annotations that all dashboards over a range share; ``in_menu`` is false for one
+    about a single thing, which says nothing until a link has chosen it.
+    """
 
     uid: str
     title: str
@@ -39,6 +44,7 @@ class Board:
     variables: Sequence[Json] = ()
     common: bool = True
     links: Sequence[Json] = field(default_factory=tuple)
+    in_menu: bool = True
 
     def render(self) -> Json:
         """Return the dashboard as Grafana stores it, ready for provisioning, import and API alike."""
@@ -48,7 +54,7 @@ class Board:
             "uid": self.uid,
             "title": self.title,
             "description": self.description,
-            "tags": [TAG],
+            "tags": [TAG] if self.in_menu else [DETAIL_TAG],
             "schemaVersion": SCHEMA_VERSION,
             "version": 0,
             "editable": True,
@@ -59,7 +65,7 @@ class Board:
             "refresh": self.refresh,
             "fiscalYearStartMonth": 0,
             "liveNow": False,
-            "weekStart": "",
+            "weekStart": "monday",
             "annotations": {"list": [own_annotations(), *(common_annotations() if self.common else [])]},
             "templating": {"list": [*chosen, *self.variables]},
             "links": [*_menu(), *self.links],
@@ -80,7 +86,7 @@ def place(rows: Sequence[Row]) -> list[Json]:
             "gridPos": {"x": 0, "y": y, "w": GRID_WIDTH, "h": 1},
             "panels": [],
         }
-        number, y = number + 1, y + 1
+        number, y = (number, y) if row.title is None else (number + 1, y + 1)
         x = height = 0
         inside: list[Json] = []
         for panel in copy.deepcopy(list(row.panels)):
@@ -93,7 +99,9 @@ def place(rows: Sequence[Row]) -> list[Json]:
             height = max(height, panel["gridPos"]["h"])
             inside.append(panel)
         y += height
-        if row.collapsed:
+        if row.title is None:
+            placed += inside
+        elif row.collapsed:
             heading["panels"] = inside
             placed.append(heading)
         else:

@@ -14,12 +14,17 @@ from typing import Final
 
 from dashboards import (
     llm_agents,
+    llm_coding_agents,
     llm_cost,
     llm_errors,
     llm_explore,
     llm_latency,
     llm_models,
     llm_overview,
+    llm_prompts,
+    llm_quality,
+    llm_sessions,
+    llm_tokens,
     llm_trace,
 )
 from dashboards.board import Board
@@ -31,9 +36,14 @@ BOARDS: Final[tuple[Board, ...]] = tuple(
         llm_overview,
         llm_latency,
         llm_cost,
+        llm_tokens,
         llm_errors,
         llm_models,
+        llm_sessions,
         llm_agents,
+        llm_coding_agents,
+        llm_quality,
+        llm_prompts,
         llm_explore,
         llm_trace,
     )

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from dashboards.board import Board, Row
-from dashboards.llm_overview import ERROR_STEPS, figure, total
-from dashboards.panels import bars, panel, table, time_series
-from dashboards.queries import target, variable
+from dashboards.links import to_board
+from dashboards.llm_overview import ERROR_OBJECTIVE, ERROR_STEPS
+from dashboards.panels import bars, colored_cell, column, columns, figure, gauge_cell, lines, states, table
+from dashboards.queries import ranking, rows, series, target, variable
 from dashboards.variables import group_variable
+
+RED_GAUGE: Final = "#E02F44"
 
 BOARD: Final = Board(
     uid="llm-errors",
@@ -16,38 +19,37 @@ BOARD: Final = Board(
     description="Failed calls by class, model and provider; retries; states of providers over time.",
     variables=(group_variable(),),
     rows=(
-        Row("At a glance", (
-            total("errors", "Failed calls", "Calls with status ERROR.", "short"),
+        Row(None, (
+            figure("errors", "Failed calls", "Calls with status ERROR.", "short", better="down", size=(6, 4)),
             figure("error_rate", "Error rate", "Share of calls that failed.", "percentunit", thresholds=ERROR_STEPS,
-                   decimals=2),
-            total("retries", "Retries", "Calls that follow a failed one of the same name under the same parent.",
-                  "short"),
-            total("error_cost", "Cost of failed calls", "Money for calls that ended in an error.", "currencyUSD",
-                  decimals=2),
+                   better="down", size=(6, 4)),
+            figure("retries", "Retries", "Calls that follow a failed one of the same name under the same parent.",
+                   "short", better="down", size=(6, 4)),
+            figure("error_cost", "Cost of failed calls", "Money for calls that ended in an error.", "currencyUSD",
+                   better="down", size=(6, 4)),
         )),
         Row("Over time", (
-            panel("state-timeline", "Providers", "ok; degraded from 5 % of failed calls on; failing from 50 % on.",
-                  [target("availability", group_by="provider")], size=(24, 6),
-                  options={"mergeValues": True, "showValue": "never", "rowHeight": 0.8, "alignValue": "left",
-                           "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
-                           "tooltip": {"mode": "single"}},
-                  custom={"fillOpacity": 70, "lineWidth": 0}),
-            time_series("Failed calls by class", "Failed calls in each interval by error type.",
-                        target("timeseries", metric="errors", group_by="error_type", status="error"), unit="short",
-                        bars=True, stacked=True),
-            time_series("Error rate by ${group_by}", "Share of failed calls, split by the variable Group by.",
-                        target("timeseries", metric="error_rate", group_by=variable("group_by")), unit="percentunit"),
+            states("Providers", "ok; degraded from 5 % of failed calls on; failing from 50 % on.",
+                   target("availability", group_by="provider"), size=(24, 6)),
+            columns("Failed calls by class", "Failed calls in each interval by error type.",
+                    series("errors", "error_type", status="error"), unit="short"),
+            lines("Error rate by ${group_by:text}", "Share of failed calls; the dashed line is where it becomes "
+                  "critical (5 %).", series("error_rate", variable("group_by"), limit=8), unit="percentunit",
+                  objective=ERROR_OBJECTIVE),
         )),
         Row("What and where", (
-            bars("By class", "Failed calls by error type.",
-                 target("breakdown", metric="errors", group_by="error_type", status="error"), unit="short",
-                 size=(8, 8)),
-            bars("Finish reasons", "Why models stopped; length means the answer was cut.",
-                 target("breakdown", metric="calls", group_by="finish_reason"), unit="short", size=(8, 8)),
-            table("By model", "Models by failed calls.",
-                  target("breakdown", metric="errors,error_rate,calls", group_by="provider,model", limit=20),
-                  size=(8, 8)),
-            table("Errors", "The newest failed spans with their messages; the link opens the trace.",
+            bars("By class", "Failed calls by error type.", ranking("errors", "error_type", status="error"),
+                 unit="short", size=(8, 8)),
+            bars("Finish reasons", "Why models stopped; length means that the answer was cut.",
+                 ranking("calls", "finish_reason"), unit="short", size=(8, 8)),
+            table("By model", "Models by failed calls.", rows("errors,error_rate,calls", "model"), size=(8, 8),
+                  overrides=[
+                      column("Model", links=[to_board("This model alone", "llm-models", "model", "model")],
+                             custom__minWidth=130),
+                      gauge_cell("Errors", RED_GAUGE),
+                      colored_cell("Error rate", ERROR_STEPS),
+                  ]),
+            table("Errors", "The newest failed spans with their messages; the first column opens the trace.",
                   target("errors", limit=100), size=(24, 12)),
         )),
     ),

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from dashboards.board import Board, Row
-from dashboards.panels import column, panel, shares, table, time_series
-from dashboards.queries import target
-
-_GAUGE: Final[dict[str, Any]] = {"custom__cellOptions": {"type": "gauge", "mode": "gradient"}, "min": 0}
+from dashboards.llm_overview import ERROR_STEPS
+from dashboards.panels import (
+    ORANGE,
+    TEAL,
+    colored_cell,
+    column,
+    columns,
+    gauge_cell,
+    lines,
+    shares,
+    sized,
+    states,
+    table,
+)
+from dashboards.queries import ranking, rows, series, target
 
 BOARD: Final = Board(
     uid="llm-models",
@@ -17,30 +28,38 @@ BOARD: Final = Board(
     time_from="now-24h",
     rows=(
         Row("Side by side", (
-            table("Models", "One row per model; compare p95 and cost per call before you switch.",
-                  target("breakdown", limit=50, group_by="provider,model",
-                         metric="calls,error_rate,duration_p50,duration_p95,time_to_first_token_p95,"
-                                "output_tokens_per_second,total_tokens,cost,cost_per_call"),
+            table("Models", "One row a model; compare p95 and cost by call before you switch.",
+                  rows("calls,error_rate,duration_p50,duration_p95,time_to_first_token_p95,"
+                       "output_tokens_per_second,total_tokens,cost,cost_per_call", "provider,model", limit=50),
                   size=(24, 10),
-                  overrides=[column("Calls", **_GAUGE), column("Cost", **_GAUGE), column("Duration p95", **_GAUGE)]),
+                  overrides=[
+                      sized("Provider", 110),
+                      column("Model", custom__minWidth=150),
+                      gauge_cell("Calls"),
+                      colored_cell("Error rate", ERROR_STEPS),
+                      sized("Duration p50", 90, displayName="p50"),
+                      column("Duration p95", displayName="p95", custom__minWidth=130,
+                             custom__cellOptions={"type": "gauge", "mode": "basic", "valueDisplayMode": "text"},
+                             color={"mode": "fixed", "fixedColor": ORANGE}, min=0, fieldMinMax=True),
+                      sized("Time to first token p95", 90, displayName="TTFT p95"),
+                      sized("Output tokens per second avg", 80, displayName="Tok/s"),
+                      sized("Total tokens", 90, displayName="Tokens"),
+                      gauge_cell("Cost", TEAL),
+                      sized("Cost per call", 100, displayName="Per call"),
+                  ]),
         )),
         Row("Traffic", (
-            time_series("Calls by model", "Calls in each interval.",
-                        target("timeseries", metric="calls", group_by="model"), unit="short", bars=True,
-                        stacked=True, size=(16, 8)),
-            shares("Share of calls", "Parts of all calls in the range.",
-                   target("breakdown", metric="calls", group_by="model", layout="columns"), unit="short",
-                   size=(8, 8)),
-            time_series("p95 by model", "95th percentile of the duration.",
-                        target("timeseries", metric="duration_p95", group_by="model"), unit="ms"),
-            time_series("Cost per call by model", "Money of each model divided by its calls.",
-                        target("timeseries", metric="cost_per_call", group_by="model"), unit="currencyUSD"),
-            panel("state-timeline", "Availability", "ok; degraded from 5 % of failed calls on; failing from 50 % on.",
-                  [target("availability", group_by="provider,model")], size=(24, 8),
-                  options={"mergeValues": True, "showValue": "never", "rowHeight": 0.8, "alignValue": "left",
-                           "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
-                           "tooltip": {"mode": "single"}},
-                  custom={"fillOpacity": 70, "lineWidth": 0}),
+            columns("Calls by model", "Calls in each interval.", series("calls", "model"), unit="short", size=(16, 8)),
+            shares("Share of calls", "Parts of all calls in the range.", ranking("calls", "model", limit=8),
+                   unit="short", size=(8, 8)),
+        )),
+        Row("How well", (
+            lines("p95 by model", "95th percentile of the duration.", series("duration_p95", "model", limit=8),
+                  unit="ms"),
+            lines("Cost per call by model", "What one call of each model costs: all its money by all its calls.",
+                  series("cost_per_call", "model", limit=8), unit="currencyUSD"),
+            states("Availability", "ok; degraded from 5 % of failed calls on; failing from 50 % on.",
+                   target("availability", group_by="provider,model"), size=(24, 8)),
         )),
     ),
 )  # fmt: skip

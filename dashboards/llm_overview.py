@@ -5,102 +5,111 @@ from __future__ import annotations
 from typing import Final
 
 from dashboards.board import Board, Row
-from dashboards.panels import PERCENTILE_COLORS, STATUS_COLORS, column, panel, stat, table, time_series
-from dashboards.queries import Json, target, variable
+from dashboards.links import to_board
+from dashboards.panels import (
+    BLUE,
+    PERCENTILE_COLORS,
+    STATUS_COLORS,
+    TEAL,
+    colored_cell,
+    column,
+    columns,
+    figure,
+    gauge_cell,
+    lines,
+    panel,
+    stat,
+    table,
+)
+from dashboards.queries import rows, series, target, variable
 from dashboards.variables import group_variable
 
-EXPLORE_LINK: Final = {
-    "title": "Traces of this service",
-    "url": "/d/llm-explore?var-service=${__data.fields.service:percentencode}&${__url_time_range}&var-ds=${ds}",
-}
-ERROR_STEPS: Final = ((None, "green"), (0.01, "orange"), (0.05, "red"))
-
-
-def figure(metric: str, title: str, description: str, unit: str, **more: object) -> Json:
-    """Return the value over the whole range and its change; exact, so without a sparkline."""
-    query = target("stat", metric=metric, show="value,change")
-    return stat(title, description, query, unit=unit, **more)  # type: ignore[arg-type]
-
-
-def total(metric: str, title: str, description: str, unit: str, **more: object) -> Json:
-    """Return the panel of a sum: the sum over the buckets with their sparkline, and its change."""
-    queries = (target("timeseries", metric=metric), target("stat", "B", metric=metric, show="change"))
-    return stat(title, description, *queries, unit=unit, calc="sum", sparkline=True, **more)  # type: ignore[arg-type]
-
+ERROR_STEPS: Final = ((None, "text"), (0.02, "orange"), (0.05, "red"))
+ERROR_OBJECTIVE: Final = ((None, "transparent"), (0.05, "red"))
 
 FIGURES: Final = (
-    total("calls", "Calls", "Calls of models in the range, and the change against the range before.", "short"),
+    figure("calls", "Calls", "Calls of models in the range; small: against the range before.", "short"),
     figure(
-        "error_rate", "Failed calls", "Share of calls with status ERROR. From 1 % on look at recent errors below.",
-        "percentunit", thresholds=ERROR_STEPS, decimals=2,
+        "error_rate", "Error rate", "Share of calls with status ERROR. From 2 % on look at the errors below.",
+        "percentunit", thresholds=ERROR_STEPS, better="down",
     ),
-    figure("duration_p95", "Latency p95", "95 % of calls were faster; exact to 1 %.", "ms", decimals=0),
+    figure("duration_p95", "Latency p95", "95 % of calls were faster; exact to 1 %.", "ms", better="down"),
     figure(
         "time_to_first_token_p95", "First token p95", "95 % of streamed calls showed their first token sooner.", "ms",
-        decimals=0,
+        better="down",
     ),
-    total("total_tokens", "Tokens", "Input and output tokens of all calls.", "short"),
+    figure("cost", "Cost", "Money for all calls of the range.", "currencyUSD", better="down"),
+    figure(
+        "cost", "Cost today", "Money since midnight of your time zone, whatever range is chosen; small: against the "
+        "same hours of yesterday.", "currencyUSD", period="day", better="down",
+    ),
     stat(
-        "Cost today", "Money for calls since midnight of your time zone, whatever range is chosen.",
-        target("timeseries", metric="cost"), unit="currencyUSD", calc="sum", sparkline=True, decimals=2,
-        timeFrom="now/d",
+        "Month, expected", "What the month will have cost: spent so far and a forecast of the days left. Bounds: "
+        "dashboard LLM cost.", target("month_forecast"), unit="currencyUSD",
+        transformations=[{"id": "filterFieldsByName", "options": {"include": {"names": ["Expected"]}}}],
     ),
-    stat(
-        "Cost of the month", "Spent so far plus a forecast of the days left; between the bounds in 4 of 5 cases.",
-        target("month_forecast"), unit="currencyUSD", decimals=2,
-    ),
-    figure("users", "Active users", "Different users with at least one span.", "short"),
+    figure("users", "Active users", "Different users with at least one span.", "short", better="up"),
 )  # fmt: skip
 
 TRAFFIC: Final = (
-    time_series(
-        "Calls by status", "Calls in each interval, failed ones in red.",
-        target("timeseries", metric="calls", group_by="status"), unit="short", bars=True, stacked=True,
-        colors=STATUS_COLORS,
+    columns(
+        "Calls", "Calls in each interval by status, failed ones in red; drag over a stretch to look closer.",
+        series("calls", "status"), unit="short", colors=STATUS_COLORS, size=(8, 8),
     ),
-    time_series(
+    lines(
         "Latency", "Percentiles of the duration of calls; p95 and p99 tell what the unlucky ones waited.",
-        target("timeseries", metric="duration", aggregation="p50,p95,p99"), unit="ms", colors=PERCENTILE_COLORS,
+        series("duration", aggregation="p50,p95,p99"), unit="ms", colors=PERCENTILE_COLORS, size=(8, 8),
     ),
-    time_series(
-        "Cost by ${group_by}", "Money in each interval, split by the variable Group by.",
-        target("timeseries", metric="cost", group_by=variable("group_by")), unit="currencyUSD", bars=True,
-        stacked=True,
+    columns(
+        "Cost by ${group_by:text}", "Money in each interval, split by the variable Group by.",
+        series("cost", variable("group_by"), limit=8), unit="currencyUSD", size=(8, 8),
     ),
-    time_series(
-        "Tokens in and out", "Input tokens (cache included) and output tokens (reasoning included) in each interval.",
-        target("timeseries", metric="prompt_tokens,completion_tokens"), unit="short",
+    lines(
+        "Error rate by ${group_by:text}", "Share of failed calls; the dashed line is where it becomes critical (5 %).",
+        series("error_rate", variable("group_by"), limit=8), unit="percentunit", objective=ERROR_OBJECTIVE,
+        size=(8, 8),
     ),
-)  # fmt: skip
-
-DETAIL: Final = (
-    table(
-        "Top 10 services", "The services with most calls; a click on one lists its traces.",
-        target("breakdown", metric="calls,error_rate,duration_p95,cost,total_tokens", group_by="service", limit=10),
-        size=(16, 9),
-        overrides=[
-            column("service", links=[EXPLORE_LINK]),
-            column("Error rate", custom__cellOptions={"type": "color-text"},
-                   thresholds={"mode": "absolute", "steps": [
-                       {"value": value, "color": color} for value, color in ERROR_STEPS]},
-                   color={"mode": "thresholds"}),
-        ],
-    ),
-    stat(
-        "Success rate", "Share of calls that did not fail, against an objective of 99 %.",
-        target("stat", metric="success_rate", show="value,change"), unit="percentunit", decimals=2, size=(8, 4),
-        thresholds=((None, "red"), (0.95, "orange"), (0.99, "green")),
+    columns(
+        "Tokens", "Input tokens (cache included) and output tokens (reasoning included) in each interval.",
+        series("prompt_tokens,completion_tokens"), unit="short", size=(8, 8),
+        colors={"Prompt tokens": BLUE, "Completion tokens": TEAL},
     ),
     panel(
-        "alertlist", "Firing alerts", "Alert rules of folders and labels that are about LLM traffic.", [],
-        size=(8, 5), options={"viewMode": "list", "groupMode": "default", "maxItems": 20, "sortOrder": 1,
+        "alertlist", "Alerts", "Firing and pending alert rules of the folder LLM Observatory.", [],
+        size=(8, 8), options={"viewMode": "list", "groupMode": "default", "maxItems": 20, "sortOrder": 1,
                               "dashboardAlerts": False, "alertName": "", "alertInstanceLabelFilter": "",
                               "stateFilter": {"firing": True, "pending": True, "noData": False, "normal": False,
                                               "error": True}},
     ),
+)  # fmt: skip
+
+SERVICE_LINK: Final = to_board("Traces of this service", "llm-explore", "service", "service")
+MODEL_LINK: Final = to_board("This model alone", "llm-models", "model", "model")
+
+DETAIL: Final = (
     table(
-        "Recent errors", "The newest failed spans with their messages; the link opens the trace.",
-        target("errors", limit=20),
+        "Services", "The services with most calls; a click on one lists its traces.",
+        rows("calls,error_rate,duration_p95,cost", "service", limit=8), size=(12, 8),
+        overrides=[
+            column("Service", links=[SERVICE_LINK], custom__minWidth=130),
+            gauge_cell("Calls"),
+            colored_cell("Error rate", ERROR_STEPS),
+            column("Duration p95", displayName="p95", custom__width=80),
+        ],
+    ),
+    table(
+        "Models", "The models with the highest spend; a click on one compares it.",
+        rows("cost,calls,error_rate,duration_p95", "model", limit=8), size=(12, 8),
+        overrides=[
+            column("Model", links=[MODEL_LINK], custom__minWidth=150),
+            gauge_cell("Cost", TEAL),
+            colored_cell("Error rate", ERROR_STEPS),
+            column("Duration p95", displayName="p95", custom__width=80),
+        ],
+    ),
+    table(
+        "Recent errors", "The newest failed spans with their messages; the first column opens the trace.",
+        target("errors", limit=20), size=(24, 8),
     ),
 )  # fmt: skip
 
@@ -110,8 +119,8 @@ BOARD: Final = Board(
     description="Rate, errors, duration and cost of calls of language models.",
     variables=(group_variable(),),
     rows=(
-        Row("At a glance", FIGURES),
+        Row(None, FIGURES),
         Row("Traffic, latency, money", TRAFFIC),
-        Row("Services and errors", DETAIL),
+        Row("Who and why", DETAIL),
     ),
 )

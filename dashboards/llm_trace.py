@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from dashboards.board import Board, Row
 from dashboards.panels import panel, stat, table
@@ -10,10 +10,11 @@ from dashboards.queries import Json, target, variable
 from dashboards.variables import datasource_variable, text_variable
 
 _TRACE: Final = variable("trace_id")
+_CHOOSE: Final = "Choose a trace: click one in the list below, or fill in the variable Trace id."
 
 
-def _query(name: str, **payload: str) -> Json:
-    return target(name, filtered=False, **{"trace_id": _TRACE, **payload})
+def _query(name: str, **payload: Any) -> Json:
+    return target(name, filtered=False, trace_id=_TRACE, **payload)
 
 
 BOARD: Final = Board(
@@ -23,26 +24,33 @@ BOARD: Final = Board(
     refresh="",
     time_from="now-24h",
     common=False,
+    in_menu=False,
     variables=(
         datasource_variable(),
         text_variable("trace_id", "Trace id", "The trace to show; links of other dashboards fill it in."),
     ),
     rows=(
-        Row("Trace", (
+        Row(None, (
             stat("Totals", "Duration, spans, tokens, cost and errors of the trace.", _query("trace_totals"),
-                 unit="none", size=(24, 4)),
+                 unit="none", size=(24, 4), text_mode="value_and_name", defaults={"noValue": _CHOOSE}),
             panel("traces", "Spans", "Every span of the trace over time; a click shows its attributes and events.",
-                  [_query("trace")], unit="ms", size=(24, 16)),
+                  [_query("trace")], unit="ms", size=(24, 16), defaults={"noValue": _CHOOSE}),
         )),
         Row("What was said", (
             table("Messages", "Prompts, answers and tool traffic in the order of the spans.", _query("messages"),
-                  size=(24, 12)),
+                  size=(24, 12), defaults={"noValue": _CHOOSE}),
         )),
         Row("Where it went", (
-            panel("flamegraph", "Cost by path", "Money along the path of spans.",
-                  [_query("flame_graph", value="cost")], unit="currencyUSD", size=(12, 10)),
-            panel("nodeGraph", "Agents, tools and models", "Who called whom in this trace.", [_query("node_graph")],
-                  unit="short", size=(12, 10)),
+            panel("flamegraph", "Cost by path (USD)", "Money along the path of spans.",
+                  [_query("flame_graph", value="cost", one_trace=True)], unit="short", size=(12, 12),
+                  defaults={"noValue": _CHOOSE}),
+            panel("nodeGraph", "Agents, tools and models", "Who called whom in this trace.",
+                  [_query("node_graph", one_trace=True)], unit="short", size=(12, 12),
+                  defaults={"noValue": _CHOOSE}),
+        )),
+        Row("Other traces", (
+            table("Newest traces", "The newest traces of the range; the first column opens one here.",
+                  target("traces", filtered=False, limit=20), size=(24, 10)),
         )),
     ),
 )  # fmt: skip

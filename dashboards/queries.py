@@ -15,7 +15,7 @@ from datasource.panel_catalog import TARGETS
 DATASOURCE: Final = {"type": "simpod-json-datasource", "uid": "${ds}"}
 
 # Variables that narrow every panel; each is a key of the payload by the same name.
-FILTER_VARIABLES: Final = ("project", "environment", "service", "provider", "model", "user")
+FILTER_VARIABLES: Final = ("project", "environment", "service", "model", "user")
 
 Json = dict[str, Any]
 
@@ -49,3 +49,21 @@ def target(name: str, ref_id: str = "A", *, filtered: bool = True, **payload: An
         "target": name,
         "payload": json.dumps(complete, ensure_ascii=False),
     }
+
+
+def series(metric: str, by: str = "", ref_id: str = "A", **payload: Any) -> Json:
+    """Return ``metric`` over time, split ``by`` a dimension: each group in its colour, calls without one told."""
+    split: Json = {"group_by": by, "missing": "hide"} if by else {}
+    return target("timeseries", ref_id, metric=metric, incomplete="hide", colors=True, **{**split, **payload})
+
+
+def ranking(metric: str, by: str, ref_id: str = "A", *, limit: int = 10, **payload: Any) -> Json:
+    """Return the groups with most of ``metric`` as one row with a column a group, each in its colour."""
+    asked = {"metric": metric, "group_by": by, "limit": limit, "layout": "columns", "missing": "hide", "colors": True}
+    return target("breakdown", ref_id, **{**asked, **payload})
+
+
+def rows(metrics: str, by: str, ref_id: str = "A", *, limit: int = 20, **payload: Any) -> Json:
+    """Return a table: one row a group of ``by``, one column a metric, most of the first metric first."""
+    asked = {"metric": metrics, "group_by": by, "limit": limit, "missing": "hide"}
+    return target("breakdown", ref_id, **{**asked, **payload})

@@ -20,6 +20,10 @@ GROUPS: Final = (
 )
 
 
+# Grafana from 12.4 on keeps such a variable in the menu of controls; older ones show it.
+IN_CONTROLS_MENU: Final = 3
+
+
 def datasource_variable() -> Json:
     """Return ``${ds}``: one file works in every Grafana, whatever the uid of its data source."""
     return {
@@ -29,7 +33,7 @@ def datasource_variable() -> Json:
         "description": "The JSON data source of the LLM Observatory.",
         "query": "simpod-json-datasource",
         "regex": "",
-        "hide": 0,
+        "hide": IN_CONTROLS_MENU,
         "includeAll": False,
         "multi": False,
         "refresh": 1,
@@ -111,14 +115,17 @@ def ad_hoc_variable() -> Json:
 
 
 def common_variables() -> list[Json]:
-    """Data source, the filters of every dashboard from wide to narrow, and free filters."""
+    """Data source, the filters of every dashboard in the order of use, and free filters.
+
+    Each menu depends on the project only: menus that wait for one another are fetched one after the other, before any
+    panel asks. A provider is one of the free filters.
+    """
     return [
         datasource_variable(),
-        values_variable("project", "Project", "projects", multi=False),
+        {**values_variable("project", "Project", "projects", multi=False), "hide": IN_CONTROLS_MENU},
         values_variable("environment", "Environment", "environment", under=("project",)),
-        values_variable("service", "Service", "service", under=("project", "environment")),
-        values_variable("provider", "Provider", "provider", under=("project", "environment", "service")),
-        values_variable("model", "Model", "model", under=("project", "environment", "service", "provider")),
+        values_variable("service", "Service", "service", under=("project",)),
+        values_variable("model", "Model", "model", under=("project",)),
         text_variable("user", "User", "Exactly this user id; empty for all."),
         ad_hoc_variable(),
     ]
@@ -136,6 +143,7 @@ def annotation(name: str, source: str, color: str, *, enabled: bool, **payload: 
         "name": name,
         "enable": enabled,
         "hide": False,
+        "placement": "inControlsMenu",
         "iconColor": color,
         "datasource": dict(DATASOURCE),
         "target": {key: value for key, value in query.items() if key != "datasource"},
@@ -155,10 +163,21 @@ def own_annotations() -> Json:
     }
 
 
+MOST_DAYS_OF_RELEASES: Final = 7
+"""Beyond a week, lines of releases cover the charts."""
+
+
 def common_annotations() -> list[Json]:
     """First sights of versions, price changes, error bursts, remarks of people; narrowed by the common variables."""
     return [
-        annotation("Releases", "annotations.releases", "blue", enabled=True, kinds="service_version,prompt_version"),
+        annotation(
+            "Releases",
+            "annotations.releases",
+            "blue",
+            enabled=True,
+            kinds="service_version,prompt_version",
+            longest_days=MOST_DAYS_OF_RELEASES,
+        ),
         annotation("New models", "annotations.releases", "purple", enabled=False, kinds="model"),
         annotation("Price changes", "annotations.prices", "yellow", enabled=False),
         annotation("Error bursts", "annotations.errors", "red", enabled=False),

@@ -124,11 +124,36 @@ COMPARE: Final = PayloadField(
     options=(("previous_period", "previous period"), ("year_ago", "a year ago"), ("none", "nothing")),
     default="previous_period",
 )  # fmt: skip
+MISSING: Final = PayloadField(
+    "missing", "Without a value", Kind.CHOICE,
+    "Whether the calls that have no value of the dimension are a group of their own, or are left out and counted.",
+    options=(("show", "show"), ("hide", "leave out")), default="show",
+)  # fmt: skip
+COLORS: Final = PayloadField(
+    "colors", "Colours", Kind.BOOLEAN,
+    "Give each group the colour that it has in every panel; the answer then comes as frames instead of series.",
+    options=(("true", "yes"), ("false", "no")), default=False,
+)  # fmt: skip
+INCOMPLETE: Final = PayloadField(
+    "incomplete", "Incomplete intervals", Kind.CHOICE,
+    "Whether the first and last interval are shown when the range covers only a part of them.",
+    options=(("show", "show"), ("hide", "leave out")), default="show",
+)  # fmt: skip
+PERIOD: Final = PayloadField(
+    "period", "Period", Kind.CHOICE,
+    "The day, week or month until now in the viewer's time zone, whatever the dashboard's range is; empty: that range.",
+    options=(("day", "today"), ("week", "this week, from Monday"), ("month", "this month")),
+)  # fmt: skip
 ORDER: Final = PayloadField(
     "order", "Order", Kind.CHOICE, "Largest or smallest first.", options=(("desc", "descending"), ("asc", "ascending")),
     default="desc",
 )  # fmt: skip
 TRACE_ID: Final = PayloadField("trace_id", "Trace id", Kind.TEXT, "The trace to show.")
+
+ONE_TRACE: Final = PayloadField(
+    "one_trace", "One trace only", Kind.BOOLEAN, "Show nothing, rather than all traces, while no trace is chosen.",
+    options=(("true", "yes"), ("false", "no")), default=False,
+)  # fmt: skip
 
 
 def limit_field(default: int, most: int, sentence: str) -> PayloadField:

@@ -34,13 +34,14 @@ class Provisioning:
     def files(self) -> dict[str, str]:
         """Content by path below the provisioning folder."""
         return {
-            "datasources/llm-observatory.yaml": _render({"apiVersion": 1, "datasources": self._datasources()}),
+            "datasources/llm-observatory.yaml": _render({"apiVersion": 1, "datasources": self.datasources()}),
             "dashboards/llm-observatory.yaml": _render({"apiVersion": 1, "providers": [self._provider()]}),
             # No notification policies: a file with some would replace all existing ones.
             "alerting/llm-observatory.yaml": _render({"apiVersion": 1, "groups": groups()}),
         }
 
-    def _datasources(self) -> list[dict[str, Any]]:
+    def datasources(self) -> list[dict[str, Any]]:
+        """Return the data sources as a provisioning file has them."""
         return [
             self._datasource("LLM traces", "llmtraces", "simpod-json-datasource", "/grafana", defaultEditorMode="code"),
             # Built into Grafana: the waterfall and search without a plugin.
@@ -65,7 +66,8 @@ class Provisioning:
             "jsonData": {
                 "auth_method": "bearerToken",
                 "customHealthCheckEnabled": True,
-                "customHealthCheckUrl": f"{self.url}/health",
+                # An address that wants the key: /health answers whoever asks.
+                "customHealthCheckUrl": f"{self.url}/grafana/",
                 "timeoutInSeconds": 30,
             },
             "secureJsonData": {"bearerToken": f"$__file{{{self.key_file}}}"},

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 
 from server import __version__
-from server.commands import access, demo, ingest, rollup, serve, tokens
+from server.commands import access, demo, grafana, ingest, rollup, serve, tokens
 from server.terminal.output import CommandFailed, say
 
-COMMAND_MODULES = (demo, serve, access, tokens, ingest, rollup)
+COMMAND_MODULES = (demo, serve, grafana, access, tokens, ingest, rollup)
 INTERRUPTED = 130
 
 

@@ -28,11 +28,14 @@ def envelope(data: Any, *, total: int = 0, limit: int = 0, errors: Any = None) -
 
 
 def jaeger_trace(trace_id: str, rows: Sequence[Row], warnings: Sequence[str] = ()) -> dict[str, Any]:
-    """Return one trace. ``rows`` must not be empty: Grafana 12.4 fails on a trace without spans."""
+    """One trace, the root first: Grafana names a trace of a search after its first span.
+
+    ``rows`` must not be empty: Grafana 12.4 fails on a trace without spans.
+    """
     processes: dict[str, dict[str, Any]] = {}
     ids: dict[tuple[tuple[str, Any], ...], str] = {}
     spans = []
-    for row in drawable(rows):
+    for row in _root_first(drawable(rows)):
         resource = tuple(resource_attributes(row))
         process = ids.setdefault(resource, f"p{len(ids) + 1}")
         if process not in processes:
@@ -45,6 +48,16 @@ def jaeger_trace(trace_id: str, rows: Sequence[Row], warnings: Sequence[str] = (
         "processes": processes,
         "warnings": list(warnings) or None,
     }
+
+
+def _root_first(rows: Sequence[Row]) -> list[Row]:
+    """The rows with the root at the head: the first without a parent, else the first whose parent is not here."""
+    known = {row["span_id"] for row in rows}
+
+    def distance(row: Row) -> int:
+        return 0 if not row.get("parent_span_id") else 1 if row["parent_span_id"] not in known else 2
+
+    return sorted(rows, key=distance)
 
 
 def _span(row: Row, process: str) -> dict[str, Any]:

@@ -199,7 +199,16 @@ def _moment(name: str, seconds: float) -> datetime:
 
 
 def jaeger_error(request: Request, error: ApiError) -> HTTPResponse:
-    """Return errors in Jaeger's form; Grafana shows the message."""
+    """Errors as Jaeger answers them; Grafana shows the message.
+
+    A refusal is plain text: Grafana reads a JSON body without a look at the status, finds no data in it, and its
+    "Save & test" passes with a wrong key.
+    """
+    if error.status in (401, 403):
+        headers = dict(error.headers)
+        return HTTPResponse(
+            error.detail, status=error.status, headers=headers, content_type="text/plain; charset=utf-8"
+        )
     body = envelope(None, errors=[{"code": error.status, "msg": error.detail}])
     return json_response(body, status=error.status, headers=error.headers)
 

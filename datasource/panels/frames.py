@@ -18,6 +18,9 @@ from typing import Any
 
 from server.text.instants import EPOCH
 
+NO_VALUE = "–"
+"""What stands in a cell that has no value: a tool span has no model. A claim such as "no traffic" would be wrong."""
+
 _MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -112,7 +115,9 @@ def table(
         "type": "table",
         "refId": ref_id,
         "name": name,
-        "columns": [{"text": column.name, "type": column.type.value, **column.config} for column in columns],
+        "columns": [
+            {"text": column.name, "type": column.type.value, "noValue": NO_VALUE, **column.config} for column in columns
+        ],
         "rows": [[json_value(value) for value in row] for row in rows],
         "meta": (meta or FrameMeta()).render(),
     }
@@ -121,11 +126,18 @@ def table(
 def wire_frame(
     ref_id: str, name: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]], meta: FrameMeta | None = None
 ) -> dict[str, Any]:
-    """Return the same in the form of Grafana's own back ends: schema and, column by column, the values."""
+    """The same as Grafana's own back ends send it: schema and, column by column, the values.
+
+    An infinity stands as null among the values and by its place among the ``entities``, as Grafana reads it.
+    """
     values: list[list[Any]] = [[] for _ in columns]
-    for row in rows:
-        for cells, value in zip(values, row, strict=True):
+    infinite: list[list[int]] = [[] for _ in columns]
+    for place, row in enumerate(rows):
+        for cells, places, value in zip(values, infinite, row, strict=True):
+            if isinstance(value, float) and value == math.inf:
+                places.append(place)
             cells.append(json_value(value))
+    entities = [{"Inf": places} if places else None for places in infinite]
     return {
         "schema": {
             "refId": ref_id,
@@ -141,7 +153,7 @@ def wire_frame(
                 for column in columns
             ],
         },
-        "data": {"values": values},
+        "data": {"values": values, **({"entities": entities} if any(entities) else {})},
     }
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from datasource.panel_catalog import ALIASES, TARGETS, TargetDefinition
 from datasource.panels.frames import Notice
@@ -168,6 +170,9 @@ def question_of(
     reading.values.update({name: value for name, value in definition.preset.items() if name not in reading.values})
     reading.clauses += [{"field": name, "operator": "eq", "value": value} for name, value in definition.only.items()]
     reading.clauses += [adhoc_clause(item) for item in filters if item.values != ("",)]
+    period = reading.values.get("period")
+    if period is not None:
+        time_range = current_period(period, timezone)
     return TargetQuestion(
         ref_id=ref_id,
         definition=definition,
@@ -179,6 +184,16 @@ def question_of(
         timezone=timezone,
         notices=tuple(remarks),
     )
+
+
+def current_period(period: str, timezone: str, now: datetime | None = None) -> BoundedRange:
+    """From the start of the ``day``, ``week`` (from Monday) or ``month`` in ``timezone`` until ``now``."""
+    moment = (now or datetime.now(UTC)).astimezone(ZoneInfo(timezone))
+    day = datetime.combine(moment.date(), time.min, tzinfo=moment.tzinfo)
+    back = {"day": 0, "week": moment.weekday(), "month": moment.day - 1}[period]
+    start = (day - timedelta(days=back)).astimezone(UTC)
+    # At midnight the period has no length yet; a range must have one.
+    return BoundedRange(start, max(moment.astimezone(UTC), start + timedelta(seconds=1)), is_relative=True)
 
 
 def adhoc_clause(item: AdHocFilter) -> FilterDocument:

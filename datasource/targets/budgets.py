@@ -26,20 +26,20 @@ _STATUS: Final = {
     ]
 }
 _COLUMNS: Final = (
-    Column("name", FieldType.STRING, {"displayName": "Budget"}),
-    Column("budget_id", FieldType.STRING, {"displayName": "Id"}),
-    Column("project_id", FieldType.STRING, {"displayName": "Project"}),
-    Column("period", FieldType.STRING, {"displayName": "Each"}),
-    Column("dimension", FieldType.STRING, {"displayName": "Of"}),
-    Column("value", FieldType.STRING, {"displayName": "Named"}),
-    Column("amount_usd", FieldType.NUMBER, {"displayName": "Amount", **_MONEY}),
-    Column("spent_usd", FieldType.NUMBER, {"displayName": "Spent", **_MONEY}),
-    Column("used_pct", FieldType.NUMBER, {"displayName": "Used", "unit": "percent"}),
-    Column("projected_usd", FieldType.NUMBER, {"displayName": "Projected", **_MONEY}),
-    Column("projected_pct", FieldType.NUMBER, {"displayName": "Projected use", "unit": "percent"}),
-    Column("exhausted_at", FieldType.TIME, {"displayName": "Used up at"}),
-    Column("status", FieldType.STRING, {"displayName": "Status", **_STATUS}),
-)
+    Column("name", FieldType.STRING, {"displayName": "Budget", "custom": {"minWidth": 140}}),
+    Column("applies_to", FieldType.STRING, {"displayName": "Applies to", "custom": {"minWidth": 120}}),
+    Column("period", FieldType.STRING, {"displayName": "Period", "custom": {"width": 80}}),
+    Column("spent_usd", FieldType.NUMBER, {"displayName": "Spent", "custom": {"width": 100}, **_MONEY}),
+    Column("amount_usd", FieldType.NUMBER, {"displayName": "Amount", "custom": {"width": 100}, **_MONEY}),
+    Column("used_pct", FieldType.NUMBER, {"displayName": "Used", "unit": "percent", "custom": {"minWidth": 160}}),
+    Column("projected_usd", FieldType.NUMBER, {"displayName": "Projected", "custom": {"width": 100}, **_MONEY}),
+    Column("projected_pct", FieldType.NUMBER, {"displayName": "Projected use", "unit": "percent", "decimals": 0,
+                                               "custom": {"width": 110}}),
+    Column("exhausted_at", FieldType.TIME, {"displayName": "Used up at", "custom": {"width": 155}}),
+    Column("status", FieldType.STRING, {"displayName": "Status", "custom": {"width": 90}, **_STATUS}),
+    Column("project_id", FieldType.STRING, {"displayName": "Project", "custom": {"width": 110}}),
+    Column("budget_id", FieldType.STRING, {"displayName": "Id", "custom": {"width": 110}}),
+)  # fmt: skip
 
 
 async def budget_table(core: Core, question: TargetQuestion) -> list[Frame]:
@@ -50,8 +50,11 @@ async def budget_table(core: Core, question: TargetQuestion) -> list[Frame]:
     for budget in await list_budgets(core.database, core.scope):
         state = await budget_state(source, budget, moment)
         found = {name: getattr(budget, name, None) for name in budget.__dataclass_fields__} | state
+        found["applies_to"] = f"{budget.dimension} {budget.value}" if budget.dimension else "everything"
         rows.append([found[column.name] for column in _COLUMNS])
     used = next(place for place, column in enumerate(_COLUMNS) if column.name == "used_pct")
     rows.sort(key=lambda row: -row[used])
     meta = FrameMeta(notices=list(question.notices))
-    return [table(question.ref_id, question.definition.name, _COLUMNS, rows, meta)]
+    # Heads without a row would hide the panel's own words on how to set the first budget.
+    columns = _COLUMNS if rows else ()
+    return [table(question.ref_id, question.definition.name, columns, rows, meta)]

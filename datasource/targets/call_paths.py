@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
@@ -21,21 +22,26 @@ _NODE_COLUMNS: Final = (
     Column("id", FieldType.STRING),
     Column("title", FieldType.STRING),
     Column("subtitle", FieldType.STRING),
-    Column("mainstat", FieldType.NUMBER, {"unit": "short", "displayName": "Calls"}),
-    Column("secondarystat", FieldType.NUMBER, {"unit": "currencyUSD", "displayName": "Cost", "decimals": 4}),
+    # As text: the panel writes the id of a number's unit behind it ("161.00 short").
+    Column("mainstat", FieldType.STRING, {"displayName": "Calls"}),
+    Column("secondarystat", FieldType.STRING, {"displayName": "Cost"}),
     Column("arc__ok", FieldType.NUMBER, {"color": {"mode": "fixed", "fixedColor": "green"}, "displayName": "ok"}),
     Column("arc__error", FieldType.NUMBER, {"color": {"mode": "fixed", "fixedColor": "red"}, "displayName": "error"}),
-    Column("detail__duration_ms", FieldType.NUMBER, {"unit": "ms", "displayName": "Average duration"}),
-    Column("detail__errors", FieldType.NUMBER, {"unit": "short", "displayName": "Errors"}),
+    Column("detail__duration", FieldType.STRING, {"displayName": "Average duration"}),
+    Column("detail__errors", FieldType.STRING, {"displayName": "Errors"}),
 )
 _EDGE_COLUMNS: Final = (
     Column("id", FieldType.STRING),
     Column("source", FieldType.STRING),
     Column("target", FieldType.STRING),
-    Column("mainstat", FieldType.NUMBER, {"unit": "short", "displayName": "Calls"}),
-    Column("secondarystat", FieldType.NUMBER, {"unit": "ms", "displayName": "Average duration"}),
+    Column("mainstat", FieldType.STRING, {"displayName": "Calls"}),
+    Column("secondarystat", FieldType.STRING, {"displayName": "Average duration"}),
+    Column("thickness", FieldType.NUMBER),
 )
-_UNITS: Final = {"time": "ms", "cost": "currencyUSD"}
+# The flame graph knows nanoseconds as time; every other unit but bytes it calls samples.
+_UNITS: Final = {"time": "ns", "cost": "short"}
+_NS_PER_MS: Final = 1e6
+_WIDEST_EDGE: Final = 8.0
 MAX_FLAME_FRAMES: Final = 2000
 
 Node = tuple[str, str]
@@ -80,7 +86,7 @@ async def node_graph(core: Core, question: TargetQuestion) -> list[Frame]:
             question.ref_id,
             "edges",
             _EDGE_COLUMNS,
-            (_edge_row(*item) for item in edges.items()),
+            _edge_rows(edges),
             FrameMeta(preferred_visualisation="nodeGraph"),
         ),
     ]
@@ -90,7 +96,7 @@ async def flame_graph(core: Core, question: TargetQuestion) -> list[Frame]:
     """Return one frame in depth-first order with a single root: label, level, value, self."""
     paths = await _read(core, question)
     kind = question.values["value"]
-    rows = await asyncio.to_thread(lambda: _flame_rows(flames_of(paths.spans, kind)))
+    rows = await asyncio.to_thread(lambda: _flame_rows(_single_root(flames_of(paths.spans, kind))))
     unit = {"unit": _UNITS[kind]}
     columns = [
         Column("level", FieldType.NUMBER),
@@ -159,7 +165,9 @@ def flames_of(spans: Iterable[CallSpan], kind: str) -> _Flame:
             del path[depth + 1 :]
             node = path[-1].children.setdefault(span.span_name, _Flame(span.span_name))
             node.own += (
-                float(span.cost_usd) if kind == "cost" else max(0.0, span.duration_ms - inside.get(span.span_id, 0.0))
+                float(span.cost_usd)
+                if kind == "cost"
+                else max(0.0, span.duration_ms - inside.get(span.span_id, 0.0)) * _NS_PER_MS
             )
             path.append(node)
     _add_up(root)
@@ -170,6 +178,8 @@ async def _read(core: Core, question: TargetQuestion) -> CallPaths:
     window: TimeRange = question.time_range
     tree: Filter | None = lift_to_traces(question.filter)
     trace_id = question.values["trace_id"]
+    if trace_id is None and question.values["one_trace"]:
+        return CallPaths(spans=[], traces=0, is_cut=False)
     if trace_id is not None:
         window = TimeRange()
         tree = lift_to_traces(parse_filter({"field": "trace_id", "operator": "eq", "value": trace_id}))
@@ -194,14 +204,44 @@ def _node_row(node: Node, total: _Sum) -> list[Any]:
     kind, name = node
     failed = total.errors / total.calls
     return [
-        _node_id(node), name, kind, total.calls, total.cost_usd, 1 - failed, failed,
-        total.duration_ms / total.calls, total.errors,
+        _node_id(node), name, kind, call_count(total.calls), money_text(total.cost_usd), 1 - failed, failed,
+        duration_text(total.duration_ms / total.calls), f"{total.errors:,}",
     ]  # fmt: skip
 
 
-def _edge_row(ends: tuple[Node, Node], total: _Sum) -> list[Any]:
-    source, target = (_node_id(node) for node in ends)
-    return [f"{source} > {target}", source, target, total.calls, total.duration_ms / total.calls]
+def _edge_rows(edges: Mapping[tuple[Node, Node], _Sum]) -> Iterator[list[Any]]:
+    """Return the edges, the thicker the more calls went along them."""
+    most = max((total.calls for total in edges.values()), default=1)
+    for ends, total in edges.items():
+        source, target = (_node_id(node) for node in ends)
+        thickness = 1 + (_WIDEST_EDGE - 1) * math.sqrt(total.calls / most)
+        yield [
+            f"{source} > {target}", source, target, call_count(total.calls),
+            duration_text(total.duration_ms / total.calls), round(thickness, 1),
+        ]  # fmt: skip
+
+
+def call_count(calls: int) -> str:
+    """Return ``1 call``, ``12,345 calls``."""
+    return "1 call" if calls == 1 else f"{calls:,} calls"
+
+
+def money_text(amount: Decimal | float) -> str:
+    """Return US dollars with the digits that matter: ``$12.30``, ``$0.0041``, ``$0`` for nothing."""
+    value = float(amount)
+    if not value:
+        return "$0"
+    if value >= 1:
+        return f"${value:,.2f}"
+    return f"${value:.{1 - math.floor(math.log10(value))}f}"
+
+
+def duration_text(milliseconds: float) -> str:
+    """Return ``850 ms``, ``8.7 s``, ``2.5 min``."""
+    if milliseconds < 1000:
+        return f"{milliseconds:.0f} ms"
+    seconds = milliseconds / 1000
+    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
 
 
 def _node_id(node: Node) -> str:
@@ -218,6 +258,12 @@ def _flame_rows(root: _Flame) -> list[list[Any]]:
         ordered = sorted(current.children.values(), key=lambda child: child.total)
         pending.extend((child, depth + 1) for child in ordered)
     return rows
+
+
+def _single_root(root: _Flame) -> _Flame:
+    """Return ``root``, or its only child: one trace needs no frame above its own root."""
+    children = list(root.children.values())
+    return children[0] if len(children) == 1 and not root.own else root
 
 
 def _add_up(root: _Flame) -> None:

@@ -58,7 +58,8 @@ async def heatmap(core: Core, question: TargetQuestion) -> list[Frame]:
     counts = [_bins(value) for value in (answer.groups[0].values[measure.key] if answer.groups else ())]
     bounds = covered_bounds(counts)
     columns = [Column("time", FieldType.TIME)]
-    columns += [Column(bound_name(bound), FieldType.NUMBER, {"unit": answer.units[measure.key]}) for bound in bounds]
+    # The cells are numbers of calls; the bounds, whose unit the axis tells, are only the columns' names.
+    columns += [Column(bound_name(bound), FieldType.NUMBER, {"unit": "short"}) for bound in bounds]
     rows = [[time, *(found[bound] for bound in bounds)] for time, found in zip(answer.times, counts, strict=False)]
     meta = answer_meta(question, answer)
     meta.type = "heatmap-rows"
@@ -96,7 +97,12 @@ async def availability(core: Core, question: TargetQuestion) -> list[Frame]:
     for group in answer.groups:
         columns = [
             Column("time", FieldType.TIME),
-            Column(group_title(group), FieldType.STRING, {"mappings": _STATE_MAPPINGS}),
+            # Of several frames Grafana shows the frame's name before the field's, unless the field brings its own.
+            Column(
+                group_title(group),
+                FieldType.STRING,
+                {"mappings": _STATE_MAPPINGS, "displayNameFromDS": group_title(group)},
+            ),
         ]
         states = _state_changes(group, answer.times, question.values["degraded"], question.values["failing"])
         frames.append(wire_frame(question.ref_id, group_title(group), columns, states, meta))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from statistics import median
 from typing import Final
 
@@ -28,6 +28,10 @@ _COLUMNS: Final = (
 )
 
 _KIND_WORDS: Final = {"service_version": "Deployment", "model": "New model", "prompt_version": "Prompt version"}
+
+MOST_LINES: Final = 48
+"""How many lines of first sights fit into a chart; closer ones become one."""
+LISTED: Final = 8
 
 # A burst: at least this many failed calls in a bucket (a 72nd of the range), a share of them that is
 # both this high and several times the usual share of the range; half of the calls is always one.
@@ -64,7 +68,10 @@ async def annotation_frame(core: Core, question: TargetQuestion) -> list[Frame]:
 async def _releases(core: Core, question: TargetQuestion) -> Sequence[Event]:
     span = question.time_range
     kinds = question.values["kinds"] or SIGHTING_KINDS
-    return [
+    longest = question.values["longest_days"]
+    if longest is not None and span.end - span.start > timedelta(days=longest):
+        return []
+    found = [
         Event(
             time=seen.first_ts,
             title=f"{_KIND_WORDS[seen.kind]}: {seen.owner_name} {seen.value}".replace("  ", " "),
@@ -74,6 +81,26 @@ async def _releases(core: Core, question: TargetQuestion) -> Sequence[Event]:
         )
         for seen in await list_sightings(core.database, core.scope, span.start, span.end, kinds)
     ]
+    return found if longest is None else grouped(found, (span.end - span.start) / MOST_LINES)
+
+
+def grouped(events: Sequence[Event], width: timedelta) -> list[Event]:
+    """Return events with those closer than ``width`` to the first of a group as one, so that lines stay apart."""
+    groups: list[list[Event]] = []
+    for event in sorted(events, key=lambda item: item.time):
+        if groups and event.time - groups[-1][0].time < width:
+            groups[-1].append(event)
+        else:
+            groups.append([event])
+    return [group[0] if len(group) == 1 else _together(group) for group in groups]
+
+
+def _together(group: Sequence[Event]) -> Event:
+    first = group[0]
+    tags = tuple(dict.fromkeys(tag for event in group for tag in event.tags))
+    text = "; ".join(event.title for event in group[:LISTED])
+    more = f" and {len(group) - LISTED} more" if len(group) > LISTED else ""
+    return replace(first, title=f"{len(group)} first sights", text=f"{text}{more}.", tags=tags[:LISTED])
 
 
 async def _prices(core: Core, question: TargetQuestion) -> Sequence[Event]:

@@ -41,9 +41,16 @@ async def month_forecast(core: Core, question: TargetQuestion) -> list[Frame]:
     except InvalidParameter as error:
         meta.notices.append(Notice(f"No forecast: {error.detail.partition(': ')[2]}"))
     else:
+        # Today may already be more than was expected of it, and says nothing about the days after it: each of
+        # them is still to come.
+        spent_today = so_far - before_today
+        today_expected = found["forecast"][0]
         total = found["summary"]["total"]
-        # Spent money cannot come back: today may already be above its forecast.
-        rows = [[max(before_today + total[key], so_far) for key in ("cost_usd", "lower_usd", "upper_usd")] + [so_far]]
+        expected, lower, upper = (
+            before_today + max(today_expected[key], spent_today) + max(total[key] - today_expected[key], 0.0)
+            for key in ("cost_usd", "lower_usd", "upper_usd")
+        )
+        rows = [[expected, min(lower, expected), max(upper, expected), so_far]]
         meta.custom = {"model": found["model"], "confidence": CONFIDENCE}
     return [table(question.ref_id, question.definition.name, _COLUMNS, rows, meta)]
 

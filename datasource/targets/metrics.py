@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-from datasource.panels.frames import Column, FieldType, FrameMeta, Notice, series, table
+from datasource.panels.frames import Column, FieldType, FrameMeta, Notice, series, table, wire_frame
 from datasource.panels.target_question import TargetQuestion
+from datasource.targets.comparison import Comparison, coverage, period_before
 from datasource.targets.core import Core, Frame
 from datasource.targets.exemplars import exemplars
+from datasource.targets.group_colors import color_config, colors_of
 from server.errors import InvalidParameter
-from server.queries.metrics.metric_answer import MetricAnswer, MetricGroup, Value
+from server.queries.metrics.metric_answer import MetricAnswer, MetricGroup
 from server.queries.metrics.metric_catalog import METRICS, Rate, Total
 from server.queries.metrics.metric_interval import DAY_SECONDS, Interval, parse_interval
 from server.queries.metrics.metric_question import Measure, MetricQuestion, parse_measure
 from server.queries.metrics.metric_reader import query_metrics
 
 MAX_GROUP_BY = 3
-NO_VALUE = "(none)"
+NO_VALUE = "not reported"
 
 
 def measures_of(question: TargetQuestion) -> tuple[Measure, ...]:
@@ -80,54 +84,176 @@ async def timeseries(core: Core, question: TargetQuestion) -> list[Frame]:
     """Return one line per measure and group."""
     measures = measures_of(question)
     fill = question.values["fill"] or natural_fill(measures)
-    asked = metric_question(
-        question, measures, limit=question.values["limit"], interval=interval_of(question), fill=fill
-    )
+    asked = metric_question(question, measures, limit=_limit(question), interval=interval_of(question), fill=fill)
     answer = await query_metrics(core.database, core.scope, asked)
     meta = answer_meta(question, answer)
-    if not answer.groups:
+    groups = shown_groups(question, answer, measures, meta)
+    hidden = _incomplete_places(question, answer, meta)
+    is_colored = question.values["colors"]
+    if not groups and not is_colored:
         return [
             series(question.ref_id, question.definition.name, [], title=measure_label(item), meta=meta)
             for item in measures
         ]
-    lines = [
-        series(
-            question.ref_id,
-            question.definition.name,
-            zip(group.values[measure.key], answer.times, strict=True),
-            title=_line_title(group, measure, measures),
-            unit=answer.units[measure.key],
-            labels=_line_labels(group, measure, measures),
-            # Notices appear once per panel: on the first line.
-            meta=meta if index == 0 else FrameMeta(custom=meta.custom),
-        )
-        for index, (group, measure) in enumerate((group, measure) for group in answer.groups for measure in measures)
-    ]
+    if not groups:
+        nothing = Column("value", FieldType.NUMBER, {"unit": answer.units[measures[0].key]})
+        return [_line_frame(question, nothing, (), meta)]
+    colors = await colors_of(core, asked.group_by, groups) if is_colored else {}
+    lines: list[Frame] = []
+    for place, group in enumerate(groups):
+        for measure in measures:
+            values = [None if at in hidden else value for at, value in enumerate(group.values[measure.key])]
+            title, unit = _line_title(group, measure, measures), answer.units[measure.key]
+            labels = _line_labels(group, measure, measures)
+            # Notices once a panel: on the first line.
+            told = meta if not lines else FrameMeta(custom=meta.custom)
+            points = zip(values, answer.times, strict=True)
+            if is_colored:
+                config = {"unit": unit, "displayNameFromDS": title, **color_config(colors.get(place))}
+                lines.append(_line_frame(question, Column("value", FieldType.NUMBER, config, labels), points, told))
+            else:
+                lines.append(
+                    series(
+                        question.ref_id, question.definition.name, points,
+                        title=title, unit=unit, labels=labels, meta=told,
+                    )
+                )  # fmt: skip
     return lines + (await exemplars(core, question, measures) if question.values["exemplars"] else [])
 
 
+def shown_groups(
+    question: TargetQuestion, answer: MetricAnswer, measures: tuple[Measure, ...], meta: FrameMeta
+) -> list[MetricGroup]:
+    """Return the groups to show; with ``missing`` "hide" those without a value only as a notice."""
+    if question.values.get("missing") != "hide" or not question.values.get("group_by"):
+        return list(answer.groups)
+    named = [
+        item for item in answer.groups if item.is_other or any(label is not None for label in item.labels.values())
+    ]
+    for item in answer.groups:
+        if item in named:
+            continue
+        dimensions = " or ".join(name.replace("_", " ") for name in item.labels)
+        first = measures[0]
+        if isinstance(first.definition.formula, Total):
+            total = sum(
+                float(value) for value in item.values[first.key] if value is not None and not isinstance(value, tuple)
+            )
+            amount = f"{total:,.2f} USD" if answer.units[first.key] == "currencyUSD" else f"{total:,.0f}"
+            meta.notices.append(Notice(f"Left out: {amount} ({measure_label(first).lower()}) without {dimensions}."))
+        else:
+            meta.notices.append(Notice(f"Left out: what has no {dimensions}."))
+    return named[: question.values["limit"] + 1]
+
+
+def _limit(question: TargetQuestion) -> int:
+    """Most groups to ask for: one more where that without a value is left out, so that it takes nobody's place."""
+    limit: int = question.values["limit"]
+    return limit + 1 if question.values.get("missing") == "hide" and question.values.get("group_by") else limit
+
+
+def _incomplete_places(question: TargetQuestion, answer: MetricAnswer, meta: FrameMeta) -> frozenset[int]:
+    """Return the places of the first and last interval where the range cuts them and they are to be hidden."""
+    if question.values.get("incomplete") != "hide":
+        return frozenset()
+    partial = frozenset(answer.meta.incomplete)
+    places = frozenset(place for place, time in enumerate(answer.times) if time in partial)
+    if len(places) >= len(answer.times) - 1:
+        return frozenset()
+    if places:
+        meta.custom["left_out_intervals"] = len(places)
+    return places
+
+
+def _line_frame(
+    question: TargetQuestion, column: Column, points: Iterable[tuple[Any, datetime]], meta: FrameMeta
+) -> Frame:
+    rows = ([at, value] for value, at in points)
+    return wire_frame(question.ref_id, "", [Column("time", FieldType.TIME), column], rows, meta)
+
+
 async def stat(core: Core, question: TargetQuestion) -> list[Frame]:
-    """Return one row: each measure over the whole range, before, and the change."""
+    """Return each measure over the whole range, before, and the change: one row, or two points in time."""
     measures = measures_of(question)
     compare = None if question.values["compare"] == "none" else question.values["compare"]
-    asked = metric_question(question, measures, compare=compare, fill=natural_fill(measures))
+    by_calendar = question.values["period"] is not None
+    asked = metric_question(question, measures, compare=None if by_calendar else compare, fill=natural_fill(measures))
     answer = await query_metrics(core.database, core.scope, asked)
+    group = answer.groups[0] if answer.groups else None
+    compared = None if compare is None else await _compared(core, question, measures, answer)
+    meta = answer_meta(question, answer)
+    if question.values["layout"] == "change":
+        return [_change_frame(question, answer, group, compared, meta)]
     shown = question.values["show"] or (("value",) if compare is None else ("value", "before", "change"))
     columns: list[Column] = []
     row: list[Any] = []
     for measure in measures:
-        group = answer.groups[0] if answer.groups else None
         value = group.values[measure.key][0] if group else None
-        before = group.compared[measure.key][0] if group and group.compared else None
+        before = compared.before(measure.key) if compared else None
         label, unit = measure_label(measure), answer.units[measure.key]
         cells = {
             "value": (_number_column(label, unit), value),
             "before": (_number_column(f"{label} before", unit), before),
-            "change": (_number_column(f"{label} change", "percentunit"), change(value, before)),
+            "change": (
+                _number_column(f"{label} change", "percentunit"),
+                compared.change(measure.key, value) if compared else None,
+            ),
         }
         columns += [cells[name][0] for name in shown]
         row += [cells[name][1] for name in shown]
-    return [table(question.ref_id, question.definition.name, columns, [row], answer_meta(question, answer))]
+    return [table(question.ref_id, question.definition.name, columns, [row], meta)]
+
+
+async def _compared(
+    core: Core, question: TargetQuestion, measures: tuple[Measure, ...], answer: MetricAnswer
+) -> Comparison:
+    if question.values["compare"] == "year_ago" and question.values["period"] is None:
+        start, end = answer.meta.compared_start, answer.meta.compared_end
+        start, end = start or question.time_range.start, end or question.time_range.end
+    else:
+        start, end = period_before(question)
+    reason = await coverage(core, start, end)
+    if question.values["period"] is None:
+        before = answer.groups[0].compared if answer.groups else None
+        group = None if before is None else MetricGroup({}, before, None)
+    else:
+        earlier = await query_metrics(
+            core.database,
+            core.scope,
+            metric_question(question, measures, start=start, end=end, fill=natural_fill(measures)),
+        )
+        group = earlier.groups[0] if earlier.groups else None
+    return Comparison(start, end, group, reason)
+
+
+def _change_frame(
+    question: TargetQuestion,
+    answer: MetricAnswer,
+    group: MetricGroup | None,
+    compared: Comparison | None,
+    meta: FrameMeta,
+) -> Frame:
+    """Return two points in time a measure, the value before and the value; the Stat panel shows the change.
+
+    Where no change may be told, the first is infinite: Grafana hides a percentage that it cannot work out, but writes
+    "0 %" beside a single value.
+    """
+    measures = measures_of(question)
+    before: list[Any] = [compared.end if compared else question.time_range.start]
+    now: list[Any] = [question.time_range.end]
+    for measure in measures:
+        value = group.values[measure.key][0] if group else None
+        notice = compared.notice(measure.key, value) if compared else None
+        if notice is not None and notice not in meta.notices:
+            meta.notices.append(notice)
+        change = compared.change(measure.key, value) if compared else None
+        before.append(math.inf if change is None or compared is None else compared.before(measure.key))
+        now.append(value)
+    columns = [
+        Column("time", FieldType.TIME),
+        *(_number_column(measure_label(item), answer.units[item.key]) for item in measures),
+    ]
+    return wire_frame(question.ref_id, "", columns, [before, now], meta)
 
 
 async def breakdown(core: Core, question: TargetQuestion) -> list[Frame]:
@@ -137,25 +263,34 @@ async def breakdown(core: Core, question: TargetQuestion) -> list[Frame]:
     asked = metric_question(
         question,
         measures,
-        limit=question.values["limit"],
+        limit=_limit(question),
         order_by=parse_measure(order_by) if order_by else None,
         descending=question.values["order"] == "desc",
     )
     answer = await query_metrics(core.database, core.scope, asked)
     meta = answer_meta(question, answer)
+    groups = shown_groups(question, answer, measures, meta)
+    colors = await colors_of(core, asked.group_by, groups) if question.values["colors"] else {}
     if question.values["layout"] == "columns":
         first = measures[0]
         columns = [
-            _number_column(group_title(group) or measure_label(first), answer.units[first.key])
-            for group in answer.groups
+            Column(
+                group_title(group) or measure_label(first),
+                FieldType.NUMBER,
+                {"unit": answer.units[first.key], **color_config(colors.get(place))},
+            )
+            for place, group in enumerate(groups)
         ]
-        row = [group.values[first.key][0] for group in answer.groups]
+        row = [group.values[first.key][0] for group in groups]
         return [table(question.ref_id, question.definition.name, columns, [row] if row else [], meta)]
-    columns = [Column(name, FieldType.STRING, {"filterable": True}) for name in asked.group_by]
+    columns = [
+        Column(name, FieldType.STRING, {"filterable": True, "displayName": name.replace("_", " ").capitalize()})
+        for name in asked.group_by
+    ]
     columns += [_number_column(measure_label(measure), answer.units[measure.key]) for measure in measures]
     rows = [
         [*(_shown(label) for label in group.labels.values()), *(group.values[item.key][0] for item in measures)]
-        for group in answer.groups
+        for group in groups
     ]
     return [table(question.ref_id, question.definition.name, columns, rows, meta)]
 
@@ -175,13 +310,6 @@ def measure_label(measure: Measure) -> str:
 def group_title(group: MetricGroup) -> str:
     """Return the labels of a group in one text; empty without a group."""
     return "other" if group.is_other else " / ".join(_shown(label) for label in group.labels.values())
-
-
-def change(value: Value, before: Value) -> float | None:
-    """Return the relative change, 0.1 for ten per cent more; None without a value to compare with."""
-    if value is None or before is None or isinstance(value, tuple) or isinstance(before, tuple) or not before:
-        return None
-    return float(value) / float(before) - 1
 
 
 def answer_meta(question: TargetQuestion, answer: MetricAnswer) -> FrameMeta:

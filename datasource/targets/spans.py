@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from datasource.panels.frames import Column, FieldType, FrameMeta, Notice, table, wire_frame
 from datasource.panels.target_question import TargetQuestion
+from datasource.payload_fields import NUMERIC_COLUMNS
 from datasource.targets.core import Core, Frame
 from server.errors import InsufficientScope
 from server.queries.lists.list_question import ListQuestion, Sort, lift_to_traces
@@ -28,54 +29,90 @@ STATUS_MAPPINGS: Final = [
         },
     }
 ]
-_STATUS_CELL: Final = {"mappings": STATUS_MAPPINGS, "custom": {"width": 90, "cellOptions": {"type": "color-text"}}}
 
 
-def _text(name: str, width: int | None = None, **config: Any) -> Column:
+def _text(name: str, title: str, width: int | None = None, **config: Any) -> Column:
     custom = {"custom": {"width": width}} if width else {}
-    return Column(name, FieldType.STRING, {"filterable": True, **custom, **config})
+    return Column(name, FieldType.STRING, {"displayName": title, "filterable": True, **custom, **config})
 
 
-def _number(name: str, unit: str, **config: Any) -> Column:
-    return Column(name, FieldType.NUMBER, {"unit": unit, "custom": {"width": 110}, **config})
+def _number(name: str, title: str, unit: str, width: int = 80) -> Column:
+    return Column(name, FieldType.NUMBER, {"displayName": title, "unit": unit, "custom": {"width": width}})
 
 
-_TIME: Final = Column("ts", FieldType.TIME, {"displayName": "Time", "custom": {"width": 170}})
-_TRACE_ID: Final = Column("trace_id", FieldType.STRING, {"displayName": "Trace", "links": [TRACE_LINK]})
+_STATUS: Final = Column(
+    "status_code",
+    FieldType.STRING,
+    {
+        "displayName": "Status",
+        "mappings": STATUS_MAPPINGS,
+        "custom": {"width": 70, "cellOptions": {"type": "color-text"}},
+    },
+)
+_TIME: Final = Column("ts", FieldType.TIME, {"displayName": "Time", "custom": {"width": 155}})
+# The link comes first: a table that is cut at the right never loses it.
+_TRACE_ID: Final = Column(
+    "trace_id", FieldType.STRING, {"displayName": "Trace", "links": [TRACE_LINK], "custom": {"width": 90}}
+)
+_MESSAGE: Final = _text("error_message", "Message", custom={"minWidth": 180, "inspect": True})
 
+# Widths sum to less than a panel of the whole width has at 1440 pixels; what has none shares the rest.
 SPAN_COLUMNS: Final = (
-    _TIME,
-    _text("span_name", displayName="Span"),
-    _text("service_name", 130, displayName="Service"),
-    _text("provider", 110, displayName="Provider"),
-    _text("model", 170, displayName="Model"),
-    _text("user_id", 120, displayName="User"),
-    Column("status_code", FieldType.STRING, {"displayName": "Status", **_STATUS_CELL}),
-    _number("duration_ms", "ms", displayName="Duration", decimals=0),
-    _number("ttft_ms", "ms", displayName="First token", decimals=0),
-    _number("total_tokens", "short", displayName="Tokens"),
-    _number("total_cost_usd", "currencyUSD", displayName="Cost", decimals=4),
-    _text("error_type", 140, displayName="Error"),
-    _text("error_message", displayName="Message"),
     _TRACE_ID,
-    _text("span_id", 150, displayName="Span id"),
+    _TIME,
+    _text("span_name", "Span", 200),
+    _text("model", "Model", 150),
+    _text("service_name", "Service", 110),
+    _text("user_id", "User", 100),
+    _STATUS,
+    _number("duration_ms", "Duration", "ms"),
+    _number("ttft_ms", "TTFT", "ms"),
+    _number("total_tokens", "Tokens", "short", 75),
+    _number("total_cost_usd", "Cost", "currencyUSD"),
+    _MESSAGE,
+)
+ERROR_COLUMNS: Final = (
+    _TRACE_ID,
+    _TIME,
+    _text("error_type", "Error", 150),
+    _MESSAGE,
+    _text("span_name", "Span", 200),
+    _text("model", "Model", 150),
+    _text("service_name", "Service", 110),
+    _text("user_id", "User", 100),
+    _number("duration_ms", "Duration", "ms"),
+    _number("total_cost_usd", "Cost", "currencyUSD"),
+    _STATUS,
 )
 TRACE_COLUMNS: Final = (
-    _TIME,
-    _text("root_span_name", displayName="Root"),
-    _text("service_name", 130, displayName="Service"),
-    _text("environment", 120, displayName="Environment"),
-    _text("user_id", 120, displayName="User"),
-    _text("session_id", 150, displayName="Session"),
-    _number("duration_ms", "ms", displayName="Duration", decimals=0),
-    _number("span_count", "short", displayName="Spans"),
-    _number("generation_count", "short", displayName="Model calls"),
-    _number("error_count", "short", displayName="Errors"),
-    _number("total_tokens", "short", displayName="Tokens"),
-    _number("total_cost_usd", "currencyUSD", displayName="Cost", decimals=4),
     _TRACE_ID,
+    _TIME,
+    _text("root_span_name", "Root"),
+    _text("service_name", "Service", 120),
+    _text("user_id", "User", 110),
+    _text("session_id", "Session", 120),
+    _number("duration_ms", "Duration", "ms"),
+    _number("span_count", "Spans", "short", 65),
+    _number("generation_count", "Calls", "short", 65),
+    Column(
+        "error_count",
+        FieldType.NUMBER,
+        {
+            "displayName": "Errors",
+            "unit": "short",
+            "color": {"mode": "thresholds"},
+            "thresholds": {
+                "mode": "absolute",
+                "steps": [{"value": None, "color": "text"}, {"value": 1, "color": "red"}],
+            },
+            "custom": {"width": 65, "cellOptions": {"type": "color-text"}},
+        },
+    ),
+    _number("total_tokens", "Tokens", "short", 75),
+    _number("total_cost_usd", "Cost", "currencyUSD"),
 )
 _POINT_UNITS: Final = {"duration_ms": "ms", "ttft_ms": "ms", "total_cost_usd": "currencyUSD"}
+_POINT_NAMES: Final = {name: label.partition(" (")[0].capitalize() for name, label in NUMERIC_COLUMNS}
 _LOG_FIELDS: Final = (
     "ts", "trace_id", "span_id", "span_name", "service_name", "provider", "model", "user_id", "session_id",
     "status_code", "error_type", "error_message", "input_text", "output_text",
@@ -93,17 +130,19 @@ _LOG_COLUMNS: Final = (
 )
 # The log lines of a span, in order: label, column, severity.
 _LOG_LINES: Final = (
-    ("prompt", "input_text", "info"),
-    ("answer", "output_text", "info"),
     ("error", "error_message", "error"),
+    ("answer", "output_text", "info"),
+    ("prompt", "input_text", "info"),
 )
+_SPEAKERS: Final = {"prompt": "user", "answer": "assistant", "error": "error"}
 
 
 async def span_table(core: Core, question: TargetQuestion) -> list[Frame]:
     """Return spans with a link to their trace."""
     sort = Sort(question.values.get("sort_by", "ts"), question.values.get("order", "desc") == "desc")
-    page = await _list(core, question, tuple(column.name for column in SPAN_COLUMNS), sort)
-    return [_table(question, SPAN_COLUMNS, page)]
+    columns = ERROR_COLUMNS if question.definition.name == "errors" else SPAN_COLUMNS
+    page = await _list(core, question, tuple(column.name for column in columns), sort)
+    return [_table(question, columns, page)]
 
 
 async def trace_table(core: Core, question: TargetQuestion) -> list[Frame]:
@@ -127,8 +166,12 @@ async def points(core: Core, question: TargetQuestion) -> list[Frame]:
     x, y = question.values["x"], question.values["y"]
     page = await _list(core, question, tuple(dict.fromkeys((x, y, "model", "trace_id", "ts"))), Sort("ts"))
     columns = [
-        Column(x, FieldType.NUMBER, {"unit": _POINT_UNITS.get(x, "short")}),
-        Column(y if y != x else f"{y} (y)", FieldType.NUMBER, {"unit": _POINT_UNITS.get(y, "short")}),
+        Column(x, FieldType.NUMBER, {"unit": _POINT_UNITS.get(x, "short"), "displayName": _POINT_NAMES[x]}),
+        Column(
+            y if y != x else f"{y} (y)",
+            FieldType.NUMBER,
+            {"unit": _POINT_UNITS.get(y, "short"), "displayName": _POINT_NAMES[y]},
+        ),
         Column("model", FieldType.STRING),
         _TRACE_ID,
         Column("ts", FieldType.TIME),
@@ -180,8 +223,8 @@ def _lines(row: Row) -> Iterator[list[Any]]:
         if row[column]:
             yield [
                 row["ts"],
-                row[column],
-                severity,
+                f"{_SPEAKERS[label]} › {row[column]}",
+                "error" if row["status_code"] == "ERROR" else severity,
                 f"{row['trace_id']}:{row['span_id']}:{label}",
                 {**labels, "part": label},
                 row["trace_id"],

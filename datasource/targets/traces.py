@@ -44,13 +44,37 @@ WATERFALL_COLUMNS: Final = (
     Column("statusCode", FieldType.NUMBER),
     Column("statusMessage", FieldType.STRING),
 )
+_ROLE_COLORS: Final = {"system": "purple", "user": "blue", "assistant": "green", "tool": "orange"}
+_ROLE_MAPPINGS: Final = [
+    {
+        "type": "value",
+        "options": {
+            role: {"text": role, "color": color, "index": index}
+            for index, (role, color) in enumerate(_ROLE_COLORS.items())
+        },
+    }
+]
 _MESSAGE_COLUMNS: Final = (
-    Column("time", FieldType.TIME, {"custom": {"width": 170}}),
-    Column("role", FieldType.STRING, {"custom": {"width": 100}}),
-    Column("content", FieldType.STRING, {"custom": {"wrapText": True, "inspect": True}}),
-    Column("span", FieldType.STRING, {"custom": {"width": 200}}),
-    Column("model", FieldType.STRING, {"custom": {"width": 160}}),
-    Column("span_id", FieldType.STRING, {"custom": {"width": 150}}),
+    Column("time", FieldType.TIME, {"displayName": "Time", "custom": {"width": 155}}),
+    Column(
+        "role",
+        FieldType.STRING,
+        {
+            "displayName": "Role",
+            "mappings": _ROLE_MAPPINGS,
+            "custom": {"width": 100, "cellOptions": {"type": "color-text"}},
+        },
+    ),
+    Column(
+        "content",
+        FieldType.STRING,
+        {
+            "displayName": "Content",
+            "custom": {"minWidth": 400, "wrapText": True, "inspect": True},
+        },
+    ),
+    Column("span", FieldType.STRING, {"displayName": "Span", "custom": {"width": 180}}),
+    Column("model", FieldType.STRING, {"displayName": "Model", "custom": {"width": 150}}),
 )
 _TOTALS: Final = (
     ("Duration", "duration_ms", "ms"),
@@ -164,4 +188,4 @@ def _message_rows(span: Row) -> Iterator[list[Any]]:
         else:
             said = [(role, text)] if text else []
         for speaker, content in said:
-            yield [span["ts"], speaker, content, span["span_name"], span["model"], span["span_id"]]
+            yield [span["ts"], speaker, content, span["span_name"], span["model"]]

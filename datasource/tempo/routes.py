@@ -20,7 +20,7 @@ from datasource.traces.trace_search import read_whole_trace, refuse_narrowing
 from server.errors import ApiError, InvalidParameter
 from server.http import error_responses
 from server.http.envelope import json_response
-from server.http.guard import public, requires, row_scope
+from server.http.guard import requires, row_scope
 from server.http.request_head import path_value
 from server.http.services import services_of
 from server.queries.filters.filter_tree import Filter
@@ -43,9 +43,9 @@ KINDS: Final = ("internal", "server", "client", "producer", "consumer", "unspeci
 
 
 @tempo.get("/api/echo", name="echo")
-@public
+@requires("traces:read")
 async def echo(_: Request) -> HTTPResponse:
-    """Answer "Save & test" with the word it expects."""
+    """What "Save & test" asks for: the word is the answer. It wants the key, or a wrong one would pass the test."""
     return HTTPResponse("echo", content_type="text/plain; charset=utf-8")
 
 

@@ -7,8 +7,8 @@ import os
 
 from server.commands.parsing import Commands, add_address, add_command, count, overridden
 
-DAYS = 30
-TRACES = 6000
+DAYS = 60
+TRACES = 18_000
 SEED = 7
 
 
@@ -17,11 +17,11 @@ def add(commands: Commands) -> None:
     demo = add_command(
         commands,
         "demo",
-        "start everything, with a month of believable traces",
+        "start everything, with two months of believable traces",
         run_demo,
         description=(
             "Starts the private services (unless DATABASE_URL is set) and the server, makes the project 'demo', sends\n"
-            "it a month of traces of an invented web shop over OTLP, goes on with live ones, and prints what to try.\n"
+            "it two months of traces of an invented web shop over OTLP. Goes on with live ones, prints what to try.\n"
             "A second start finds the data and sends only what is missing. Ctrl-C stops everything."
         ),
         examples="  llm-observatory demo\n  llm-observatory demo --port 9090 --days 7 --traces 1000\n",

@@ -12,7 +12,16 @@ from datetime import datetime, timedelta
 from random import Random
 
 from server.demo.demo_span import DemoTrace, TraceWriter
-from server.demo.shop import MODELS, SERVICES, TENANTS, USERS, choose, texts
+from server.demo.episodes import (
+    AGENT_LOOP,
+    COST_SPIKE,
+    COSTLY_FACTOR,
+    LOOP_STEPS,
+    is_on,
+    is_worse_prompt,
+    prompt_version,
+)
+from server.demo.shop import MODELS, REPOSITORIES, SERVICES, TENANTS, USERS, choose, texts
 from server.demo.steps import Visit, chat_with_retry, embed, fail, inherit_error, tool
 
 
@@ -21,13 +30,13 @@ def make_visit(rng: Random, start: datetime, session: str) -> list[DemoTrace]:
     service = rng.choices(SERVICES, [service.share for service in SERVICES])[0]
     # A few people come often, most seldom.
     user = USERS[min(int(rng.paretovariate(0.7)) - 1, len(USERS) - 1)] if rng.random() < 0.6 else rng.choice(USERS)
-    environment = "production" if rng.random() < 0.88 else "staging"
+    environment = rng.choices(("production", "staging", "development"), (82, 12, 6))[0]
     return SCENARIOS[service.scenario](Visit(rng, service, start, user, session, environment))
 
 
 def support(visit: Visit) -> list[DemoTrace]:
     """Tell a conversation of one to four turns with retrieval, and a look into the order system when needed."""
-    rng = visit.rng
+    rng, visit = visit.rng, replace(visit, agent="support-assistant")
     language, topic, question, answer = rng.choice(texts()["conversations"])
     model = MODELS[choose(rng, visit.service.models)]
     start, traces = visit.start, []
@@ -102,7 +111,7 @@ def code_review(visit: Visit) -> list[DemoTrace]:
     subject, verdict, code = rng.choice(texts()["code_reviews"])
     model = MODELS[choose(rng, visit.service.models)]
     # No customer of the shop: a developer, on every span of the trace.
-    visit = replace(visit, user=f"dev-{rng.randint(1, 24):02d}")
+    visit = replace(visit, user=f"dev-{rng.randint(1, 24):02d}", agent="code-reviewer")
     writer = visit.writer(visit.start)
     with writer.span(
         "invoke_agent code-reviewer",
@@ -113,7 +122,10 @@ def code_review(visit: Visit) -> list[DemoTrace]:
         tag__tags=["code-review"],
     ) as root:
         last = chat_with_retry(writer, visit, model, f"Review this change: {subject}", "", prompt="review-plan")
-        for name in rng.choices(("read_file", "search_code", "run_tests", "git_diff"), k=rng.randint(1, 4)):
+        steps = rng.randint(1, 4)
+        if is_on(AGENT_LOOP, visit.start):
+            steps += LOOP_STEPS
+        for name in rng.choices(("read_file", "search_code", "run_tests", "git_diff"), k=steps):
             if last.error is not None:
                 break
             tool(writer, visit, name, {"path": f"shop/{subject.split()[0]}.py", "code": code})
@@ -123,6 +135,39 @@ def code_review(visit: Visit) -> list[DemoTrace]:
         inherit_error(root, last)
     if last.error is None and rng.random() < 0.4:
         writer.score("review_outcome", choose(rng, (("accepted", 6), ("changed", 3), ("ignored", 1))), "human")
+    return [writer.trace]
+
+
+def coding(visit: Visit) -> list[DemoTrace]:
+    """Return a coding agent at work in a repository: it reads, edits, runs tests, and asks other models on the way."""
+    rng = visit.rng
+    subject, verdict, code = rng.choice(texts()["code_reviews"])
+    repository = rng.choice(REPOSITORIES)
+    visit = replace(visit, user=f"dev-{min(int(rng.paretovariate(1.1)), 12):02d}", agent="claude-code")
+    writer = visit.writer(visit.start)
+    with writer.span(
+        "invoke_agent claude-code",
+        gen_ai__operation__name="invoke_agent",
+        gen_ai__agent__name="claude-code",
+        session__id=visit.session,
+        user__id=visit.user,
+        vcs__repository__name=repository,
+        tag__tags=["coding-agent", repository],
+    ) as root:
+        last = None
+        for step in range(rng.randint(3, 12)):
+            model = MODELS[choose(rng, visit.service.models)]
+            last = chat_with_retry(
+                writer, visit, model, f"{repository}: {subject}", verdict, prompt="coding-step", turn=step
+            )
+            if last.error is not None:
+                break
+            name = choose(rng, (("Read", 5), ("Edit", 4), ("Bash", 3), ("Grep", 3), ("Write", 1), ("Task", 1)))
+            tool(writer, visit, name, {"repository": repository, "code": code})
+        if last is not None:
+            inherit_error(root, last)
+    if rng.random() < 0.6:
+        writer.score("edit_accepted", rng.random() < 0.83, "human")
     return [writer.trace]
 
 
@@ -143,7 +188,7 @@ def translation(visit: Visit) -> list[DemoTrace]:
         gen_ai__usage__prompt_tokens=prompt_tokens,
         traceloop__association__properties__user_id=visit.user,
         traceloop__prompt__key="translate",
-        traceloop__prompt__version=str(visit.start.toordinal() // 20 % 9 + 1),
+        traceloop__prompt__version=str(prompt_version(visit.start.date())),
     ) as span:
         span.attributes |= {
             "gen_ai.prompt.0.role": "user",
@@ -174,9 +219,10 @@ def report(visit: Visit) -> list[DemoTrace]:
         gen_ai__workflow__name=title,
         tag__tags=["batch", rng.choice(TENANTS)],
     ) as root:
+        length = 4 * (COSTLY_FACTOR if is_on(COST_SPIKE, visit.start) else 1)
         for section in range(rng.randint(2, 5)):
             last = chat_with_retry(
-                writer, visit, model, f"{title}: section {section + 1}", summary * 4, prompt="report-section"
+                writer, visit, model, f"{title}: section {section + 1}", summary * length, prompt="report-section"
             )
             inherit_error(root, last)
             if last.error is not None:
@@ -187,7 +233,9 @@ def report(visit: Visit) -> list[DemoTrace]:
 def _judge_answer(writer: TraceWriter, visit: Visit, *, failed: bool) -> None:
     """Judge some answers by a program, a few by the person; later prompt versions are better."""
     rng = visit.rng
-    quality = 0.3 if failed else 0.68 + 0.03 * visit.prompt_version
+    quality = 0.3 if failed else 0.74 + 0.02 * visit.prompt_version
+    if is_worse_prompt(visit.start.date()):
+        quality -= 0.22
     if rng.random() < 0.25:
         writer.score("helpfulness", round(min(1.0, max(0.0, rng.gauss(quality, 0.12))), 3), "eval")
     if rng.random() < 0.08:
@@ -199,6 +247,7 @@ SCENARIOS: dict[str, Scenario] = {
     "support": support,
     "search": search,
     "code_review": code_review,
+    "coding": coding,
     "translation": translation,
     "report": report,
 }

@@ -13,8 +13,6 @@ from server.demo.shop import HOURS, WEEKDAYS
 
 # Average number of traces per visit.
 TRACES_A_VISIT = 1.45
-# The last day before the first start is busier, so that short time ranges show something as well.
-LAST_DAY_WEIGHT = 3.0
 # A trace that began this long ago has ended.
 SETTLED = timedelta(minutes=10)
 
@@ -48,23 +46,36 @@ class Schedule:
             yield from self.visit_traces(day, index)
 
     def visit_traces(self, day: date, index: int) -> list[DemoTrace]:
-        """Return the traces of one visit; none if it lies outside the schedule's time."""
-        rng = Random(f"{self.seed} {day} {index}")  # noqa: S311 - a believable story, not a secret
-        hour = rng.choices(range(24), HOURS)[0]
-        start = datetime(day.year, day.month, day.day, hour, tzinfo=UTC) + timedelta(seconds=rng.uniform(0, 3600))
+        """Return the traces of one visit; none when it lies outside of the schedule's time."""
+        start, rng = self._start(day, index)
         if not self.now - timedelta(days=self.days) <= start <= self.now - SETTLED:
             return []
+        return self._visit(day, index, start, rng)
+
+    def upcoming(self) -> Iterator[tuple[datetime, list[DemoTrace]]]:
+        """Return the visits after the schedule's time with their starts, in order, without end: as many as before."""
+        day = (self.now - SETTLED).date()
+        while True:
+            starts = sorted((self._start(day, index)[0], index) for index in range(self.visits(day)))
+            for start, index in starts:
+                if start > self.now - SETTLED:
+                    yield start, self._visit(day, index, *self._start(day, index))
+            day += timedelta(days=1)
+
+    def _start(self, day: date, index: int) -> tuple[datetime, Random]:
+        """Return when a visit begins, and the dice that decide the rest of it."""
+        rng = Random(f"{self.seed} {day} {index}")  # noqa: S311 - a believable story, not a secret
+        hour = rng.choices(range(24), HOURS)[0]
+        midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        return midnight + timedelta(hours=hour, seconds=rng.uniform(0, 3600)), rng
+
+    def _visit(self, day: date, index: int, start: datetime, rng: Random) -> list[DemoTrace]:
         return make_visit(rng, start, session=f"visit-{day:%m%d}-{index:04d}")
 
     def _volume(self, day: date) -> float:
-        """Return the weight of a whole day: growth of a half over the month, the weekday, and the extra of the last
-        day.
-        """
+        """Return the weight of a whole day: it grows from half to one and a half, and weekends are calm."""
         age = (self.now.date() - day).days
-        volume = WEEKDAYS[day.weekday()] * (1.5 - 0.5 * age / max(self.days, 1))
-        # The last day began yesterday at this time.
-        part_of_last_day = {0: 1.0, 1: 1 - self._elapsed}.get(age, 0.0)
-        return volume * (1 + (LAST_DAY_WEIGHT - 1) * part_of_last_day)
+        return WEEKDAYS[day.weekday()] * (1.5 - age / max(self.days, 1))
 
     def _part_in_time(self, day: date) -> float:
         """Return the part of a day's visits that lies in our time: today, those until now; on the first day, the

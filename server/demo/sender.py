@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
@@ -77,6 +77,26 @@ class Sender:
                 pause = float(answer.headers.get("Retry-After", "1"))
             self._stopping.wait(min(pause, 10.0) * (attempt + 1) / 2)
         raise DemoError(f"the demo's traces were not taken: {reason}")
+
+    def get(self, path: str, token: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the body of an answer. Raises DemoError when the server refuses or stays away."""
+        return self._call("GET", path, token, params=params)
+
+    def put(self, path: str, body: Mapping[str, Any], token: str) -> dict[str, Any]:
+        """Store ``body`` at ``path``. Raises DemoError when the server refuses or stays away."""
+        return self._call("PUT", path, token, json=body)
+
+    def _call(self, method: str, path: str, token: str, **content: Any) -> dict[str, Any]:
+        if self._stopping.is_set():
+            raise Stopped
+        try:
+            answer = self._http.request(method, path, headers={"Authorization": f"Bearer {token}"}, **content)
+        except httpx.TransportError as failure:
+            raise DemoError(f"{method} {path} was not answered: {failure}") from failure
+        if not answer.is_success:
+            raise DemoError(f"{method} {path} was refused: {answer.status_code} {answer.text[:200]}")
+        found: dict[str, Any] = answer.json()
+        return found
 
     def is_stored(self, trace: DemoTrace) -> bool:
         """Return whether the server has a trace."""

@@ -1,4 +1,4 @@
-"""The whole demo: services, server, project, thirty days of traces, then live ones."""
+"""The whole demo: services, server, project, two months of traces, three budgets, then live traces."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ import asyncpg
 
 from server.access import administration
 from server.access.access_token import issue_token
+from server.access.api_key import parse_api_key
 from server.access.principal import Role
+from server.demo.budgets import set_budgets
 from server.demo.live import trickle
 from server.demo.schedule import Schedule
 from server.demo.sender import UNSETTLED_DAYS, DemoError, Sender, Stopped, fill, missing_days
@@ -103,10 +105,10 @@ class DemoSession:
         """
         kept = Path(settings.data_dir).expanduser() / GRAFANA_KEY_FILE
         known = kept.read_text() if kept.exists() else ""
-        text, key_id = asyncio.run(_make_project(settings, known))
-        if known != f"{key_id} {text}":
+        text = asyncio.run(_make_project(settings, known))
+        if known != text:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            write_private(kept, f"{key_id} {text}")
+            write_private(kept, text)
         return text
 
     def _send_traffic(self, settings: Settings, base_url: str, grafana_key: str) -> None:
@@ -121,9 +123,10 @@ class DemoSession:
             progress = Progress(label, int(visits * SPANS_A_VISIT), "spans")
             fill(sender, schedule, days, progress.advance)
             progress.finish()
+            set_budgets(sender, lambda: _token(settings, SHORT_TOKEN_SECONDS, Role.ADMIN))
             print(what_to_try(base_url, _token(settings, settings.token_max_lifetime), grafana_key), flush=True)
             if options.live:
-                trickle(sender, self._stopping)
+                trickle(sender, schedule, self._stopping)
         except Stopped:
             pass
         except DemoError as failure:
@@ -133,29 +136,29 @@ class DemoSession:
             sender.close()
 
 
-def _token(settings: Settings, seconds: int) -> str:
+def _token(settings: Settings, seconds: int, role: Role = Role.DEVELOPER) -> str:
     return issue_token(
-        settings, role=Role.DEVELOPER, projects=[PROJECT], ttl=min(seconds, settings.token_max_lifetime), subject="demo"
+        settings, role=role, projects=[PROJECT], ttl=min(seconds, settings.token_max_lifetime), subject="demo"
     )
 
 
-async def _make_project(settings: Settings, known: str) -> tuple[str, str]:
-    """Return the project, and text and id of a usable key: the known one (``id text``) or a new one."""
+async def _make_project(settings: Settings, known: str) -> str:
+    """Make the project; return a usable key: the ``known`` one or a new one."""
     connection = await asyncpg.connect(settings.owner_url)
     try:
         await administration.create_project(connection, PROJECT, "Demo: an invented web shop")
-        key_id, _, text = known.partition(" ")
-        row = await administration.read_key(connection, key_id)
+        parsed = parse_api_key(known)
+        row = None if parsed is None else await administration.read_key(connection, parsed.key_id)
         if row is not None and row["revoked_at"] is None and row["expires_at"] > datetime.now(UTC):
-            return text, key_id
+            return known
         new = administration.NewKey(
             label="Grafana (demo)",
             kind="dashboard",
             projects=[PROJECT],
             expires_at=datetime.now(UTC) + timedelta(days=settings.api_key_max_days),
         )
-        text, row = await administration.create_key(connection, new, created_by="demo")
-        return text, row["key_id"]
+        text, _ = await administration.create_key(connection, new, created_by="demo")
+        return text
     finally:
         await connection.close()
 

@@ -1,4 +1,4 @@
-"""The invented web shop: its services, the models they call, its people, and its bad days.
+"""The invented web shop: its services, the models they call, its people, and their hours.
 
 Everything here depends on the calendar day alone, not on when the demo is started: a second start finds the
 same deployments and incidents, and its spans are replays of those already stored.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from functools import cache
 from importlib.resources import files
 from random import Random
@@ -40,6 +40,7 @@ MODELS = {
         Model("gcp.gemini", "gemini-2.5-flash", 350, 5),
         Model("gcp.gemini", "gemini-2.5-pro", 1400, 11, reasons=True),
         Model("mistral_ai", "mistral-small-latest", 240, 6),
+        Model("anthropic", "claude-opus-4-5", 1200, 19, caches=True),
     )
 }
 
@@ -74,28 +75,23 @@ SERVICES = (
         (("gpt-4.1-mini", 5), ("claude-haiku-4-5", 3), ("gemini-2.5-flash", 2)),
     ),
     Service("product-search", "search", 0.25, 10, (("text-embedding-3-small", 1),)),
-    Service("code-review-agent", "code_review", 0.12, 5, (("claude-sonnet-4-5", 3), ("gpt-4.1", 1))),
-    Service("translation-gateway", "translation", 0.12, 14, (("mistral-small-latest", 3), ("gemini-2.5-flash", 1))),
-    Service("report-writer", "report", 0.06, 9, (("gpt-5-mini", 2), ("gemini-2.5-pro", 1))),
+    Service("code-review-agent", "code_review", 0.08, 5, (("claude-sonnet-4-5", 3), ("gpt-4.1", 1))),
+    Service(
+        "claude-code", "coding", 0.08, 11, (("claude-sonnet-4-5", 5), ("claude-opus-4-5", 1), ("claude-haiku-4-5", 2))
+    ),
+    Service("translation-gateway", "translation", 0.10, 14, (("mistral-small-latest", 3), ("gemini-2.5-flash", 1))),
+    Service("report-writer", "report", 0.04, 9, (("gpt-5-mini", 2), ("gemini-2.5-pro", 1))),
 )
 
 USERS = tuple(f"user-{number:03d}" for number in range(1, 181))
 TENANTS = ("retail", "wholesale", "outlet")
 
-# How busy an hour is: quiet nights, a rise in the morning, a peak in the evening.
-HOURS = (2, 1, 1, 1, 1, 2, 4, 7, 10, 12, 12, 13, 12, 11, 11, 11, 12, 14, 16, 17, 15, 11, 7, 4)
+REPOSITORIES = ("shop-web", "shop-payments", "search-index", "infra")
+
+# How busy an hour is: calm nights (other continents shop then), a rise in the morning, a peak in the evening.
+HOURS = (6, 5, 5, 5, 5, 6, 7, 9, 11, 12, 12, 13, 12, 11, 11, 11, 12, 14, 16, 17, 15, 12, 9, 7)
 # Monday to Sunday.
 WEEKDAYS = (1.0, 1.05, 1.1, 1.05, 1.0, 0.62, 0.55)
-
-
-def outage(moment: datetime) -> str | None:
-    """Return the provider that fails often at this moment, if one does: some hours on about every sixth day."""
-    rng = Random(f"outage {moment.date()}")  # noqa: S311 - a believable story, not a secret
-    if rng.random() > 0.16:
-        return None
-    first_hour = rng.randint(7, 19)
-    provider = rng.choice(("openai", "anthropic", "gcp.gemini"))
-    return provider if first_hour <= moment.hour < first_hour + 2 else None
 
 
 @cache

@@ -9,7 +9,8 @@ from random import Random
 from typing import Any
 
 from server.demo.demo_span import DemoSpan, TraceWriter
-from server.demo.shop import Model, Service, choose, outage, texts
+from server.demo.episodes import ERROR_BURST, SLOW_PROVIDER, SLOWNESS, is_on, prompt_version
+from server.demo.shop import Model, Service, choose, texts
 
 BASE_ERROR_RATE = 0.015
 OUTAGE_ERROR_RATE = 0.4
@@ -28,6 +29,8 @@ class Visit:
     user: str
     session: str
     environment: str
+    agent: str | None = None
+    """The agent on whose behalf models are called."""
 
     def writer(self, start: datetime, scope: str = "opentelemetry.instrumentation.genai") -> TraceWriter:
         """Return a new trace of this visit."""
@@ -42,7 +45,7 @@ class Visit:
     @property
     def prompt_version(self) -> int:
         """Prompts are reworked about every twelve days."""
-        return self.start.toordinal() // 12 % 9 + 1
+        return prompt_version(self.start.date())
 
     @property
     def slowness(self) -> float:
@@ -50,12 +53,16 @@ class Visit:
         factor = BAD_RELEASE_SLOWNESS if self.service.is_bad_release(self.start.date()) else 1.0
         return factor * (1.25 if 17 <= self.start.hour <= 20 else 1.0) * self.rng.lognormvariate(0, 0.25)
 
+    def wait_for(self, provider: str) -> float:
+        """Factor on the times of one call of ``provider``."""
+        return self.slowness * (SLOWNESS if is_on(SLOW_PROVIDER, self.start, provider) else 1.0)
+
     def failure(self, provider: str) -> str | None:
         """Return the error type of the next model call, None if it succeeds."""
         rate = BASE_ERROR_RATE
         if self.service.is_bad_release(self.start.date()):
             rate = BAD_RELEASE_ERROR_RATE
-        if outage(self.start) == provider:
+        if is_on(ERROR_BURST, self.start, provider):
             rate = OUTAGE_ERROR_RATE
         return choose(self.rng, MODEL_ERRORS) if self.rng.random() < rate else None
 
@@ -98,6 +105,7 @@ def _chat(
         gen_ai__provider__name=model.provider,
         gen_ai__request__model=model.name,
         gen_ai__request__temperature=0.2,
+        gen_ai__agent__name=visit.agent,
         gen_ai__conversation__id=visit.session,
         session__id=visit.session,
         user__id=visit.user,
@@ -105,13 +113,14 @@ def _chat(
         gen_ai__prompt__version=str(visit.prompt_version),
         gen_ai__input__messages=_messages("user", question),
     ) as span:
-        first_token = model.first_token_ms * visit.slowness
+        slowness = visit.wait_for(model.provider)
+        first_token = model.first_token_ms * slowness
         failure = visit.failure(model.provider)
         if failure is not None:
             writer.wait(30_000 if failure == "timeout" else first_token)
             fail(span, failure)
             return span
-        writer.wait(first_token + (output_tokens + reasoning) * model.token_ms * visit.slowness)
+        writer.wait(first_token + (output_tokens + reasoning) * model.token_ms * slowness)
         cut_off = rng.random() < 0.02
         span.attributes |= {
             "gen_ai.response.model": model.name,

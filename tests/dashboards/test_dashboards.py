@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -38,7 +40,7 @@ def test_twelve_point_four_and_thirteen_share_the_schema() -> None:
         assert board["id"] is None
         assert "__inputs" not in board
         assert board["graphTooltip"] == 1
-        assert board["tags"] == ["llm-traces"]
+        assert board["tags"] == ["llm-trace-detail" if board["uid"] == "llm-trace" else "llm-traces"]
         assert board["timezone"] == "browser"
     uids = [board["uid"] for board in BOARD_FILES.values()]
     assert len(set(uids)) == len(uids)
@@ -83,6 +85,53 @@ def test_linter_rules(name: str) -> None:
             assert variable["refresh"] == 2, "variables follow the time range"
 
 
+def test_no_figure_depends_on_the_kind_of_range() -> None:
+    """Grafana applies a panel's own time only to relative ranges: with dates chosen, "today" would be the range."""
+    for board in BOARD_FILES.values():
+        assert not [panel["title"] for panel in panels_of(board) if "timeFrom" in panel]
+
+
+def test_nothing_is_claimed_where_there_is_no_data() -> None:
+    """Grafana shows the text beside an error, too: an outage must not look like a night without traffic."""
+    for board in BOARD_FILES.values():
+        for panel in panels_of(board):
+            defaults = panel["fieldConfig"]["defaults"]
+            assert not re.search(r"no (traffic|errors|calls|data)", defaults["noValue"], re.IGNORECASE), panel["title"]
+            base = defaults.get("thresholds", {}).get("steps", [{"color": "text"}])[0]["color"]
+            assert base not in ("green", "red"), panel["title"]
+
+
+def test_charts_over_time_have_few_enough_points_and_names_that_fit() -> None:
+    for board in BOARD_FILES.values():
+        for panel in panels_of(board):
+            if panel["type"] != "timeseries":
+                continue
+            style = panel["fieldConfig"]["defaults"]["custom"]["drawStyle"]
+            assert panel["maxDataPoints"] <= (72 if style == "bars" else 120), panel["title"]
+            legend = panel["options"]["legend"]
+            assert legend["displayMode"] == "list" or legend["placement"] == "right", panel["title"]
+
+
+def test_menus_depend_on_the_project_only() -> None:
+    """Menus that wait for one another are fetched one after the other, before any panel asks."""
+    for board in BOARD_FILES.values():
+        for item in board["templating"]["list"]:
+            if item["type"] == "query":
+                references = set(re.findall(r"\$\{(\w+):", item["query"]["query"]))
+                assert references <= {"project"}, item["name"]
+
+
+def test_a_link_sets_no_variable_twice_and_keeps_the_others() -> None:
+    for board in BOARD_FILES.values():
+        for panel in panels_of(board):
+            for override in panel["fieldConfig"]["overrides"]:
+                for link in (item["value"][0] for item in override["properties"] if item["id"] == "links"):
+                    wanted = re.search(r"\?var-(\w+)=", link["url"])
+                    assert wanted is not None
+                    assert f"${{{wanted[1]}:" not in link["url"]
+                    assert {"ds", "project", "filters"} <= set(re.findall(r"\$\{(\w+):queryparam\}", link["url"]))
+
+
 def test_variables_are_only_written_in_the_lossless_form() -> None:
     for board in BOARD_FILES.values():
         texts = [query["payload"] for panel in panels_of(board) for query in panel["targets"]]
@@ -109,6 +158,7 @@ async def test_every_query_of_every_dashboard_has_data(
     remark = {"title": "Experiment began", "time": iso(seeded_history.start + timedelta(hours=1))}
     posted = await client.post("/api/v1/annotations", json=remark, headers=bearer("developer", [ACME]))
     assert posted.status_code == 201, posted.text
+    await post_scores(client, bearer("developer", [ACME]), seeded_history)
     headers = bearer("viewer", [ACME])
     asked = 0
     for name, board in BOARD_FILES.items():
@@ -155,6 +205,18 @@ async def check(client: httpx.AsyncClient, headers: dict[str, str], body: Json, 
     assert severities <= {"info"}, f"{what}: {frames[0]}"
 
 
+async def post_scores(client: httpx.AsyncClient, headers: dict[str, str], history: Seed) -> None:
+    """Scores of the first and the last traces, of both versions of the prompt."""
+    scores = [
+        {"trace_id": f"{number:032x}", "span_id": f"{number:08x}00000003", "name": name, "value": value,
+         "source": source, "timestamp": iso(history.at(min(number, 40)))}
+        for number in (1, 2, 40, 950)
+        for name, value, source in (("helpfulness", 0.8, "eval"), ("thumbs_up", True, "human"))
+    ]  # fmt: skip
+    posted = await client.post("/api/v1/scores/batch", json={"scores": scores}, headers=headers)
+    assert posted.status_code < 300, posted.text
+
+
 async def add_what_is_rare(services: Services, owner: asyncpg.Connection, history: Seed) -> None:
     """A period before with calls, a burst of errors, a retry, cache reads, a price change, and a budget."""
     budget = Budget(project_id=ACME, budget_id="total", name="All models", amount_usd=Decimal("0.05"), period="year")
@@ -162,6 +224,12 @@ async def add_what_is_rare(services: Services, owner: asyncpg.Connection, histor
     await store(services, ACME, trace(900, history.start - timedelta(hours=1)))
     for day in range(1, 7):
         await store(services, ACME, trace(900 + day, history.start - timedelta(days=day)))
+    coding = [
+        replace(span, service_name="claude-code", tags=["shop-web"])
+        for number in (950, 951, 952)
+        for span in trace(number, history.start + timedelta(hours=2, minutes=number - 950))
+    ]
+    await store(services, ACME, coding)
     burst = history.start + timedelta(hours=3)
     await store(services, ACME, [
         make_span(ts=burst + timedelta(seconds=number), status_code="ERROR", error_type="timeout",

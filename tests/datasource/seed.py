@@ -25,6 +25,10 @@ class Seed:
     end: datetime
     trace_id: str
 
+    def at(self, number: int) -> datetime:
+        """When trace ``number`` began."""
+        return self.start + timedelta(minutes=7.5 * number)
+
     def range(self) -> dict[str, Any]:
         """The range as Grafana writes it."""
         ends = {"from": iso(self.start), "to": iso(self.end)}

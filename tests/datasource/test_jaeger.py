@@ -127,6 +127,38 @@ async def test_search(http: httpx.AsyncClient, parameters: dict[str, str], found
         assert len(trace["spans"]) == 3
 
 
+async def test_the_root_stands_first_though_a_child_began_at_the_same_time(
+    http: httpx.AsyncClient, app_server: AppServer
+) -> None:
+    at, trace_id = datetime.now(UTC) - timedelta(minutes=2), "e" * 32
+    child = make_span(ts=at, trace_id=trace_id, span_id="0" * 15 + "1", parent_span_id="f" * 16, service_name="late")
+    root = make_span(ts=at, trace_id=trace_id, span_id="f" * 16, span_name="the root", service_name="late")
+    await store(app_server.services, "alpha", [child, root])
+    (found,) = (await http.get(f"/jaeger/api/traces?{around_now(service='late')}")).json()["data"]
+    assert found["spans"][0]["operationName"] == "the root", "Grafana names a trace after its first span"
+
+
+async def test_a_refusal_is_no_json_that_passes_for_an_answer(http: httpx.AsyncClient) -> None:
+    answer = await http.get("/jaeger/api/services", headers={"Authorization": "Bearer wrong"})
+    assert answer.status_code == 401
+    with pytest.raises(ValueError, match="Expecting value"):
+        answer.json()
+
+
+async def test_dependencies_of_thousands_of_spans_are_quick(http: httpx.AsyncClient, app_server: AppServer) -> None:
+    at = datetime.now(UTC) - timedelta(minutes=3)
+    spans = [
+        make_span(ts=at, trace_id=f"{number // 2:032x}", span_id=f"{number:016x}",
+                  parent_span_id=f"{number - 1:016x}" if number % 2 else None,
+                  service_name=("front", "back")[number % 2])
+        for number in range(4000)
+    ]  # fmt: skip
+    await store(app_server.services, "alpha", spans)
+    end = int(datetime.now(UTC).timestamp() * 1000)
+    answer = await http.get(f"/jaeger/api/dependencies?endTs={end}&lookback=3600000", timeout=4)
+    assert {"parent": "front", "child": "back", "callCount": 2000} in answer.json()["data"]
+
+
 async def test_dependencies_count_calls_between_services(http: httpx.AsyncClient) -> None:
     end = int(datetime.now(UTC).timestamp() * 1000)
     for lookback in (3_600_000, 10**18 - 1):

@@ -6,14 +6,18 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
 
 from datasource.json.evaluation import FAMILIES
 from datasource.panel_catalog import TARGETS
-from datasource.panels.target_question import question_of
+from datasource.panels.target_question import current_period, question_of
+from datasource.targets.call_paths import money_text
+from datasource.targets.comparison import relative_change
 from datasource.targets.core import Core
+from datasource.targets.events import Event, grouped
 from server.errors import InsufficientScope
 from server.http.services import Services
 from server.queries.filters.time_range import BoundedRange
@@ -97,6 +101,123 @@ async def test_stat_compares_with_the_period_before(ask: Ask) -> None:
     assert column(frame, "Errors") == [TRACES // 8]
     assert column(frame, "Calls before") == [0]
     assert column(frame, "Calls change") == [None]
+
+
+async def test_a_change_is_only_told_against_a_period_with_data(
+    ask: Ask, services: Services, seeded_history: Seed
+) -> None:
+    (frame,) = await ask("stat", metric="calls", layout="change")
+    assert column(frame, "Calls") == [None, TRACES]
+    assert frame["data"]["entities"] == [None, {"Inf": [0]}], "Grafana would write 0 % beside a single value"
+    assert "there are no data before" in frame["schema"]["meta"]["notices"][0]["text"]
+    length = seeded_history.end - seeded_history.start
+    for number in range(20):
+        await store(services, ACME, trace(900 + number, seeded_history.start - length + timedelta(seconds=number)))
+    (frame,) = await ask("stat", metric="calls", layout="change")
+    assert column(frame, "Calls") == [20, TRACES]
+    assert "entities" not in frame["data"]
+
+
+@pytest.mark.parametrize(
+    ("value", "before", "expected"),
+    [(110, 100, 0.1), (0, 100, -1.0), (3, 0, None), (3, None, None), (None, 3, None), (101, 10, None)],
+)
+def test_a_relative_change_means_something_or_is_not_told(value: Any, before: Any, expected: float | None) -> None:
+    found = relative_change(value, before)
+    assert found == (None if expected is None else pytest.approx(expected))
+
+
+async def test_money_of_today_does_not_follow_the_range(ask: Ask, services: Services, seeded_history: Seed) -> None:
+    now = datetime.now(UTC)
+    today = [item for number in range(3) for item in trace(900 + number, now - timedelta(seconds=1 + number))]
+    await store(services, ACME, today)
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    whole = [item for item in today if item.total_cost_usd is not None and item.ts >= midnight]
+    (frame,) = await ask("stat", metric="cost", period="day", compare="none")
+    (spent,) = column(frame, "Cost")
+    since = sum(0.0012 for number in range(TRACES) if seeded_history.at(number) >= midnight)
+    assert spent == pytest.approx(since + 0.0012 * len(whole))
+
+
+@pytest.mark.parametrize(("period", "start"), [("day", (3, 25)), ("week", (3, 23)), ("month", (3, 1))])
+def test_a_calendar_period_begins_at_local_midnight(period: str, start: tuple[int, int]) -> None:
+    now = datetime(2026, 3, 26, 2, 30, tzinfo=UTC)
+    found = current_period(period, "America/New_York", now)
+    local = found.start.astimezone(ZoneInfo("America/New_York"))
+    assert ((local.month, local.day), local.hour, found.end) == (start, 0, now)
+
+
+async def test_groups_without_a_value_are_left_out_and_counted_where_wished(ask: Ask) -> None:
+    (shown,) = await ask("breakdown", metric="spans", group_by="tool")
+    (hidden,) = await ask("breakdown", metric="spans", group_by="tool", missing="hide")
+    assert "not reported" in column(shown, "tool")
+    assert column(hidden, "tool") == ["lookup"]
+    assert hidden["meta"]["notices"][0]["text"] == f"Left out: {2 * TRACES} (spans) without tool."
+
+
+async def test_a_model_has_one_colour_in_every_panel(ask: Ask) -> None:
+    lines = await ask("timeseries", metric="calls", group_by="model", colors=True)
+    (ring,) = await ask("breakdown", metric="cost", group_by="provider,model", layout="columns", colors=True)
+    fields = [frame["schema"]["fields"][1] for frame in lines]
+    drawn = {field["config"]["displayNameFromDS"]: field["config"]["color"]["fixedColor"] for field in fields}
+    ringed = {item["text"].rpartition(" / ")[2]: item["color"]["fixedColor"] for item in ring["columns"]}
+    assert drawn == ringed
+    assert len(set(drawn.values())) == len(drawn)
+
+
+async def test_an_interval_that_the_range_cuts_is_left_out_where_wished(ask: Ask) -> None:
+    (whole,) = await ask("timeseries", metric="calls", interval="50m")
+    (cut,) = await ask("timeseries", metric="calls", interval="50m", incomplete="hide", colors=True)
+    values = cut["data"]["values"][1]
+    assert None in values
+    assert [found for found in values if found is not None] == [
+        value for (value, _), kept in zip(whole["datapoints"], values, strict=True) if kept is not None
+    ]
+
+
+async def test_first_sights_close_together_are_one_line_and_none_in_a_long_range(ask: Ask) -> None:
+    (frame,) = await ask("annotations.releases")
+    (short,) = await ask("annotations.releases", longest_days=1)
+    assert 0 < len(column(short, "time")) < len(column(frame, "time"))
+    start = datetime(2026, 3, 1, tzinfo=UTC)
+    events = [Event(start + timedelta(minutes=at), f"release {at}", "", (), str(at)) for at in (0, 1, 2, 90)]
+    lines = grouped(events, timedelta(minutes=10))
+    assert [line.title for line in lines] == ["3 first sights", "release 90"]
+    assert lines[0].text == "release 0; release 1; release 2."
+
+
+async def test_a_table_shows_a_dash_where_there_is_no_value_and_its_link_first(ask: Ask) -> None:
+    for name in ("spans", "traces", "errors", "slowest"):
+        (frame,) = await ask(name)
+        assert {item["noValue"] for item in frame["columns"]} == {"–"}
+        assert frame["columns"][0]["links"], name
+        widths = [item.get("custom", {}) for item in frame["columns"]]
+        assert sum(width.get("width", width.get("minWidth", 160)) for width in widths) <= 1380, name
+
+
+async def test_cells_of_a_heatmap_count_and_states_are_named_once(ask: Ask) -> None:
+    (heatmap,) = await ask("heatmap", metric="duration")
+    assert {field["config"].get("unit") for field in heatmap["schema"]["fields"][1:]} == {"short"}
+    for frame in await ask("availability", group_by="provider"):
+        assert frame["schema"]["fields"][1]["config"]["displayNameFromDS"] == frame["schema"]["name"]
+
+
+async def test_one_trace_is_not_all_traces(ask: Ask, seeded_history: Seed) -> None:
+    for name in ("flame_graph", "node_graph"):
+        frames = await ask(name, one_trace=True)
+        assert not any(frame["data"]["values"][0] for frame in frames if frame["schema"]["name"] == "nodes")
+    (flame,) = await ask("flame_graph", trace_id=seeded_history.trace_id, value="time")
+    assert column(flame, "label")[0] == "invoke_agent planner"
+    (nodes, edges) = await ask("node_graph")
+    assert all(text.endswith(("call", "calls")) for text in column(nodes, "mainstat"))
+    assert max(column(edges, "thickness")) > 1
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"), [(0, "$0"), (0.0000123, "$0.000012"), (0.0041, "$0.0041"), (12.3, "$12.30"), (0.49, "$0.49")]
+)
+def test_money_has_the_digits_that_matter(amount: float, text: str) -> None:
+    assert money_text(amount) == text
 
 
 async def test_breakdown_ranks_and_sums_the_rest(ask: Ask) -> None:
@@ -295,6 +416,9 @@ async def test_every_target_answers_a_range_without_data_with_its_columns(servic
         frames = await FAMILIES[definition.family].evaluate(Core(services.reads, RowScope((ACME,))), question)
         assert frames, definition.name
         for frame in frames:
+            if definition.name == "budgets":
+                assert frame["columns"] == [], "the panel's words on how to set one would stand behind the heads"
+                continue
             shape = frame.get("columns") or frame.get("schema", {}).get("fields") or frame.get("datapoints")
             assert shape is not None, definition.name
 

@@ -47,9 +47,20 @@ def trace_of_v2(body: bytes) -> TracesData:
     return TracesData.FromString(body[position:])
 
 
-async def test_echo_is_a_word(http: httpx.AsyncClient) -> None:
+async def test_echo_is_a_word_for_who_has_the_key(http: httpx.AsyncClient) -> None:
     answer = await http.get("/tempo/api/echo")
     assert (answer.status_code, answer.text) == (200, "echo")
+    refused = await http.get("/tempo/api/echo", headers={"Authorization": "Bearer wrong"})
+    assert refused.status_code == 401, "Save & test must not pass with a wrong key"
+
+
+@pytest.mark.parametrize("query", ["{ }", "{ status = error }", '{ resource.service.name = "web" }'])
+async def test_every_span_of_an_answer_has_the_same_attributes(http: httpx.AsyncClient, query: str) -> None:
+    """Grafana makes a column of each attribute, and columns of different lengths break its table."""
+    traces = (await search(http, query))["traces"]
+    spans = [span for trace in traces for spans in trace["spanSets"] for span in spans["spans"]]
+    assert spans
+    assert len({tuple(item["key"] for item in span["attributes"]) for span in spans}) == 1
 
 
 @pytest.mark.parametrize("path", ["/tempo/api/traces/", "/tempo/api/v2/traces/"])

@@ -58,6 +58,6 @@ def dashboards() -> str:
         lines = [f"### {board.title} (`{board.uid}`)", "", board.description, ""]
         for row in board.rows:
             titles = "; ".join(f"{panel['title']} ({panel['type']})" for panel in row.panels)
-            lines.append(f"- **{row.title}**: {titles}")
+            lines.append(f"- **{row.title or 'At a glance'}**: {titles}")
         parts.append("\n".join(lines))
     return "\n\n".join(parts)

@@ -14,6 +14,7 @@ from dashboards import llm_cost
 from dashboards.alert_rules import INFINITY_UID, RUNBOOK
 from plugin.provisioning_files import FOLDER
 from server.queries.records.budgets import PERIODS
+from tests.dashboards.dashboard_files import load
 from tests.datasource.infinity_backend import Infinity, Json
 from tests.datasource.seed import ACME, GLOBEX, TRACES, Seed
 from tests.docs.markdown import ROOT, Page
@@ -26,6 +27,23 @@ RULES: dict[str, Json] = {rule["title"]: rule for rule in GROUP["rules"]}
 SPENT = TRACES * 0.0012
 # Id of the budget and its amount; the warning is at 80 %, critical at 100 %.
 BUDGETS = {"roomy": SPENT * 100, "nearly": SPENT / 0.9, "over": SPENT / 2}
+
+
+def test_every_documented_rule_names_a_dashboard_and_its_panel_or_neither() -> None:
+    """Grafana does not start with a provisioned rule that names one of them alone."""
+    boards = {board["uid"]: board for board in load().values()}
+    found = 0
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL):
+            document = yaml.safe_load(block)
+            groups = document.get("groups", []) if isinstance(document, dict) else []
+            for rule in (rule for group in groups for rule in group["rules"]):
+                links = {key: rule["annotations"].get(key) for key in ("__dashboardUid__", "__panelId__")}
+                assert all(links.values()) or not any(links.values()), f"{page.name}: {rule['title']}"
+                ids = [str(panel["id"]) for panel in boards[links["__dashboardUid__"]]["panels"]]
+                assert links["__panelId__"] in ids
+                found += 1
+    assert found
 
 
 @pytest.fixture

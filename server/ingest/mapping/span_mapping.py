@@ -247,11 +247,16 @@ def _provider(fields: SpanFields, limits: MappingLimits) -> str | None:
     raw = fields.take_text("provider", "provider", limits.name)
     if raw is None:
         return None
-    raw = raw.strip('"')
+    raw = _unquoted(raw)
     provider = canonical_provider(raw)
     if provider != raw and candidates:
         fields.keep(candidates[0])
     return provider or None
+
+
+def _unquoted(text: str) -> str:
+    """``text`` without the pair of quotes that some exporters put round it; one quote alone belongs to the name."""
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
 
 
 def _model(fields: SpanFields, request_model: str | None, limits: MappingLimits) -> str | None:
@@ -264,7 +269,7 @@ def _model(fields: SpanFields, request_model: str | None, limits: MappingLimits)
             if candidate[2] != answered:
                 fields.keep(candidate)
     if answered is not None:
-        return answered.strip('"') or None
+        return _unquoted(answered) or None
     if request_model is not None:
         fields.sources["model"] = fields.sources["request_model"]
     return request_model

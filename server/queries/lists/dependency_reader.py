@@ -29,5 +29,6 @@ async def read_dependencies(database: Database, scope: RowScope, start: datetime
     if not scope.projects:
         return []
     async with database.read(scope) as connection:
+        await connection.execute(statement("plan_dependencies"))
         rows = await connection.fetch(statement("service_dependencies"), list(scope.projects), start, end, MOST_EDGES)
     return [Dependency(row["parent"], row["child"], row["calls"]) for row in rows]

@@ -22,6 +22,13 @@ from server.storage.statements import statement
 SIGHTING_KINDS: Final = ("service_version", "model", "prompt_version")
 MAX_ROWS: Final = 1000
 
+# Dimension to the kind of sighting that names it, and whether the name is that of the owner.
+_SIGHTED: Final = {
+    "model": ("model", False),
+    "provider": ("model", True),
+    "service": ("service_version", True),
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Annotation:
@@ -124,6 +131,26 @@ async def list_sightings(
             statement("list_sightings"), list(scope.projects), start, end, list(kinds), MAX_ROWS
         )
     return [Sighting(**dict(row)) for row in rows]
+
+
+async def list_first_seen(database: Database, scope: RowScope, dimension: str) -> list[str]:
+    """Values of ``model``, ``provider`` or ``service`` in the order in which they were first seen.
+
+    Empty for every other dimension, whose first sightings nobody keeps.
+    """
+    kind = _SIGHTED.get(dimension)
+    if kind is None:
+        return []
+    async with database.read(scope) as connection:
+        rows = await connection.fetch(statement("list_first_seen"), list(scope.projects), *kind, MAX_ROWS)
+    return [row["seen"] for row in rows]
+
+
+async def first_data_at(database: Database, scope: RowScope) -> datetime | None:
+    """When the earliest model or version of the scope's projects was first seen; None where nothing was."""
+    async with database.read(scope) as connection:
+        found: datetime | None = await connection.fetchval(statement("first_data_at"), list(scope.projects))
+    return found
 
 
 async def list_price_changes(database: Database, scope: RowScope, start: datetime, end: datetime) -> list[PriceChange]:

@@ -1,16 +1,30 @@
+-- name: plan_dependencies
+-- Row-level security hides from the planner how many spans there are: it takes one row for thousands and would
+-- compare each with each. Only a hash join is left to it.
+SET LOCAL enable_nestloop = off;
+SET LOCAL enable_mergejoin = off;
+
 -- name: service_dependencies
 -- How often spans of one service called spans of another: $1 projects, $2 from, $3 to, $4 most rows.
 -- A parent may have started before the window; an hour of reach covers all but the longest runs.
-SELECT coalesce(p.service_name, 'unknown_service') AS parent,
-       coalesce(c.service_name, 'unknown_service') AS child,
+WITH callers AS MATERIALIZED (
+    SELECT project_id, trace_id, span_id, service_name
+    FROM llm_traces
+    WHERE project_id = ANY ($1::text[]) AND ts >= $2::timestamptz - interval '1 hour' AND ts < $3
+),
+called AS MATERIALIZED (
+    SELECT project_id, trace_id, parent_span_id, service_name
+    FROM llm_traces
+    WHERE project_id = ANY ($1::text[]) AND ts >= $2 AND ts < $3 AND parent_span_id IS NOT NULL
+)
+SELECT coalesce(callers.service_name, 'unknown_service') AS parent,
+       coalesce(called.service_name, 'unknown_service') AS child,
        count(*) AS calls
-FROM llm_traces c
-JOIN llm_traces p
-  ON p.project_id = c.project_id AND p.trace_id = c.trace_id AND p.span_id = c.parent_span_id
- AND p.ts >= $2::timestamptz - interval '1 hour' AND p.ts < $3
-WHERE c.project_id = ANY ($1::text[]) AND c.ts >= $2 AND c.ts < $3
-  AND c.parent_span_id IS NOT NULL
-  AND c.service_name IS DISTINCT FROM p.service_name
+FROM called
+JOIN callers
+  ON callers.project_id = called.project_id AND callers.trace_id = called.trace_id
+ AND callers.span_id = called.parent_span_id
+WHERE called.service_name IS DISTINCT FROM callers.service_name
 GROUP BY 1, 2
 ORDER BY calls DESC, parent, child
 LIMIT $4;

@@ -40,6 +40,23 @@ WHERE project_id = ANY ($1::text[]) AND first_ts >= $2 AND first_ts < $3 AND kin
 ORDER BY first_ts DESC, kind, owner_name, value
 LIMIT $5;
 
+-- name: list_first_seen
+-- Values (or, with $3, owners) of the sightings of kind $2 in the projects $1, earliest first, at most $4.
+SELECT seen
+FROM (
+    SELECT CASE WHEN $3::boolean THEN owner_name ELSE value END AS seen, min(first_ts) AS first_ts
+    FROM first_sightings
+    WHERE project_id = ANY ($1::text[]) AND kind = $2
+    GROUP BY 1
+) AS sightings
+WHERE seen <> ''
+ORDER BY first_ts, seen
+LIMIT $4;
+
+-- name: first_data_at
+-- The earliest first sighting of the projects $1.
+SELECT min(first_ts) FROM first_sightings WHERE project_id = ANY ($1::text[]);
+
 -- name: list_price_changes
 -- Operator prices that came into force within [$2, $3), each with the price it replaced, newest first.
 SELECT project_id, provider, model, valid_from, input_usd_per_mtok, output_usd_per_mtok,

@@ -1,0 +1,78 @@
+"""A value over a range beside the one before it: which range that is, and whether they can be compared.
+
+A change is only told where it means something: the range before must be covered by data as the range itself is,
+and not be next to nothing. Where it is not told, a notice says why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from datasource.panels.frames import Notice
+from datasource.panels.target_question import TargetQuestion, current_period
+from datasource.targets.core import Core
+from server.queries.metrics.metric_answer import MetricGroup, Value
+from server.queries.records.annotations import first_data_at
+
+MOST_TIMES: Final = 10.0
+"""From this many times the value before on, the one before is next to nothing and a percentage says nothing."""
+
+_TOLERATED_GAP: Final = 0.02
+"""Share of the range before that may lie before the first data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Values of one group ``before`` and over the range; ``reason`` tells why no change may be told, else empty."""
+
+    start: datetime
+    end: datetime
+    group: MetricGroup | None
+    reason: str = ""
+
+    def before(self, measure: str) -> Value:
+        """Return the value of ``measure`` in the range before; None without one."""
+        values = self.group.values.get(measure) if self.group is not None else None
+        return values[0] if values else None
+
+    def change(self, measure: str, value: Value) -> float | None:
+        """Return the relative change to ``value`` (0.1: ten per cent more), where it means something."""
+        return None if self.reason else relative_change(value, self.before(measure))
+
+    def notice(self, measure: str, value: Value) -> Notice | None:
+        """Return why there is no change to ``value``; None where there is one, or nothing to compare."""
+        if value is None or isinstance(value, tuple) or self.change(measure, value) is not None:
+            return None
+        return Notice(f"No change is shown: {self.reason or 'the period before has next to nothing.'}")
+
+
+def relative_change(value: Value, before: Value) -> float | None:
+    """Relative change, 0.1 for ten per cent more; None without a value before, or with next to nothing."""
+    if value is None or before is None or isinstance(value, tuple) or isinstance(before, tuple) or not before:
+        return None
+    times = float(value) / float(before)
+    return times - 1 if times <= MOST_TIMES else None
+
+
+def period_before(question: TargetQuestion) -> tuple[datetime, datetime]:
+    """Return the range of the same length before; for a calendar period the same part of the one before it."""
+    start, end = question.time_range.start, question.time_range.end
+    period = question.values.get("period")
+    if period is None:
+        return start - (end - start), start
+    zone = ZoneInfo(question.timezone)
+    earlier = current_period(period, question.timezone, start.astimezone(zone) - timedelta(hours=1)).start
+    return earlier, min(earlier + (end - start), start)
+
+
+async def coverage(core: Core, start: datetime, end: datetime) -> str:
+    """Empty when data reach back to ``start`` of the period before that ends at ``end``, else why not."""
+    first = await first_data_at(core.database, core.scope)
+    if first is None or first >= end:
+        return "there are no data before this period."
+    if first > start + (end - start) * _TOLERATED_GAP:
+        return f"data begin on {first:%-d %B}, within the period before."
+    return ""

@@ -1,0 +1,132 @@
+"""Has Grafana ask us what every panel of every dashboard asks, and says what came back."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from urllib.parse import quote
+
+from dashboards.build import BOARDS
+from plugin.desired_state import DesiredState, Json
+from plugin.grafana_api import Grafana, GrafanaRefused
+
+OK: Final = "ok"
+EMPTY: Final = "empty"
+FAILED: Final = "failed"
+
+_REFERENCE: Final = re.compile(r"\$\{(\w+):queryparam\}")
+_MAIN_SOURCE: Final = "llmtraces"
+_SECONDS: Final = {"h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The outcome of one question through Grafana: ``ok``, ``empty`` or ``failed`` with the reason."""
+
+    state: str
+    what: str
+    reason: str = ""
+
+    def __str__(self) -> str:
+        """Return one line of the report."""
+        return f"{self.state:6} {self.what}" + (f": {self.reason}" if self.reason else "")
+
+
+def check(grafana: Grafana, wanted: DesiredState) -> Iterator[Finding]:
+    """Check every data source, then every panel with the variables as they are when a dashboard is opened."""
+    missing = False
+    for source in wanted.datasources():
+        finding = _source(grafana, source)
+        missing = missing or (source["uid"] == _MAIN_SOURCE and finding.state == FAILED)
+        yield finding
+    if missing:
+        return
+    for board in BOARDS:
+        rendered = board.render()
+        if grafana.get("dashboards", "uid", board.uid) is None:
+            yield Finding(FAILED, f"dashboard {board.title}", "it is not installed")
+            continue
+        for panel in _panels(rendered):
+            yield _panel(grafana, rendered, panel)
+
+
+def _source(grafana: Grafana, source: Json) -> Finding:
+    what = f"data source {source['name']}"
+    if grafana.get("datasources", "uid", source["uid"]) is None:
+        return Finding(FAILED, what, "it is not installed")
+    try:
+        if source["uid"] == _MAIN_SOURCE:
+            # A source without a back end: Grafana's proxy asks in its name, as the browser does.
+            answer = grafana.get("datasources", "proxy", "uid", source["uid"], "")
+        else:
+            answer = grafana.get("datasources", "uid", source["uid"], "health")
+    except GrafanaRefused as error:
+        return Finding(FAILED, what, str(error))
+    status = str((answer or {}).get("status", "")).lower()
+    return Finding(OK, what) if status == "ok" else Finding(FAILED, what, f"Save & test says {answer}")
+
+
+def _panels(board: Json) -> Iterator[Json]:
+    for panel in board["panels"]:
+        yield from (item for item in [panel, *panel.get("panels", [])] if item.get("targets"))
+
+
+def _panel(grafana: Grafana, board: Json, panel: Json) -> Finding:
+    what = f"{board['title']} / {panel['title']}"
+    values = {item["name"]: _value(item) for item in board["templating"]["list"]}
+    end = datetime.now(UTC)
+    start = end - _length(board["time"]["from"])
+    body = {
+        "app": "dashboard",
+        "dashboardUID": board["uid"],
+        "panelId": panel["id"],
+        "range": {
+            "from": start.isoformat(),
+            "to": end.isoformat(),
+            "raw": {"from": board["time"]["from"], "to": board["time"]["to"]},
+        },
+        "maxDataPoints": panel.get("maxDataPoints", 500),
+        "intervalMs": 60_000,
+        "targets": [{**query, "payload": _interpolated(query["payload"], values)} for query in panel["targets"]],
+    }
+    try:
+        frames = grafana.post("datasources", "proxy", "uid", _MAIN_SOURCE, "query", body=body)
+    except GrafanaRefused as error:
+        return Finding(FAILED, what, str(error))
+    notices = [notice for frame in frames for notice in _meta(frame).get("notices", ())]
+    errors = [notice["text"] for notice in notices if notice["severity"] == "error"]
+    if errors:
+        return Finding(FAILED, what, errors[0])
+    if all(_is_empty(frame) for frame in frames):
+        return Finding(EMPTY, what, notices[0]["text"] if notices else "")
+    return Finding(OK, what)
+
+
+def _value(variable: Mapping[str, Any]) -> str:
+    current = variable.get("current", {}).get("value", "")
+    return str(current[0] if isinstance(current, list) and current else current or "")
+
+
+def _interpolated(payload: str, values: Mapping[str, str]) -> Any:
+    return json.loads(_REFERENCE.sub(lambda found: f"var-{found[1]}={quote(values[found[1]], safe='$')}", payload))
+
+
+def _length(text: str) -> timedelta:
+    """Return ``now-6h`` and the like as a length."""
+    number, unit = int(text[len("now-") : -1]), text[-1]
+    return timedelta(seconds=number * _SECONDS[unit])
+
+
+def _meta(frame: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = frame.get("schema", frame).get("meta", {})
+    return found
+
+
+def _is_empty(frame: Mapping[str, Any]) -> bool:
+    if "data" in frame:
+        return not any(frame["data"]["values"])
+    return not (frame.get("rows") or frame.get("datapoints"))

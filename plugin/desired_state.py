@@ -1,0 +1,106 @@
+"""The parts of an installed Grafana: folder, data sources, dashboards, alert rules, each with a mark of its content.
+
+The mark is a digest of what was installed. A part that still has the mark of its own content is ours to
+renew; one with another mark was edited by somebody and is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from dashboards.alert_rules import groups
+from dashboards.build import BOARDS
+from plugin.provisioning_files import Provisioning
+
+Json = dict[str, Any]
+
+FOLDER_UID: Final = "llm-observatory"
+FOLDER_TITLE: Final = "LLM Observatory"
+MARK: Final = "llm-observatory"
+
+PLUGINS: Final[Mapping[str, str]] = {
+    "simpod-json-datasource": "JSON",
+    "yesoreyeram-infinity-datasource": "Infinity",
+}
+"""Plugins that do not come with Grafana, and their names in its catalogue."""
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredState:
+    """Everything to be installed for the server at ``url`` (as Grafana reaches it).
+
+    Without a ``key`` data sources that are there keep theirs; new ones cannot be made.
+    """
+
+    url: str
+    key: str = ""
+
+    def datasources(self) -> Iterator[Json]:
+        """Return the data sources as ``POST /api/datasources`` takes them, their keys under ``secureJsonData``."""
+        files = Provisioning(url=self.url.rstrip("/"), key_file="-")
+        for source in files.datasources():
+            secret = {name: value.replace("$__file{-}", self.key) for name, value in source["secureJsonData"].items()}
+            wanted = {key: value for key, value in source.items() if key not in ("orgId", "editable", "secureJsonData")}
+            wanted["jsonData"] = {**wanted["jsonData"], MARK: digest(source_content(wanted))}
+            yield {**wanted, "secureJsonData": secret} if self.key else wanted
+
+    @staticmethod
+    def boards() -> Iterator[Json]:
+        """Return the dashboards as ``POST /api/dashboards/db`` takes them."""
+        for board in BOARDS:
+            yield board.render()
+
+    @staticmethod
+    def rule_groups() -> Iterator[Json]:
+        """Return the groups of alert rules as ``PUT /api/v1/provisioning/folder/…/rule-groups/…`` takes them."""
+        for group in groups():
+            name, seconds = group["name"], _seconds(group["interval"])
+            rules = []
+            for rule in group["rules"]:
+                wanted = {**rule, "folderUID": FOLDER_UID, "ruleGroup": name, "orgID": 1}
+                wanted["annotations"] = {**rule["annotations"], MARK: digest(rule_content(wanted))}
+                rules.append(wanted)
+            yield {"title": name, "folderUid": FOLDER_UID, "interval": seconds, "rules": rules}
+
+
+def digest(content: Any) -> str:
+    """Return a short digest of JSON values, the same for equal ones."""
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def source_content(source: Mapping[str, Any]) -> Json:
+    """Return the content of a data source without the members that Grafana adds by itself."""
+    settings = {key: value for key, value in (source.get("jsonData") or {}).items() if key != MARK}
+    return {**{key: source.get(key) for key in ("name", "type", "url", "access")}, "jsonData": settings}
+
+
+def rule_content(rule: Mapping[str, Any]) -> Json:
+    """Return the content of a rule without the members that Grafana adds by itself."""
+    added = {"intervalMs", "maxDataPoints", "datasource"}
+    steps = [
+        {
+            "refId": step["refId"],
+            "datasourceUid": step["datasourceUid"],
+            "model": {key: value for key, value in step["model"].items() if key not in added},
+        }
+        for step in rule["data"]
+    ]
+    annotations = {key: value for key, value in (rule.get("annotations") or {}).items() if key != MARK}
+    kept = {key: rule.get(key) for key in ("title", "condition", "noDataState", "execErrState", "labels")}
+    return {**kept, "for": _seconds(str(rule.get("for") or "0s")), "annotations": annotations, "data": steps}
+
+
+def _seconds(text: str) -> int:
+    """Return seconds of Grafana's ``30m``, ``5m0s``, ``1h``."""
+    units, total, number = {"s": 1, "m": 60, "h": 3600, "d": 86400}, 0, ""
+    for character in text:
+        if character.isdigit():
+            number += character
+        else:
+            total, number = total + int(number or 0) * units[character], ""
+    return total

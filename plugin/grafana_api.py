@@ -1,0 +1,112 @@
+"""Grafana's HTTP API as the installer uses it: grafana-api-client with time-outs, sub-paths, TLS and clear errors.
+
+The client's paths are the API's (``client["datasources"]["uid"][uid]``); its ``create`` posts, ``replace`` puts.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import requests
+from grafana_api_client import GrafanaClient, GrafanaClientError, GrafanaException, GrafanaUnauthorizedError
+
+Json = Any
+
+TIMEOUT_SECONDS: Final = (5.0, 60.0)
+"""For connecting, and for an answer: a panel's question may take as long as the server lets it."""
+OLDEST: Final = (11, 0)
+
+
+class GrafanaRefused(Exception):
+    """Grafana did not do what was asked; the message says what to do."""
+
+
+class Grafana:
+    """One Grafana, asked with a service account token or with user and password."""
+
+    def __init__(self, url: str, credential: str | tuple[str, str], *, verify: bool | str = True) -> None:
+        """``url`` as in the browser, with its sub-path; ``verify`` is false, true or a file of certificates.
+
+        Raises :class:`GrafanaRefused` for a URL that is none.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise GrafanaRefused(
+                f"{url!r} is no address of a Grafana: write it as http://host:3000 or https://host/path."
+            )
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        self.url = url.rstrip("/")
+        self._client = GrafanaClient(
+            credential, host=host, port=parts.port, url_path_prefix=parts.path.strip("/"), protocol=parts.scheme
+        )
+        self._client.custom_requests_params = {"timeout": TIMEOUT_SECONDS, "verify": verify, "allow_redirects": False}
+
+    def get(self, *path: str, **parameters: Any) -> Json:
+        """Return the answer at ``path``; None where there is nothing. Raises :class:`GrafanaRefused`."""
+        return self._ask("get", path, parameters, missing_is_none=True)
+
+    def post(self, *path: str, body: Json) -> Json:
+        """Create at ``path``. Raises :class:`GrafanaRefused`."""
+        return self._ask("post", path, body)
+
+    def put(self, *path: str, body: Json) -> Json:
+        """Replace at ``path``. Raises :class:`GrafanaRefused`."""
+        return self._ask("put", path, body)
+
+    def delete(self, *path: str) -> None:
+        """Delete at ``path``; nothing there is fine. Raises :class:`GrafanaRefused`."""
+        self._ask("delete", path, {}, missing_is_none=True)
+
+    def editable_rules(self) -> None:
+        """Have Grafana keep the rules that follow editable in its user interface."""
+        self._client.session.headers["X-Disable-Provenance"] = "true"
+
+    def version(self) -> str:
+        """Return Grafana's version. Raises :class:`GrafanaRefused` when it cannot be reached or is too old."""
+        health = self.get("health")
+        version = str((health or {}).get("version", ""))
+        numbers = [int(part) for part in version.split("-")[0].split(".")[:2] if part.isdigit()]
+        if not numbers:
+            raise GrafanaRefused(f"{self.url}/api/health does not tell a version: is that a Grafana?")
+        if tuple(numbers) < OLDEST:
+            raise GrafanaRefused(f"Grafana {version} is too old: {OLDEST[0]}.{OLDEST[1]} or newer is needed.")
+        return version
+
+    def _ask(self, method: str, path: tuple[str, ...], payload: Json, *, missing_is_none: bool = False) -> Json:
+        endpoint = "/".join(path)
+        try:
+            return self._client.make_raw_request(method, endpoint, payload)
+        except GrafanaUnauthorizedError as error:
+            raise GrafanaRefused(
+                "Grafana does not know this token or password. Make a service account of role Admin "
+                "(Administration → Service accounts) and give its token with --token."
+            ) from error
+        except GrafanaClientError as error:
+            status = _status_of(error)
+            if status == 404 and missing_is_none:
+                return None
+            if status == 403:
+                raise GrafanaRefused(
+                    f"Grafana forbids {method.upper()} /api/{endpoint}: the service account needs the role Admin "
+                    "of the organization that the token belongs to."
+                ) from error
+            raise GrafanaRefused(f"{method.upper()} /api/{endpoint}: {error}") from error
+        except GrafanaException as error:
+            raise GrafanaRefused(f"{method.upper()} /api/{endpoint}: {error}") from error
+        except requests.exceptions.SSLError as error:
+            raise GrafanaRefused(
+                f"The certificate of {self.url} is not trusted: name its authority with --ca FILE. ({error})"
+            ) from error
+        except requests.exceptions.JSONDecodeError as error:
+            if method == "delete":
+                return None  # 204 has no body, which the client reads all the same
+            raise GrafanaRefused(f"{self.url} does not answer as a Grafana does: check address and path.") from error
+        except requests.RequestException as error:
+            raise GrafanaRefused(f"{self.url} is not reached: {error}") from error
+
+
+def _status_of(error: GrafanaClientError) -> int:
+    """Return the status: the client tells it in words only (``Client Error 404: …``)."""
+    words = str(error).split(":", 1)[0].split()
+    return int(words[-1]) if words and words[-1].isdigit() else 0

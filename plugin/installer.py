@@ -1,0 +1,161 @@
+"""Brings a Grafana to the desired state, shows what that would change, and takes it away again.
+
+Idempotent: parts that are as they should be are left alone. Edits of people are kept, unless ``force``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from plugin.desired_state import (
+    FOLDER_TITLE,
+    FOLDER_UID,
+    MARK,
+    PLUGINS,
+    DesiredState,
+    Json,
+    digest,
+    rule_content,
+    source_content,
+)
+from plugin.grafana_api import Grafana, GrafanaRefused
+
+UNCHANGED: Final = "unchanged"
+CREATE: Final = "create"
+UPDATE: Final = "update"
+KEEP: Final = "keep"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do: ``action`` on ``what``, with the reason where it is kept; ``run`` does it."""
+
+    action: str
+    what: str
+    run: Callable[[], Any] | None = None
+    reason: str = ""
+
+    def __str__(self) -> str:
+        """Return one line of the plan."""
+        return f"{self.action:9} {self.what}" + (f" ({self.reason})" if self.reason else "")
+
+
+def missing_plugins(grafana: Grafana) -> list[str]:
+    """Return a sentence for each plugin that is not installed, with how to get it."""
+    return [
+        f"plugin {name} ({plugin}) is not installed: run 'grafana cli plugins install {plugin}' and restart Grafana, "
+        f"set GF_PLUGINS_PREINSTALL={plugin}, or choose it under Administration → Plugins."
+        for plugin, name in PLUGINS.items()
+        if grafana.get("plugins", plugin, "settings") is None
+    ]
+
+
+def plan(grafana: Grafana, wanted: DesiredState, *, force: bool = False) -> Iterator[Step]:
+    """Return the steps in their order; each looks at Grafana when it is reached. Raises GrafanaRefused."""
+    yield _folder(grafana)
+    for source in wanted.datasources():
+        yield _datasource(grafana, source, force)
+    for board in wanted.boards():
+        yield _board(grafana, board, force)
+    grafana.editable_rules()
+    for group in wanted.rule_groups():
+        yield _rules(grafana, group, force)
+
+
+def removal(grafana: Grafana, wanted: DesiredState) -> Iterator[Step]:
+    """Return steps that take away what :func:`plan` brings. The folder stays where it holds something else."""
+    ours: list[tuple[str, tuple[str, ...]]] = [
+        *((f"alert rules {group['title']}", _group_path(group)) for group in wanted.rule_groups()),
+        *((f"dashboard {board['title']}", ("dashboards", "uid", board["uid"])) for board in wanted.boards()),
+        *((f"data source {item['name']}", ("datasources", "uid", item["uid"])) for item in wanted.datasources()),
+    ]
+    for what, path in ours:
+        if grafana.get(*path) is not None:
+            yield Step("delete", what, partial(grafana.delete, *path))
+    if grafana.get("folders", FOLDER_UID) is None:
+        return
+    others = [item for item in grafana.get("search", folderUIDs=FOLDER_UID) or () if item["uid"] not in _own(wanted)]
+    if others:
+        yield Step(KEEP, f"folder {FOLDER_TITLE}", reason=f"it holds {len(others)} dashboards that are not ours")
+    else:
+        yield Step("delete", f"folder {FOLDER_TITLE}", lambda: grafana.delete("folders", FOLDER_UID))
+
+
+def _own(wanted: DesiredState) -> set[str]:
+    return {board["uid"] for board in wanted.boards()}
+
+
+def _group_path(group: Json) -> tuple[str, ...]:
+    return ("v1", "provisioning", "folder", FOLDER_UID, "rule-groups", group["title"])
+
+
+def _folder(grafana: Grafana) -> Step:
+    what = f"folder {FOLDER_TITLE}"
+    if grafana.get("folders", FOLDER_UID) is not None:
+        return Step(UNCHANGED, what)
+    body = {"uid": FOLDER_UID, "title": FOLDER_TITLE}
+    return Step(CREATE, what, lambda: grafana.post("folders", body=body))
+
+
+def _datasource(grafana: Grafana, source: Json, force: bool) -> Step:
+    what = f"data source {source['name']}"
+    there = grafana.get("datasources", "uid", source["uid"])
+    if there is None:
+        if "secureJsonData" not in source:
+            raise GrafanaRefused(
+                "A data source needs a key: give one with --key, or let one be made with --observatory-token."
+            )
+        return Step(CREATE, what, lambda: grafana.post("datasources", body=source))
+    if there.get("readOnly"):
+        return Step(KEEP, what, reason="it is provisioned by a file")
+    mark = (there.get("jsonData") or {}).get(MARK)
+    if mark != digest(source_content(there)) and not force:
+        return Step(KEEP, what, reason="edited in Grafana; --force replaces it")
+    if mark == source["jsonData"][MARK] and "secureJsonData" not in source:
+        return Step(UNCHANGED, what)
+    # The key cannot be read back and compared: one that is given is written.
+    return Step(UPDATE, what, lambda: grafana.put("datasources", "uid", source["uid"], body=source))
+
+
+def _board(grafana: Grafana, board: Json, force: bool) -> Step:
+    what, mark = f"dashboard {board['title']}", f"{MARK} {digest(board)}"
+    body = {"dashboard": board, "folderUid": FOLDER_UID, "overwrite": True, "message": mark}
+    there = grafana.get("dashboards", "uid", board["uid"])
+    if there is None:
+        return Step(CREATE, what, lambda: grafana.post("dashboards", "db", body=body))
+    if there.get("meta", {}).get("provisioned"):
+        return Step(KEEP, what, reason="it is provisioned by a file")
+    message = _last_message(grafana, board["uid"])
+    if message == mark:
+        return Step(UNCHANGED, what)
+    if not message.startswith(f"{MARK} ") and not force:
+        return Step(KEEP, what, reason="edited in Grafana; --force replaces it")
+    return Step(UPDATE, what, lambda: grafana.post("dashboards", "db", body=body))
+
+
+def _last_message(grafana: Grafana, uid: str) -> str:
+    """Return the message of the newest version. Grafana 11 answers with a list, newer ones with an object."""
+    found = grafana.get("dashboards", "uid", uid, "versions", limit=1) or []
+    versions = found.get("versions", []) if isinstance(found, dict) else found
+    return str(versions[0].get("message") or "") if versions else ""
+
+
+def _rules(grafana: Grafana, group: Json, force: bool) -> Step:
+    what = f"alert rules {group['title']}"
+    path = _group_path(group)
+    there = grafana.get(*path)
+
+    def write() -> Any:
+        return grafana.put(*path, body=group)
+
+    if there is None:
+        return Step(CREATE, what, write)
+    marks = {rule["title"]: (rule.get("annotations") or {}).get(MARK) for rule in there["rules"]}
+    edited = [rule["title"] for rule in there["rules"] if marks[rule["title"]] != digest(rule_content(rule))]
+    if edited and not force:
+        return Step(KEEP, what, reason=f"edited in Grafana: {', '.join(edited)}; --force replaces them")
+    wanted = {rule["title"]: rule["annotations"][MARK] for rule in group["rules"]}
+    return Step(UNCHANGED, what) if marks == wanted and not edited else Step(UPDATE, what, write)

@@ -1,0 +1,139 @@
+"""One command installs, keeps what people edited, checks, and takes everything away again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dashboards.build import BOARDS
+from plugin.desired_state import FOLDER_UID, DesiredState
+from plugin.grafana_api import Grafana, GrafanaRefused
+from server.cli import main
+from tests.plugin.grafana_stand_in import TOKEN, USER, StandIn, running
+
+KEY = "llmo_key_of_the_dashboards"
+
+
+@pytest.fixture(params=[("11.0.0", ""), ("12.4.0", "/grafana"), ("13.1.0", "")], ids=["11", "12 below a path", "13"])
+def grafana(request: pytest.FixtureRequest) -> Iterator[StandIn]:
+    """Grafana of three generations."""
+    with running(*request.param) as stand_in:
+        yield stand_in
+
+
+def install(stand_in: StandIn, *more: str, token: str = TOKEN) -> int:
+    return main(["grafana", "install", "--url", stand_in.url, "--token", token, "--key", KEY, *more])
+
+
+def test_everything_is_installed_and_a_second_run_changes_nothing_but_the_key(
+    grafana: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert install(grafana) == 0
+    assert set(grafana.boards) == {board.uid for board in BOARDS}
+    assert set(grafana.folders) == {FOLDER_UID}
+    assert len(grafana.sources) == 4
+    assert all(KEY in str(secret) for secret in grafana.secrets.values())
+    assert grafana.groups
+    grafana.writes.clear()
+    assert main(["grafana", "install", "--url", grafana.url, "--token", TOKEN]) == 0
+    assert grafana.writes == []
+    assert "create" not in capsys.readouterr().out.rpartition("folder")[2]
+
+
+def test_a_dry_run_writes_nothing(grafana: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    assert install(grafana, "--dry-run") == 0
+    assert grafana.writes == []
+    assert "create    dashboard LLM overview" in capsys.readouterr().out
+
+
+def test_what_somebody_edited_is_kept_unless_forced(grafana: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    assert install(grafana) == 0
+    grafana.boards["llm-cost"]["title"] = "Our cost"
+    grafana.messages["llm-cost"].append("my change")
+    grafana.sources["llmtraces"]["url"] = "http://elsewhere"
+    group = next(iter(grafana.groups.values()))
+    group["rules"][0]["for"] = "1h"
+    grafana.writes.clear()
+    assert main(["grafana", "install", "--url", grafana.url, "--token", TOKEN]) == 0
+    assert grafana.writes == []
+    assert capsys.readouterr().out.count("edited in Grafana") == 3
+    assert install(grafana, "--force") == 0
+    assert grafana.boards["llm-cost"]["title"] == "LLM cost"
+    assert grafana.sources["llmtraces"]["url"].endswith("/grafana")
+    assert next(iter(grafana.groups.values()))["rules"][0]["for"] != "1h"
+
+
+def test_uninstall_takes_away_what_is_ours_and_no_more(grafana: StandIn) -> None:
+    assert install(grafana) == 0
+    grafana.foreign.append("somebody-elses")
+    assert main(["grafana", "uninstall", "--url", grafana.url, "--token", TOKEN]) == 0
+    assert (grafana.boards, grafana.sources, grafana.groups) == ({}, {}, {})
+    assert set(grafana.folders) == {FOLDER_UID}, "a folder with a dashboard of somebody stays"
+    grafana.foreign.clear()
+    assert main(["grafana", "uninstall", "--url", grafana.url, "--user", ":".join(USER)]) == 0
+    assert grafana.folders == {}
+
+
+def test_a_missing_plugin_is_named_with_the_way_to_get_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with running() as grafana:
+        grafana.plugins.clear()
+        assert install(grafana) == 1
+        assert "grafana cli plugins install simpod-json-datasource" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("version", "token", "key", "sentence"),
+    [
+        ("10.4.2", TOKEN, KEY, "is too old"),
+        ("12.4.0", "wrong", KEY, "does not know this token"),
+        ("12.4.0", TOKEN, "", "needs a key"),
+    ],
+)
+def test_what_does_not_work_is_said_with_what_to_do(
+    version: str, token: str, key: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running(version) as grafana:
+        assert main(["grafana", "install", "--url", grafana.url, "--token", token, "--key", key]) == 1
+        assert sentence in capsys.readouterr().err
+
+
+def test_an_address_that_is_no_grafana_is_refused() -> None:
+    with pytest.raises(GrafanaRefused, match="is no address"):
+        Grafana("localhost:3000", TOKEN)
+    with pytest.raises(GrafanaRefused, match="is not reached"):
+        Grafana("http://127.0.0.1:9", TOKEN).version()
+
+
+def test_check_reports_each_panel_and_fails_with_the_first_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with running() as grafana:
+        assert install(grafana) == 0
+        frame = {"schema": {"meta": {}}, "data": {"values": [[1], [2]]}}
+
+        def answer(path: str, body: dict[str, object]) -> tuple[int, object]:
+            return (200, {"status": "ok"}) if path == "" else (200, [frame])
+
+        grafana.proxied = answer
+        assert main(["grafana", "check", "--url", grafana.url, "--token", TOKEN]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        panels = sum(len(board.render()["panels"]) for board in BOARDS)
+        assert 60 < len(lines) <= panels + 4
+        grafana.proxied = lambda path, body: (200, {"status": "ok"}) if path == "" else (400, {"message": "boom"})
+        assert main(["grafana", "check", "--url", grafana.url, "--token", TOKEN]) == 1
+        assert "boom" in capsys.readouterr().out
+
+
+def test_provision_writes_what_a_grafana_mounts(tmp_path: Path) -> None:
+    assert main(["grafana", "provision", str(tmp_path), "--observatory-url", "http://llm:8080"]) == 0
+    sources = yaml.safe_load((tmp_path / "provisioning/datasources/llm-observatory.yaml").read_text())["datasources"]
+    assert all(source["url"].startswith("http://llm:8080") for source in sources)
+    assert len(list((tmp_path / "dashboards").glob("*.json"))) == len(BOARDS)
+
+
+def test_a_key_is_never_part_of_what_is_compared() -> None:
+    with_key = {item["uid"]: item["jsonData"] for item in DesiredState("http://x", "secret").datasources()}
+    without = {item["uid"]: item["jsonData"] for item in DesiredState("http://x").datasources()}
+    assert with_key == without
+    assert "secret" not in str(with_key)
