@@ -19,7 +19,7 @@ from server.ingest.dialects.canonical_names import (
     TRANSPARENT_OPERATIONS,
     operation_family,
 )
-from server.ingest.mapping.model_stem import is_same_model
+from server.ingest.dialects.model_stem import is_same_model
 
 ONLY_REPORT, USAGE_WITHOUT_CALL = 1, 2
 INNER_COUNTS, OUTER_COUNTS, SAME_RESPONSE, SAME_WINDOW, REPEATED_USAGE = 3, 4, 5, 6, 7
