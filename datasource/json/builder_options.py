@@ -77,7 +77,7 @@ def aggregations_of(payload: Mapping[str, Any]) -> list[str]:
 
 
 def tag_keys(may_read_content: bool) -> list[Option]:
-    """The fields of ad hoc filters, grouped."""
+    """Return the fields of ad hoc filters, grouped."""
     ordered = sorted(
         FIELDS.values(), key=lambda field: _FIRST.index(field.name) if field.name in _FIRST else len(_FIRST)
     )

@@ -105,7 +105,7 @@ async def timeseries(core: Core, question: TargetQuestion) -> list[Frame]:
             values = [None if at in hidden else value for at, value in enumerate(group.values[measure.key])]
             title, unit = _line_title(group, measure, measures), answer.units[measure.key]
             labels = _line_labels(group, measure, measures)
-            # Notices once a panel: on the first line.
+            # Notices appear once per panel: on the first line.
             told = meta if not lines else FrameMeta(custom=meta.custom)
             points = zip(values, answer.times, strict=True)
             if is_colored:

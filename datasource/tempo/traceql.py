@@ -166,7 +166,7 @@ def is_name(token: Token, intrinsics: frozenset[str]) -> bool:
 
 
 class _Parser:
-    """Recursive descent; one method a rule."""
+    """Recursive descent; one method per rule."""
 
     def __init__(self, query: str) -> None:
         self._query = query

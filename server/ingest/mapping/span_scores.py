@@ -21,7 +21,7 @@ _SOURCES: Final = {"HUMAN": "human", "LLM": "eval", "CODE": "eval"}
 
 
 def has_scores(span: DecodedSpan, fields: SpanFields) -> bool:
-    """True if ``span`` may carry scores; most do not."""
+    """Return whether ``span`` may carry scores; most do not."""
     return bool(span.events) or "score" in fields.found or FEEDBACK_NAME in span.attributes
 
 
@@ -50,7 +50,7 @@ def scores_of_span(span: DecodedSpan, fields: SpanFields, limits: MappingLimits)
 
 
 def _annotations(span: DecodedSpan, fields: SpanFields, limits: MappingLimits) -> Iterator[ScoreRecord]:
-    """OpenInference: one attribute a field; those of a trace or a session judge the trace."""
+    """Read OpenInference's form: one attribute per field; those of a trace or a session judge the trace."""
     for _, prefix, values in fields.found.pop("score", ()):
         items: dict[int, dict[str, Any]] = {}
         for index, path, value in values:
