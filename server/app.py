@@ -211,6 +211,7 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
     )
     # Otherwise Sanic does not know that this is only HTTP/1.1, and sends an empty Alt-Svc with every answer.
     app.state.server_info.append(ApplicationServerInfo(settings={"version": HTTP.VERSION_1}))
+    prometheus.providers.are_shown = settings.admin_port != 0
     observations.subscribe(prometheus.record)
     observations.subscribe(logs.log)
     app.ctx.services = build_services(settings)

@@ -70,6 +70,13 @@ class Settings:
     # Addresses of the server.
     host: str = setting("OBSERVATORY_HOST", "127.0.0.1", "Address to listen on.")
     port: int = setting("OBSERVATORY_PORT", 8080, "Port to listen on.", parse=whole(0, 65535))
+    admin_port: int = setting(
+        "OBSERVATORY_ADMIN_PORT",
+        0,
+        "Port for /metrics alone, which the main port then no longer has; the page may name what tenants call their "
+        "providers, so let only Prometheus reach it. 0: /metrics is on the main port and names nobody.",
+        parse=whole(0, 65535),
+    )
     public_url: str = setting(
         "OBSERVATORY_PUBLIC_URL",
         "",

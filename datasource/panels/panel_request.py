@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from server.errors import InvalidBody, InvalidParameter
 from server.queries.filters.time_range import BoundedRange
 from server.text.instants import EPOCH, parse_instant
+from server.text.strict_json import StrictDecoder
 
 MAX_TARGETS: Final = 20
 MAX_POINTS: Final = 11_000
@@ -90,7 +91,8 @@ def choose_step(range_seconds: float, interval_ms: float, max_points: float) -> 
     Never more than 11,000 points; beyond a week, whole weeks.
     """
     points = min(max(max_points, 1), MAX_POINTS)
-    wanted = max(interval_ms / 1000, range_seconds / points)
+    # An interval beyond any range is one point all the same.
+    wanted = min(max(interval_ms / 1000, range_seconds / points), MAX_RANGE.total_seconds())
     for step in STEPS:
         if step >= wanted:
             return step
@@ -173,7 +175,7 @@ def _parse_payload(raw: Any, pointer: str) -> dict[str, Any]:
         return {}
     if isinstance(raw, str):
         try:
-            raw = json.loads(raw)
+            raw = json.loads(raw, cls=StrictDecoder)
         except (ValueError, RecursionError):
             raise InvalidBody.at(pointer, "is not valid JSON") from None
     return require_object(raw, pointer)

@@ -110,6 +110,15 @@ class Principal:
         """Whether it has a ``*`` grant."""
         return EVERY_PROJECT in self.projects
 
+    def require_explain(self) -> None:
+        """Raise :class:`InsufficientScope` unless the principal may see plans of the database.
+
+        A plan tells how many rows were read and thrown away, those of other projects among them: it is for whoever
+        may see all projects.
+        """
+        if not self.sees_every_project:
+            raise InsufficientScope("Only an administrator with the grant of every project may ask for query plans.")
+
     @property
     def may_read_content(self) -> bool:
         """Whether prompts, answers and error texts may be shown to this caller."""

@@ -78,6 +78,7 @@ def run_serve(options: argparse.Namespace) -> int:
             stop_seconds=settings.drain_delay + settings.drain_timeout,
             on_ready=lambda: say(f"serving on http://{settings.host}:{port}"),
             watch=stores.watch,
+            metrics_address=(settings.host, settings.admin_port) if settings.admin_port else None,
         ).run()
 
 

@@ -90,6 +90,7 @@ class DemoSession:
                 on_ready=start_traffic,
                 on_stop=self._stopping.set,
                 watch=self._stores.watch,
+                metrics_address=(settings.host, settings.admin_port) if settings.admin_port else None,
             )
             try:
                 return supervisor.run()

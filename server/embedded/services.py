@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -11,10 +12,13 @@ from types import TracebackType
 from server.embedded.account import choose_account
 from server.embedded.binaries import POSTGRES, VALKEY, check_runs, find_program
 from server.embedded.data_dir import DataDir, EmbeddedUrls
+from server.embedded.errors import EmbeddedError
 from server.embedded.postgres import SUPERUSER, EmbeddedPostgres
 from server.embedded.valkey import EmbeddedValkey
 
 logger = logging.getLogger("observatory.embedded")
+
+RETRY_SECONDS = 5.0
 
 
 class EmbeddedServices:
@@ -38,6 +42,8 @@ class EmbeddedServices:
         self._announce = announce
         self._postgres: EmbeddedPostgres | None = None
         self._valkey: EmbeddedValkey | None = None
+        self._retry_at: dict[str, float] = {}
+        """When a service that does not start is tried again."""
 
     @property
     def path(self) -> Path:
@@ -101,15 +107,30 @@ class EmbeddedServices:
         self._data_dir.unlock()
 
     def revive(self) -> None:
-        """Start again, at the same address, a service that has ended by itself (out of memory, killed by hand).
+        """Start again, at the same address, a service that has ended by itself (out of memory or space, killed).
 
-        :raises EmbeddedError: it does not come back.
+        One that does not start is tried again every few seconds: the server answers 503 meanwhile, and works again by
+        itself once there is space.
         """
         for name, service in (("PostgreSQL", self._postgres), ("Valkey", self._valkey)):
-            if service is not None and service.exited():
+            if service is None or not (name in self._retry_at or service.exited()):
+                continue
+            is_first = name not in self._retry_at
+            if time.monotonic() < self._retry_at.get(name, 0.0):
+                continue
+            if is_first:
                 self._announce(f"{name} has ended unexpectedly and is started again")
+            try:
                 service.stop()
                 service.start()
+            except (EmbeddedError, OSError) as failure:
+                self._retry_at[name] = time.monotonic() + RETRY_SECONDS
+                if is_first:
+                    self._announce(f"{name} does not start and is tried again every {RETRY_SECONDS:.0f} s: {failure}")
+            else:
+                if not is_first:
+                    self._announce(f"{name} runs again")
+                self._retry_at.pop(name, None)
 
     def __enter__(self) -> EmbeddedUrls:
         return self.start()

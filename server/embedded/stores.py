@@ -65,10 +65,7 @@ class Stores:
         return self._embedded is not None
 
     def watch(self) -> None:
-        """Start a private service again that has ended.
-
-        :raises EmbeddedError: it does not come back.
-        """
+        """Start a private service again that has ended."""
         if self._embedded is not None:
             self._embedded.revive()
 

@@ -59,11 +59,12 @@ def _bind(family: int, host: str, port: int, *, share: bool) -> socket.socket:
             listener.listen(BACKLOG)
     except OSError as failure:
         listener.close()
-        raise ListenError(_explain(failure, host, port)) from failure
+        raise ListenError(explain_failure(failure, host, port)) from failure
     return listener
 
 
-def _explain(failure: OSError, host: str, port: int) -> str:
+def explain_failure(failure: OSError, host: str, port: int) -> str:
+    """Return what a person can do about ``failure`` to listen."""
     if failure.errno == errno.EADDRINUSE:
         return (
             f"port {port} on {host} is in use: choose another with --port (or OBSERVATORY_PORT), or stop what uses it"

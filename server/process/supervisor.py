@@ -27,6 +27,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from server.process.connection_balance import BalanceHub
 from server.process.listeners import renewed
+from server.process.metrics_page import metrics_page
 
 logger = logging.getLogger("observatory.supervisor")
 
@@ -41,6 +42,8 @@ HOPELESS_FAILURES = 5
 # Time that a worker may need beyond its drain before it is killed.
 GRACE_SECONDS = 5.0
 WATCH_SECONDS = 1.0
+# Counted in our own watches rather than by a clock: after a suspended machine wakes up, everybody was silent.
+FROZEN_TICKS = 6
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -55,6 +58,8 @@ class Slot:
     started_at: float = 0.0
     failures: int = 0
     restart_at: float = 0.0
+    silent_ticks: int | None = None
+    """Watches since the last heartbeat; None: the process does not serve yet."""
 
 
 class Supervisor:
@@ -69,12 +74,14 @@ class Supervisor:
         on_ready: Callable[[], None] = lambda: None,
         on_stop: Callable[[], None] = lambda: None,
         watch: Callable[[], None] = lambda: None,
+        metrics_address: tuple[str, int] | None = None,
     ) -> None:
         """:param environ: environment of the server processes; it holds their settings.
         :param stop_seconds: how long a drain may take in all.
         :param on_ready: called once, when the first process serves.
         :param on_stop: called once, before the processes are told to drain.
         :param watch: called about once a second; an exception of it stops everything.
+        :param metrics_address: host and port of a page with the metrics of all processes; None: they serve it.
         """
         self._slots = [Slot(place, listener) for place, listener in enumerate(listeners)]
         self._balance = BalanceHub.for_processes(len(listeners))
@@ -83,6 +90,7 @@ class Supervisor:
         self._on_ready = on_ready
         self._on_stop = on_stop
         self._watch = watch
+        self._metrics_address = metrics_address
         self._was_ready = False
         self._is_misconfigured = False
         self._stop_requests = 0
@@ -113,6 +121,7 @@ class Supervisor:
             if now >= next_watch:
                 next_watch = now + WATCH_SECONDS
                 self._watch()
+                self._end_frozen()
             self._wait(wakeups, next_watch)
         return self._drain(wakeups)
 
@@ -138,6 +147,17 @@ class Supervisor:
             "server process ended, another follows", extra={"pid": pid, "status": status, "delay_seconds": delay}
         )
 
+    def _end_frozen(self) -> None:
+        """Kill processes whose event loop has stopped, so that they are replaced and their connections closed."""
+        for slot in self._slots:
+            if slot.process is None or slot.silent_ticks is None:
+                continue
+            slot.silent_ticks += 1
+            if slot.silent_ticks > FROZEN_TICKS:
+                logger.error("server process does not answer and is killed", extra={"pid": slot.process.pid})
+                slot.process.kill()
+                slot.silent_ticks = None
+
     def _start(self, slot: Slot, now: float) -> None:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
@@ -154,6 +174,7 @@ class Supervisor:
             )
         slot.lifeline = ours
         slot.started_at = now
+        slot.silent_ticks = None
 
     def _wait(self, wakeups: int, until: float) -> None:
         """Sleep until a signal, a byte from a worker, a restart that is due, or ``until``."""
@@ -168,14 +189,18 @@ class Supervisor:
                 self._hear(by_descriptor[descriptor])
 
     def _hear(self, slot: Slot) -> None:
-        """Read the lifeline: a byte means that the process serves; its end, that the process is ending (SIGCHLD
-        follows).
+        """Read the lifeline: the first byte means that the process serves, later ones that it still does; its end, that
+        the process is ending (SIGCHLD follows).
         """
         if slot.lifeline is None:
             return
-        if not slot.lifeline.recv(16):
+        if not slot.lifeline.recv(1024):
             slot.lifeline.close()
             slot.lifeline = None
+            slot.silent_ticks = None
+            return
+        was_silent, slot.silent_ticks = slot.silent_ticks, 0
+        if was_silent is not None:
             return
         logger.info("server process serves", extra={"pid": slot.process.pid if slot.process else None})
         if not self._was_ready:
@@ -228,14 +253,18 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _shared_metrics(self) -> Iterator[None]:
-        """Provide a folder, if there are several processes, through which each of them answers /metrics for all."""
-        if len(self._slots) == 1:
+        """Provide a folder through which one page shows the metrics of all processes: of each of them, or ours."""
+        if len(self._slots) == 1 and self._metrics_address is None:
             yield
             return
         with TemporaryDirectory(prefix="llm-observatory-metrics-") as folder:
             self._metrics_dir = Path(folder)
             self._environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-            yield
+            if self._metrics_address is None:
+                yield
+                return
+            with metrics_page(self._metrics_address, folder):
+                yield
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """One server process: ``python -m server.process.worker_process LISTENER LIFELINE [PLACE FD…]``.
 
 The supervisor starts it. It inherits the socket to listen on (:mod:`server.process.listeners`). The lifeline is a
-socket to the supervisor: a byte on it means "serving", its end means that the supervisor is gone. If there are several
+socket to the supervisor: the first byte on it means "serving", later ones, one a second, that the event loop still
+runs; its end means that the supervisor is gone. If there are several
 processes, the arguments end with the place of this one and the descriptors that they share to spread connections
 (:mod:`server.process.connection_balance`).
 """
@@ -14,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from typing import Any
 
 import uvloop
@@ -31,6 +33,7 @@ POLL_SECONDS = 0.05
 # Before connections are refused: time to receive requests that clients had sent before the signal.
 SETTLE_SECONDS = 0.25
 READY = b"+"
+HEARTBEAT_SECONDS = 1.0
 
 
 async def serve(
@@ -50,9 +53,18 @@ async def serve(
     await server.start_serving()
     await server.after_start()
     spare_long_lived_objects()
-    lifeline.send(READY)
+    heartbeat = asyncio.create_task(beat(lifeline))
     await stop.wait()
+    heartbeat.cancel()
     await drain(app, server, settings)
+
+
+async def beat(lifeline: socket.socket) -> None:
+    """Tell the supervisor every second that this process serves."""
+    while True:
+        with suppress(OSError):  # it is busy, and what it has not read yet tells the same; or it is gone
+            lifeline.send(READY)
+        await asyncio.sleep(HEARTBEAT_SECONDS)
 
 
 def spare_long_lived_objects() -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 from sanic import Blueprint, HTTPResponse, Request
 
-from server.errors import ApiError
+from server.errors import ApiError, NotFound
 from server.http.envelope import json_response
 from server.http.guard import public
 from server.http.services import Services, services_of
@@ -43,8 +43,10 @@ async def report_health(request: Request) -> HTTPResponse:
 
 @health.get("/metrics", name="metrics")
 @public
-async def show_metrics(_: Request) -> HTTPResponse:
-    """Return the server's own metrics for Prometheus. No label names a tenant."""
+async def show_metrics(request: Request) -> HTTPResponse:
+    """Return the server's own metrics for Prometheus; 404 with OBSERVATORY_ADMIN_PORT, which has them then."""
+    if services_of(request).settings.admin_port:
+        raise NotFound()
     return HTTPResponse(prometheus.exposition(), content_type=prometheus.CONTENT_TYPE)
 
 

@@ -63,7 +63,7 @@ LIST_PARAMETERS: Final[dict[str, str]] = {
     "total": "none (default), estimate, capped or exact.",
     "limit": "Rows of a page, 1 to 1,000; default 50.",
     "cursor": "pagination.cursor of the page before.",
-    "explain": "true: how the database found the rows; administrators only.",
+    "explain": "true: how the database found the rows; needs the grant `*`.",
 }
 
 

@@ -48,7 +48,7 @@ METRIC_PARAMETERS: Final[dict[str, str]] = {
     "limit": "Most groups, 1 to 1,000; default 10.",
     "other": "true (default): sum the groups beyond the limit in one group named other.",
     "compare": "previous_period or year_ago: the values of an earlier range beside each value.",
-    "explain": "true: which table answered which part, and what the database did; administrators only.",
+    "explain": "true: which table answered which part, and what the database did; needs the grant `*`.",
 }
 
 

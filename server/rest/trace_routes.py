@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from sanic import Blueprint, HTTPResponse, Request
 
-from server.access.principal import Principal, Role
+from server.access.principal import Principal
 from server.cache.result_cache import Answer, CachedAnswer, CacheQuestion
-from server.errors import InsufficientScope, PayloadTooLarge
+from server.errors import PayloadTooLarge
 from server.http.conditional import Rendered, rendered, send
 from server.http.guard import lookup_of, requires
 from server.http.json_body import TYPED_JSON_TYPES, read_object
@@ -83,8 +83,8 @@ async def read_list(request: Request, asked: ListRequest, *, address: bytes | No
     """
     services = services_of(request)
     principal: Principal = request.ctx.principal
-    if asked.explain and principal.role is not Role.ADMIN:
-        raise InsufficientScope("Only administrators may ask how the database works.")
+    if asked.explain:
+        principal.require_explain()
     binding = caller_binding(request, asked.projects)
     opened = None if asked.cursor is None else services.cursors.open(asked.cursor, binding=binding)
     now = datetime.now(UTC) if opened is None else opened.now

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import asyncpg
@@ -57,6 +57,9 @@ SQLSTATE_ERRORS: dict[str, type[ApiError]] = {
     "58": DatabaseUnavailable,
 }
 
+RECOVERY_SECONDS: Final = 5.0
+"""Time for a connection to answer after its statement was cancelled; then it is given up."""
+
 _BEGIN_READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 # A plan for the actual values prunes partitions, uses partial indexes and knows how rare a word is. After five runs of
 # a prepared statement PostgreSQL would try one plan for all values.
@@ -75,8 +78,8 @@ _BEGIN_INDEX_READ: Final = "; ".join(
 async def _nothing_to_reset(_: asyncpg.Connection) -> None:
     """Replace asyncpg's RESET ALL and the like, which cost a round trip for each use of a connection.
 
-    All settings here are SET LOCAL, and locks and cursors end with their transaction. If a transaction is still open
-    when a connection comes back (its task was cancelled), asyncpg rolls it back before it calls this.
+    All settings here are SET LOCAL, and locks and cursors end with their transaction. What a cancelled task leaves
+    behind is cleared before its connection goes back (:meth:`Database._recover_later`).
     """
 
 
@@ -147,13 +150,19 @@ class Database:
         """Open a connection without transaction or project: for tables outside the tenant wall."""
         try:
             connection = await self._acquire()
+            is_ours = True
             try:
                 yield connection
             except TimeoutError:
                 connection.terminate()
                 raise
+            except (asyncio.CancelledError, GeneratorExit):
+                is_ours = False
+                self._recover_later(connection)
+                raise
             finally:
-                await self._release(connection)
+                if is_ours:
+                    await self._release(connection)
         except Exception as error:
             raise translated(error) from error
 
@@ -192,12 +201,11 @@ class Database:
             connection = await self._acquire()
             is_ours = True
             try:
-                # If the task is cancelled here, the pool's reset rolls the connection back on release.
                 await connection.execute(opening)
                 try:
                     yield connection
-                except TimeoutError:
-                    raise  # nobody would receive a ROLLBACK
+                except (TimeoutError, asyncio.CancelledError, GeneratorExit):
+                    raise  # nobody would receive a ROLLBACK, or it is sent while nobody waits
                 except BaseException:
                     if not connection.is_closed():
                         await connection.execute("ROLLBACK")
@@ -212,17 +220,46 @@ class Database:
                 # and would never confirm the cancellation that releasing a connection waits for.
                 connection.terminate()
                 raise
+            except (asyncio.CancelledError, GeneratorExit):
+                if is_ours:
+                    is_ours = False
+                    self._recover_later(connection)
+                raise
             finally:
                 if is_ours:
                     await self._release(connection)
         except Exception as error:
             raise translated(error) from error
 
-    def _end_later(self, connection: asyncpg.Connection) -> None:
-        """End the read on ``connection`` and return it to the pool, while its caller goes on."""
-        ending = asyncio.create_task(self._end(connection))
+    def _recover_later(self, connection: asyncpg.Connection) -> None:
+        """Return the connection of a cancelled task to the pool once nothing of its statement is left."""
+        self._keep(asyncio.create_task(self._recover(connection)))
+
+    async def _recover(self, connection: asyncpg.Connection) -> None:
+        """Clear what a cancelled statement left behind.
+
+        asyncpg prepares a statement without a Sync. A task that is cancelled before the statement runs leaves an
+        implicit transaction that asyncpg does not know of, and the next BEGIN fails. The simple query protocol ends it.
+        """
+        try:
+            async with asyncio.timeout(RECOVERY_SECONDS):
+                with suppress(asyncpg.PostgresError):  # also in a transaction that failed, which is rolled back next
+                    await connection.execute("SELECT 1")
+                if connection.is_in_transaction():
+                    await connection.execute("ROLLBACK")
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
+            connection.terminate()
+        finally:
+            with suppress(asyncpg.InterfaceError, OSError):
+                await self._release(connection)
+
+    def _keep(self, ending: asyncio.Task[None]) -> None:
         self._ending.add(ending)  # the loop keeps no reference itself
         ending.add_done_callback(self._ending.discard)
+
+    def _end_later(self, connection: asyncpg.Connection) -> None:
+        """End the read on ``connection`` and return it to the pool, while its caller goes on."""
+        self._keep(asyncio.create_task(self._end(connection)))
 
     async def _end(self, connection: asyncpg.Connection) -> None:
         try:
@@ -231,7 +268,8 @@ class Database:
             # The rows that were read count. A connection that cannot even end a transaction is not used again.
             connection.terminate()
         finally:
-            await self._release(connection)
+            with suppress(asyncpg.InterfaceError, OSError):
+                await self._release(connection)
 
     async def _acquire(self) -> asyncpg.Connection:
         pool = self.raw_pool

@@ -11,7 +11,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from functools import lru_cache, singledispatch
 from typing import Any, TextIO
@@ -21,6 +21,7 @@ import orjson
 from server.telemetry.observations import (
     AuthenticationRefused,
     BackgroundWorkFailed,
+    LogLinesLost,
     Observation,
     PartitionsDropped,
     RedisBack,
@@ -28,6 +29,7 @@ from server.telemetry.observations import (
     RequestFinished,
     RequestsFinished,
 )
+from server.telemetry.patient_stream import PatientStream
 
 logger = logging.getLogger("observatory")
 
@@ -97,7 +99,10 @@ class LineHandler(logging.StreamHandler[TextIO]):
 
 def configure(level: str, form: str) -> None:
     """Send all loggers to standard error at ``level``, as ``json`` or ``text``."""
-    handler = LineHandler(sys.stderr) if form == "json" else logging.StreamHandler(sys.stderr)
+    stream: Any = sys.stderr
+    with suppress(OSError, ValueError, AttributeError):  # not a file, as in a test
+        stream = PatientStream(sys.stderr.fileno())
+    handler = LineHandler(stream) if form == "json" else logging.StreamHandler(stream)
     handler.setFormatter(
         JsonLines() if form == "json" else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     )
@@ -138,6 +143,11 @@ def _(observation: RequestsFinished) -> None:
             continue
         for request in requests:
             logger.log(level, "request", extra=_members(request))
+
+
+@log.register
+def _(observation: LogLinesLost) -> None:
+    """Nothing: a line about it would be the next to be lost."""
 
 
 class Debounce:

@@ -138,6 +138,13 @@ class BackgroundWorkFailed(Observation):
     cause: str
 
 
+@dataclass(frozen=True, slots=True)
+class LogLinesLost(Observation):
+    """Log lines were dropped because nobody reads them."""
+
+    count: int
+
+
 Sink = Callable[[Any], None]
 _sinks: list[Sink] = []
 _told: dict[type[Observation], tuple[Sink, ...]] = {}

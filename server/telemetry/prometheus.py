@@ -1,9 +1,10 @@
 """Prometheus metrics, and the observations that each of them counts.
 
 The table :data:`METRICS` is the list that docs/reference/server-metrics.md shows (a test compares them). Nothing here
-names a version, a host or a tenant: the page is open to everybody who reaches the server. With several worker processes
-the figures of all of them are merged by prometheus_client's multi-process mode, which the supervisor switches on
-(``PROMETHEUS_MULTIPROC_DIR``).
+names a version, a host or a tenant, and no label takes text of callers: the page is open to everybody who reaches the
+server. Only a page on a port of its own names what tenants call their providers (:data:`providers`). With several
+worker processes the figures of all of them are merged by prometheus_client's multi-process mode, which the supervisor
+switches on (``PROMETHEUS_MULTIPROC_DIR``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable
 from functools import lru_cache, singledispatch
+from typing import Final
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -30,6 +32,7 @@ from server.telemetry.observations import (
     BackgroundWorkFailed,
     CacheAsked,
     ExportFinished,
+    LogLinesLost,
     ModelUnpriced,
     Observation,
     PartitionsDropped,
@@ -56,7 +59,11 @@ COMMIT_REQUESTS = Histogram(
     "Requests that shared one ingest transaction.",
     buckets=(1, 2, 5, 10, 20, 50, 100),
 )
-SPANS_UNPRICED = Counter("observatory_spans_unpriced", "Spans of models without a known price.", ["provider"])
+SPANS_UNPRICED = Counter(
+    "observatory_spans_unpriced",
+    "Spans of models without a known price; the provider is named on the admin port only.",
+    ["provider"],
+)
 CACHE_REQUESTS = Counter("observatory_cache_requests", "Questions to the result cache.", ["cache", "outcome"])
 RATE_LIMITED = Counter("observatory_rate_limited", "Requests refused by a rate limit.", ["policy"])
 AUTHENTICATION_REFUSED = Counter("observatory_authentication_refused", "Credentials refused.", ["reason"])
@@ -64,6 +71,7 @@ REDIS_UP = Gauge("observatory_redis_up", "Whether Redis is being used.", multipr
 FOLD_SECONDS = Histogram("observatory_rollup_fold_seconds", "Time to fold pending rollup deltas.", buckets=_SECONDS)
 FOLDED = Counter("observatory_rollup_deltas_folded", "Rollup deltas folded into their grains.")
 PARTITIONS_DROPPED = Counter("observatory_partitions_dropped", "Partitions of raw spans dropped by retention.")
+LOG_LINES_LOST = Counter("observatory_log_lines_lost", "Log lines dropped because nobody read standard error.")
 BACKGROUND_FAILURES = Counter("observatory_background_failures", "Failed runs of background work.", ["task"])
 EXPORTS = Counter("observatory_exports", "Exports that ended.", ["kind", "format", "state"])
 EXPORT_ROWS = Counter("observatory_export_rows", "Rows exported.", ["format"])
@@ -89,9 +97,38 @@ METRICS = (
     EXPORTS,
     EXPORT_ROWS,
     EXPORT_BYTES,
+    LOG_LINES_LOST,
 )
 REDIS_UP.set(1)
 REGISTRY.unregister(PLATFORM_COLLECTOR)  # it would reveal the exact version of Python
+
+
+class ProviderNames:
+    """What stands in the label for a provider, which is free text of telemetry.
+
+    A label is kept for as long as the process lives, so their number is bounded.
+    """
+
+    MOST: Final = 100
+    ANY: Final = "any"
+    OTHER: Final = "other"
+
+    def __init__(self) -> None:
+        self.are_shown = False
+        self._known: set[str] = set()
+
+    def label(self, provider: str) -> str:
+        """Return ``provider`` itself, or a word for all that are not shown."""
+        if not self.are_shown:
+            return self.ANY
+        if provider not in self._known:
+            if len(self._known) >= self.MOST or len(provider) > self.MOST:
+                return self.OTHER
+            self._known.add(provider)
+        return provider
+
+
+providers = ProviderNames()
 
 
 @singledispatch
@@ -136,7 +173,7 @@ def _(observation: SpansRejected) -> None:
 
 @record.register
 def _(observation: ModelUnpriced) -> None:
-    SPANS_UNPRICED.labels(observation.provider).inc(observation.count)
+    SPANS_UNPRICED.labels(providers.label(observation.provider)).inc(observation.count)
 
 
 @record.register
@@ -187,10 +224,19 @@ def _(observation: ExportFinished) -> None:
     EXPORT_BYTES.labels(observation.format).inc(observation.size)
 
 
+@record.register
+def _(observation: LogLinesLost) -> None:
+    LOG_LINES_LOST.inc(observation.count)
+
+
 def exposition() -> bytes:
     """Return all metrics in Prometheus' text format, of every worker process."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return generate_latest(REGISTRY)
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return generate_latest(REGISTRY if folder is None else registry_of(folder))
+
+
+def registry_of(folder: str) -> CollectorRegistry:
+    """Return the merged metrics of the processes that write into ``folder``."""
     registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+    MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+    return registry

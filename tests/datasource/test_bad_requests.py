@@ -53,6 +53,8 @@ UNUSUAL: list[dict[str, Any]] = [
     {"maxDataPoints": -1},
     {"maxDataPoints": 1e9, "intervalMs": 1},
     {"intervalMs": None, "maxDataPoints": None},
+    *({name: value} for name in ("intervalMs", "maxDataPoints") for value in (1e18, 1e300, 10**30, "1e18", 1e-300)),
+    {"intervalMs": 1e18, "maxDataPoints": 1e-300},
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -123,6 +124,32 @@ async def test_a_service_that_was_killed_comes_back_at_its_address(private_folde
         await connection.close()
     finally:
         services.stop()
+
+
+def test_a_service_that_cannot_start_is_tried_again(private_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the disk is full: PostgreSQL panics, and does not start until there is space."""
+    told: list[str] = []
+    monkeypatch.setattr("server.embedded.services.RETRY_SECONDS", 0.0)
+    services = EmbeddedServices(private_folder / "data", postgres_settings={"fsync": "off"}, announce=told.append)
+    with services:
+        postgres = services._postgres
+        assert postgres is not None
+        start, failures = postgres.start, [EmbeddedError("PANIC"), OSError(errno.ENOSPC, "No space left on device")]
+
+        def full() -> None:
+            if failures:
+                raise failures.pop()
+            start()
+
+        monkeypatch.setattr(postgres, "start", full)
+        assert postgres._process is not None
+        os.kill(postgres._process.pid, signal.SIGKILL)
+        while not postgres.exited():
+            time.sleep(0.01)
+        for _ in range(3):
+            services.revive()
+        assert told[-1] == "PostgreSQL runs again"
+        assert sum("is tried again" in line for line in told) == 1
 
 
 async def test_a_connection_that_outlives_its_server_does_not_keep_the_next_from_starting(private_folder: Path) -> None:

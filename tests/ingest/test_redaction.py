@@ -50,6 +50,10 @@ def redacted(text: str, *rules: dict[str, Any]) -> str | None:
         ("api_key", "AKIAIOSFODNN7EXAMPLE", "[api_key]"),
         ("ip", "from 192.168.12.1:80", "from [ip]:80"),
         ("ip", "version 1.2.3.4.5", "version 1.2.3.4.5"),
+        ("ip", "from 2001:db8::1 and [2001:DB8:0:0:8:800:200C:417A]:443", "from [ip] and [[ip]]:443"),
+        ("ip", "addr:fe80::1%eth0, ::1, ::ffff:192.0.2.1", "addr:[ip], [ip], [ip]"),
+        ("ip", "2001:db8::1: unreachable, 2001:db8::/32.", "[ip] unreachable, [ip]/32."),
+        ("ip", "at 12:30:45 std::vector, x :: y", "at 12:30:45 std::vector, x :: y"),
     ],
 )  # fmt: skip
 def test_built_in_rules_find_what_they_say(find: str, text: str, expected: str) -> None:

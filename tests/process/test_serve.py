@@ -145,6 +145,32 @@ async def test_metrics_are_those_of_all_server_processes(start: Starter) -> None
     assert sum(counted) >= 30
 
 
+async def test_a_frozen_server_process_is_replaced_and_a_slow_one_is_not(start: Starter) -> None:
+    server = start("--workers", "2")
+    server.wait_for("server process serves", times=2)
+    frozen, other = server.worker_pids()
+    os.kill(other, signal.SIGSTOP)
+    time.sleep(2)
+    os.kill(other, signal.SIGCONT)
+    os.kill(frozen, signal.SIGSTOP)
+    server.wait_for("server process does not answer", seconds=20)
+    server.wait_for("server process serves", times=3)
+    assert other in server.worker_pids()
+    assert frozen not in server.worker_pids()
+    for _ in range(20):
+        assert server.get("/live").status_code == 200
+
+
+async def test_metrics_on_the_admin_port_are_those_of_all_server_processes(start: Starter) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = start("--workers", "2", OBSERVATORY_ADMIN_PORT=str(port))
+    assert server.get("/metrics").status_code == 404
+    page = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10)
+    assert page.status_code == 200
+    assert "http_requests_total" in page.text
+
+
 async def test_killing_the_supervisor_leaves_no_process_behind(start: Starter) -> None:
     server = start("--workers", "2")
     below = descendants(server.process.pid)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+from typing import Any
 
 import pytest
 
@@ -73,6 +74,31 @@ async def test_what_a_read_has_set_ends_with_it(database_url: str) -> None:
     async with database.plain() as connection:
         assert connection.get_server_pid() == backend
         assert await connection.fetchval("SELECT current_setting('app.projects', true)") == ""
+    await database.close()
+
+
+@pytest.mark.parametrize("way", ["plain", "read", "write"])
+async def test_a_cancelled_statement_leaves_nothing_for_the_next_borrower(
+    database_url: str, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Cancelled at any moment: while the connection is opened, the statement prepared or run, or the end awaited."""
+    database = open_database(database_url)
+    await database.open()
+    argument: Any = {"plain": [], "read": [RowScope(("alpha",))], "write": [("alpha",)]}[way]
+
+    async def borrow(number: int) -> None:
+        async with getattr(database, way)(*argument) as connection:
+            await connection.fetchval(f"SELECT {number} + $1::int", 1)  # a new text is prepared anew
+            await connection.fetchval(f"SELECT {number} + $1::bigint", 1)
+
+    for number in range(120):
+        task = asyncio.create_task(borrow(number))
+        await asyncio.sleep(number % 40 * 0.0001)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        async with database.read(RowScope(("alpha",))) as connection:
+            assert await connection.fetchval("SHOW app.projects") == "alpha"
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
     await database.close()
 
 

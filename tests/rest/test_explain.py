@@ -63,10 +63,10 @@ def tables(plan: dict[str, Any]) -> set[str]:
 async def test_explain_tells_administrators_what_the_database_did(
     client: httpx.AsyncClient, bearer: Bearer, path: str, body: dict[str, Any] | None, table: str
 ) -> None:
-    client.headers.update(bearer("developer", ["alpha"]))
+    client.headers.update(bearer("admin", ["alpha"]))
     refused = await ask(client, path, body, "1")
     assert (refused.status_code, refused.json()["code"]) == (403, "insufficient_scope"), refused.text
-    client.headers.update(bearer("admin", ["alpha"]))
+    client.headers.update(bearer("admin", ["*"]))
     for explain in ("1", "true"):
         answer = await ask(client, path, body, explain)
         assert answer.status_code == 200, answer.text

@@ -14,7 +14,9 @@ import hmac
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any, Final
 
 from server.ingest.mapping.mapping_result import ScoreRecord
@@ -52,6 +54,13 @@ def _is_phone(match: str) -> bool:
     return 8 <= len(re.sub(r"\D", "", match)) <= 15
 
 
+def _is_address(match: str) -> bool:
+    for text in (match, match.removesuffix(":")):  # as in "2001:db8::1: unreachable"
+        with suppress(ValueError):
+            return bool(ip_address(text.partition("%")[0])) and text != "::"
+    return False
+
+
 def _always(_match: str) -> bool:
     return True
 
@@ -79,7 +88,15 @@ FINDERS: Final[dict[str, Finder]] = {
             r")(?![\w])"
         )
     ),
-    "ip": Finder(re.compile(r"(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\d.])")),
+    # IPv6 with all its short forms, an embedded IPv4 address and a zone; what only looks like one (a time of day, C++
+    # names) is no address to the standard library.
+    "ip": Finder(
+        re.compile(
+            r"(?<!\w)(?:[0-9A-Fa-f]{0,4}:){2,7}(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]{1,4})?(?:%[\w.-]{1,32})?(?!\w)"
+            r"|(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\d.])"
+        ),
+        _is_address,
+    ),
 }
 
 

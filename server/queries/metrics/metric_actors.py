@@ -67,8 +67,8 @@ class ActorGroups:
     ) -> ActorGroups | None:
         """Return the groups, if packed values have everything that the question needs."""
         kind = _KINDS.get(target.dimensions[0].name) if len(target.dimensions) == 1 else None
-        simple = kind and target.filter is None and not question.having and not needs.sketches
-        if not simple or needs.family != "spans" or not set(_COUNTERS).issuperset(needs.counters):
+        simple = kind and target.filter is None and not question.having
+        if not simple or not _are_packed(needs):
             return None
         return cls(connection, target, _KINDS[target.dimensions[0].name], since)
 
@@ -101,8 +101,12 @@ class ActorGroups:
         return Selection(keys, question.other and total > len(keys)), total
 
     async def fetch(self, needs: Needs, timeline: Timeline, selection: Selection) -> Fetched | None:
-        """Return the cells of the selected groups; None if the buckets are not made of whole hours."""
-        if not await self._load(timeline):
+        """Return the cells of the selected groups.
+
+        None if packed values do not have them: the buckets are not made of whole hours, or the metrics of the question
+        are of several families and ``needs`` is of another one.
+        """
+        if not _are_packed(needs) or not await self._load(timeline):
             return None
         table, totals, uses_raw = self._read[timeline.boundaries]
         cells = self._cells(needs, table, totals, selection)
@@ -138,6 +142,10 @@ class ActorGroups:
                 for counter in needs.counters:
                     cells.counters[counter][(count - 1) * buckets + bucket] = rest[counter]
         return cells
+
+
+def _are_packed(needs: Needs) -> bool:
+    return needs.family == "spans" and not needs.sketches and set(_COUNTERS).issuperset(needs.counters)
 
 
 def rank_key(value: Any, descending: bool) -> tuple[bool, Any]:

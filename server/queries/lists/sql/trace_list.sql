@@ -30,8 +30,16 @@ SELECT count(*) FROM ({branches}) AS counted
 -- name: count_branch
 SELECT 1 FROM {table} t WHERE {project} AND {predicate}{limit}
 
--- name: explain_estimate
-EXPLAIN (FORMAT JSON) {statement}
+-- name: count_sampled
+-- $1: rows of the sample, see sample_branch.
+SELECT coalesce(sum(CASE WHEN read = $1 AND matched > 0 THEN round(whole::numeric * matched / read) ELSE matched END), 0)
+FROM ({branches}) AS sampled
+
+-- name: sample_branch
+-- The newest rows of a project in the window, those that match, and, if there are more, all of the window.
+SELECT count(*) AS read, count(*) FILTER (WHERE {predicate}) AS matched,
+       CASE WHEN count(*) = $1::bigint THEN (SELECT count(*) FROM {table} t WHERE {project} AND {window}) END AS whole
+FROM (SELECT t.* FROM {table} t WHERE {project} AND {window} ORDER BY {time} DESC LIMIT $1::bigint) AS t
 
 -- name: explain_analyze
 EXPLAIN (ANALYZE, BUFFERS, SETTINGS, FORMAT JSON) {statement}
