@@ -225,7 +225,7 @@ class _Reading:
                 time=self.view.fields["ts"].expression(),
                 predicate=self.where,
             )
-            for project in self.project_predicates()
+            for project in self.branches
         )
         statement = fragment("count_sampled").format(branches=branches)
         return int(await connection.fetchval(statement, ESTIMATE_SAMPLE, *self.params[1 : self.where_binds]))
