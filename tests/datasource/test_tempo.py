@@ -306,7 +306,7 @@ async def test_a_mistake_is_named_with_its_place(http: httpx.AsyncClient) -> Non
 
 async def test_metrics_count_the_same_spans(http: httpx.AsyncClient) -> None:
     now = int(datetime.now(UTC).timestamp())
-    window = {"start": now // 3600 * 3600 - 3600, "end": now + 60, "step": "1h"}
+    window: dict[str, str | int] = {"start": now // 3600 * 3600 - 3600, "end": now + 60, "step": "1h"}
 
     async def series(query: str) -> dict[tuple[Any, ...], float]:
         answer = await http.get("/tempo/api/metrics/query_range", params={"q": query, **window, "exemplars": "10"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ def _series(start: int) -> Iterator[Series]:
     for number, instance in enumerate(INSTANCES):
         own = (("instance", instance), ("job", "demo"))
 
-        def series(name: str, values: Sequence[float], *more: tuple[str, str], own: object = own) -> Series:
+        def series(name: str, values: Any, *more: tuple[str, str], own: object = own) -> Series:
             return Series(
                 labels_of((("__name__", name), *own, *more)),  # type: ignore[misc]
                 times,

@@ -32,7 +32,7 @@ async def test_a_project_is_scraped_with_exemplars(
     headers = bearer("viewer", ["alpha"])
     answer = await client.get("/metrics/projects/alpha", headers=headers)
     assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
-    families = {family.name: family for family in parse_openmetrics(answer.text)}
+    families = {family.name: family for family in parse_openmetrics(answer.text)}  # type: ignore[no-untyped-call]
     calls = {sample.name: sample for sample in families["llm_calls"].samples}
     assert calls["llm_calls_total"].value == 5
     assert calls["llm_calls_total"].labels["service"] == HOSTILE
