@@ -51,7 +51,9 @@ def jaeger_trace(trace_id: str, rows: Sequence[Row], warnings: Sequence[str] = (
 
 
 def _root_first(rows: Sequence[Row]) -> list[Row]:
-    """The rows with the root at the head: the first without a parent, else the first whose parent is not here."""
+    """Return the rows with the root at the head: the first without a parent, else the first whose parent is not
+    here.
+    """
     known = {row["span_id"] for row in rows}
 
     def distance(row: Row) -> int:

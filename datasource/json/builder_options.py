@@ -27,7 +27,7 @@ _HEADINGS: Final[Mapping[str, str]] = {
     "error": "Error",
     "virtual": "Span",
 }
-# What people filter by most, at the head of the menu.
+# The fields that people filter by most, at the head of the menu.
 _FIRST: Final = (
     "model", "user_id", "service_name", "error_type", "status_code", "provider", "environment", "agent_name",
     "tool_name", "session_id",

@@ -19,7 +19,7 @@ from typing import Any
 from server.text.instants import EPOCH
 
 NO_VALUE = "–"
-"""What stands in a cell that has no value: a tool span has no model. A claim such as "no traffic" would be wrong."""
+"""The text of a cell without a value: a tool span has no model. A claim such as "no traffic" would be wrong."""
 
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -126,9 +126,9 @@ def table(
 def wire_frame(
     ref_id: str, name: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]], meta: FrameMeta | None = None
 ) -> dict[str, Any]:
-    """The same as Grafana's own back ends send it: schema and, column by column, the values.
+    """Return the same as Grafana's own back ends send it: schema and, column by column, the values.
 
-    An infinity stands as null among the values and by its place among the ``entities``, as Grafana reads it.
+    An infinity is null among the values and named by its place among the ``entities``, as Grafana reads it.
     """
     values: list[list[Any]] = [[] for _ in columns]
     infinite: list[list[int]] = [[] for _ in columns]

@@ -45,7 +45,7 @@ KINDS: Final = ("internal", "server", "client", "producer", "consumer", "unspeci
 @tempo.get("/api/echo", name="echo")
 @requires("traces:read")
 async def echo(_: Request) -> HTTPResponse:
-    """What "Save & test" asks for: the word is the answer. It wants the key, or a wrong one would pass the test."""
+    """Answer "Save & test" with the word it expects. It needs the key, or a wrong one would pass the test."""
     return HTTPResponse("echo", content_type="text/plain; charset=utf-8")
 
 

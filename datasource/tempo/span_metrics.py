@@ -201,7 +201,7 @@ def _dimension(name: str) -> Dimension:
 async def _comparison(
     database: Database, scope: RowScope, metric: Metric, tree: Filter | None, times: Ints, step: int
 ) -> list[SpanSeries]:
-    """Return how often each value of some attributes stands within a selection and outside of it: ``compare``."""
+    """Return how often each value of some attributes occurs within a selection and outside it: ``compare``."""
     if metric.selection is None:
         raise InvalidParameter.named("q", "write compare({status = error}, 10): a spanset, and how many values")
     selected = spanset_filter(metric.selection)

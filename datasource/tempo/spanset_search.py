@@ -1,7 +1,7 @@
-"""Answers a TraceQL search: traces with spans like the query, and those spans.
+"""Answers to a TraceQL search: traces with spans like the query, and those spans.
 
-The database finds the traces that have a span for each spanset of the query, newest first. What relates spans to each
-other (structural operators, aggregates) is decided here, over the spans of one page of traces after another.
+The database finds the traces that have a span for each spanset of the query, newest first. Relations of spans to each
+other (structural operators, aggregates) are decided here, over the spans of one page of traces after another.
 """
 
 from __future__ import annotations
@@ -229,4 +229,4 @@ def _bound(aggregate: Aggregate) -> float:
     try:
         return milliseconds(text) if is_duration(text) else float(text)
     except ValueError:
-        raise fault(aggregate.value.place, f"{text!r} is no number or duration") from None
+        raise fault(aggregate.value.place, f"{text!r} is not a number or duration") from None

@@ -1,8 +1,8 @@
 """TraceQL: text to a tree.
 
 Spansets ``{ … }`` with ``&&``, ``||``, ``!`` and parentheses over comparisons; spansets joined by ``&&``, ``||`` and
-the structural operators; pipelines of filters, aggregates, ``select`` and one function of metrics. What is not
-supported is refused with its position and the nearest form that is: Grafana shows the sentence.
+the structural operators; pipelines of filters, aggregates, ``select`` and one function of metrics. Anything
+unsupported is refused with its position and the nearest form that is: Grafana shows the sentence.
 
 Grafana's tag editor also writes values without quotes (``{resource.service.name=api}``): accepted.
 """
@@ -43,7 +43,7 @@ _LITERAL: Final = re.compile(r"-?\d.*|true|false|nil", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A string, sign or word, and where it stands."""
+    """A string, sign or word, and its place."""
 
     kind: str
     text: str
@@ -69,7 +69,7 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Inverse:
-    """What the part does not match."""
+    """The complement of the part."""
 
     part: Condition
 
@@ -137,7 +137,7 @@ class TraceQuery:
 
 
 def fault(place: int, detail: str) -> InvalidParameter:
-    """Return the error for what stands at ``place`` of ``q``."""
+    """Return the error for the text at ``place`` of ``q``."""
     return InvalidParameter.named("q", f"at character {place + 1}: {detail}")
 
 

@@ -47,7 +47,13 @@ def add(commands: Commands) -> None:
         examples="  llm-observatory grafana check --url http://localhost:3000 --token $TOKEN\n",
     )
     _add_grafana(check)
-    uninstall = add_command(group, "uninstall", "take away what install brought", run_uninstall)
+    uninstall = add_command(
+        group,
+        "uninstall",
+        "remove everything that install added",
+        run_uninstall,
+        examples="  llm-observatory grafana uninstall --url http://localhost:3000 --token $TOKEN\n",
+    )
     _add_grafana(uninstall)
     uninstall.add_argument("--dry-run", action="store_true", help="only say what would be done")
     provision = add_command(
@@ -116,7 +122,7 @@ def run_check(options: argparse.Namespace) -> int:
 
 
 def run_uninstall(options: argparse.Namespace) -> int:
-    """Take away what install brought."""
+    """Remove everything that install added."""
     from plugin.desired_state import DesiredState
     from plugin.grafana_api import GrafanaRefused
     from plugin.installer import removal

@@ -78,8 +78,8 @@ _BEGIN_INDEX_READ: Final = "; ".join(
 async def _nothing_to_reset(_: asyncpg.Connection) -> None:
     """Replace asyncpg's RESET ALL and the like, which cost a round trip for each use of a connection.
 
-    All settings here are SET LOCAL, and locks and cursors end with their transaction. What a cancelled task leaves
-    behind is cleared before its connection goes back (:meth:`Database._recover_later`).
+    All settings here are SET LOCAL, and locks and cursors end with their transaction. The remains of
+    a cancelled task are cleared before its connection goes back (:meth:`Database._recover_later`).
     """
 
 

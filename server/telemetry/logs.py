@@ -147,7 +147,7 @@ def _(observation: RequestsFinished) -> None:
 
 @log.register
 def _(observation: LogLinesLost) -> None:
-    """Nothing: a line about it would be the next to be lost."""
+    """Do nothing: a line about it would be the next to be lost."""
 
 
 class Debounce:

@@ -1,6 +1,6 @@
 """A stream for log lines that never makes its writers wait.
 
-Standard error is often a pipe. If nobody reads it, a write waits for ever once 64 KiB are in it, and with it the event
+Standard error is often a pipe. If nobody reads it, a write waits forever once 64 KiB are in it, and with it the event
 loop. Here a thread writes; lines that find no room in a bounded buffer are dropped and counted.
 """
 

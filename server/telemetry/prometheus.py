@@ -104,7 +104,7 @@ REGISTRY.unregister(PLATFORM_COLLECTOR)  # it would reveal the exact version of 
 
 
 class ProviderNames:
-    """What stands in the label for a provider, which is free text of telemetry.
+    """Label values for providers, which are free text of telemetry.
 
     A label is kept for as long as the process lives, so their number is bounded.
     """

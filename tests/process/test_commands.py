@@ -159,7 +159,7 @@ def test_projects_keys_and_clients_are_managed_and_open_the_server(
         return result.stdout if code == 0 else result.stderr
 
     command("project", "create", "shop", "--name", "Web shop")
-    assert "taken" in command("project", "create", "shop", code=1)
+    assert "is or was in use" in command("project", "create", "shop", code=1)
     assert "project_id" in command("project", "create", "Not An Id", code=1)
     assert command("project", "list") == "shop\tWeb shop\n"
 

@@ -134,7 +134,7 @@ async def list_sightings(
 
 
 async def list_first_seen(database: Database, scope: RowScope, dimension: str) -> list[str]:
-    """Values of ``model``, ``provider`` or ``service`` in the order in which they were first seen.
+    """Return the values of ``model``, ``provider`` or ``service`` in the order in which they were first seen.
 
     Empty for every other dimension, whose first sightings nobody keeps.
     """
@@ -147,7 +147,7 @@ async def list_first_seen(database: Database, scope: RowScope, dimension: str) -
 
 
 async def first_data_at(database: Database, scope: RowScope) -> datetime | None:
-    """When the earliest model or version of the scope's projects was first seen; None where nothing was."""
+    """Return when the earliest model or version of the scope's projects was first seen; None if there is none."""
     async with database.read(scope) as connection:
         found: datetime | None = await connection.fetchval(statement("first_data_at"), list(scope.projects))
     return found
