@@ -28,7 +28,7 @@ def envelope(data: Any, *, total: int = 0, limit: int = 0, errors: Any = None) -
 
 
 def jaeger_trace(trace_id: str, rows: Sequence[Row], warnings: Sequence[str] = ()) -> dict[str, Any]:
-    """One trace, the root first: Grafana names a trace of a search after its first span.
+    """Return one trace, the root first: Grafana names a trace of a search after its first span.
 
     ``rows`` must not be empty: Grafana 12.4 fails on a trace without spans.
     """

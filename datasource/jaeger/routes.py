@@ -199,7 +199,7 @@ def _moment(name: str, seconds: float) -> datetime:
 
 
 def jaeger_error(request: Request, error: ApiError) -> HTTPResponse:
-    """Errors as Jaeger answers them; Grafana shows the message.
+    """Return errors in Jaeger's form; Grafana shows the message.
 
     A refusal is plain text: Grafana reads a JSON body without a look at the status, finds no data in it, and its
     "Save & test" passes with a wrong key.

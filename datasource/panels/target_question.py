@@ -187,7 +187,7 @@ def question_of(
 
 
 def current_period(period: str, timezone: str, now: datetime | None = None) -> BoundedRange:
-    """Return the range from the start of the ``day``, ``week`` (from Monday) or ``month`` in ``timezone`` until ``now``."""
+    """Return the range from the start of the ``day``, ``week`` (Monday) or ``month`` in ``timezone`` until ``now``."""
     moment = (now or datetime.now(UTC)).astimezone(ZoneInfo(timezone))
     day = datetime.combine(moment.date(), time.min, tzinfo=moment.tzinfo)
     back = {"day": 0, "week": moment.weekday(), "month": moment.day - 1}[period]
