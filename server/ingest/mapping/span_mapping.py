@@ -255,7 +255,7 @@ def _provider(fields: SpanFields, limits: MappingLimits) -> str | None:
 
 
 def _unquoted(text: str) -> str:
-    """Return ``text`` without the pair of quotes that some exporters put round it; one quote alone belongs to the name."""
+    """Return ``text`` without the pair of quotes that some exporters add; a single quote belongs to the name."""
     return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
 
 
