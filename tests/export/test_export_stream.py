@@ -73,7 +73,7 @@ async def test_filters_views_and_the_direction_are_those_of_lists(api: httpx.Asy
     assert summaries == await whole_list(api, view="traces")
 
 
-@pytest.mark.parametrize("name", ["cursor", "limit", "include", "total", "explain", "limt"])
+@pytest.mark.parametrize("name", ["cursor", "limit", "include", "total", "explain", "nonsense"])
 async def test_what_an_export_does_not_have_is_refused(api: httpx.AsyncClient, name: str) -> None:
     answer = await api.get(EXPORT, params={name: "1"})
     assert answer.status_code == 400
