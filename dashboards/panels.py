@@ -212,7 +212,7 @@ def figure(
 
 def table(title: str, description: str, *targets: Json, unit: str = "none", **more: Any) -> Json:
     """Return rows; units, widths and links come with the columns from the server."""
-    options = {"showHeader": True, "cellHeight": "sm", "footer": {"show": False}, **more.pop("options", {})}
+    options = {"showHeader": True, "cellHeight": "sm", **more.pop("options", {})}
     return panel(
         "table", title, description, targets, unit=unit, size=more.pop("size", (24, 9)), options=options,
         custom={"align": "auto", "filterable": True, "minWidth": 60}, **more,
