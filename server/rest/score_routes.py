@@ -42,7 +42,7 @@ _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 def _is_value(value: Any) -> bool:
-    """Return a number, true, false or a text."""
+    """a number, true, false or a text"""
     if isinstance(value, str):
         return is_text(value)
     return isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))

@@ -74,6 +74,7 @@ NARROWINGS = {
     "server/ingest/writing/dimensions.py": "the project that spans are being written to",
     "server/ingest/pricing/price_books.py": "the project that spans are being written to",
     "server/ingest/span_updates.py": "the project whose spans change",
+    "server/export/export_store.py": "the projects of the caller's scope when the export was asked for",
     "server/ingest/writing/reprice.py": "the project that is priced anew",
 }
 

@@ -225,7 +225,7 @@ async def test_a_data_folder_with_a_long_path_gets_its_sockets_elsewhere(private
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
-        (lambda data: (data / "postgres").mkdir(), "is no PostgreSQL cluster: move it away"),
+        (lambda data: (data / "postgres").mkdir(), "is not a PostgreSQL cluster: move it away"),
         (lambda data: make_cluster(data, "17"), "was made by PostgreSQL 17, this is 18: dump it"),
     ],
     ids=["not a cluster", "another version"],

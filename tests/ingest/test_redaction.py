@@ -264,11 +264,11 @@ async def test_an_admin_reads_and_replaces_the_settings_of_a_project(
     await project("alpha")
     await project("beta")
     path, headers = "/api/v1/projects/alpha/ingest-settings", bearer("admin", ["alpha"])
-    wanted = {"ingest": {"spans_per_minute": 5}, "redaction": {"rules": [{"find": "email"}]}}
+    wanted = {"ingest": {"spans_per_minute": 5}, "redaction": {"rules": [{"find": "email"}]}, "prices": {}}
     assert (await client.put(path, json=wanted, headers=headers)).status_code == 200
     assert (await client.get(path, headers=headers)).json()["data"] == wanted
     assert (await client.put(path, json={}, headers=headers)).status_code == 200
-    assert (await client.get(path, headers=headers)).json()["data"] == {"ingest": {}, "redaction": {}}
+    assert (await client.get(path, headers=headers)).json()["data"] == {"ingest": {}, "redaction": {}, "prices": {}}
     for bad in ({"redaction": {"rules": [{"pattern": "(?=a)"}]}}, {"ingest": {"spans": 1}}, {"other": {}}):
         assert (await client.put(path, json=bad, headers=headers)).status_code == 400
     assert (await client.put(path.replace("alpha", "beta"), json=wanted, headers=headers)).status_code == 403

@@ -62,5 +62,5 @@ def test_a_short_history_has_no_backtest_and_a_shorter_one_no_forecast() -> None
 
 @pytest.mark.parametrize(("days", "confidence"), [(0, 0.9), (366, 0.9), (7, 0.2), (7, 1.0)])
 def test_bad_horizons_and_confidences_are_refused(days: int, confidence: float) -> None:
-    with pytest.raises(ValueError, match=r"forecast reaches|confidence lies"):
+    with pytest.raises(ValueError, match=r"forecast reaches|confidence must"):
         forecast([1.0] * 10, days, confidence=confidence)

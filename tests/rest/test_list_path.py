@@ -57,7 +57,7 @@ async def api(app_server: AppServer, client: httpx.AsyncClient, project: Any, be
     await project("alpha")
     await store(app_server.services, "alpha", make_span(ts=datetime.now(UTC) - timedelta(hours=3)))
     # Background looks for revocations would be counted, too.
-    await app_server.services.access.state.close()
+    await app_server.services.access.state.task.stop()
     client.headers.update(bearer("developer", ["alpha"]))
     app_server.services.projects.forget()
     assert (await client.get("/api/v1/traces?limit=1")).status_code == 200
