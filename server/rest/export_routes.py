@@ -12,6 +12,7 @@ from sanic import Blueprint, Request
 
 from server.errors import ApiError
 from server.export.export_answer import file_name, media_type
+from server.export.export_jobs import HEARTBEAT_EVERY
 from server.export.export_run import ExportRun, Piece
 from server.export.export_store import Export, ExportStore, Part, new_export
 from server.export.pages import database_now
@@ -19,6 +20,7 @@ from server.http.file_stream import FileStream
 from server.http.guard import audit_event, requires, row_scope
 from server.http.request_params import RequestParams
 from server.http.services import Services, services_of
+from server.periodic_task import PeriodicTask
 from server.rest.export_request import (
     ExportRequest,
     Resumption,
@@ -120,6 +122,9 @@ async def _send(
         await _finish(store, export, run, "cancelled", None)
         return
     problem: str | None = None
+    # A slow client may take minutes for one page; without a sign of life its export would count as lost.
+    heartbeat = PeriodicTask("export heartbeat", lambda: store.beat(export.export_id), pause=HEARTBEAT_EVERY)
+    heartbeat.start()
     try:
         number = 0
         async for piece in _chained(first, rest):
@@ -133,12 +138,15 @@ async def _send(
     except TimeoutError:
         problem = "client_stalled"
     except asyncio.CancelledError:
+        stream.abort()
         services.exports.later(_finish(store, export, run, "failed", "client_gone"))
         raise
     except BaseException:
         stream.abort()
         services.exports.later(_finish(store, export, run, "failed", "internal_error"))
         raise
+    finally:
+        await heartbeat.stop()
     if problem is not None:
         stream.abort()
     await _finish(store, export, run, "complete" if problem is None else "failed", problem)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import asyncpg
 import httpx
 import pytest
 
@@ -22,7 +23,9 @@ from server.errors import DatabaseUnavailable
 from server.export import pages
 from server.export.csv_format import guarded
 from server.export.ndjson_format import TRAILER_KEY
+from server.http import file_stream
 from server.queries.lists import list_reader
+from server.rest import export_routes
 from tests.conftest import AppServer
 from tests.export.conftest import COUNT, ODD_USERS, spans
 from tests.span_factory import make_span, store
@@ -272,6 +275,30 @@ async def test_a_client_that_leaves_frees_its_place_and_leaves_a_record(
     manifest = await manifest_of(api, export_id)
     assert (manifest["state"], manifest["problem"]) == ("failed", "client_gone")
     assert not app_server.services.exports.streams._at_work
+
+
+async def test_a_client_that_takes_long_for_a_page_is_not_taken_for_lost(
+    api: httpx.AsyncClient, app_server: AppServer, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Upkeep runs in the middle of a page: the stream has shown a sign of life since it was made to look old."""
+    monkeypatch.setattr(export_routes, "HEARTBEAT_EVERY", 0.02)
+    monkeypatch.setattr(pages, "MOST_ROWS", 50)
+    send = file_stream.FileStream.send
+    sent = 0
+
+    async def slow(self: Any, data: bytes) -> None:
+        nonlocal sent
+        sent += 1
+        if sent == 2:
+            await owner.execute("UPDATE exports SET heartbeat_at = now() - interval '2 minutes'")
+            await asyncio.sleep(0.5)
+            await app_server.services.exports.store.fail_lost_streams()
+        await send(self, data)
+
+    monkeypatch.setattr(file_stream.FileStream, "send", slow)
+    _, trailer = ndjson((await api.get(EXPORT)).content)
+    assert trailer["rows"] == COUNT
+    assert sent > 2
 
 
 async def test_one_caller_has_few_streams_at_once(start_app: Any, api: httpx.AsyncClient) -> None:
