@@ -70,24 +70,11 @@ written AS (
     FROM decided d
     WHERE t.project_id = d.project_id AND t.trace_id = d.trace_id AND t.span_id = d.span_id AND t.ts = d.ts
     RETURNING
-        old.project_id AS old_project_id, old.ts AS old_ts, old.trace_id AS old_trace_id, old.span_id AS old_span_id,
-        old.parent_span_id AS old_parent_span_id, old.span_name AS old_span_name, old.dim_id AS old_dim_id,
-        old.is_generation AS old_is_generation, old.status_code AS old_status_code,
-        old.service_name AS old_service_name, old.environment AS old_environment, old.session_id AS old_session_id,
-        old.user_id AS old_user_id, old.prompt_tokens AS old_prompt_tokens,
-        old.completion_tokens AS old_completion_tokens, old.total_tokens AS old_total_tokens,
-        old.cached_tokens AS old_cached_tokens, old.cache_write_tokens AS old_cache_write_tokens,
-        old.reasoning_tokens AS old_reasoning_tokens, old.prompt_cost_usd AS old_prompt_cost_usd,
-        old.completion_cost_usd AS old_completion_cost_usd, old.total_cost_usd AS old_total_cost_usd,
-        old.cache_savings_usd AS old_cache_savings_usd, old.duration_ms AS old_duration_ms,
-        old.ttft_ms AS old_ttft_ms, new.is_generation AS new_is_generation, new.dim_id AS new_dim_id,
+        $columns(span_change, old.* AS old_*), new.is_generation AS new_is_generation, new.dim_id AS new_dim_id,
         new.session_id AS new_session_id, new.user_id AS new_user_id
 )
 INSERT INTO pg_temp.span_changes (
-    pass, sign, project_id, ts, trace_id, span_id, parent_span_id, span_name, dim_id, is_generation, status_code,
-    service_name, environment, session_id, user_id, prompt_tokens, completion_tokens, total_tokens, cached_tokens,
-    cache_write_tokens, reasoning_tokens, prompt_cost_usd, completion_cost_usd, total_cost_usd, cache_savings_usd,
-    duration_ms, ttft_ms
+    pass, sign, $columns(span_change)
 )
 SELECT
     2, v.sign, old_project_id, old_ts, old_trace_id, old_span_id, old_parent_span_id, old_span_name, v.dim_id,

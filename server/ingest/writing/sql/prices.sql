@@ -29,47 +29,17 @@ WITH written AS (
     WHERE t.project_id = $1 AND t.trace_id = p.trace_id AND t.span_id = p.span_id AND t.ts = p.ts
       AND t.version = p.version AND t.cost_source <> 'reported'
     RETURNING
-        old.project_id AS old_project_id, old.ts AS old_ts, old.trace_id AS old_trace_id, old.span_id AS old_span_id,
-        old.parent_span_id AS old_parent_span_id, old.span_name AS old_span_name, old.dim_id AS old_dim_id,
-        old.is_generation AS old_is_generation, old.status_code AS old_status_code,
-        old.service_name AS old_service_name, old.environment AS old_environment, old.session_id AS old_session_id,
-        old.user_id AS old_user_id, old.prompt_tokens AS old_prompt_tokens,
-        old.completion_tokens AS old_completion_tokens, old.total_tokens AS old_total_tokens,
-        old.cached_tokens AS old_cached_tokens, old.cache_write_tokens AS old_cache_write_tokens,
-        old.reasoning_tokens AS old_reasoning_tokens, old.prompt_cost_usd AS old_prompt_cost_usd,
-        old.completion_cost_usd AS old_completion_cost_usd, old.total_cost_usd AS old_total_cost_usd,
-        old.cache_savings_usd AS old_cache_savings_usd, old.duration_ms AS old_duration_ms,
-        old.ttft_ms AS old_ttft_ms, new.project_id AS new_project_id, new.ts AS new_ts, new.trace_id AS new_trace_id,
-        new.span_id AS new_span_id, new.parent_span_id AS new_parent_span_id, new.span_name AS new_span_name,
-        new.dim_id AS new_dim_id, new.is_generation AS new_is_generation, new.status_code AS new_status_code,
-        new.service_name AS new_service_name, new.environment AS new_environment, new.session_id AS new_session_id,
-        new.user_id AS new_user_id, new.prompt_tokens AS new_prompt_tokens,
-        new.completion_tokens AS new_completion_tokens, new.total_tokens AS new_total_tokens,
-        new.cached_tokens AS new_cached_tokens, new.cache_write_tokens AS new_cache_write_tokens,
-        new.reasoning_tokens AS new_reasoning_tokens, new.prompt_cost_usd AS new_prompt_cost_usd,
-        new.completion_cost_usd AS new_completion_cost_usd, new.total_cost_usd AS new_total_cost_usd,
-        new.cache_savings_usd AS new_cache_savings_usd, new.duration_ms AS new_duration_ms, new.ttft_ms AS new_ttft_ms
+        $columns(span_change, old.* AS old_*), $columns(span_change, new.* AS new_*)
 )
 INSERT INTO pg_temp.span_changes (
-    pass, sign, project_id, ts, trace_id, span_id, parent_span_id, span_name, dim_id, is_generation, status_code,
-    service_name, environment, session_id, user_id, prompt_tokens, completion_tokens, total_tokens, cached_tokens,
-    cache_write_tokens, reasoning_tokens, prompt_cost_usd, completion_cost_usd, total_cost_usd, cache_savings_usd,
-    duration_ms, ttft_ms
+    pass, sign, $columns(span_change)
 )
 SELECT
-    0, -1, old_project_id, old_ts, old_trace_id, old_span_id, old_parent_span_id, old_span_name, old_dim_id,
-    old_is_generation, old_status_code, old_service_name, old_environment, old_session_id, old_user_id,
-    old_prompt_tokens, old_completion_tokens, old_total_tokens, old_cached_tokens, old_cache_write_tokens,
-    old_reasoning_tokens, old_prompt_cost_usd, old_completion_cost_usd, old_total_cost_usd, old_cache_savings_usd,
-    old_duration_ms, old_ttft_ms
+    0, -1, $columns(span_change, old_*)
 FROM written
 UNION ALL
 SELECT
-    0, 1, new_project_id, new_ts, new_trace_id, new_span_id, new_parent_span_id, new_span_name, new_dim_id,
-    new_is_generation, new_status_code, new_service_name, new_environment, new_session_id, new_user_id,
-    new_prompt_tokens, new_completion_tokens, new_total_tokens, new_cached_tokens, new_cache_write_tokens,
-    new_reasoning_tokens, new_prompt_cost_usd, new_completion_cost_usd, new_total_cost_usd, new_cache_savings_usd,
-    new_duration_ms, new_ttft_ms
+    0, 1, $columns(span_change, new_*)
 FROM written
 RETURNING sign;
 

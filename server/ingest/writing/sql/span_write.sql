@@ -93,100 +93,54 @@ SELECT k.project_id, k.trace_id
 FROM unnest($1::text[], $2::text[]) AS k (project_id, trace_id)
 WHERE (SELECT true FROM trace_summaries s WHERE s.project_id = k.project_id AND s.trace_id = k.trace_id);
 
+-- columns: span_key
+project_id, ts, trace_id, span_id;
+
+-- columns: span_value
+-- What a span has beside its key and the words to index (search_vector).
+parent_span_id, span_name, span_kind, service_name, service_version, environment, provider, model,
+request_model, operation_type, is_generation, agent_name, tool_name, prompt_name, prompt_version, input_type,
+input_text, input_messages, output_text, output_messages, finish_reason, prompt_tokens, completion_tokens,
+total_tokens, cached_tokens, cache_write_tokens, reasoning_tokens, prompt_cost_usd, completion_cost_usd,
+total_cost_usd, cache_savings_usd, cost_source, price_version, duration_ms, ttft_ms, status_code, error_type,
+error_message, user_id, session_id, tags, attributes, resource_attributes, events, links, dialect, usage_rule,
+count_rule, counted_in, inherited, usage_details, dropped, dim_id, version;
+
+-- columns: span_change
+-- What summaries and rollups are made of: the columns of span_changes beside pass and sign.
+project_id, ts, trace_id, span_id, parent_span_id, span_name, dim_id, is_generation, status_code, service_name,
+environment, session_id, user_id, prompt_tokens, completion_tokens, total_tokens, cached_tokens,
+cache_write_tokens, reasoning_tokens, prompt_cost_usd, completion_cost_usd, total_cost_usd, cache_savings_usd,
+duration_ms, ttft_ms;
+
 -- name: store_staged_spans
 -- The staged spans become rows; a row that is there gives way only to a later version. They are read in the order of
 -- COPY, which is that of their key, so that two writers with the same spans wait for each other and do not deadlock.
 -- Gives back how many versions came (sign 1) and went (sign -1).
 WITH written AS (
     INSERT INTO llm_traces AS t (
-        project_id, ts, trace_id, span_id, parent_span_id, span_name, span_kind, service_name, service_version,
-        environment, provider, model, request_model, operation_type, is_generation, agent_name, tool_name,
-        prompt_name, prompt_version, input_type, input_text, input_messages, output_text, output_messages,
-        finish_reason, prompt_tokens, completion_tokens, total_tokens, cached_tokens, cache_write_tokens,
-        reasoning_tokens, prompt_cost_usd, completion_cost_usd, total_cost_usd, cache_savings_usd, cost_source,
-        price_version, duration_ms, ttft_ms, status_code, error_type, error_message, user_id, session_id, tags,
-        attributes, resource_attributes, events, links, dialect, usage_rule, count_rule, counted_in, inherited, usage_details,
-        dropped, dim_id, version, search_vector
+        $columns(span_key), $columns(span_value), search_vector
     )
     SELECT
-        s.project_id, s.ts, s.trace_id, s.span_id, s.parent_span_id, s.span_name, s.span_kind, s.service_name,
-        s.service_version, s.environment, s.provider, s.model, s.request_model, s.operation_type, s.is_generation,
-        s.agent_name, s.tool_name, s.prompt_name, s.prompt_version, s.input_type, s.input_text, s.input_messages,
-        s.output_text, s.output_messages, s.finish_reason, s.prompt_tokens, s.completion_tokens, s.total_tokens,
-        s.cached_tokens, s.cache_write_tokens, s.reasoning_tokens, s.prompt_cost_usd, s.completion_cost_usd,
-        s.total_cost_usd, s.cache_savings_usd, s.cost_source, s.price_version, s.duration_ms, s.ttft_ms,
-        s.status_code, s.error_type, s.error_message, s.user_id, s.session_id, s.tags, s.attributes,
-        s.resource_attributes, s.events, s.links, s.dialect, s.usage_rule, s.count_rule, s.counted_in, s.inherited,
-        s.usage_details, s.dropped, s.dim_id, s.version,
+        $columns(span_key, s.*), $columns(span_value, s.*),
         coalesce(s.search_vector, to_tsvector('simple', s.search_text))
     FROM pg_temp.span_staging s
     ON CONFLICT (project_id, trace_id, span_id, ts) DO UPDATE SET
-        parent_span_id = excluded.parent_span_id, span_name = excluded.span_name, span_kind = excluded.span_kind,
-        service_name = excluded.service_name, service_version = excluded.service_version,
-        environment = excluded.environment, provider = excluded.provider, model = excluded.model,
-        request_model = excluded.request_model, operation_type = excluded.operation_type,
-        is_generation = excluded.is_generation, agent_name = excluded.agent_name, tool_name = excluded.tool_name,
-        prompt_name = excluded.prompt_name, prompt_version = excluded.prompt_version,
-        input_type = excluded.input_type, input_text = excluded.input_text, input_messages = excluded.input_messages,
-        output_text = excluded.output_text, output_messages = excluded.output_messages,
-        finish_reason = excluded.finish_reason, prompt_tokens = excluded.prompt_tokens,
-        completion_tokens = excluded.completion_tokens, total_tokens = excluded.total_tokens,
-        cached_tokens = excluded.cached_tokens, cache_write_tokens = excluded.cache_write_tokens,
-        reasoning_tokens = excluded.reasoning_tokens, prompt_cost_usd = excluded.prompt_cost_usd,
-        completion_cost_usd = excluded.completion_cost_usd, total_cost_usd = excluded.total_cost_usd,
-        cache_savings_usd = excluded.cache_savings_usd, cost_source = excluded.cost_source,
-        price_version = excluded.price_version, duration_ms = excluded.duration_ms, ttft_ms = excluded.ttft_ms,
-        status_code = excluded.status_code, error_type = excluded.error_type, error_message = excluded.error_message,
-        user_id = excluded.user_id, session_id = excluded.session_id, tags = excluded.tags,
-        attributes = excluded.attributes, resource_attributes = excluded.resource_attributes,
-        events = excluded.events, links = excluded.links, dialect = excluded.dialect,
-        usage_rule = excluded.usage_rule, count_rule = excluded.count_rule, counted_in = excluded.counted_in,
-        inherited = excluded.inherited, usage_details = excluded.usage_details, dropped = excluded.dropped, dim_id = excluded.dim_id,
-        version = excluded.version, search_vector = excluded.search_vector, ingested_at = excluded.ingested_at
+        $columns(span_value, * = excluded.*), search_vector = excluded.search_vector, ingested_at = excluded.ingested_at
     WHERE excluded.version > t.version
     RETURNING
-        old.project_id AS old_project_id, old.ts AS old_ts, old.trace_id AS old_trace_id, old.span_id AS old_span_id,
-        old.parent_span_id AS old_parent_span_id, old.span_name AS old_span_name, old.dim_id AS old_dim_id,
-        old.is_generation AS old_is_generation, old.status_code AS old_status_code,
-        old.service_name AS old_service_name, old.environment AS old_environment, old.session_id AS old_session_id,
-        old.user_id AS old_user_id, old.prompt_tokens AS old_prompt_tokens,
-        old.completion_tokens AS old_completion_tokens, old.total_tokens AS old_total_tokens,
-        old.cached_tokens AS old_cached_tokens, old.cache_write_tokens AS old_cache_write_tokens,
-        old.reasoning_tokens AS old_reasoning_tokens, old.prompt_cost_usd AS old_prompt_cost_usd,
-        old.completion_cost_usd AS old_completion_cost_usd, old.total_cost_usd AS old_total_cost_usd,
-        old.cache_savings_usd AS old_cache_savings_usd, old.duration_ms AS old_duration_ms,
-        old.ttft_ms AS old_ttft_ms, new.project_id AS new_project_id, new.ts AS new_ts, new.trace_id AS new_trace_id,
-        new.span_id AS new_span_id, new.parent_span_id AS new_parent_span_id, new.span_name AS new_span_name,
-        new.dim_id AS new_dim_id, new.is_generation AS new_is_generation, new.status_code AS new_status_code,
-        new.service_name AS new_service_name, new.environment AS new_environment, new.session_id AS new_session_id,
-        new.user_id AS new_user_id, new.prompt_tokens AS new_prompt_tokens,
-        new.completion_tokens AS new_completion_tokens, new.total_tokens AS new_total_tokens,
-        new.cached_tokens AS new_cached_tokens, new.cache_write_tokens AS new_cache_write_tokens,
-        new.reasoning_tokens AS new_reasoning_tokens, new.prompt_cost_usd AS new_prompt_cost_usd,
-        new.completion_cost_usd AS new_completion_cost_usd, new.total_cost_usd AS new_total_cost_usd,
-        new.cache_savings_usd AS new_cache_savings_usd, new.duration_ms AS new_duration_ms, new.ttft_ms AS new_ttft_ms
+        $columns(span_change, old.* AS old_*), $columns(span_change, new.* AS new_*)
 ),
 noted AS (
     INSERT INTO pg_temp.span_changes (
-        pass, sign, project_id, ts, trace_id, span_id, parent_span_id, span_name, dim_id, is_generation, status_code,
-        service_name, environment, session_id, user_id, prompt_tokens, completion_tokens, total_tokens, cached_tokens,
-        cache_write_tokens, reasoning_tokens, prompt_cost_usd, completion_cost_usd, total_cost_usd, cache_savings_usd,
-        duration_ms, ttft_ms
+        pass, sign, $columns(span_change)
     )
     SELECT
-        0, -1, old_project_id, old_ts, old_trace_id, old_span_id, old_parent_span_id, old_span_name, old_dim_id,
-        old_is_generation, old_status_code, old_service_name, old_environment, old_session_id, old_user_id,
-        old_prompt_tokens, old_completion_tokens, old_total_tokens, old_cached_tokens, old_cache_write_tokens,
-        old_reasoning_tokens, old_prompt_cost_usd, old_completion_cost_usd, old_total_cost_usd, old_cache_savings_usd,
-        old_duration_ms, old_ttft_ms
+        0, -1, $columns(span_change, old_*)
     FROM written WHERE old_span_id IS NOT NULL
     UNION ALL
     SELECT
-        0, 1, new_project_id, new_ts, new_trace_id, new_span_id, new_parent_span_id, new_span_name, new_dim_id,
-        new_is_generation, new_status_code, new_service_name, new_environment, new_session_id, new_user_id,
-        new_prompt_tokens, new_completion_tokens, new_total_tokens, new_cached_tokens, new_cache_write_tokens,
-        new_reasoning_tokens, new_prompt_cost_usd, new_completion_cost_usd, new_total_cost_usd, new_cache_savings_usd,
-        new_duration_ms, new_ttft_ms
+        0, 1, $columns(span_change, new_*)
     FROM written WHERE new_span_id IS NOT NULL
     RETURNING sign
 )
@@ -213,29 +167,13 @@ written AS (
     WHERE c.place > 1
       AND t.project_id = c.project_id AND t.trace_id = c.trace_id AND t.span_id = c.span_id AND t.ts = c.ts
     RETURNING
-        old.project_id AS old_project_id, old.ts AS old_ts, old.trace_id AS old_trace_id, old.span_id AS old_span_id,
-        old.parent_span_id AS old_parent_span_id, old.span_name AS old_span_name, old.dim_id AS old_dim_id,
-        old.is_generation AS old_is_generation, old.status_code AS old_status_code,
-        old.service_name AS old_service_name, old.environment AS old_environment, old.session_id AS old_session_id,
-        old.user_id AS old_user_id, old.prompt_tokens AS old_prompt_tokens,
-        old.completion_tokens AS old_completion_tokens, old.total_tokens AS old_total_tokens,
-        old.cached_tokens AS old_cached_tokens, old.cache_write_tokens AS old_cache_write_tokens,
-        old.reasoning_tokens AS old_reasoning_tokens, old.prompt_cost_usd AS old_prompt_cost_usd,
-        old.completion_cost_usd AS old_completion_cost_usd, old.total_cost_usd AS old_total_cost_usd,
-        old.cache_savings_usd AS old_cache_savings_usd, old.duration_ms AS old_duration_ms, old.ttft_ms AS old_ttft_ms
+        $columns(span_change, old.* AS old_*)
 )
 INSERT INTO pg_temp.span_changes (
-    pass, sign, project_id, ts, trace_id, span_id, parent_span_id, span_name, dim_id, is_generation, status_code,
-    service_name, environment, session_id, user_id, prompt_tokens, completion_tokens, total_tokens, cached_tokens,
-    cache_write_tokens, reasoning_tokens, prompt_cost_usd, completion_cost_usd, total_cost_usd, cache_savings_usd,
-    duration_ms, ttft_ms
+    pass, sign, $columns(span_change)
 )
 SELECT
-    1, -1, old_project_id, old_ts, old_trace_id, old_span_id, old_parent_span_id, old_span_name, old_dim_id,
-    old_is_generation, old_status_code, old_service_name, old_environment, old_session_id, old_user_id,
-    old_prompt_tokens, old_completion_tokens, old_total_tokens, old_cached_tokens, old_cache_write_tokens,
-    old_reasoning_tokens, old_prompt_cost_usd, old_completion_cost_usd, old_total_cost_usd, old_cache_savings_usd,
-    old_duration_ms, old_ttft_ms
+    1, -1, $columns(span_change, old_*)
 FROM written WHERE old_span_id IS NOT NULL
 RETURNING sign;
 
@@ -244,28 +182,12 @@ RETURNING sign;
 WITH written AS (
     DELETE FROM llm_traces t WHERE t.project_id = $1 AND t.trace_id = $2
     RETURNING
-        old.project_id AS old_project_id, old.ts AS old_ts, old.trace_id AS old_trace_id, old.span_id AS old_span_id,
-        old.parent_span_id AS old_parent_span_id, old.span_name AS old_span_name, old.dim_id AS old_dim_id,
-        old.is_generation AS old_is_generation, old.status_code AS old_status_code,
-        old.service_name AS old_service_name, old.environment AS old_environment, old.session_id AS old_session_id,
-        old.user_id AS old_user_id, old.prompt_tokens AS old_prompt_tokens,
-        old.completion_tokens AS old_completion_tokens, old.total_tokens AS old_total_tokens,
-        old.cached_tokens AS old_cached_tokens, old.cache_write_tokens AS old_cache_write_tokens,
-        old.reasoning_tokens AS old_reasoning_tokens, old.prompt_cost_usd AS old_prompt_cost_usd,
-        old.completion_cost_usd AS old_completion_cost_usd, old.total_cost_usd AS old_total_cost_usd,
-        old.cache_savings_usd AS old_cache_savings_usd, old.duration_ms AS old_duration_ms, old.ttft_ms AS old_ttft_ms
+        $columns(span_change, old.* AS old_*)
 )
 INSERT INTO pg_temp.span_changes (
-    pass, sign, project_id, ts, trace_id, span_id, parent_span_id, span_name, dim_id, is_generation, status_code,
-    service_name, environment, session_id, user_id, prompt_tokens, completion_tokens, total_tokens, cached_tokens,
-    cache_write_tokens, reasoning_tokens, prompt_cost_usd, completion_cost_usd, total_cost_usd, cache_savings_usd,
-    duration_ms, ttft_ms
+    pass, sign, $columns(span_change)
 )
 SELECT
-    0, -1, old_project_id, old_ts, old_trace_id, old_span_id, old_parent_span_id, old_span_name, old_dim_id,
-    old_is_generation, old_status_code, old_service_name, old_environment, old_session_id, old_user_id,
-    old_prompt_tokens, old_completion_tokens, old_total_tokens, old_cached_tokens, old_cache_write_tokens,
-    old_reasoning_tokens, old_prompt_cost_usd, old_completion_cost_usd, old_total_cost_usd, old_cache_savings_usd,
-    old_duration_ms, old_ttft_ms
+    0, -1, $columns(span_change, old_*)
 FROM written WHERE old_span_id IS NOT NULL
 RETURNING sign;
