@@ -21,12 +21,15 @@ from datasource.tempo.routes import tempo
 from server.access.access_services import build_access
 from server.cache.freshness import Freshness
 from server.cache.result_cache import ResultCache
+from server.errors import Overloaded
 from server.export.export_files import open_files
 from server.export.export_jobs import ExportJobs
 from server.export.export_store import ExportStore
 from server.export.exports import Exports
+from server.fairness.fair_queue import FairQueue
 from server.http import cross_origin, error_responses
 from server.http.connection import EdgeRequest
+from server.http.deadlines import HEAD_SECONDS
 from server.http.http_app import HttpApp
 from server.http.implied_methods import add_head_and_options
 from server.http.query_router import QueryRouter
@@ -98,6 +101,10 @@ BLUEPRINTS = (
 )
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
+ANSWER_BYTES = 64 * 1024 * 1024
+"""Bytes of large answers that may wait for their clients in one process."""
+BODY_PATIENCE_SECONDS = 2.0
+"""Seconds that a body, or an answer, waits for room."""
 
 
 def build_services(settings: Settings) -> Services:
@@ -133,6 +140,18 @@ def build_services(settings: Settings) -> Services:
         writes=writes,
         worker=worker,
         redis=redis,
+        bodies=FairQueue(
+            "body memory",
+            settings.ingest_buffer_bytes,
+            patience=BODY_PATIENCE_SECONDS,
+            exhausted=lambda: Overloaded("too many bytes are being received"),
+        ),
+        answers=FairQueue(
+            "answer memory",
+            ANSWER_BYTES,
+            patience=BODY_PATIENCE_SECONDS,
+            exhausted=lambda: Overloaded("too many answers wait for slow clients"),
+        ),
         projects=project_list,
         cursors=CursorSeal([settings.jwt_secret, settings.jwt_secret_previous]),
         cache=cache,
@@ -159,8 +178,6 @@ def build_panels(services: Services) -> PanelEngine:
         services.projects,
         services.cache,
         services.freshness,
-        # Leaves some connections for everybody else, however many dashboards are open.
-        concurrency=max(1, settings.database_pool_size * 6 // 10),
         timeout=settings.grafana_timeout,
     )
 
@@ -199,7 +216,7 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
     )
     app.config.update(
         REQUEST_MAX_SIZE=MAX_BODY_BYTES,
-        REQUEST_TIMEOUT=15,
+        REQUEST_TIMEOUT=HEAD_SECONDS,
         RESPONSE_TIMEOUT=60,
         KEEP_ALIVE_TIMEOUT=75,
         GRACEFUL_SHUTDOWN_TIMEOUT=15,

@@ -6,9 +6,9 @@
       401  MissingToken InvalidToken
       403  InsufficientScope ProjectForbidden GrantForbidden
       404  NotFound BudgetNotFound TraceNotFound SpanNotFound SessionNotFound UserNotFound
-      405  MethodNotAllowed   409 Conflict
+      405  MethodNotAllowed   408 RequestTimeout     409 Conflict
       413  PayloadTooLarge    415 UnsupportedMediaType
-      422  QueryTooLarge      429 RateLimited TooManyConcurrent
+      422  QueryTooLarge      429 RateLimited TooManyConcurrent ShareExhausted
       500  InternalError
       503  DatabaseUnavailable Overloaded ProjectMisconfigured
       504  QueryTimeout PoolTimeout
@@ -184,6 +184,13 @@ class UserNotFound(NotFound):
     code = "user_not_found"
 
 
+class RequestTimeout(ApiError):
+    """The request came too slowly."""
+
+    code = "request_timeout"
+    status = 408
+
+
 class MethodNotAllowed(ApiError):
     """This address does not support the method."""
 
@@ -237,6 +244,12 @@ class TooManyConcurrent(RateLimited):
     """This caller has too many requests in progress."""
 
     code = "too_many_concurrent"
+
+
+class ShareExhausted(RateLimited):
+    """The project's share of the server is in use."""
+
+    code = "share_exhausted"
 
 
 class InternalError(ApiError):

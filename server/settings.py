@@ -286,13 +286,13 @@ class Settings:
     ingest_buffer_bytes: int = setting(
         "OBSERVATORY_INGEST_BUFFER_BYTES",
         64 * 1024 * 1024,
-        "Bytes of request bodies that a process holds at the same time; beyond it the answer is 503.",
+        "Bytes of request bodies that a process holds at the same time, shared by tenant; beyond it: 429 or 503.",
         parse=whole(1024, 4 * 1024**3),
     )
     ingest_pending_spans: int = setting(
         "OBSERVATORY_INGEST_PENDING_SPANS",
         20_000,
-        "Spans of a process that may wait for a commit; beyond it the answer is 503.",
+        "Spans of a process that may wait for a commit, shared by project; beyond it the answer is 429 or 503.",
         parse=whole(100, 1_000_000),
     )
     ingest_spans_per_minute: int = setting(

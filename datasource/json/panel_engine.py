@@ -1,7 +1,7 @@
 """The engine that answers the targets of a panel: side by side, bounded, each question once.
 
-* All panels of a process share a few places at the database, so that fifty open dashboards leave
-  connections for everybody else; a panel that waits too long is answered 504.
+* Panels wait for their tenant's share of the database longer than other questions, because a dashboard asks for all of
+  its panels at once; one that waits too long is answered 504.
 * Equal questions share one answer: while one is being computed (here and in other processes, by
   :class:`~server.cache.result_cache.ResultCache`), and afterwards until data of its window changes.
 * Windows that move with now are moved in ticks of one to five seconds, so that the viewers of one
@@ -25,14 +25,15 @@ from sanic import Request
 
 from datasource.json.evaluation import FAMILIES
 from datasource.json.variables import ValuesQuestion, read_values
-from datasource.panels.frames import Notice, notice_frame
+from datasource.panels.frames import Notice, frame_size, notice_frame
 from datasource.panels.panel_request import PanelRequest, PanelTarget
 from datasource.panels.target_question import TargetQuestion, read_target
 from datasource.targets.core import Core
 from server.access.principal import Principal
 from server.cache.freshness import Freshness
 from server.cache.result_cache import Answer, CacheQuestion, ResultCache
-from server.errors import ApiError, QueryTimeout
+from server.errors import ApiError, QueryTimeout, QueryTooLarge
+from server.fairness.party import current_party
 from server.queries.filters.time_range import BoundedRange
 from server.queries.records.project_list import ProjectList
 from server.storage.database import Database
@@ -44,6 +45,9 @@ from server.text.json_text import dumps
 LONGEST_TICK_SECONDS: Final = 5
 MAX_RECENT: Final = 200
 MAX_RECENT_BYTES: Final = 256 * 1024
+MAX_ANSWER_BYTES: Final = 5_000_000
+"""Of all targets of one panel together: more is more than a browser draws."""
+_TOO_LARGE: Final = "the panel has too many values: choose fewer groups, a shorter range or a wider interval"
 
 
 class PanelEngine:
@@ -56,14 +60,12 @@ class PanelEngine:
         cache: ResultCache,
         freshness: Freshness,
         *,
-        concurrency: int,
         timeout: float,
     ) -> None:
-        """``concurrency``: questions at the database at one time; ``timeout``: seconds for one, waiting included."""
+        """``timeout``: seconds for one question, waiting included."""
         self._database = database
         self._projects = projects
         self._cache = cache
-        self._places = asyncio.Semaphore(concurrency)
         self._timeout = timeout
         self._recent: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
         freshness.on_edit(self._recent.clear)
@@ -87,7 +89,7 @@ class PanelEngine:
         )
 
         async def compute() -> Answer:
-            async with self._place():
+            async with self._in_time():
                 return Answer(await read_values(self._database, scope, asked))
 
         found = (await self._cache.answer(question, compute)).data
@@ -102,13 +104,17 @@ class PanelEngine:
         )
         parts: list[bytes] = []
         failures: list[tuple[PanelTarget, ApiError]] = []
+        size = 0
         for target, outcome in zip(request.targets, outcomes, strict=True):
             if isinstance(outcome, ApiError):
                 failures.append((target, outcome))
             elif isinstance(outcome, BaseException):
                 raise outcome
+            elif size + len(outcome) > MAX_ANSWER_BYTES:
+                failures.append((target, QueryTooLarge(_TOO_LARGE)))
             elif outcome != b"[]":
                 parts.append(outcome[1:-1])
+                size += len(outcome)
         if failures and len(failures) == len(request.targets):
             raise failures[0][1]
         # Last, because some panels only look at the first frame.
@@ -149,7 +155,8 @@ class PanelEngine:
             return remembered[1]
 
         async def compute() -> Answer:
-            return Answer(await self._compute(question, scope))
+            frames = await self._compute(question, scope)
+            return Answer(frames, values=sum(map(frame_size, frames)))
 
         found = (await self._cache.answer(asked, compute)).data
         if question.time_range.is_relative:
@@ -158,14 +165,15 @@ class PanelEngine:
 
     async def _compute(self, question: TargetQuestion, scope: RowScope) -> list[dict[str, Any]]:
         family = FAMILIES[question.definition.family]
-        async with self._place():
+        async with self._in_time():
             return await family.evaluate(Core(self._database, scope), question)
 
     @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        """Provide one of the places at the database, for a limited time."""
+    async def _in_time(self) -> AsyncIterator[None]:
+        """Wait for the database longer than others do, but not without end."""
+        current_party.set(replace(current_party.get(), patience=self._timeout))
         try:
-            async with asyncio.timeout(self._timeout), self._places:
+            async with asyncio.timeout(self._timeout):
                 yield
         except TimeoutError:
             raise QueryTimeout(

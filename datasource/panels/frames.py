@@ -157,6 +157,15 @@ def wire_frame(
     }
 
 
+def frame_size(frame: Mapping[str, Any]) -> int:
+    """Return how many values ``frame`` has, in any of the three forms."""
+    if "datapoints" in frame:
+        return len(frame["datapoints"])
+    if "rows" in frame:
+        return len(frame["rows"]) * len(frame["columns"])
+    return sum(map(len, frame["data"]["values"]))
+
+
 def notice_frame(ref_id: str, notice: Notice) -> dict[str, Any]:
     """Return a frame without data that only carries ``notice``: for a target that failed beside others that did not."""
     return table(ref_id, "", [], [], FrameMeta(notices=[notice]))

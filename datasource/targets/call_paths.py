@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any, Final
 from datasource.panels.frames import Column, FieldType, FrameMeta, Notice, wire_frame
 from datasource.panels.target_question import TargetQuestion
 from datasource.targets.core import Core, Frame
+from server.fairness.off_loop import off_loop
 from server.queries.filters.filter_tree import Filter, parse_filter
 from server.queries.filters.time_range import TimeRange
 from server.queries.lists.call_path_reader import CallPaths, CallSpan, read_call_paths
@@ -74,10 +74,13 @@ class _Flame:
     children: dict[str, _Flame] = field(default_factory=dict)
 
 
+_SPAN_WEIGHT: Final = 10
+
+
 async def node_graph(core: Core, question: TargetQuestion) -> list[Frame]:
     """Return two frames, ``nodes`` and ``edges``; every edge has both its ends among the nodes."""
     paths = await _read(core, question)
-    nodes, edges = await asyncio.to_thread(_graph_of, paths.spans)
+    nodes, edges = await off_loop(len(paths.spans) * _SPAN_WEIGHT, lambda: _graph_of(paths.spans))
     meta = _meta(question, paths)
     meta.preferred_visualisation = "nodeGraph"
     return [
@@ -96,7 +99,9 @@ async def flame_graph(core: Core, question: TargetQuestion) -> list[Frame]:
     """Return one frame in depth-first order with a single root: label, level, value, self."""
     paths = await _read(core, question)
     kind = question.values["value"]
-    rows = await asyncio.to_thread(lambda: _flame_rows(_single_root(flames_of(paths.spans, kind))))
+    rows = await off_loop(
+        len(paths.spans) * _SPAN_WEIGHT, lambda: _flame_rows(_single_root(flames_of(paths.spans, kind)))
+    )
     unit = {"unit": _UNITS[kind]}
     columns = [
         Column("level", FieldType.NUMBER),

@@ -15,6 +15,7 @@ from ipaddress import IPv6Network
 from typing import Final
 
 from server.access.principal import EVERY_PROJECT, Principal, Role
+from server.fairness.party import Party
 from server.rate_limit.token_bucket import Bucket
 
 
@@ -77,6 +78,12 @@ def identifier_of(principal: Principal) -> str:
     if principal.kind == "anonymous":
         return f"anonymous\n{network_of(principal.credential_id)}"
     return f"account\n{principal.account or principal.subject}"
+
+
+@lru_cache(maxsize=4096)
+def party_of(principal: Principal) -> Party:
+    """Who is counted where tenants share a resource: the projects that the credential opens, and who uses it."""
+    return Party("\n".join(sorted(principal.projects)) or "no project", identifier_of(principal))
 
 
 def network_of(address: str) -> str:

@@ -16,12 +16,14 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, Protocol
 
 import orjson
 from hiredis import ReplyError
 
 from server.cache.freshness import LONGEST_TTL_SECONDS, trace_keys, window_is_closed, window_keys
+from server.fairness.off_loop import off_loop
 from server.storage.redis_store import RedisStore, RedisUnavailable
 from server.storage.row_scope import RowScope
 from server.telemetry.observations import CacheAsked, observe, observe_hit
@@ -112,6 +114,8 @@ class Answer:
     pagination: Mapping[str, Any] | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
     is_complete: bool = True
+    values: int = 0
+    """About how many values ``data`` has: many are encoded in a thread."""
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -288,7 +292,7 @@ class ResultCache:
         observe(CacheAsked(CACHE_NAME, "miss"))
         try:
             answer = await compute()
-            fresh = self.fresh(answer)
+            fresh = await off_loop(answer.values, partial(self.fresh, answer))
         except BaseException:
             self._store.post(["DEL", lock])
             raise

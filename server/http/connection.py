@@ -8,23 +8,25 @@ several times as much as serving a cached answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
-from time import monotonic
+from collections.abc import AsyncIterator, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from sanic import HTTPResponse, Request, Sanic
-from sanic.exceptions import BadRequest, ExpectationFailed, PayloadTooLarge, RequestCancelled, ServerError
+from sanic.exceptions import BadRequest, ExpectationFailed, PayloadTooLarge, ServerError
 from sanic.headers import format_http1_response
 from sanic.helpers import has_message_body
 from sanic.http.constants import Stage
 from sanic.http.http1 import HTTP_CONTINUE, Http
 from sanic.response import BaseHTTPResponse
-from sanic.server.protocols.websocket_protocol import WebSocketProtocol
 
+from server.fairness.fair_queue import Place
+from server.http.deadlines import LINGER_SECONDS
 from server.http.request_head import HeaderFields, RequestLine, read_fields, read_request_line, strict_int
 from server.http.request_lifecycle import RequestContext, begin_request, finish_request
 
+BODY_STEP: Final = 256 * 1024
+"""So many bytes of a body are counted, and received, at a time."""
 _END_OF_HEAD: Final = b"\r\n\r\n"
 # Set by the connection itself, for each answer.
 _FRAMING: Final = frozenset({"connection", "content-length", "transfer-encoding"})
@@ -87,7 +89,7 @@ class PreparedResponse(HTTPResponse):
 class EdgeHttp(Http):
     """One connection's requests, one after the other."""
 
-    __slots__ = ("_known_fields", "_known_line")
+    __slots__ = ("_body_places", "_held_bytes", "_known_fields", "_known_line")
 
     # Sanic's own annotations of these are narrower than what it puts there.
     protocol: Any
@@ -104,10 +106,13 @@ class EdgeHttp(Http):
         # Most clients repeat themselves, so the parsed head of the last request is kept.
         self._known_line: RequestLine | None = None
         self._known_fields: HeaderFields | None = None
+        self._body_places: list[Place] = []
+        self._held_bytes = 0
 
     async def http1_request_header(self) -> None:
         """Receive a head, check it and make a request from it."""
         buffer = self.recv_buffer
+        self.protocol.head_began()
         end = 0
         while (found := buffer.find(_END_OF_HEAD, end)) < 0:
             end = max(0, len(buffer) - len(_END_OF_HEAD) + 1)
@@ -161,33 +166,84 @@ class EdgeHttp(Http):
         return False
 
     async def read_whole(self, limit: int) -> bytes:
-        """Return the body of the request in one piece. Raises PayloadTooLarge beyond ``limit`` bytes.
+        """Return the body of the request in one piece.
+
+        Raises PayloadTooLarge beyond ``limit`` bytes, ShareExhausted and Overloaded where there is no room for it.
+
 
         Sanic's read() returns it in the pieces in which it arrives, stops the connection after each 64 KiB of them, and
         copies each piece three times.
         """
         self.request_max_size = limit
-        if self.request_body is not True or self.request_bytes > limit:
-            chunks: list[bytes] = []
-            while (chunk := await self.read()) is not None:
-                chunks.append(chunk)
-            return b"".join(chunks)
-        if self.expecting_continue:
-            self.expecting_continue = False
-            await self._send(HTTP_CONTINUE)
-        buffer, size = self.recv_buffer, self.request_bytes_left
-        self.protocol.wanted_bytes = size
+        protocol = self.protocol
+        protocol.expect_body()
         try:
-            while len(buffer) < size:
-                await self._receive_more()
+            if self.request_body is not True or self.request_bytes > limit:
+                return await self._read_chunks()
+            if self.expecting_continue:
+                self.expecting_continue = False
+                await self._send(HTTP_CONTINUE)
+            buffer, size = self.recv_buffer, self.request_bytes_left
+            while True:
+                await self._hold_body(min(size, len(buffer) + BODY_STEP))
+                protocol.wanted_bytes = min(size, int(self._held_bytes))
+                while len(buffer) < protocol.wanted_bytes:
+                    await self._receive_more()
+                if len(buffer) >= size:
+                    break
         finally:
-            self.protocol.wanted_bytes = 0
+            protocol.body_ended()
         with memoryview(buffer) as received:
             body = bytes(received[:size])
         del buffer[:size]
         self.request_bytes_left = 0
         self.request_body = None
         return body
+
+    async def _read_chunks(self) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            await self._hold_body(size + BODY_STEP)
+            chunk = await self.read()
+            if chunk is None:
+                return b"".join(chunks)
+            chunks.append(chunk)
+            size += len(chunk)
+
+    async def _hold_body(self, size: int) -> None:
+        """Count ``size`` bytes in all as the memory of this request's body: what has come and the next step, not what
+        is announced."""
+        if size > self._held_bytes:
+            more = size - self._held_bytes
+            self._body_places.append(await self.protocol.app.ctx.services.bodies.take(more))
+            self._held_bytes = size
+
+    def let_go_of_body(self) -> None:
+        """Stop counting the body: the request is done."""
+        if self._body_places:
+            for place in self._body_places:
+                self.protocol.app.ctx.services.bodies.give_back(place)
+            self._body_places = []
+        self._held_bytes = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Throw away what is left of a body that nobody wants, for a short time: then the connection ends."""
+        rest_has_come = self._rest_has_come()
+        self.request_max_size = float("inf")
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                while self.request_body and not self.expecting_continue:
+                    await self.read()
+                    yield b""
+        except (TimeoutError, BadRequest, PayloadTooLarge):
+            rest_has_come = False
+        self.request_body = None
+        self.keep_alive = self.keep_alive and rest_has_come
+
+    def _rest_has_come(self) -> bool:
+        """Return whether what is left of the body lies in the buffer."""
+        return self.request_body is True and len(self.recv_buffer) >= self.request_bytes_left
 
     def create_empty_request(self) -> None:
         """Create a request to report a bad head with. Sanic's method fails if the URL is part of what is bad."""
@@ -204,6 +260,8 @@ class EdgeHttp(Http):
             body = response.parts
         if protocol.app.ctx.services.draining:
             self.keep_alive = False  # so that clients go elsewhere without losing a request
+        if self.request_body and not self._rest_has_come():
+            self.keep_alive = False  # refused before its body had come
         if data or not end_stream or self.expecting_continue:
             for line in lines.split(b"\r\n")[:-1]:
                 name, _, value = line.partition(b": ")
@@ -229,84 +287,6 @@ class EdgeHttp(Http):
             head += body
         await protocol.send(b"".join(head))
         self.stage = Stage.IDLE
-
-
-class EdgeProtocol(WebSocketProtocol):
-    """The protocol of a connection. One of several processes passes a connection on while another has fewer."""
-
-    __slots__ = ("_arrival", "wanted_bytes")
-
-    HTTP_CLASS = EdgeHttp
-
-    # Sanic's own annotation also covers a connection that is not open yet.
-    transport: Any
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._arrival: asyncio.Future[None] = self.loop.create_future()
-        self.wanted_bytes = 0
-        """So many bytes are taken in before the sender has to wait and the reader is woken; 0: the reader is woken by
-        each piece, and the sender waits after REQUEST_BUFFER_SIZE bytes."""
-
-    def receive_more(self) -> asyncio.Future[None]:  # type: ignore[override]
-        """Wait for more data like Sanic's method, without an event and the coroutines around it."""
-        self.transport.resume_reading()
-        self._arrival = self.loop.create_future()
-        return self._arrival
-
-    def data_received(self, data: bytes) -> None:
-        """Feed received bytes to the reader, like Sanic's method."""
-        if self.websocket is not None:
-            self.websocket.data_received(data)  # type: ignore[no-untyped-call]
-            return
-        self._time = monotonic()
-        self.recv_buffer += data
-        if len(self.recv_buffer) >= (self.wanted_bytes or self.app.config.REQUEST_BUFFER_SIZE):
-            self.transport.pause_reading()
-        elif self.wanted_bytes:
-            return
-        if not self._arrival.done():
-            self._arrival.set_result(None)
-
-    async def send(self, data: bytes) -> None:
-        """Send like Sanic's method, without looking for listeners; wait only while the other side reads slowly."""
-        if not self._can_write.is_set():
-            await self._can_write.wait()
-        if self.transport.is_closing():
-            raise RequestCancelled
-        self.transport.write(data)
-        self._time = monotonic()
-
-    def connection_made(self, transport: Any) -> None:
-        """Open like Sanic's method, unless another process takes the connection."""
-        balance = self.app.ctx.balance
-        if balance is None:
-            super().connection_made(transport)  # type: ignore[no-untyped-call]
-        elif not balance.passes_on(transport, len(self.connections) + 1):
-            super().connection_made(transport)  # type: ignore[no-untyped-call]
-            balance.note(len(self.connections))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Close like Sanic's method, and tell the other processes."""
-        super().connection_lost(exc)  # type: ignore[no-untyped-call]
-        if self.app.ctx.balance is not None:
-            self.app.ctx.balance.note(len(self.connections))
-
-
-def protocol_of(app: Sanic[Any, Any], connections: set[Any]) -> Callable[[], EdgeProtocol]:
-    """Return a factory of protocols for connections to ``app`` from outside its listening socket, with Sanic's options.
-
-    ``connections``: the set in which they register themselves.
-    """
-    return partial(
-        EdgeProtocol,
-        loop=asyncio.get_running_loop(),
-        app=app,
-        connections=connections,
-        websocket_max_size=app.config.WEBSOCKET_MAX_SIZE,
-        websocket_ping_timeout=app.config.WEBSOCKET_PING_TIMEOUT,
-        websocket_ping_interval=app.config.WEBSOCKET_PING_INTERVAL,
-    )
 
 
 @lru_cache(maxsize=2048)

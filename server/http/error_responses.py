@@ -20,8 +20,8 @@ from sanic.exceptions import (
 from sanic.exceptions import (
     PayloadTooLarge as SanicPayloadTooLarge,
 )
+from sanic.exceptions import RequestTimeout as SanicRequestTimeout
 from sanic.exceptions import (
-    RequestTimeout,
     SanicException,
     ServiceUnavailable,
 )
@@ -34,6 +34,7 @@ from server.errors import (
     NotFound,
     Overloaded,
     PayloadTooLarge,
+    RequestTimeout,
 )
 from server.text.json_text import dumps
 
@@ -51,7 +52,7 @@ FRAMEWORK_ERRORS: tuple[tuple[type[SanicException], type[ApiError]], ...] = (
     (SanicMethodNotAllowed, MethodNotAllowed),
     (SanicPayloadTooLarge, PayloadTooLarge),
     (ServiceUnavailable, Overloaded),
-    (RequestTimeout, BadRequest),
+    (SanicRequestTimeout, RequestTimeout),
 )
 
 

@@ -21,10 +21,11 @@ from server.access.audit import AuditEvent
 from server.access.authenticator import CredentialRefused
 from server.access.grafana_viewer import HEADER as GRAFANA_ID_HEADER
 from server.access.principal import SCOPES, Principal, Role
-from server.access.rate_policy import LARGEST_COST, request_buckets
+from server.access.rate_policy import LARGEST_COST, network_of, party_of, request_buckets
 from server.access.verified_cache import digest_of
 from server.cache.result_cache import Lookup
 from server.errors import ApiError, InvalidToken, MissingToken, RateLimited
+from server.fairness.party import current_party, unknown_caller
 from server.http.client_address import client_address
 from server.http.credentials import presented_credential
 from server.http.services import Services, services_of
@@ -198,6 +199,7 @@ async def _admit(services: Services, request: Request, policy: AccessPolicy, sco
         raise
     context, ceiling = request.ctx, services.settings.rate_limit_project
     context.principal = principal
+    current_party.set(party_of(principal))
     context.budget = _Budget(request_buckets(principal, _template(request), policy.cost, project_ceiling=ceiling))
     if may_defer and scope in principal.scopes:
         return
@@ -230,9 +232,11 @@ async def _principal_of(services: Services, request: Request, scope: str) -> Pri
         )
     authenticator = services.access.authenticator
     credential, digest = presented
-    principal = authenticator.remembered(digest) or await authenticator.authenticate(
-        credential, client_address(request)
-    )
+    principal = authenticator.remembered(digest)
+    if principal is None:
+        address = client_address(request)
+        current_party.set(unknown_caller(network_of(address)))
+        principal = await authenticator.authenticate(credential, address)
     if not authenticator.knows_viewers:
         return principal
     return await authenticator.with_viewer(principal, request.headers.get(GRAFANA_ID_HEADER))
@@ -310,5 +314,7 @@ def refuse(request: Request, error: Exception) -> None:
 async def admit_early(request: Request, handler: Any) -> None:
     """Admit ``request`` before ``handler`` is called: before its body is read, or before the handshake of a socket."""
     policy = access_policy(handler)
-    if policy is not None and policy.scope is not None:
+    if policy is None or policy.scope is None:
+        current_party.set(unknown_caller(network_of(client_address(request))))
+    else:
         await _admit(services_of(request), request, policy, policy.scope, may_defer=False)

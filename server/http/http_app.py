@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from sanic import Request, Sanic
+from sanic import HTTPResponse, Request, Sanic
 from sanic.exceptions import ServerError
 from sanic.http.constants import Stage
 from sanic.response import BaseHTTPResponse
 
-from server.http.connection import EdgeProtocol
+from server.fairness.party import SERVER, current_party
+from server.http.connection import PreparedResponse
 from server.http.guard import admit_early
+from server.http.protocol import EdgeProtocol
 from server.http.request_head import body_limit
+
+SMALL_ANSWER_BYTES: Final = 64 * 1024
+"""Answers up to this size are not counted: that much may wait for each connection in any case."""
 
 
 class HttpApp(Sanic[Any, Any]):
@@ -41,10 +46,12 @@ class HttpApp(Sanic[Any, Any]):
         other requests it is the first step of their handler (:mod:`server.http.guard`).
         """
         is_routed = False
+        stream: Any = request.stream
+        answer_place = None
+        current_party.set(SERVER)  # until the caller is known; the task of a connection serves several callers
         try:
             route, handler, arguments = self.router.get(request.path, request.method, request.headers.get("host"))
             request.route, request._match_info = route, {**arguments}
-            stream: Any = request.stream
             is_websocket = hasattr(handler, "is_websocket")
             if stream.request_body or is_websocket:
                 stream.request_max_size = body_limit(request.path)
@@ -53,7 +60,7 @@ class HttpApp(Sanic[Any, Any]):
                 if hasattr(handler, "is_stream"):
                     stream.request_max_size = float("inf")
                 else:
-                    await request.receive_body()  # type: ignore[no-untyped-call]
+                    request.body = await stream.read_whole(stream.request_max_size)
             is_routed = True
             response: Any = None
             if route.extra.request_middleware:
@@ -62,6 +69,8 @@ class HttpApp(Sanic[Any, Any]):
                 )
             if not response:
                 response = await handler(request, **request._match_info)
+            if isinstance(response, HTTPResponse) and (size := answer_size(response)) > SMALL_ANSWER_BYTES:
+                answer_place = await self.ctx.services.answers.take(size)
             if request.responded:
                 response = stream.response
             elif response is not None:
@@ -74,3 +83,17 @@ class HttpApp(Sanic[Any, Any]):
                 raise ServerError(f"a handler returned {response!r}, which is not an answer")
         except Exception as error:  # noqa: BLE001  # whatever it is, it becomes an answer
             await self.handle_exception(request, error, run_middleware=not is_routed)
+        finally:
+            stream.let_go_of_body()
+            if answer_place is not None:
+                try:
+                    await stream.protocol.taken()
+                finally:
+                    self.ctx.services.answers.give_back(answer_place)
+
+
+def answer_size(response: HTTPResponse) -> int:
+    """Return the bytes of the body of ``response``."""
+    if isinstance(response, PreparedResponse):
+        return sum(map(len, response.parts))
+    return len(response.body or b"")

@@ -10,6 +10,7 @@ from server.access.access_services import AccessGate
 from server.cache.freshness import Freshness
 from server.cache.result_cache import ResultCache
 from server.export.exports import Exports
+from server.fairness.fair_queue import FairQueue
 from server.ingest.ingestion import Ingestion
 from server.queries.lists.cursor import CursorSeal
 from server.queries.records.project_list import ProjectList
@@ -32,6 +33,10 @@ class Services:
     worker: Database
     """Background work, as role observatory_worker: sees every project."""
     redis: RedisStore
+    bodies: FairQueue
+    """Bytes of request bodies that are held in memory."""
+    answers: FairQueue
+    """Bytes of large answers that wait for slow clients."""
     projects: ProjectList
     cursors: CursorSeal
     """Makes and opens the cursors of paged answers."""

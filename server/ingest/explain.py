@@ -16,13 +16,13 @@ from server.ingest.mapping.call_identity import INHERITABLE
 from server.ingest.mapping.mapping_result import IngestWindow, MappingLimits
 from server.ingest.mapping.rejection import FIELD_REASONS, REASONS
 from server.ingest.mapping.request_counts import count_calls_once
-from server.ingest.mapping.resource_mapping import map_resource
+from server.ingest.mapping.resource_mapping import MappedResource, map_resource
 from server.ingest.mapping.span_identity import IdentityCheck
 from server.ingest.mapping.span_mapping import map_span
 from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.mapping.span_usage import usage_of
 from server.ingest.mapping.token_semantics import USAGE_RULES
-from server.ingest.otlp.payload import DecodedTraces
+from server.ingest.otlp.payload import DecodedResource, DecodedTraces
 from server.ingest.pricing.price_book import PriceBook
 
 _FROM_THE_SPAN = {
@@ -76,8 +76,11 @@ def explain_payload(
     check = IdentityCheck(now, window or IngestWindow())
     entries: list[dict[str, Any]] = []
     mapped: list[tuple[dict[str, Any], SpanRecord, dict[str, str]]] = []
+    known: tuple[DecodedResource, MappedResource] | None = None
     for group in decoded.groups:
-        resource = map_resource(group.resource, limits)
+        if known is None or known[0] is not group.resource:
+            known = group.resource, map_resource(group.resource, limits)
+        resource = known[1]
         for span in group.spans:
             entry: dict[str, Any] = {"index": len(entries), "span_id": span.span_id[:64]}
             reason = check.reason(span)

@@ -1,9 +1,10 @@
 """The way from a request's body to rows: decode, map, redact, and wait for the commit.
 
-Decoding a large body takes long enough to delay other requests, so it runs in one of a few threads; their number bounds
-the memory that large bodies need. Mapping runs on the event loop, some spans at a time: a thread would have to share
-the interpreter with the loop, which then waits for it at each answer of the database. The result is a list of prepared
-spans, which :class:`GroupCommit` stores together with those of other requests.
+Decoding a large body takes long enough to delay other requests, so it runs in one of a few threads. Mapping runs on the
+event loop, some spans at a time: a thread would have to share the interpreter with the loop, which then waits for it at
+each answer of the database; only a span that alone would take too long goes to a thread. Tenants share turns and
+threads fairly (:mod:`server.fairness.fair_queue`). The result is a list of prepared spans, which
+:class:`GroupCommit` stores together with those of other requests.
 """
 
 from __future__ import annotations
@@ -12,23 +13,25 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from server.cache.freshness import Freshness
+from server.errors import Overloaded
+from server.fairness.fair_queue import FairQueue, Place
 from server.ingest.explain import explain_payload
-from server.ingest.limits import BodyBudget, ProjectRates
-from server.ingest.mapping.agent_metrics import read_counter
-from server.ingest.mapping.log_mapping import map_logs
+from server.ingest.limits import ProjectRates
+from server.ingest.mapping.agent_metrics import AgentCount, read_counter
+from server.ingest.mapping.log_mapping import MappedLogs, map_logs
 from server.ingest.mapping.mapping_result import IngestWindow, MappedBatch, ScoreRecord
 from server.ingest.mapping.span_mapping import mapping_steps
 from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.otlp.decode import DecodeLimits, decode_logs, decode_traces, payload_encoding
-from server.ingest.otlp.metrics_format import decode_metrics
-from server.ingest.otlp.payload import DecodedTraces
+from server.ingest.otlp.metrics_format import DecodedMetrics, decode_metrics
+from server.ingest.otlp.payload import Attributes, DecodedLogs, DecodedSpan, DecodedTraces, TooLarge
 from server.ingest.pricing.price_book import PriceBook
 from server.ingest.pricing.price_books import PriceBooks
 from server.ingest.pricing.price_catalog import price_catalog
@@ -46,20 +49,37 @@ from server.settings import Settings
 from server.storage.database import Database
 from server.telemetry.observations import ModelUnpriced, SpansRejected, observe
 
+D = TypeVar("D")
 T = TypeVar("T")
 
-_INLINE_BYTES: Final = {"protobuf": 512 * 1024, "json": 64 * 1024}
-"""Bodies up to this size are decoded at once, which takes at most some 15 ms; larger ones in a thread."""
-_INLINE_COMPRESSED_BYTES: Final = 2 * 1024
-_INLINE_EXPLAIN_BYTES: Final = 16 * 1024
-_SPANS_A_STEP: Final = 32
-"""Spans mapped before other requests, and the commits, have their turn: about 1.5 ms."""
+_INLINE_BYTES: Final = 512 * 1024
+_INLINE_LIMITS: Final = {
+    "protobuf": DecodeLimits(512 * 1024, max_spans=1000, max_values=10_000, max_fields_per_span=4_000),
+    "json": DecodeLimits(64 * 1024, max_spans=1000, max_values=2_000),
+}
+"""What a body may hold that is decoded on the event loop."""
+_LIGHT_SPAN: Final = 32 * 1024
+"""A span of at most this weight (:func:`weight`) is mapped on the event loop: 10 ms at most."""
+_SMALL_BYTES: Final = 8 * 1024
+"""No span of a request of this size is heavy."""
+_MANY_SPANS: Final = 2000
+"""What is worked out for the spans of a request together takes 10 ms for so many."""
+_LIGHT_LOGS_BYTES: Final = 16 * 1024
+_NAME_WEIGHT: Final = 64
 _STEP_SECONDS: Final = 0.002
-"""The same for preparing, which takes longer the more text there is."""
+_MOST_ROW_BYTES: Final = 64 * 1024 * 1024
+"""Of the rows of one request."""
 _NAMED_SPANS: Final = 5
 """So many rejected spans are named in the answer, for each reason."""
 _PENDING_BYTES: Final = 128 * 1024 * 1024
 _request_numbers = itertools.count(1)
+_PATIENCE_SECONDS: Final = 10.0
+"""A request waits for its turn to be decoded for so long."""
+_QUICK_DECODING_SECONDS: Final = 0.25
+
+
+def _too_many_waiting() -> Overloaded:
+    return Overloaded("too many requests wait to be decoded")
 
 
 @dataclass(slots=True)
@@ -97,7 +117,6 @@ class Ingestion:
         )
         self._writes = writes
         self._full_text = settings.full_text
-        self.bodies = BodyBudget(settings.ingest_buffer_bytes)
         self.prices = PriceBooks(writes)
         self.projects = ProjectSettings(writes, redaction_key=settings.jwt_secret.encode())
         self.writer = SpanWriter(
@@ -121,7 +140,14 @@ class Ingestion:
             processes=settings.workers,
         )
         self._rates = ProjectRates(buckets, settings)
-        self._decoding = asyncio.Semaphore(settings.ingest_decoders)
+        self._decoders = FairQueue(
+            "decoders",
+            settings.ingest_decoders,
+            patience=_PATIENCE_SECONDS,
+            exhausted=_too_many_waiting,
+            quick_seconds=_QUICK_DECODING_SECONDS,
+        )
+        self._turns = FairQueue("ingest turns", 1, patience=_PATIENCE_SECONDS, exhausted=_too_many_waiting)
         self._threads = ThreadPoolExecutor(settings.ingest_decoders, thread_name_prefix="otlp-decode")
 
     def start(self) -> None:
@@ -143,23 +169,19 @@ class Ingestion:
     ) -> Receipt:
         """Store the spans of an OTLP request durably.
 
-        Raises DecodeError for a body that cannot be read, RateLimited, Overloaded, DatabaseUnavailable.
+        Raises DecodeError for a body that cannot be read, RateLimited, ShareExhausted, Overloaded, DatabaseUnavailable.
         """
         project = await self.projects.of(project_id)
         prices = await self.prices.of(project_id)
         now = datetime.now(UTC)
 
-        def decode() -> DecodedTraces:
-            return decode_traces(body, content_type, content_encoding, self.decode_limits)
+        async def read(decoded: DecodedTraces) -> _Read:
+            await self._rates.take(project_id, project, spans=decoded.span_count, size=decoded.size)
+            return await self._read(project_id, project, prices, decoded, now)
 
-        if is_decoded_inline(len(body), content_type, content_encoding):
-            read_body = await self._map(project_id, project, prices, decode(), now)
-        else:
-            async with self._decoding:
-                decoded = await asyncio.get_running_loop().run_in_executor(self._threads, decode)
-                read_body = await self._map(project_id, project, prices, decoded, now)
-        receipt = await self._store(read_body)
-        await self._store_scores(project_id, project, read_body.batch.scores)
+        found = await self._decoded(decode_traces, body, content_type, content_encoding, read)
+        receipt = await self._store(found)
+        await self._store_scores(project_id, project, found.batch.scores)
         return receipt
 
     async def take_logs(self, project_id: str, body: bytes, content_type: str, content_encoding: str | None) -> Receipt:
@@ -169,21 +191,28 @@ class Ingestion:
         """
         project = await self.projects.of(project_id)
         now = datetime.now(UTC)
-        is_inline = is_decoded_inline(len(body), content_type, content_encoding)
-        decoded = await self._run(
-            lambda: decode_logs(body, content_type, content_encoding, self.decode_limits), is_inline=is_inline
-        )
-        await self._rates.take(project_id, project, spans=decoded.record_count, size=decoded.size)
-        mapped = map_logs(decoded, now=now, window=self.window)
-        await self._store_scores(project_id, project, mapped.scores)
-        rejected = Counter(item.reason for item in mapped.rejected)
-        groups = mapped.events.groups
+
+        async def read(decoded: DecodedLogs) -> tuple[DecodedLogs, MappedLogs]:
+            await self._rates.take(project_id, project, spans=decoded.record_count, size=decoded.size)
+
+            def mapped() -> MappedLogs:
+                return map_logs(decoded, now=now, window=self.window)
+
+            if decoded.size > _LIGHT_LOGS_BYTES:
+                return decoded, await self._in_thread(mapped)
+            async with self._turns.hold():
+                return decoded, mapped()
+
+        decoded, found = await self._decoded(decode_logs, body, content_type, content_encoding, read)
+        await self._store_scores(project_id, project, found.scores)
+        rejected = Counter(item.reason for item in found.rejected)
+        groups = found.events.groups
         if groups:
             events = DecodedTraces(groups, sum(len(group.spans) for group in groups), decoded.size, decoded.encoding)
             prices = await self.prices.of(project_id)
-            stored = await self._store(await self._map_free(project_id, project, prices, events, now))
+            stored = await self._store(await self._read(project_id, project, prices, events, now))
             rejected.update(stored.rejected)
-        await self.updates.take(project_id, mapped.updates)
+        await self.updates.take(project_id, found.updates)
         return Receipt(decoded.record_count - rejected.total(), rejected)
 
     async def take_metrics(
@@ -195,14 +224,20 @@ class Ingestion:
         """
         project = await self.projects.of(project_id)
         now = datetime.now(UTC)
-        is_inline = is_decoded_inline(len(body), content_type, content_encoding)
-        decoded = await self._run(
-            lambda: decode_metrics(body, content_type, content_encoding, self.decode_limits), is_inline=is_inline
-        )
-        await self._rates.take(project_id, project, spans=decoded.point_count, size=decoded.size)
-        counts = [count for point in decoded.points if (count := read_counter(point, now, self.window)) is not None]
+
+        def decoded() -> DecodedMetrics:
+            return decode_metrics(body, content_type, content_encoding, self.decode_limits)
+
+        def counted() -> list[AgentCount]:
+            found = (read_counter(point, now, self.window) for point in metrics.points)
+            return [count for count in found if count is not None]
+
+        async with self._decoders.hold():
+            metrics = await self._in_thread(decoded)
+            await self._rates.take(project_id, project, spans=metrics.point_count, size=metrics.size)
+            counts = await self._in_thread(counted)
         await store_agent_counts(self._writes, project_id, counts)
-        return decoded.point_count, len(counts)
+        return metrics.point_count, len(counts)
 
     async def explain(
         self, project_id: str, body: bytes, content_type: str, content_encoding: str | None
@@ -215,33 +250,96 @@ class Ingestion:
             decoded = decode_traces(body, content_type, content_encoding, self.decode_limits)
             return explain_payload(decoded, now=now, window=self.window, pricing=prices)
 
-        is_plain = content_encoding in (None, "", "identity")
-        limit = _INLINE_EXPLAIN_BYTES if is_plain else _INLINE_COMPRESSED_BYTES
-        return await self._run(read, is_inline=len(body) <= limit)
+        async with self._decoders.hold():
+            return await self._in_thread(read)
 
-    async def _run(self, read: Callable[[], T], *, is_inline: bool) -> T:
-        """Return the result of ``read``: at once, or from one of the threads."""
-        if is_inline:
-            return read()
-        async with self._decoding:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, read)
+    async def _decoded(
+        self,
+        decode: Callable[[bytes, str, str | None, DecodeLimits], D],
+        body: bytes,
+        content_type: str,
+        content_encoding: str | None,
+        read: Callable[[D], Awaitable[T]],
+    ) -> T:
+        """What ``read`` makes of the decoded body. A body that turns out to be small is decoded at once; any other in a
+        thread, which is kept until it is read: the number of threads bounds the memory that large bodies need.
 
-    async def _map(
-        self, project_id: str, project: IngestSettings, prices: PriceBook, decoded: DecodedTraces, now: datetime
-    ) -> _Read:
-        """Map and prepare decoded spans. Raises RateLimited before any of them is mapped."""
-        await self._rates.take(project_id, project, spans=decoded.span_count, size=decoded.size)
-        return await self._map_free(project_id, project, prices, decoded, now)
+        How large a body is shows only when it is decoded: two kilobytes of gzip may be half a million empty objects. So
+        decoding it at once has limits of its own, under which it takes some 15 ms at most.
+        """
+        if len(body) <= _INLINE_BYTES:
+            async with self._turns.hold():
+                limits = _INLINE_LIMITS[payload_encoding(content_type)]
+                try:
+                    decoded = decode(body, content_type, content_encoding, self.decode_limits.within(limits))
+                except TooLarge:
+                    decoded = None  # perhaps only for here
+            if decoded is not None:
+                return await read(decoded)
+        async with self._decoders.hold():
+            return await read(
+                await self._in_thread(lambda: decode(body, content_type, content_encoding, self.decode_limits))
+            )
 
-    async def _map_free(
+    async def _read(
         self, project_id: str, project: IngestSettings, prices: PriceBook, decoded: DecodedTraces, now: datetime
     ) -> _Read:
         """Map and prepare what has passed the limits of its request."""
+        steps = self._reading_steps(project_id, project, prices, decoded, now)
+        if is_heavy(decoded):
+            return await self._in_thread(lambda: run_to_the_end(steps))
+        return await self._in_turns(steps)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def _in_turns(self, steps: Generator[None, None, T]) -> T:
+        """The result of ``steps``, some milliseconds at a time: then other requests, and other tenants, go on."""
+        place: Place | None = await self._turns.take()
+        try:
+            turn_ends = time.perf_counter() + _STEP_SECONDS
+            while True:
+                next(steps)
+                if place is not None and time.perf_counter() >= turn_ends:
+                    held, place = place, None  # while it is passed on, it is not ours to give back
+                    place = await self._turns.pass_on(held)
+                    turn_ends = time.perf_counter() + _STEP_SECONDS
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        finally:
+            if place is not None:
+                self._turns.give_back(place)
+
+    def _reading_steps(
+        self, project_id: str, project: IngestSettings, prices: PriceBook, decoded: DecodedTraces, now: datetime
+    ) -> Generator[None, None, _Read]:
+        """Map and prepare what was decoded, span by span."""
         batch = MappedBatch()
-        for _ in mapping_steps(decoded, batch, now=now, window=self.window, pricing=prices, spans_a_step=_SPANS_A_STEP):
-            await asyncio.sleep(0)
-        prepared, unstorable = await self._prepare(project_id, project, batch.records)
+        yield from mapping_steps(decoded, batch, now=now, window=self.window, pricing=prices)
+        prepared, unstorable = yield from self._preparing_steps(project_id, project, batch.records)
         return _Read(batch, prepared, unstorable)
+
+    def _preparing_steps(
+        self, project_id: str, project: IngestSettings, records: Sequence[SpanRecord]
+    ) -> Generator[None, None, tuple[list[PreparedSpan], Counter[str]]]:
+        prepared: list[PreparedSpan] = []
+        unstorable: Counter[str] = Counter()
+        request = next(_request_numbers)
+        size = 0
+        for record in records:
+            try:
+                if project.redactor is not None:
+                    project.redactor.redact(record)
+                prepared.append(prepare_span(project_id, record, full_text=self._full_text, request=request))
+                size += prepared[-1].size
+            except UnstorableSpan as error:
+                unstorable[str(error)] += 1
+            if size > _MOST_ROW_BYTES:
+                # What a resource says is stored with each of its spans.
+                raise TooLarge(f"the spans would be stored as more than {_MOST_ROW_BYTES} bytes: send fewer at a time")
+            yield
+        return prepared, unstorable
 
     async def _store(self, read: _Read) -> Receipt:
         refusals = await self.commits.submit(read.prepared)
@@ -264,28 +362,41 @@ class Ingestion:
                 project.redactor.redact_score(score)
         await self.scores.store(project_id, scores, created_by=None)
 
-    async def _prepare(
-        self, project_id: str, project: IngestSettings, records: Sequence[SpanRecord]
-    ) -> tuple[list[PreparedSpan], Counter[str]]:
-        prepared: list[PreparedSpan] = []
-        unstorable: Counter[str] = Counter()
-        request = next(_request_numbers)
-        turn_ends = time.perf_counter() + _STEP_SECONDS
-        for record in records:
-            try:
-                if project.redactor is not None:
-                    project.redactor.redact(record)
-                prepared.append(prepare_span(project_id, record, full_text=self._full_text, request=request))
-            except UnstorableSpan as error:
-                unstorable[str(error)] += 1
-            if time.perf_counter() >= turn_ends:
-                await asyncio.sleep(0)
-                turn_ends = time.perf_counter() + _STEP_SECONDS
-        return prepared, unstorable
+
+def run_to_the_end(steps: Generator[None, None, T]) -> T:
+    """Return the result of ``steps``, all at once."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
-def is_decoded_inline(size: int, content_type: str, content_encoding: str | None) -> bool:
-    """Return whether a body is decoded about as quickly as it is handed to a thread. Raises UnsupportedType."""
-    if content_encoding in (None, "", "identity"):
-        return size <= _INLINE_BYTES[payload_encoding(content_type)]
-    return size <= _INLINE_COMPRESSED_BYTES
+def is_heavy(decoded: DecodedTraces) -> bool:
+    """Return whether one span alone, or their number, would keep the event loop for too long."""
+    if decoded.span_count > _MANY_SPANS:
+        return True
+    return decoded.size > _SMALL_BYTES and any(
+        weight(group.resource.attributes) > _LIGHT_SPAN or any(map(_is_heavy_span, group.spans))
+        for group in decoded.groups
+    )
+
+
+def _is_heavy_span(span: DecodedSpan) -> bool:
+    total = weight(span.attributes)
+    if span.events or span.links:
+        total += sum(_NAME_WEIGHT + weight(event.attributes) for event in span.events)
+        total += sum(_NAME_WEIGHT + weight(link.attributes) for link in span.links)
+    return total > _LIGHT_SPAN
+
+
+def weight(attributes: Attributes) -> int:
+    """Return about how many bytes of work ``attributes`` are: each name counts, and all text."""
+    total = _NAME_WEIGHT * len(attributes)
+    for value in attributes.values():
+        if isinstance(value, str):
+            total += len(value)
+        elif isinstance(value, list | dict):
+            total += _NAME_WEIGHT * len(value)
+    return total

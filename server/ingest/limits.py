@@ -1,4 +1,4 @@
-"""Bounds of incoming data: bytes held at once, and spans and bytes per minute and project.
+"""Bounds of incoming data: spans and bytes per minute and project.
 
 Sizes of one request are bounded by the decoder (:class:`DecodeLimits`), of one span by the mapping
 (:class:`MappingLimits`).
@@ -6,39 +6,15 @@ Sizes of one request are bounded by the decoder (:class:`DecodeLimits`), of one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
-from server.errors import Overloaded, RateLimited
+from server.errors import RateLimited
 from server.ingest.project_settings import IngestSettings
 from server.rate_limit.token_bucket import Bucket, TokenBuckets
 from server.settings import Settings
 
 BURST_SECONDS: Final = 60
 """A bucket holds as much as its rate adds in a minute, and at least one largest request."""
-
-
-class BodyBudget:
-    """The bytes of request bodies that a process may hold at the same time."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self.held = 0
-
-    @contextmanager
-    def hold(self, size: int) -> Iterator[None]:
-        """Reserve ``size`` bytes while inside. Raises Overloaded, whose answer tells the client to retry.
-
-        A single body is always admitted if nothing else is held, however large it is.
-        """
-        if self.held and self.held + size > self._most:
-            raise Overloaded("too many bytes are being received")
-        self.held += size
-        try:
-            yield
-        finally:
-            self.held -= size
 
 
 class ProjectRates:

@@ -22,7 +22,7 @@ import uvloop
 from sanic import Sanic
 
 from server.app import create_app
-from server.http.connection import protocol_of
+from server.http.protocol import protocol_of
 from server.process.connection_balance import ConnectionBalance
 from server.process.listeners import BACKLOG
 from server.settings import Settings, SettingsError, load_settings

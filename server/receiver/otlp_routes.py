@@ -76,7 +76,7 @@ class ReceivedBody(NamedTuple):
 
 @asynccontextmanager
 async def received(request: Request) -> AsyncIterator[ReceivedBody]:
-    """Provide the body of ``request``; while inside, it counts in the budget of bodies.
+    """Provide the body of ``request``.
 
     Requests that can be refused by their head are refused before the body is read. A DecodeError becomes its answer.
     """
@@ -84,12 +84,12 @@ async def received(request: Request) -> AsyncIterator[ReceivedBody]:
     project_id = await target_project(request)
     content_type, content_encoding = declared_types(request)
     limit = ingestion.decode_limits.max_decoded_bytes
-    with ingestion.bodies.hold(declared_size(request, limit)):
-        body = await read_body(request, limit)
-        try:
-            yield ReceivedBody(project_id, body, content_type, content_encoding)
-        except DecodeError as error:
-            raise refused(error) from error
+    check_declared_size(request, limit)
+    body = await read_body(request, limit)
+    try:
+        yield ReceivedBody(project_id, body, content_type, content_encoding)
+    except DecodeError as error:
+        raise refused(error) from error
 
 
 def declared_types(request: Request) -> tuple[str, str | None]:
@@ -102,15 +102,11 @@ def declared_types(request: Request) -> tuple[str, str | None]:
     return content_type, request.headers.get("content-encoding")
 
 
-def declared_size(request: Request, limit: int) -> int:
-    """Return the upper bound of the body's size: its Content-Length, or ``limit`` if there is none.
-
-    Raises PayloadTooLarge before anything of the body is read.
-    """
-    declared = int(request.headers.get("content-length", limit))
+def check_declared_size(request: Request, limit: int) -> None:
+    """Raise PayloadTooLarge for a body that announces more than ``limit`` bytes, before anything of it is read."""
+    declared = int(request.headers.get("content-length", 0))
     if declared > limit:
         raise PayloadTooLarge(f"the body has {declared} bytes, the limit is {limit}")
-    return declared
 
 
 async def read_body(request: Request, limit: int) -> bytes:

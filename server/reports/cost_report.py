@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from server.errors import InvalidParameter
+from server.fairness.off_loop import off_loop
 from server.queries.metrics.metric_answer import MetricAnswer, MetricGroup
 from server.queries.metrics.metric_interval import Interval
 from server.queries.metrics.metric_question import Having
@@ -56,6 +56,9 @@ ATTRIBUTION_DIMENSIONS: Final = (
     "tag",
 )
 FORECAST_PERIODS: Final = {"next_week": 7, "next_month": 30, "next_quarter": 90}
+
+_DAY_WEIGHT: Final = 500
+"""Values that cost as much as one day of a forecast's history."""
 
 
 async def summarize_costs(source: ReportSource, window: ReportWindow, *, top: int) -> dict[str, Any]:
@@ -124,7 +127,7 @@ async def forecast_costs(
         raise InvalidParameter.named(
             "from", f"a forecast needs at least {SHORTEST_HISTORY} complete days with costs, there are {len(history)}"
         )
-    result = await asyncio.to_thread(forecast, history, days, confidence=confidence)
+    result = await off_loop(len(history) * _DAY_WEIGHT, lambda: forecast(history, days, confidence=confidence))
     return {
         "model": result.model,
         "confidence": confidence,

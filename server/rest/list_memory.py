@@ -74,5 +74,8 @@ class ListMemory:
         name = (known.address or b"", id(known.principal))
         self._known[name] = known
         self._known.move_to_end(name)
-        while len(self._known) > MOST_KEPT:
+        # What is older is of no use any more, but holds the text of its answer.
+        oldest = next(iter(self._known.values()))
+        while len(self._known) > MOST_KEPT or known.read_at - oldest.read_at > KEPT_SECONDS:
             self._known.popitem(last=False)
+            oldest = next(iter(self._known.values()))

@@ -11,6 +11,7 @@ from sanic import Blueprint, HTTPResponse, Request
 from server.access.principal import Principal
 from server.cache.result_cache import Answer, CacheQuestion
 from server.errors import InvalidBody, PayloadTooLarge
+from server.fairness.off_loop import off_loop
 from server.http.conditional import cached_success
 from server.http.envelope import success
 from server.http.guard import requires, row_scope
@@ -180,14 +181,15 @@ async def _answer(request: Request, asked: MetricRequest, form: str, render: Any
 
 async def _computed(services: Services, scope: RowScope, asked: MetricRequest, render: Any) -> Answer:
     answer = await query_metrics(services.reads, scope, asked.question)
-    return Answer(render(answer), None, render_meta(answer.meta))
+    data = await off_loop(answer.size, lambda: render(answer))
+    return Answer(data, None, render_meta(answer.meta), values=answer.size)
 
 
 async def _explained(services: Services, scope: RowScope, asked: MetricRequest, render: Any) -> Answer:
     plans: list[dict[str, Any]] = []
     answer = await query_metrics(services.reads, scope, asked.question, plans=plans)
     meta = {**render_meta(answer.meta), "tables": list(answer.meta.plan), "explain": plans}
-    return Answer(render(answer), None, meta)
+    return Answer(await off_loop(answer.size, lambda: render(answer)), None, meta)
 
 
 def render_rows(answer: MetricAnswer) -> list[dict[str, Any]]:

@@ -146,7 +146,7 @@ async def list_answer(
         meta["hidden_fields"] = page.hidden_fields
     if page.plan is not None:
         meta["explain"] = page.plan
-    return Answer(render_rows(page.rows), pagination, meta)
+    return Answer(render_rows(page.rows), pagination, meta, values=sum(map(len, page.rows)))
 
 
 def cache_question(asked: ListRequest, scope: RowScope, question: ListQuestion) -> CacheQuestion:

@@ -6,7 +6,8 @@ The pool is `databases` over asyncpg. Three rules of this module come from measu
   good. Nor ``Database.connection()``: it belongs to the task, is shared by nested uses, and is useless for the
   rest of the task's life once a release has failed, as happens when the backend died. This module uses the pool
   below them.
-* The pool waits without end for a free connection; here the wait has a deadline.
+* The pool waits without end for a free connection, first come, first served; here the wait has a deadline, and no
+  tenant can take all connections.
 * Rows are visible only to transactions that name their projects (``SET LOCAL app.projects``), which
   row-level security checks. The value is written as a literal, because parameters cannot be used in SET
   and ``set_config()`` does not reach the workers of a distributed engine.
@@ -33,10 +34,14 @@ from server.errors import (
     QueryTimeout,
     QueryTooLarge,
 )
+from server.fairness.fair_queue import FairQueue, Place
 from server.storage.row_scope import RowScope
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
+
+QUICK_SECONDS: Final = 0.1
+"""A use of a connection that takes longer counts as slow."""
 
 PROJECT_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
@@ -101,7 +106,8 @@ class Database:
         application_name: str,
     ) -> None:
         """``role`` is taken on when connecting (None: stay the login role). Time-outs are in seconds; the server
-        enforces ``statement_timeout``, so that an abandoned query really ends.
+        enforces ``statement_timeout``, so that an abandoned query really ends. Tenants share the connections fairly
+        (:mod:`server.fairness.fair_queue`).
         """
         server_settings = {
             "application_name": application_name,
@@ -116,6 +122,14 @@ class Database:
         self.size = size
         self._ending: set[asyncio.Task[None]] = set()
         self._acquire_timeout = acquire_timeout
+        self._places = FairQueue(
+            "database connections",
+            size,
+            patience=acquire_timeout,
+            exhausted=PoolTimeout,
+            quick_seconds=QUICK_SECONDS,
+        )
+        self._held: dict[asyncpg.Connection, Place] = {}
         self._pool = databases.Database(
             url,
             min_size=0,
@@ -275,16 +289,27 @@ class Database:
         pool = self.raw_pool
         if pool is None:
             raise DatabaseUnavailable()
+        place = await self._places.take()
         try:
             async with asyncio.timeout(self._acquire_timeout):
-                return cast(asyncpg.Connection, await pool.acquire())
+                connection = cast(asyncpg.Connection, await pool.acquire())
         except TimeoutError as error:
+            self._places.give_back(place)
             raise PoolTimeout() from error
+        except BaseException:
+            self._places.give_back(place)
+            raise
+        self._held[connection] = place
+        return connection
 
     async def _release(self, connection: asyncpg.Connection) -> None:
         pool = self.raw_pool
-        if pool is not None:
-            await pool.release(cast("PoolConnectionProxy[asyncpg.Record]", connection))
+        place = self._held.pop(connection)
+        try:
+            if pool is not None:
+                await pool.release(cast("PoolConnectionProxy[asyncpg.Record]", connection))
+        finally:
+            self._places.give_back(place)
 
 
 def project_setting(projects: Sequence[str]) -> str:

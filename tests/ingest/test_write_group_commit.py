@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from server.errors import DatabaseUnavailable, Overloaded
+from server.errors import DatabaseUnavailable, Overloaded, ShareExhausted
 from server.http.services import Services
 from server.ingest.writing.dimensions import OTHER, Dimensions
 from server.ingest.writing.group_commit import GroupCommit
@@ -159,16 +159,16 @@ async def test_what_a_client_sent_before_it_went_away_is_durable(
     assert await owner.fetchval("SELECT count(*) FROM llm_traces") == 200
 
 
-async def test_past_the_limit_of_waiting_rows_the_answer_is_overloaded(
+async def test_a_project_cannot_fill_what_may_wait(
     group_commit: CommitMaker, project: ProjectMaker, owner: asyncpg.Connection
 ) -> None:
     await project("alpha")
     commits = group_commit(most_pending_rows=100)
     results = await asyncio.gather(*(commits.submit(prepared(30)) for _ in range(10)), return_exceptions=True)
-    refused = [result for result in results if isinstance(result, Overloaded)]
-    assert len(refused) == 7
+    refused = [result for result in results if isinstance(result, ShareExhausted)]
+    assert len(refused) == 8
     assert refused[0].headers["Retry-After"] == "1"
-    assert await owner.fetchval("SELECT count(*) FROM llm_traces") == 90
+    assert await owner.fetchval("SELECT count(*) FROM llm_traces") == 60
     assert await commits.submit(prepared(30)) == []
 
 

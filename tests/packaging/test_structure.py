@@ -50,6 +50,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "plugin",
     ),
     ("server.storage", "server.periodic_task", "dashboards"),
+    ("server.fairness",),
     ("server.embedded", "server.telemetry", "datasource.panel_catalog"),
     (
         "server",

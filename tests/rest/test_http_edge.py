@@ -300,7 +300,7 @@ async def test_a_sender_that_goes_away_within_a_body_holds_no_memory(
     app_server: AppServer, bearer: Bearer, project: ProjectMaker
 ) -> None:
     await project("alpha")
-    bodies = app_server.services.ingestion.bodies
+    bodies = app_server.services.bodies
     host, _, port = app_server.base_url.removeprefix("http://").partition(":")
     _, writer = await asyncio.open_connection(host, int(port))
     writer.write(ingest_head(bearer, 500_000) + b"\r\n" + b"x" * 200_000)

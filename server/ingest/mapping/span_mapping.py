@@ -33,7 +33,7 @@ from server.ingest.mapping.span_scores import has_scores, scores_of_span
 from server.ingest.mapping.span_times import to_datetime, to_ms
 from server.ingest.mapping.span_usage import read_usage
 from server.ingest.mapping.stored_attributes import store_attributes
-from server.ingest.otlp.payload import DecodedScope, DecodedSpan, DecodedTraces
+from server.ingest.otlp.payload import DecodedResource, DecodedScope, DecodedSpan, DecodedTraces
 from server.ingest.pricing.price_book import PriceBook
 
 _LONGEST_SCOPE = 100
@@ -64,15 +64,18 @@ def mapping_steps(
     window: IngestWindow | None = None,
     limits: MappingLimits | None = None,
     pricing: PriceBook | None = None,
-    spans_a_step: int = 32,
 ) -> Iterator[None]:
-    """Run :func:`map_spans` in steps, between which an event loop can do other work; fills ``batch``."""
+    """Run :func:`map_spans` in steps of one span, between which an event loop can do other work; fills ``batch``."""
     limits = limits or MappingLimits()
     pricing = pricing or PriceBook()
     check = IdentityCheck(now, window or IngestWindow())
     index = 0
+    mapped: tuple[DecodedResource, MappedResource] | None = None
     for group in decoded.groups:
-        resource = map_resource(group.resource, limits)
+        if mapped is None or mapped[0] is not group.resource:
+            mapped = group.resource, map_resource(group.resource, limits)
+            yield
+        resource = mapped[1]
         for span in group.spans:
             reason = check.reason(span)
             if reason is None:
@@ -83,8 +86,7 @@ def mapping_steps(
             else:
                 batch.rejected.append(RejectedSpan(reason, span.span_id[:64], index))
             index += 1
-            if index % spans_a_step == 0:
-                yield
+            yield
     count_calls_once(batch.records)
     for record in batch.records:
         if record.is_generation and record.total_cost_usd is None and record.total_tokens:

@@ -163,7 +163,7 @@ def decode_json(text: str) -> Any:
     head = text.lstrip()[:1]
     if head not in ("{", "["):
         return None
-    if text.count("[") + text.count("{") > _SHALLOW and _depth(text) > _SHALLOW:
+    if text.count("[") + text.count("{") > _SHALLOW and _is_deep(text):
         return None
     try:
         value = orjson.loads(text)
@@ -221,10 +221,11 @@ _SHALLOW = 64
 """Nesting that every JSON writer further on accepts; orjson stops at 254."""
 
 
-def _depth(text: str) -> int:
-    """Return an upper bound of the nesting of JSON text (brackets inside strings count too)."""
-    deepest = depth = 0
-    for bracket in re.findall(r"[\[\]{}]", text):
-        depth += 1 if bracket in "[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
+def _is_deep(text: str) -> bool:
+    """Whether JSON text may be nested deeper than that (brackets inside strings count too)."""
+    depth = 0
+    for bracket in re.finditer(r"[\[\]{}]", text):
+        depth += 1 if bracket[0] in "[{" else -1
+        if depth > _SHALLOW:
+            return True
+    return False

@@ -98,13 +98,17 @@ def _groups(
         raise Unreadable("the body is not a JSON object")
     budget = ValueBudget(limits.max_values)
     groups: list[G] = []
+    resource_items = _objects(root, resources_name)
+    scope_lists = [_objects(item, scopes_name) for item in resource_items]
+    if len(resource_items) + sum(map(len, scope_lists)) > limits.max_groups:
+        raise TooLarge(f"the request has more than {limits.max_groups} resources and scopes")
     count = 0
-    for resource_item in _objects(root, resources_name):
+    for resource_item, scope_items in zip(resource_items, scope_lists, strict=True):
         resource = _object(resource_item, "resource")
         decoded_resource = DecodedResource(
             _attributes(resource, budget, _SPAN_DEPTH), _number(resource, "droppedAttributesCount", _UINT32)
         )
-        for scope_item in _objects(resource_item, scopes_name):
+        for scope_item in scope_items:
             scope = _object(scope_item, "scope")
             items = _objects(scope_item, items_name)
             count += len(items)

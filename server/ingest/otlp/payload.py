@@ -14,7 +14,7 @@ The errors of decoding are here too:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 AttributeValue = Any
@@ -49,6 +49,15 @@ class DecodeLimits:
     max_spans: int = 10_000
     max_values: int = 400_000
     max_fields_per_span: int = 20_000
+
+    def within(self, other: DecodeLimits) -> DecodeLimits:
+        """The stricter of both, limit by limit."""
+        return DecodeLimits(*map(min, astuple(self), astuple(other)))
+
+    @property
+    def max_groups(self) -> int:
+        """Resources and scopes together: one of each for every span is the most that makes sense."""
+        return 2 * self.max_spans
 
 
 @dataclass(slots=True)

@@ -87,28 +87,29 @@ class ValueBudget:
 
 def decode_spans(body: bytes, limits: DecodeLimits) -> list[DecodedSpans]:
     """Return the spans of an ``ExportTraceServiceRequest``. Raises Unreadable, TooLarge."""
-    budget = ValueBudget(limits.max_values)
+    budget, heads = ValueBudget(limits.max_values), _Heads(body, limits)
     groups = []
-    for frame in _frames(body, limits.max_spans, "spans"):
+    for frame in _frames(body, limits, "spans"):
         spans = [_span(_parse(Span, body, [part], "span", limits), budget) for part in frame.items]
-        groups.append(DecodedSpans(*_heads(body, frame, limits, budget), spans))
+        groups.append(DecodedSpans(*heads.of(frame, budget), spans))
     return groups
 
 
 def decode_log_records(body: bytes, limits: DecodeLimits) -> list[DecodedLogRecords]:
     """Return the records of an ``ExportLogsServiceRequest``. Raises Unreadable, TooLarge."""
-    budget = ValueBudget(limits.max_values)
+    budget, heads = ValueBudget(limits.max_values), _Heads(body, limits)
     groups = []
-    for frame in _frames(body, limits.max_spans, "log records"):
+    for frame in _frames(body, limits, "log records"):
         records = [_log(_parse(LogRecord, body, [part], "log", limits), budget) for part in frame.items]
-        groups.append(DecodedLogRecords(*_heads(body, frame, limits, budget), records))
+        groups.append(DecodedLogRecords(*heads.of(frame, budget), records))
     return groups
 
 
-def _frames(body: bytes, max_items: int, what: str) -> list[_Frame]:
+def _frames(body: bytes, limits: DecodeLimits, what: str) -> list[_Frame]:
     """Find and count all items before one is parsed (pre-scan). Empty scopes and resources count as one each."""
     frames: list[_Frame] = []
-    counter = _ItemCounter(max_items, what)
+    max_items = limits.max_spans
+    counter = _ItemCounter(max_items + limits.max_groups, f"the request has more than {max_items} {what}")
     for start, end in wire_format.messages(body, 0, len(body), _REQUEST_FIELD):
         counter.add()
         resource, scopes, resource_schema = _head_and_items(body, start, end, counter)
@@ -123,9 +124,9 @@ def _frames(body: bytes, max_items: int, what: str) -> list[_Frame]:
 class _ItemCounter:
     """Caps the pre-scan: at most one scope and one resource per item."""
 
-    def __init__(self, max_items: int, what: str) -> None:
-        self.left = 3 * max_items
-        self.message = f"the request has more than {max_items} {what}"
+    def __init__(self, most: int, message: str) -> None:
+        self.left = most
+        self.message = message
 
     def add(self) -> None:
         self.left -= 1
@@ -153,15 +154,24 @@ def _head_and_items(
     return head, items, schema_url
 
 
-def _heads(
-    body: bytes, frame: _Frame, limits: DecodeLimits, budget: ValueBudget
-) -> tuple[DecodedResource, DecodedScope]:
-    resource = _parse(Resource, body, frame.resource, "resource", limits)
-    scope = _parse(InstrumentationScope, body, frame.scope, "scope", limits)
-    return (
-        DecodedResource(_attributes(resource.attributes, budget), resource.dropped_attributes_count),
-        DecodedScope(scope.name, scope.version, _attributes(scope.attributes, budget), frame.schema_url),
-    )
+class _Heads:
+    """Reads the resource and the scope of each frame. Frames of one resource share what was read of it: otherwise a
+    large resource with many scopes would be read, and held, once for each."""
+
+    def __init__(self, body: bytes, limits: DecodeLimits) -> None:
+        self._body = body
+        self._limits = limits
+        self._last: tuple[list[tuple[int, int]], DecodedResource] | None = None
+
+    def of(self, frame: _Frame, budget: ValueBudget) -> tuple[DecodedResource, DecodedScope]:
+        """Return the resource and the scope of ``frame``."""
+        if self._last is None or self._last[0] is not frame.resource:
+            resource = _parse(Resource, self._body, frame.resource, "resource", self._limits)
+            attributes = _attributes(resource.attributes, budget)
+            self._last = frame.resource, DecodedResource(attributes, resource.dropped_attributes_count)
+        scope = _parse(InstrumentationScope, self._body, frame.scope, "scope", self._limits)
+        attributes = _attributes(scope.attributes, budget)
+        return self._last[1], DecodedScope(scope.name, scope.version, attributes, frame.schema_url)
 
 
 def _parse(kind: type[M], body: bytes, parts: list[tuple[int, int]], name: str, limits: DecodeLimits) -> M:

@@ -3,6 +3,10 @@
 A commit costs a disk flush however many rows it holds. A writer takes the rows that have arrived since the last commit
 ended, without waiting for more; so a lone request is not delayed, and under load one flush serves dozens of requests.
 Each request is answered after the COMMIT that holds its rows.
+
+Projects are served fairly: next comes the one that has taken least of the writers' time lately. While several projects
+send, a transaction takes fewer rows of each, a project has rows in one transaction only, and a project with few rows is
+not put into a transaction with one that has many.
 """
 
 from __future__ import annotations
@@ -17,7 +21,9 @@ from dataclasses import dataclass, field
 
 import asyncpg
 
-from server.errors import ApiError, DatabaseUnavailable, InternalError, Overloaded
+from server.errors import ApiError, DatabaseUnavailable, InternalError, Overloaded, ShareExhausted
+from server.fairness.party import server_context
+from server.fairness.usage import Usage
 from server.ingest.writing.prepared_span import PreparedSpan
 from server.ingest.writing.span_defects import span_defect
 from server.ingest.writing.span_writer import SpanWriter
@@ -29,6 +35,13 @@ _MOST_ROWS = 1000
 _ROWS_FOR_ANOTHER = 400
 """Rows that must be waiting before another writer starts: one large transaction is cheaper than two small ones."""
 _MOST_BYTES = 16 * 1024 * 1024
+_SHARED_ROWS = 250
+"""So many rows of a project at a time while several send: some 40 ms."""
+_FEW_ROWS = 50
+_ALONE_PART, _SHARED_PART = 0.8, 0.4
+"""Of what may wait, one project may have this part: while no other sends, and while others do."""
+_ABOUT_SECONDS = 10.0
+_FORGET_SECONDS = 60.0
 _CONFLICT_TRIES = 4
 _LOST_CONNECTION_TRIES = 3
 
@@ -55,10 +68,48 @@ class _Outcome:
     refusals: list[Refusal]
 
 
+@dataclass(slots=True, eq=False)
+class _Project:
+    """What one project has waiting."""
+
+    waiting: deque[_Submission] = field(default_factory=deque)
+    waiting_rows: int = 0
+    pending_rows: int = 0
+    """With those that are being stored."""
+    pending_bytes: int = 0
+    is_written: bool = False
+    usage: Usage = field(default_factory=Usage)
+    """Seconds of writers."""
+    last_seen: float = 0.0
+
+    def is_quiet(self, now: float) -> bool:
+        """Whether it has sent nothing for a while."""
+        return not self.pending_rows and now - self.last_seen > _ABOUT_SECONDS
+
+    def is_over(self, now: float) -> bool:
+        """Whether it may be forgotten."""
+        return not self.pending_rows and now - self.last_seen > _FORGET_SECONDS
+
+    def take(self, most_rows: int, most_bytes: int) -> list[_Submission]:
+        """The oldest of what waits, up to these bounds; at least one request."""
+        batch: list[_Submission] = []
+        rows = size = 0
+        while self.waiting:
+            submission = self.waiting[0]
+            if batch and (rows + len(submission.spans) > most_rows or size + submission.size > most_bytes):
+                break
+            batch.append(self.waiting.popleft())
+            rows += len(submission.spans)
+            size += submission.size
+        self.waiting_rows -= rows
+        return batch
+
+
 @dataclass(slots=True)
 class _Submission:
     spans: list[PreparedSpan]
     size: int
+    project: _Project
     done: asyncio.Future[list[Refusal]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -71,8 +122,7 @@ class GroupCommit:
         self._writers = writers
         self._most_rows = most_pending_rows
         self._most_bytes = most_pending_bytes
-        self._waiting: deque[_Submission] = deque()
-        self._waiting_rows = 0
+        self._projects: dict[str, _Project] = {}
         self._arrived = [asyncio.Event() for _ in range(writers)]
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
@@ -91,14 +141,26 @@ class GroupCommit:
         is_full = self.pending_rows + len(spans) > self._most_rows or self.pending_bytes + size > self._most_bytes
         if self._closed or (is_full and self.pending_rows):
             raise Overloaded("too many spans wait to be stored")
-        submission = _Submission(spans, size)
-        self.pending_rows += len(spans)
-        self.pending_bytes += size
-        self._waiting.append(submission)
-        self._waiting_rows += len(spans)
+        project = self._project(spans[0].key[0])
+        part = _SHARED_PART if self._is_shared(time.monotonic()) else _ALONE_PART
+        if project.pending_rows and (
+            project.pending_rows + len(spans) > self._most_rows * part
+            or project.pending_bytes + size > self._most_bytes * part
+        ):
+            raise ShareExhausted(
+                "Too many spans of the project wait to be stored; try again.", headers={"Retry-After": "1"}
+            )
+        submission = _Submission(spans, size, project)
+        self._count(submission, 1)
+        project.waiting.append(submission)
+        project.waiting_rows += len(spans)
         self._wake()
         if not self._tasks:
-            self._tasks = [asyncio.create_task(self._serve(n), name=f"span writer {n}") for n in range(self._writers)]
+            loop = asyncio.get_running_loop()
+            self._tasks = [
+                loop.create_task(self._serve(n), name=f"span writer {n}", context=server_context())
+                for n in range(self._writers)
+            ]
         return await asyncio.shield(submission.done)
 
     async def close(self) -> None:
@@ -108,12 +170,32 @@ class GroupCommit:
         if self._tasks:
             await asyncio.gather(*self._tasks)
 
+    def _project(self, name: str) -> _Project:
+        now = time.monotonic()
+        project = self._projects.get(name)
+        if project is None:
+            idle = [key for key, item in self._projects.items() if item.is_over(now)]
+            for key in idle:
+                del self._projects[key]
+            project = self._projects[name] = _Project()
+        project.last_seen = now
+        return project
+
+    def _count(self, submission: _Submission, sign: int) -> None:
+        """Count what is pending: ``sign`` 1 when it comes, -1 when it is done."""
+        for holder in (self, submission.project):
+            holder.pending_rows += sign * len(submission.spans)
+            holder.pending_bytes += sign * submission.size
+
     async def _serve(self, number: int) -> None:
-        """Commit waiting spans; a writer after the first helps out when enough are waiting."""
-        while not (self._closed and not self._waiting):
-            if self._waiting and (self._waiting_rows >= number * _ROWS_FOR_ANOTHER or self._closed):
-                await self._commit(self._take())
+        """Commit what waits; a writer after the first helps out where enough waits, or somebody else's is at work."""
+        while True:
+            batch = self._take(number)
+            if batch:
+                await self._commit(batch)
                 continue
+            if self._closed and not self._waiting_projects():
+                return
             arrived = self._arrived[number]
             arrived.clear()
             await arrived.wait()
@@ -122,21 +204,42 @@ class GroupCommit:
         for arrived in self._arrived:
             arrived.set()
 
-    def _take(self) -> list[_Submission]:
-        batch: list[_Submission] = []
-        rows = size = 0
-        while self._waiting:
-            submission = self._waiting[0]
-            if batch and (rows + len(submission.spans) > _MOST_ROWS or size + submission.size > _MOST_BYTES):
-                break
-            batch.append(self._waiting.popleft())
-            rows += len(submission.spans)
-            size += submission.size
-        self._waiting_rows -= rows
+    def _is_shared(self, now: float) -> bool:
+        """Whether several projects send."""
+        return sum(not project.is_quiet(now) for project in self._projects.values()) > 1
+
+    def _waiting_projects(self) -> list[_Project]:
+        return [project for project in self._projects.values() if project.waiting]
+
+    def _take(self, number: int) -> list[_Submission]:
+        """What writer ``number`` stores next; nothing where it had better wait."""
+        now = time.monotonic()
+        waiting = self._waiting_projects()
+        is_shared = self._is_shared(now)
+        if is_shared:
+            waiting = [project for project in waiting if not project.is_written]
+        elif not self._closed and sum(item.waiting_rows for item in waiting) < number * _ROWS_FOR_ANOTHER:
+            return []
+        if not waiting:
+            return []
+        lead = min(waiting, key=lambda project: project.usage.at(now))
+        batch = lead.take(_SHARED_ROWS if is_shared else _MOST_ROWS, _MOST_BYTES)
+        rows = sum(len(submission.spans) for submission in batch)
+        size = sum(submission.size for submission in batch)
+        for other in sorted(waiting, key=lambda project: project.waiting_rows):
+            # As small as the lead, or so small that it hardly makes a difference.
+            most = min(max(rows, _FEW_ROWS), _MOST_ROWS - rows)
+            if other is not lead and other.waiting_rows <= most and (more := other.take(most, _MOST_BYTES - size)):
+                batch += more
+                rows += sum(len(submission.spans) for submission in more)
+                size += sum(submission.size for submission in more)
         return batch
 
     async def _commit(self, batch: Sequence[_Submission]) -> None:
         spans = [span for submission in batch for span in submission.spans]
+        projects = {id(submission.project): submission.project for submission in batch}.values()
+        for project in projects:
+            project.is_written = True
         started = time.perf_counter()
         try:
             outcome = await self._store(spans)
@@ -153,9 +256,13 @@ class GroupCommit:
             for submission in batch:
                 _settle(submission, [by_span[id(span)] for span in submission.spans if id(span) in by_span])
         finally:
+            now, seconds = time.monotonic(), time.perf_counter() - started
+            for project in projects:
+                project.is_written = False
             for submission in batch:
-                self.pending_rows -= len(submission.spans)
-                self.pending_bytes -= submission.size
+                self._count(submission, -1)
+                submission.project.usage.add(seconds * len(submission.spans) / len(spans), now)
+            self._wake()
 
     async def _store(self, spans: Sequence[PreparedSpan]) -> _Outcome:
         """Store all spans that can be stored.

@@ -7,7 +7,6 @@ last span. A trace above 50,000 spans is cut there, and the answer says so.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +16,7 @@ import asyncpg
 import orjson
 
 from server.errors import Conflict, InvalidCursor, SpanNotFound, TraceNotFound
+from server.fairness.off_loop import off_loop
 from server.queries.filters.filter_sql import fragment
 from server.queries.filters.span_fields import FIELDS, FieldType, TraceField
 from server.queries.lists.query_plan import explain_statement
@@ -28,7 +28,6 @@ from server.storage.statements import statement
 
 MAX_TREE_SPANS: Final = 50_000
 MAX_PAGE_BYTES: Final = 4 << 20
-_THREAD_FROM_SPANS: Final = 2_000
 _LONGEST_ID: Final = 64
 
 _TOTALS: Final = (
@@ -85,7 +84,7 @@ async def read_trace(
     async with database.read(_findable(scope, question.trace_id, TraceNotFound)) as connection:
         summary = await _find(connection, scope, question.trace_id, TraceNotFound)
         nodes = await _nodes(connection, summary, plans)
-        placed = await (asyncio.to_thread(arrange, nodes) if len(nodes) > _THREAD_FROM_SPANS else _at_once(nodes))
+        placed = await off_loop(len(nodes), lambda: arrange(nodes))
         start = _start(placed, question.after)
         page = _page(placed, start, question.limit)
         spans = await _spans(connection, scope, summary, page, question.fields)
@@ -153,10 +152,6 @@ async def _nodes(
     if plans is not None:
         plans.append(await explain_statement(connection, fragment("list_trace_nodes"), params))
     return [SpanNode(row["span_id"], row["parent_span_id"], row["ts"], row["size"]) for row in rows]
-
-
-async def _at_once(nodes: Sequence[SpanNode]) -> list[PlacedSpan]:
-    return arrange(nodes)
 
 
 def _start(placed: Sequence[PlacedSpan], after: SpanPosition | None) -> int:

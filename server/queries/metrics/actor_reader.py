@@ -7,7 +7,6 @@ lowest hashes, a random sample of at least half that many, with an error of abou
 
 from __future__ import annotations
 
-import asyncio
 import bisect
 import math
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from typing import Any, Final
 import asyncpg
 import numpy as np
 
+from server.fairness.off_loop import off_loop
 from server.queries.metrics.metric_catalog import ActorKind
 from server.queries.metrics.raw_sql import Piece, raw_actors_statement
 from server.queries.metrics.source_plan import Grain, Timeline, split_piece
@@ -31,6 +31,9 @@ from server.text.instants import is_multiple_of
 MOST_EXACT_IDS: Final = 5_000_000
 _LOWEST: Final = -(2**63)
 _HOUR: Final = Grain("rollup_1h", timedelta(hours=1))
+
+_PACK_WEIGHT: Final = 500
+"""Values that cost as much as one packed hour or day."""
 
 
 @dataclass(slots=True)
@@ -106,7 +109,7 @@ async def read_actors(
     packed = await connection.fetch(statement("read_actor_amounts"), kind, *packs.keys)
     loose = await _loose(connection, scope, kind, plan, timeline)
     names = {row["actor_hash"]: row["actor"] for _, row in loose}
-    buckets = await asyncio.to_thread(_merged, packed, loose, timeline)
+    buckets = await off_loop(len(packed) * _PACK_WEIGHT, lambda: _merged(packed, loose, timeline))
     return ActorTable(buckets, names, len(packed) + len(loose))
 
 
@@ -130,7 +133,7 @@ async def count_actors(
     # A quarter more than the expected share: hashes are spread evenly, but not perfectly.
     share = 1.0 if halvings == 0 else 1.25 / 2**halvings
     packed = await connection.fetch(statement("read_actor_ids"), kind, *packs.keys, share)
-    counts = await asyncio.to_thread(_counted, packed, loose, timeline, halvings)
+    counts = await off_loop(len(packed) * _PACK_WEIGHT, lambda: _counted(packed, loose, timeline, halvings))
     return counts, halvings > 0, len(packed) + len(loose)
 
 

@@ -73,6 +73,11 @@ class MetricAnswer:
     meta: MetricMeta
     skips_empty: bool = False
 
+    @property
+    def size(self) -> int:
+        """How many values there are."""
+        return len(self.groups) * len(self.keys) * len(self.times)
+
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield flat rows ``{time, metric, value, <labels>}``, one per measure, group and time, in order of time.
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import repeat
 from typing import Any, Final
 
 import asyncpg
 
+from server.fairness.off_loop import off_loop
 from server.queries.metrics.metric_catalog import HISTOGRAM_BOUNDS
 from server.queries.metrics.metric_formula import Cells, Needs
 from server.queries.metrics.raw_sql import Selection, Target, raw_statement
@@ -23,6 +24,9 @@ from server.text.instants import floor_to
 _PRECOMPUTED_ORDER: Final = tuple(PERCENTILES.values())
 # Deltas first: the hours they touch show where stored percentiles are stale.
 _ORDER: Final[tuple[RollupTable, ...]] = ("rollup_delta", "rollup_5m", "slice_1h", "rollup_1h", "rollup_1d")
+
+_SKETCH_WEIGHT: Final = 40
+"""Values that cost as much as one sketch: some tenth of a millisecond."""
 
 Key = tuple[Any, ...]
 
@@ -91,9 +95,9 @@ async def fetch(
     """
     gathering = await _gather(connection, target, needs, plan, timeline, selection)
     # Merging large sketches takes tens of milliseconds in numpy: not on the event loop.
-    if needs.sketches and sum(len(rows.cells) for rows in gathering.statements) > 50:
-        return await asyncio.to_thread(_merged, gathering, plan)
-    return _merged(gathering, plan)
+    read = sum(len(rows.cells) for rows in gathering.statements)
+    weight = read * _SKETCH_WEIGHT if needs.sketches else read + len(gathering.groups) * gathering.buckets
+    return await off_loop(weight, partial(_merged, gathering, plan))
 
 
 async def fetch_sketches(
@@ -135,7 +139,7 @@ async def _gather(
         chosen = slice_ if table == "slice_1h" else None
         sql, values = rollup_statement(target, needs, table, pieces, timeline.boundaries, selection, chosen)
         records = await connection.fetch(sql, *values)
-        gathering.add(records, width)
+        await off_loop(len(records), partial(gathering.add, records, width))
         if table == "rollup_delta" and slice_ is not None and slice_.precomputed:
             stale = {timeline.boundaries[record["b"]] for record in records}
             stale |= {floor_to(low, GRAINS[HOURS].width) for low, _ in plan.less}
@@ -145,12 +149,14 @@ async def _gather(
     if plan.raw:
         exact = not plan.rollups
         sql, values = raw_statement(target, needs, plan.raw, timeline.boundaries, selection, exact=exact)
-        gathering.add(await connection.fetch(sql, *values), width)
+        records = await connection.fetch(sql, *values)
+        await off_loop(len(records), partial(gathering.add, records, width))
     if plan.less:
         sql, values = raw_statement(
             target, needs, plan.less, timeline.boundaries, selection, exact=False, taken_away=True
         )
-        gathering.add(await connection.fetch(sql, *values), width)
+        records = await connection.fetch(sql, *values)
+        await off_loop(len(records), partial(gathering.add, records, width))
     return gathering
 
 

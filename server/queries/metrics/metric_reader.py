@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 import asyncpg
 
 from server.errors import InsufficientScope, InvalidBody
+from server.fairness.off_loop import off_loop
 from server.queries.lists.query_plan import explained
 from server.queries.metrics.metric_actors import ActorGroups, fetch_distinct, rank_key
 from server.queries.metrics.metric_answer import OTHER, MetricAnswer, MetricGroup, MetricMeta, Value
@@ -105,6 +106,7 @@ async def query_metrics(
         )
     timeline = timeline_of(question, question.start, question.end)
     target = Target(scope, question.dimensions, question.filter)
+    check_size(question, timeline, 1)  # whatever the groups will be
     if not scope.projects:
         return _answer(question, timeline, _nothing(question, timeline), _meta(question, timeline, None, now, None))
     async with db.read(scope) as connection:
@@ -112,11 +114,12 @@ async def query_metrics(
         reading = explained(connection, plans)
         run = _Run(reading, question, target, now, state["raw_since"], state["rollup_5m_since"], [])
         selection, groups_total = await _select(run, timeline)
-        check_size(question, timeline, len(selection.groups) if selection else 1)
+        check_size(question, timeline, len(selection.groups) + selection.with_other if selection else 1)
         parts = await _read(run, timeline, selection)
         earlier = earlier_timeline(question, timeline)
         compared = None if earlier is None else (earlier, await _read(run, earlier, selection))
-    groups = _groups(question, selection, timeline, parts, compared, now)
+    count = (len(selection.groups) + 1 if selection else 1) * len(question.measures) * timeline.buckets
+    groups = await off_loop(count, lambda: _groups(question, selection, timeline, parts, compared, now))
     return _answer(question, timeline, groups, _meta(question, timeline, run, now, earlier, groups_total))
 
 

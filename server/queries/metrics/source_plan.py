@@ -19,7 +19,7 @@ from server.queries.metrics.raw_sql import Piece, Target
 from server.queries.metrics.rollup_sql import PRECOMPUTED, RollupTable, Slice, rolled_up_columns
 from server.text.instants import EPOCH, ceil_to, floor_to, is_multiple_of
 
-MOST_VALUES: Final = 500_000
+MOST_VALUES: Final = 100_000
 _MOST_CALENDAR_BUCKETS: Final = 400
 
 

@@ -1,0 +1,335 @@
+"""A bounded resource that tenants share: places at the database, decoder threads, bytes of memory, turns of the loop.
+
+Where the first to come is served first, one caller can hold all there is, and wait for more than all others. Here
+
+* a tenant holds at most its part, while others are about a smaller one, and one principal not all of that;
+* a tenant whose uses take long (where ``quick_seconds`` says what that is) holds fewer places yet: the first long use
+  takes the part down, each quick one raises it by one place. All slow tenants together leave room for quick ones;
+* of those who wait, the tenant comes next that has used least lately, and within it the principals take turns;
+* nobody waits longer than a bound.
+
+A single holder is let in however much it asks for, as long as there is room for it at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
+from types import TracebackType
+from typing import Final
+
+from server.errors import ApiError, ShareExhausted
+from server.fairness.party import SERVER, Party, current_party
+from server.fairness.usage import Usage
+from server.telemetry.observations import RateLimitHit, observe
+
+ABOUT_SECONDS: Final = 10.0
+"""Another tenant is about for so long after it used the resource last."""
+FORGET_SECONDS: Final = 60.0
+MOST_WAITING: Final = 256
+"""So many uses of one tenant may wait at the same time."""
+_PRINCIPAL_PART: Final = 0.75
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Parts of the capacity."""
+
+    alone: float = 0.8
+    """What one tenant may hold while no other is about: a newcomer still finds room."""
+    contended: float = 0.4
+    """The same while others are about."""
+    slow: float = 0.2
+    """The same for a tenant whose uses take long."""
+    all_slow: float = 0.6
+    """What all slow tenants may hold together."""
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """A part of the resource that is held; to be given back."""
+
+    tenant: _Tenant | None
+    principal: str
+    amount: float
+    since: float
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    amount: float
+    granted: asyncio.Future[Place]
+
+
+@dataclass(slots=True, eq=False)
+class _Tenant:
+    name: str
+    limit: float
+    """What it may hold while others are about."""
+    last_seen: float
+    usage: Usage = field(default_factory=Usage)
+    is_slow: bool = False
+    held: float = 0.0
+    by_principal: dict[str, float] = field(default_factory=dict)
+    places: dict[Place, None] = field(default_factory=dict)
+    """Oldest first."""
+    waiting: OrderedDict[str, deque[_Waiter]] = field(default_factory=OrderedDict)
+    waiting_count: int = 0
+
+
+class FairQueue:
+    """One shared resource of a process."""
+
+    def __init__(
+        self,
+        name: str,
+        capacity: float,
+        *,
+        patience: float,
+        exhausted: Callable[[], ApiError],
+        parts: Parts | None = None,
+        quick_seconds: float | None = None,
+    ) -> None:
+        """``name``: what it is, in the plural, for messages and metrics. ``capacity`` in places or bytes. ``patience``:
+        seconds that a use waits. ``exhausted`` makes the error where the whole is in use; a tenant that has used up its
+        own part gets :class:`ShareExhausted`."""
+        parts = parts or Parts()
+        self.name = name
+        self.capacity = capacity
+        self.held = 0.0
+        self._patience = patience
+        self._exhausted = exhausted
+        self._quick_seconds = quick_seconds
+        self._alone, self._contended, self._slow, self._all_slow = (
+            max(1.0, capacity * part // 1) for part in (parts.alone, parts.contended, parts.slow, parts.all_slow)
+        )
+        self._tenants: OrderedDict[str, _Tenant] = OrderedDict()  # least recently seen first
+        self._queued: dict[_Tenant, None] = {}
+
+    def hold(self, amount: float = 1) -> _Hold:
+        """``async with``: hold ``amount`` inside. Raises what :meth:`take` raises."""
+        return _Hold(self, amount)
+
+    async def take(self, amount: float = 1) -> Place:
+        """Hold ``amount`` for the current party until :meth:`give_back`.
+
+        Raises :class:`ShareExhausted` when the tenant has held its part for too long, else what ``exhausted`` makes.
+        """
+        party = current_party.get()
+        place = self._granted(party, amount)
+        if place is not None:
+            return place
+        tenant = self._tenant_of(party, monotonic())
+        if tenant.waiting_count >= MOST_WAITING:
+            raise self._refusal(tenant, amount)
+        waiter = _Waiter(amount, asyncio.get_running_loop().create_future())
+        tenant.waiting.setdefault(party.principal, deque()).append(waiter)
+        tenant.waiting_count += 1
+        self._queued[tenant] = None
+        try:
+            async with asyncio.timeout(self._patience if party.patience is None else party.patience):
+                await waiter.granted
+        except BaseException as error:
+            self._leave(tenant, party.principal, waiter)
+            if isinstance(error, TimeoutError):
+                raise self._refusal(tenant, amount) from None
+            raise
+        return waiter.granted.result()
+
+    def give_back(self, place: Place) -> None:
+        """Give ``place`` back, and let in who waits."""
+        self.held -= place.amount
+        tenant = place.tenant
+        if tenant is not None:
+            now = monotonic()
+            seconds = now - place.since
+            tenant.usage.add(seconds * place.amount, now)
+            self._adapt(tenant, seconds)
+            del tenant.places[place]
+            tenant.held -= place.amount
+            left = tenant.by_principal[place.principal] - place.amount
+            if left > 0:
+                tenant.by_principal[place.principal] = left
+            else:
+                del tenant.by_principal[place.principal]
+        if self._queued:
+            self._serve()
+
+    async def pass_on(self, place: Place) -> Place:
+        """Let the loop go on, and let somebody with a better claim have ``place`` first; gives a place to go on with.
+
+        For long work in small steps. Never raises for lack of room; when it raises, ``place`` is given back.
+        """
+        tenant = place.tenant
+        if tenant is None or not any(other is not tenant for other in self._queued):
+            try:
+                await asyncio.sleep(0)
+            except BaseException:
+                self.give_back(place)
+                raise
+            return place
+        waiter = _Waiter(place.amount, asyncio.get_running_loop().create_future())
+        tenant.waiting.setdefault(place.principal, deque()).appendleft(waiter)
+        tenant.waiting_count += 1
+        self._queued[tenant] = None
+        self.give_back(place)
+        try:
+            return await waiter.granted
+        except BaseException:
+            self._leave(tenant, place.principal, waiter)
+            raise
+
+    def waiting(self) -> int:
+        """How many uses wait."""
+        return sum(tenant.waiting_count for tenant in self._queued)
+
+    def _granted(self, party: Party, amount: float) -> Place | None:
+        """A place at once, unless something stands against it or others of its tenant wait already."""
+        now = monotonic()
+        if party.tenant == SERVER.tenant:
+            if self.held and self.held + amount > self.capacity:
+                return None
+            self.held += amount
+            return Place(None, "", amount, now)
+        tenant = self._tenant_of(party, now)
+        if tenant.waiting_count or not self._may_hold(tenant, party.principal, amount, now):
+            return None
+        return self._grant(tenant, party.principal, amount, now)
+
+    def _grant(self, tenant: _Tenant, principal: str, amount: float, now: float) -> Place:
+        place = Place(tenant, principal, amount, now)
+        self.held += amount
+        tenant.held += amount
+        tenant.by_principal[principal] = tenant.by_principal.get(principal, 0.0) + amount
+        tenant.places[place] = None
+        return place
+
+    def _may_hold(self, tenant: _Tenant, principal: str, amount: float, now: float) -> bool:
+        if self.held and self.held + amount > self.capacity:
+            return False
+        limit = self._limit(tenant, now)
+        if tenant.held:
+            if tenant.held + amount > limit:
+                return False
+            own = tenant.by_principal.get(principal, 0.0)
+            if own and own + amount > math.ceil(limit * _PRINCIPAL_PART):
+                return False
+        if tenant.is_slow and limit == self._slow:
+            slow = sum(other.held for other in self._tenants.values() if other.is_slow)
+            return not slow or slow + amount <= self._all_slow
+        return True
+
+    def _limit(self, tenant: _Tenant, now: float) -> float:
+        """What ``tenant`` may hold at this moment."""
+        if not self._others_are_about(tenant, now):
+            return self._alone
+        if self._quick_seconds is None:
+            return self._contended
+        oldest = next(iter(tenant.places), None)
+        if oldest is not None and now - oldest.since > self._quick_seconds:
+            tenant.limit, tenant.is_slow = self._slow, True
+        return tenant.limit
+
+    def _adapt(self, tenant: _Tenant, seconds: float) -> None:
+        if self._quick_seconds is None:
+            return
+        if seconds > self._quick_seconds:
+            tenant.limit, tenant.is_slow = self._slow, True
+        elif tenant.limit < self._contended:
+            tenant.limit, tenant.is_slow = tenant.limit + 1, False
+
+    def _others_are_about(self, tenant: _Tenant, now: float) -> bool:
+        for other in reversed(self._tenants.values()):
+            if other is not tenant:
+                return other.held > 0 or now - other.last_seen < ABOUT_SECONDS
+        return False
+
+    def _tenant_of(self, party: Party, now: float) -> _Tenant:
+        tenant = self._tenants.get(party.tenant)
+        if tenant is None:
+            self._forget_idle(now)
+            tenant = self._tenants[party.tenant] = _Tenant(party.tenant, self._slow, now)
+        else:
+            tenant.last_seen = now
+            self._tenants.move_to_end(party.tenant)
+        return tenant
+
+    def _forget_idle(self, now: float) -> None:
+        for name, tenant in list(self._tenants.items()):
+            if now - tenant.last_seen < FORGET_SECONDS:
+                break
+            if not tenant.held and not tenant.waiting_count:
+                del self._tenants[name]
+
+    def _serve(self) -> None:
+        """Let in as many of those who wait as there is room for."""
+        now = monotonic()
+        while self._queued:
+            for tenant in sorted(self._queued, key=lambda item: item.usage.at(now)):
+                if self._let_in(tenant, now):
+                    break
+            else:
+                return
+
+    def _let_in(self, tenant: _Tenant, now: float) -> bool:
+        for principal, waiters in tenant.waiting.items():
+            waiter = waiters[0]
+            is_gone = waiter.granted.done()  # cancelled, its task has not run yet
+            if is_gone or self._may_hold(tenant, principal, waiter.amount, now):
+                waiters.popleft()
+                self._count_off(tenant, principal)
+                if principal in tenant.waiting:
+                    tenant.waiting.move_to_end(principal)
+                if not is_gone:
+                    waiter.granted.set_result(self._grant(tenant, principal, waiter.amount, now))
+                return True
+        return False
+
+    def _leave(self, tenant: _Tenant, principal: str, waiter: _Waiter) -> None:
+        """Take ``waiter``, whose task was cancelled, out of the queue; what it was granted meanwhile goes back."""
+        if waiter.granted.done() and not waiter.granted.cancelled():
+            self.give_back(waiter.granted.result())
+        elif waiter in tenant.waiting.get(principal, ()):
+            tenant.waiting[principal].remove(waiter)
+            self._count_off(tenant, principal)
+
+    def _count_off(self, tenant: _Tenant, principal: str) -> None:
+        tenant.waiting_count -= 1
+        if not tenant.waiting[principal]:
+            del tenant.waiting[principal]
+        if not tenant.waiting_count:
+            self._queued.pop(tenant, None)
+
+    def _refusal(self, tenant: _Tenant, amount: float) -> ApiError:
+        is_own = tenant.is_slow or self.held + amount <= self.capacity
+        if not is_own:
+            return self._exhausted()
+        observe(RateLimitHit(f"share of {self.name}"))
+        return ShareExhausted(
+            f"Your project's share of {self.name} is in use; try again.", headers={"Retry-After": "1"}
+        )
+
+
+class _Hold:
+    """An amount that is held inside of ``async with``."""
+
+    __slots__ = ("_amount", "_place", "_queue")
+
+    def __init__(self, queue: FairQueue, amount: float) -> None:
+        self._queue = queue
+        self._amount = amount
+        self._place: Place | None = None
+
+    async def __aenter__(self) -> Place:
+        self._place = await self._queue.take(self._amount)
+        return self._place
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._place is not None:
+            self._queue.give_back(self._place)

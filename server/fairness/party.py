@@ -1,0 +1,40 @@
+"""Who is counted when a resource is shared: the tenant, and within it the principal.
+
+The party of the work at hand stands in a context variable, which tasks inherit: whatever a request starts is
+counted for its caller, without every layer having to hand it on. The guard sets it once the caller is known.
+"""
+
+from __future__ import annotations
+
+from contextvars import Context, ContextVar, copy_context
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """A principal and the tenant that it belongs to."""
+
+    tenant: str
+    """The projects that the credential opens, or the kind of caller where there is none."""
+    principal: str
+    patience: float | None = None
+    """Seconds that it waits for its turn; None: as the resource says."""
+
+
+SERVER = Party("", "")
+"""The server's own work: background tasks, health checks. No share bounds it."""
+
+current_party: ContextVar[Party] = ContextVar("party", default=SERVER)
+"""For whom the running task works."""
+
+
+def server_context() -> Context:
+    """Return a context for a task that a request happens to start, but that works for everybody."""
+    context = copy_context()
+    context.run(current_party.set, SERVER)
+    return context
+
+
+def unknown_caller(address: str) -> Party:
+    """The party of a caller at ``address`` whose credential is still to be verified."""
+    return Party("unknown callers", address)

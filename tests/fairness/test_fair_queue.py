@@ -1,0 +1,213 @@
+"""The queue that no tenant can fill: bounds, order, patience, cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import pytest
+
+from server.errors import PoolTimeout, ShareExhausted
+from server.fairness import fair_queue
+from server.fairness.fair_queue import FairQueue, Parts, Place
+from server.fairness.party import SERVER, Party, current_party
+
+T = TypeVar("T")
+
+
+def queue_of(capacity: float, *, patience: float = 0.05, quick_seconds: float | None = None) -> FairQueue:
+    return FairQueue("places", capacity, patience=patience, exhausted=PoolTimeout, quick_seconds=quick_seconds)
+
+
+def as_party(party: Party, work: Callable[[], Awaitable[T]]) -> asyncio.Task[T]:
+    """``work`` as a task of ``party``."""
+    context = contextvars.copy_context()
+    context.run(current_party.set, party)
+
+    async def run() -> T:
+        return await work()
+
+    return asyncio.get_running_loop().create_task(run(), context=context)
+
+
+def party(tenant: str, principal: str = "one", patience: float | None = None) -> Party:
+    return Party(tenant, principal, patience)
+
+
+async def take_many(queue: FairQueue, who: Party, count: int) -> list[Place]:
+    """As many of ``count`` places as ``who`` is given."""
+    found = await asyncio.gather(*(as_party(who, queue.take) for _ in range(count)), return_exceptions=True)
+    assert all(isinstance(item, Place | ShareExhausted | PoolTimeout) for item in found)
+    return [item for item in found if isinstance(item, Place)]
+
+
+async def test_alone_a_tenant_leaves_room_for_a_newcomer() -> None:
+    queue = queue_of(10)
+    first = await take_many(queue, party("a", "one"), 20)
+    second = await take_many(queue, party("a", "two"), 20)
+    assert (len(first), len(second)) == (6, 2)  # eight of ten, and one principal not all of them
+    assert len(await take_many(queue, party("b"), 1)) == 1
+
+
+async def test_while_others_are_about_a_tenant_holds_less() -> None:
+    queue = queue_of(10)
+    (place,) = await take_many(queue, party("b"), 1)
+    queue.give_back(place)
+    assert len(await take_many(queue, party("a", "one"), 20) + await take_many(queue, party("a", "two"), 20)) == 4
+
+
+async def test_slow_uses_take_the_part_down_and_quick_ones_raise_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(fair_queue, "monotonic", lambda: now)
+    queue = queue_of(10, quick_seconds=0.1)
+    (other,) = await take_many(queue, party("b"), 1)
+    places = await take_many(queue, party("a"), 20)
+    assert len(places) == 2  # a newcomer begins as if it were slow
+    for place in places:
+        queue.give_back(place)
+    places = await take_many(queue, party("a"), 20)
+    assert len(places) == 3  # both were quick: four, and three for one
+    now += 1.0
+    queue.give_back(places.pop())
+    assert await take_many(queue, party("a"), 20) == []  # the two left are slow by now
+    now += 1.0
+    for place in places:
+        queue.give_back(place)
+    assert len(await take_many(queue, party("a"), 20)) == 2
+    queue.give_back(other)
+
+
+async def test_many_slow_tenants_together_leave_room_for_quick_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(fair_queue, "monotonic", lambda: now)
+    queue = queue_of(10, quick_seconds=0.1)
+    for tenant in range(9):
+        (place,) = await take_many(queue, party(f"slow {tenant}"), 1)
+        now += 1.0
+        queue.give_back(place)
+    held = [place for tenant in range(9) for place in await take_many(queue, party(f"slow {tenant}"), 5)]
+    assert len(held) == 6
+    assert len(await take_many(queue, party("quick"), 1)) == 1
+
+
+async def test_who_used_least_lately_comes_first() -> None:
+    queue = queue_of(1, patience=5)
+    place = await as_party(party("busy"), queue.take)
+    order: list[str] = []
+
+    async def use(name: str) -> None:
+        held = await queue.take()
+        order.append(name)
+        await asyncio.sleep(0)
+        queue.give_back(held)
+
+    tasks = [as_party(party("busy"), lambda: use("busy")) for _ in range(5)]
+    await asyncio.sleep(0.02)  # which "busy" has used by then
+    tasks += [as_party(party("calm"), lambda: use("calm")) for _ in range(2)]
+    await asyncio.sleep(0.02)
+    queue.give_back(place)
+    await asyncio.gather(*tasks)
+    assert order[:2] == ["calm", "calm"]
+
+
+async def test_principals_of_one_tenant_take_turns() -> None:
+    queue = queue_of(1, patience=5)
+    place = await as_party(party("a"), queue.take)
+    order: list[str] = []
+
+    async def use(name: str) -> None:
+        async with queue.hold():
+            order.append(name)
+
+    tasks = [as_party(party("a", "many"), lambda: use("many")) for _ in range(4)]
+    await asyncio.sleep(0)
+    tasks.append(as_party(party("a", "few"), lambda: use("few")))
+    await asyncio.sleep(0)
+    queue.give_back(place)
+    await asyncio.gather(*tasks)
+    assert order.index("few") == 1
+
+
+async def test_who_waits_in_vain_is_told_whose_fault_it_is() -> None:
+    queue = queue_of(10)
+    await take_many(queue, party("a", "one"), 20)
+    with pytest.raises(ShareExhausted, match="share of places") as refused:
+        await as_party(party("a", "one"), queue.take)
+    assert refused.value.headers["Retry-After"] == "1"
+    full = FairQueue("places", 1, patience=0.01, exhausted=PoolTimeout)
+    await as_party(party("a"), full.take)
+    with pytest.raises(PoolTimeout):
+        await as_party(party("b"), full.take)
+
+
+async def test_a_single_holder_is_let_in_however_much_it_asks_for() -> None:
+    queue = queue_of(100)
+    place = await as_party(party("a"), lambda: queue.take(90))
+    assert queue.held == 90
+    with pytest.raises(PoolTimeout):
+        await as_party(party("b"), lambda: queue.take(20))
+    queue.give_back(place)
+    assert (await as_party(party("b"), lambda: queue.take(20))).amount == 20
+
+
+async def test_work_in_steps_lets_others_have_a_turn() -> None:
+    queue = queue_of(1, patience=5)
+    order: list[str] = []
+
+    async def steps(name: str, count: int) -> None:
+        place = await queue.take()
+        for _ in range(count):
+            await asyncio.sleep(0.002)
+            order.append(name)
+            place = await queue.pass_on(place)
+        queue.give_back(place)
+
+    long = as_party(party("long"), lambda: steps("long", 20))
+    await asyncio.sleep(0.01)
+    await as_party(party("short"), lambda: steps("short", 3))
+    done_by_then = order.count("long")
+    await long
+    assert order.count("long") == 20
+    assert done_by_then < 15
+    assert queue.held == 0
+
+
+async def test_the_servers_own_work_is_bound_by_the_whole_only() -> None:
+    queue = queue_of(10)
+    assert len(await take_many(queue, SERVER, 12)) == 10
+
+
+async def test_whatever_is_cancelled_nothing_is_lost_and_no_bound_is_passed() -> None:
+    """Random takes, cancellations and hand-overs of many parties, a thousand times."""
+    chance = random.Random(7)
+    queue = FairQueue("places", 5, patience=0.02, exhausted=PoolTimeout, parts=Parts(), quick_seconds=0.001)
+    most: dict[str, int] = {}
+    held: dict[str, int] = {}
+
+    async def use(tenant: str) -> None:
+        place = await queue.take()
+        held[tenant] = held.get(tenant, 0) + 1
+        most[tenant] = max(most.get(tenant, 0), held[tenant])
+        assert sum(held.values()) <= 5
+        try:
+            await asyncio.sleep(chance.choice((0, 0, 0.0005, 0.002)))
+        finally:
+            held[tenant] -= 1
+            queue.give_back(place)
+
+    tasks = []
+    for _ in range(1000):
+        tenant = chance.choice("aaaab")
+        tasks.append(as_party(party(tenant, chance.choice("xyz"), 1.0), lambda tenant=tenant: use(tenant)))
+        if chance.random() < 0.3:
+            chance.choice(tasks).cancel()
+        if chance.random() < 0.2:
+            await asyncio.sleep(0.0005)
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(item) for item in results} <= {type(None), asyncio.CancelledError, ShareExhausted, PoolTimeout}
+    assert queue.held == 0
+    assert queue.waiting() == 0
+    assert max(most.values()) <= 4
