@@ -9,7 +9,7 @@ ARGS ?=
 PYTEST_ARGS ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test coverage test-instrumentations capture-instrumentations test-grafana-data lint format types build docs check clean test-promql
+.PHONY: help run serve soak test coverage test-instrumentations capture-instrumentations test-grafana-data lint format types build docs check clean test-promql
 
 help:  ## this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -56,6 +56,9 @@ test-promql: $(VENV)/installed-dev  ## the published PromQL compliance suite aga
 
 bench-%: $(VENV)/installed-dev  ## one benchmark: make bench-ingest
 	$(BIN)/python -m tests.bench.$(subst -,_,$*) $(ARGS)
+
+soak: $(VENV)/installed-dev  ## memory under two hours of mixed load (ARGS="--minutes 30")
+	$(BIN)/python -m tests.bench.soak $(ARGS)
 
 lint: $(VENV)/installed-dev  ## ruff (rules and format) and spelling
 	$(BIN)/ruff check .

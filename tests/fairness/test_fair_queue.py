@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -201,7 +202,7 @@ async def test_whatever_is_cancelled_nothing_is_lost_and_no_bound_is_passed() ->
     tasks = []
     for _ in range(1000):
         tenant = chance.choice("aaaab")
-        tasks.append(as_party(party(tenant, chance.choice("xyz"), 1.0), lambda tenant=tenant: use(tenant)))
+        tasks.append(as_party(party(tenant, chance.choice("xyz"), 1.0), partial(use, tenant)))
         if chance.random() < 0.3:
             chance.choice(tasks).cancel()
         if chance.random() < 0.2:
