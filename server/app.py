@@ -178,6 +178,8 @@ def build_panels(services: Services) -> PanelEngine:
         services.projects,
         services.cache,
         services.freshness,
+        # Leaves some connections for everything else, however many dashboards are open.
+        concurrency=max(1, settings.database_pool_size * 6 // 10),
         timeout=settings.grafana_timeout,
     )
 

@@ -1,7 +1,8 @@
 """The engine that answers the targets of a panel: side by side, bounded, each question once.
 
-* Panels wait for their tenant's share of the database longer than other questions, because a dashboard asks for all of
-  its panels at once; one that waits too long is answered 504.
+* All panels of a process share a few places at the database, fairly by tenant, so that fifty open dashboards leave
+  connections for everything else that their own tenant asks. A dashboard asks for all of its panels at once, so they
+  wait longer than other questions; one that waits too long is answered 504.
 * Equal questions share one answer: while one is being computed (here and in other processes, by
   :class:`~server.cache.result_cache.ResultCache`), and afterwards until data of its window changes.
 * Windows that move with now are moved in ticks of one to five seconds, so that the viewers of one
@@ -33,6 +34,7 @@ from server.access.principal import Principal
 from server.cache.freshness import Freshness
 from server.cache.result_cache import Answer, CacheQuestion, ResultCache
 from server.errors import ApiError, QueryTimeout, QueryTooLarge
+from server.fairness.fair_queue import FairQueue
 from server.fairness.party import current_party
 from server.queries.filters.time_range import BoundedRange
 from server.queries.records.project_list import ProjectList
@@ -60,13 +62,17 @@ class PanelEngine:
         cache: ResultCache,
         freshness: Freshness,
         *,
+        concurrency: int,
         timeout: float,
     ) -> None:
-        """``timeout``: seconds for one question, waiting included."""
+        """``concurrency``: questions at the database at one time; ``timeout``: seconds for one, waiting included."""
         self._database = database
         self._projects = projects
         self._cache = cache
         self._timeout = timeout
+        self._places = FairQueue(
+            "panel places", concurrency, patience=timeout, exhausted=lambda: QueryTimeout(self._too_long)
+        )
         self._recent: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
         freshness.on_edit(self._recent.clear)
 
@@ -170,15 +176,17 @@ class PanelEngine:
 
     @asynccontextmanager
     async def _in_time(self) -> AsyncIterator[None]:
-        """Wait for the database longer than others do, but not without end."""
+        """Take one of the places, and wait for the database longer than others do, but not without end."""
         current_party.set(replace(current_party.get(), patience=self._timeout))
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._timeout), self._places.hold():
                 yield
         except TimeoutError:
-            raise QueryTimeout(
-                f"This panel took longer than {self._timeout:g} s: choose a shorter range or fewer groups."
-            ) from None
+            raise QueryTimeout(self._too_long) from None
+
+    @property
+    def _too_long(self) -> str:
+        return f"This panel took longer than {self._timeout:g} s: choose a shorter range or fewer groups."
 
     def _remember(self, key: str, answer: bytes, tick: int) -> None:
         if len(answer) > MAX_RECENT_BYTES:

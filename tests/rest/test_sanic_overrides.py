@@ -20,10 +20,12 @@ import server.http
 
 KNOWN = {
     "HTTPResponse.__init__": "8afb54166536ec2c",
+    "Http.__aiter__": "791f6ba178ac8bcf",
     "Http.__init__": "c3adb6c09e02058a",
     "Http.create_empty_request": "388728b7faf20a89",
     "Http.http1_request_header": "d3cd937dc1821c5e",
     "Http.http1_response_header": "dff02555548d5f37",
+    "HttpProtocol.check_timeouts": "23ee247afb5da72b",
     "HttpProtocol.connection_made": "980c201d9ed09795",
     "HttpProtocol.send": "54aca2c9527dc181",
     "Request.__init__": "4a06f423f959dea7",
@@ -31,7 +33,9 @@ KNOWN = {
     "RouteMixin._determine_error_format": "570fbd74ae4683e7",
     "Sanic.__init__": "67097570ad7a3eb2",
     "Sanic.handle_request": "6bfd95fd4e503d6a",
+    "SanicProtocol.pause_writing": "dc1e8d629e8b14ad",
     "SanicProtocol.receive_more": "d1d4ea91722442ab",
+    "SanicProtocol.resume_writing": "5e5750b20576cf22",
     "StartupMixin.create_server": "0760769006ed35d5",
     "WebSocketProtocol.__init__": "94f11337da0e0fda",
     "WebSocketProtocol.connection_lost": "00c33c5eeb586c3f",
