@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from server.ingest.mapping.attribute_choice import SpanFields
 from server.ingest.mapping.mapping_result import MappingLimits
 from server.ingest.mapping.rejection import FIELD_REASONS
 from server.ingest.mapping.span_record import SpanRecord
@@ -260,3 +262,26 @@ def test_any_attributes_map_the_same_from_both_encodings_to_a_storable_row(value
     for name in ("prompt_tokens", "completion_tokens", "cached_tokens"):
         assert 0 <= (getattr(record, name) or 0) <= 10**12
     assert record.total_cost_usd is None or 0 <= record.total_cost_usd < 10**9
+
+
+_written = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4) | st.just("None"), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(usage=st.dictionaries(st.sampled_from(["a, None", "it's", "x"]), _written, min_size=1, max_size=3))
+def test_an_object_as_python_writes_it_is_the_object(usage: dict[str, Any]) -> None:
+    def collected(value: Any) -> Any:
+        fields = SpanFields()
+        fields.collect({"metadata.usage_object": value})
+        return fields.rest, fields.found
+
+    text = repr(usage)
+    # Halves of a pair, which no sender can put into an attribute, and numbers that JSON has no place for.
+    assume("\\ud" not in text and not re.search(r"\d{19}", text))
+    assert collected(text) == collected(usage)

@@ -8,6 +8,7 @@ that no column took stay in ``rest``, which becomes the ``attributes`` column.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any
@@ -45,14 +46,34 @@ _LITERAL_LENGTH = 4096
 def _members(value: Any) -> dict[str, Any] | None:
     """Return the object in a value: structured, as JSON, or as Python writes it (LiteLLM sends such text)."""
     if isinstance(value, str):
-        if value.startswith("{'") and len(value) <= _LITERAL_LENGTH:
-            try:
-                value = ast.literal_eval(value)
-            except (ValueError, SyntaxError, RecursionError, MemoryError):
-                return None
-        else:
-            value = decode_json(value)
+        text = value
+        value = None if text.startswith("{'") else decode_json(text)
+        if value is None and text.startswith("{") and len(text) <= _LITERAL_LENGTH:
+            value = _literal(text)
     return value if isinstance(value, dict) else None
+
+
+def _literal(text: str) -> Any:
+    """Return the value that Python writes as ``text``, None for one that is no literal."""
+    if '"' not in text and "\\" not in text:
+        # Then each quote begins or ends a text, and what is outside of texts differs from JSON in three words only. To
+        # read it as JSON takes a fifth of the time.
+        pieces = text.split("'")
+        pieces[::2] = [_PYTHON_WORDS.sub(_in_json, piece) for piece in pieces[::2]]
+        value = decode_json('"'.join(pieces))
+        if value is not None:
+            return value
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
+
+
+_PYTHON_WORDS = re.compile(r"\b(?:None|True|False)\b")
+
+
+def _in_json(word: re.Match[str]) -> str:
+    return "null" if word[0] == "None" else word[0].lower()
 
 
 def _flattened(key: str, members: dict[str, Any], depth: int) -> Iterator[tuple[str, Any]]:
@@ -179,9 +200,12 @@ class SpanFields:
 
     def take(self, column: str, slot: str, coerce: Callable[[Any], Coerced]) -> Any:
         """Return the first candidate of ``slot`` that ``coerce`` accepts, or None."""
+        candidates = self.candidates(slot)
+        if len(candidates) == 1:
+            return self._take_only(column, candidates[0], coerce)
         result = None
         chosen: Candidate | None = None
-        for candidate in self.candidates(slot):
+        for candidate in candidates:
             if chosen is not None:
                 if candidate[2] != chosen[2]:
                     self.keep(candidate)
@@ -195,11 +219,22 @@ class SpanFields:
                 self.keep(candidate)
         return result
 
+    def _take_only(self, column: str, candidate: Candidate, coerce: Callable[[Any], Coerced]) -> Any:
+        value, reason = coerce(candidate[2])
+        if reason is None:
+            self.sources[column] = candidate[1]
+            return value
+        self.drop(column, reason)
+        self.keep(candidate)
+        return None
+
     def take_text(self, column: str, slot: str, limit: int) -> str | None:
         """Return the first candidate of ``slot`` that is a text with something in it, cut to ``limit`` bytes."""
-        if slot not in self.found:
+        candidates: Sequence[Candidate] | None = self.found.pop(slot, None)
+        if candidates is None:
             return None
-        candidates = self.candidates(slot)
+        if len(candidates) > 1:
+            candidates = sorted(candidates, key=_BY_RANK)
         for candidate in candidates:
             value = candidate[2]
             text = value.strip() if isinstance(value, str) else to_text(value).strip()

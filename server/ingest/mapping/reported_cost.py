@@ -12,7 +12,6 @@ from server.ingest.messages.coercion import round_usd, to_usd
 from server.ingest.pricing.price_book import PriceBook
 
 _COLUMNS: Final = ("prompt_cost_usd", "completion_cost_usd", "total_cost_usd")
-_COLUMN_NAMES: Final = frozenset(_COLUMNS)
 _BUCKETS: Final[dict[str, str]] = read_table("cost_buckets.json")["prefixes"]
 """By dialect: the prefix of attributes that are each the cost of one bucket."""
 
@@ -39,7 +38,7 @@ def read_reported_cost(
 ) -> ReportedCost | None:
     """Take the cost slots; None where the span tells nothing of its cost."""
     found = fields.found
-    if dialect not in _BUCKETS and _COLUMN_NAMES.isdisjoint(found):
+    if dialect not in _BUCKETS and found.keys().isdisjoint(_COLUMNS):
         return None
     amounts = {column: fields.take(column, column, to_usd) if column in found else None for column in _COLUMNS}
     prompt, completion, total = (amounts[column] for column in _COLUMNS)

@@ -45,7 +45,33 @@ def count_calls_once(records: Sequence[SpanRecord]) -> None:
         if group in several:
             groups.setdefault(group, []).append(record)
     for members in groups.values():
-        _settle(members)
+        if not _is_each_alone(members):
+            _settle(members)
+
+
+def _is_each_alone(records: Sequence[SpanRecord]) -> bool:
+    """Return whether it is plain that each report is the only one of its call: none is above another, and none has the
+    response id of another, or its usage and another scope. Then what :func:`rule_alone` said of each is the decision.
+    """
+    parents = {record.span_id: record.parent_span_id for record in records}
+    reports = [record for record in records if record.count_rule is not None]
+    reporting = {record.span_id for record in reports}
+    if len(reporting) < len(reports):  # a span that was sent twice
+        return False
+    seen: set[str] = set()
+    for report in reports:
+        above = report.parent_span_id
+        while above is not None and above not in seen and above in parents:
+            if above in reporting:
+                return False
+            seen.add(above)
+            above = parents[above]
+    scopes = {record.attributes.get(SCOPE) for record in reports}
+    usages = [(record.prompt_tokens, record.completion_tokens) for record in reports if record.total_tokens]
+    if len(scopes) > 1 and len(set(usages)) < len(usages):
+        return False
+    responses = [response for record in reports if (response := record.attributes.get(RESPONSE_ID))]
+    return len({str(response) for response in responses}) == len(responses)
 
 
 def _linked_traces(reports: Sequence[SpanRecord]) -> dict[str, str]:
@@ -95,18 +121,18 @@ def _view(record: SpanRecord) -> SpanView:
     start_us = (record.ts - EPOCH) // _MICROSECOND
     response_id = record.attributes.get(RESPONSE_ID)
     return SpanView(
-        span_id=record.span_id,
-        parent_span_id=record.parent_span_id,
-        start_us=start_us,
-        end_us=start_us + round(record.duration_ms * 1000),
-        operation=record.operation_type,
-        kind=record.span_kind,
-        reports=record.count_rule is not None,
-        model=record.model,
-        prompt_tokens=record.prompt_tokens,
-        completion_tokens=record.completion_tokens,
-        total_tokens=record.total_tokens,
-        has_cost=bool(record.total_cost_usd),
-        response_id=response_id if isinstance(response_id, str) else None,
-        scope=record.attributes.get(SCOPE),
+        record.span_id,
+        record.parent_span_id,
+        start_us,
+        start_us + round(record.duration_ms * 1000),
+        record.operation_type,
+        record.span_kind,
+        record.count_rule is not None,
+        record.model,
+        record.prompt_tokens,
+        record.completion_tokens,
+        record.total_tokens,
+        bool(record.total_cost_usd),
+        response_id if isinstance(response_id, str) else None,
+        record.attributes.get(SCOPE),
     )

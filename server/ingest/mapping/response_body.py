@@ -29,8 +29,9 @@ _MODELS = ("model", "response_model", "request_model")
 def read_body(fields: SpanFields) -> None:
     """Add what the recorded answer says to ``fields``: usage where there is none, model, finish reason."""
     found = fields.found
-    has_usage = any(slot in found for slot in _COUNTS)
-    if (has_usage and any(slot in found for slot in _MODELS)) or "output" not in found:
+    slots = found.keys()
+    has_usage = not slots.isdisjoint(_COUNTS)
+    if "output" not in found or (has_usage and not slots.isdisjoint(_MODELS)):
         return
     for position, (rank, key, value) in enumerate(found["output"]):
         body = decode_json(value) if isinstance(value, str) else value

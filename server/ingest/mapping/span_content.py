@@ -7,6 +7,7 @@ from typing import Any
 
 from server.ingest.mapping.attribute_choice import Candidate, IndexedGroup, SpanFields
 from server.ingest.mapping.mapping_result import MappingLimits
+from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.messages.coercion import decode_json, readable, storable, to_text, unquoted, without_data
 from server.ingest.messages.indexed_messages import assemble_messages
 from server.ingest.messages.message_limits import fit_messages
@@ -30,6 +31,14 @@ class SpanContent:
     output_text: str | None = None
     output_messages: list[Message] | None = None
     finish_reason: str | None = None
+
+    def fill(self, record: SpanRecord) -> None:
+        """Set the columns of ``record``."""
+        record.input_type, record.input_text, record.input_messages = (
+            self.input_type, self.input_text, self.input_messages,
+        )  # fmt: skip
+        record.output_text, record.output_messages = self.output_text, self.output_messages
+        record.finish_reason = self.finish_reason
 
 
 def read_content(fields: SpanFields, limits: MappingLimits, operation: str | None = None) -> SpanContent:
@@ -73,7 +82,7 @@ def _read_slot(fields: SpanFields, slot: str, *, is_tool: bool) -> tuple[str | N
     instructions: tuple[str | None, list[Message] | None, int] | None = None
     for candidate in fields.candidates(slot):
         text, messages, size = _read_candidate(candidate, _ROLE[slot], is_tool)
-        if messages and slot == "input" and all(message["role"] == "system" for message in messages):
+        if messages and slot == "input" and messages[-1]["role"] == "system" and _is_system(messages):
             # Some senders have the user's message in another attribute only.
             if instructions is None:
                 instructions = text, messages, size
@@ -81,7 +90,7 @@ def _read_slot(fields: SpanFields, slot: str, *, is_tool: bool) -> tuple[str | N
             continue
         if instructions is not None and not messages:
             continue
-        if messages and not any(message["parts"] for message in messages):
+        if messages and not messages[-1]["parts"] and not any(message["parts"] for message in messages):
             # Messages without words: some senders put the words elsewhere. Their finish reason counts.
             reasons = [message["finish_reason"] for message in messages if "finish_reason" in message]
             if slot == "output" and reasons and "finish_reason" not in fields.found:
@@ -93,6 +102,10 @@ def _read_slot(fields: SpanFields, slot: str, *, is_tool: bool) -> tuple[str | N
                 fields.sources[f"{slot}_messages"] = candidate[1]
             return text, messages, size
     return instructions or (None, None, 0)
+
+
+def _is_system(messages: list[Message]) -> bool:
+    return all(message["role"] == "system" for message in messages)
 
 
 def _take_tool_events(fields: SpanFields) -> None:
@@ -118,8 +131,16 @@ def _by_reference(fields: SpanFields, slot: str, side: str) -> list[Message] | N
 def _read_candidate(candidate: Candidate, role: str, is_tool: bool) -> tuple[str | None, list[Message] | None, int]:
     value = candidate[2]
     if isinstance(value, IndexedGroup):
-        size = sum(len(path) + len(to_text(item)) for _, path, item in value)
-        return None, _storable(assemble_messages(value, role)), size
+        size, is_sound = 0, True
+        for _, path, item in value:
+            if type(item) is str:
+                size += len(path) + len(item)
+                is_sound = is_sound and "\0" not in item
+            else:
+                size += len(path) + len(to_text(item))
+                is_sound = False
+        assembled = assemble_messages(value, role)
+        return None, assembled if is_sound else _storable(assembled), size
     if isinstance(value, MessageEvents):
         return None, _storable(read_messages(list(value), role) or []), len(to_text(list(value)))
     if isinstance(value, str):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,13 +12,14 @@ from server.ingest.mapping.span_times import to_ns
 from server.ingest.messages.coercion import cut_text, decode_json, to_text, unquoted
 from server.ingest.otlp.payload import DecodedSpan
 
-_IDENTIFIERS = {length: re.compile(f"(?!0*$)[0-9a-f]{{{length}}}").fullmatch for length in (16, 32)}
+_HEX_DIGITS = "0123456789abcdef"
 _COMMA_SEPARATED = keys_of("comma_separated")
 
 
 def is_identifier(identifier: str, length: int) -> bool:
     """Return whether it is ``length`` (16 or 32) lowercase hex digits that are not all zero (W3C Trace Context)."""
-    return _IDENTIFIERS[length](identifier) is not None
+    # What is left without the digits at both ends is empty only if all are digits.
+    return len(identifier) == length and not identifier.strip(_HEX_DIGITS) and identifier.strip("0") != ""
 
 
 class IdentityCheck:

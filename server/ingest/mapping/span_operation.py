@@ -23,6 +23,7 @@ _NAMED_BY_SPAN = frozenset(table["dialect"] for table in dialect_tables() if tab
 _MODEL_SLOTS = ("model", "response_model", "request_model")
 _USAGE_SLOTS = ("prompt_tokens", "completion_tokens", "total_tokens", "total_cost_usd")
 _CONTENT_SLOTS = ("input", "output")
+_ENTITY_SLOTS = ("agent_name", "tool_name", "entity_name")
 _HTTP_KEYS = ("http.route", "http.request.method", "url.full", "url.path")
 
 
@@ -98,6 +99,8 @@ def read_entity(
     """Return the names of agent and tool. Where one is missing, an attribute that names whatever the span is about, or
     in some dialects the span itself, tells it; of a model call it tells provider and model.
     """
+    if operation not in ENTITY_OPERATIONS and fields.found.keys().isdisjoint(_ENTITY_SLOTS):
+        return None, None
     agent = fields.take_text("agent_name", "agent_name", limits.name)
     tool = fields.take_text("tool_name", "tool_name", limits.name)
     entity = fields.found.pop("entity_name", ())

@@ -47,8 +47,9 @@ def read_outcome(
     error_type = fields.take_text("error_type", "error_type", limits.name)
     if error_type is not None and error_type.startswith("<class '"):  # the text of a Python class, not its name
         error_type = error_type[8:].rstrip("'>")
-    level = fields.take_text("error_level", "error_level", limits.name)
-    succeeded = fields.take_text("succeeded", "succeeded", limits.name)
+    found = fields.found
+    level = fields.take_text("error_level", "error_level", limits.name) if "error_level" in found else None
+    succeeded = fields.take_text("succeeded", "succeeded", limits.name) if "succeeded" in found else None
     if error_type is None and findings.exception_type:
         error_type = fields.clean("error_type", findings.exception_type, limits.name)
         fields.sources["error_type"] = "event exception"

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from server.ingest.mapping.attribute_choice import SpanFields
 from server.ingest.mapping.reported_cost import ReportedCost, read_reported_cost
+from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.mapping.token_semantics import FLAT_PREFIXES, CountEvidence, TokenCounts, normalise_tokens
 from server.ingest.messages.coercion import MAX_TOKENS, to_tokens
 from server.ingest.pricing.price_book import PriceBook, Quote, Usage
@@ -56,6 +57,16 @@ class SpanUsage:
     usage_rule: int | None = None
     usage_details: dict[str, Any] | None = None
 
+    def fill(self, record: SpanRecord) -> None:
+        """Set the columns of ``record``."""
+        record.prompt_tokens, record.completion_tokens = self.prompt_tokens, self.completion_tokens
+        record.total_tokens, record.reasoning_tokens = self.total_tokens, self.reasoning_tokens
+        record.cached_tokens, record.cache_write_tokens = self.cached_tokens, self.cache_write_tokens
+        record.usage_details, record.usage_rule = self.usage_details, self.usage_rule
+        record.prompt_cost_usd, record.completion_cost_usd = self.prompt_cost_usd, self.completion_cost_usd
+        record.total_cost_usd, record.cache_savings_usd = self.total_cost_usd, self.cache_savings_usd
+        record.cost_source, record.price_version = self.cost_source, self.price_version
+
     def forget_zero_cost(self) -> None:
         """Take back a reported cost of 0 of a call that failed and used nothing: nobody was billed."""
         if self.cost_source == "reported" and not self.total_cost_usd and not self.total_tokens:
@@ -89,29 +100,29 @@ def read_usage(
         counts.prompt = counts.total
     reported = (counts.prompt, counts.completion, counts.total)
     raw_prompt = fields.take("prompt_tokens_raw", "prompt_tokens_raw", to_tokens) if _RAW in found else None
-    sources = fields.sources
     rule = normalise_tokens(
         counts,
         CountEvidence(
-            dialect=dialect,
-            provider=provider,
-            model=model,
-            scope=scope,
-            semantics=fields.take_text("token_semantics", "token_semantics", _TIER_LENGTH),
-            sources=sources,
-            raw_prompt=raw_prompt,
+            dialect,
+            provider,
+            model,
+            scope,
+            _read_semantics(fields) if "token_semantics" in found else None,
+            fields.sources,
+            raw_prompt,
         ),
     )
-    _add_compaction(counts, details)
+    if details:
+        _add_compaction(counts, details)
     normalised = (counts.prompt, counts.completion, counts.total)
     if normalised != reported:
         _keep_changed(fields, reported, normalised)
-    tier = _read_tier(fields)
+    tier = _read_tier(fields) if "service_tier" in found or "speed" in found else None
     if tier is not None:
         details["service_tier"] = tier
     usage = SpanUsage(
-        _in_range(counts.prompt),
-        _in_range(counts.completion),
+        None if counts.prompt is None else min(counts.prompt, MAX_TOKENS),
+        None if counts.completion is None else min(counts.completion, MAX_TOKENS),
         counts.total,
         counts.cached,
         counts.cache_write,
@@ -158,8 +169,8 @@ def details_in(attributes: dict[str, Any]) -> dict[str, Any]:
     return details if tier is None else {**details, "service_tier": tier}
 
 
-def _in_range(count: int | None) -> int | None:
-    return None if count is None else min(count, MAX_TOKENS)
+def _read_semantics(fields: SpanFields) -> str | None:
+    return fields.take_text("token_semantics", "token_semantics", _TIER_LENGTH)
 
 
 def _read_details(fields: SpanFields, counts: TokenCounts) -> dict[str, Any]:
@@ -206,6 +217,8 @@ def _add_compaction(counts: TokenCounts, details: dict[str, Any]) -> None:
 
 def _keep_changed(fields: SpanFields, reported: tuple[int | None, ...], normalised: tuple[int | None, ...]) -> None:
     """Keep a count that a rule changed, as it was sent, among the attributes."""
+    if reported == (normalised[0], normalised[1], None):  # most senders leave the total to be added up
+        return
     for column, before, now in zip(_TOKEN_COLUMNS, reported, normalised, strict=False):
         if before is not None and before != now and column in fields.sources:
             fields.rest[fields.sources[column]] = before

@@ -46,6 +46,7 @@ _EXCLUSIVE_OUTPUTS = frozenset(_HABITS["exclusive_outputs"])
 FLAT_PREFIXES: Final = tuple(_HABITS["flat_prefixes"])
 """Counts under these names are beside the input or output, and not part of it."""
 
+_INCLUSIVE_DIALECTS = frozenset({"genai_b", "genai_c", "openinference"})
 _ANTHROPIC_HOSTS = frozenset({"aws", "google-vertex", "google", "azure", "databricks"})
 """Clouds that also serve Anthropic's models, with Anthropic's way of counting."""
 _GOOGLE = frozenset({"google", "google-vertex"})
@@ -76,7 +77,7 @@ class TokenCounts:
         return (self.reasoning or 0) + self.media_beside_output
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class CountEvidence:
     """Further evidence of a span about the meaning of its counts."""
 
@@ -110,8 +111,11 @@ def normalise_tokens(counts: TokenCounts, evidence: CountEvidence) -> int | None
     if counts.prompt is None and counts.completion is None and counts.total is None:
         return None
     cache = counts.beside_input
-    rule, adds = _rule(counts, evidence)
     reported_prompt = counts.prompt
+    if not cache and evidence.semantics is None:
+        rule = INCLUSIVE if evidence.dialect in _INCLUSIVE_DIALECTS else INFERRED
+    else:
+        rule, adds = _rule(counts, evidence, cache)
     if counts.prompt is not None and cache:
         if not adds and evidence.semantics is None and cache > counts.prompt:
             rule, adds = INFERRED, True
@@ -122,13 +126,12 @@ def normalise_tokens(counts: TokenCounts, evidence: CountEvidence) -> int | None
     return rule
 
 
-def _rule(counts: TokenCounts, evidence: CountEvidence) -> tuple[int, bool]:
+def _rule(counts: TokenCounts, evidence: CountEvidence, cache: int) -> tuple[int, bool]:
     """Return the rule, and whether by it the cache is to be added."""
     if evidence.semantics in ("inclusive", "exclusive"):
         return (EXCLUSIVE, True) if evidence.semantics == "exclusive" else (INCLUSIVE, False)
-    if not counts.beside_input:
-        known = evidence.dialect in ("genai_b", "genai_c", "openinference")
-        return (INCLUSIVE if known else INFERRED), False
+    if not cache:
+        return (INCLUSIVE if evidence.dialect in _INCLUSIVE_DIALECTS else INFERRED), False
     habit = _SCOPES.get(evidence.scope)
     if habit is not None:
         return KNOWN_SCOPE, habit == "exclusive"
@@ -177,6 +180,8 @@ def _normalise_output(counts: TokenCounts, evidence: CountEvidence) -> None:
     if counts.completion is None:
         return
     rest = counts.beside_output
+    if not rest and evidence.provider not in _GOOGLE:
+        return
     left_over = None
     if counts.total is not None and counts.prompt is not None:
         left_over = counts.total - counts.prompt - counts.completion

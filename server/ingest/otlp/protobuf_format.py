@@ -271,8 +271,8 @@ def _attributes(pairs: Any, budget: ValueBudget) -> Attributes:
     result: Attributes = {}
     for pair in pairs:
         value = pair.value
-        # Most values are text, and reading that directly costs half of WhichOneof.
-        result[pair.key] = value.string_value or _value(value, budget)
+        # Most values are text or whole numbers, and reading those directly costs half of WhichOneof.
+        result[pair.key] = value.string_value or value.int_value or _value(value, budget)
     return result
 
 

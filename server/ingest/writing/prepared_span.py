@@ -105,7 +105,9 @@ def prepare_span(project_id: str, record: SpanRecord, *, full_text: bool = True,
     """
     _check(record)
     try:
-        documents = [None if value is None else orjson.dumps(value).decode() for value in _json(record)]
+        documents = [
+            None if value is None else "[]" if value == [] else orjson.dumps(value).decode() for value in _json(record)
+        ]
     except TypeError as error:
         raise UnstorableSpan("an attribute value cannot be stored as JSON") from error
     searchable = search_document(record.input_text, record.output_text) if full_text else ""
