@@ -16,6 +16,7 @@ import asyncpg
 from server.errors import ApiError
 from server.periodic_task import PeriodicTask
 from server.rollups.actor_fold import fold_actors, merge_past_actors
+from server.rollups.counters import counter_statement
 from server.rollups.fold_sketches import ALL, SLICED, TakenSketches
 from server.storage.database import Database
 from server.storage.statements import statement
@@ -113,7 +114,7 @@ async def fold_project(worker: Database, project: str, *, actors: bool = True) -
 
 async def _fold_deltas(connection: asyncpg.Connection, project: str) -> int:
     await make_taken_table(connection)
-    taken = await connection.fetchval(statement("take_rollup_deltas"), project, MOST_DELTAS)
+    taken = await connection.fetchval(counter_statement("take_rollup_deltas"), project, MOST_DELTAS)
     if not taken:
         return 0
     (state,) = await connection.fetch(statement("read_rollup_state"))
@@ -141,11 +142,11 @@ async def add_taken(connection: asyncpg.Connection, project: str, rollup_5m_sinc
         await connection.execute(_for_grain("add_to_grain", grain), since, width, *merged)
         if removals:
             await connection.execute(_for_grain("delete_empty_of_grain", grain), project, width)
-    await connection.execute(statement("add_to_slices"), project, *await sketches.by_slice(connection, project))
+    await connection.execute(counter_statement("add_to_slices"), project, *await sketches.by_slice(connection, project))
     if removals:
-        await connection.execute(statement("delete_empty_slices"), project, [ALL, *SLICED])
+        await connection.execute(counter_statement("delete_empty_slices"), project, [ALL, *SLICED])
 
 
 def _for_grain(name: str, grain: str) -> str:
     # From _GRAINS; braces are the only placeholders that SQL text itself never has.
-    return statement(name).replace("{grain}", grain)
+    return counter_statement(name).replace("{grain}", grain)

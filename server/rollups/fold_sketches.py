@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.rollups import sketch
+from server.rollups.counters import SKETCHES, counter_statement
 from server.rollups.sketch import PERCENTILES
 from server.storage.statements import statement
 
-SKETCHES: Final = ("duration_sketch", "ttft_sketch", "speed_sketch")
 ALL: Final = "all"
 """The dimension of slice_1h that holds the total."""
 SLICED: Final = (
@@ -63,12 +63,12 @@ class TakenSketches:
     @classmethod
     async def fetch(cls, connection: asyncpg.Connection, project: str) -> TakenSketches:
         """Read the rows of taken_delta."""
-        rows = await connection.fetch(statement("sketches_of_taken"))
+        rows = await connection.fetch(counter_statement("sketches_of_taken"))
         known = await connection.fetch(statement("dimensions_of_taken"), project)
         return cls(
             [row["bucket"] for row in rows],
             np.array([row["dim_id"] for row in rows], dtype=np.int64),
-            tuple(sketch.decode([row[column] for row in rows]) for column in SKETCHES),
+            tuple(sketch.decode([row[kind.column] for row in rows]) for kind in SKETCHES.values()),
             {row["dim_id"]: row for row in known},
         )
 
@@ -123,7 +123,7 @@ class TakenSketches:
                 keys.append((_ORIGIN + int(hours[hour]) * _HOUR, split.first + code, name, *names[code]))
             chosen.append(split)
         moments, numbers, *named = (list(column) for column in zip(*keys, strict=True))
-        present = await connection.fetch(statement("sketches_of_slices"), project, moments, *named)
+        present = await connection.fetch(counter_statement("sketches_of_slices"), project, moments, *named)
         merged = await asyncio.to_thread(self._merged_slices, chosen, present)
         return (
             known.tolist() * len(splits),
@@ -164,8 +164,8 @@ class TakenSketches:
         """Merge taken sketches (group -1: left out) with stored ones, whose ``place`` counts from ``start``."""
         places = np.array([row["place"] - start - 1 for row in present], dtype=np.int64)
         merged = []
-        for name, entries in zip(SKETCHES, self.entries, strict=True):
-            found = sketch.decode([row[name] for row in present])
+        for kind, entries in zip(SKETCHES.values(), self.entries, strict=True):
+            found = sketch.decode([row[kind.column] for row in present])
             merged.append(sketch.merge_entries([(entries, groups), (found, places)], count))
         return merged
 

@@ -18,6 +18,7 @@ from typing import Final
 import asyncpg
 
 from server.rollups.actor_fold import add_taken_actors, merge_past_actors
+from server.rollups.counters import counter_statement
 from server.rollups.fold import add_taken, make_taken_table
 from server.storage.database import Database
 from server.storage.statements import statement
@@ -77,7 +78,7 @@ async def _rebuild_day(worker: Database, project: str, day: datetime, rollup_5m_
                     await connection.execute(statement(f"forget_day_of_{table}"), *whole)
                 width = timedelta(minutes=5) if day >= rollup_5m_since else timedelta(hours=1)
                 for window in _windows(await connection.fetch(statement("count_spans_of_day"), *whole)):
-                    await connection.execute(statement("take_spans"), project, *window, width)
+                    await connection.execute(counter_statement("take_spans"), project, *window, width)
                     await add_taken(connection, project, rollup_5m_since, removals=False)
                     await connection.execute(statement("forget_taken"))
                     await connection.execute(statement("take_actors"), project, *window)

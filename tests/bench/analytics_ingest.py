@@ -27,6 +27,7 @@ from server.ingest.writing.prepared_span import PreparedSpan, prepare_span
 from server.process.worker_process import spare_long_lived_objects
 from server.rollups.fold import RollupFolder, fold_pending
 from server.schema.migrate import migrate
+from server.rollups.counters import counter_statement
 from server.storage.database import Database
 from server.storage.statements import load_statements
 from server.upkeep.partitions import ensure_partitions
@@ -159,11 +160,13 @@ async def _store(services: Services, batches: Sequence[list[PreparedSpan]], *, d
             await services.ingestion.writer.store(batch)
 
     statements[_DELTAS] = appending if deltas else "SELECT 1"
+    counter_statement.cache_clear()
     started = time.perf_counter()
     try:
         await asyncio.gather(*(write() for _ in range(WRITERS)))
     finally:
         statements[_DELTAS] = appending
+        counter_statement.cache_clear()
     return time.perf_counter() - started
 
 

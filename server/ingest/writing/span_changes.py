@@ -14,6 +14,7 @@ import asyncpg
 from server.ingest.writing.numeric_codec import accept_quick_numerics
 from server.ingest.writing.stored_counts import Recount
 from server.ingest.writing.text_vector import accept_text_vectors
+from server.rollups.counters import counter_statement
 from server.storage.statements import statement
 
 _WHEN_EMPTIED = {
@@ -68,7 +69,7 @@ async def settle_span_changes(
         changes += await connection.fetch(statement("recompute_trace_summaries"))
         changes += await connection.fetch(statement("delete_empty_trace_summaries"))
     # fetch, not execute: without parameters that would parse and plan the statement every time.
-    await connection.fetch(statement("append_rollup_delta"))
+    await connection.fetch(counter_statement("append_rollup_delta"))
     await _settle_sessions_and_users(connection, changes)
     return growth
 

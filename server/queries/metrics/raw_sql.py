@@ -29,38 +29,15 @@ from server.queries.metrics.metric_catalog import (
 )
 from server.queries.metrics.metric_formula import Needs, fraction_of
 from server.queries.metrics.metric_question import Measure
+from server.rollups.counters import CALL, SPAN_SKETCHES, SPAN_SUMS
 from server.storage.row_scope import RowScope
 
 Piece = tuple[datetime, datetime]
 MOST_BRANCHES: Final = 100
 
-_CALL: Final = "t.is_generation"
-_WITH_SPEED: Final = f"{_CALL} AND t.completion_tokens > 0 AND t.duration_ms >= 0.001"
-_SUMMED: Final = {
-    **{f"{kind}_tokens": f"{kind}_tokens" for kind in ("prompt", "completion", "total", "cached", "cache_write")},
-    "reasoning_tokens": "reasoning_tokens",
-    "prompt_cost": "prompt_cost_usd",
-    "completion_cost": "completion_cost_usd",
-    "total_cost": "total_cost_usd",
-    "cache_savings": "cache_savings_usd",
-}
-
-# Counters as aggregates over raw rows; the same arithmetic as sql/rollup_delta.sql.
+# Counters as aggregates over raw rows: spans ``t``, or scores ``s``.
 RAW_COUNTERS: Final[dict[str, str]] = {
-    "spans": "count(*)",
-    "calls": f"count(*) FILTER (WHERE {_CALL})",
-    "traces": "count(*) FILTER (WHERE t.parent_span_id IS NULL)",
-    "span_errors": "count(*) FILTER (WHERE t.status_code = 'ERROR')",
-    "errors": f"count(*) FILTER (WHERE {_CALL} AND t.status_code = 'ERROR')",
-    "successes": f"count(*) FILTER (WHERE {_CALL} AND t.status_code <> 'ERROR')",
-    **{name: f"coalesce(sum(t.{column}) FILTER (WHERE {_CALL}), 0)" for name, column in _SUMMED.items()},
-    "error_cost": f"coalesce(sum(t.total_cost_usd) FILTER (WHERE {_CALL} AND t.status_code = 'ERROR'), 0)",
-    "duration_us": f"coalesce(sum(round(t.duration_ms * 1000)::bigint) FILTER (WHERE {_CALL}), 0)",
-    "span_duration_us": "sum(round(t.duration_ms * 1000)::bigint)",
-    "ttft_us": f"coalesce(sum(round(t.ttft_ms * 1000)::bigint) FILTER (WHERE {_CALL}), 0)",
-    "ttft_count": f"count(t.ttft_ms) FILTER (WHERE {_CALL})",
-    "speed_us": f"coalesce(sum(round(t.duration_ms * 1000)::bigint) FILTER (WHERE {_WITH_SPEED}), 0)",
-    "speed_tokens": f"coalesce(sum(t.completion_tokens) FILTER (WHERE {_WITH_SPEED}), 0)",
+    **{name: counted.of_spans() for name, counted in SPAN_SUMS.items()},
     "retries": "count(*)",
     "scores": "count(*)",
     "score_sum": "coalesce(sum(s.value) FILTER (WHERE s.data_type <> 'categorical'), 0)",
@@ -73,19 +50,8 @@ RAW_DISTINCT: Final = {
     "session": "count(DISTINCT nullif(t.session_id, ''))",
 }
 
-# Sketch name → value of one span, and the spans that have one.
-RAW_VALUES: Final[dict[str, tuple[str, str]]] = {
-    "duration": ("t.duration_ms", _CALL),
-    "span_duration": ("t.duration_ms", "true"),
-    "ttft": ("t.ttft_ms", f"{_CALL} AND t.ttft_ms IS NOT NULL"),
-    "speed": ("t.completion_tokens * 1000 / t.duration_ms", _WITH_SPEED),
-}
-_SKETCHED: Final = (
-    "coalesce(string_agg(sketch_entry({value}, {count}), ''::bytea) FILTER (WHERE {condition}), ''::bytea)"
-)
-
 _RETRY: Final = (
-    f"{_CALL} AND EXISTS (SELECT FROM llm_traces AS failed WHERE failed.project_id = t.project_id"
+    f"{CALL} AND EXISTS (SELECT FROM llm_traces AS failed WHERE failed.project_id = t.project_id"
     " AND failed.trace_id = t.trace_id AND failed.parent_span_id IS NOT DISTINCT FROM t.parent_span_id"
     " AND failed.span_name = t.span_name AND failed.is_generation AND failed.status_code = 'ERROR'"
     " AND failed.ts < t.ts)"
@@ -158,7 +124,7 @@ def raw_relation(
         source += _JUDGED
     if any(dimension.is_multiple for dimension in target.dimensions):
         source += " LEFT JOIN LATERAL unnest(t.tags) AS tag (value) ON true"
-    conditions = [_RETRY] if family == "retries" else [_CALL] if calls_only else []
+    conditions = [_RETRY] if family == "retries" else [CALL] if calls_only else []
     if target.filter is not None:
         window = TimeRange(min(low for low, _ in pieces), max(high for _, high in pieces))
         conditions.append(compile_filter(target.filter, binds.values, scope=target.scope, window=window))
@@ -242,14 +208,12 @@ def raw_statement(
     columns += [f"{sign}{RAW_COUNTERS[name]} AS {name}" for name in needs.counters]
     columns += [f"{RAW_DISTINCT[kind]} AS d_{kind}" for kind in needs.distinct]
     for name in needs.sketches:
-        value, condition = RAW_VALUES[name]
+        distribution = SPAN_SKETCHES[name]
         if exact and name in needs.fractions:
             fractions = binds.add(list(needs.fractions[name]), "double precision[]")
-            columns.append(
-                f"percentile_disc({fractions}) WITHIN GROUP (ORDER BY {value}) FILTER (WHERE {condition}) AS q_{name}"
-            )
+            columns.append(f"{distribution.percentiles(fractions)} AS q_{name}")
         if not exact or name in needs.histograms:
-            columns.append(f"{_SKETCHED.format(value=value, condition=condition, count=count)} AS s_{name}")
+            columns.append(f"{distribution.packed(count)} AS s_{name}")
     return (
         f"SELECT {', '.join(columns)} {source}{grouping.join} WHERE {where} GROUP BY {grouping.positions}"
     ), binds.values
@@ -320,8 +284,6 @@ def ranking_expression(measure: Measure, seconds: float, binds: Binds) -> str:
         case Distribution(sketch, total, weight, divisor, factor):
             fraction = fraction_of(measure.effective)
             if fraction is not None:
-                value, condition = RAW_VALUES[sketch]
-                share = binds.add(fraction, "double precision")
-                return f"percentile_disc({share}) WITHIN GROUP (ORDER BY {value}) FILTER (WHERE {condition})"
+                return SPAN_SKETCHES[sketch].percentiles(binds.add(fraction, "double precision"))
             summed = f"{RAW_COUNTERS[total]}::numeric * {factor} / {divisor}"
             return summed if measure.effective == "sum" else f"{summed} / nullif({RAW_COUNTERS[weight]}, 0)"

@@ -13,50 +13,10 @@ from server.queries.filters.filter_tree import Filter, Has, Leaf, Not, leaves
 from server.queries.metrics.metric_catalog import DIMENSIONS, Dimension
 from server.queries.metrics.metric_formula import Needs
 from server.queries.metrics.raw_sql import Binds, Piece, Selection, Target, bucket_number, grouping_of, pieces_of
+from server.rollups.counters import CALL, SPAN_SKETCHES, SPAN_SUMS
 
 RollupTable = Literal["rollup_delta", "rollup_5m", "rollup_1h", "rollup_1d", "slice_1h"]
 
-_CALL: Final = "t.is_generation"
-_COUNTS: Final = (
-    "traces",
-    "prompt_tokens",
-    "completion_tokens",
-    "total_tokens",
-    "cached_tokens",
-    "cache_write_tokens",
-    "reasoning_tokens",
-    "ttft_count",
-    "speed_tokens",
-)
-_AMOUNTS: Final = (
-    "prompt_cost",
-    "completion_cost",
-    "total_cost",
-    "cache_savings",
-    "error_cost",
-    "ttft_us",
-    "speed_us",
-)
-
-# Counters as aggregates over rollup rows. Columns that only model calls add to need no condition.
-ROLLUP_COUNTERS: Final[dict[str, str]] = {
-    "spans": "sum(r.spans)::bigint",
-    "span_errors": "sum(r.errors)::bigint",
-    "calls": f"coalesce(sum(r.spans) FILTER (WHERE {_CALL}), 0)::bigint",
-    "errors": f"coalesce(sum(r.errors) FILTER (WHERE {_CALL}), 0)::bigint",
-    "successes": f"coalesce(sum(r.spans - r.errors) FILTER (WHERE {_CALL}), 0)::bigint",
-    **{name: f"sum(r.{name})::bigint" for name in _COUNTS},
-    **{name: f"sum(r.{name})" for name in _AMOUNTS},
-    "duration_us": f"coalesce(sum(r.duration_us) FILTER (WHERE {_CALL}), 0)",
-    "span_duration_us": "sum(r.duration_us)",
-}
-# Sketch name → column, and the rows from which it is taken.
-_SKETCH_COLUMNS: Final[dict[str, tuple[str, str]]] = {
-    "duration": ("duration_sketch", _CALL),
-    "span_duration": ("duration_sketch", "true"),
-    "ttft": ("ttft_sketch", _CALL),
-    "speed": ("speed_sketch", _CALL),
-}
 PRECOMPUTED: Final = {"duration": "duration_quantiles", "ttft": "ttft_quantiles", "speed": "speed_quantiles"}
 
 # The fields of spans that rollups know; has_error is a condition on status_code.
@@ -130,7 +90,7 @@ def rollup_statement(
     binds = Binds()
     groups = [f"coalesce(t.{dimension.column}, '')" for dimension in target.dimensions]
     grouping = grouping_of(groups, selection, binds)
-    conditions = [_CALL] if needs.is_calls_only else []
+    conditions = [CALL] if needs.is_calls_only else []
     if target.filter is not None:
         conditions.append(compile_filter(target.filter, binds.values, scope=target.scope))
     where = " AND ".join(f"({condition})" for condition in conditions) or "true"
@@ -167,13 +127,14 @@ def rollup_statement(
         )
         columns = [*grouping.columns]
     columns += [f"{bucket_number('r.bucket', boundaries, binds)} AS b", "count(*) AS n"]
-    columns += [f"{ROLLUP_COUNTERS[name]} AS {name}" for name in needs.counters]
+    columns += [f"{SPAN_SUMS[name].of_rollups()} AS {name}" for name in needs.counters]
     if slice_ is not None and slice_.precomputed:
-        columns += [f"max(r.{PRECOMPUTED[name]}) FILTER (WHERE {_CALL}) AS p_{name}" for name in needs.sketches]
+        columns += [f"max(r.{PRECOMPUTED[name]}) FILTER (WHERE {CALL}) AS p_{name}" for name in needs.sketches]
     for name in needs.sketches:
-        column, condition = _SKETCH_COLUMNS[name]
+        kind = SPAN_SKETCHES[name]
+        stored = sketches.format(kind.column)
         columns.append(
-            f"string_agg({sketches.format(column)}, ''::bytea) FILTER (WHERE {condition} AND {merged}) AS s_{name}"
+            f"string_agg({stored}, ''::bytea) FILTER (WHERE {kind.rollup_condition} AND {merged}) AS s_{name}"
         )
     return f"{beginning}SELECT {', '.join(columns)} FROM {source} GROUP BY {grouping.positions}", binds.values
 
@@ -184,6 +145,6 @@ def _with_pending_sketches(rows: str, is_pending: str, needs: Needs) -> str:
 
     A sort would carry all sketches along, a kilobyte per row. OFFSET 0 keeps the planner from undoing this.
     """
-    columns = sorted({_SKETCH_COLUMNS[name][0] for name in needs.sketches})
+    columns = sorted({SPAN_SKETCHES[name].column for name in needs.sketches})
     pending = ", ".join(f"CASE WHEN {is_pending} THEN r.{column} END AS pending_{column}" for column in columns)
     return f"(SELECT r.*, {pending} FROM {rows} OFFSET 0) AS r"

@@ -26,26 +26,31 @@ gone AS (
 ),
 summed AS (
     SELECT
-        project_id, bucket, dim_id,
-        sum(spans) AS spans, sum(errors) AS errors, sum(traces) AS traces, sum(prompt_tokens) AS prompt_tokens,
-        sum(completion_tokens) AS completion_tokens, sum(total_tokens) AS total_tokens, sum(cached_tokens) AS cached_tokens, sum(cache_write_tokens) AS cache_write_tokens,
-        sum(reasoning_tokens) AS reasoning_tokens, sum(prompt_cost) AS prompt_cost, sum(completion_cost) AS completion_cost, sum(total_cost) AS total_cost,
-        sum(cache_savings) AS cache_savings, sum(error_cost) AS error_cost, sum(duration_us) AS duration_us, sum(ttft_us) AS ttft_us,
-        sum(ttft_count) AS ttft_count, sum(speed_us) AS speed_us, sum(speed_tokens) AS speed_tokens, sum(speed_count) AS speed_count,
-        string_agg(duration_sketch, ''::bytea) AS duration_sketch,
-        string_agg(ttft_sketch, ''::bytea) AS ttft_sketch,
-        string_agg(speed_sketch, ''::bytea) AS speed_sketch
+        $counters: sum({name}) AS {name},
+        $sketches: string_agg({column}, ''::bytea) AS {column},
+        project_id, bucket, dim_id
     FROM gone
     GROUP BY project_id, bucket, dim_id
 ),
 moved AS (
-    INSERT INTO taken_delta
-    SELECT s.* FROM summed AS s JOIN span_dimensions AS d ON d.project_id = s.project_id AND d.dim_id = s.dim_id
+    INSERT INTO taken_delta (
+        $counters: {name},
+        $sketches: {column},
+        project_id, bucket, dim_id
+    )
+    SELECT
+        $counters: s.{name},
+        $sketches: s.{column},
+        s.project_id, s.bucket, s.dim_id
+    FROM summed AS s JOIN span_dimensions AS d ON d.project_id = s.project_id AND d.dim_id = s.dim_id
 )
 SELECT count(*) FROM gone;
 
 -- name: sketches_of_taken
-SELECT bucket, dim_id, duration_sketch, ttft_sketch, speed_sketch FROM taken_delta;
+SELECT
+    $sketches: {column},
+    bucket, dim_id
+FROM taken_delta;
 
 -- name: dimensions_of_taken
 SELECT dim_id, provider, model, operation_type, service_name, environment, status_code, error_type, finish_reason,
@@ -55,7 +60,9 @@ WHERE project_id = $1 AND dim_id IN (SELECT dim_id FROM taken_delta);
 
 -- name: sketches_of_grain
 -- The sketches that rows of a grain have already; place: which of $2 and $3, from 1.
-SELECT m.place, r.duration_sketch, r.ttft_sketch, r.speed_sketch
+SELECT
+    $sketches: r.{column},
+    m.place
 FROM unnest($2::timestamptz[], $3::integer[]) WITH ORDINALITY AS m (bucket, dim_id, place)
 JOIN {grain} AS r ON r.project_id = $1 AND r.bucket = m.bucket AND r.dim_id = m.dim_id;
 
@@ -63,49 +70,32 @@ JOIN {grain} AS r ON r.project_id = $1 AND r.bucket = m.bucket AND r.dim_id = m.
 -- Adds the counters taken from bucket $1 on, in buckets of width $2; sketches are given merged, in $5 to $7, for the
 -- rows of $3 and $4.
 INSERT INTO {grain} AS r (
-    project_id, bucket, dim_id,
-    spans, errors, traces, prompt_tokens, completion_tokens, total_tokens,
-    cached_tokens, cache_write_tokens, reasoning_tokens, prompt_cost, completion_cost, total_cost,
-    cache_savings, error_cost, duration_us, ttft_us, ttft_count, speed_us,
-    speed_tokens, speed_count,
-    duration_sketch, ttft_sketch, speed_sketch
+    $counters: {name},
+    $sketches: {column},
+    project_id, bucket, dim_id
 )
 SELECT
-    f.project_id, f.bucket, f.dim_id,
-    f.spans, f.errors, f.traces, f.prompt_tokens, f.completion_tokens, f.total_tokens,
-    f.cached_tokens, f.cache_write_tokens, f.reasoning_tokens, f.prompt_cost, f.completion_cost, f.total_cost,
-    f.cache_savings, f.error_cost, f.duration_us, f.ttft_us, f.ttft_count, f.speed_us,
-    f.speed_tokens, f.speed_count,
-    m.duration_sketch, m.ttft_sketch, m.speed_sketch
+    $counters: f.{name},
+    $sketches: m.{column},
+    f.project_id, f.bucket, f.dim_id
 FROM (
     SELECT
-        project_id, date_bin($2, bucket, '2000-01-01Z') AS bucket, dim_id,
-        sum(spans) AS spans, sum(errors) AS errors, sum(traces) AS traces, sum(prompt_tokens) AS prompt_tokens,
-        sum(completion_tokens) AS completion_tokens, sum(total_tokens) AS total_tokens, sum(cached_tokens) AS cached_tokens, sum(cache_write_tokens) AS cache_write_tokens,
-        sum(reasoning_tokens) AS reasoning_tokens, sum(prompt_cost) AS prompt_cost, sum(completion_cost) AS completion_cost, sum(total_cost) AS total_cost,
-        sum(cache_savings) AS cache_savings, sum(error_cost) AS error_cost, sum(duration_us) AS duration_us, sum(ttft_us) AS ttft_us,
-        sum(ttft_count) AS ttft_count, sum(speed_us) AS speed_us, sum(speed_tokens) AS speed_tokens, sum(speed_count) AS speed_count
+        $counters: sum({name}) AS {name},
+        project_id, date_bin($2, bucket, '2000-01-01Z') AS bucket, dim_id
     FROM taken_delta
     WHERE bucket >= $1
-    GROUP BY 1, 2, 3
+    GROUP BY project_id, date_bin($2, bucket, '2000-01-01Z'), dim_id
 ) AS f
 JOIN unnest($3::timestamptz[], $4::integer[], $5::bytea[], $6::bytea[], $7::bytea[])
-    AS m (bucket, dim_id, duration_sketch, ttft_sketch, speed_sketch)
+    AS m (
+        bucket, dim_id,
+        $sketches: {column}
+    )
     ON m.bucket = f.bucket AND m.dim_id = f.dim_id
 ON CONFLICT (project_id, bucket, dim_id) DO UPDATE SET
-    spans = r.spans + excluded.spans, errors = r.errors + excluded.errors,
-    traces = r.traces + excluded.traces, prompt_tokens = r.prompt_tokens + excluded.prompt_tokens,
-    completion_tokens = r.completion_tokens + excluded.completion_tokens, total_tokens = r.total_tokens + excluded.total_tokens,
-    cached_tokens = r.cached_tokens + excluded.cached_tokens, cache_write_tokens = r.cache_write_tokens + excluded.cache_write_tokens,
-    reasoning_tokens = r.reasoning_tokens + excluded.reasoning_tokens, prompt_cost = r.prompt_cost + excluded.prompt_cost,
-    completion_cost = r.completion_cost + excluded.completion_cost, total_cost = r.total_cost + excluded.total_cost,
-    cache_savings = r.cache_savings + excluded.cache_savings, error_cost = r.error_cost + excluded.error_cost,
-    duration_us = r.duration_us + excluded.duration_us, ttft_us = r.ttft_us + excluded.ttft_us,
-    ttft_count = r.ttft_count + excluded.ttft_count, speed_us = r.speed_us + excluded.speed_us,
-    speed_tokens = r.speed_tokens + excluded.speed_tokens, speed_count = r.speed_count + excluded.speed_count,
-    duration_sketch = excluded.duration_sketch,
-    ttft_sketch = excluded.ttft_sketch,
-    speed_sketch = excluded.speed_sketch;
+    $counters: {name} = r.{name} + excluded.{name},
+    $sketches: {column} = excluded.{column}
+;
 
 -- name: delete_empty_of_grain
 -- Rows that deletes have emptied, in the buckets just written. All counters are compared: a row may have no
@@ -113,14 +103,19 @@ ON CONFLICT (project_id, bucket, dim_id) DO UPDATE SET
 DELETE FROM {grain}
 WHERE project_id = $1
   AND bucket IN (SELECT date_bin($2, bucket, '2000-01-01Z') FROM taken_delta)
-  AND (spans, errors, traces, prompt_tokens, completion_tokens, total_tokens, cached_tokens, cache_write_tokens, reasoning_tokens, prompt_cost,
-       completion_cost, total_cost, cache_savings, error_cost, duration_us, ttft_us, ttft_count, speed_us, speed_tokens, speed_count)
-    = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-  AND duration_sketch = ''::bytea AND ttft_sketch = ''::bytea AND speed_sketch = ''::bytea;
+  AND (
+        $counters: {name},
+        $sketches: {column}
+      ) = (
+        $counters: 0,
+        $sketches: ''::bytea
+      );
 
 -- name: sketches_of_slices
 -- The sketches that slices have already; place: which of $2 to $5, from 1.
-SELECT m.place, r.duration_sketch, r.ttft_sketch, r.speed_sketch
+SELECT
+    $sketches: r.{column},
+    m.place
 FROM unnest($2::timestamptz[], $3::text[], $4::text[], $5::boolean[])
     WITH ORDINALITY AS m (bucket, dimension, value, is_generation, place)
 JOIN slice_1h AS r
@@ -133,64 +128,40 @@ JOIN slice_1h AS r
 -- to $14 as array literals.
 WITH sums AS MATERIALIZED (
     SELECT
-        h.bucket, c.number,
-        sum(h.spans) AS spans, sum(h.errors) AS errors, sum(h.traces) AS traces, sum(h.prompt_tokens) AS prompt_tokens,
-        sum(h.completion_tokens) AS completion_tokens, sum(h.total_tokens) AS total_tokens, sum(h.cached_tokens) AS cached_tokens, sum(h.cache_write_tokens) AS cache_write_tokens,
-        sum(h.reasoning_tokens) AS reasoning_tokens, sum(h.prompt_cost) AS prompt_cost, sum(h.completion_cost) AS completion_cost, sum(h.total_cost) AS total_cost,
-        sum(h.cache_savings) AS cache_savings, sum(h.error_cost) AS error_cost, sum(h.duration_us) AS duration_us, sum(h.ttft_us) AS ttft_us,
-        sum(h.ttft_count) AS ttft_count, sum(h.speed_us) AS speed_us, sum(h.speed_tokens) AS speed_tokens, sum(h.speed_count) AS speed_count
+        $counters: sum(h.{name}) AS {name},
+        h.bucket, c.number
     FROM (
         SELECT
-            date_bin('1 hour', bucket, '2000-01-01Z') AS bucket, dim_id,
-            sum(spans)::bigint AS spans, sum(errors)::bigint AS errors, sum(traces)::bigint AS traces,
-            sum(prompt_tokens)::bigint AS prompt_tokens, sum(completion_tokens)::bigint AS completion_tokens, sum(total_tokens)::bigint AS total_tokens,
-            sum(cached_tokens)::bigint AS cached_tokens, sum(cache_write_tokens)::bigint AS cache_write_tokens, sum(reasoning_tokens)::bigint AS reasoning_tokens,
-            sum(prompt_cost) AS prompt_cost, sum(completion_cost) AS completion_cost, sum(total_cost) AS total_cost,
-            sum(cache_savings) AS cache_savings, sum(error_cost) AS error_cost, sum(duration_us) AS duration_us,
-            sum(ttft_us) AS ttft_us, sum(ttft_count)::bigint AS ttft_count, sum(speed_us) AS speed_us,
-            sum(speed_tokens)::bigint AS speed_tokens, sum(speed_count)::bigint AS speed_count
+            $counters: sum({name})::{type} AS {name},
+            date_bin('1 hour', bucket, '2000-01-01Z') AS bucket, dim_id
         FROM taken_delta
-        GROUP BY 1, 2
+        GROUP BY date_bin('1 hour', bucket, '2000-01-01Z'), dim_id
     ) AS h
     JOIN unnest($2::integer[], $3::integer[]) AS c (dim_id, number) ON c.dim_id = h.dim_id
-    GROUP BY 1, 2
+    GROUP BY h.bucket, c.number
 )
 INSERT INTO slice_1h AS r (
-    dimension, value, is_generation, project_id, bucket,
-    spans, errors, traces, prompt_tokens, completion_tokens, total_tokens,
-    cached_tokens, cache_write_tokens, reasoning_tokens, prompt_cost, completion_cost, total_cost,
-    cache_savings, error_cost, duration_us, ttft_us, ttft_count, speed_us,
-    speed_tokens, speed_count,
-    duration_sketch, ttft_sketch, speed_sketch, duration_quantiles, ttft_quantiles, speed_quantiles
+    $counters: {name},
+    $sketches: {column},
+    dimension, value, is_generation, project_id, bucket, duration_quantiles, ttft_quantiles, speed_quantiles
 )
 SELECT
+    $counters: f.{name},
+    $sketches: m.{column},
     m.dimension, m.value, m.is_generation, $1, f.bucket,
-    f.spans, f.errors, f.traces, f.prompt_tokens, f.completion_tokens, f.total_tokens,
-    f.cached_tokens, f.cache_write_tokens, f.reasoning_tokens, f.prompt_cost, f.completion_cost, f.total_cost,
-    f.cache_savings, f.error_cost, f.duration_us, f.ttft_us, f.ttft_count, f.speed_us,
-    f.speed_tokens, f.speed_count,
-    m.duration_sketch, m.ttft_sketch, m.speed_sketch,
     m.duration_quantiles::double precision[], m.ttft_quantiles::double precision[], m.speed_quantiles::double precision[]
 FROM sums AS f
 JOIN unnest($4::timestamptz[], $5::integer[], $6::text[], $7::text[], $8::boolean[], $9::bytea[], $10::bytea[],
             $11::bytea[], $12::text[], $13::text[], $14::text[])
-    AS m (bucket, number, dimension, value, is_generation, duration_sketch, ttft_sketch, speed_sketch,
-          duration_quantiles, ttft_quantiles, speed_quantiles)
+    AS m (
+        bucket, number, dimension, value, is_generation,
+        $sketches: {column},
+        duration_quantiles, ttft_quantiles, speed_quantiles
+    )
     ON m.bucket = f.bucket AND m.number = f.number
 ON CONFLICT (project_id, dimension, bucket, value, is_generation) DO UPDATE SET
-    spans = r.spans + excluded.spans, errors = r.errors + excluded.errors,
-    traces = r.traces + excluded.traces, prompt_tokens = r.prompt_tokens + excluded.prompt_tokens,
-    completion_tokens = r.completion_tokens + excluded.completion_tokens, total_tokens = r.total_tokens + excluded.total_tokens,
-    cached_tokens = r.cached_tokens + excluded.cached_tokens, cache_write_tokens = r.cache_write_tokens + excluded.cache_write_tokens,
-    reasoning_tokens = r.reasoning_tokens + excluded.reasoning_tokens, prompt_cost = r.prompt_cost + excluded.prompt_cost,
-    completion_cost = r.completion_cost + excluded.completion_cost, total_cost = r.total_cost + excluded.total_cost,
-    cache_savings = r.cache_savings + excluded.cache_savings, error_cost = r.error_cost + excluded.error_cost,
-    duration_us = r.duration_us + excluded.duration_us, ttft_us = r.ttft_us + excluded.ttft_us,
-    ttft_count = r.ttft_count + excluded.ttft_count, speed_us = r.speed_us + excluded.speed_us,
-    speed_tokens = r.speed_tokens + excluded.speed_tokens, speed_count = r.speed_count + excluded.speed_count,
-    duration_sketch = excluded.duration_sketch,
-    ttft_sketch = excluded.ttft_sketch,
-    speed_sketch = excluded.speed_sketch,
+    $counters: {name} = r.{name} + excluded.{name},
+    $sketches: {column} = excluded.{column},
     duration_quantiles = excluded.duration_quantiles,
     ttft_quantiles = excluded.ttft_quantiles,
     speed_quantiles = excluded.speed_quantiles;
@@ -200,10 +171,13 @@ DELETE FROM slice_1h
 WHERE project_id = $1
   AND dimension = ANY ($2::text[])
   AND bucket IN (SELECT date_bin('1 hour', bucket, '2000-01-01Z') FROM taken_delta)
-  AND (spans, errors, traces, prompt_tokens, completion_tokens, total_tokens, cached_tokens, cache_write_tokens, reasoning_tokens, prompt_cost,
-       completion_cost, total_cost, cache_savings, error_cost, duration_us, ttft_us, ttft_count, speed_us, speed_tokens, speed_count)
-    = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-  AND duration_sketch = ''::bytea AND ttft_sketch = ''::bytea AND speed_sketch = ''::bytea;
+  AND (
+        $counters: {name},
+        $sketches: {column}
+      ) = (
+        $counters: 0,
+        $sketches: ''::bytea
+      );
 
 -- name: taken_has_removals
 -- Whether something taken lowers a count, so that rows may have become empty.

@@ -23,72 +23,19 @@ ORDER BY 1;
 TRUNCATE taken_delta;
 
 -- name: take_spans
--- Insert the sums that append_rollup_delta makes of changes, but of the spans as they are, into taken_delta; $4 is the
--- width of the finest rollup that the time has. The properties of a combination of dimensions (is_generation,
--- status_code) are read once per group and not once per span.
-INSERT INTO taken_delta
+-- Sum the spans as they are into taken_delta; $4 is the width of the finest rollup that the time has.
+INSERT INTO taken_delta (
+    $counters: {name},
+    $sketches: {column},
+    project_id, bucket, dim_id
+)
 SELECT
-    s.project_id, s.bucket, s.dim_id, s.spans,
-    CASE WHEN d.status_code = 'ERROR' THEN s.spans ELSE 0 END,
-    s.traces,
-    CASE WHEN d.is_generation THEN coalesce(s.prompt_tokens, 0) ELSE 0 END,
-    CASE WHEN d.is_generation THEN coalesce(s.completion_tokens, 0) ELSE 0 END,
-    CASE WHEN d.is_generation THEN coalesce(s.total_tokens, 0) ELSE 0 END,
-    CASE WHEN d.is_generation THEN coalesce(s.cached_tokens, 0) ELSE 0 END,
-    CASE WHEN d.is_generation THEN coalesce(s.cache_write_tokens, 0) ELSE 0 END,
-    CASE WHEN d.is_generation THEN coalesce(s.reasoning_tokens, 0) ELSE 0 END,
-    CASE WHEN d.is_generation THEN coalesce(s.prompt_cost, 0) ELSE 0 END,
-    CASE WHEN d.is_generation THEN coalesce(s.completion_cost, 0) ELSE 0 END,
-    CASE WHEN d.is_generation THEN coalesce(s.total_cost, 0) ELSE 0 END,
-    CASE WHEN d.is_generation THEN coalesce(s.cache_savings, 0) ELSE 0 END,
-    CASE WHEN d.is_generation AND d.status_code = 'ERROR' THEN coalesce(s.total_cost, 0) ELSE 0 END,
-    s.duration_us,
-    CASE WHEN d.is_generation THEN coalesce(s.ttft_us, 0) ELSE 0 END,
-    CASE WHEN d.is_generation THEN s.ttft_count ELSE 0 END,
-    CASE WHEN d.is_generation THEN coalesce(s.speed_us, 0) ELSE 0 END,
-    CASE WHEN d.is_generation THEN coalesce(s.speed_tokens, 0) ELSE 0 END,
-    CASE WHEN d.is_generation THEN s.speed_count ELSE 0 END,
-    s.duration_sketch,
-    CASE WHEN d.is_generation THEN coalesce(s.ttft_sketch, ''::bytea) ELSE ''::bytea END,
-    CASE WHEN d.is_generation THEN coalesce(s.speed_sketch, ''::bytea) ELSE ''::bytea END
-FROM (
-    SELECT
-        t.project_id, date_bin($4, t.ts, '2000-01-01Z') AS bucket, t.dim_id,
-        count(*) AS spans,
-        count(*) FILTER (WHERE t.parent_span_id IS NULL) AS traces,
-        sum(t.prompt_tokens) AS prompt_tokens,
-        sum(t.completion_tokens) AS completion_tokens,
-        sum(t.total_tokens) AS total_tokens,
-        sum(t.cached_tokens) AS cached_tokens,
-        sum(t.cache_write_tokens) AS cache_write_tokens,
-        sum(t.reasoning_tokens) AS reasoning_tokens,
-        sum(t.prompt_cost_usd) AS prompt_cost,
-        sum(t.completion_cost_usd) AS completion_cost,
-        sum(t.total_cost_usd) AS total_cost,
-        sum(t.cache_savings_usd) AS cache_savings,
-        sum(t.duration_us) AS duration_us,
-        sum(round(t.ttft_ms * 1000)::bigint) AS ttft_us,
-        count(t.ttft_ms) AS ttft_count,
-        sum(t.duration_us) FILTER (WHERE t.has_speed) AS speed_us,
-        sum(t.completion_tokens) FILTER (WHERE t.has_speed) AS speed_tokens,
-        count(*) FILTER (WHERE t.has_speed) AS speed_count,
-        string_agg(sketch_entry(t.duration_ms, 1), ''::bytea) AS duration_sketch,
-        string_agg(sketch_entry(t.ttft_ms, 1), ''::bytea) FILTER (WHERE t.ttft_ms IS NOT NULL) AS ttft_sketch,
-        string_agg(sketch_entry(t.completion_tokens * 1000 / t.duration_ms, 1), ''::bytea)
-            FILTER (WHERE t.has_speed) AS speed_sketch
-    FROM (
-        SELECT
-            project_id, ts, dim_id, parent_span_id, prompt_tokens, completion_tokens, total_tokens, cached_tokens,
-            cache_write_tokens, reasoning_tokens, prompt_cost_usd, completion_cost_usd, total_cost_usd,
-            cache_savings_usd, duration_ms, ttft_ms, round(duration_ms * 1000)::bigint AS duration_us,
-            is_generation AND completion_tokens > 0 AND duration_ms >= 0.001 AS has_speed
-        FROM llm_traces
-        WHERE project_id = $1 AND ts >= $2 AND ts < $3
-        OFFSET 0
-    ) AS t
-    GROUP BY 1, 2, 3
-) AS s
-JOIN span_dimensions AS d ON d.project_id = s.project_id AND d.dim_id = s.dim_id;
+    $counters: {total},
+    $sketches: {total},
+    t.project_id, date_bin($4, t.ts, '2000-01-01Z'), t.dim_id
+FROM llm_traces AS t
+WHERE t.project_id = $1 AND t.ts >= $2 AND t.ts < $3
+GROUP BY t.project_id, date_bin($4, t.ts, '2000-01-01Z'), t.dim_id;
 
 -- name: take_actors
 -- Spans are summed by user and session together first: few pairs, of which both kinds are then made.

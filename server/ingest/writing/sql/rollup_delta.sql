@@ -25,42 +25,14 @@ WITH actors AS (
     RETURNING 1
 )
 INSERT INTO rollup_delta (
-    project_id, bucket, dim_id, spans, errors, traces,
-    prompt_tokens, completion_tokens, total_tokens, cached_tokens, cache_write_tokens, reasoning_tokens,
-    prompt_cost, completion_cost, total_cost, cache_savings, error_cost,
-    duration_us, ttft_us, ttft_count, speed_us, speed_tokens, speed_count,
-    duration_sketch, ttft_sketch, speed_sketch
+    $counters: {name},
+    $sketches: {column},
+    project_id, bucket, dim_id
 )
 SELECT
-    project_id,
-    date_bin('5 minutes', ts, '2000-01-01Z'),
-    dim_id,
-    sum(sign),
-    coalesce(sum(sign) FILTER (WHERE status_code = 'ERROR'), 0),
-    coalesce(sum(sign) FILTER (WHERE parent_span_id IS NULL), 0),
-    coalesce(sum(sign * prompt_tokens) FILTER (WHERE is_generation), 0),
-    coalesce(sum(sign * completion_tokens) FILTER (WHERE is_generation), 0),
-    coalesce(sum(sign * total_tokens) FILTER (WHERE is_generation), 0),
-    coalesce(sum(sign * cached_tokens) FILTER (WHERE is_generation), 0),
-    coalesce(sum(sign * cache_write_tokens) FILTER (WHERE is_generation), 0),
-    coalesce(sum(sign * reasoning_tokens) FILTER (WHERE is_generation), 0),
-    coalesce(sum(sign * prompt_cost_usd) FILTER (WHERE is_generation), 0),
-    coalesce(sum(sign * completion_cost_usd) FILTER (WHERE is_generation), 0),
-    coalesce(sum(sign * total_cost_usd) FILTER (WHERE is_generation), 0),
-    coalesce(sum(sign * cache_savings_usd) FILTER (WHERE is_generation), 0),
-    coalesce(sum(sign * total_cost_usd) FILTER (WHERE is_generation AND status_code = 'ERROR'), 0),
-    sum(sign * round(duration_ms * 1000)::bigint),
-    coalesce(sum(sign * round(ttft_ms * 1000)::bigint) FILTER (WHERE is_generation), 0),
-    coalesce(sum(sign) FILTER (WHERE is_generation AND ttft_ms IS NOT NULL), 0),
-    coalesce(sum(sign * round(duration_ms * 1000)::bigint)
-        FILTER (WHERE is_generation AND completion_tokens > 0 AND duration_ms >= 0.001), 0),
-    coalesce(sum(sign * completion_tokens)
-        FILTER (WHERE is_generation AND completion_tokens > 0 AND duration_ms >= 0.001), 0),
-    coalesce(sum(sign) FILTER (WHERE is_generation AND completion_tokens > 0 AND duration_ms >= 0.001), 0),
-    string_agg(sketch_entry(duration_ms, sign), ''::bytea),
-    coalesce(string_agg(sketch_entry(ttft_ms, sign), ''::bytea)
-        FILTER (WHERE is_generation AND ttft_ms IS NOT NULL), ''::bytea),
-    coalesce(string_agg(sketch_entry(completion_tokens * 1000 / duration_ms, sign), ''::bytea) FILTER (WHERE is_generation AND completion_tokens > 0 AND duration_ms >= 0.001), ''::bytea)
-FROM span_changes
-GROUP BY 1, 2, 3
+    $counters: {change},
+    $sketches: {change},
+    t.project_id, date_bin('5 minutes', t.ts, '2000-01-01Z'), t.dim_id
+FROM span_changes AS t
+GROUP BY t.project_id, date_bin('5 minutes', t.ts, '2000-01-01Z'), t.dim_id
 RETURNING 1;
