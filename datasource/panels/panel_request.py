@@ -15,6 +15,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from server.errors import InvalidBody, InvalidParameter
+from server.queries.filters.operators import OPERATORS, SIGNS
 from server.queries.filters.time_range import BoundedRange
 from server.text.instants import EPOCH, parse_instant
 from server.text.strict_json import StrictDecoder
@@ -28,8 +29,7 @@ MAX_FILTERS: Final = 50
 # Steps of a series, in seconds: what a person would choose for an axis.
 STEPS: Final = (1, 5, 10, 30, 60, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 604800)
 
-OPERATORS: Final = ("=", "!=", "=~", "!~", "<", ">", "<=", ">=", "=|", "!=|")
-_LIST_OPERATORS: Final = frozenset({"=|", "!=|"})
+_LIST_SIGNS: Final = frozenset(sign for sign, (name, _) in SIGNS.items() if OPERATORS[name].operand == "list")
 _SHAPES: Final = frozenset({"timeserie", "timeseries", "table"})
 
 
@@ -186,10 +186,10 @@ def _parse_filter(raw: Any, pointer: str) -> AdHocFilter:
     key, operator = given.get("key"), given.get("operator")
     if not isinstance(key, str) or not key:
         raise InvalidBody.at(f"{pointer}/key", "must name a field")
-    if operator not in OPERATORS:
-        raise InvalidBody.at(f"{pointer}/operator", f"must be one of {' '.join(OPERATORS)}")
+    if not isinstance(operator, str) or operator not in SIGNS:
+        raise InvalidBody.at(f"{pointer}/operator", f"must be one of {' '.join(SIGNS)}")
     value, values = given.get("value"), given.get("values")
-    if operator in _LIST_OPERATORS and isinstance(values, list) and values:
+    if operator in _LIST_SIGNS and isinstance(values, list) and values:
         chosen = values
     else:
         chosen = [value]

@@ -29,6 +29,7 @@ from datasource.panels.payload_values import (
 from datasource.payload_fields import Kind, PayloadField
 from server.errors import InvalidParameter, UnknownMetric, UnknownParameter
 from server.queries.filters.filter_tree import Filter, canonical, parse_filter
+from server.queries.filters.operators import SIGNS
 from server.queries.filters.span_fields import FieldType, field_named
 from server.queries.filters.time_range import BoundedRange
 from server.text.suggestion import suggest
@@ -41,19 +42,6 @@ LONGEST_LIST: Final = 100
 _NUMERIC: Final = frozenset({FieldType.INTEGER, FieldType.NUMBER, FieldType.MONEY})
 _KEYED: Final = ("attribute.", "resource.", "score.")
 
-# Operator of an ad hoc filter to (operator of the filter document, negated).
-_OPERATORS: Final[Mapping[str, tuple[str, bool]]] = {
-    "=": ("eq", False),
-    "!=": ("ne", False),
-    "=~": ("regex", False),
-    "!~": ("regex", True),
-    "<": ("lt", False),
-    ">": ("gt", False),
-    "<=": ("lte", False),
-    ">=": ("gte", False),
-    "=|": ("in", False),
-    "!=|": ("not_in", False),
-}
 _TAG_OPERATORS: Final = {"eq": "any", "in": "any"}
 
 
@@ -199,7 +187,7 @@ def current_period(period: str, timezone: str, now: datetime | None = None) -> B
 def adhoc_clause(item: AdHocFilter) -> FilterDocument:
     """Return one ad hoc filter as a clause of the filter document; :func:`parse_filter` judges its key."""
     known = field_named(item.key)
-    operator, is_negated = _OPERATORS[item.operator]
+    operator, is_negated = SIGNS[item.operator]
     values: list[Any] = list(item.values)
     if known is None:
         if item.key.startswith(_KEYED) and operator in ("lt", "gt", "lte", "gte"):

@@ -14,12 +14,10 @@ from datasource.traces.attribute_names import INTRINSICS, STATUS_WORDS, field_of
 from datasource.traces.trace_search import normal_trace_id
 from server.errors import ApiError
 from server.queries.filters.filter_tree import And, FieldKey, Filter, Has, Leaf, Not, Or, find_field, parse_filter
+from server.queries.filters.operators import SIGNS
 from server.queries.filters.span_fields import FIELDS, KeyedField
 
 MOST_COMPARISONS: Final = 50
-OPERATORS: Final[dict[str, str]] = {
-    "=": "eq", "!=": "ne", "=~": "regex", "!~": "regex", ">": "gt", ">=": "gte", "<": "lt", "<=": "lte",
-}  # fmt: skip
 _MILLISECONDS: Final[dict[str, float]] = {
     "ns": 1e-6, "us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3, "m": 60e3, "h": 3600e3, "d": 86400e3,
 }  # fmt: skip
@@ -172,7 +170,7 @@ def _with_field(tree: Filter, field: FieldKey) -> Filter:
 
 
 def _compared(name: str, item: Comparison, value: Any) -> Filter:
-    operator = OPERATORS[item.sign]
+    operator, is_negated = SIGNS[item.sign]
     if operator != "regex":
         return _leaf(name, operator, value, item.place)
     # TraceQL's expressions are anchored at both ends.
@@ -180,7 +178,7 @@ def _compared(name: str, item: Comparison, value: Any) -> Filter:
     found = _leaf(name if name in FIELDS else "span_name", "regex", f"^({value})$", item.place)
     if name not in FIELDS and isinstance(found, Leaf):
         found = Leaf(find_field(name), "regex", found.value)
-    return Not(found) if item.sign == "!~" else found
+    return Not(found) if is_negated else found
 
 
 def _leaf(name: str, operator: str, value: Any, place: int) -> Filter:

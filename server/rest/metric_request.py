@@ -12,12 +12,12 @@ from server.http.json_body import is_object, is_text, is_texts, is_whole
 from server.http.request_params import RequestParams
 from server.queries.filters.filter_params import filter_from_params
 from server.queries.filters.filter_tree import Filter, parse_filter
+from server.queries.filters.operators import NUMBER_OPERATORS
 from server.queries.metrics.metric_interval import MAX_POINTS, parse_interval
 from server.queries.metrics.metric_question import (
     COMPARISONS,
     DEFAULT_GROUPS,
     FILLS,
-    HAVING_OPERATORS,
     MAX_GROUPS,
     MAX_MEASURES,
     Having,
@@ -222,8 +222,8 @@ def _measure(item: Any, pointer: str) -> Measure:
 def _having(item: Any, pointer: str) -> Having:
     if not isinstance(item, dict) or item.keys() != {"metric", "operator", "value"}:
         raise InvalidBody.at(pointer, 'expected {"metric", "operator", "value"}')
-    if item["operator"] not in HAVING_OPERATORS:
-        raise InvalidBody.at(f"{pointer}/operator", f"expected one of {', '.join(HAVING_OPERATORS)}")
+    if not is_text(item["operator"]) or item["operator"] not in NUMBER_OPERATORS:
+        raise InvalidBody.at(f"{pointer}/operator", f"expected one of {', '.join(NUMBER_OPERATORS)}")
     value = item["value"]
     if isinstance(value, bool) or not isinstance(value, int | float) or not -_LARGEST <= value <= _LARGEST:
         raise InvalidBody.at(f"{pointer}/value", f"expected a number from {-_LARGEST:g} to {_LARGEST:g}")

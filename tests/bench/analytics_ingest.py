@@ -25,9 +25,9 @@ from server.embedded import EmbeddedUrls
 from server.http.services import Services
 from server.ingest.writing.prepared_span import PreparedSpan, prepare_span
 from server.process.worker_process import spare_long_lived_objects
+from server.rollups.counters import counter_statement
 from server.rollups.fold import RollupFolder, fold_pending
 from server.schema.migrate import migrate
-from server.rollups.counters import counter_statement
 from server.storage.database import Database
 from server.storage.statements import load_statements
 from server.upkeep.partitions import ensure_partitions

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from server.queries.filters.filter_params import FILTER_PARAMETERS, KEYED_PARAMETERS, FilterParameter
-from server.queries.filters.span_fields import KEYED_FIELDS, KEYED_OPERATORS, OPERATORS, TYPE_OPERATORS, TraceField
+from server.queries.filters.operators import OPERATORS
+from server.queries.filters.span_fields import KEYED_FIELDS, KEYED_OPERATORS, TYPE_OPERATORS, TraceField
 from server.queries.lists.list_question import VIEWS, View
 from server.rest.list_request import LIST_PARAMETERS
 
@@ -53,7 +54,7 @@ def operators() -> str:
     """Operators of the filter document."""
     return _table(
         ("Operator", "Takes", "Meaning"),
-        ((f"`{name}`", _TAKES[operator.value], operator.sentence) for name, operator in OPERATORS.items()),
+        ((f"`{name}`", _TAKES[operator.operand], operator.sentence) for name, operator in OPERATORS.items()),
     )
 
 

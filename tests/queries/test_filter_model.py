@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from server.http.services import Services
 from server.queries.filters.filter_tree import canonical, parse_filter
-from server.queries.filters.span_fields import FIELDS, KEYED_OPERATORS, OPERATORS, FieldType, TraceField
+from server.queries.filters.operators import OPERATORS
+from server.queries.filters.span_fields import FIELDS, KEYED_OPERATORS, FieldType, TraceField
 from server.queries.filters.time_range import TimeRange
 from server.queries.lists import list_reader
 from server.queries.lists.list_question import VIEWS, ListQuestion, Sort
@@ -173,7 +174,7 @@ ONE: dict[FieldType, Any] = {
 
 def sample_values(field: TraceField | None, operator: str) -> list[Any]:
     """Values of each shape that the operator takes with the field."""
-    shape = OPERATORS[operator].value
+    shape = OPERATORS[operator].operand
     if shape in SHAPES:
         return list(SHAPES[shape])
     if field is None:

@@ -12,8 +12,9 @@ import pytest
 from server.errors import ApiError, FilterTooComplex, InsufficientScope, InvalidBody
 from server.queries.filters.filter_sql import MOST_BINDS, compile_filter, escape_like
 from server.queries.filters.filter_tree import canonical, parse_filter
+from server.queries.filters.operators import OPERATORS
 from server.queries.filters.regex_subset import check_regex
-from server.queries.filters.span_fields import FIELDS, OPERATORS, TYPE_OPERATORS, field_named
+from server.queries.filters.span_fields import FIELDS, TYPE_OPERATORS, field_named
 from server.queries.filters.time_range import TimeRange
 from server.storage.row_scope import RowScope
 
@@ -141,7 +142,7 @@ HOSTILE = [
 def test_nothing_of_a_caller_stands_in_the_sql() -> None:
     """The text of the statement is the same for a hostile and for an inert value, keys included."""
     shapes = {
-        (field, operator): (lambda text, op=operator: [text] if OPERATORS[op].value == "list" else text)
+        (field, operator): (lambda text, op=operator: [text] if OPERATORS[op].operand == "list" else text)
         for field in ("model", "input_text", "attribute.team", "resource.host", "tags")
         for operator in ("eq", "ne", "in", "contains", "starts_with", "any", "all")
         if operator in (FIELDS[field].operators if field in FIELDS else TYPE_OPERATORS[FIELDS["model"].type][:6])

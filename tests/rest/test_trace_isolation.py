@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from server.queries.filters.filter_params import FILTER_PARAMETERS
-from server.queries.filters.span_fields import OPERATORS
+from server.queries.filters.operators import OPERATORS
 from server.rest.list_request import LIST_PARAMETERS
 from tests.conftest import AppServer
 from tests.queries.test_trace_filter import HOSTILE

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any, Final
 
 from server.queries.filters.filter_tree import And, FieldKey, Filter, Has, Leaf, Not, Or, check_readable
+from server.queries.filters.operators import OPERATORS
 from server.queries.filters.search_text import search_query
 from server.queries.filters.span_fields import TYPE_SQL, FieldType, TraceField
 from server.queries.filters.time_range import TimeRange
@@ -24,15 +25,6 @@ HAS_MARGIN: Final = timedelta(days=1)
 """How far outside the requested window to look for the other spans of a trace or session."""
 MOST_BINDS: Final = 1000
 
-_COMPARISONS: Final[dict[str, str]] = {
-    "eq": "{x} = {v}",
-    "gt": "{x} > {v}",
-    "gte": "{x} >= {v}",
-    "lt": "{x} < {v}",
-    "lte": "{x} <= {v}",
-}
-_PATTERNS: Final[dict[str, str]] = {"contains": "%{}%", "starts_with": "{}%", "ends_with": "%{}"}
-_NEGATIONS: Final[dict[str, str]] = {"ne": "eq", "not_in": "in", "not_contains": "contains"}
 _WHOLE_COLUMNS: Final[dict[str, str]] = {"trace": "trace_id", "session": "session_id"}
 
 
@@ -84,8 +76,8 @@ class _Compiler:
                 return f"({self.compile(part, alias)} IS NOT TRUE)"
             case Has(whole, part):
                 return self.has(_WHOLE_COLUMNS[whole], part, alias)
-            case Leaf(field, operator, value) if operator in _NEGATIONS and not _has_own_negation(field):
-                return f"({self.compile(Leaf(field, _NEGATIONS[operator], value), alias)} IS NOT TRUE)"
+            case Leaf(field, operator, value) if (negated := _negated(operator)) and not _has_own_negation(field):
+                return f"({self.compile(Leaf(field, negated, value), alias)} IS NOT TRUE)"
             case Leaf(FieldKey(family, key), operator, value):
                 return _FAMILIES[family.prefix](self, key, operator, value, alias)
             case Leaf(TraceField() as field, operator, value):
@@ -121,22 +113,20 @@ class _Compiler:
                 )
 
     def scalar(self, expression: str, sql_type: str, operator: str, value: Any) -> str:
-        match operator:
-            case "exists":
-                return f"({expression} IS {'NOT ' if value else ''}NULL)"
-            case "in" if len(value) == 1:
+        if operator == "exists":
+            return f"({expression} IS {'NOT ' if value else ''}NULL)"
+        if operator == "between":
+            return f"({expression} BETWEEN {self.bind(value[0], sql_type)} AND {self.bind(value[1], sql_type)})"
+        if operator == "in":
+            if len(value) == 1:
                 return self.scalar(expression, sql_type, "eq", value[0])
-            case "in":
-                return f"({expression} = ANY ({self.bind(list(value), f'{sql_type}[]')}))"
-            case "between":
-                return f"({expression} BETWEEN {self.bind(value[0], sql_type)} AND {self.bind(value[1], sql_type)})"
-            case "regex":
-                return f"({expression} ~ {self.bind(value, 'text')})"
-            case _ if operator in _PATTERNS:
-                pattern = _PATTERNS[operator].format(escape_like(value))
-                return f"({expression} ILIKE {self.bind(pattern, 'text')})"
-            case _:
-                return f"({_COMPARISONS[operator].format(x=expression, v=self.bind(value, sql_type))})"
+            value, sql_type = list(value), f"{sql_type}[]"
+        row = OPERATORS[operator]
+        if row.like is not None:
+            value = row.like.format(escape_like(value))
+        if row.sql is None:
+            raise AssertionError(f"{operator} is no operator of a scalar field")
+        return f"({row.sql.format(x=expression, v=self.bind(value, sql_type))})"
 
     def tags(self, expression: str, operator: str, value: Any) -> str:
         if operator == "exists":
@@ -221,6 +211,11 @@ class _Compiler:
         if isinstance(value, Decimal):
             return self.scalar(number, number_type, operator, native(value))
         return self.scalar(text, "text", operator, value)
+
+
+def _negated(operator: str) -> str | None:
+    row = OPERATORS.get(operator)
+    return row.negates if row is not None else None
 
 
 def _has_own_negation(field: TraceField | FieldKey) -> bool:

@@ -21,12 +21,12 @@ from typing import Any, Final
 
 from server.errors import ApiError, FilterTooComplex, InsufficientScope, InvalidBody
 from server.queries.filters.filter_values import check_characters, read_operand, shown
+from server.queries.filters.operators import OPERATORS
 from server.queries.filters.span_fields import (
     FIELDS,
     KEYED_FIELDS,
     KEYED_OPERATORS,
     LONGEST_KEY,
-    OPERATORS,
     KeyedField,
     TraceField,
     field_named,
@@ -290,7 +290,7 @@ def canonical(tree: Filter) -> Any:
             return {whole: {"has": canonical(part)}}
 
 
-_SETS: Final = frozenset(name for name, operator in OPERATORS.items() if operator.value == "list")
+_SETS: Final = frozenset(name for name, operator in OPERATORS.items() if operator.operand == "list")
 
 
 def _plain(value: Any) -> Any:

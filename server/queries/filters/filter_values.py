@@ -12,9 +12,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
+from server.queries.filters.operators import OPERATORS
 from server.queries.filters.regex_subset import check_regex
 from server.queries.filters.search_text import search_query
-from server.queries.filters.span_fields import OPERATORS, FieldType, TraceField
+from server.queries.filters.span_fields import FieldType, TraceField
 from server.text.instants import parse_instant
 
 LONGEST_TEXT: Final = 1024
@@ -32,7 +33,7 @@ def read_operand(field: TraceField | None, operator: str, raw: Any, *, now: date
 
     Returns a value, None (``eq`` and ``ne`` only), a tuple of distinct values, or a pair.
     """
-    shape = OPERATORS[operator].value
+    shape = OPERATORS[operator].operand
     if shape == "truth":
         if not isinstance(raw, bool):
             raise ValueError("expected true or false")

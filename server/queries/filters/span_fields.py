@@ -28,37 +28,6 @@ class FieldType(StrEnum):
     FULL_TEXT = "full_text"
 
 
-@dataclass(frozen=True, slots=True)
-class Operator:
-    """One operator; ``value`` describes its operand: one value, a list, a pair of bounds, a truth value or a
-    pattern.
-    """
-
-    value: str
-    sentence: str
-
-
-OPERATORS: Final[dict[str, Operator]] = {
-    "eq": Operator("one", "Equal, byte for byte; `null` asks for rows without a value."),
-    "ne": Operator("one", "Not `eq`: rows without a value are included."),
-    "gt": Operator("one", "Greater than; never true for rows without a value."),
-    "gte": Operator("one", "Greater than or equal."),
-    "lt": Operator("one", "Less than."),
-    "lte": Operator("one", "Less than or equal."),
-    "between": Operator("pair", "`[low, high]`, both included."),
-    "in": Operator("list", "Equal to one of 1 to 100 values."),
-    "not_in": Operator("list", "Not `in`: rows without a value are included."),
-    "exists": Operator("truth", "`true`: has a value; `false`: has none."),
-    "contains": Operator("text", "Has this substring, in any letter case; no character is a wildcard."),
-    "not_contains": Operator("text", "Not `contains`: rows without a value are included."),
-    "starts_with": Operator("text", "Begins with this, in any letter case."),
-    "ends_with": Operator("text", "Ends with this, in any letter case."),
-    "regex": Operator("pattern", "Matches a restricted regular expression somewhere; see Regular expressions."),
-    "any": Operator("list", "Has at least one of these tags."),
-    "all": Operator("list", "Has each of these tags."),
-    "search": Operator("search", "Full-text search in web-search syntax; see docs/reference/search.md."),
-}
-
 _COMPARE = ("eq", "ne", "gt", "gte", "lt", "lte", "between", "in", "not_in", "exists")
 _SUBSTRING = ("contains", "not_contains", "starts_with", "ends_with")
 TYPE_OPERATORS: Final[dict[FieldType, tuple[str, ...]]] = {

@@ -26,7 +26,6 @@ Fill = Literal["none", "null", "zero", "previous"]
 Compare = Literal["previous_period", "year_ago"]
 FILLS: Final[tuple[Fill, ...]] = ("none", "null", "zero", "previous")
 COMPARISONS: Final[tuple[Compare, ...]] = ("previous_period", "year_ago")
-HAVING_OPERATORS: Final = ("gt", "gte", "lt", "lte", "eq", "ne")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import asyncpg
 
 from server.errors import InsufficientScope, InvalidBody
 from server.fairness.off_loop import off_loop
+from server.queries.filters.operators import NUMBER_OPERATORS
 from server.queries.lists.query_plan import explained
 from server.queries.metrics.metric_actors import ActorGroups, fetch_distinct, rank_key
 from server.queries.metrics.metric_answer import OTHER, MetricAnswer, MetricGroup, MetricMeta, Value
@@ -27,15 +28,6 @@ from server.queries.metrics.source_plan import SourcePlan, Timeline, check_size,
 from server.storage.database import Database
 from server.storage.row_scope import RowScope
 from server.storage.statements import statement
-
-_COMPARE: Final = {
-    "gt": lambda value, bound: value > bound,
-    "gte": lambda value, bound: value >= bound,
-    "lt": lambda value, bound: value < bound,
-    "lte": lambda value, bound: value <= bound,
-    "eq": lambda value, bound: value == bound,
-    "ne": lambda value, bound: value != bound,
-}
 
 
 @dataclass(slots=True)
@@ -168,7 +160,9 @@ async def _select(run: _Run, timeline: Timeline) -> tuple[Selection | None, int]
 
 
 def _keeps(having: Having, value: Value) -> bool:
-    return isinstance(value, tuple) is False and value is not None and _COMPARE[having.operator](value, having.value)
+    if value is None or isinstance(value, tuple):
+        return False
+    return NUMBER_OPERATORS[having.operator](value, having.value)
 
 
 async def _read(run: _Run, timeline: Timeline, selection: Selection | None) -> dict[Family, Fetched]:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from server.queries.filters.filter_sql import compile_filter
 from server.queries.filters.filter_tree import Filter
+from server.queries.filters.operators import OPERATORS
 from server.queries.filters.time_range import TimeRange
 from server.queries.metrics.metric_catalog import (
     ActorKind,
@@ -238,7 +239,9 @@ def raw_ranking_statement(
     measure, descending = order
     seconds = sum((high - low).total_seconds() for low, high in pieces)
     kept = " AND ".join(
-        f"{ranking_expression(item, seconds, binds)} {HAVING_SQL[operator]} {binds.add(value, 'double precision')}"
+        (OPERATORS[operator].sql or "").format(
+            x=ranking_expression(item, seconds, binds), v=binds.add(value, "double precision")
+        )
         for item, operator, value in having
     )
     return (
@@ -264,9 +267,6 @@ def raw_actors_statement(
         f" FROM {pieces_of('llm_traces', 'ts', 't', scope, pieces, binds)}"
         f" WHERE t.{kind}_id <> '' GROUP BY 1, 2, 3"
     ), binds.values
-
-
-HAVING_SQL: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<=", "eq": "=", "ne": "<>"}
 
 
 def ranking_expression(measure: Measure, seconds: float, binds: Binds) -> str:

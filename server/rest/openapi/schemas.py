@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from server.errors import catalogue
-from server.queries.filters.span_fields import OPERATORS, FieldType, TraceField
+from server.queries.filters.operators import OPERATORS
+from server.queries.filters.span_fields import FieldType, TraceField
 from server.queries.lists.list_question import VIEWS
 from server.queries.lists.session_reader import SESSIONS, USERS, SummaryKind
 from server.queries.metrics.metric_catalog import DIMENSIONS, METRICS
