@@ -43,9 +43,9 @@ class PatientStream:
                 self._waiting.append(text)
                 self._size += len(text)
                 self._written.clear()
-                self._filled.set()
             else:
                 self._lost += text.count("\n")
+            self._filled.set()
         if not has_room:
             observe(LogLinesLost(text.count("\n")))
 

@@ -240,7 +240,9 @@ async def test_too_many_groups_are_400_and_say_what_to_ask_instead(
 ) -> None:
     monkeypatch.setattr(source_plan, "MOST_VALUES", 5)
     params = {"metric": "calls", "from": FROM, "to": TO, "group_by": "model", "interval": "1h"}
-    assert (await http.get("/api/v1/metrics", params={**params, "limit": "1"})).status_code == 200
+    assert (await http.get("/api/v1/metrics", params={**params, "limit": "1", "other": "false"})).status_code == 200
+    with_the_rest = await http.get("/api/v1/metrics", params={**params, "limit": "1"})
+    assert "too many groups: 2 of them at 3 points" in with_the_rest.json()["detail"]
     refused = await http.get("/api/v1/metrics", params=params)
     assert (refused.status_code, refused.json()["code"]) == (400, "invalid_parameter")
     (error,) = refused.json()["errors"]

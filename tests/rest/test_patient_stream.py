@@ -22,12 +22,10 @@ def test_a_full_pipe_loses_lines_and_never_holds_up_the_writer() -> None:
         stream.write(line)
     assert time.monotonic() - started < 2
     assert 0 < sum(counted) < written // 2 + 500
-    kept, told = 0, b""
+    told = b""
     while b"log lines lost" not in told:  # once somebody reads, the rest comes, then the number of those lost
         told = told[-200:] + os.read(reading, 65536)
-        kept += 1
-        stream.write("later\n") if kept % 50 == 0 else None
-    assert f'"count": {sum(counted)}'.encode() in told + os.read(reading, 200)
+    assert f'"count": {sum(counted)}'.encode() in told
 
 
 def test_lines_come_out_in_order() -> None:

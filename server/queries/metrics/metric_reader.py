@@ -106,13 +106,21 @@ async def query_metrics(
         reading = explained(connection, plans)
         run = _Run(reading, question, target, now, state["raw_since"], state["rollup_5m_since"], [])
         selection, groups_total = await _select(run, timeline)
-        check_size(question, timeline, len(selection.groups) + selection.with_other if selection else 1)
+        check_size(question, timeline, _count_groups(selection, groups_total))
         parts = await _read(run, timeline, selection)
         earlier = earlier_timeline(question, timeline)
         compared = None if earlier is None else (earlier, await _read(run, earlier, selection))
-    count = (len(selection.groups) + 1 if selection else 1) * len(question.measures) * timeline.buckets
+    count = _count_groups(selection, groups_total) * len(question.measures) * timeline.buckets
     groups = await off_loop(count, lambda: _groups(question, selection, timeline, parts, compared, now))
     return _answer(question, timeline, groups, _meta(question, timeline, run, now, earlier, groups_total))
+
+
+def _count_groups(selection: Selection | None, groups_total: int) -> int:
+    """Return how many groups the answer has; all that were not chosen are one, "other"."""
+    if selection is None:
+        return 1
+    chosen = len(selection.groups)
+    return chosen + (selection.with_other and groups_total > chosen)
 
 
 async def _select(run: _Run, timeline: Timeline) -> tuple[Selection | None, int]:
