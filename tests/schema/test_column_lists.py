@@ -47,7 +47,7 @@ async def test_a_stored_span_has_all_columns_that_are_sent(services: Services) -
 
 
 async def test_every_rollup_has_the_counters_and_sketches_of_the_table(services: Services) -> None:
-    expected = {counter.name: counter.type for counter in COUNTERS.values()}
+    expected: dict[str, str] = {counter.name: counter.type for counter in COUNTERS.values()}
     expected |= {sketch.column: "bytea" for sketch in SKETCHES.values()}
     keys = {"project_id", "bucket", "dim_id", "dimension", "value", "is_generation"}
     async with services.writes.plain() as connection:

@@ -131,10 +131,10 @@ def rollup_statement(
     if slice_ is not None and slice_.precomputed:
         columns += [f"max(r.{PRECOMPUTED[name]}) FILTER (WHERE {CALL}) AS p_{name}" for name in needs.sketches]
     for name in needs.sketches:
-        kind = SPAN_SKETCHES[name]
-        stored = sketches.format(kind.column)
+        distribution = SPAN_SKETCHES[name]
+        stored = sketches.format(distribution.column)
         columns.append(
-            f"string_agg({stored}, ''::bytea) FILTER (WHERE {kind.rollup_condition} AND {merged}) AS s_{name}"
+            f"string_agg({stored}, ''::bytea) FILTER (WHERE {distribution.rollup_condition} AND {merged}) AS s_{name}"
         )
     return f"{beginning}SELECT {', '.join(columns)} FROM {source} GROUP BY {grouping.positions}", binds.values
 
