@@ -1,79 +1,145 @@
-"""Alert rules for Grafana, in the form in which it provisions them.
+"""Alert rules in two forms: as Grafana provisions them, and as Prometheus, Mimir and vmalert read them.
 
-Grafana's alerting asks from its back end, where the JSON data source cannot follow: rules ask the REST API through the
-Infinity data source. A query is a *numeric table*: columns of text, which become the labels of an alert, and exactly
-one column of numbers. Names are those of mixins: what is wrong, in CamelCase, with a label ``severity``.
+Grafana's alerting asks from its back end, where the JSON data source cannot follow; its built-in Prometheus source can
+(:mod:`dashboards.alert_pack`), and so can the Infinity plugin (:mod:`dashboards.infinity_rules`). Names are those of
+mixins: what is wrong, in CamelCase, with a label ``severity``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
-from dashboards import llm_cost
 from dashboards.board import Board
 from dashboards.queries import Json
 
-INFINITY_UID: Final = "llmapi"
-RUNBOOK: Final = "docs/how-to/alert-on-budgets.md"
+PROMETHEUS_UID: Final = "llmtraces-prometheus"
+RUNBOOK: Final = "docs/reference/alerts.md"
+FOLDER: Final = "LLM Observatory"
 _EXPRESSION: Final = "__expr__"
 _RANGE: Final = {"from": 600, "to": 0}
+
+Severity = Literal["critical", "warning"]
+Comparison = Literal[">", "<"]
+_EVALUATORS: Final = {">": "gt", "<": "lt"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertRule:
-    """One rule. ``steps`` are queries and expressions; the last decides: not 0 means firing. ``uid`` never changes."""
+    """One rule. ``steps`` are queries and expressions; the last decides: not 0 means firing. ``uid`` never changes.
+
+    ``summary`` and ``description`` are Grafana's templates; ``value`` is the step whose number they show as ``.Value``.
+    ``panel`` is the dashboard and the title of the panel that shows what is judged.
+    """
 
     uid: str
     title: str
-    severity: str
+    severity: Severity
     summary: str
     description: str
     steps: tuple[Json, ...]
+    value: str
     hold: str
     panel: tuple[Board, str]
 
-    def render(self) -> Json:
-        """Return the rule as the provisioning file has it."""
+    def render(self, runbooks: str = "") -> Json:
+        """Return the rule as the provisioning file has it; ``runbooks`` is the address of the page of alerts."""
         board, title = self.panel
+        runbook = f"{RUNBOOK}#{self.title.lower()}"
+        link = {"runbook_url": f"{runbooks}#{self.title.lower()}"} if runbooks else {}
         return {
             "uid": self.uid,
             "title": self.title,
             "condition": self.steps[-1]["refId"],
             "for": self.hold,
-            # No budgets, no answer: that is no alarm. An answer that does not come is one.
+            # Nothing to judge, no answer: that is no alarm. An answer that does not come is one.
             "noDataState": "OK",
             "execErrState": "Error",
             "labels": {"severity": self.severity},
             "annotations": {
-                "summary": self.summary,
-                "description": self.description,
-                "runbook": RUNBOOK,
+                "summary": self._where_known(self.summary),
+                "description": self._where_known(self.description),
+                "runbook": runbook,
+                **link,
                 "__dashboardUid__": board.uid,
-                "__panelId__": str(_panel_id(board, title)),
+                "__panelId__": str(panel_id(board, title)),
             },
             "data": list(self.steps),
         }
 
+    def _where_known(self, text: str) -> str:
+        """Return ``text`` for an alert with a number: Grafana renders it for rules without data, too."""
+        return f"{{{{ with $values.{self.value} }}}}{text}{{{{ else }}}}Nothing to judge.{{{{ end }}}}"
 
-def budget_column(ref_id: str, name: str) -> Json:
-    """Return a query: the column ``name`` of every budget, labelled with project, id and name of the budget."""
-    labels = [{"selector": label, "text": label, "type": "string"} for label in ("project_id", "budget_id", "name")]
-    return _step(
-        ref_id, INFINITY_UID, type="json", source="url", parser="backend", format="table", url="/api/v1/budgets",
-        url_options={"method": "GET"}, root_selector="data",
-        columns=[*labels, {"selector": name, "text": name, "type": "number"}],
-    )  # fmt: skip
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromqlAlert:
+    """One rule on the Prometheus API: fires for each series of ``expression`` that lies beyond ``bound``."""
+
+    uid: str
+    title: str
+    severity: Severity
+    summary: str
+    description: str
+    expression: str
+    comparison: Comparison
+    bound: float
+    hold: str
+    panel: tuple[Board, str]
+
+    def rule(self) -> AlertRule:
+        """Return the rule for Grafana: the query at the moment of the evaluation, and a threshold."""
+        asked = step("A", PROMETHEUS_UID, expr=self.expression, instant=True, range=False, editorMode="code")
+        return AlertRule(
+            uid=self.uid, title=self.title, severity=self.severity, summary=self.summary,
+            description=self.description, steps=(asked, threshold("B", "A", _EVALUATORS[self.comparison], self.bound)),
+            value="A", hold=self.hold, panel=self.panel,
+        )  # fmt: skip
+
+    def render_for_prometheus(self) -> Json:
+        """Return the rule as a rule file of Prometheus has it."""
+        return {
+            "alert": self.title,
+            "expr": f"({self.expression}) {self.comparison} {self.bound:g}",
+            "for": self.hold,
+            "labels": {"severity": self.severity},
+            "annotations": {
+                "summary": self.summary.replace(".Value", "$value"),
+                "description": self.description.replace(".Value", "$value"),
+                "runbook": f"{RUNBOOK}#{self.title.lower()}",
+                "dashboard": f"{self.panel[0].uid}: {self.panel[1]}",
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class AlertGroup:
+    """Rules that are evaluated together, every ``interval``."""
+
+    name: str
+    interval: str
+    rules: Sequence[AlertRule]
+
+    def render(self, runbooks: str = "") -> Json:
+        """Return the group as an item of ``groups`` in Grafana's provisioning file."""
+        return {
+            "orgId": 1,
+            "name": self.name,
+            "folder": FOLDER,
+            "interval": self.interval,
+            "rules": [rule.render(runbooks) for rule in self.rules],
+        }
 
 
 def last(ref_id: str, of: str) -> Json:
     """Return an expression: the newest number of each label set of ``of``."""
-    return _step(ref_id, _EXPRESSION, type="reduce", expression=of, reducer="last")
+    return step(ref_id, _EXPRESSION, type="reduce", expression=of, reducer="last")
 
 
 def threshold(ref_id: str, of: str, kind: str, *bounds: float) -> Json:
     """Return an expression: 1 where ``of`` is ``gt`` its bound, or within (without) two bounds: ``within_range``."""
-    return _step(
+    return step(
         ref_id, _EXPRESSION, type="threshold", expression=of,
         conditions=[{"evaluator": {"type": kind, "params": list(bounds)}}],
     )  # fmt: skip
@@ -81,10 +147,11 @@ def threshold(ref_id: str, of: str, kind: str, *bounds: float) -> Json:
 
 def math(ref_id: str, expression: str) -> Json:
     """Return an expression over other steps, such as ``$C > 100 && $D > 10``; what is compared has the same labels."""
-    return _step(ref_id, _EXPRESSION, type="math", expression=expression)
+    return step(ref_id, _EXPRESSION, type="math", expression=expression)
 
 
-def _step(ref_id: str, datasource: str, **model: object) -> Json:
+def step(ref_id: str, datasource: str, **model: object) -> Json:
+    """Return one step of a rule: a query of the data source, or an expression."""
     return {
         "refId": ref_id,
         "relativeTimeRange": dict(_RANGE),
@@ -93,50 +160,8 @@ def _step(ref_id: str, datasource: str, **model: object) -> Json:
     }
 
 
-def _panel_id(board: Board, title: str) -> int:
-    (found,) = [panel["id"] for panel in board.render()["panels"] if panel["title"] == title]
+def panel_id(board: Board, title: str) -> int:
+    """Return the id of the one panel called ``title`` that is more than a figure. Raises ValueError without one."""
+    panels = [panel for panel in board.render()["panels"] if panel["type"] not in ("stat", "row")]
+    (found,) = [panel["id"] for panel in panels if panel["title"] == title]
     return int(found)
-
-
-_BUDGET: Final = "Budget {{ $labels.name }} of project {{ $labels.project_id }}"
-_USED: Final = '{{ printf "%.0f" $values.D.Value }} % of the amount of the period is spent.'
-_OF_BUDGETS: Final = (llm_cost.BOARD, llm_cost.BUDGETS)
-
-BUDGET_RULES: Final = (
-    AlertRule(
-        uid="llm-budget-warning", title="LLMBudgetWarning", severity="warning",
-        summary=f"{_BUDGET} has reached its warning threshold.", description=_USED,
-        steps=(budget_column("A", "status_level"), last("B", "A"), budget_column("C", "used_pct"), last("D", "C"),
-               threshold("E", "B", "within_range", 0.5, 1.5)),
-        hold="0s", panel=_OF_BUDGETS,
-    ),
-    AlertRule(
-        uid="llm-budget-critical", title="LLMBudgetCritical", severity="critical",
-        summary=f"{_BUDGET} has reached its critical threshold.", description=_USED,
-        steps=(budget_column("A", "status_level"), last("B", "A"), budget_column("C", "used_pct"), last("D", "C"),
-               threshold("E", "B", "gt", 1.5)),
-        hold="0s", panel=_OF_BUDGETS,
-    ),
-    AlertRule(
-        uid="llm-budget-projected", title="LLMBudgetProjectedOver", severity="warning",
-        summary=f"{_BUDGET} will not last until the end of its period.",
-        description='At the rate so far, {{ printf "%.0f" $values.B.Value }} % of the amount will be spent. '
-                    "The first tenth of a period is not judged: little says little.",
-        steps=(budget_column("A", "projected_pct"), last("B", "A"), budget_column("C", "elapsed_pct"), last("D", "C"),
-               math("E", "$B > 100 && $D > 10")),
-        hold="30m", panel=_OF_BUDGETS,
-    ),
-)  # fmt: skip
-
-
-def groups() -> list[Json]:
-    """Return all groups of rules: the value of ``groups`` in a provisioning file."""
-    return [
-        {
-            "orgId": 1,
-            "name": "llm-budgets",
-            "folder": "LLM Observatory",
-            "interval": "5m",
-            "rules": [rule.render() for rule in BUDGET_RULES],
-        }
-    ]

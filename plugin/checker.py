@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from dashboards.build import BOARDS
-from plugin.desired_state import DesiredState, Json
+from plugin.desired_state import PLUGINS, DesiredState, Json
 from plugin.grafana_api import Grafana, GrafanaRefused
 
 OK: Final = "ok"
@@ -37,12 +37,15 @@ class Finding:
 
 
 def check(grafana: Grafana, wanted: DesiredState) -> Iterator[Finding]:
-    """Check every data source, then every panel with the variables as they are when a dashboard is opened."""
+    """Check every data source and alert rule, then every panel with the variables as they are when it is opened."""
     missing = False
     for source in wanted.datasources():
+        if source["type"] in PLUGINS and source["type"] not in wanted.plugins:
+            continue
         finding = _source(grafana, source)
         missing = missing or (source["uid"] == _MAIN_SOURCE and finding.state == FAILED)
         yield finding
+    yield from _rules(grafana, wanted)
     if missing:
         return
     for board in BOARDS:
@@ -68,6 +71,20 @@ def _source(grafana: Grafana, source: Json) -> Finding:
         return Finding(FAILED, what, str(error))
     status = str((answer or {}).get("status", "")).lower()
     return Finding(OK, what) if status == "ok" else Finding(FAILED, what, f"Save & test says {answer}")
+
+
+def _rules(grafana: Grafana, wanted: DesiredState) -> Iterator[Finding]:
+    """Check what Grafana says of its last evaluation of each rule. A rule that was not evaluated yet is no failure."""
+    answer = grafana.get("prometheus", "grafana", "api", "v1", "rules") or {}
+    known = {rule["name"]: rule for group in answer.get("data", {}).get("groups", ()) for rule in group["rules"]}
+    for title in (rule["title"] for group in wanted.rule_groups() for rule in group["rules"]):
+        what, rule = f"alert rule {title}", known.get(title)
+        if rule is None:
+            yield Finding(FAILED, what, "it is not installed")
+        elif rule.get("health") == "error":
+            yield Finding(FAILED, what, rule.get("lastError") or "its evaluation failed")
+        else:
+            yield Finding(OK, what, rule.get("state", "") if rule.get("state") != "inactive" else "")
 
 
 def _panels(board: Json) -> Iterator[Json]:

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from dashboards.alert_rules import groups
 from dashboards.build import BOARDS
-from plugin.provisioning_files import Provisioning
+from dashboards.message_templates import TEMPLATE, TEMPLATE_NAME
+from plugin.provisioning_files import ALERTS, AlertSource, Provisioning
 
 Json = dict[str, Any]
 
@@ -22,10 +22,9 @@ FOLDER_UID: Final = "llm-observatory"
 FOLDER_TITLE: Final = "LLM Observatory"
 MARK: Final = "llm-observatory"
 
-PLUGINS: Final[Mapping[str, str]] = {
-    "simpod-json-datasource": "JSON",
-    "yesoreyeram-infinity-datasource": "Infinity",
-}
+JSON_PLUGIN: Final = "simpod-json-datasource"
+INFINITY_PLUGIN: Final = "yesoreyeram-infinity-datasource"
+PLUGINS: Final[Mapping[str, str]] = {JSON_PLUGIN: "JSON", INFINITY_PLUGIN: "Infinity"}
 """Plugins that do not come with Grafana, and their names in its catalogue."""
 
 
@@ -33,11 +32,19 @@ PLUGINS: Final[Mapping[str, str]] = {
 class DesiredState:
     """Everything to be installed for the server at ``url`` (as Grafana reaches it).
 
-    Without a ``key`` data sources that are there keep theirs; new ones cannot be made.
+    Without a ``key`` data sources that are there keep theirs; new ones cannot be made. ``alerts`` is the source that
+    alert rules ask; ``runbooks`` the address at which people read about alerts.
     """
 
     url: str
     key: str = ""
+    alerts: AlertSource = "prometheus"
+    runbooks: str = ""
+
+    @property
+    def plugins(self) -> tuple[str, ...]:
+        """The plugins without which a part would not work."""
+        return (JSON_PLUGIN, INFINITY_PLUGIN) if self.alerts == "infinity" else (JSON_PLUGIN,)
 
     def datasources(self) -> Iterator[Json]:
         """Return the data sources as ``POST /api/datasources`` takes them, their keys under ``secureJsonData``."""
@@ -54,10 +61,9 @@ class DesiredState:
         for board in BOARDS:
             yield board.render()
 
-    @staticmethod
-    def rule_groups() -> Iterator[Json]:
+    def rule_groups(self) -> Iterator[Json]:
         """Return the groups of alert rules as ``PUT /api/v1/provisioning/folder/…/rule-groups/…`` takes them."""
-        for group in groups():
+        for group in Provisioning(alerts=self.alerts, runbooks=self.runbooks).rule_groups():
             name, seconds = group["name"], _seconds(group["interval"])
             rules = []
             for rule in group["rules"]:
@@ -65,6 +71,21 @@ class DesiredState:
                 wanted["annotations"] = {**rule["annotations"], MARK: digest(rule_content(wanted))}
                 rules.append(wanted)
             yield {"title": name, "folderUid": FOLDER_UID, "interval": seconds, "rules": rules}
+
+    @staticmethod
+    def templates() -> Json:
+        """Return the templates of messages as ``PUT /api/v1/provisioning/templates/…`` takes them, with a mark."""
+        return {"name": TEMPLATE_NAME, "template": f"{{{{/* {MARK} {digest(TEMPLATE)} */}}}}\n{TEMPLATE}"}
+
+    def other_groups(self) -> Iterator[str]:
+        """Return the names of groups that another choice of ``alerts`` would bring, and this one does not."""
+        wanted = {group.name for group in ALERTS[self.alerts]}
+        yield from (name for name in all_group_names() if name not in wanted)
+
+
+def all_group_names() -> tuple[str, ...]:
+    """Return the names of the groups of alert rules, whatever source they ask."""
+    return tuple(dict.fromkeys(group.name for groups in ALERTS.values() for group in groups))
 
 
 def digest(content: Any) -> str:
@@ -93,6 +114,15 @@ def rule_content(rule: Mapping[str, Any]) -> Json:
     annotations = {key: value for key, value in (rule.get("annotations") or {}).items() if key != MARK}
     kept = {key: rule.get(key) for key in ("title", "condition", "noDataState", "execErrState", "labels")}
     return {**kept, "for": _seconds(str(rule.get("for") or "0s")), "annotations": annotations, "data": steps}
+
+
+def template_mark(template: str) -> tuple[str, bool]:
+    """Return the mark of a template that is installed, empty without one, and whether it still is that of its text."""
+    first, _, rest = template.partition("\n")
+    words = first.split()
+    if len(words) != 4 or words[1] != MARK:
+        return "", False
+    return words[2], words[2] == digest(rest.strip() + "\n")
 
 
 def _seconds(text: str) -> int:

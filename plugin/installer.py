@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from dashboards.message_templates import TEMPLATE_NAME
 from plugin.desired_state import (
     FOLDER_TITLE,
     FOLDER_UID,
@@ -17,16 +18,22 @@ from plugin.desired_state import (
     PLUGINS,
     DesiredState,
     Json,
+    all_group_names,
     digest,
     rule_content,
     source_content,
+    template_mark,
 )
 from plugin.grafana_api import Grafana, GrafanaRefused
+
+_TEMPLATES: Final = ("v1", "provisioning", "templates")
 
 UNCHANGED: Final = "unchanged"
 CREATE: Final = "create"
 UPDATE: Final = "update"
+DELETE: Final = "delete"
 KEEP: Final = "keep"
+SKIP: Final = "skip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,53 +50,61 @@ class Step:
         return f"{self.action:9} {self.what}" + (f" ({self.reason})" if self.reason else "")
 
 
-def missing_plugins(grafana: Grafana) -> list[str]:
-    """Return a sentence for each plugin that is not installed, with how to get it."""
+def missing_plugins(grafana: Grafana, wanted: DesiredState) -> list[str]:
+    """Return a sentence for each plugin that is needed and not installed, with how to get it."""
     return [
-        f"plugin {name} ({plugin}) is not installed: run 'grafana cli plugins install {plugin}' and restart Grafana, "
-        f"set GF_PLUGINS_PREINSTALL={plugin}, or choose it under Administration → Plugins."
-        for plugin, name in PLUGINS.items()
-        if grafana.get("plugins", plugin, "settings") is None
+        f"plugin {PLUGINS[plugin]} ({plugin}) is not installed: run 'grafana cli plugins install {plugin}' and restart "
+        f"Grafana, set GF_PLUGINS_PREINSTALL={plugin}, or choose it under Administration → Plugins."
+        for plugin in wanted.plugins
+        if not _has_plugin(grafana, plugin)
     ]
+
+
+def _has_plugin(grafana: Grafana, plugin: str) -> bool:
+    return grafana.get("plugins", plugin, "settings") is not None
 
 
 def plan(grafana: Grafana, wanted: DesiredState, *, force: bool = False) -> Iterator[Step]:
     """Return the steps in their order; each looks at Grafana when it is reached. Raises GrafanaRefused."""
     yield _folder(grafana)
     for source in wanted.datasources():
-        yield _datasource(grafana, source, force)
+        yield _datasource(grafana, source, force, is_needed=source["type"] in wanted.plugins)
     for board in wanted.boards():
         yield _board(grafana, board, force)
     grafana.editable_rules()
     for group in wanted.rule_groups():
         yield _rules(grafana, group, force)
+    for name in wanted.other_groups():
+        yield from _other_rules(grafana, name, force)
+    yield _templates(grafana, wanted.templates(), force)
 
 
 def removal(grafana: Grafana, wanted: DesiredState) -> Iterator[Step]:
     """Return steps that take away what :func:`plan` brings. The folder stays where it holds something else."""
     ours: list[tuple[str, tuple[str, ...]]] = [
-        *((f"alert rules {group['title']}", _group_path(group)) for group in wanted.rule_groups()),
+        *((f"alert rules {name}", _group_path(name)) for name in all_group_names()),
+        ("message templates", (*_TEMPLATES, TEMPLATE_NAME)),
         *((f"dashboard {board['title']}", ("dashboards", "uid", board["uid"])) for board in wanted.boards()),
         *((f"data source {item['name']}", ("datasources", "uid", item["uid"])) for item in wanted.datasources()),
     ]
     for what, path in ours:
         if grafana.get(*path) is not None:
-            yield Step("delete", what, partial(grafana.delete, *path))
+            yield Step(DELETE, what, partial(grafana.delete, *path))
     if grafana.get("folders", FOLDER_UID) is None:
         return
     others = [item for item in grafana.get("search", folderUIDs=FOLDER_UID) or () if item["uid"] not in _own(wanted)]
     if others:
         yield Step(KEEP, f"folder {FOLDER_TITLE}", reason=f"it holds {len(others)} dashboards that are not ours")
     else:
-        yield Step("delete", f"folder {FOLDER_TITLE}", lambda: grafana.delete("folders", FOLDER_UID))
+        yield Step(DELETE, f"folder {FOLDER_TITLE}", lambda: grafana.delete("folders", FOLDER_UID))
 
 
 def _own(wanted: DesiredState) -> set[str]:
     return {board["uid"] for board in wanted.boards()}
 
 
-def _group_path(group: Json) -> tuple[str, ...]:
-    return ("v1", "provisioning", "folder", FOLDER_UID, "rule-groups", group["title"])
+def _group_path(name: str) -> tuple[str, ...]:
+    return ("v1", "provisioning", "folder", FOLDER_UID, "rule-groups", name)
 
 
 def _folder(grafana: Grafana) -> Step:
@@ -100,8 +115,10 @@ def _folder(grafana: Grafana) -> Step:
     return Step(CREATE, what, lambda: grafana.post("folders", body=body))
 
 
-def _datasource(grafana: Grafana, source: Json, force: bool) -> Step:
+def _datasource(grafana: Grafana, source: Json, force: bool, *, is_needed: bool) -> Step:
     what = f"data source {source['name']}"
+    if source["type"] in PLUGINS and not is_needed and not _has_plugin(grafana, source["type"]):
+        return Step(SKIP, what, reason=f"for those who have the plugin {PLUGINS[source['type']]}")
     there = grafana.get("datasources", "uid", source["uid"])
     if there is None:
         if "secureJsonData" not in source:
@@ -145,7 +162,7 @@ def _last_message(grafana: Grafana, uid: str) -> str:
 
 def _rules(grafana: Grafana, group: Json, force: bool) -> Step:
     what = f"alert rules {group['title']}"
-    path = _group_path(group)
+    path = _group_path(group["title"])
     there = grafana.get(*path)
 
     def write() -> Any:
@@ -153,9 +170,42 @@ def _rules(grafana: Grafana, group: Json, force: bool) -> Step:
 
     if there is None:
         return Step(CREATE, what, write)
-    marks = {rule["title"]: (rule.get("annotations") or {}).get(MARK) for rule in there["rules"]}
-    edited = [rule["title"] for rule in there["rules"] if marks[rule["title"]] != digest(rule_content(rule))]
+    marks, edited = _marks_of(there)
     if edited and not force:
         return Step(KEEP, what, reason=f"edited in Grafana: {', '.join(edited)}; --force replaces them")
     wanted = {rule["title"]: rule["annotations"][MARK] for rule in group["rules"]}
     return Step(UNCHANGED, what) if marks == wanted and not edited else Step(UPDATE, what, write)
+
+
+def _templates(grafana: Grafana, wanted: Json, force: bool) -> Step:
+    what, path = "message templates", (*_TEMPLATES, wanted["name"])
+    there = grafana.get(*path)
+
+    def write() -> Any:
+        return grafana.put(*path, body={"template": wanted["template"]})
+
+    if there is None:
+        return Step(CREATE, what, write)
+    mark, is_ours = template_mark(there["template"])
+    if not is_ours and not force:
+        return Step(KEEP, what, reason="edited in Grafana; --force replaces them")
+    return Step(UNCHANGED if mark == template_mark(wanted["template"])[0] and is_ours else UPDATE, what, write)
+
+
+def _other_rules(grafana: Grafana, name: str, force: bool) -> Iterator[Step]:
+    """Return the step that takes away a group of another choice of alerts, if it is there."""
+    what, path = f"alert rules {name}", _group_path(name)
+    there = grafana.get(*path)
+    if there is None:
+        return
+    _, edited = _marks_of(there)
+    if edited and not force:
+        yield Step(KEEP, what, reason=f"edited in Grafana: {', '.join(edited)}; --force removes them")
+    else:
+        yield Step(DELETE, what, lambda: grafana.delete(*path))
+
+
+def _marks_of(group: Json) -> tuple[dict[str, str | None], list[str]]:
+    """Return the marks of a group's rules by title, and the titles of those that people edited."""
+    marks = {rule["title"]: (rule.get("annotations") or {}).get(MARK) for rule in group["rules"]}
+    return marks, [rule["title"] for rule in group["rules"] if marks[rule["title"]] != digest(rule_content(rule))]

@@ -66,6 +66,7 @@ from server.storage.database import Database
 from server.storage.redis_store import RedisStore
 from server.telemetry import logs, observations, prometheus, tracing
 from server.text.json_text import dumps
+from server.upkeep.partition_statistics import PartitionStatistics
 from server.upkeep.retention import Retention
 
 BLUEPRINTS = (
@@ -161,6 +162,7 @@ def build_services(settings: Settings) -> Services:
         folder=RollupFolder(worker),
         exports=build_exports(settings, reads, writes, worker),
         retention=Retention(worker, settings),
+        statistics=PartitionStatistics(worker),
     )
 
 
@@ -196,6 +198,7 @@ async def close_services(services: Services) -> None:
     """Stop background work and close pools."""
     await services.folder.task.stop()
     await services.retention.task.stop()
+    await services.statistics.task.stop()
     await services.exports.close()
     await services.ingestion.close()
     await services.access.close()
@@ -247,6 +250,7 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
         await open_services(app.ctx.services)
         app.ctx.services.folder.task.start()
         app.ctx.services.retention.task.start()
+        app.ctx.services.statistics.task.start()
         app.ctx.services.exports.jobs.task.start()
 
     @app.before_server_stop

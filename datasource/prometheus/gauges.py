@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Final
 
 import numpy as np
 
+from datasource.prometheus.budget_gauges import BUDGET_LABELS, own, projected, spending, used
 from datasource.prometheus.promql.errors import ExecutionError
-from datasource.prometheus.promql.values import Floats, Ints, Labels, Vector, empty_vector, labels_of
+from datasource.prometheus.promql.values import Ints, Labels, Vector, empty_vector, labels_of
 from server.queries.metrics.active_reader import LONGEST_ACTIVE_MS, read_active
-from server.queries.metrics.counter_reader import MONEY_UNIT, SCORE_UNIT, CounterQuestion, read_windows
+from server.queries.metrics.counter_reader import SCORE_UNIT, CounterQuestion, read_windows
 from server.queries.metrics.metric_catalog import DIMENSIONS, ActorKind, Permission
-from server.queries.records.budgets import Budget, list_budgets
-from server.reports.budget_report import budget_filter, period_of
+from server.queries.metrics.unpriced_reader import LONGEST_UNPRICED_MS, read_unpriced
 from server.storage.database import Database
 from server.storage.row_scope import RowScope
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 86_400_000
-_MOST_BUDGET_READS: Final = 100
 
 Reader = Callable[[Database, RowScope, Ints], Awaitable[Vector]]
 """Returns the gauge at each of the times (ms) for the projects of a scope, without its name."""
@@ -76,73 +74,17 @@ async def _scores(database: Database, scope: RowScope, times: Ints) -> Vector:
     return Vector([labels_of(zip(names, key, strict=True)) for key in counted.groups], values, number > 0)
 
 
-def _of_budgets(share: Callable[[Floats, Ints, Ints, Ints], Floats]) -> Reader:
-    """Return a reader of budgets.
+async def _unpriced(database: Database, scope: RowScope, times: Ints) -> Vector:
+    """Return the calls of the day before that used tokens and have no price, where there are any."""
+    if int(times.max() - times.min()) > LONGEST_UNPRICED_MS:
+        raise ExecutionError("llm_unpriced_calls is counted from spans: ask for at most a month at a time")
+    counted = await read_unpriced(database, scope, times, DAY_MS)
+    if not counted:
+        return empty_vector(len(times))
+    names = ("project", "provider", "model")
+    values = np.array(list(counted.values()), dtype=np.float64)
+    return Vector([labels_of(zip(names, key, strict=True)) for key in counted], values, values > 0)
 
-    ``share`` is computed from the money spent (US dollars), start and end of the period, and the moment.
-    """
-
-    async def read(database: Database, scope: RowScope, times: Ints) -> Vector:
-        budgets = await list_budgets(database, scope)
-        if len(budgets) > _MOST_BUDGET_READS and len(times) > 1:
-            raise ExecutionError(f"more than {_MOST_BUDGET_READS} budgets over time: choose a project, or one moment")
-        labels, rows = [], []
-        for budget in budgets:
-            begins, ends = _periods(budget, times)
-            spent = await _spent(database, scope, budget, begins, times)
-            labels.append(_budget_labels(budget))
-            rows.append(share(spent, begins, ends, times) / float(budget.amount_usd))
-        if not rows:
-            return empty_vector(len(times))
-        return Vector(labels, np.array(rows), np.ones((len(rows), len(times)), dtype=bool))
-
-    return read
-
-
-def _periods(budget: Budget, times: Ints) -> tuple[Ints, Ints]:
-    """Return start and end of the period of each moment, in ms."""
-    found = [period_of(budget, datetime.fromtimestamp(time / 1000, UTC)) for time in times.tolist()]
-    return (
-        np.array([int(start.timestamp() * 1000) for start, _ in found], dtype=np.int64),
-        np.array([int(end.timestamp() * 1000) for _, end in found], dtype=np.int64),
-    )
-
-
-async def _spent(database: Database, scope: RowScope, budget: Budget, begins: Ints, times: Ints) -> Floats:
-    counted = await read_windows(
-        database,
-        replace(scope, projects=(budget.project_id,)),
-        CounterQuestion(
-            family="spans",
-            presence="calls",
-            counters=("total_cost",),
-            lows=begins,
-            highs=np.maximum(times, begins + 1),
-            filter=budget_filter(budget),
-            lingers=False,
-        ),
-    )
-    return np.asarray(counted.counters["total_cost"].sum(axis=0) / MONEY_UNIT, dtype=np.float64)
-
-
-def _budget_labels(budget: Budget) -> Labels:
-    return labels_of(
-        (
-            ("project", budget.project_id),
-            ("budget", budget.name),
-            ("budget_id", budget.budget_id),
-            ("period", budget.period),
-            ("dimension", budget.dimension or ""),
-            ("value", budget.value or ""),
-        )
-    )
-
-
-def _projected(spent: Floats, begins: Ints, ends: Ints, times: Ints) -> Floats:
-    return np.asarray(spent / np.maximum(times - begins, 1000) * (ends - begins), dtype=np.float64)
-
-
-_BUDGET_LABELS: Final = ("project", "budget", "budget_id", "period", "dimension", "value")
 
 GAUGES: Final[Mapping[str, Gauge]] = {
     gauge.name: gauge
@@ -169,17 +111,40 @@ GAUGES: Final[Mapping[str, Gauge]] = {
             name="llm_budget_used_ratio",
             help="Share of a budget's amount that its period has spent so far.",
             unit="ratio",
-            labels=_BUDGET_LABELS,
+            labels=BUDGET_LABELS,
             permission="costs:read",
-            read=_of_budgets(lambda spent, begins, ends, times: spent),
+            read=spending(used),
         ),
         Gauge(
             name="llm_budget_projected_ratio",
             help="Share of a budget's amount that its period will have spent at the rate so far.",
             unit="ratio",
-            labels=_BUDGET_LABELS,
+            labels=BUDGET_LABELS,
             permission="costs:read",
-            read=_of_budgets(_projected),
+            read=spending(projected),
+        ),
+        Gauge(
+            name="llm_budget_warning_ratio",
+            help="Share of a budget's amount from which on it is at its warning threshold.",
+            unit="ratio",
+            labels=BUDGET_LABELS,
+            permission="costs:read",
+            read=own(lambda budget: budget.warning_pct / 100),
+        ),
+        Gauge(
+            name="llm_budget_critical_ratio",
+            help="Share of a budget's amount from which on it is at its critical threshold.",
+            unit="ratio",
+            labels=BUDGET_LABELS,
+            permission="costs:read",
+            read=own(lambda budget: budget.critical_pct / 100),
+        ),
+        Gauge(
+            name="llm_unpriced_calls",
+            help="Model calls of the day before that used tokens and have no price.",
+            labels=("project", "provider", "model"),
+            permission="costs:read",
+            read=_unpriced,
         ),
     )
 }

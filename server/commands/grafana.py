@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from plugin.grafana_api import Grafana
@@ -23,8 +24,8 @@ def add(commands: Commands) -> None:
         "install data sources, dashboards and alert rules",
         run_install,
         description=(
-            "Makes a folder, four data sources with a key of their own, all dashboards and the alert rules. A second\n"
-            "run changes only what is not as it should be, and keeps what somebody edited in Grafana."
+            "Makes a folder, data sources with a key of their own, all dashboards and the alert rules. A second run\n"
+            "changes only what is not as it should be, and keeps what somebody edited in Grafana."
         ),
         examples=(
             "  llm-observatory grafana install --url http://localhost:3000 --user admin:admin --key $KEY\n"
@@ -37,16 +38,18 @@ def add(commands: Commands) -> None:
         "--observatory-token", metavar="TOKEN", default="", help="token with keys:manage, to make that key"
     )
     install.add_argument("--project", help="the one project that the key reads (with --observatory-token)")
+    _add_choices(install)
     install.add_argument("--dry-run", action="store_true", help="only say what would be done")
     install.add_argument("--force", action="store_true", help="replace what was edited in Grafana, too")
     check = add_command(
         group,
         "check",
-        "have Grafana ask what every panel asks; exit code 1 when something fails",
+        "have Grafana ask what every panel and alert asks; exit code 1 when something fails",
         run_check,
         examples="  llm-observatory grafana check --url http://localhost:3000 --token $TOKEN\n",
     )
     _add_grafana(check)
+    _add_alerts(check)
     uninstall = add_command(
         group,
         "uninstall",
@@ -76,25 +79,27 @@ def add(commands: Commands) -> None:
         default="/var/lib/grafana/dashboards/llm-observatory",
         help="where Grafana finds the dashboards",
     )
+    _add_choices(provision)
 
 
 def run_install(options: argparse.Namespace) -> int:
     """Install, or with --dry-run say what would be done. Exit code 1 when a plugin is missing."""
     from plugin.desired_state import DesiredState
     from plugin.grafana_api import GrafanaRefused
-    from plugin.installer import CREATE, UPDATE, missing_plugins, plan
+    from plugin.installer import CREATE, DELETE, UPDATE, missing_plugins, plan
 
     try:
         grafana = _grafana(options)
         say(f"Grafana {grafana.version()} at {grafana.url}")
-        missing = missing_plugins(grafana)
+        wanted = DesiredState(options.observatory_url, alerts=options.alerts, runbooks=options.runbooks)
+        missing = missing_plugins(grafana, wanted)
         for sentence in missing:
             say(sentence)
         key = options.key
         if not key and options.observatory_token:
             key = "(a new key)" if options.dry_run else _new_key(options)
-        for step in plan(grafana, DesiredState(options.observatory_url, key), force=options.force):
-            if step.action in (CREATE, UPDATE) and not options.dry_run and step.run is not None:
+        for step in plan(grafana, replace(wanted, key=key), force=options.force):
+            if step.action in (CREATE, UPDATE, DELETE) and not options.dry_run and step.run is not None:
                 step.run()
             print(step, flush=True)
     except GrafanaRefused as error:
@@ -112,7 +117,7 @@ def run_check(options: argparse.Namespace) -> int:
 
     states: dict[str, int] = {}
     try:
-        for finding in check(_grafana(options), DesiredState(options.observatory_url)):
+        for finding in check(_grafana(options), DesiredState(options.observatory_url, alerts=options.alerts)):
             print(finding, flush=True)
             states[finding.state] = states.get(finding.state, 0) + 1
     except GrafanaRefused as error:
@@ -142,7 +147,13 @@ def run_provision(options: argparse.Namespace) -> int:
     from dashboards.build import render_files
     from plugin.provisioning_files import Provisioning
 
-    provisioning = Provisioning(url=options.observatory_url, key_file=options.key_file, dashboards=options.dashboards)
+    provisioning = Provisioning(
+        url=options.observatory_url,
+        key_file=options.key_file,
+        dashboards=options.dashboards,
+        alerts=options.alerts,
+        runbooks=options.runbooks,
+    )
     files = {f"provisioning/{path}": content for path, content in provisioning.files().items()}
     files |= {f"dashboards/{name}": content for name, content in render_files().items()}
     for path, content in files.items():
@@ -155,6 +166,25 @@ def run_provision(options: argparse.Namespace) -> int:
         f"{options.dashboards}, and put a key of kind dashboard into {options.key_file}"
     )
     return 0
+
+
+def _add_alerts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--alerts",
+        choices=("prometheus", "infinity"),
+        default="prometheus",
+        help="what alert rules ask: Grafana's built-in Prometheus source (all rules), or the plugin Infinity (budgets)",
+    )
+
+
+def _add_choices(parser: argparse.ArgumentParser) -> None:
+    _add_alerts(parser)
+    parser.add_argument(
+        "--runbooks",
+        metavar="URL",
+        default="",
+        help="where people read docs/reference/alerts.md: alerts get a link to their part of it",
+    )
 
 
 def _add_grafana(parser: argparse.ArgumentParser) -> None:

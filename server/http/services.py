@@ -18,6 +18,7 @@ from server.rollups.fold import RollupFolder
 from server.settings import Settings
 from server.storage.database import Database
 from server.storage.redis_store import RedisStore
+from server.upkeep.partition_statistics import PartitionStatistics
 from server.upkeep.retention import Retention
 
 
@@ -52,6 +53,8 @@ class Services:
     """Folds rollup deltas in the background, once a server has started it."""
     retention: Retention
     """Makes partitions ahead and drops old ones, once a server has started it."""
+    statistics: PartitionStatistics
+    """Tells the planner about young partitions, once a server has started it."""
     exports: Exports
     """Streams and jobs that write lists into files."""
     draining: bool = field(default=False)

@@ -20,7 +20,14 @@ from server.cli import make_parser
 from server.rest.openapi.document import described_routes
 from server.settings import Settings
 from server.telemetry.prometheus import METRICS
-from tests.docs import grafana_tables, mapping_tables, metric_tables, prometheus_tables, trace_query_tables
+from tests.docs import (
+    alert_tables,
+    grafana_tables,
+    mapping_tables,
+    metric_tables,
+    prometheus_tables,
+    trace_query_tables,
+)
 from tests.packaging.test_structure import FLOORS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -183,6 +190,7 @@ PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "trace-fields": ("reference/trace-query.md", trace_query_tables.trace_fields),
     "prometheus-series": ("reference/prometheus.md", prometheus_tables.series_table),
     "promql-functions": ("reference/prometheus.md", prometheus_tables.functions),
+    "alert-pack": ("reference/alerts.md", alert_tables.alert_table),
     "grafana-targets": (GRAFANA, grafana_tables.targets),
     "grafana-own-keys": (GRAFANA, grafana_tables.own_keys),
     "grafana-common-keys": (GRAFANA, grafana_tables.common_keys),

@@ -33,6 +33,8 @@ class StandIn:
         self.boards: dict[str, Json] = {}
         self.messages: dict[str, list[str]] = {}
         self.groups: dict[str, Json] = {}
+        self.templates: dict[str, Json] = {}
+        self.failing: dict[str, str] = {}
         self.writes: list[str] = []
         self.foreign: list[str] = []
         self.proxied: Callable[[str, Json], tuple[int, Json]] = lambda path, body: (200, {"status": "ok"})
@@ -66,6 +68,8 @@ class StandIn:
             (r"/api/search", lambda method, match, body:
                 (200, [{"uid": uid} for uid in [*self.boards, *self.foreign]])),
             (r"/api/v1/provisioning/folder/([\w-]+)/rule-groups/([\w-]+)", self._group),
+            (r"/api/v1/provisioning/templates/([\w-]+)", self._template),
+            (r"/api/prometheus/grafana/api/v1/rules", self._evaluated),
         )  # fmt: skip
 
     def _folder(self, method: str, match: re.Match[str], body: Json) -> tuple[int, Json]:
@@ -107,6 +111,25 @@ class StandIn:
     def _versions(self, method: str, match: re.Match[str], body: Json) -> tuple[int, Json]:
         versions = [{"message": message} for message in reversed(self.messages[match[1]])]
         return 200, versions if self.version.startswith("11") else {"versions": versions}
+
+    def _template(self, method: str, match: re.Match[str], body: Json) -> tuple[int, Json]:
+        name = match[1]
+        if method == "PUT":
+            self.templates[name] = {"name": name, "template": body["template"].strip() + "\n", "version": "1"}
+            return 202, self.templates[name]
+        if method == "DELETE":
+            self.templates.pop(name)
+            return 204, None
+        return (200, self.templates[name]) if name in self.templates else (404, {"message": "not found"})
+
+    def _evaluated(self, method: str, match: re.Match[str], body: Json) -> tuple[int, Json]:
+        """The rules as they were evaluated: those in ``failing`` with an error."""
+        rules = [
+            {"name": rule["title"], "state": "inactive", "lastError": self.failing.get(rule["title"], ""),
+             "health": "error" if rule["title"] in self.failing else "ok"}
+            for group in self.groups.values() for rule in group["rules"]
+        ]  # fmt: skip
+        return 200, {"status": "success", "data": {"groups": [{"name": "all", "rules": rules}]}}
 
     def _group(self, method: str, match: re.Match[str], body: Json) -> tuple[int, Json]:
         if method == "PUT":

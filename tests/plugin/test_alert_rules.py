@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +12,14 @@ import httpx
 import pytest
 import yaml
 
-from dashboards import llm_cost
-from dashboards.alert_rules import INFINITY_UID, RUNBOOK
-from plugin.provisioning_files import FOLDER
+from dashboards.alert_pack import BOUNDS, GROUPS, PACK
+from dashboards.alert_rules import PROMETHEUS_UID, RUNBOOK, AlertGroup
+from dashboards.infinity_rules import INFINITY_GROUPS, INFINITY_UID
+from datasource.prometheus.gauges import GAUGES
+from datasource.prometheus.promql.engine import parsed
+from datasource.prometheus.promql.syntax import NAME_LABEL, Selector, walk
+from datasource.prometheus.series_catalog import FAMILY_OF
+from plugin.provisioning_files import FOLDER, Provisioning
 from server.queries.records.budgets import PERIODS
 from tests.dashboards.dashboard_files import load
 from tests.datasource.infinity_backend import Infinity, Json
@@ -22,8 +29,9 @@ from tests.plugin.alert_evaluation import Numbers, RuleError, evaluate, express,
 
 Bearer = Callable[..., dict[str, str]]
 
-(GROUP,) = yaml.safe_load((FOLDER / "alerting" / "llm-observatory.yaml").read_text())["groups"]
-RULES: dict[str, Json] = {rule["title"]: rule for rule in GROUP["rules"]}
+RULES: dict[str, Json] = {rule.title: rule.render() for group in INFINITY_GROUPS for rule in group.rules}
+PROMETHEUS_FILE = FOLDER / "prometheus" / "llm-observatory.rules.yaml"
+BUDGETS_PAGE = "docs/how-to/alert-on-budgets.md"
 SPENT = TRACES * 0.0012
 # Id of the budget and its amount; the warning is at 80 %, critical at 100 %.
 BUDGETS = {"roomy": SPENT * 100, "nearly": SPENT / 0.9, "over": SPENT / 2}
@@ -111,28 +119,79 @@ def test_what_is_no_numeric_table_is_an_error() -> None:
         numeric_table(model, [["p", "b", "n", 1], ["p", "b", "n", 2]])
 
 
-def test_rules_are_complete_and_lead_to_the_panel_of_budgets() -> None:
-    (panel,) = [item for item in llm_cost.BOARD.render()["panels"] if item["title"] == llm_cost.BUDGETS]
-    sources = yaml.safe_load((FOLDER / "datasources" / "llm-observatory.yaml").read_text())["datasources"]
-    assert INFINITY_UID in {source["uid"] for source in sources}
-    for title, rule in RULES.items():
+@pytest.mark.parametrize("group", [*GROUPS, *INFINITY_GROUPS], ids=lambda group: group.name)
+def test_rules_are_complete_and_lead_to_a_panel_and_a_runbook(group: AlertGroup) -> None:
+    boards = {board["uid"]: board for board in load().values()}
+    known_sources = {source["uid"] for source in Provisioning().datasources()}
+    page = Page(ROOT / RUNBOOK).text
+    for rule in (rule.render("https://wiki.example.org/alerts") for rule in group.rules):
+        title = rule["title"]
         assert re.fullmatch(r"LLM([A-Z][a-z]+)+", title)
         assert re.fullmatch(r"[a-z-]{1,40}", rule["uid"])
         assert rule["labels"]["severity"] in {"warning", "critical"}
         assert rule["condition"] == rule["data"][-1]["refId"]
-        assert {step["datasourceUid"] for step in rule["data"]} == {INFINITY_UID, "__expr__"}
+        sources = {step["datasourceUid"] for step in rule["data"]}
+        assert sources in ({INFINITY_UID, "__expr__"}, {PROMETHEUS_UID, "__expr__"})
+        assert sources - {"__expr__"} <= known_sources
         link = rule["annotations"]
-        assert (link["__dashboardUid__"], link["__panelId__"]) == ("llm-cost", str(panel["id"]))
-        assert link["runbook"] == RUNBOOK
-        assert f"## {title}" in Page(ROOT / RUNBOOK).text
+        panels = {str(panel["id"]): panel for panel in boards[link["__dashboardUid__"]]["panels"]}
+        assert panels[link["__panelId__"]]["type"] not in ("row", "stat"), title
+        assert link["runbook"] == f"{RUNBOOK}#{title.lower()}"
+        assert link["runbook_url"] == f"https://wiki.example.org/alerts#{title.lower()}"
+        assert f"## {title}\n" in page
         # Texts may only use what the rule has: labels of its queries, values of its steps.
         texts = link["summary"] + link["description"]
-        assert set(re.findall(r"\$labels\.(\w+)", texts)) <= {"project_id", "budget_id", "name"}
         assert set(re.findall(r"\$values\.(\w+)", texts)) <= {step["refId"] for step in rule["data"]}
+        assert texts.count("{{ with $values") == texts.count("{{ else }}") == 2, "without data there is no number"
+    assert len({rule.uid for rule in group.rules}) == len(group.rules)
+
+
+def test_expressions_ask_for_series_and_labels_that_there_are() -> None:
+    """A misspelt label would be silent: it matches nothing, or everything."""
+    for _, _, alerts in PACK:
+        for alert in alerts:
+            names = set()
+            for part in walk(parsed(alert.expression)):
+                if isinstance(part, Selector):
+                    (name,) = [item.value for item in part.matchers if item.name == NAME_LABEL]
+                    labels = (FAMILY_OF.get(name) or GAUGES[name]).labels
+                    assert {item.name for item in part.matchers} - {NAME_LABEL} <= set(labels), alert.title
+                    names.add(name)
+            grouped = set(re.findall(r"by \(([^)]*)\)", alert.expression))
+            by = {label for group in grouped for label in group.split(", ")} - {"le"}
+            known = set().union(*((FAMILY_OF.get(name) or GAUGES[name]).labels for name in names))
+            assert by <= known, alert.title
+            # Without a grouping the labels are those of the series.
+            used = set(re.findall(r"\$labels\.(\w+)", alert.summary + alert.description))
+            assert used <= (by or known), alert.title
+
+
+def test_bounds_are_in_one_place() -> None:
+    """No rule has a number of its own: windows and percentiles aside, all are in the table."""
+    bounds = {f"{getattr(BOUNDS, name):g}" for name in BOUNDS.__slots__}
+    for _, _, alerts in PACK:
+        for alert in alerts:
+            bare = re.sub(
+                r'"[^"]*"|\[[^\]]*\]|offset \d+[a-z]|_quantile\(0\.75|quantile_over_time\(0\.95', "", alert.expression
+            )
+            assert set(re.findall(r"(?<![\w.])\d+(?:\.\d+)?", bare)) <= bounds | {"0", "1"}, alert.title
+
+
+def test_prometheus_takes_the_rules() -> None:
+    document = yaml.safe_load(PROMETHEUS_FILE.read_text())
+    assert [group["name"] for group in document["groups"]] == [name for name, _, _ in PACK]
+    for rule in (rule for group in document["groups"] for rule in group["rules"]):
+        parsed(rule["expr"])
+        assert "$values" not in str(rule["annotations"])
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed: Debian's package prometheus has it")
+    done = subprocess.run([promtool, "check", "rules", PROMETHEUS_FILE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 async def test_the_examples_of_the_page_make_budgets(client: httpx.AsyncClient, bearer: Bearer) -> None:
-    page = Page(ROOT / RUNBOOK)
+    page = Page(ROOT / BUDGETS_PAGE)
     (in_shell,) = re.findall(r"-d '(.+)'", "".join(page.examples("sh")))
     bodies = [in_shell, *page.examples("json")]
     for number, body in enumerate(bodies):

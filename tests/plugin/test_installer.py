@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dashboards.alert_pack import PACK
 from dashboards.build import BOARDS
 from plugin.desired_state import FOLDER_UID, DesiredState
 from plugin.grafana_api import Grafana, GrafanaRefused
@@ -34,9 +35,12 @@ def test_everything_is_installed_and_a_second_run_changes_nothing_but_the_key(
     assert install(grafana) == 0
     assert set(grafana.boards) == {board.uid for board in BOARDS}
     assert set(grafana.folders) == {FOLDER_UID}
-    assert len(grafana.sources) == 4
+    assert {source["type"] for source in grafana.sources.values()} == {
+        "simpod-json-datasource", "jaeger", "tempo", "prometheus", "yesoreyeram-infinity-datasource",
+    }  # fmt: skip
     assert all(KEY in str(secret) for secret in grafana.secrets.values())
-    assert grafana.groups
+    assert set(grafana.groups) == {name for name, _, _ in PACK}
+    assert set(grafana.templates) == {"llm-observatory"}
     grafana.writes.clear()
     assert main(["grafana", "install", "--url", grafana.url, "--token", TOKEN]) == 0
     assert grafana.writes == []
@@ -56,10 +60,11 @@ def test_what_somebody_edited_is_kept_unless_forced(grafana: StandIn, capsys: py
     grafana.sources["llmtraces"]["url"] = "http://elsewhere"
     group = next(iter(grafana.groups.values()))
     group["rules"][0]["for"] = "1h"
+    grafana.templates["llm-observatory"]["template"] += "more"
     grafana.writes.clear()
     assert main(["grafana", "install", "--url", grafana.url, "--token", TOKEN]) == 0
     assert grafana.writes == []
-    assert capsys.readouterr().out.count("edited in Grafana") == 3
+    assert capsys.readouterr().out.count("edited in Grafana") == 4
     assert install(grafana, "--force") == 0
     assert grafana.boards["llm-cost"]["title"] == "LLM cost"
     assert grafana.sources["llmtraces"]["url"].endswith("/grafana")
@@ -70,11 +75,35 @@ def test_uninstall_takes_away_what_is_ours_and_no_more(grafana: StandIn) -> None
     assert install(grafana) == 0
     grafana.foreign.append("somebody-elses")
     assert main(["grafana", "uninstall", "--url", grafana.url, "--token", TOKEN]) == 0
-    assert (grafana.boards, grafana.sources, grafana.groups) == ({}, {}, {})
+    assert (grafana.boards, grafana.sources, grafana.groups, grafana.templates) == ({}, {}, {}, {})
     assert set(grafana.folders) == {FOLDER_UID}, "a folder with a dashboard of somebody stays"
     grafana.foreign.clear()
     assert main(["grafana", "uninstall", "--url", grafana.url, "--user", ":".join(USER)]) == 0
     assert grafana.folders == {}
+
+
+def test_rules_ask_the_source_of_choice_and_no_rule_stays_of_the_other(
+    grafana: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert install(grafana) == 0
+    assert install(grafana, "--alerts", "infinity", "--runbooks", "https://wiki.example.org/alerts") == 0
+    assert set(grafana.groups) == {"llm-budgets"}
+    rules = grafana.groups["llm-budgets"]["rules"]
+    assert {step["datasourceUid"] for rule in rules for step in rule["data"]} == {"llmapi", "__expr__"}
+    assert rules[0]["annotations"]["runbook_url"] == "https://wiki.example.org/alerts#llmbudgetwarning"
+    assert "delete    alert rules llm-traffic" in capsys.readouterr().out
+    assert install(grafana) == 0
+    assert set(grafana.groups) == {name for name, _, _ in PACK}
+
+
+def test_without_infinity_only_its_data_source_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    with running() as grafana:
+        grafana.plugins.remove("yesoreyeram-infinity-datasource")
+        assert install(grafana) == 0
+        assert "llmapi" not in grafana.sources
+        assert "skip      data source LLM API" in capsys.readouterr().out
+        assert install(grafana, "--alerts", "infinity") == 1
+        assert "yesoreyeram-infinity-datasource" in capsys.readouterr().err
 
 
 def test_a_missing_plugin_is_named_with_the_way_to_get_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,7 +148,12 @@ def test_check_reports_each_panel_and_fails_with_the_first_error(capsys: pytest.
         assert main(["grafana", "check", "--url", grafana.url, "--token", TOKEN]) == 0
         lines = capsys.readouterr().out.splitlines()
         panels = sum(len(board.render()["panels"]) for board in BOARDS)
-        assert 60 < len(lines) <= panels + 4
+        rules = sum(len(alerts) for _, _, alerts in PACK)
+        assert 60 + rules < len(lines) <= panels + rules + 4
+        grafana.failing["LLMCostSpike"] = "the data source is gone"
+        assert main(["grafana", "check", "--url", grafana.url, "--token", TOKEN]) == 1
+        assert "failed alert rule LLMCostSpike: the data source is gone" in capsys.readouterr().out
+        grafana.failing.clear()
         grafana.proxied = lambda path, body: (200, {"status": "ok"}) if path == "" else (400, {"message": "boom"})
         assert main(["grafana", "check", "--url", grafana.url, "--token", TOKEN]) == 1
         assert "boom" in capsys.readouterr().out

@@ -42,6 +42,7 @@ def test_each_source_is_under_its_own_path() -> None:
         "simpod-json-datasource": "http://llm:8080/grafana",
         "jaeger": "http://llm:8080/jaeger",
         "tempo": "http://llm:8080/tempo",
+        "prometheus": "http://llm:8080/prometheus",
         "yesoreyeram-infinity-datasource": "http://llm:8080",
     }
 

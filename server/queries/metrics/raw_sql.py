@@ -121,7 +121,7 @@ def raw_relation(
     """Return ``FROM …``, ``WHERE …`` and the time column of the raw rows of a family within ``pieces``."""
     alias, table = ("s", "scores") if family == "scores" else ("t", "llm_traces")
     source = f"FROM {pieces_of(table, 'ts', alias, target.scope, pieces, binds)}"
-    if family == "scores" and (target.filter is not None or any(d.family == "spans" for d in target.dimensions)):
+    if family == "scores" and (target.filter is not None or any(map(_is_of_the_span, target.dimensions))):
         source += _JUDGED
     if any(dimension.is_multiple for dimension in target.dimensions):
         source += " LEFT JOIN LATERAL unnest(t.tags) AS tag (value) ON true"
@@ -131,6 +131,11 @@ def raw_relation(
         conditions.append(compile_filter(target.filter, binds.values, scope=target.scope, window=window))
     where = " AND ".join(f"({condition})" for condition in conditions) or "true"
     return source, where, f"{alias}.ts"
+
+
+def _is_of_the_span(dimension: Dimension) -> bool:
+    """Return whether a score has the dimension from the span that it judges; its project is its own."""
+    return dimension.family == "spans" and dimension.name != "project"
 
 
 def raw_group(dimension: Dimension, binds: Binds, family: Family) -> str:

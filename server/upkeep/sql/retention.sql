@@ -35,3 +35,7 @@ DELETE FROM actor_names WHERE project_id = $1 AND last_day < ($2::timestamptz AT
 
 -- name: list_all_projects
 SELECT project_id FROM projects ORDER BY project_id;
+
+-- name: analyze_young_partitions
+-- Statistics of the keys of partitions that are four times as large as the planner believes; how many those were.
+SELECT analyze_young_partitions();

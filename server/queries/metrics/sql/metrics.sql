@@ -64,3 +64,10 @@ CROSS JOIN LATERAL (VALUES
 ) AS found (dimension, value)
 WHERE d.project_id = ANY ($1::text[]) AND found.dimension = ANY ($2::text[]) AND found.value <> ''
 GROUP BY found.dimension;
+
+-- name: count_unpriced_calls
+-- Model calls of project $1 that have tokens and no price, from $2 on and before $3, by minute.
+SELECT provider, model, (extract(epoch FROM date_trunc('minute', ts)) * 1000)::bigint AS minute_ms, count(*) AS calls
+FROM llm_traces
+WHERE project_id = $1 AND ts >= $2 AND ts < $3 AND is_generation AND total_cost_usd IS NULL AND total_tokens > 0
+GROUP BY 1, 2, 3 ORDER BY 3;

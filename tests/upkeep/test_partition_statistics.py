@@ -1,0 +1,31 @@
+"""The planner learns of a partition before PostgreSQL would analyze it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+
+from server.http.services import Services
+from server.upkeep.partition_statistics import PartitionStatistics
+from tests.datasource.seed import ACME
+from tests.span_factory import make_span, store
+
+
+async def test_a_partition_is_analyzed_when_it_has_grown_and_not_again(
+    services: Services, owner: asyncpg.Connection
+) -> None:
+    start = datetime.now(UTC) - timedelta(minutes=10)
+    await store(services, ACME, [make_span(ts=start + timedelta(milliseconds=number)) for number in range(600)])
+    statistics = PartitionStatistics(services.worker)
+    analyzed = 0
+    for _ in range(100):  # the number of rows is known within a second of the commit
+        analyzed = await statistics.renew()
+        if analyzed:
+            break
+        await asyncio.sleep(0.1)
+    assert analyzed == 1
+    known = await owner.fetch("SELECT tablename, attname FROM pg_stats WHERE tablename LIKE 'llm_traces_2%'")
+    assert {"trace_id", "project_id"} <= {row["attname"] for row in known}
+    assert await statistics.renew() == 0
