@@ -1,4 +1,4 @@
-"""What the planner knows about young partitions of llm_traces: looked after until PostgreSQL does it by itself."""
+"""Statistics of young partitions of llm_traces, renewed until PostgreSQL does it by itself."""
 
 from __future__ import annotations
 

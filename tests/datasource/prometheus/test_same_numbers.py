@@ -151,4 +151,7 @@ async def test_gauges_are_those_of_their_pages(
     assert {(series["__name__"], series["budget"]) for series in listed} == {
         ("llm_budget_used_ratio", "All"),
         ("llm_budget_projected_ratio", "All"),
+        ("llm_budget_warning_ratio", "All"),
+        ("llm_budget_critical_ratio", "All"),
     }
+    assert await prometheus.instant("sum by (budget) (llm_budget_warning_ratio)", now()) == {"All": 0.8}
