@@ -135,6 +135,7 @@ def build_services(settings: Settings) -> Services:
     access = build_access(settings, reads, worker, redis)
     project_list = ProjectList(reads)
     cache = ResultCache(redis, dumps, enabled=settings.cache_enabled, max_bytes=settings.cache_max_bytes)
+    freshness.on_edit(cache.begin_era)
     return Services(
         settings=settings,
         reads=reads,

@@ -6,7 +6,8 @@
 * Equal questions share one answer: while one is being computed (here and in other processes, by
   :class:`~server.cache.result_cache.ResultCache`), and afterwards until data of its window changes.
 * Windows that move with now are moved in ticks of one to five seconds, so that the viewers of one
-  dashboard ask equal questions; within a tick an answer is not computed again even if data came in.
+  dashboard ask equal questions; within a tick an answer is not computed again even if data came in,
+  only if data was deleted.
 * One target that fails beside others that do not becomes a notice; when all fail, so does the request.
 """
 
@@ -19,7 +20,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from sanic import Request
@@ -52,6 +53,15 @@ MAX_ANSWER_BYTES: Final = 5_000_000
 _TOO_LARGE: Final = "the panel has too many values: choose fewer groups, a shorter range or a wider interval"
 
 
+class _Recent(NamedTuple):
+    """An answer about a window that moves with now."""
+
+    until: float
+    deletions: tuple[Any, ...]
+    """As they were before it was computed."""
+    answer: bytes
+
+
 class PanelEngine:
     """Shared by all requests of a process."""
 
@@ -73,7 +83,8 @@ class PanelEngine:
         self._places = FairQueue(
             "panel places", concurrency, patience=timeout, exhausted=lambda: QueryTimeout(self._too_long)
         )
-        self._recent: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        self._freshness = freshness
+        self._recent: OrderedDict[str, _Recent] = OrderedDict()
         freshness.on_edit(self._recent.clear)
 
     async def check(self) -> None:
@@ -84,7 +95,8 @@ class PanelEngine:
     async def values(self, asked: ValuesQuestion, principal: Principal) -> list[tuple[str, int | None]]:
         """Return values of a field with counts, for variables and menus; cached like panels."""
         principal.require(asked.question.definition.permission)
-        scope = principal.scope(asked.question.projects, await self._projects.ids())
+        projects = asked.question.projects
+        scope = principal.scope(projects, await self._projects.ids(principal.expected(projects)))
         window = align(asked.question.time_range, LONGEST_TICK_SECONDS)
         asked = replace(asked, question=replace(asked.question, time_range=window))
         question = CacheQuestion(
@@ -103,9 +115,8 @@ class PanelEngine:
 
     async def answer(self, request: PanelRequest, principal: Principal) -> bytes:
         """Return the body of ``/query``: a JSON array of frames in the order of the targets."""
-        existing = await self._projects.ids()
         outcomes = await asyncio.gather(
-            *(self._answer_target(target, request, principal, existing) for target in request.targets),
+            *(self._answer_target(target, request, principal) for target in request.targets),
             return_exceptions=True,
         )
         parts: list[bytes] = []
@@ -129,18 +140,12 @@ class PanelEngine:
             parts.append(dumps(notice_frame(target.ref_id, notice)))
         return b"[" + b",".join(parts) + b"]"
 
+    async def _answer_target(self, target: PanelTarget, request: PanelRequest, principal: Principal) -> bytes:
+        return await self.answer_question(read_target(target, request), principal)
+
     async def answer_question(self, question: TargetQuestion, principal: Principal) -> bytes:
         """Return the frames of one question as a JSON array; authorise first, even if the answer is cached."""
-        return await self._answer_question(question, principal, await self._projects.ids())
-
-    async def _answer_target(
-        self, target: PanelTarget, request: PanelRequest, principal: Principal, existing: tuple[str, ...]
-    ) -> bytes:
-        return await self._answer_question(read_target(target, request), principal, existing)
-
-    async def _answer_question(
-        self, question: TargetQuestion, principal: Principal, existing: tuple[str, ...]
-    ) -> bytes:
+        existing = await self._projects.ids(principal.expected(question.projects))
         scope = principal.scope(question.projects, existing)
         family = FAMILIES[question.definition.family]
         principal.require(question.definition.permission)
@@ -156,17 +161,21 @@ class PanelEngine:
             trace_id=question.values.get("trace_id"),
         )
         key = asked.key
+        deletions = await self._freshness.deletions(scope.projects) if question.time_range.is_relative else None
         remembered = self._recent.get(key)
-        if remembered is not None and question.time_range.is_relative and time.monotonic() < remembered[0]:
-            return remembered[1]
+        if remembered is not None and deletions == remembered.deletions and time.monotonic() < remembered.until:
+            return remembered.answer
 
         async def compute() -> Answer:
             frames = await self._compute(question, scope)
             return Answer(frames, values=sum(map(frame_size, frames)))
 
         found = (await self._cache.answer(asked, compute)).data
-        if question.time_range.is_relative:
-            self._remember(key, found, tick)
+        if deletions is not None and len(found) <= MAX_RECENT_BYTES:
+            self._recent[key] = _Recent(time.monotonic() + tick, deletions, found)
+            self._recent.move_to_end(key)
+            while len(self._recent) > MAX_RECENT:
+                self._recent.popitem(last=False)
         return found
 
     async def _compute(self, question: TargetQuestion, scope: RowScope) -> list[dict[str, Any]]:
@@ -187,14 +196,6 @@ class PanelEngine:
     @property
     def _too_long(self) -> str:
         return f"This panel took longer than {self._timeout:g} s: choose a shorter range or fewer groups."
-
-    def _remember(self, key: str, answer: bytes, tick: int) -> None:
-        if len(answer) > MAX_RECENT_BYTES:
-            return
-        self._recent[key] = (time.monotonic() + tick, answer)
-        self._recent.move_to_end(key)
-        while len(self._recent) > MAX_RECENT:
-            self._recent.popitem(last=False)
 
 
 def tick_seconds(question: TargetQuestion) -> int:

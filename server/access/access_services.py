@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from server.access.audit import AuditLog
 from server.access.authenticator import Authenticator
+from server.access.client_guard import ClientGuard
 from server.access.oauth_server import OAuthServer
 from server.access.principal import Principal
 from server.access.rate_policy import identifier_of
@@ -58,6 +59,7 @@ class AccessGate:
     concurrency: ConcurrencyLimit
     authenticator: Authenticator
     oauth: OAuthServer
+    clients: ClientGuard
     audit: AuditLog
     housekeeping: Housekeeping
 
@@ -92,6 +94,7 @@ def build_access(settings: Settings, database: Database, worker: Database, store
         concurrency=ConcurrencyLimit(settings.rate_limit_concurrency),
         authenticator=Authenticator(settings, database, keys, state, buckets),
         oauth=OAuthServer(settings, keys, state),
+        clients=ClientGuard(buckets),
         audit=AuditLog(database),
         housekeeping=Housekeeping(worker, audit_days=settings.audit_retention_days),
     )

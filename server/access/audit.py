@@ -15,6 +15,7 @@ from typing import Any, Final
 import asyncpg
 import orjson
 
+from server.access.principal import EVERY_PROJECT
 from server.errors import ApiError
 from server.periodic_task import PeriodicTask
 from server.storage.database import Database
@@ -41,11 +42,17 @@ class AuditEvent:
     viewer: str | None = None
     target_type: str | None = None
     target_id: str | None = None
-    project_id: str | None = None
+    projects: tuple[str, ...] = ()
+    """The projects that it is about: their admins may read it."""
     client_address: str | None = None
     request_id: str | None = None
     occurrences: int = 1
     detail: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def project_id(self) -> str | None:
+        """The project, if there is only one."""
+        return self.projects[0] if len(self.projects) == 1 and self.projects != (EVERY_PROJECT,) else None
 
     def row(self) -> tuple[Any, ...]:
         """Return the parameters of the statement ``insert_audit``."""
@@ -60,6 +67,7 @@ class AuditEvent:
             self.target_type,
             self.target_id,
             self.project_id,
+            list(self.projects),
             self.client_address,
             self.request_id,
             self.occurrences,
@@ -94,6 +102,7 @@ class AuditLog:
             event.credential_id,
             event.client_address,
             event.target_id,
+            *event.projects,
         )
         if name not in self._groups and len(self._groups) >= MAX_GROUPS:
             name = (event.reason, MANY)
@@ -104,7 +113,7 @@ class AuditLog:
                 viewer=None,
                 client_address=MANY,
                 target_id=None,
-                project_id=None,
+                projects=(),
                 request_id=None,
             )
         known = self._groups.get(name)
@@ -134,6 +143,6 @@ def _log(event: AuditEvent) -> None:
     fields = {
         name: value
         for name in AuditEvent.__dataclass_fields__
-        if name not in ("detail", "action") and (value := getattr(event, name)) is not None
+        if name not in ("detail", "action") and (value := getattr(event, name)) not in (None, ())
     }
     logger.info("audit %s", event.action, extra={"audit": {"action": event.action, **fields}})

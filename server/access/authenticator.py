@@ -35,9 +35,11 @@ LAST_USED_SECONDS: Final = 30.0
 class CredentialRefused(InvalidToken):
     """The credential is not valid."""
 
-    def __init__(self, reason: str) -> None:
-        """``reason`` is for logs only: every refused credential gets the same answer."""
-        self.reason = reason
+    def __init__(self, refusal: TokenRefused) -> None:
+        """What ``refusal`` says is for logs only: every refused credential gets the same answer."""
+        self.reason = refusal.reason
+        self.projects = refusal.projects
+        self.credential_id = refusal.credential_id
         super().__init__()
 
 
@@ -129,7 +131,7 @@ class Authenticator:
                 principal, seconds = await self._verify_token(parse_token(credential))
         except TokenRefused as error:
             await self._buckets.judge([failures])
-            raise CredentialRefused(error.reason) from error
+            raise CredentialRefused(error) from error
         self._verified.put(digest, principal, seconds)
         return principal
 
@@ -147,7 +149,7 @@ class Authenticator:
             principal = principal_of(claims)
         reason = self._state.taken_back.reason_against(principal.subject, claims)
         if reason is not None:
-            raise TokenRefused(reason)
+            raise TokenRefused(reason, projects=principal.projects, credential_id=principal.credential_id)
         return principal, seconds_left(claims, rules)
 
     async def _verify_key(self, text: str) -> tuple[Principal, float]:
@@ -157,15 +159,18 @@ class Authenticator:
         async with self._database.plain() as connection:
             row = await connection.fetchrow(statement("find_api_key"), key.key_id)
         is_right = key.matches(row["secret_hash"] if row is not None else UNKNOWN_HASH)
-        if row is None or not is_right:
+        if row is None:
             raise TokenRefused("unknown_key")
-        if row["revoked_at"] is not None:
-            raise TokenRefused("revoked")
         seconds = (row["expires_at"] - datetime.now(UTC)).total_seconds()
-        if seconds <= 0:
-            raise TokenRefused("expired")
-        if row["owner"] in self._state.taken_back.subjects:
-            raise TokenRefused("client_disabled")
+        reasons = {
+            "unknown_key": not is_right,
+            "revoked": row["revoked_at"] is not None,
+            "expired": seconds <= 0,
+            "client_disabled": row["owner"] in self._state.taken_back.subjects,
+        }
+        for reason, is_so in reasons.items():
+            if is_so:
+                raise TokenRefused(reason, projects=row["projects"], credential_id=key.key_id)
         role = Role(row["role"])
         principal = Principal(
             subject=row["owner"],

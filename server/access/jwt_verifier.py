@@ -12,7 +12,7 @@ import base64
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -44,10 +44,15 @@ KEY_TYPES: Final[dict[str, str]] = {
 
 
 class TokenRefused(Exception):
-    """The token is refused. ``reason`` is one word for logs, never shown to the caller."""
+    """The token is refused. ``reason`` is one word for logs, never shown to the caller.
 
-    def __init__(self, reason: str) -> None:
+    ``projects`` and ``credential_id`` are those of a credential of ours that was recognised: for the audit log.
+    """
+
+    def __init__(self, reason: str, *, projects: Iterable[str] = (), credential_id: str = "") -> None:
         self.reason = reason
+        self.projects = tuple(projects)
+        self.credential_id = credential_id
         super().__init__(reason)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -123,6 +123,14 @@ class Principal:
     def may_read_content(self) -> bool:
         """Whether prompts, answers and error texts may be shown to this caller."""
         return "content:read" in self.scopes and self.role is not Role.BILLING
+
+    def expected(self, requested: Sequence[str]) -> Collection[str]:
+        """Return the projects that must exist for a question about the ``requested`` ones (none: all of its own), as
+        far as the credential opens them.
+        """
+        if self.sees_every_project:
+            return requested
+        return self.projects.intersection(requested) if requested else self.projects
 
     def scope(self, requested: Sequence[str], existing: Sequence[str]) -> RowScope:
         """Return the rows this principal may see: the only place that decides so.

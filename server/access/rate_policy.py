@@ -39,6 +39,7 @@ LARGEST_COST: Final = min(tier.burst for tier in TIERS.values())
 
 BURST_FACTOR: Final = 1.2
 TOKEN_ENDPOINT_PER_MINUTE: Final = 100
+GUESSES_PER_MINUTE: Final = 10_000
 
 # While Redis is down each process guards against guessing alone: it grants a quarter of its share.
 _GUARD_SHARE: Final = 0.25
@@ -100,10 +101,18 @@ def failed_authentication_bucket(address: str, per_minute: int) -> Bucket:
     return Bucket(f"failed\n{network_of(address)}", per_minute, per_minute, 1, "failed-authentication", _GUARD_SHARE)
 
 
-def token_endpoint_buckets(client_id: str, address: str) -> list[Bucket]:
-    """Return the budgets of the token endpoint: by client and by address."""
+def client_bucket(client_id: str) -> Bucket:
+    """Return the budget of a client at the token endpoint, for requests in which it proved who it is."""
     limit = TOKEN_ENDPOINT_PER_MINUTE
-    return [
-        Bucket(f"token-endpoint client\n{client_id}", limit, limit, 1, "client", _GUARD_SHARE),
-        Bucket(f"token-endpoint address\n{network_of(address)}", limit, limit, 1, "address", _GUARD_SHARE),
-    ]
+    return Bucket(f"token-endpoint client\n{client_id}", limit, limit, 1, "client", _GUARD_SHARE)
+
+
+def guess_buckets(address: str) -> tuple[Bucket, Bucket]:
+    """Return the budgets of wrong proofs at the token endpoint from one network: of those that are answered as wrong,
+    and of those that are looked at.
+    """
+    network, told, looked_at = network_of(address), TOKEN_ENDPOINT_PER_MINUTE, GUESSES_PER_MINUTE
+    return (
+        Bucket(f"token-endpoint wrong\n{network}", told, told, 1, "address", _GUARD_SHARE),
+        Bucket(f"token-endpoint guesses\n{network}", looked_at, looked_at, 1, "address", _GUARD_SHARE),
+    )

@@ -6,6 +6,7 @@ whose tokens differ from the current ones is not used. Redis has three kinds of 
     live    changes with every commit: answers whose window ends less than an hour ago
     closed  changes when a commit touched spans older than that hour: answers of older windows
     traces  changes when a commit had too many traces to name each; else there is one token per trace
+    gone    changes when something was deleted: what may be a few seconds old, and still must not show deleted content
 
 A token is random and outlives every answer that was stored under it, so it may expire: afterwards "no token" is again a
 state that no stored answer shares.
@@ -18,12 +19,11 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from redis.asyncio import Redis
-
+from server.fairness.party import server_context
 from server.storage.redis_store import RedisStore, RedisUnavailable
 
 CLOSED_AFTER: Final = timedelta(hours=1)
@@ -33,7 +33,10 @@ LONGEST_TTL_SECONDS: Final = 300
 TOKEN_SECONDS: Final = 2 * LONGEST_TTL_SECONDS
 COALESCE_SECONDS: Final = 0.2
 RETRY_SECONDS: Final = 0.5
+GONE_PATIENCE_SECONDS: Final = 2.5
+"""A deletion waits so long for a Redis that fails, just longer than its breaker stays open."""
 MAX_NAMED_TRACES: Final = 1000
+_GONE_PAUSE_SECONDS: Final = 0.05
 
 # Clocks of two machines may differ, so a commit counts as older than the hour this much earlier.
 _CLOCK_MARGIN: Final = timedelta(minutes=2)
@@ -46,10 +49,17 @@ class Touched:
     min_ts: datetime
     max_ts: datetime
     trace_ids: frozenset[str]
+    has_deleted: bool = False
+    """Whether content went."""
 
     def merged(self, other: Touched) -> Touched:
         """Return both changes as one."""
-        return Touched(min(self.min_ts, other.min_ts), max(self.max_ts, other.max_ts), self.trace_ids | other.trace_ids)
+        return Touched(
+            min(self.min_ts, other.min_ts),
+            max(self.max_ts, other.max_ts),
+            self.trace_ids | other.trace_ids,
+            self.has_deleted or other.has_deleted,
+        )
 
 
 def window_is_closed(window_end: datetime | None, now: datetime | None = None) -> bool:
@@ -69,6 +79,11 @@ def trace_keys(projects: Iterable[str], trace_id: str) -> list[str]:
     return [key for project in projects for key in (f"obs:fresh:{project}:traces", f"obs:fresh:{project}:t:{name}")]
 
 
+def gone_keys(projects: Iterable[str]) -> list[str]:
+    """Return the Redis keys of the tokens that change with every deletion in ``projects``."""
+    return [f"obs:fresh:{project}:gone" for project in projects]
+
+
 def _trace_name(trace_id: str) -> str:
     return hashlib.blake2b(trace_id.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
@@ -81,8 +96,10 @@ class Freshness:
         self._pending: dict[str, Touched] = {}
         self._pending_since = 0.0
         self._next_write_at = 0.0
+        self._writing = asyncio.Lock()
         self._later: asyncio.Task[None] | None = None
         self._edit_watchers: list[Callable[[], None]] = []
+        self._edits = 0
 
     def on_edit(self, watcher: Callable[[], None]) -> None:
         """Call ``watcher`` whenever a person edits data through this process."""
@@ -90,9 +107,35 @@ class Freshness:
 
     async def edited(self, project_id: str, start: datetime, end: datetime) -> None:
         """Mark an edit by a person between ``start`` and ``end`` like :meth:`touched`; its author looks at once."""
-        for watcher in self._edit_watchers:
-            watcher()
+        self._tell()
         await self.touched({project_id: Touched(start, end, frozenset())})
+
+    async def deleted(self, project_id: str, change: Touched) -> None:
+        """Mark a deletion. Call after COMMIT, and answer the caller only afterwards.
+
+        It does not wait for its turn, as other changes do: when this returns, no process answers with the deleted
+        content any more. Only while Redis fails for longer than it waits (then nothing can be read from it either) a
+        process that reaches Redis first may do so, for half a second.
+        """
+        self._tell()
+        self._remember({project_id: replace(change, has_deleted=True)})
+        attempts = int(GONE_PATIENCE_SECONDS / _GONE_PAUSE_SECONDS) if self._store.redis is not None else 0
+        try:
+            while not await self._write() and attempts > 0:
+                attempts -= 1
+                await asyncio.sleep(_GONE_PAUSE_SECONDS)
+        finally:
+            self._write_soon()
+
+    async def deletions(self, projects: Sequence[str]) -> tuple[Any, ...]:
+        """Return a value that changes with every deletion in ``projects``; while Redis is away, only with those of this
+        process.
+        """
+        edits = self._edits
+        try:
+            return (edits, *await self._store.values(gone_keys(projects)))
+        except RedisUnavailable:
+            return (edits,)
 
     async def touched(self, changes: Mapping[str, Touched]) -> None:
         """Make cached answers about ``changes`` (by project) stale. Call after COMMIT; Redis failures never raise.
@@ -107,8 +150,7 @@ class Freshness:
             return
         if time.monotonic() >= self._next_write_at and await self._write():
             return
-        if self._pending and self._later is None:
-            self._later = asyncio.create_task(self._write_later())
+        self._write_soon()
 
     async def close(self) -> None:
         """Write pending tokens, and stop."""
@@ -118,12 +160,21 @@ class Freshness:
             await asyncio.gather(later, return_exceptions=True)
         await self._write()
 
+    def _tell(self) -> None:
+        self._edits += 1
+        for watcher in self._edit_watchers:
+            watcher()
+
     def _remember(self, changes: Mapping[str, Touched]) -> None:
         if not self._pending:
             self._pending_since = time.monotonic()
         for project, change in changes.items():
             known = self._pending.get(project)
             self._pending[project] = change if known is None else known.merged(change)
+
+    def _write_soon(self) -> None:
+        if self._pending and self._later is None:
+            self._later = asyncio.create_task(self._write_later(), context=server_context())
 
     async def _write_later(self) -> None:
         try:
@@ -136,42 +187,39 @@ class Freshness:
         finally:
             if self._later is asyncio.current_task():
                 self._later = None
-        if self._pending:
-            self._later = asyncio.create_task(self._write_later())
+        self._write_soon()
 
     async def _write(self) -> bool:
         """Write all pending tokens. Return False, losing nothing, if Redis is down."""
-        changes, self._pending = self._pending, {}
-        if not changes:
-            return True
-        since = self._pending_since
-        self._next_write_at = time.monotonic() + COALESCE_SECONDS
-        keys = [key for project, change in changes.items() for key in _keys_of(project, change)]
+        async with self._writing:  # what somebody else is just writing may fail, and is then pending again
+            changes, self._pending = self._pending, {}
+            if not changes:
+                return True
+            since = self._pending_since
+            self._next_write_at = time.monotonic() + COALESCE_SECONDS
+            keys = [key for project, change in changes.items() for key in _keys_of(project, change)]
 
-        async def write(redis: Redis) -> None:
-            pipeline: Any = redis.pipeline(transaction=False)
-            for key in keys:
-                pipeline.set(key, secrets.token_hex(8), ex=TOKEN_SECONDS)
-            await pipeline.execute()
-
-        is_told = False
-        try:
-            await self._store.run(write)
-            is_told = True
-        except RedisUnavailable:
-            return False
-        finally:
-            # Also after a cancellation: repeating an invalidation is harmless; losing one is not.
-            if not is_told:
-                self._remember(changes)
-                self._pending_since = since
-        return True
+            is_told = False
+            try:
+                values = [(key, secrets.token_hex(8)) for key in keys]
+                replies = await self._store.ask(*(["SET", key, value, "EX", TOKEN_SECONDS] for key, value in values))
+                is_told = all(reply == b"OK" for reply in replies)
+            except RedisUnavailable:
+                return False
+            finally:
+                # Also after a cancellation: repeating an invalidation is harmless; losing one is not.
+                if not is_told:
+                    self._remember(changes)
+                    self._pending_since = since
+            return is_told
 
 
 def _keys_of(project: str, change: Touched) -> Sequence[str]:
     keys = window_keys([project], closed=False)
     if change.min_ts < datetime.now(UTC) - CLOSED_AFTER + _CLOCK_MARGIN:
         keys += window_keys([project], closed=True)
+    if change.has_deleted:
+        keys += gone_keys([project])
     if len(change.trace_ids) > MAX_NAMED_TRACES:
         keys.append(f"obs:fresh:{project}:traces")
     else:

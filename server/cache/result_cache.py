@@ -11,8 +11,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-import zlib
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,6 +21,7 @@ import orjson
 from hiredis import ReplyError
 
 from server.cache.freshness import LONGEST_TTL_SECONDS, trace_keys, window_is_closed, window_keys
+from server.cache.stored_answer import CHECKSUM_BYTES, CachedAnswer, Copies, ForeignValue, pack, unpack
 from server.fairness.off_loop import off_loop
 from server.storage.redis_store import RedisStore, RedisUnavailable
 from server.storage.row_scope import RowScope
@@ -31,18 +30,13 @@ from server.telemetry.observations import CacheAsked, observe, observe_hit
 CLOSED_TTL_SECONDS: Final = LONGEST_TTL_SECONDS
 TRACE_TTL_SECONDS: Final = LONGEST_TTL_SECONDS
 LIVE_TTL_SECONDS: Final = 60
-FORMAT: Final = "1"
+FORMAT: Final = "2"
 CACHE_NAME: Final = "results"
 
 # A process that computes an answer holds a lock; the lock expires by itself if that process dies.
 LOCK_MS: Final = 3000
 _FIRST_WAIT_SECONDS: Final = 0.01
 _LONGEST_WAIT_SECONDS: Final = 0.1
-
-
-# Memory per process for copies of answers from Redis, so that unchanged ones are not sent and checked again.
-COPIES_BYTES: Final = 16 << 20
-_CHECKSUM_BYTES: Final = 8
 
 
 class Lookup(Protocol):
@@ -118,57 +112,8 @@ class Answer:
     """About how many values ``data`` has: many are encoded in a thread."""
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
-class CachedAnswer:
-    """An answer ready to be sent. ``data`` is JSON text; ``fingerprint`` changes when data or pagination do."""
-
-    data: bytes
-    pagination: Mapping[str, Any] | None
-    meta: Mapping[str, Any]
-    fingerprint: str
-    is_hit: bool
-    stored_at: float
-    """Unix time at which it was stored, in seconds."""
-
-    @property
-    def age_seconds(self) -> int:
-        """Whole seconds since it was stored."""
-        return max(0, int(time.time() - self.stored_at))
-
-
-class _Copies:
-    """LRU cache of verified answers, keyed by Redis key. Redis decides whether an entry is still valid."""
-
-    def __init__(self) -> None:
-        self._held: OrderedDict[str, tuple[bytes, tuple[bytes, ...], CachedAnswer]] = OrderedDict()
-        self._bytes = 0
-
-    def checksum(self, key: str) -> bytes:
-        """Return the checksum prefix of our copy of ``key``, or b'' if there is none."""
-        held = self._held.get(key)
-        return held[0] if held is not None else b""
-
-    def take(self, key: str, checksum: bytes) -> tuple[tuple[bytes, ...], CachedAnswer] | None:
-        """Return tokens and answer of the value that begins with ``checksum``."""
-        held = self._held.get(key)
-        if held is None or held[0] != checksum:
-            return None
-        self._held.move_to_end(key)
-        return held[1], held[2]
-
-    def keep(self, key: str, checksum: bytes, tokens: tuple[bytes, ...], answer: CachedAnswer) -> None:
-        """Keep a copy."""
-        self.drop(key)
-        self._held[key] = (checksum, tokens, answer)
-        self._bytes += len(answer.data)
-        while self._bytes > COPIES_BYTES:
-            self.drop(next(iter(self._held)))
-
-    def drop(self, key: str) -> None:
-        """Forget the copy of ``key``."""
-        held = self._held.pop(key, None)
-        if held is not None:
-            self._bytes -= len(held[2].data)
+_Flight = tuple[str, tuple[bytes, ...] | None, int]
+"""A computation in progress: the key, the tokens under which it began, and the era."""
 
 
 class ResultCache:
@@ -182,8 +127,9 @@ class ResultCache:
         self._encode = encode
         self._enabled = enabled
         self._max_bytes = max_bytes
-        self._copies = _Copies()
-        self._flights: dict[tuple[str, tuple[bytes, ...] | None], asyncio.Task[CachedAnswer]] = {}
+        self._copies = Copies()
+        self._flights: dict[_Flight, asyncio.Task[CachedAnswer]] = {}
+        self._era = 0
 
     async def answer(
         self, question: CacheQuestion, compute: Callable[[], Awaitable[Answer]], *, lookup: Lookup | None = None
@@ -201,12 +147,17 @@ class ResultCache:
         if hit is not None:
             observe_hit(CACHE_NAME)
             return hit
-        flight = self._flights.get((key, tokens)) if tokens is not None else self._any_flight(key)
+        name = (key, tokens, self._era)
+        flight = self._flights.get(name) if tokens is not None else self._any_flight(key)
         if flight is None:
             flight = asyncio.create_task(self._produce(question, key, tokens, compute, is_locked=is_locked))
-            self._flights[key, tokens] = flight
-            flight.add_done_callback(lambda task: self._landed((key, tokens), task))
+            self._flights[name] = flight
+            flight.add_done_callback(lambda task: self._landed(name, task))
         return await asyncio.shield(flight)
+
+    def begin_era(self) -> None:
+        """Let no later caller share a computation that is in progress: it may have read what was deleted meanwhile."""
+        self._era += 1
 
     def fresh(self, answer: Answer) -> CachedAnswer:
         """Return ``answer`` in the form in which it is sent, without storing it."""
@@ -218,9 +169,10 @@ class ResultCache:
         """Return a computation in progress. Without Redis nobody knows what is fresh, so it serves as well as another
         one.
         """
-        return next((flight for (name, _), flight in self._flights.items() if name == key), None)
+        flights = self._flights.items()
+        return next((flight for (name, _, era), flight in flights if name == key and era == self._era), None)
 
-    def _landed(self, name: tuple[str, tuple[bytes, ...] | None], task: asyncio.Task[CachedAnswer]) -> None:
+    def _landed(self, name: _Flight, task: asyncio.Task[CachedAnswer]) -> None:
         del self._flights[name]
         if not task.cancelled():
             task.exception()  # all waiting callers may be gone, and then nobody else would retrieve it
@@ -248,12 +200,7 @@ class ResultCache:
     async def _read(
         self, names: Sequence[str], known: bytes = b"", lock: tuple[str, int] | None = None
     ) -> list[bytes | None]:
-        if not names:
-            return []
-        (values,) = await self._store.ask(["MGET", *names])
-        if isinstance(values, ReplyError):
-            raise RedisUnavailable(str(values))
-        return [*values, None]
+        return [*await self._store.values(names), None] if names else []
 
     def _judge(self, key: str, values: Sequence[bytes | None]) -> tuple[tuple[bytes, ...], CachedAnswer | None]:
         """Return the current tokens, and the stored answer if it is intact and was stored under these tokens."""
@@ -262,12 +209,16 @@ class ResultCache:
         if stored is None:
             self._copies.drop(key)
             return tokens, None
-        known = self._copies.take(key, stored[:_CHECKSUM_BYTES])
+        known = self._copies.take(key, stored[:CHECKSUM_BYTES])
         if known is not None:
             return tokens, known[1] if known[0] == tokens else None
         try:
-            stored_tokens, found = _unpack(stored)
-            self._copies.keep(key, stored[:_CHECKSUM_BYTES], stored_tokens, found)
+            stored_tokens, found = unpack(key, stored)
+            self._copies.keep(key, stored[:CHECKSUM_BYTES], stored_tokens, found)
+        except ForeignValue:
+            observe(CacheAsked(CACHE_NAME, "corrupted"))
+            self._store.distrust("the answer to another question")
+            return tokens, None
         except ValueError:
             observe(CacheAsked(CACHE_NAME, "corrupted"))
             self._store.post(["DEL", key])
@@ -299,7 +250,7 @@ class ResultCache:
         if tokens is not None:
             # Not awaited: the caller has its answer, and later callers in this process find it stored.
             if answer.is_complete and len(fresh.data) <= self._max_bytes:
-                self._store.post(["SET", key, _pack(tokens, fresh), "EX", question.ttl_seconds], ["DEL", lock])
+                self._store.post(["SET", key, pack(key, tokens, fresh), "EX", question.ttl_seconds], ["DEL", lock])
             else:
                 self._store.post(["DEL", lock])
         return fresh
@@ -316,9 +267,12 @@ class ResultCache:
                 )
             except RedisUnavailable:
                 return None, None
-            if isinstance(locked, ReplyError) or isinstance(values, ReplyError):
+            if isinstance(locked, ReplyError):
                 return None, None  # Redis answers but does not store: it is full or read-only
-            tokens, hit = self._judge(key, values)
+            try:
+                tokens, hit = self._judge(key, self._store.values_in(values, len(question.names)))
+            except RedisUnavailable:
+                return None, None
             if hit is not None and locked:
                 self._store.post(["DEL", lock])
             if hit is not None or locked:
@@ -334,37 +288,3 @@ def _fingerprint(data: bytes, pagination: Mapping[str, Any] | None) -> str:
     digest = hashlib.sha256(data, usedforsecurity=False)
     digest.update(orjson.dumps(page, option=orjson.OPT_SORT_KEYS))
     return digest.hexdigest()[:32]
-
-
-def _pack(tokens: tuple[bytes, ...], answer: CachedAnswer) -> bytes:
-    """Return ``crc32 (8 hex digits) LF head (JSON) LF data (JSON)``; the checksum covers everything after it."""
-    head = orjson.dumps(
-        {
-            "tokens": [token.decode("ascii", "replace") for token in tokens],
-            "stored_at": time.time(),
-            "fingerprint": answer.fingerprint,
-            "pagination": answer.pagination,
-            "meta": dict(answer.meta),
-        },
-        default=str,
-    )
-    rest = head + b"\n" + answer.data
-    return b"%08x\n%b" % (zlib.crc32(rest), rest)
-
-
-def _unpack(stored: bytes) -> tuple[tuple[bytes, ...], CachedAnswer]:
-    """Return the tokens and the answer in ``stored``. Raises ValueError unless :func:`_pack` made it."""
-    checksum, _, rest = stored.partition(b"\n")
-    if checksum != b"%08x" % zlib.crc32(rest):
-        raise ValueError("checksum")
-    head, _, data = rest.partition(b"\n")
-    try:
-        fields = orjson.loads(head)
-        tokens = tuple(token.encode("ascii") for token in fields["tokens"])
-        stored_at = float(fields["stored_at"])
-        found = CachedAnswer(
-            data, fields["pagination"], fields["meta"], fields["fingerprint"], is_hit=True, stored_at=stored_at
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError("head") from error
-    return tokens, found

@@ -143,7 +143,7 @@ def create_project(options: argparse.Namespace) -> int:
     async def work(connection: asyncpg.Connection, settings: Settings) -> bool:
         row = await administration.create_project(connection, options.project_id, options.name or options.project_id)
         if row is not None:
-            await note(connection, "project.create", "project", options.project_id)
+            await note(connection, "project.create", "project", options.project_id, [options.project_id])
         return row is not None
 
     if not change(os.environ, work):
@@ -183,7 +183,7 @@ def create_key(options: argparse.Namespace) -> int:
             rate_limit_per_minute=options.rate_limit,
         )
         text, row = await administration.create_key(connection, new, created_by=ACTOR)
-        await note(connection, "api_key.create", "api_key", row["key_id"])
+        await note(connection, "api_key.create", "api_key", row["key_id"], row["projects"])
         return text
 
     sys.stdout.write(f"{change(os.environ, work)}\n")
@@ -219,7 +219,7 @@ def revoke_key(options: argparse.Namespace) -> int:
     async def work(connection: asyncpg.Connection, settings: Settings) -> bool:
         row = await administration.revoke_key(connection, options.key_id, revoked_by=ACTOR)
         if row is not None:
-            await note(connection, "api_key.revoke", "api_key", options.key_id)
+            await note(connection, "api_key.revoke", "api_key", options.key_id, row["projects"])
         return row is not None
 
     if not change(os.environ, work):
@@ -242,7 +242,7 @@ def create_client(options: argparse.Namespace) -> int:
             client_id=options.client_id,
         )
         secret, row = await administration.create_client(connection, new, created_by=ACTOR)
-        await note(connection, "client.create", "client", row["client_id"])
+        await note(connection, "client.create", "client", row["client_id"], row["projects"])
         return secret, row
 
     secret, row = change(os.environ, work)
@@ -277,7 +277,7 @@ def disable_client(options: argparse.Namespace) -> int:
     async def work(connection: asyncpg.Connection, settings: Settings) -> bool:
         row = await administration.disable_client(connection, options.client_id, disabled_by=ACTOR)
         if row is not None:
-            await note(connection, "client.disable", "client", options.client_id)
+            await note(connection, "client.disable", "client", options.client_id, row["projects"])
         return row is not None
 
     if not change(os.environ, work):
@@ -293,7 +293,7 @@ def enable_client(options: argparse.Namespace) -> int:
     async def work(connection: asyncpg.Connection, settings: Settings) -> bool:
         row = await administration.enable_client(connection, options.client_id)
         if row is not None:
-            await note(connection, "client.enable", "client", options.client_id)
+            await note(connection, "client.enable", "client", options.client_id, row["projects"])
         return row is not None
 
     if not change(os.environ, work):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TypeVar
 
 import asyncpg
@@ -67,7 +67,16 @@ def change(environ: Mapping[str, str], work: Callable[[asyncpg.Connection, Setti
     return administrate(environ, in_transaction)
 
 
-async def note(connection: asyncpg.Connection, action: str, target_type: str, target_id: str) -> None:
-    """Record an action of the command line in the audit log, in the same transaction."""
-    event = AuditEvent(action=action, actor=ACTOR, actor_kind="cli", target_type=target_type, target_id=target_id)
+async def note(
+    connection: asyncpg.Connection, action: str, target_type: str, target_id: str, projects: Iterable[str]
+) -> None:
+    """Record an action of the command line about ``projects`` in the audit log, in the same transaction."""
+    event = AuditEvent(
+        action=action,
+        actor=ACTOR,
+        actor_kind="cli",
+        target_type=target_type,
+        target_id=target_id,
+        projects=tuple(projects),
+    )
     await connection.execute(statement("insert_audit"), *event.row())

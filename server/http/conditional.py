@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from sanic import HTTPResponse, Request
 
-from server.cache.result_cache import CachedAnswer
+from server.cache.stored_answer import CachedAnswer
 from server.http.connection import PreparedResponse, header_line
 from server.http.envelope import meta_text, shared_meta
 from server.text.json_text import dumps

@@ -17,7 +17,6 @@ from typing import Any, Final, TypeVar, cast
 
 from sanic import HTTPResponse, Request
 
-from server.access.audit import AuditEvent
 from server.access.authenticator import CredentialRefused
 from server.access.grafana_viewer import HEADER as GRAFANA_ID_HEADER
 from server.access.principal import SCOPES, Principal, Role
@@ -26,6 +25,7 @@ from server.access.verified_cache import digest_of
 from server.cache.result_cache import Lookup
 from server.errors import ApiError, InvalidToken, MissingToken, RateLimited
 from server.fairness.party import current_party, unknown_caller
+from server.http.audit_trail import refuse
 from server.http.client_address import client_address
 from server.http.credentials import presented_credential
 from server.http.services import Services, services_of
@@ -121,7 +121,7 @@ def access_policy(handler: Any) -> AccessPolicy | None:
 async def row_scope(request: Request, requested: Sequence[str] = ()) -> RowScope:
     """Return the rows that the caller of ``request`` may see, limited to the ``requested`` projects if any."""
     principal: Principal = request.ctx.principal
-    return principal.scope(requested, await services_of(request).projects.ids())
+    return principal.scope(requested, await services_of(request).projects.ids(principal.expected(requested)))
 
 
 async def reauthenticate(request: Request) -> Principal:
@@ -162,7 +162,7 @@ def lookup_of(request: Request) -> Lookup:
 async def _read(services: Services, names: Sequence[str], lock: tuple[str, int] | None) -> list[bytes | None]:
     if not names:
         return []
-    values = cast("list[bytes | None]", await services.redis.run(lambda redis: redis.mget(list(names))))
+    values = await services.redis.values(names)
     return values if lock is None else [*values, None]
 
 
@@ -276,39 +276,6 @@ async def _judge(
             raise RedisUnavailable
         return []
     return values
-
-
-def audit_event(request: Request, action: str, **fields: Any) -> AuditEvent:
-    """Return an audit event of the caller of ``request``."""
-    principal: Principal | None = request.ctx.principal
-    if principal is not None:
-        fields = {
-            "actor": principal.subject,
-            "actor_kind": principal.kind,
-            "credential_id": principal.credential_id or None,
-            "viewer": principal.viewer.subject if principal.viewer is not None else None,
-            **fields,
-        }
-    return AuditEvent(
-        action=action,
-        client_address=client_address(request),
-        request_id=request.ctx.request_id,
-        **fields,
-    )
-
-
-def refuse(request: Request, error: Exception) -> None:
-    """Record a refused access (401 or 403). Other errors are not refusals."""
-    if not isinstance(error, ApiError) or error.status not in (401, 403):
-        return
-    if getattr(request.ctx, "refusal_recorded", False):
-        return
-    request.ctx.refusal_recorded = True
-    route = f"{request.method} /{request.route.path}" if request.route is not None else None
-    reason = error.reason if isinstance(error, CredentialRefused) else error.code
-    services_of(request).access.audit.refused(
-        audit_event(request, "request", outcome="refused", reason=reason, target_type="route", target_id=route)
-    )
 
 
 async def admit_early(request: Request, handler: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from sanic import Request
 
 from server.access.principal import Principal
-from server.cache.result_cache import CachedAnswer
+from server.cache.stored_answer import CachedAnswer
 from server.errors import InvalidCursor
 from server.http.services import services_of
 from server.queries.lists.cursor import continuation

@@ -4,8 +4,9 @@
 -- ARGV  number of buckets; 1 to take or 0 to look only; then for each bucket: capacity in tokens,
 --       refill in tokens per millisecond, cost in tokens; then, if there, how the value of the first further key
 --       begins in the caller's copy of it: when it still begins like that, only this beginning is sent; then, if the
---       last key is a lock, for how many ms it is taken when the first further key has no value and nobody holds it
--- Reply  allowed (1 or 0), now in ms, tokens left in each bucket as text, then the values read, then '1' for a lock taken
+--       last key is a lock, for how many ms it is taken when the first further key has no value and nobody holds it;
+--       last the number of the question, which the reply repeats
+-- Reply  the number of the question, allowed (1 or 0), now in ms, tokens left in each bucket as text, then the values read, then '1' for a lock taken
 --
 -- A bucket is the text "tokens:milliseconds". Anything else, a missing or a foreign value included,
 -- counts as a full bucket and is replaced. Time is the server's own, so that callers whose clocks
@@ -38,7 +39,7 @@ for i = 1, buckets do
     left[i] = tokens
 end
 
-local reply = { allowed, now }
+local reply = { ARGV[#ARGV], allowed, now }
 for i = 1, buckets do
     if take then
         local capacity = tonumber(ARGV[3 * i])
@@ -52,8 +53,8 @@ for i = 1, buckets do
     end
     reply[#reply + 1] = string.format('%.6f', left[i])
 end
-local known = ARGV[3 * buckets + 3] or ''
-local lock_ms = ARGV[3 * buckets + 4]
+local known = ARGV[3 * buckets + 3]
+local lock_ms = #ARGV > 3 * buckets + 4 and ARGV[3 * buckets + 4]
 local first = #reply + 1
 for i = buckets + 1, #KEYS - (lock_ms and 1 or 0) do
     local value = false

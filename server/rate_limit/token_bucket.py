@@ -22,6 +22,8 @@ from server.storage.redis_store import RedisStore, RedisUnavailable, ScriptCall
 _KEY_PREFIX: Final = "obs:limit:1:"
 MAX_LOCAL_BUCKETS: Final = 10_000
 MAX_KEPT_CALLS: Final = 2000
+_LATEST_MS: Final = 1 << 53
+_ROUNDING: Final = 1e-6  # the script sends six decimal places
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,7 @@ class TokenBuckets:
     """
 
     def __init__(self, store: RedisStore, *, instances: int) -> None:
+        self._store = store
         self._script = store.script("server.rate_limit", "token_bucket.lua")
         # A caller that repeats a request repeats it exactly.
         self._call = lru_cache(maxsize=MAX_KEPT_CALLS)(self._packed)
@@ -219,11 +222,13 @@ class TokenBuckets:
         try:
             reply = await self._script.run(self._call(question, count))
         except RedisUnavailable:
-            self.degraded_count += count
-            return [(self._local.judge(question.buckets, take=question.take), None) for _ in range(count)]
+            return self._judge_here(question, count)
         buckets = question.buckets
-        allowed, now, tokens = reply[0] == 1, reply[1] / 1000, [float(text) for text in reply[2 : 2 + len(buckets)]]
-        values = reply[2 + len(buckets) :]
+        try:
+            allowed, now, tokens, values = _read_reply(question, reply)
+        except (TypeError, ValueError):
+            self._store.distrust("a reply that is no verdict")
+            return self._judge_here(question, count)
         found: list[Judgement] = []
         for place in range(count):
             behind = count - 1 - place if allowed and question.take else 0
@@ -233,6 +238,10 @@ class TokenBuckets:
             if question.lock is not None:
                 values = [*values[:-1], None]
         return found
+
+    def _judge_here(self, question: _Question, count: int) -> list[Judgement]:
+        self.degraded_count += count
+        return [(self._local.judge(question.buckets, take=question.take), None) for _ in range(count)]
 
     def _packed(self, question: _Question, count: int) -> ScriptCall:
         buckets, take, lookup, known, lock = question
@@ -246,3 +255,22 @@ class TokenBuckets:
             keys.append(lock[0])
             arguments.append(lock[1])
         return self._script.prepared(keys, arguments)
+
+
+def _read_reply(question: _Question, reply: Sequence[Any]) -> tuple[bool, float, list[float], list[bytes | None]]:
+    """Return the verdict, the time in seconds, the tokens left and the values read. Raises TypeError, ValueError."""
+    allowed, now, *rest = reply
+    count = len(question.buckets)
+    tokens, values = [float(text) for text in rest[:count]], rest[count:]
+    if (
+        allowed not in (0, 1)
+        or type(now) is not int
+        or not 0 <= now < _LATEST_MS
+        or not all(
+            0 <= left <= bucket.capacity + _ROUNDING for left, bucket in zip(tokens, question.buckets, strict=True)
+        )
+        or len(values) != len(question.lookup) + (question.lock is not None)
+        or not all(value is None or isinstance(value, bytes) for value in values)
+    ):
+        raise ValueError("no verdict")
+    return allowed == 1, now / 1000, tokens, values

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from sanic import Blueprint, HTTPResponse, Request
 
+from server.cache.freshness import Touched
 from server.errors import InvalidBody, InvalidParameter, NotFound
+from server.http.audit_trail import noting
 from server.http.envelope import success
 from server.http.guard import requires, row_scope
 from server.http.json_body import is_text, is_texts, is_whole, read_object
@@ -20,6 +23,7 @@ from server.queries.records.annotations import (
     delete_annotation,
     list_annotations,
 )
+from server.storage.database import Step
 from server.text.instants import format_instant, parse_instant
 
 annotation_log = Blueprint("annotations")
@@ -73,6 +77,7 @@ async def add(request: Request) -> HTTPResponse:
         text=_text(body, "text", least=0, most=LONGEST_TEXT),
         tags=tags,
         created_by=request.ctx.principal.subject,
+        note=partial(_noting, request, "annotation.create"),
     )
     await services_of(request).freshness.edited(stored.project_id, stored.ts, stored.end_ts or stored.ts)
     return success(request, render(stored), status=201)
@@ -109,11 +114,17 @@ async def show(request: Request) -> HTTPResponse:
 async def remove(request: Request, annotation_id: str) -> HTTPResponse:
     """Delete one of the caller's projects."""
     scope = await row_scope(request)
-    deleted = await delete_annotation(services_of(request).writes, scope.projects, annotation_id)
+    note = partial(_noting, request, "annotation.delete")
+    deleted = await delete_annotation(services_of(request).writes, scope.projects, annotation_id, note)
     if deleted is None:
         raise NotFound("There is no such annotation.")
-    await services_of(request).freshness.edited(deleted.project_id, deleted.ts, deleted.end_ts or deleted.ts)
+    gone = Touched(deleted.ts, deleted.end_ts or deleted.ts, frozenset())
+    await services_of(request).freshness.deleted(deleted.project_id, gone)
     return success(request, {"annotation_id": annotation_id, "deleted": True})
+
+
+def _noting(request: Request, action: str, item: Annotation) -> Step:
+    return noting(request, action, projects=[item.project_id], target_type="annotation", target_id=item.annotation_id)
 
 
 def render(item: Annotation) -> dict[str, Any]:

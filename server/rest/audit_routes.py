@@ -30,8 +30,8 @@ async def list_audit(request: Request) -> HTTPResponse:
     """List actions and refused requests, newest first.
 
     Parameters: ``from``, ``to``, ``action``, ``actor``, ``outcome`` (done or refused), ``limit``, ``cursor``. An admin
-    of named projects sees the rows of those; one of every project also sees the rows that belong to none, such as
-    refused credentials.
+    of named projects sees the rows about any of those; one of every project also sees the rows that are about none,
+    such as unknown credentials.
     """
     services, principal = services_of(request), request.ctx.principal
     params = RequestParams.of(request)
@@ -54,7 +54,7 @@ async def list_audit(request: Request) -> HTTPResponse:
         rows = await connection.fetch(
             statement("list_audit"), projects, start, end, *names.values(), *position, limit + 1
         )
-    page = [{**row, "detail": orjson.loads(row["detail"])} for row in rows[:limit]]
+    page = [{**row, "detail": _readable(orjson.loads(row["detail"]), projects)} for row in rows[:limit]]
     cursor = None
     if len(rows) > limit:
         last = continuation((page[-1]["ts"], page[-1]["audit_id"]), question=question, now=now)
@@ -65,6 +65,13 @@ async def list_audit(request: Request) -> HTTPResponse:
         pagination={"cursor": cursor, "has_more": cursor is not None, "limit": limit},
         headers={"Cache-Control": "no-store"},
     )
+
+
+def _readable(detail: dict[str, Any], projects: list[str] | None) -> dict[str, Any]:
+    """Return ``detail`` without the projects that the reader does not see."""
+    if projects is None or "projects" not in detail:
+        return detail
+    return {**detail, "projects": [name for name in detail["projects"] if name in projects]}
 
 
 def _binding(principal: Principal) -> dict[str, Any]:

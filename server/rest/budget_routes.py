@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from sanic import Blueprint, HTTPResponse, Request
 
 from server.errors import BudgetNotFound, InvalidBody
+from server.http.audit_trail import noting
 from server.http.envelope import json_response, meta, success
 from server.http.guard import requires, row_scope
 from server.http.json_body import decimal_of, is_number, is_text, read_object
@@ -84,7 +85,8 @@ async def set_budget(request: Request, project_id: str, budget_id: str) -> HTTPR
         raise InvalidBody("The id of a budget must be 1 to 63 of a-z, 0-9, - and _ and start with a letter or digit.")
     members = read_object(request, _MEMBERS, required=("name", "amount_usd", "period"))
     budget = _budget(project_id, budget_id, members, request.ctx.principal.subject)
-    stored, is_new = await put_budget(services_of(request).writes, budget)
+    note = noting(request, "budget.set", projects=[project_id], target_type="budget", target_id=budget_id)
+    stored, is_new = await put_budget(services_of(request).writes, budget, note)
     source = ReportSource(services_of(request).reads, await row_scope(request, [project_id]))
     state = await budget_state(source, stored, datetime.now(UTC))
     return success(request, _row(stored, state), status=201 if is_new else 200)
@@ -98,7 +100,8 @@ async def remove_budget(request: Request, project_id: str, budget_id: str) -> HT
     scope = await row_scope(request)
     if project_id not in scope.projects:
         raise BudgetNotFound
-    await delete_budget(services_of(request).writes, project_id, budget_id)
+    note = noting(request, "budget.delete", projects=[project_id], target_type="budget", target_id=budget_id)
+    await delete_budget(services_of(request).writes, project_id, budget_id, note)
     return json_response({"status": "success", "data": {"deleted": budget_id}, "meta": meta(request)})
 
 

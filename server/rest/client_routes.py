@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from sanic import Blueprint, HTTPResponse, Request
 
 from server.access import administration
 from server.access.administration import NewClient
 from server.access.principal import Principal, Role
 from server.errors import GrantForbidden, InvalidBody, NotFound
+from server.http.audit_trail import noting
 from server.http.envelope import success
-from server.http.guard import audit_event, requires
+from server.http.guard import requires
 from server.http.json_body import is_object, is_text, is_texts, read_object
 from server.http.services import services_of
 from server.rest.key_routes import grantable_projects, narrowed, refuse_widening
+from server.storage.database import Step
 
 clients = Blueprint("clients")
 
@@ -59,15 +64,8 @@ async def create_client(request: Request) -> HTTPResponse:
         raise InvalidBody(str(error)) from error
     async with services.writes.write(()) as connection:
         secret, row = await administration.create_client(connection, new, created_by=principal.subject)
-        event = audit_event(
-            request,
-            "client.create",
-            target_type="client",
-            target_id=row["client_id"],
-            project_id=projects[0] if len(projects) == 1 else None,
-            detail={"role": row["role"], "projects": projects},
-        )
-        await services.access.audit.record(event, connection)
+        detail = {"role": row["role"], "projects": projects}
+        await _noting(request, "client.create", row, detail=detail)(connection)
     return success(request, {**row, "client_secret": secret}, status=201, headers={"Cache-Control": "no-store"})
 
 
@@ -91,8 +89,7 @@ async def disable_client(request: Request, client_id: str) -> HTTPResponse:
         )
         if row is None:
             raise NotFound()
-        event = audit_event(request, "client.disable", target_type="client", target_id=client_id)
-        await services.access.audit.record(event, connection)
+        await _noting(request, "client.disable", row)(connection)
     await services.access.state.refresh()
     return success(request, row, headers={"Cache-Control": "no-store"})
 
@@ -106,10 +103,13 @@ async def enable_client(request: Request, client_id: str) -> HTTPResponse:
         row = await administration.enable_client(connection, client_id, projects=_within(principal))
         if row is None:
             raise NotFound()
-        event = audit_event(request, "client.enable", target_type="client", target_id=client_id)
-        await services.access.audit.record(event, connection)
+        await _noting(request, "client.enable", row)(connection)
     await services.access.state.refresh()
     return success(request, row, headers={"Cache-Control": "no-store"})
+
+
+def _noting(request: Request, action: str, row: Mapping[str, Any], **fields: Any) -> Step:
+    return noting(request, action, projects=row["projects"], target_type="client", target_id=row["client_id"], **fields)
 
 
 def _within(principal: Principal) -> list[str] | None:

@@ -13,9 +13,10 @@ from server.export.export_answer import file_entries, media_type, summary
 from server.export.export_run import ExportRun
 from server.export.export_store import Export, Part, new_export
 from server.export.pages import database_now
+from server.http.audit_trail import audit_event
 from server.http.envelope import success
 from server.http.file_stream import FileStream
-from server.http.guard import audit_event, requires, row_scope
+from server.http.guard import requires, row_scope
 from server.http.json_body import read_object
 from server.http.request_head import path_value
 from server.http.request_params import RequestParams
@@ -76,9 +77,9 @@ async def create(request: Request) -> HTTPResponse:
         audit_event(
             request,
             "export.create",
+            projects=scope.projects,
             target_type="export",
             target_id=export.export_id,
-            project_id=scope.projects[0] if len(scope.projects) == 1 else None,
             detail={"kind": "job", "format": export.format, "projects": list(scope.projects)},
         )
     )
@@ -124,7 +125,9 @@ async def cancel(request: Request, export_id: str) -> HTTPResponse:
     cancelled = await services.exports.store.cancel(export.export_id, export.owner)
     if export.kind == "job":
         await services.exports.files.delete(export.export_id)
-    event = audit_event(request, "export.cancel", target_type="export", target_id=export.export_id)
+    event = audit_event(
+        request, "export.cancel", projects=export.projects, target_type="export", target_id=export.export_id
+    )
     await services.access.audit.record(event)
     return success(request, {"export_id": export.export_id, "cancelled": cancelled}, headers=_UNSTORED)
 

@@ -16,8 +16,9 @@ from server.export.export_jobs import HEARTBEAT_EVERY
 from server.export.export_run import ExportRun, Piece
 from server.export.export_store import Export, ExportStore, Part, new_export
 from server.export.pages import database_now
+from server.http.audit_trail import audit_event
 from server.http.file_stream import FileStream
-from server.http.guard import audit_event, requires, row_scope
+from server.http.guard import requires, row_scope
 from server.http.request_params import RequestParams
 from server.http.services import Services, services_of
 from server.periodic_task import PeriodicTask
@@ -64,9 +65,9 @@ async def export_traces(request: Request) -> None:
             audit_event(
                 request,
                 "export.create",
+                projects=scope.projects,
                 target_type="export",
                 target_id=export.export_id,
-                project_id=scope.projects[0] if len(scope.projects) == 1 else None,
                 detail={"kind": "stream", "format": export.format, "projects": list(scope.projects)},
             )
         )

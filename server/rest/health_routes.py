@@ -78,7 +78,7 @@ async def _check_redis(services: Services) -> str:
     if services.redis.redis is None:
         return "off"
     try:
-        await services.redis.run(lambda redis: redis.ping())
+        await services.redis.ask(["PING"])
     except RedisUnavailable:
         return "unreachable"
     return "ok"

@@ -8,8 +8,9 @@ import orjson
 from sanic import Blueprint, HTTPResponse, Request
 
 from server.errors import InvalidBody
+from server.http.audit_trail import noting
 from server.http.envelope import success
-from server.http.guard import audit_event, requires, row_scope
+from server.http.guard import requires, row_scope
 from server.http.json_body import is_object, read_object
 from server.http.request_head import path_value
 from server.http.services import services_of
@@ -56,10 +57,8 @@ async def replace_settings(request: Request, project_id: str) -> HTTPResponse:
     documents = [orjson.dumps(body[name]).decode() if body.get(name) else None for name in FIELDS]
     async with services.writes.write(()) as connection:
         await connection.execute(statement("store_ingest_settings"), project_id, *documents)
-        event = audit_event(
-            request, "project.ingest_settings", target_type="project", target_id=project_id, project_id=project_id
-        )
-        await services.access.audit.record(event, connection)
+        act = "project.ingest_settings"
+        await noting(request, act, projects=[project_id], target_type="project", target_id=project_id)(connection)
     services.ingestion.projects.forget(project_id)
     services.ingestion.prices.forget(project_id)
     return success(request, {name: body.get(name) or {} for name in FIELDS})

@@ -6,6 +6,7 @@ it. An admin sees all keys of its projects, others the keys they own.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -16,10 +17,12 @@ from server.access import administration
 from server.access.administration import NewClient, NewKey, latest_expiry
 from server.access.principal import EVERY_PROJECT, Principal, Role, role_scopes
 from server.errors import GrantForbidden, InvalidBody, NotFound
+from server.http.audit_trail import noting
 from server.http.envelope import success
-from server.http.guard import audit_event, requires, row_scope
+from server.http.guard import requires, row_scope
 from server.http.json_body import is_text, is_texts, is_whole, read_object
 from server.http.services import Services, services_of
+from server.storage.database import Step
 from server.text.instants import parse_instant
 
 keys = Blueprint("keys")
@@ -64,15 +67,8 @@ async def create_key(request: Request) -> HTTPResponse:
         raise GrantForbidden(f"A key lives {services.settings.api_key_max_days} days at most.")
     async with services.writes.write(()) as connection:
         text, row = await administration.create_key(connection, new, created_by=principal.subject)
-        event = audit_event(
-            request,
-            "api_key.create",
-            target_type="api_key",
-            target_id=row["key_id"],
-            project_id=projects[0] if len(projects) == 1 else None,
-            detail={"kind": row["kind"], "role": row["role"], "projects": projects, "label": row["label"]},
-        )
-        await services.access.audit.record(event, connection)
+        detail = {"kind": row["kind"], "role": row["role"], "projects": projects, "label": row["label"]}
+        await _noting(request, "api_key.create", row, detail=detail)(connection)
     return success(request, {**row, "key": text}, status=201, headers={"Cache-Control": "no-store"})
 
 
@@ -107,10 +103,15 @@ async def revoke_key(request: Request, key_id: str) -> HTTPResponse:
         if await administration.read_key(connection, key_id, **managed_by(principal)) is None:
             raise NotFound()
         row = await administration.revoke_key(connection, key_id, revoked_by=principal.subject)
-        event = audit_event(request, "api_key.revoke", target_type="api_key", target_id=key_id)
-        await services.access.audit.record(event, connection)
+        if row is None:
+            raise NotFound()
+        await _noting(request, "api_key.revoke", row)(connection)
     await services.access.state.refresh()
     return success(request, row, headers={"Cache-Control": "no-store"})
+
+
+def _noting(request: Request, action: str, row: Mapping[str, Any], **fields: Any) -> Step:
+    return noting(request, action, projects=row["projects"], target_type="api_key", target_id=row["key_id"], **fields)
 
 
 def managed_by(principal: Principal) -> dict[str, Any]:

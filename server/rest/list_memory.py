@@ -16,7 +16,8 @@ from datetime import datetime
 from typing import Final
 
 from server.access.principal import Principal
-from server.cache.result_cache import CachedAnswer, CacheQuestion
+from server.cache.result_cache import CacheQuestion
+from server.cache.stored_answer import CachedAnswer
 from server.http.conditional import Rendered
 from server.queries.lists.list_question import ListQuestion
 from server.rest.list_request import ListRequest

@@ -10,7 +10,6 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import unquote
@@ -29,14 +28,14 @@ from server.access.oauth_server import (
     client_of,
 )
 from server.access.principal import SCOPES
-from server.access.rate_policy import token_endpoint_buckets
 from server.access.subjects import client_subject
-from server.errors import ApiError
+from server.http.audit_trail import audit_event, noting
 from server.http.client_address import client_address
 from server.http.envelope import json_response
-from server.http.guard import audit_event, public
+from server.http.guard import public
 from server.http.services import Services, services_of
 from server.rate_limit.headers import rate_limit_headers
+from server.rate_limit.token_bucket import Verdict
 from server.settings import Settings
 from server.storage.statements import statement
 from server.telemetry.observations import AuthenticationRefused, RateLimitHit, observe
@@ -47,6 +46,8 @@ MAX_FORM_BYTES: Final = 16 * 1024
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
 _CLIENT_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+_AFTER_AUTHENTICATION: Final = ("invalid_scope", "unauthorized_client")
+"""Errors of a client that has proved who it is."""
 _METADATA_HEADERS: Final = {"Cache-Control": "public, max-age=300"}
 
 Endpoint = Callable[[OAuthServer, GrantRequest], Reply]
@@ -140,35 +141,55 @@ async def _answer(request: Request, endpoint: Endpoint) -> HTTPResponse:
         client_id = named_client(form, request.headers)
     except InvalidRequestError as error:
         return _rendered(server.handle_error_response(None, error))
-    verdict, _ = await services.access.buckets.judge(token_endpoint_buckets(client_id, client_address(request)))
+    guard, address = services.access.clients, client_address(request)
+    verdict = await guard.before(client_id, address)
     if not verdict.allowed:
-        observe(RateLimitHit(verdict.tightest.bucket.name))
-        body = {"error": "temporarily_unavailable", "error_description": "Too many requests."}
-        return json_response(body, status=429, headers={**_NO_STORE, **rate_limit_headers(verdict)})
+        return _too_many(verdict)
     async with services.reads.plain() as connection:
         row = await connection.fetchrow(statement("find_client"), client_id)
     sent = {"Authorization": request.headers.get("authorization", "")}
     grant = GrantRequest(form, sent, client_of(dict(row) if row is not None else None, client_id))
     reply = endpoint(server, grant)
-    if reply[0] == 200 and not await _carry_out(services, request, grant):
-        reply = server.handle_error_response(grant, InvalidClientError(status_code=401))
+    if reply[0] == 200 or reply[1].get("error") in _AFTER_AUTHENTICATION:
+        verdict = await guard.was_right(client_id)
+        issued = reply[1] if endpoint is OAuthServer.token else None
+        if not verdict.allowed:
+            return _too_many(verdict)
+        if reply[0] == 200 and not await _carry_out(services, request, grant, issued):
+            reply = server.handle_error_response(grant, InvalidClientError(status_code=401))
+    else:
+        verdict = await guard.was_wrong(address)
     if reply[0] == 401:
-        observe(AuthenticationRefused("invalid_client", client_address(request)))
-        services.access.audit.refused(
-            audit_event(request, "oauth", outcome="refused", reason="invalid_client", target_type="client")
+        observe(AuthenticationRefused("invalid_client", address))
+        # Its admins learn that somebody tries their client; of an id that nobody has, only the installation's do.
+        event = audit_event(
+            request,
+            "oauth",
+            projects=grant.prefetched.projects,
+            outcome="refused",
+            reason="invalid_client",
+            target_type="client",
+            target_id=client_id if row is not None else None,
         )
-    return _rendered(reply)
+        services.access.audit.refused(event)
+    return _rendered(reply) if verdict.allowed else _too_many(verdict)
 
 
-async def _carry_out(services: Services, request: Request, grant: GrantRequest) -> bool:
-    """Store the decision of the grant; return False if its client assertion was used before."""
+def _too_many(verdict: Verdict) -> HTTPResponse:
+    observe(RateLimitHit(verdict.tightest.bucket.name))
+    body = {"error": "temporarily_unavailable", "error_description": "Too many requests."}
+    return json_response(body, status=429, headers={**_NO_STORE, **rate_limit_headers(verdict)})
+
+
+async def _carry_out(
+    services: Services, request: Request, grant: GrantRequest, issued: Mapping[str, Any] | None
+) -> bool:
+    """Store the decision of the grant, with a record of the token that it ``issued`` or revokes; return False if its
+    client assertion was used before.
+    """
     assertion, revoked = grant.used_assertion, grant.revoked_claims
     client_id = grant.prefetched.client_id
-    if assertion is None and revoked is None:
-        with suppress(ApiError):  # the token is good without this record
-            async with services.writes.plain() as connection:
-                await connection.execute(statement("touch_client"), client_id)
-        return True
+    by = {"actor": client_subject(client_id), "actor_kind": "client", "target_type": "token"}
     async with services.writes.write(()) as connection:
         if assertion is not None:
             # Kept an hour longer than the assertion, whatever the difference of clocks.
@@ -178,9 +199,14 @@ async def _carry_out(services: Services, request: Request, grant: GrantRequest) 
         await connection.execute(statement("touch_client"), client_id)
         if revoked is not None:
             await administration.revoke_token(connection, revoked, revoked_by=client_subject(client_id))
-            by = {"actor": client_subject(client_id), "actor_kind": "client"}
-            event = audit_event(request, "token.revoke", target_type="token", target_id=revoked["jti"], **by)
-            await services.access.audit.record(event, connection)
+            note = noting(request, "token.revoke", projects=revoked["projects"], target_id=revoked["jti"], **by)
+            await note(connection)
+        if issued is not None:
+            claims = parse_token(issued["access_token"]).claims
+            detail = {"role": claims["role"], "projects": claims["projects"], "scope": issued["scope"]}
+            projects = grant.prefetched.projects
+            note = noting(request, "token.issue", projects=projects, target_id=claims["jti"], detail=detail, **by)
+            await note(connection)
     if revoked is not None:
         await services.access.state.refresh()
     return True

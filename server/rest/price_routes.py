@@ -10,8 +10,9 @@ from typing import Any, Final
 from sanic import Blueprint, HTTPResponse, Request
 
 from server.errors import InvalidBody, InvalidParameter, NotFound, TraceNotFound
+from server.http.audit_trail import audit_event, noting
 from server.http.envelope import success
-from server.http.guard import audit_event, requires, row_scope
+from server.http.guard import requires, row_scope
 from server.http.json_body import decimal_of, is_flag, is_instant, is_number, is_object, is_text, read_object
 from server.http.request_head import path_value
 from server.http.request_params import RequestParams
@@ -85,12 +86,8 @@ async def store_price(request: Request) -> HTTPResponse:
             statement("store_price_override"),
             project_id, provider, model, valid_from, *rates, request.ctx.principal.subject,
         )  # fmt: skip
-        await services.access.audit.record(
-            audit_event(
-                request, "price.set", target_type="price", target_id=f"{provider}/{model}", project_id=project_id
-            ),
-            connection,
-        )
+        target = f"{provider}/{model}"
+        await noting(request, "price.set", projects=[project_id], target_type="price", target_id=target)(connection)
     services.ingestion.prices.forget(project_id)
     stored = dict(row or {})
     return success(request, {name: stored[name] for name in _SHOWN}, status=201 if stored["is_new"] else 200)
@@ -112,12 +109,8 @@ async def delete_price(request: Request) -> HTTPResponse:
         gone = await connection.fetchval(statement("delete_price_override"), project_id, provider, model, valid_from)
         if gone is None:
             raise NotFound()
-        await services.access.audit.record(
-            audit_event(
-                request, "price.delete", target_type="price", target_id=f"{provider}/{model}", project_id=project_id
-            ),
-            connection,
-        )
+        target = f"{provider}/{model}"
+        await noting(request, "price.delete", projects=[project_id], target_type="price", target_id=target)(connection)
     services.ingestion.prices.forget(project_id)
     return success(request, {"provider": provider, "model": model, "valid_from": valid_from, "deleted": True})
 
@@ -144,7 +137,14 @@ async def reprice_costs(request: Request) -> HTTPResponse:
         # Recorded first: a request that breaks off half way has changed prices all the same.
         detail = {"from": start.isoformat(), "to": end.isoformat()}
         await services.access.audit.record(
-            audit_event(request, "costs.reprice", target_type="project", project_id=project_id, detail=detail)
+            audit_event(
+                request,
+                "costs.reprice",
+                projects=[project_id],
+                target_type="project",
+                target_id=project_id,
+                detail=detail,
+            )
         )
     difference = await reprice(services.writes, services.freshness, book, question)
     return success(request, {"dry_run": question.dry_run, **rendered(difference)})
@@ -180,12 +180,10 @@ async def remove_trace(request: Request, trace_id: str) -> HTTPResponse:
     """Delete a trace with its scores; sums and metrics are without it at once."""
     services, trace_id = services_of(request), path_value(trace_id, "trace_id").lower()
     project_id = await _project_of_trace(request, trace_id)
-    spans = await delete_trace(services.writes, services.freshness, project_id, trace_id)
+    note = noting(request, "trace.delete", projects=[project_id], target_type="trace", target_id=trace_id)
+    spans = await delete_trace(services.writes, services.freshness, project_id, trace_id, note)
     if not spans:
         raise TraceNotFound()
-    await services.access.audit.record(
-        audit_event(request, "trace.delete", target_type="trace", target_id=trace_id, project_id=project_id)
-    )
     return success(request, {"trace_id": trace_id, "project_id": project_id, "deleted_spans": spans})
 
 

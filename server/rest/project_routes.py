@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from sanic import Blueprint, HTTPResponse, Request
 
 from server.access import administration
 from server.access.principal import Principal
 from server.errors import Conflict, InsufficientScope, InvalidBody
+from server.http.audit_trail import noting
 from server.http.envelope import success
-from server.http.guard import audit_event, requires, row_scope
+from server.http.guard import requires, row_scope
 from server.http.json_body import is_text, read_object
 from server.http.services import services_of
+from server.queries.records.project_list import FRESH_SECONDS
+from server.storage.database import Step
 
 projects = Blueprint("projects")
 
@@ -42,10 +47,7 @@ async def create_project(request: Request) -> HTTPResponse:
             raise InvalidBody(str(error)) from error
         if row is None:
             raise Conflict("The project id is or was in use.")
-        event = audit_event(
-            request, "project.create", target_type="project", target_id=project_id, project_id=project_id
-        )
-        await services.access.audit.record(event, connection)
+        await _noting(request, "project.create", project_id)(connection)
     services.projects.forget()
     return success(request, row, status=201)
 
@@ -61,13 +63,16 @@ async def delete_project(request: Request, project_id: str) -> HTTPResponse:
         row = await administration.delete_project(connection, project_id)
         if row is None:
             raise Conflict("The project is being deleted already.")
-        event = audit_event(
-            request, "project.delete", target_type="project", target_id=project_id, project_id=project_id
-        )
-        await services.access.audit.record(event, connection)
+        await _noting(request, "project.delete", project_id)(connection)
     services.projects.forget()
     await services.access.state.refresh()
+    # Other processes look for deleted projects this often. Who is told that a project is gone may rely on it.
+    await asyncio.sleep(FRESH_SECONDS)
     return success(request, row)
+
+
+def _noting(request: Request, action: str, project_id: str) -> Step:
+    return noting(request, action, projects=[project_id], target_type="project", target_id=project_id)
 
 
 def _need_every_project(principal: Principal) -> None:

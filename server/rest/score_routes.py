@@ -18,6 +18,7 @@ from typing import Any, Final
 from sanic import Blueprint, HTTPResponse, Request
 
 from server.errors import Conflict, InvalidBody, InvalidParameter, NotFound
+from server.http.audit_trail import noting
 from server.http.envelope import success
 from server.http.guard import requires
 from server.http.json_body import expectation, is_instant, is_list, is_text, read_object
@@ -25,8 +26,6 @@ from server.http.request_head import path_value
 from server.http.services import services_of
 from server.http.target_project import target_project
 from server.ingest.mapping.mapping_result import IngestWindow, ScoreRecord
-from server.storage.row_scope import RowScope
-from server.storage.statements import statement
 from server.text.instants import parse_instant
 
 scores = Blueprint("scores")
@@ -71,12 +70,12 @@ async def create_score(request: Request) -> HTTPResponse:
     if key is not None:
         # The stored score is redacted, so only then can it be compared.
         score.score_id = keyed_id(project_id, key)
-        async with services.reads.read(RowScope((project_id,))) as connection:
-            known = await connection.fetchrow(statement("read_score"), project_id, score.score_id)
-        if known is not None:
-            if any(known[name] != getattr(score, name) for name in _COMPARED):
-                raise Conflict("The Idempotency-Key was used for another score.")
-            return success(request, {name: known[name] for name in _SHOWN})
+        row, is_new = await services.ingestion.scores.store_once(
+            project_id, score, created_by=request.ctx.principal.subject
+        )
+        if not is_new and any(row[name] != getattr(score, name) for name in _COMPARED):
+            raise Conflict("The Idempotency-Key was used for another score.")
+        return success(request, {name: row[name] for name in _SHOWN}, status=201 if is_new else 200)
     rows = await store(request, project_id, [score])
     return success(request, rows[0], status=201 if rows[0].pop("is_new") else 200)
 
@@ -101,7 +100,8 @@ async def create_scores(request: Request) -> HTTPResponse:
 async def delete_score(request: Request, score_id: str) -> HTTPResponse:
     """Delete a score."""
     project_id, score_id = await target_project(request, "project_id"), path_value(score_id, "score_id")
-    if not await services_of(request).ingestion.scores.delete(project_id, score_id):
+    note = noting(request, "score.delete", projects=[project_id], target_type="score", target_id=score_id)
+    if not await services_of(request).ingestion.scores.delete(project_id, score_id, note):
         raise NotFound("There is no such score.")
     return success(request, {"score_id": score_id, "deleted": True})
 

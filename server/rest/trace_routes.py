@@ -14,7 +14,8 @@ from typing import Any, Final
 from sanic import Blueprint, HTTPResponse, Request
 
 from server.access.principal import Principal
-from server.cache.result_cache import Answer, CachedAnswer, CacheQuestion
+from server.cache.result_cache import Answer, CacheQuestion
+from server.cache.stored_answer import CachedAnswer
 from server.errors import PayloadTooLarge
 from server.http.conditional import Rendered, rendered, send
 from server.http.guard import lookup_of, requires
@@ -92,7 +93,7 @@ async def read_list(request: Request, asked: ListRequest, *, address: bytes | No
     if opened is not None:
         opened.check_question(question.identity())
         question = replace(question, position=opened.position)
-    existing = await services.projects.ids()
+    existing = await services.projects.ids(principal.expected(asked.projects))
     scope = principal.scope(asked.projects, existing)
     cached = cache_question(asked, scope, question)
     return KnownList(asked, principal, existing, scope, question, now, cached, address)

@@ -17,6 +17,8 @@ from importlib.resources import files
 
 import asyncpg
 
+from server.schema import safeguards
+
 logger = logging.getLogger("observatory.migrate")
 
 MINIMUM_SERVER_VERSION = 180000
@@ -74,7 +76,8 @@ async def migrate(
 ) -> list[str]:
     """Bring the database at ``url`` up to date; return the names of the files that were applied.
 
-    ``migrations`` None: all of them. ``warn`` receives a sentence for each optional step that failed.
+    What a restore has lost is put back first (:mod:`server.schema.safeguards`). ``migrations`` None: all of them.
+    ``warn`` receives a sentence for each thing that was put back, and for each optional step that failed.
 
     Raises :class:`MigrationError` if nothing answers at ``url``, the server is too old, a file changed after it was
     applied, or a statement fails (then nothing of that file remains); asyncpg's errors if the database refuses the
@@ -99,7 +102,10 @@ async def migrate(
         await connection.execute(f"SET lock_timeout = '{int(lock_timeout * 1000)}ms'")
         async with asyncio.timeout(lock_timeout + 300):
             await connection.execute("SELECT pg_advisory_lock($1)", _LOCK_KEY)
-            return await _apply_pending(connection, load_migrations() if migrations is None else migrations)
+            await safeguards.restore(connection, warn)
+            done = await _apply_pending(connection, load_migrations() if migrations is None else migrations)
+            await safeguards.record(connection)
+            return done
     finally:
         await connection.close()
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -39,6 +39,9 @@ from server.storage.row_scope import RowScope
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
+
+Step = Callable[[asyncpg.Connection], Awaitable[None]]
+"""Something that is done through the connection, and so in the transaction, of somebody else."""
 
 QUICK_SECONDS: Final = 0.1
 """A use of a connection that takes longer counts as slow."""

@@ -3,15 +3,21 @@
 A pool needs a connection, a write, a wake-up and a time-out for each command, which costs several times as much as the
 command. Here the commands of one turn of the event loop leave in one write, replies come back in the order of the
 commands (RESP pipelining), and one timer watches the oldest command for all of them.
+
+RESP has no numbers: after one reply too many or too few, each later question would get the reply to another one. So
+each write ends with an ECHO of a number of its own, and its replies are handed out only once that number comes back in
+its place. Whatever else comes ends the connection.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import secrets
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import hiredis
 from redis.asyncio import ConnectionPool
@@ -64,10 +70,14 @@ class RedisLine:
             for command in commands:
                 exchange.ask(packed(command))
 
+    def drop(self, reason: str) -> None:
+        """Give up the connection; the next command opens another."""
+        if self._exchange is not None:
+            self._exchange.lose(RedisConnectionError(reason))
+
     async def close(self) -> None:
         """Close the connection; pending commands fail."""
-        if self._exchange is not None:
-            self._exchange.lose(RedisConnectionError("closed"))
+        self.drop("closed")
 
     async def _connected(self) -> _Exchange:
         async with asyncio.timeout(self._timeout), self._connecting:
@@ -76,11 +86,22 @@ class RedisLine:
                 connection: Any = self._pool.make_connection()  # type: ignore[no-untyped-call]
                 try:
                     await connection.connect()
-                except BaseException:
+                except BaseException as error:
                     connection._close()
+                    if isinstance(error, TypeError | ValueError):  # hiredis on bytes that are not RESP
+                        raise RedisConnectionError(f"no Redis answers: {error}") from error
                     raise
                 self._exchange = _Exchange(connection, self._timeout)
             return self._exchange
+
+
+class _Write(NamedTuple):
+    """The commands of one write, in their order."""
+
+    futures: list[asyncio.Future[Any]]
+    replies: list[Any]
+    number: bytes
+    deadline: float
 
 
 class _Exchange(asyncio.Protocol):
@@ -93,8 +114,9 @@ class _Exchange(asyncio.Protocol):
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
         self._parser = hiredis.Reader()
-        self._unsent: list[bytes] = []
-        self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._numbers = itertools.count(secrets.randbits(64))
+        self._unsent: list[tuple[bytes, asyncio.Future[Any]]] = []
+        self._waiting: deque[_Write] = deque()
         self._is_watched = False
         self.is_lost = False
 
@@ -103,24 +125,28 @@ class _Exchange(asyncio.Protocol):
         reply: asyncio.Future[Any] = self._loop.create_future()
         if not self._unsent:
             self._loop.call_soon(self._send)
-        self._unsent.append(packed)
-        self._waiting.append((reply, time.monotonic() + self._timeout))
-        if not self._is_watched:
-            self._is_watched = True
-            self._loop.call_later(self._timeout, self._watch)
+        self._unsent.append((packed, reply))
         return reply
 
     def data_received(self, data: bytes) -> None:
         """Hand replies to the waiting callers, oldest first."""
         self._parser.feed(data)
         try:
-            while self._waiting and (reply := self._parser.gets()) is not False:
+            while (reply := self._parser.gets()) is not False:
                 if isinstance(reply, hiredis.PushNotification):
                     continue  # no command here subscribes to anything
-                future, _ = self._waiting.popleft()
-                if not future.done():
-                    future.set_result(reply)
-        except hiredis.ProtocolError as error:
+                if not self._waiting:
+                    self.lose(RedisConnectionError("a reply that nobody asked for"))
+                    return
+                write = self._waiting[0]
+                if len(write.replies) < len(write.futures):
+                    write.replies.append(reply)
+                elif reply == write.number:
+                    self._hand_out(self._waiting.popleft())
+                else:
+                    self.lose(RedisConnectionError("replies that do not belong to their questions"))
+                    return
+        except (hiredis.ProtocolError, TypeError, ValueError) as error:  # bytes that are not RESP
             self.lose(RedisConnectionError(str(error)))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -132,22 +158,37 @@ class _Exchange(asyncio.Protocol):
         self.is_lost = True
         self._transport.abort()
         self._connection._close()
-        while self._waiting:
-            future, _ = self._waiting.popleft()
+        unsent, self._unsent = self._unsent, []
+        futures = [future for write in self._waiting for future in write.futures] + [future for _, future in unsent]
+        self._waiting.clear()
+        for future in futures:
             if not future.done():
                 future.set_exception(error)
                 future.exception()  # nobody awaits posted commands
 
     def _send(self) -> None:
         unsent, self._unsent = self._unsent, []
-        if not self.is_lost:
-            self._transport.write(b"".join(unsent))
+        if self.is_lost or not unsent:
+            return
+        number = b"%x" % next(self._numbers)
+        self._waiting.append(_Write([future for _, future in unsent], [], number, time.monotonic() + self._timeout))
+        self._transport.write(
+            b"".join([packed for packed, _ in unsent]) + b"*2\r\n$4\r\nECHO\r\n$%d\r\n%b\r\n" % (len(number), number)
+        )
+        if not self._is_watched:
+            self._is_watched = True
+            self._loop.call_later(self._timeout, self._watch)
+
+    def _hand_out(self, write: _Write) -> None:
+        for future, reply in zip(write.futures, write.replies, strict=True):
+            if not future.done():
+                future.set_result(reply)
 
     def _watch(self, is_second_look: bool = False) -> None:
         if not self._waiting or self.is_lost:
             self._is_watched = False
             return
-        left = self._waiting[0][1] - time.monotonic()
+        left = self._waiting[0].deadline - time.monotonic()
         if left > 0:
             self._loop.call_later(left, self._watch)
         elif not is_second_look:

@@ -1,6 +1,6 @@
 """Redis or Valkey as an accelerator: fast when present, harmless when absent.
 
-Every use goes through :meth:`RedisStore.run`, which gives up after a short time-out. It then makes no attempt for 0.3 s
+Every use goes through :meth:`RedisStore.ask`, which gives up after a short time-out. It then makes no attempt for 0.3 s
 after one failure and for two seconds after three in a row; then it lets one trial through. So a request that uses Redis
 several times waits for a frozen one only once. redis-py's own retries are off: with them a refused port costs 4.5 s per
 command and a script may run four times.
@@ -8,13 +8,14 @@ command and a script may run four times.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
+import itertools
+import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, TypeVar
+from typing import Any, Final
 
 from hiredis import ReplyError
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -24,8 +25,6 @@ from redis.exceptions import RedisError
 
 from server.storage.redis_line import Command, RedisLine, packed
 from server.telemetry.observations import RedisBack, RedisLost, observe
-
-T = TypeVar("T")
 
 FAILURES_TO_OPEN = 3
 OPEN_SECONDS = 2.0
@@ -41,8 +40,7 @@ class RedisStore:
     """A connection pool behind a circuit breaker. ``url`` empty: every use raises RedisUnavailable."""
 
     def __init__(self, url: str, *, timeout: float, pool_size: int = 32) -> None:
-        """``timeout`` in seconds covers one :meth:`run` as a whole, connecting included."""
-        self._timeout = timeout
+        """``timeout`` in seconds holds for connecting, and for each command."""
         self._failures = 0
         self._retry_at = 0.0
         self._trial_running = False
@@ -59,21 +57,6 @@ class RedisStore:
             )
             self.redis = Redis(connection_pool=pool)
             self._line = RedisLine(pool, timeout=timeout)
-
-    async def run(self, operation: Callable[[Redis], Awaitable[T]]) -> T:
-        """Return the result of ``operation(redis)``. Raises RedisUnavailable if it fails or is not tried."""
-        redis = self.redis
-        if redis is None or not self._may_try():
-            raise RedisUnavailable
-        try:
-            async with asyncio.timeout(self._timeout):
-                result = await operation(redis)
-        except (RedisError, OSError, TimeoutError) as error:
-            raise self.failed(error) from error
-        finally:
-            self._trial_running = False
-        self._succeeded()
-        return result
 
     async def ask(self, *commands: Command) -> list[Any]:
         """Return the replies to ``commands``, sent together with those of other callers at this moment.
@@ -94,10 +77,32 @@ class RedisStore:
         self._succeeded()
         return replies
 
+    async def values(self, names: Sequence[str]) -> list[bytes | None]:
+        """Return the values of the keys ``names``, None for one that is missing. Raises RedisUnavailable."""
+        if not names:
+            return []
+        (reply,) = await self.ask(["MGET", *names])
+        return self.values_in(reply, len(names))
+
+    def values_in(self, reply: Any, count: int) -> list[bytes | None]:
+        """Return ``reply`` if it is the reply to MGET of ``count`` keys. Raises RedisUnavailable."""
+        if isinstance(reply, ReplyError):
+            raise RedisUnavailable(str(reply))
+        is_whole = isinstance(reply, list) and len(reply) == count
+        if not is_whole or not all(value is None or isinstance(value, bytes) for value in reply):
+            raise self.distrust("a reply that is no list of values")
+        return list(reply)
+
     def post(self, *commands: Command) -> None:
         """Send ``commands`` without waiting: Redis executes them before whatever :meth:`ask` sends later, or never."""
         if self.redis is not None:
             self._line.post(*commands)
+
+    def distrust(self, what: str) -> RedisUnavailable:
+        """Give up the connection, whose replies do not belong to their questions, and return the exception to raise."""
+        if self.redis is not None:
+            self._line.drop(what)
+        return self.failed(RedisError(what))
 
     def failed(self, error: Exception) -> RedisUnavailable:
         """Count a failure and return the exception to raise."""
@@ -132,6 +137,10 @@ class RedisStore:
             await self.redis.connection_pool.disconnect()
 
 
+_NO_NUMBER: Final = b"00000000"
+"""Stands in a prepared call for the number of the question."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScriptCall:
     """A script with its keys and arguments, in the form in which it is sent."""
@@ -141,25 +150,33 @@ class ScriptCall:
 
 
 class Script:
-    """A Lua script. Calls of the same moment share one write (:mod:`server.storage.redis_line`)."""
+    """A Lua script. Calls of the same moment share one write (:mod:`server.storage.redis_line`).
+
+    The last argument of each call is a number, which the script puts first in its reply. So a reply that took the place
+    of another one within the same write is noticed, too.
+    """
 
     def __init__(self, store: RedisStore, text: str) -> None:
         self._store = store
         self._text = text
+        self._numbers = itertools.count(secrets.randbits(32))
         # Redis identifies scripts by their SHA-1; nothing relies on it for protection.
         self._digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     def prepared(self, keys: Sequence[str], arguments: Sequence[Any]) -> ScriptCall:
         """Return a call with ``keys`` and ``arguments`` (texts, bytes, numbers), for callers that repeat it."""
-        rest = (len(keys), *keys, *arguments)
+        rest = (len(keys), *keys, *arguments, _NO_NUMBER)
         return ScriptCall(packed(("EVALSHA", self._digest, *rest)), rest)
 
-    async def run(self, call: ScriptCall) -> Any:
+    async def run(self, call: ScriptCall) -> list[Any]:
         """Return the reply to ``call``; send the script's text if Redis does not know it. Raises RedisUnavailable."""
-        (reply,) = await self._store.ask(call.packed)
+        number = b"%08x" % (next(self._numbers) & 0xFFFFFFFF)
+        (reply,) = await self._store.ask(call.packed[: -len(_NO_NUMBER) - 2] + number + b"\r\n")
         if isinstance(reply, ReplyError):
             if str(reply).startswith("NOSCRIPT"):
-                (reply,) = await self._store.ask(("EVAL", self._text, *call.rest))
+                (reply,) = await self._store.ask(("EVAL", self._text, *call.rest[:-1], number))
             if isinstance(reply, ReplyError):
                 raise self._store.failed(reply) from reply
-        return reply
+        if not isinstance(reply, list) or not reply or reply[0] != number:
+            raise self._store.distrust("a reply to another question")
+        return reply[1:]

@@ -70,7 +70,7 @@ async def test_pages_and_filters(
     await project("alpha")
     for number in range(25):
         event = AuditEvent(
-            action="export.create", actor=f"user-{number % 2}", project_id="alpha", target_id=str(number)
+            action="export.create", actor=f"user-{number % 2}", projects=("alpha",), target_id=str(number)
         )
         await services.access.audit.record(event)
     admin = bearer("admin", ["*"])

@@ -17,6 +17,7 @@ from authlib.integrations.httpx_client import AsyncOAuth2Client
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
+from server.access import rate_policy
 from server.access.access_services import build_access
 from server.access.api_key import new_api_key
 from server.access.authenticator import CredentialRefused
@@ -212,6 +213,25 @@ async def test_guessing_is_limited_by_client_and_address(client: httpx.AsyncClie
     assert sum(answer.status_code == 401 for answer in answers) <= TOKEN_ENDPOINT_PER_MINUTE + 1 + refilled
     assert answers[-1].status_code == 429
     assert int(answers[-1].headers["retry-after"]) >= 1
+
+
+async def test_wrong_secrets_lock_nobody_out(client: httpx.AsyncClient, register: Any) -> None:
+    registered, other = await register(), await register()
+    for number in range(TOKEN_ENDPOINT_PER_MINUTE + 40):
+        answer = await client.post(TOKEN, data=GRANT, headers=basic(registered["client_id"], f"guess{number}"))
+    assert answer.status_code == 429
+    for right in (registered, other):  # neither was seen before, and all come from one address
+        assert (await client.post(TOKEN, data=GRANT, headers=credentials(right))).status_code == 200
+
+
+async def test_a_client_that_proved_who_it_is_draws_on_a_budget_of_its_own(
+    app_server: AppServer, client: httpx.AsyncClient, register: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_policy, "TOKEN_ENDPOINT_PER_MINUTE", 3)
+    registered, other = await register(), await register()
+    statuses = [(await client.post(TOKEN, data=GRANT, headers=credentials(registered))).status_code for _ in range(5)]
+    assert statuses == [200, 200, 200, 429, 429]
+    assert (await client.post(TOKEN, data=GRANT, headers=credentials(other))).status_code == 200
 
 
 async def test_introspection_and_revocation_belong_to_the_client_of_the_token(

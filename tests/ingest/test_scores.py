@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable
@@ -59,6 +60,18 @@ async def test_a_score_id_is_stored_once_and_replaced(post: Post, owner: asyncpg
     assert [(await post(body)).status_code for _ in range(3)] == [201, 200, 200]
     assert (await post({**body, "value": 2})).status_code == 200
     assert await owner.fetchval("SELECT value FROM scores") == 2.0
+
+
+async def test_an_idempotency_key_has_one_winner(post: Post, owner: asyncpg.Connection) -> None:
+    body = {"trace_id": TRACE, "name": "correctness"}
+    key = {"Idempotency-Key": "abc"}
+    answers = await asyncio.gather(*(post({**body, "value": number % 10}, **key) for number in range(30)))
+    won = [answer.json()["data"]["value"] for answer in answers if answer.status_code == 201]
+    assert len(won) == 1
+    assert [row["value"] for row in await owner.fetch("SELECT value FROM scores")] == won
+    for number, answer in enumerate(answers):
+        expected = {200, 201} if number % 10 == won[0] else {409}
+        assert answer.status_code in expected, "whoever sent the same is told the same, whoever sent another is not"
 
 
 async def test_an_idempotency_key_stands_for_one_score(post: Post, owner: asyncpg.Connection) -> None:

@@ -289,7 +289,7 @@ async def test_what_could_not_be_told_is_told_when_redis_is_back(redis_url: str,
     freshness = Freshness(away)
     await freshness.touched(touched())
     back = RedisStore(redis_url, timeout=1.0)
-    away.redis = back.redis
+    away.redis, away._line = back.redis, back._line
     for _ in range(40):
         await asyncio.sleep(0.05)
         if not (await cache.answer(question(), reader)).is_hit:

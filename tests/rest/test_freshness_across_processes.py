@@ -102,3 +102,58 @@ async def test_a_stampede_over_http_asks_the_database_once_or_twice(
     assert {answer.status_code for answer in answers} == {200}
     assert len({str(answer.json()["data"]) for answer in answers}) == 1
     assert 1 <= len(misses) <= 2
+
+
+async def test_what_was_deleted_is_gone_everywhere_when_the_deletion_is_answered(
+    start_app: AppFactory, project: ProjectMaker, bearer: Bearer
+) -> None:
+    await project("alpha")
+    headers = bearer("admin", ["alpha"])
+    writer, reader = await start_app(), await start_app()
+    panel = {
+        "range": {"from": "now-1h", "to": "now", "raw": {"from": "now-1h", "to": "now"}},
+        "targets": [{"refId": "A", "target": "spans", "payload": {}}],
+        "intervalMs": 60000,
+        "maxDataPoints": 100,
+    }
+    async with (
+        httpx.AsyncClient(base_url=writer.base_url, timeout=20, headers=headers) as sender,
+        httpx.AsyncClient(base_url=reader.base_url, timeout=20, headers=headers) as client,
+    ):
+
+        async def seen() -> list[bool]:
+            paths = (f"/api/v1/traces/{trace}", "/api/v1/traces?from=now-1h", "/api/v1/sessions/talk")
+            texts = [(await client.get(path)).text for path in paths]
+            texts.append((await client.post("/grafana/query", json=panel)).text)
+            return [trace in text for text in texts]
+
+        for attempt in range(3):
+            trace, other = (f"{attempt:x}" * 31 + digit for digit in "ab")
+            now = time.time_ns()
+            await sender.post("/v1/traces", json=export(trace, "1" * 16, now - 10**9))
+            await asyncio.sleep(0.5)
+            await seen()
+            assert (await seen())[:2] == [True, True], "it is remembered now"
+            # A commit just before: the tokens of the next one would wait for their turn.
+            await sender.post("/v1/traces", json=export(other, "2" * 16, now - 10**9))
+            assert (await sender.delete(f"/api/v1/traces/{trace}")).status_code == 200
+            assert await seen() == [False] * 4
+
+
+async def test_projects_are_known_and_forgotten_everywhere_when_the_caller_is_told(
+    start_app: AppFactory, bearer: Bearer
+) -> None:
+    one, two = await start_app(), await start_app()
+    every, developer = bearer("admin", ["*"]), bearer("developer", ["fresh"])
+    async with (
+        httpx.AsyncClient(base_url=one.base_url, timeout=20, headers=every) as admin,
+        httpx.AsyncClient(base_url=two.base_url, timeout=20, headers=developer) as tenant,
+    ):
+        assert (await tenant.get("/api/v1/projects")).json()["data"] == [], "the list is read, and kept"
+        assert (await admin.post("/api/v1/projects", json={"project_id": "fresh"})).status_code == 201
+        body = export("a" * 32, "1" * 16, time.time_ns() - 10**9)
+        answers = await asyncio.gather(*(tenant.post("/v1/traces", json=body) for _ in range(20)))
+        assert {answer.status_code for answer in answers} == {200}
+        assert (await admin.delete("/api/v1/projects/fresh")).status_code == 200
+        assert (await tenant.post("/v1/traces", json=body)).status_code != 200
+        assert (await tenant.get("/api/v1/traces")).json()["data"] == []

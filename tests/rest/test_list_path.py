@@ -17,7 +17,6 @@ import pytest
 from server.cache.freshness import Touched
 from server.cache.result_cache import LOCK_MS, Answer, CacheQuestion
 from server.storage.redis_line import RedisLine
-from server.storage.redis_store import RedisStore
 from server.storage.row_scope import RowScope
 from tests.conftest import AppServer
 from tests.span_factory import make_span, store
@@ -30,7 +29,6 @@ class Watch:
         self.counts: Counter[str] = Counter()
         for name, owner, method in (
             ("redis waits", RedisLine, "calls"),
-            ("redis waits", RedisStore, "run"),
             ("redis posts", RedisLine, "post"),
             ("statements", asyncpg.Connection, "execute"),
             ("statements", asyncpg.Connection, "fetch"),

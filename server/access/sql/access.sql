@@ -102,8 +102,8 @@ RETURNING client_id;
 
 -- name: insert_audit
 INSERT INTO audit_log (action, outcome, reason, actor, actor_kind, credential_id, viewer, target_type, target_id,
-                       project_id, client_address, request_id, occurrences, detail)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
+                       project_id, projects, client_address, request_id, occurrences, detail)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15);
 
 -- name: list_audit
 -- One page, newest first. $1 projects (NULL: every row), $2 and $3 time range, $4 action, $5 actor, $6 outcome
@@ -111,7 +111,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
 SELECT audit_id, ts, action, outcome, reason, actor, actor_kind, credential_id, viewer, target_type, target_id,
        project_id, client_address, request_id, occurrences, detail
 FROM audit_log
-WHERE ($1::text[] IS NULL OR project_id = ANY ($1))
+WHERE ($1::text[] IS NULL OR projects && $1)
   AND ($2::timestamptz IS NULL OR ts >= $2) AND ($3::timestamptz IS NULL OR ts < $3)
   AND ($4::text IS NULL OR action = $4) AND ($5::text IS NULL OR actor = $5) AND ($6::text IS NULL OR outcome = $6)
   AND ($7::timestamptz IS NULL OR (ts, audit_id) < ($7, $8::bigint))

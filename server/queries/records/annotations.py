@@ -7,7 +7,7 @@ versions (``first_sightings``, kept by the span writer), and price changes.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -15,7 +15,7 @@ from typing import Final
 
 import asyncpg
 
-from server.storage.database import Database
+from server.storage.database import Database, Step
 from server.storage.row_scope import RowScope
 from server.storage.statements import statement
 
@@ -84,24 +84,33 @@ async def add_annotation(
     text: str,
     tags: Sequence[str],
     created_by: str,
+    note: Callable[[Annotation], Step],
 ) -> Annotation:
-    """Store a remark and return it with its new id."""
+    """Store a remark and return it with its new id; what ``note`` returns is done in the same transaction."""
     async with database.write((project_id,)) as connection:
         row = await connection.fetchrow(
             statement("add_annotation"),
             project_id, secrets.token_hex(8), ts, end_ts, title, text, list(tags), created_by,
         )  # fmt: skip
-    assert row is not None  # noqa: S101 - INSERT … RETURNING returns its row
-    return _annotation(row)
+        assert row is not None  # noqa: S101 - INSERT … RETURNING returns its row
+        stored = _annotation(row)
+        await note(stored)(connection)
+    return stored
 
 
-async def delete_annotation(database: Database, projects: Sequence[str], annotation_id: str) -> Annotation | None:
-    """Remove a remark from whichever of ``projects`` has it and return it; None if none has it."""
+async def delete_annotation(
+    database: Database, projects: Sequence[str], annotation_id: str, note: Callable[[Annotation], Step]
+) -> Annotation | None:
+    """Remove a remark from whichever of ``projects`` has it and return it; None if none has it. What ``note`` returns
+    is done in the same transaction.
+    """
     async with database.write(projects) as connection:
         for project_id in projects:
             row = await connection.fetchrow(statement("delete_annotation"), project_id, annotation_id)
             if row is not None:
-                return _annotation(row)
+                deleted = _annotation(row)
+                await note(deleted)(connection)
+                return deleted
     return None
 
 

@@ -10,7 +10,7 @@ from typing import Final
 import asyncpg
 
 from server.errors import BudgetNotFound, Conflict
-from server.storage.database import Database
+from server.storage.database import Database, Step
 from server.storage.row_scope import RowScope
 from server.storage.statements import statement
 
@@ -62,8 +62,11 @@ async def find_budget(database: Database, scope: RowScope, project_id: str, budg
     return _budget(row)
 
 
-async def put_budget(database: Database, budget: Budget) -> tuple[Budget, bool]:
-    """Create or replace ``budget``; the second value says whether it is new. Raises :class:`Conflict` above 200."""
+async def put_budget(database: Database, budget: Budget, note: Step | None = None) -> tuple[Budget, bool]:
+    """Create or replace ``budget``; the second value says whether it is new. ``note`` is done in the same transaction.
+
+    Raises :class:`Conflict` above 200.
+    """
     async with database.write((budget.project_id,)) as connection:
         row = await connection.fetchrow(
             statement("put_budget"),
@@ -85,14 +88,17 @@ async def put_budget(database: Database, budget: Budget) -> tuple[Budget, bool]:
             and await connection.fetchval(statement("count_budgets"), budget.project_id) > MOST_BUDGETS
         ):
             raise Conflict(f"A project has at most {MOST_BUDGETS} budgets.")
+        if note is not None:
+            await note(connection)
     return _budget(row), not row["replaced"]
 
 
-async def delete_budget(database: Database, project_id: str, budget_id: str) -> None:
-    """Remove a budget. Raises :class:`BudgetNotFound`."""
+async def delete_budget(database: Database, project_id: str, budget_id: str, note: Step) -> None:
+    """Remove a budget and do ``note`` in the same transaction. Raises :class:`BudgetNotFound`."""
     async with database.write((project_id,)) as connection:
         if await connection.fetchval(statement("delete_budget"), project_id, budget_id) is None:
             raise BudgetNotFound
+        await note(connection)
 
 
 def _budget(row: asyncpg.Record) -> Budget:

@@ -15,6 +15,16 @@ RETURNING new.project_id, new.score_id, new.trace_id, new.span_id, new.name, new
           new.string_value, new.source, new.comment, new.ts, new.created_at, new.created_by,
           old.score_id IS NULL AS is_new;
 
+-- name: store_score_once
+-- Nothing when the id is there. Waits for whoever is just storing it.
+INSERT INTO scores (
+    project_id, score_id, trace_id, span_id, name, data_type, value, string_value, source, comment, ts, created_by
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+ON CONFLICT (project_id, score_id) DO NOTHING
+RETURNING project_id, score_id, trace_id, span_id, name, data_type, value, string_value, source, comment, ts,
+          created_at, created_by;
+
 -- name: read_score
 SELECT project_id, score_id, trace_id, span_id, name, data_type, value, string_value, source, comment, ts,
        created_at, created_by

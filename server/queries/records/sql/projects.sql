@@ -1,6 +1,6 @@
 -- name: list_project_ids
--- Every project that has not been deleted.
-SELECT project_id FROM projects WHERE deleted_at IS NULL ORDER BY project_id;
+-- Every project, and whether it was deleted.
+SELECT project_id, deleted_at IS NOT NULL AS is_deleted FROM projects ORDER BY project_id;
 
 -- name: create_project
 -- Gives the id back, or nothing when the project was there.
