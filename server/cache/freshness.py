@@ -24,6 +24,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from server.fairness.party import server_context
+from server.storage.redis_line import Command
 from server.storage.redis_store import RedisStore, RedisUnavailable
 
 CLOSED_AFTER: Final = timedelta(hours=1)
@@ -201,8 +202,8 @@ class Freshness:
 
             is_told = False
             try:
-                values = [(key, secrets.token_hex(8)) for key in keys]
-                replies = await self._store.ask(*(["SET", key, value, "EX", TOKEN_SECONDS] for key, value in values))
+                commands: list[Command] = [["SET", key, secrets.token_hex(8), "EX", TOKEN_SECONDS] for key in keys]
+                replies = await self._store.ask(*commands)
                 is_told = all(reply == b"OK" for reply in replies)
             except RedisUnavailable:
                 return False
