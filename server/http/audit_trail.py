@@ -1,4 +1,4 @@
-"""What requests leave in the audit log: the acts that they carried out, and those that were refused."""
+"""Entries of requests in the audit log: acts that were carried out, and accesses that were refused."""
 
 from __future__ import annotations
 

@@ -227,7 +227,7 @@ class TokenBuckets:
         try:
             allowed, now, tokens, values = _read_reply(question, reply)
         except (TypeError, ValueError):
-            self._store.distrust("a reply that is no verdict")
+            self._store.distrust("a reply other than a verdict")
             return self._judge_here(question, count)
         found: list[Judgement] = []
         for place in range(count):

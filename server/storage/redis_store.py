@@ -90,7 +90,7 @@ class RedisStore:
             raise RedisUnavailable(str(reply))
         is_whole = isinstance(reply, list) and len(reply) == count
         if not is_whole or not all(value is None or isinstance(value, bytes) for value in reply):
-            raise self.distrust("a reply that is no list of values")
+            raise self.distrust("a reply other than a list of values")
         return list(reply)
 
     def post(self, *commands: Command) -> None:

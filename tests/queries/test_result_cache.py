@@ -200,7 +200,7 @@ async def test_a_value_of_another_redis_type_is_a_miss(cache: ResultCache, redis
 
 async def test_without_redis_answers_are_computed_and_still_shared() -> None:
     for store in (RedisStore("", timeout=0.2), RedisStore("redis://127.0.0.1:1/0", timeout=0.2)):
-        cache, reader = ResultCache(store, orjson.dumps), Counter(delay=0.05)
+        cache, reader = ResultCache(store, orjson.dumps), Counter(delay=0.4)
         answers = await asyncio.gather(*(cache.answer(question(), reader) for _ in range(20)))
         assert reader.calls == 1
         assert not any(answer.is_hit for answer in answers)
