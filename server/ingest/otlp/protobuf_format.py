@@ -11,14 +11,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError as ProtobufError
 from google.protobuf.message import Message
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
 from server.ingest.otlp import wire_format
+from server.ingest.otlp.message_shape import descriptor_of, shape_of
 from server.ingest.otlp.payload import (
     Attributes,
     AttributeValue,
@@ -38,26 +41,16 @@ from server.ingest.otlp.repair import repaired_message
 
 M = TypeVar("M", bound=Message)
 
-_HEAD_FIELD, _ITEMS_FIELD, _SCHEMA_FIELD, _REQUEST_FIELD = 1, 2, 3, 1
+# Requests, resources and scopes of traces and logs have their parts under the same numbers (a test says so).
+_REQUEST_FIELD = ExportTraceServiceRequest.RESOURCE_SPANS_FIELD_NUMBER
+_HEAD_FIELD = ResourceSpans.RESOURCE_FIELD_NUMBER
+_ITEMS_FIELD = ResourceSpans.SCOPE_SPANS_FIELD_NUMBER
+_SCHEMA_FIELD = ResourceSpans.SCHEMA_URL_FIELD_NUMBER
 
 _CLOSE_LOOK_BYTES = 64 * 1024
 """A message smaller than this cannot hold enough empty values to matter in memory."""
 _DESCEND_BYTES = 1024
 _MAX_DEPTH = 100
-
-_PARTS: dict[str, dict[int, str]] = {
-    "span": {9: "key_value", 11: "event", 13: "link"},
-    "log": {5: "any_value", 6: "key_value"},
-    "resource": {1: "key_value"},
-    "scope": {3: "key_value"},
-    "event": {3: "key_value"},
-    "link": {4: "key_value"},
-    "key_value": {2: "any_value"},
-    "any_value": {5: "values", 6: "key_values"},
-    "values": {1: "any_value"},
-    "key_values": {1: "key_value"},
-}
-"""Which field numbers of a message hold messages, from opentelemetry/proto; everything else is a scalar."""
 
 
 @dataclass(slots=True)
@@ -178,26 +171,26 @@ def _parse(kind: type[M], body: bytes, parts: list[tuple[int, int]], name: str, 
     """Parse one message. Several parts of one singular field merge, as if their bytes were joined."""
     data = body[parts[0][0] : parts[0][1]] if len(parts) == 1 else b"".join(body[start:end] for start, end in parts)
     if len(data) > _CLOSE_LOOK_BYTES:
-        _count_fields(data, name, limits.max_fields_per_span)
+        _count_fields(data, descriptor_of(kind), name, limits.max_fields_per_span)
     try:
         return kind.FromString(data)
     except ProtobufError:
         pass
     try:
-        return kind.FromString(repaired_message(data, name))
+        return kind.FromString(repaired_message(data, descriptor_of(kind)))
     except ProtobufError as error:
         raise Unreadable(f"a {name} is not valid protobuf (cut, or nested too deeply)") from error
 
 
-def _count_fields(data: bytes, name: str, limit: int) -> None:
+def _count_fields(data: bytes, kind: Descriptor, name: str, limit: int) -> None:
     """Refuse a message with more fields than ``limit``, however they are nested."""
     used = 0
-    pending: list[tuple[int, int, str, int]] = [(0, len(data), name, 0)]
+    pending: list[tuple[int, int, Descriptor, int]] = [(0, len(data), kind, 0)]
     while pending:
-        start, end, kind, depth = pending.pop()
+        start, end, part, depth = pending.pop()
         if depth > _MAX_DEPTH:
             raise Unreadable(f"a {name} is nested too deeply")
-        parts = _PARTS[kind]
+        parts = shape_of(part).messages
         for number, wire_type, at, stop in wire_format.fields(data, start, end):
             used += 1
             if used > limit:

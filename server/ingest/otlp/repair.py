@@ -11,37 +11,13 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from google.protobuf.descriptor import Descriptor
+
 from server.ingest.otlp import wire_format
+from server.ingest.otlp.message_shape import shape_of
 
 _ESCAPE: Final = re.compile(rb"\\(?:u([0-9a-fA-F]{4})(?:\\u([dD][c-fC-F][0-9a-fA-F]{2}))?|.)", re.DOTALL)
 
-# Field numbers of opentelemetry/proto: messages within messages, and strings.
-_MESSAGES: Final[dict[str, dict[int, str]]] = {
-    "span": {9: "key_value", 11: "event", 13: "link", 15: "status"},
-    "log": {5: "any_value", 6: "key_value"},
-    "metric": {5: "points", 7: "points", 9: "points", 10: "points", 11: "points"},
-    "points": {1: "point"},
-    "point": {7: "key_value", 9: "key_value", 1: "key_value"},
-    "resource": {1: "key_value"},
-    "scope": {3: "key_value"},
-    "event": {3: "key_value"},
-    "link": {4: "key_value"},
-    "key_value": {2: "any_value"},
-    "any_value": {5: "values", 6: "key_values"},
-    "values": {1: "any_value"},
-    "key_values": {1: "key_value"},
-}
-_STRINGS: Final[dict[str, frozenset[int]]] = {
-    "span": frozenset({3, 5}),
-    "log": frozenset({3, 12}),
-    "metric": frozenset({1, 2, 3}),
-    "scope": frozenset({1, 2}),
-    "event": frozenset({2}),
-    "link": frozenset({3}),
-    "status": frozenset({2}),
-    "key_value": frozenset({1}),
-    "any_value": frozenset({1}),
-}
 _DEEPEST: Final = 100
 
 
@@ -63,22 +39,20 @@ def _whole_escape(found: re.Match[bytes]) -> bytes:
     return escape if second is None else escape + b"\\ufffd"
 
 
-def repaired_message(data: bytes, kind: str) -> bytes:
-    """Return a serialised message of OTLP (``span``, ``log``, ``resource``, …) whose strings are UTF-8. Raises
-    Unreadable.
-    """
+def repaired_message(data: bytes, kind: Descriptor) -> bytes:
+    """Return a serialised message of the type ``kind`` whose strings are UTF-8. Raises Unreadable."""
     return b"".join(_repaired(data, 0, len(data), kind, 0))
 
 
-def _repaired(data: bytes, start: int, end: int, kind: str, depth: int) -> Iterator[bytes]:
-    messages, strings = _MESSAGES.get(kind, {}), _STRINGS.get(kind, frozenset())
+def _repaired(data: bytes, start: int, end: int, kind: Descriptor, depth: int) -> Iterator[bytes]:
+    shape = shape_of(kind)
     at = start
     for number, wire_type, value_start, value_end in wire_format.fields(data, start, end):
         value: bytes | None = None
-        if wire_type == wire_format.LENGTH and number in strings:
+        if wire_type == wire_format.LENGTH and number in shape.strings:
             value = data[value_start:value_end].decode("utf-8", "replace").encode()
-        elif wire_type == wire_format.LENGTH and number in messages and depth < _DEEPEST:
-            value = b"".join(_repaired(data, value_start, value_end, messages[number], depth + 1))
+        elif wire_type == wire_format.LENGTH and number in shape.messages and depth < _DEEPEST:
+            value = b"".join(_repaired(data, value_start, value_end, shape.messages[number], depth + 1))
         if value is None:
             yield data[at:value_end]
         else:
