@@ -31,6 +31,7 @@ from server.http.services import Services
 from server.schema.migrate import migrate
 from server.settings import Settings
 from server.storage.statements import statement
+from tests.quick_routers import compile_routers_once
 
 TEMPLATE = "observatory_template"
 JWT_SECRET = "a-secret-only-for-tests-0123456789abcdef"
@@ -105,6 +106,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         _running.stop()
+
+
+compile_routers_once()
 
 
 @pytest.fixture(scope="session")

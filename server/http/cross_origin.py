@@ -58,7 +58,8 @@ def install(app: Sanic[Any, Any], origins: Sequence[str]) -> None:
             "http_all_methods": False,
             "http_auto_head": False,
             # sanic-ext answers preflights only with this on; every path already has an OPTIONS of ours.
-            "http_auto_options": True,
+            # Without origins it would only compile all routes a second time.
+            "http_auto_options": bool(origins),
             "http_auto_trace": False,
         },
     )
