@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from server.ingest.writing.numeric_codec import accept_quick_numerics
 from server.ingest.writing.stored_counts import Recount
 from server.ingest.writing.text_vector import accept_text_vectors
 from server.rollups.counters import counter_statement
@@ -31,14 +30,12 @@ _TABLES = (
 
 
 async def ensure_change_tables(connection: asyncpg.Connection) -> None:
-    """Create the TEMP tables of this connection, unless it has them, and teach it to send word vectors and (faster)
-    money.
+    """Create the TEMP tables of this connection, unless it has them, and teach it to send word vectors.
 
     The tables are empty at the start of a transaction.
     """
     if not await connection.fetchval(statement("writer_tables_exist")):
         await accept_text_vectors(connection)
-        await accept_quick_numerics(connection)
         for name in _TABLES:
             await connection.execute(statement(name))
 

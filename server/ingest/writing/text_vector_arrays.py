@@ -2,6 +2,10 @@
 
 For some hundred words this takes half the time of :mod:`server.ingest.writing.text_vector` and returns the same result.
 For fewer words the fixed cost of some thirty array operations is higher than the cost of the words.
+
+Measured alone on 2026-11-28: 327 instead of 449 µs for 666 words, 334 instead of 724 µs for 1,500, where the server
+spends some 300 µs on the rest of such a span. It may go when documents are shorter, such as when each message is
+indexed once.
 """
 
 from __future__ import annotations
