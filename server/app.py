@@ -35,6 +35,8 @@ from server.http.implied_methods import add_head_and_options
 from server.http.query_router import QueryRouter
 from server.http.services import Services
 from server.ingest.ingestion import Ingestion
+from server.live.live_tail import LiveTail
+from server.live.wake_ups import WakeUps
 from server.queries.lists.cursor import CursorSeal
 from server.queries.records.project_list import ProjectList
 from server.receiver.otlp_routes import otlp
@@ -51,6 +53,7 @@ from server.rest.facet_routes import facets
 from server.rest.health_routes import health
 from server.rest.ingest_settings_routes import ingest_settings
 from server.rest.key_routes import keys
+from server.rest.live_routes import live
 from server.rest.metric_routes import metric_api
 from server.rest.oauth_routes import oauth
 from server.rest.openapi.routes import description
@@ -78,6 +81,7 @@ BLUEPRINTS = (
     audit,
     otlp,
     traces,
+    live,
     trace_detail,
     sessions,
     facets,
@@ -102,6 +106,8 @@ BLUEPRINTS = (
 )
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
+MAX_MESSAGE_BYTES = 4096
+"""Of a WebSocket message from a client; there is nothing to say for one."""
 ANSWER_BYTES = 64 * 1024 * 1024
 """Bytes of large answers that may wait for their clients in one process."""
 BODY_PATIENCE_SECONDS = 2.0
@@ -134,6 +140,14 @@ def build_services(settings: Settings) -> Services:
     freshness = Freshness(redis)
     access = build_access(settings, reads, worker, redis)
     project_list = ProjectList(reads)
+    live_tail = LiveTail(
+        reads,
+        worker,
+        lambda heard: WakeUps(settings.redis_url, redis, timeout=settings.redis_timeout, heard=heard),
+        most_streams=settings.live_streams_total,
+        most_of_one=settings.live_streams,
+    )
+    freshness.on_commit(live_tail.committed)
     cache = ResultCache(redis, dumps, enabled=settings.cache_enabled, max_bytes=settings.cache_max_bytes)
     freshness.on_edit(cache.begin_era)
     return Services(
@@ -164,6 +178,7 @@ def build_services(settings: Settings) -> Services:
         exports=build_exports(settings, reads, writes, worker),
         retention=Retention(worker, settings),
         statistics=PartitionStatistics(worker),
+        live=live_tail,
     )
 
 
@@ -197,6 +212,7 @@ async def open_services(services: Services) -> None:
 
 async def close_services(services: Services) -> None:
     """Stop background work and close pools."""
+    await services.live.close()
     await services.folder.task.stop()
     await services.retention.task.stop()
     await services.statistics.task.stop()
@@ -226,6 +242,7 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
         RESPONSE_TIMEOUT=60,
         KEEP_ALIVE_TIMEOUT=75,
         GRACEFUL_SHUTDOWN_TIMEOUT=15,
+        WEBSOCKET_MAX_SIZE=MAX_MESSAGE_BYTES,
         FALLBACK_ERROR_FORMAT="json",
         MOTD=False,
         ACCESS_LOG=False,
@@ -253,10 +270,12 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
         app.ctx.services.retention.task.start()
         app.ctx.services.statistics.task.start()
         app.ctx.services.exports.jobs.task.start()
+        app.ctx.services.live.trimming.start()
 
     @app.before_server_stop
     async def drain(app: Sanic[Any, Any]) -> None:
         app.ctx.services.draining = True
+        await app.ctx.services.live.drain()
 
     @app.after_server_stop
     async def stop(app: Sanic[Any, Any]) -> None:

@@ -140,6 +140,13 @@ class ProjectForbidden(ApiError):
     status = 403
 
 
+class OriginForbidden(ApiError):
+    """A web page of another origin may not open a WebSocket here."""
+
+    code = "origin_forbidden"
+    status = 403
+
+
 class GrantForbidden(ApiError):
     """You cannot grant more than you have."""
 
@@ -224,6 +231,13 @@ class UnsupportedMediaType(ApiError):
 
     code = "unsupported_media_type"
     status = 415
+
+
+class UpgradeRequired(ApiError):
+    """The route is for WebSockets."""
+
+    code = "upgrade_required"
+    status = 426
 
 
 class QueryTooLarge(ApiError):

@@ -384,6 +384,19 @@ class Settings:
         "How long the files of an export job are kept.",
         parse=whole(1, 8760),
     )
+    # Live tail.
+    live_streams: int = setting(
+        "OBSERVATORY_LIVE_STREAMS",
+        10,
+        "Most live streams of one caller at the same time, per server process.",
+        parse=whole(1, 100_000),
+    )
+    live_streams_total: int = setting(
+        "OBSERVATORY_LIVE_STREAMS_TOTAL",
+        2000,
+        "Most live streams of all callers at the same time, per server process; each takes at most 1 MiB.",
+        parse=whole(1, 100_000),
+    )
     # The server's own telemetry.
     own_otlp_endpoint: str = setting(
         "OBSERVATORY_OWN_OTLP_ENDPOINT",

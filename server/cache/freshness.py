@@ -101,10 +101,15 @@ class Freshness:
         self._later: asyncio.Task[None] | None = None
         self._edit_watchers: list[Callable[[], None]] = []
         self._edits = 0
+        self._commit_watchers: list[Callable[[Iterable[str]], None]] = []
 
     def on_edit(self, watcher: Callable[[], None]) -> None:
         """Call ``watcher`` whenever a person edits data through this process."""
         self._edit_watchers.append(watcher)
+
+    def on_commit(self, watcher: Callable[[Iterable[str]], None]) -> None:
+        """Call ``watcher`` with the projects of every commit of this process, at once."""
+        self._commit_watchers.append(watcher)
 
     async def edited(self, project_id: str, start: datetime, end: datetime) -> None:
         """Mark an edit by a person between ``start`` and ``end`` like :meth:`touched`; its author looks at once."""
@@ -146,6 +151,8 @@ class Freshness:
         """
         if not changes:
             return
+        for watcher in self._commit_watchers:
+            watcher(changes)
         self._remember(changes)
         if self._later is not None:
             return

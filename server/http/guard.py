@@ -10,6 +10,7 @@ For a request with a body all of this happens before the body is read, for a Web
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -17,8 +18,10 @@ from typing import Any, Final, TypeVar, cast
 
 from sanic import HTTPResponse, Request
 
+from server.access.api_key import is_api_key
 from server.access.authenticator import CredentialRefused
 from server.access.grafana_viewer import HEADER as GRAFANA_ID_HEADER
+from server.access.jwt_verifier import parse_token
 from server.access.principal import SCOPES, Principal, Role
 from server.access.rate_policy import LARGEST_COST, network_of, party_of, request_buckets
 from server.access.verified_cache import digest_of
@@ -125,15 +128,18 @@ async def row_scope(request: Request, requested: Sequence[str] = ()) -> RowScope
 
 
 async def reauthenticate(request: Request) -> Principal:
-    """Return the current principal of a long-lived ``request``: for streams and sockets, every half minute or so.
+    """Return the current principal of a long-lived ``request``: for streams and sockets, every few seconds.
 
-    Raises the errors of admission: InvalidToken for a credential that has expired or was revoked.
+    Raises the errors of admission: InvalidToken for a credential that has expired or was revoked. Other than at
+    admission a token ends when it says so; clocks that differ are no reason to go on for longer.
     """
     principal: Principal = request.ctx.principal
     if principal.kind == "anonymous":
         return principal
     credential = presented_credential(cast(Mapping[str, str], request.headers))
     if credential is None:
+        raise InvalidToken()
+    if not is_api_key(credential) and parse_token(credential).claims.get("exp", 0) <= time.time():
         raise InvalidToken()
     authenticator = services_of(request).access.authenticator
     fresh = await authenticator.authenticate(credential, client_address(request))

@@ -12,6 +12,7 @@ from server.cache.result_cache import ResultCache
 from server.export.exports import Exports
 from server.fairness.fair_queue import FairQueue
 from server.ingest.ingestion import Ingestion
+from server.live.live_tail import LiveTail
 from server.queries.lists.cursor import CursorSeal
 from server.queries.records.project_list import ProjectList
 from server.rollups.fold import RollupFolder
@@ -57,6 +58,8 @@ class Services:
     """Tells the planner about young partitions, once a server has started it."""
     exports: Exports
     """Streams and jobs that write lists into files."""
+    live: LiveTail
+    """Streams of what is being stored."""
     draining: bool = field(default=False)
     """True once the process was told to stop; /ready reports it."""
 

@@ -108,6 +108,7 @@ async def drain(app: Sanic[Any, Any], server: Any, settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     if balance is not None:
         balance.stop(loop)
+    await app.ctx.services.live.drain()
     deadline = loop.time() + settings.drain_timeout
     for connection in list(server.connections):
         websocket = getattr(connection, "websocket", None)

@@ -116,6 +116,22 @@ class ExportFinished(Observation):
 
 
 @dataclass(frozen=True, slots=True)
+class LiveStreamsOpen(Observation):
+    """Live streams were opened (1) or ended (-1)."""
+
+    change: int
+
+
+@dataclass(frozen=True, slots=True)
+class LiveStreamEnded(Observation):
+    """A live stream ended, for a reason from a fixed set. ``lost``: events for which its client was too slow."""
+
+    reason: str
+    sent: int
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
 class RollupsFolded(Observation):
     """Pending rollup deltas were folded into their grains."""
 

@@ -32,6 +32,8 @@ from server.telemetry.observations import (
     BackgroundWorkFailed,
     CacheAsked,
     ExportFinished,
+    LiveStreamEnded,
+    LiveStreamsOpen,
     LogLinesLost,
     ModelUnpriced,
     Observation,
@@ -76,6 +78,10 @@ BACKGROUND_FAILURES = Counter("observatory_background_failures", "Failed runs of
 EXPORTS = Counter("observatory_exports", "Exports that ended.", ["kind", "format", "state"])
 EXPORT_ROWS = Counter("observatory_export_rows", "Rows exported.", ["format"])
 EXPORT_BYTES = Counter("observatory_export_bytes", "Bytes of exports handed over.", ["format"])
+LIVE_STREAMS = Gauge("observatory_live_streams", "Live streams that are open.", multiprocess_mode="livesum")
+LIVE_STREAMS_ENDED = Counter("observatory_live_streams_ended", "Live streams that ended.", ["reason"])
+LIVE_EVENTS = Counter("observatory_live_events", "Spans and updates handed to live streams that have ended.")
+LIVE_EVENTS_LOST = Counter("observatory_live_events_lost", "The same for which a client was too slow.")
 
 METRICS = (
     REQUESTS,
@@ -97,6 +103,10 @@ METRICS = (
     EXPORTS,
     EXPORT_ROWS,
     EXPORT_BYTES,
+    LIVE_STREAMS,
+    LIVE_STREAMS_ENDED,
+    LIVE_EVENTS,
+    LIVE_EVENTS_LOST,
     LOG_LINES_LOST,
 )
 REDIS_UP.set(1)
@@ -222,6 +232,18 @@ def _(observation: ExportFinished) -> None:
     EXPORTS.labels(observation.kind, observation.format, observation.state).inc()
     EXPORT_ROWS.labels(observation.format).inc(observation.rows)
     EXPORT_BYTES.labels(observation.format).inc(observation.size)
+
+
+@record.register
+def _(observation: LiveStreamsOpen) -> None:
+    LIVE_STREAMS.inc(observation.change)
+
+
+@record.register
+def _(observation: LiveStreamEnded) -> None:
+    LIVE_STREAMS_ENDED.labels(observation.reason).inc()
+    LIVE_EVENTS.inc(observation.sent)
+    LIVE_EVENTS_LOST.inc(observation.lost)
 
 
 @record.register

@@ -45,9 +45,9 @@ async def settle_span_changes(
 ) -> int:
     """Bring rollups and the summaries of traces, sessions and users up to date, after span_changes was filled.
 
-    ``spans_went``: among its rows are some of sign -1. ``seek_twins``: spans were stored, which may be there with
-    another start time too; ``recount`` then decides again which of them count, if a trace comes in pieces. Returns by
-    how many spans the traces grew, such twins not yet taken away.
+    ``spans_went``: among its rows are some of sign -1. ``seek_twins``: spans were stored, which live tails are to see
+    and which may be there with another start time too; ``recount`` then decides again which of them count, if a trace
+    comes in pieces. Returns by how many spans the traces grew, such twins not yet taken away.
     """
     changes = list(await connection.fetch(statement("fold_trace_summaries"), 0))
     growth: int = sum(row["sign"] * row["span_count"] for row in changes)
@@ -67,6 +67,8 @@ async def settle_span_changes(
         changes += await connection.fetch(statement("delete_empty_trace_summaries"))
     # fetch, not execute: without parameters that would parse and plan the statement every time.
     await connection.fetch(counter_statement("append_rollup_delta"))
+    if seek_twins:
+        await connection.fetch(statement("note_in_feed"))
     await _settle_sessions_and_users(connection, changes)
     return growth
 

@@ -33,6 +33,7 @@ _OF_EVERY_ROUTE: Final = (400, 413, 500)
 _OF_DATA: Final = (401, 403, 409, 422, 429, 503, 504)
 _OF_PATHS: Final = (404,)
 _OF_BODIES: Final = (404, 415)
+_OF_WEBSOCKETS: Final = 426
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,8 @@ def _error_statuses(route: DescribedRoute) -> Iterable[int]:
         yield from _OF_PATHS
     if route.method in _BODY_METHODS:
         yield from _OF_BODIES
+    if route.is_websocket:
+        yield _OF_WEBSOCKETS
 
 
 def _security(policy: AccessPolicy) -> list[dict[str, list[str]]]:
@@ -187,7 +190,7 @@ _SURFACES: Final[dict[str, tuple[str, str | None, Schema]]] = {
     "OAuth": ("/oauth/", None, reference("OAuthError")),
     "Problem": ("", "application/problem+json", reference("Problem")),
 }
-_STATUSES: Final = sorted({*_OF_EVERY_ROUTE, *_OF_DATA, *_OF_PATHS, *_OF_BODIES})
+_STATUSES: Final = sorted({*_OF_EVERY_ROUTE, *_OF_DATA, *_OF_PATHS, *_OF_BODIES, _OF_WEBSOCKETS})
 
 
 def _surface(path: str) -> str:

@@ -30,6 +30,7 @@ from server.rest import (
 )
 from server.rest.export_request import EXPORT_PARAMETERS, NOT_TAKEN
 from server.rest.list_request import LIST_PARAMETERS
+from server.rest.live_request import LIVE_PARAMETERS, TAKEN
 from server.rest.openapi.schemas import TEXT, Schema, list_of, object_of, reference, value_schema
 from server.rest.report_request import REPORT_PARAMETERS
 
@@ -175,6 +176,12 @@ _EXPORT_SCHEMAS: Final[dict[str, Schema]] = {
     "trailer": FLAG,
 }
 
+_LIVE: Final = (
+    *(parameter for parameter in LIST if parameter["name"] in TAKEN),
+    *FILTERS,
+    *(query(name, TEXT, text) for name, text in LIVE_PARAMETERS.items()),
+)
+
 # By route name (blueprint and name of the handler).
 OPERATIONS: Final[dict[str, Operation]] = {
     "traces.list": Operation(parameters=(*LIST, *FILTERS), data=_ROWS, is_paged=True, is_conditional=True),
@@ -223,6 +230,8 @@ OPERATIONS: Final[dict[str, Operation]] = {
         parameters=(*REPORT, *FILTERS, query("models", LISTED, "The models to compare, two at least."))
     ),
     "analytics.optimization": _REPORT,
+    "live.events": Operation(parameters=_LIVE, media_types=("text/event-stream",)),
+    "live.socket": Operation(parameters=_LIVE),
     "exports.stream": Operation(
         parameters=(
             *(parameter for parameter in LIST if parameter["name"] not in (*NOT_TAKEN, "sort_by")),

@@ -1,0 +1,1 @@
+"""The live tail: spans handed to whoever watches, soon after they are stored."""

@@ -1,0 +1,222 @@
+"""Reads what is new for one set of projects and hands it to the streams that watch it.
+
+However many streams there are, the feed is read once; streams with the same filter and fields share the events, too.
+The database is the truth and the feed says where in it it is (:mod:`server.queries.lists.feed_position`); a wake-up
+only says that looking is worth while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Final
+
+import asyncpg
+
+from server.errors import ApiError, DatabaseUnavailable, PoolTimeout
+from server.live.live_event import LiveEvent, Parcel, notice, parcels
+from server.live.live_stream import Goodbye, LiveStream, Selection
+from server.periodic_task import PeriodicTask
+from server.queries.lists.change_reader import FeedPage, feed_now, filter_groups, read_changed_spans, read_feed
+from server.queries.lists.feed_position import FeedPosition
+from server.storage.database import Database
+from server.storage.row_scope import RowScope
+from server.text.instants import format_instant
+from server.text.json_text import dumps
+
+PAGE_CHANGES: Final = 250
+"""Changes that are read at once."""
+POLL_SECONDS: Final = 0.04
+"""Shortest pause between two looks: commits of that time are read together."""
+HEARTBEAT_SECONDS: Final = 15.0
+RETRY_SECONDS: Final = 0.5
+_RETRY_MS: Final = 1000
+_AWAY: Final = (DatabaseUnavailable, PoolTimeout)
+
+Events = dict[Selection, list[LiveEvent]]
+
+
+class LiveFeed:
+    """The feed of some projects in this process, and the streams that it feeds."""
+
+    def __init__(self, database: Database, projects: tuple[str, ...]) -> None:
+        self.projects = projects
+        self.users = 0
+        """Streams that use it, with those that still catch up."""
+        self._database = database
+        self._scope = RowScope(projects)
+        self._streams: defaultdict[Selection, dict[LiveStream, None]] = defaultdict(dict)
+        self._position: FeedPosition | None = None
+        self._woken = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._heartbeat_at = time.monotonic() + HEARTBEAT_SECONDS
+        self.task = PeriodicTask("live tail", self._look, pause=POLL_SECONDS, pause_after_failure=RETRY_SECONDS)
+
+    def wake(self) -> None:
+        """Look soon: something may have been stored."""
+        self._woken.set()
+
+    async def follow(self, stream: LiveStream, position: FeedPosition) -> AsyncIterator[Parcel]:
+        """Yield what ``stream`` wants of everything behind ``position``, at its pace, and then as it comes.
+
+        Ends with the stream. It joins the others at one place exactly: first it reads on its own what is behind, then
+        it joins where the feed is, and then reads what lies between.
+        """
+        yield heartbeat(position)
+        async for page, found in self._pages(stream, position, None):
+            for parcel in found:
+                yield parcel
+            position = page.position
+        meeting = await self._join(stream)
+        if meeting is None:
+            return
+        async for _, found in self._pages(stream, position, meeting):
+            for parcel in found:
+                yield parcel
+        while (taken := await stream.take()) is not None:
+            yield taken
+
+    def leave(self, stream: LiveStream) -> None:
+        """Feed ``stream`` no longer."""
+        streams = self._streams.get(stream.selection)
+        if streams is not None:
+            streams.pop(stream, None)
+            if not streams:
+                del self._streams[stream.selection]
+
+    async def _pages(
+        self, stream: LiveStream, position: FeedPosition, until: FeedPosition | None
+    ) -> AsyncIterator[tuple[FeedPage, list[Parcel]]]:
+        """Read on for ``stream`` alone. While the database is away it waits; another failure ends the stream."""
+        while stream.goodbye is None:
+            try:
+                page, events = await self._read(position, [stream.selection], until)
+            except _AWAY:
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            except ApiError as error:
+                stream.end(Goodbye(error.code, _RETRY_MS))
+                return
+            position = page.position
+            yield page, parcels(events.get(stream.selection, ()))
+            if not page.has_more:
+                return
+
+    async def _join(self, stream: LiveStream) -> FeedPosition | None:
+        """Feed ``stream`` from now on; return the place from which that holds. None: the stream has ended."""
+        while stream.goodbye is None:
+            try:
+                async with self._lock:
+                    place = await self._poll()
+                    self._streams[stream.selection][stream] = None
+                    return place
+            except _AWAY:
+                await asyncio.sleep(RETRY_SECONDS)
+        return None
+
+    async def _look(self) -> None:
+        """Wait for a wake-up or the next heartbeat, and hand out what is new."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, self._heartbeat_at - time.monotonic())):
+                await self._woken.wait()
+        self._woken.clear()
+        try:
+            async with self._lock:
+                await self._poll()
+        except BaseException:
+            self._woken.set()
+            raise
+        finally:
+            self._beat()
+
+    def _beat(self) -> None:
+        if self._position is None or time.monotonic() < self._heartbeat_at:
+            return
+        self._heartbeat_at = time.monotonic() + HEARTBEAT_SECONDS
+        beat = heartbeat(self._position)
+        for streams in self._streams.values():
+            for stream in streams:
+                stream.offer(beat)
+
+    async def _poll(self) -> FeedPosition:
+        """Hand out everything that the database shows; return where that ends."""
+        if self._position is None or not self._streams:
+            async with self._database.read(self._scope) as connection:
+                self._position = await feed_now(connection)
+            return self._position
+        has_more = True
+        while has_more:
+            page, events = await self._read(self._position, list(self._streams), None)
+            self._position, has_more = page.position, page.has_more
+            for selection, found in events.items():
+                for parcel in parcels(found):
+                    for stream in list(self._streams.get(selection, ())):
+                        stream.offer(parcel)
+                    await asyncio.sleep(0)  # clients take it before the next one comes
+        return self._position
+
+    async def _read(
+        self, position: FeedPosition, selections: Sequence[Selection], until: FeedPosition | None
+    ) -> tuple[FeedPage, Events]:
+        """Return a page of changes and the events that each of ``selections`` makes of it.
+
+        A selection whose filter the database cannot work out has its streams ended, unless it is the only one: then
+        its error is raised.
+        """
+        try:
+            return await self._read_once(position, selections, until)
+        except ApiError as error:
+            if isinstance(error, _AWAY) or len(selections) < 2:
+                raise
+        page, events = await self._read_once(position, (), until)
+        same = FeedPosition(page.position.until or page.position.after)
+        for selection in selections:
+            try:
+                events |= (await self._read_once(position, [selection], same))[1]
+            except _AWAY:
+                raise
+            except ApiError as error:
+                for stream in self._streams.get(selection, ()):
+                    stream.end(Goodbye(error.code, _RETRY_MS))
+        return page, events
+
+    async def _read_once(
+        self, position: FeedPosition, selections: Sequence[Selection], until: FeedPosition | None
+    ) -> tuple[FeedPage, Events]:
+        async with self._database.read(self._scope, follows_index=True) as connection:
+            page = await read_feed(connection, position, most=PAGE_CHANGES, until=until)
+            events: Events = {}
+            lanes: defaultdict[tuple[RowScope, tuple[str, ...]], list[Selection]] = defaultdict(list)
+            for selection in selections if page.changes else ():
+                lanes[selection.scope, selection.fields].append(selection)
+            for members in lanes.values():
+                events |= await _lane_events(connection, page, members)
+        return page, events
+
+
+async def _lane_events(connection: asyncpg.Connection, page: FeedPage, members: Sequence[Selection]) -> Events:
+    """Return the events of selections that differ in their filter only."""
+    events: Events = {}
+    seconds = int(time.time())
+    rest = iter(members)
+    for filters in filter_groups(selection.filter for selection in members):
+        group = [next(rest) for _ in filters]
+        spans = await read_changed_spans(connection, group[0].scope, group[0].fields, filters, page.changes)
+        made = [
+            LiveEvent(
+                "update" if span.change.is_update else "span", dumps(span.row), span.change.position.text(seconds)
+            )
+            for span in spans
+        ]
+        for number, selection in enumerate(group):
+            events[selection] = [event for event, span in zip(made, spans, strict=True) if number in span.matches]
+    return events
+
+
+def heartbeat(position: FeedPosition) -> Parcel:
+    """Return a sign of life that says where the stream is."""
+    return notice("heartbeat", {"ts": format_instant(datetime.now(UTC))}, position.text(int(time.time())))

@@ -1,0 +1,61 @@
+"""What a caller of the live tail asks for: the filters, fields and projects of lists, and where it was before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import orjson
+from sanic import Request
+
+from server.errors import InvalidParameter
+from server.http.guard import reauthenticate, row_scope
+from server.http.request_params import RequestParams
+from server.http.services import services_of
+from server.live.live_stream import Selection
+from server.queries.filters.filter_tree import canonical, check_readable
+from server.rest.list_request import LIST_PARAMETERS, request_from_params
+from server.storage.row_scope import RowScope
+
+TAKEN: Final = ("project_id", "fields")
+"""The parameters of lists, beside the filters, that a live tail has."""
+NOT_TAKEN: Final = tuple(name for name in LIST_PARAMETERS if name not in TAKEN)
+LIVE_PARAMETERS: Final[dict[str, str]] = {
+    "last_event_id": "The id of the last event that you have, from at most ten minutes ago: goes on behind it. The "
+    "header Last-Event-ID does the same, and has precedence.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRequest:
+    """One stream that is asked for."""
+
+    selection: Selection
+    projects: tuple[str, ...]
+    """Those that the caller named."""
+    last_id: str | None
+
+
+async def live_request(request: Request) -> LiveRequest:
+    """Read ``request``. Raises the errors of its parameters, and those of a filter that the caller may not use."""
+    params = RequestParams.of(request)
+    for refused in NOT_TAKEN:
+        if (refused, False) in params.given:
+            raise InvalidParameter.named(refused, "a live tail has no such parameter: it shows spans as they come")
+    last_id = params.text("last_event_id")
+    asked = request_from_params(params)
+    scope = await row_scope(request, asked.projects)
+    question = asked.question(datetime.now(UTC))
+    if question.filter is not None:
+        check_readable(question.filter, scope)
+    key = orjson.dumps(question.filter and canonical(question.filter), default=str).decode()
+    selection = Selection(scope, question.selected(), question.filter, key)
+    return LiveRequest(selection, asked.projects, request.headers.get("last-event-id") or last_id)
+
+
+async def current_scope(request: Request, asked: LiveRequest) -> RowScope:
+    """Return the rows that the caller may see by now. Raises the errors of admission."""
+    principal = await reauthenticate(request)
+    principal.require("traces:read")
+    return principal.scope(asked.projects, await services_of(request).projects.ids())
