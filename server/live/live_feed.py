@@ -51,6 +51,7 @@ class LiveFeed:
         self._scope = RowScope(projects)
         self._streams: defaultdict[Selection, dict[LiveStream, None]] = defaultdict(dict)
         self._position: FeedPosition | None = None
+        self._polled_at = 0.0
         self._woken = asyncio.Event()
         self._lock = asyncio.Lock()
         self._heartbeat_at = time.monotonic() + HEARTBEAT_SECONDS
@@ -60,23 +61,28 @@ class LiveFeed:
         """Look soon: something may have been stored."""
         self._woken.set()
 
-    async def follow(self, stream: LiveStream, position: FeedPosition) -> AsyncIterator[Parcel]:
-        """Yield what ``stream`` wants of everything behind ``position``, at its pace, and then as it comes.
+    async def follow(self, stream: LiveStream, position: FeedPosition | None) -> AsyncIterator[Parcel]:
+        """Yield what ``stream`` wants of everything behind ``position`` (None: of nothing), at its pace, and then as it
+        comes.
 
         Ends with the stream. It joins the others at one place exactly: first it reads on its own what is behind, then
         it joins where the feed is, and then reads what lies between.
         """
-        yield heartbeat(position)
-        async for page, found in self._pages(stream, position, None):
-            for parcel in found:
-                yield parcel
-            position = page.position
+        if position is not None:
+            yield heartbeat(position)
+            async for page, found in self._pages(stream, position, None):
+                for parcel in found:
+                    yield parcel
+                position = page.position
         meeting = await self._join(stream)
         if meeting is None:
             return
-        async for _, found in self._pages(stream, position, meeting):
-            for parcel in found:
-                yield parcel
+        if position is None:
+            yield heartbeat(meeting)
+        else:
+            async for _, found in self._pages(stream, position, meeting):
+                for parcel in found:
+                    yield parcel
         while (taken := await stream.take()) is not None:
             yield taken
 
@@ -108,10 +114,13 @@ class LiveFeed:
 
     async def _join(self, stream: LiveStream) -> FeedPosition | None:
         """Feed ``stream`` from now on; return the place from which that holds. None: the stream has ended."""
+        came_at = time.monotonic()
         while stream.goodbye is None:
             try:
                 async with self._lock:
-                    place = await self._poll()
+                    place = self._position
+                    if place is None or self._polled_at < came_at:  # else somebody has looked since, for all who wait
+                        place = await self._poll()
                     self._streams[stream.selection][stream] = None
                     return place
             except _AWAY:
@@ -144,6 +153,7 @@ class LiveFeed:
 
     async def _poll(self) -> FeedPosition:
         """Hand out everything that the database shows; return where that ends."""
+        self._polled_at = time.monotonic()
         if self._position is None or not self._streams:
             async with self._database.read(self._scope) as connection:
                 self._position = await feed_now(connection)

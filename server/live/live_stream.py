@@ -1,4 +1,4 @@
-"""What one client of the live tail still has to be sent: bounded, and honest about what did not fit."""
+"""The queue of one client of the live tail: bounded, and honest about events that did not fit."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class LiveStream:
     async def take(self) -> Parcel | None:
         """Return the next parcel; None once the stream has ended (:attr:`goodbye`).
 
-        What was taken before counts as sent from now on.
+        The parcel before it counts as sent from now on.
         """
         self._size -= self._in_hand
         self._in_hand = 0

@@ -136,24 +136,21 @@ class LiveTail:
         for feed in self._feeds.values():
             await feed.task.stop()
 
-    async def _start(self, scope: RowScope, last_id: str | None) -> tuple[FeedPosition, Parcel | None]:
-        """Return where a stream begins, and what it has to be told first."""
-        given: tuple[int, FeedPosition] | None = None
-        if last_id is not None:
-            try:
-                given = parse_position(last_id)
-            except ValueError as error:
-                raise InvalidCursor(f"Last-Event-ID: {error}.") from error
+    async def _start(self, scope: RowScope, last_id: str | None) -> tuple[FeedPosition | None, Parcel | None]:
+        """Return where a stream begins (None: now), and what it has to be told first."""
+        if last_id is None:
+            return None, None
+        try:
+            seconds, position = parse_position(last_id)
+        except ValueError as error:
+            raise InvalidCursor(f"Last-Event-ID: {error}.") from error
         try:
             async with self._reads.read(scope) as connection:
                 now = await feed_now(connection)
-                if given is None:
-                    return now, None
-                seconds, position = given
                 is_other = position.newest_transaction > now.newest_transaction
                 if is_other or not -RESUME_SECONDS < time.time() - seconds < RESUME_SECONDS:
                     reason = "other_database" if is_other else "expired"
-                    return now, notice("gap", {"count": None, "reason": reason, "resume_from": None})
+                    return None, notice("gap", {"count": None, "reason": reason, "resume_from": None})
                 for snapshot in filter(None, (position.after, position.until)):
                     await connection.fetchval(statement("check_snapshot"), snapshot)
                 return position, None
@@ -228,7 +225,7 @@ class LiveTail:
 
 
 async def _check(stream: LiveStream) -> None:
-    """End ``stream`` if its client may not have it any more. What cannot be found out now is asked again."""
+    """End ``stream`` if its client may not have it any more. A question that cannot be answered now is asked again."""
     try:
         scope = await stream.check()
     except _ENDING as error:

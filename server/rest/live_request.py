@@ -1,4 +1,4 @@
-"""What a caller of the live tail asks for: the filters, fields and projects of lists, and where it was before."""
+"""A request for a live tail: the filters, fields and projects of lists, and the place to go on from."""
 
 from __future__ import annotations
 

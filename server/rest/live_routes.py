@@ -75,7 +75,7 @@ async def follow_spans_by_socket(request: Request) -> None:
     """Send spans as they are stored, over a WebSocket.
 
     Each message is one event: `{"event": "span", "id": "…", "data": {…}}`, with the events and parameters of
-    `/api/v1/traces/live`. What a client says is not understood and ends the connection.
+    `/api/v1/traces/live`. A message from the client ends the connection.
     """
     if request.headers.get("upgrade", "").lower() != "websocket":
         raise UpgradeRequired(headers={"Upgrade": "websocket"})

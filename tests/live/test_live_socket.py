@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import Any
 
 import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.conftest import AppFactory, AppServer
 from tests.live.conftest import store_live
@@ -34,8 +35,9 @@ async def next_event(socket: ClientConnection, *names: str) -> dict[str, Any]:
 async def closing_code(socket: ClientConnection) -> int | None:
     """The code with which the server ends the connection."""
     async with asyncio.timeout(10):
-        async for _ in socket:
-            pass
+        with suppress(ConnectionClosed):
+            async for _ in socket:
+                pass
     return socket.close_code
 
 

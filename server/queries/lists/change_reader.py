@@ -39,7 +39,7 @@ class Change:
 
     @property
     def key(self) -> tuple[str, str, str, datetime]:
-        """What tells its row from all others."""
+        """The values that tell its row from all others."""
         return self.project_id, self.trace_id, self.span_id, self.ts
 
 

@@ -4,7 +4,7 @@
 SELECT pg_current_snapshot()::text;
 
 -- name: read_feed
--- What a reader with the snapshot $1 has not seen and $2 shows, after the row $3: $4 rows.
+-- Rows that a reader with the snapshot $1 has not seen and $2 shows, after the row $3; $4 of them.
 SELECT seq, project_id, trace_ids, span_ids, starts, updates
 FROM span_feed
 WHERE xid >= pg_snapshot_xmin($1::text::pg_snapshot) AND NOT pg_visible_in_snapshot(xid, $1::text::pg_snapshot)
