@@ -207,6 +207,8 @@ class LiveTail:
         announced, self._announced = self._announced, set()
         async with self._worker.plain() as connection:
             seen = self._seen or (await feed_now(connection)).after
+            if not self._seen:  # feeds were here before: what came between is theirs to find
+                self._wake(frozenset(project for projects in self._feeds for project in projects))
             ((snapshot, projects),) = await connection.fetch(statement("list_projects_in_feed"), seen)
         self._seen = snapshot
         news = frozenset(projects)
