@@ -22,6 +22,16 @@ def alias_table() -> str:
     return "\n".join(["| Slot | Attributes, first choice first |", "|---|---|", *rows])
 
 
+def family_table() -> str:
+    """The families of names: heads, and words by slot."""
+    rows = ["| Of | Heads | Words by slot |", "|---|---|---|"]
+    for family in read_table("families.json")["families"]:
+        heads = ", ".join("any" if head == "*" else "none" if head == "" else f"`{head}`" for head in family["heads"])
+        words = [f"`{slot}`: {', '.join(f'`{word}`' for word in names)}" for slot, names in family["words"].items()]
+        rows.append(f"| {family['title']} | {heads} | {'<br>'.join(words)} |")
+    return "\n".join(rows)
+
+
 def dialect_table() -> str:
     """The detection rules in order."""
     rows = []

@@ -197,6 +197,7 @@ PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "dashboards": ("reference/dashboards.md", grafana_tables.dashboards),
     "mapping-dialects": (MAPPING, mapping_tables.dialect_table),
     "mapping-aliases": (MAPPING, mapping_tables.alias_table),
+    "mapping-families": (MAPPING, mapping_tables.family_table),
     "mapping-providers": (MAPPING, mapping_tables.provider_table),
     "mapping-operations": (MAPPING, mapping_tables.operation_table),
     "mapping-limits": (MAPPING, mapping_tables.limit_table),

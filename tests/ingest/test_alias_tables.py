@@ -55,6 +55,7 @@ EXPECTATIONS: dict[str, tuple[Any, str, Any]] = {
     "ttft_ms": (500, "ttft_ms", 500.0),
     "first_token_time": ("2026-11-01T12:00:00.5Z", "ttft_ms", 500.0),
     "error_type": ("timeout", "error_type", "timeout"),
+    "error": ("it broke", "error_message", "it broke"),
     "error_level": ("ERROR", "status_code", "ERROR"),
     "user_id": ("u-1", "user_id", "u-1"),
     "session_id": ("s-1", "session_id", "s-1"),

@@ -14,6 +14,8 @@ from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
 
+from server.ingest.dialects.name_families import holds_members, slot_of_name
+
 _RANK_STEP = 1000
 INDEXED_OFFSET = 500
 """Indexed forms (``llm.input_messages.0…``) win over whole values (``input.value``) at the end of the same dialect's
@@ -25,6 +27,9 @@ EVENT_OFFSET = 1_000_000
 
 LAST_RANK = 800_000
 """Rank of what is only read where nothing else says it: members of ``metadata`` and the like."""
+
+FAMILY_OFFSET = 190_000
+"""Added to :data:`LAST_RANK` for what only the parts of a name say: after the tables of all dialects."""
 
 _REMEMBERED_KEYS = 20_000
 
@@ -54,6 +59,8 @@ class InsideKey(NamedTuple):
 
     members: tuple[tuple[str, str], ...]
     """Member and slot."""
+    has_family: bool = False
+    """Whether members also mean what their names say (``families.json``)."""
 
 
 KeyForm = IndexedKey | TagKey | ObjectKey | InsideKey
@@ -175,6 +182,8 @@ class AttributeTable(dict[str, KeyMeaning]):
                 marks |= 1 << bit
         plain = self._slots.get(key)
         inside = self._inside.get(key)
+        if holds_members(key) and key not in self._expanded:
+            inside = InsideKey(inside.members if inside is not None else (), has_family=True)
         if plain is not None:
             return KeyMeaning(*plain, marks, inside)
         if inside is not None:
@@ -184,6 +193,9 @@ class AttributeTable(dict[str, KeyMeaning]):
                 index, _, rest = key[len(prefix) + 1 :].partition(".")
                 if rest and index.isascii() and index.isdigit() and len(index) <= 6:
                     return KeyMeaning(slot, rank, marks, IndexedKey(prefix, int(index), rest))
+        named = slot_of_name(key)
+        if named is not None:
+            return KeyMeaning(named[0], LAST_RANK + FAMILY_OFFSET + named[1], marks, None)
         for prefix in self._tag_prefixes:
             name = key.removeprefix(prefix)
             if name and name != key and not any(fnmatchcase(name, pattern) for pattern in self._not_tags):

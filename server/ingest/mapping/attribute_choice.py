@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from operator import itemgetter
 from typing import Any
 
@@ -22,6 +23,7 @@ from server.ingest.dialects.attribute_table import (
     TagKey,
     attribute_table,
 )
+from server.ingest.dialects.name_families import slot_of_name
 from server.ingest.messages.coercion import REPLACEMENT, Coerced, cut_text, decode_json, to_text, unquoted
 from server.ingest.messages.indexed_messages import IndexedValue
 from server.ingest.otlp.payload import Attributes
@@ -40,6 +42,7 @@ _CONTENT_SLOTS = frozenset({"input", "output", "system_instructions", "output_to
 
 
 _EXPAND_DEPTH = 3
+_MOST_MEMBERS = 100
 _LITERAL_LENGTH = 4096
 
 
@@ -163,10 +166,19 @@ class SpanFields:
             member = members.get(name) if members is not None else None
             if isinstance(member, str | int | float) and member != "":
                 self.add(member_slot, BODY_RANK, f"{key} {name}", member)
+        if form.has_family and members is not None:
+            self._look_for_names(key, members)
         if slot is not None:
             self.add(slot, rank, key, value if members is None else members)
         elif not offset:
             self.rest[key] = value
+
+    def _look_for_names(self, key: str, members: dict[str, Any]) -> None:
+        for name, member in islice(members.items(), _MOST_MEMBERS):
+            if isinstance(member, str | int) and not isinstance(member, bool) and member != "":
+                found = slot_of_name(f"{key}.{name}")
+                if found is not None:
+                    self.add(found[0], BODY_RANK + found[1], f"{key} {name}", member)
 
     def _collect_indexed(self, slot: str, rank: int, key: str, path: IndexedKey, value: Any) -> None:
         if value is None:  # an attribute without a value says nothing

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from server.ingest.dialects.attribute_table import EVENT_OFFSET, read_table
+from server.ingest.dialects.name_families import plain_form
 from server.ingest.mapping.attribute_choice import SpanFields
 from server.ingest.mapping.mapping_result import MappingLimits
 from server.ingest.mapping.span_content import MessageEvents
@@ -52,20 +55,33 @@ def read_events(events: list[DecodedEvent], fields: SpanFields) -> EventFindings
             messages.setdefault(rule["slot"], MessageEvents()).append(event_message(event.attributes, rule["role"]))
         if name in _MERGED or any(key in event.attributes for key in _MERGED_BY_ATTRIBUTE):
             fields.collect(event.attributes, EVENT_OFFSET)
-        if name in _FIRST_TOKEN and event.time_ns and findings.first_token_ns is None:
+        if findings.first_token_ns is None and event.time_ns and tells_first_token(name):
             findings.first_token_ns = event.time_ns
         if name in _EXCEPTION:
             findings.has_exception = True
-            findings.exception_type = to_text(event.attributes.get("exception.type")) or findings.exception_type
-            findings.exception_message = (
-                to_text(event.attributes.get("exception.message")) or findings.exception_message
-            )
+            findings.exception_type = _first_text(event.attributes, _TYPE_KEYS) or findings.exception_type
+            findings.exception_message = _first_text(event.attributes, _MESSAGE_KEYS) or findings.exception_message
     for slot, group in messages.items():
         names = " ".join(
             sorted({event.name for event in events if MESSAGE_EVENTS.get(event.name, {}).get("slot") == slot})
         )
         fields.add(slot, _MESSAGES_RANK, f"event {names}", group)
     return findings
+
+
+_TYPE_KEYS = ("exception.type", "error.type", "type")
+_MESSAGE_KEYS = ("exception.message", "error.message", "message", "error")
+_FIRST_TOKEN_NAME = re.compile(r"(?:^|[._])(?:(?:time_to_)?first_(?:token|chunk)|new_token)$")
+
+
+@lru_cache(maxsize=1024)
+def tells_first_token(name: str) -> bool:
+    """Return whether an event of this name marks the first token: by the table, or by the end of the name."""
+    return name in _FIRST_TOKEN or _FIRST_TOKEN_NAME.search(plain_form(name[:200]).replace(" ", "_")) is not None
+
+
+def _first_text(attributes: Attributes, keys: tuple[str, ...]) -> str:
+    return next((text for key in keys if (text := to_text(attributes.get(key)))), "")
 
 
 def event_message(body: Attributes, role: str) -> dict[str, Any]:

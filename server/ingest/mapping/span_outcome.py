@@ -12,11 +12,18 @@ from server.ingest.mapping.attribute_choice import SpanFields
 from server.ingest.mapping.mapping_result import MappingLimits
 from server.ingest.mapping.span_events import EventFindings
 from server.ingest.mapping.span_times import to_ms
-from server.ingest.messages.coercion import Coerced, to_milliseconds, to_time_ns
+from server.ingest.messages.coercion import Coerced, decode_json, to_milliseconds, to_text, to_time_ns, unquoted
 from server.ingest.otlp.payload import DecodedSpan
 
 _STATUS_OK, _STATUS_ERROR = 1, 2
+_KIND_CLIENT = 3
+_HTTP_FAILURE = 400
+_FAILED = frozenset({"error", "failed", "failure"})
+_NO_SUCCESS = frozenset({"false", "error", "failed", "failure"})
+_ERROR_LEVELS = frozenset({"ERROR", "FATAL", "CRITICAL"})
+_NO_ERROR = frozenset({"false", "none", "null", "0", "no", "ok"})
 _TTFT_TOLERANCE_MS = 1000.0
+_NANOSECOND = 1e-6 * 1.5
 
 _ERROR_CLASS = re.compile(r"([A-Za-z_][\w.]{0,200}(?:Error|Exception)|Error): ")
 """The class of an error, as languages put it before the message."""
@@ -29,6 +36,59 @@ class Outcome:
     status_code: str
     error_type: str | None
     error_message: str | None
+
+
+@dataclass(slots=True)
+class ToldError:
+    """What an attribute tells of an error, in whatever form."""
+
+    is_error: bool = False
+    error_type: str | None = None
+    message: str | None = None
+
+
+NOTHING_TOLD = ToldError()
+"""For a span without such an attribute, as most are; must not be changed."""
+
+
+def _told_error(fields: SpanFields, limits: MappingLimits) -> ToldError:
+    """Read attributes such as ``error``: true, a message, or an object with type and message. A flag, and a word for
+    nothing, stay attributes.
+    """
+    told = ToldError()
+    for candidate in fields.candidates("error"):
+        value = candidate[2]
+        if isinstance(value, str):
+            decoded = decode_json(value)
+            value = unquoted(value).strip() if decoded is None else decoded
+        if isinstance(value, dict):
+            inner = value.get("error")
+            value = inner if isinstance(inner, dict) else value
+            kind = next((to_text(value[key]) for key in ("type", "code", "name") if value.get(key)), "")
+            text = next((to_text(value[key]) for key in ("message", "msg", "detail") if value.get(key)), "")
+            text = text or (to_text(value) if value else "")
+        else:
+            kind, text = "", to_text(value) if value != [] else ""
+        if not text or text.lower() in _NO_ERROR:
+            fields.keep(candidate)
+            continue
+        told.is_error = True
+        if text.lower() == "true":
+            fields.keep(candidate)
+            continue
+        if kind and told.error_type is None:
+            told.error_type = fields.clean("error_type", kind, limits.name)
+            fields.sources["error_type"] = candidate[1]
+        if told.message is None:
+            told.message = fields.clean("error_message", text, limits.error_message)
+            fields.sources["error_message"] = candidate[1]
+    return told
+
+
+def _is_refused(span: DecodedSpan) -> bool:
+    """Return whether the vendor answered the request of this span with an HTTP status of failure."""
+    status = span.attributes.get("http.response.status_code", span.attributes.get("http.status_code"))
+    return span.kind == _KIND_CLIENT and isinstance(status, int) and status >= _HTTP_FAILURE
 
 
 def read_outcome(
@@ -53,15 +113,19 @@ def read_outcome(
     if error_type is None and findings.exception_type:
         error_type = fields.clean("error_type", findings.exception_type, limits.name)
         fields.sources["error_type"] = "event exception"
-    if span.status_code == _STATUS_ERROR or finish_reason == "error":
+    told = _told_error(fields, limits) if "error" in found else NOTHING_TOLD
+    error_type = error_type or told.error_type
+    if span.status_code == _STATUS_ERROR or (finish_reason or "").lower() in _FAILED:
         status = "ERROR"
     elif span.status_code == _STATUS_OK and not (traits.exception_beats_ok and findings.has_exception):
         status = "OK"
     elif (
         error_type is not None
         or findings.has_exception
-        or (level or "").upper() == "ERROR"
-        or (succeeded or "").lower() == "false"
+        or told.is_error
+        or (level or "").upper() in _ERROR_LEVELS
+        or (succeeded or "").lower() in _NO_SUCCESS
+        or _is_refused(span)
     ):
         status = "ERROR"
     else:
@@ -70,7 +134,7 @@ def read_outcome(
         if span.status_message:
             fields.rest["otel.status_description"] = span.status_message
         return Outcome(status, error_type, None)
-    message = _error_message(span, fields, findings, error_type, limits)
+    message = _error_message(span, fields, findings, error_type, told, limits)
     if error_type is None and message is not None:
         named = _ERROR_CLASS.match(message)
         if named is not None:
@@ -80,14 +144,19 @@ def read_outcome(
 
 
 def _error_message(
-    span: DecodedSpan, fields: SpanFields, findings: EventFindings, error_type: str | None, limits: MappingLimits
+    span: DecodedSpan,
+    fields: SpanFields,
+    findings: EventFindings,
+    error_type: str | None,
+    told: ToldError,
+    limits: MappingLimits,
 ) -> str | None:
     """Return the status message, else the exception's, else an attribute, else the error type."""
     for text, source in ((span.status_message, "status.message"), (findings.exception_message, "event exception")):
         if text:
             fields.sources["error_message"] = source
             return fields.clean("error_message", text, limits.error_message)
-    message = fields.take_text("error_message", "error_message", limits.error_message)
+    message = told.message or fields.take_text("error_message", "error_message", limits.error_message)
     if message is None and error_type is not None:
         fields.sources["error_message"] = fields.sources["error_type"]
     return message or error_type
@@ -98,7 +167,8 @@ def read_ttft_ms(
 ) -> float | None:
     """Time to the first token in milliseconds: reported in seconds, in milliseconds, as a time, or by an event.
 
-    The convention has seconds as a fraction. A whole number that ends after the span is in milliseconds.
+    The convention has seconds as a fraction. A whole number that would end after the span is in the largest of
+    milliseconds, microseconds and nanoseconds in which it does not.
     """
     ttft: float | None = None
     found = fields.found
@@ -120,8 +190,9 @@ def read_ttft_ms(
 
 def _from_seconds(value: Any, traits: ScopeTraits, latest_ms: float) -> Coerced:
     factor = traits.ttft_factor
-    if isinstance(value, int) and value * factor > latest_ms >= value:
-        factor = 1.0
+    if isinstance(value, int | float) and math.isfinite(value) and value == int(value):
+        while value * factor > latest_ms and factor > _NANOSECOND:
+            factor /= 1000.0
     return to_milliseconds(value, factor)
 
 

@@ -57,8 +57,8 @@ def to_usd(value: Any) -> Coerced:
         amount = Decimal(repr(value))
     elif isinstance(value, int):
         amount = Decimal(value)
-    elif isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
-        amount = Decimal(value.strip())
+    elif isinstance(value, str) and _NUMBER.fullmatch(value.strip().removeprefix("$")):
+        amount = Decimal(value.strip().removeprefix("$"))
     else:
         return None, "not_a_number"
     if amount < 0:

@@ -21,6 +21,8 @@ _SUFFIX: Final = re.compile(f":(?:{'|'.join(NAMES['suffixes'])})$")
 _BEDROCK: Final = re.compile(rf"^(?:[a-z]{{2,6}}(?:-gov)?\.)?(?:{'|'.join(NAMES['bedrock_vendors'])})\.[a-z]")
 _CLOSED_WEIGHTS: Final = tuple(NAMES["closed_weights"])
 
+_COLON_HEADS: Final = frozenset({"ft", "arn"})
+
 Name = tuple[str | None, str]
 """Provider of the catalogue, or None to look for the maker by the model alone; and the model."""
 
@@ -56,7 +58,7 @@ def _candidates(provider: str | None, model: str) -> Iterator[Name]:
             yield "aws", form
         if is_known and head_provider is not None and head_provider != host:
             yield _catalogue_id(head_provider), rest
-            if "/" in rest:
+            if "/" in rest or host is None:
                 yield from _candidates(head_provider, rest)
         elif head_provider in FRAMEWORKS:
             yield from _candidates(None, rest)
@@ -72,6 +74,10 @@ def _may_self_host(host: str | None) -> bool:
 def _forms(model: str) -> Iterator[str]:
     """Yield the name as it is, without the path before it, and without what a router reads of its end."""
     yield model
+    head, colon, rest = model.partition(":")
+    if colon and rest and head.lower() not in _COLON_HEADS and canonical_provider(head) in KNOWN_PROVIDERS:
+        model = f"{head}/{rest}"  # as pydantic-ai and LangChain write provider and model
+        yield model
     for path in _PATHS:
         found = path.match(model)
         if found is not None and found.end() < len(model):
