@@ -22,4 +22,4 @@ def compile_routers_once() -> None:
         else:
             router._find_route, router._matchers = known
 
-    BaseRouter._render = render_once
+    setattr(BaseRouter, "_render", render_once)  # noqa: B010 - mypy takes no assignment to a method

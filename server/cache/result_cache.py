@@ -39,12 +39,12 @@ _FIRST_WAIT_SECONDS: Final = 0.01
 _LONGEST_WAIT_SECONDS: Final = 0.1
 
 
-class Lookup(Protocol):
+class KeyReader(Protocol):
     """Reads Redis keys. Raises RedisUnavailable."""
 
-    def __call__(
+    async def read(
         self, names: Sequence[str], known: bytes = b"", lock: tuple[str, int] | None = None
-    ) -> Awaitable[list[bytes | None]]:
+    ) -> list[bytes | None]:
         """Return the values of ``names``. If the first still starts with ``known`` (unless empty), return only that
         prefix.
 
@@ -132,18 +132,18 @@ class ResultCache:
         self._era = 0
 
     async def answer(
-        self, question: CacheQuestion, compute: Callable[[], Awaitable[Answer]], *, lookup: Lookup | None = None
+        self, question: CacheQuestion, compute: Callable[[], Awaitable[Answer]], *, reader: KeyReader | None = None
     ) -> CachedAnswer:
         """Return the stored answer if it is present and fresh, else compute and store it.
 
-        ``lookup`` reads the Redis keys for us, together with other business (the rate limit); its exceptions other than
+        ``reader`` reads the Redis keys for us, together with other business (the rate limit); its exceptions other than
         RedisUnavailable go to the caller.
 
         Callers with the same question at the same time, here and in other processes, share one ``compute()``. It runs
         to its end even when the caller that started it goes away.
         """
         key = question.key
-        tokens, hit, is_locked = await self._lookup(question, key, lookup or self._read)
+        tokens, hit, is_locked = await self._lookup(question, key, reader or self)
         if hit is not None:
             observe_hit(CACHE_NAME)
             return hit
@@ -178,16 +178,16 @@ class ResultCache:
             task.exception()  # all waiting callers may be gone, and then nobody else would retrieve it
 
     async def _lookup(
-        self, question: CacheQuestion, key: str, lookup: Lookup
+        self, question: CacheQuestion, key: str, reader: KeyReader
     ) -> tuple[tuple[bytes, ...] | None, CachedAnswer | None, bool]:
         """Return (current tokens or None if Redis is down, cached answer if fresh, whether we hold the compute
         lock).
         """
         try:
             if not self._enabled:
-                await lookup([])
+                await reader.read([])
                 return None, None, False
-            *values, locked = await lookup(question.names, self._copies.checksum(key), question.lock)
+            *values, locked = await reader.read(question.names, self._copies.checksum(key), question.lock)
         except RedisUnavailable:
             observe(CacheAsked(CACHE_NAME, "unavailable"))
             return None, None, False
@@ -197,9 +197,10 @@ class ResultCache:
             raise
         return *self._judge(key, values), locked is not None
 
-    async def _read(
+    async def read(
         self, names: Sequence[str], known: bytes = b"", lock: tuple[str, int] | None = None
     ) -> list[bytes | None]:
+        """Return the values of ``names``, whole; no lock is taken. See :class:`KeyReader`."""
         return [*await self._store.values(names), None] if names else []
 
     def _judge(self, key: str, values: Sequence[bytes | None]) -> tuple[tuple[bytes, ...], CachedAnswer | None]:

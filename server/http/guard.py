@@ -11,7 +11,7 @@ For a request with a body all of this happens before the body is read, for a Web
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any, Final, TypeVar, cast
@@ -25,16 +25,13 @@ from server.access.jwt_verifier import parse_token
 from server.access.principal import SCOPES, Principal, Role
 from server.access.rate_policy import LARGEST_COST, network_of, party_of, request_buckets
 from server.access.verified_cache import digest_of
-from server.cache.result_cache import Lookup
 from server.errors import ApiError, InvalidToken, MissingToken, RateLimited
 from server.fairness.party import current_party, unknown_caller
 from server.http.audit_trail import refuse
 from server.http.client_address import client_address
 from server.http.credentials import presented_credential
+from server.http.redis_trip import RedisTrip
 from server.http.services import Services, services_of
-from server.rate_limit.headers import rate_limit_lines
-from server.rate_limit.token_bucket import Bucket, Verdict
-from server.storage.redis_store import RedisUnavailable
 from server.storage.row_scope import RowScope
 from server.telemetry.observations import AuthenticationRefused, RateLimitHit, observe
 
@@ -52,17 +49,9 @@ class AccessPolicy:
     scope: str | None
     cost: int = 1
     with_lookup: bool = False
-    """The limit is judged together with the handler's cache lookup, see :func:`lookup_of`."""
+    """The handler asks a cache by ``request.ctx.trip``, which judges the limit in the same round trip."""
     long_lived: bool = False
     """Streams and sockets: they bound their own number and do not count in the concurrency limit."""
-
-
-@dataclass(slots=True)
-class _Budget:
-    """The rate limit of one request, judged or not yet."""
-
-    buckets: Sequence[Bucket]
-    verdict: Verdict | None = None
 
 
 def requires(
@@ -70,7 +59,7 @@ def requires(
 ) -> Callable[[Handler], Handler]:
     """Let only principals with ``scope`` in; the call takes ``cost`` from their rate limit.
 
-    ``with_lookup``: the handler queries a cache through :func:`lookup_of`, so that limit and cache cost one round trip.
+    ``with_lookup``: the handler asks a cache by ``request.ctx.trip``, so that limit and cache cost one round trip.
     Raises ValueError, at import, for an unknown scope and for a cost that no tier could pay.
     """
     if scope not in SCOPES:
@@ -91,14 +80,13 @@ def requires(
                     slot = services.access.concurrency.take(context.principal)
                 response = await handler(request, *args, **kwargs)
             except Exception as error:
-                await _settle(services, request)
+                await context.trip.judge()
                 refuse(request, error)
                 raise
             finally:
                 if slot is not None:
                     services.access.concurrency.give_back(slot)
-            if context.budget.verdict is None:
-                await _settle(services, request)
+            await context.trip.judge()
             return response
 
         guarded.access_policy = policy  # type: ignore[attr-defined]
@@ -146,32 +134,6 @@ async def reauthenticate(request: Request) -> Principal:
     return await authenticator.with_viewer(fresh, request.headers.get(GRAFANA_ID_HEADER))
 
 
-def lookup_of(request: Request) -> Lookup:
-    """Return a reader of Redis keys that judges the rate limit of ``request`` in the same round trip.
-
-    Only for routes with ``with_lookup``. A second call only reads. Raises :class:`RateLimited`, or
-    :class:`~server.storage.redis_store.RedisUnavailable` if Redis did not answer and nothing was read.
-    """
-    services, context = services_of(request), request.ctx
-
-    def read(
-        names: Sequence[str], known: bytes = b"", lock: tuple[str, int] | None = None
-    ) -> Awaitable[list[bytes | None]]:
-        budget: _Budget | None = context.budget
-        if budget is not None and budget.verdict is None:
-            return _judge(services, request, budget, names, known, lock)
-        return _read(services, names, lock)
-
-    return read
-
-
-async def _read(services: Services, names: Sequence[str], lock: tuple[str, int] | None) -> list[bytes | None]:
-    if not names:
-        return []
-    values = await services.redis.values(names)
-    return values if lock is None else [*values, None]
-
-
 def challenge(services: Services, error: str | None = None, **parameters: str) -> str:
     """Return a WWW-Authenticate value (RFC 6750, 3) that names our resource metadata (RFC 9728, 5.1)."""
     fields: dict[str, str] = {
@@ -187,7 +149,7 @@ async def _admit(services: Services, request: Request, policy: AccessPolicy, sco
     """Authenticate, limit, check the scope, in this order, so that every refusal of a known caller has its limit
     headers and costs it a token.
 
-    ``may_defer``: the handler's cache lookup judges the limit.
+    ``may_defer``: the handler's question to the cache judges the limit.
     """
     try:
         principal = await _principal_of(services, request, scope)
@@ -206,10 +168,11 @@ async def _admit(services: Services, request: Request, policy: AccessPolicy, sco
     context, ceiling = request.ctx, services.settings.rate_limit_project
     context.principal = principal
     current_party.set(party_of(principal))
-    context.budget = _Budget(request_buckets(principal, _template(request), policy.cost, project_ceiling=ceiling))
+    limits = request_buckets(principal, _template(request), policy.cost, project_ceiling=ceiling)
+    context.trip = RedisTrip(services.access.buckets, services.redis, limits)
     if may_defer and scope in principal.scopes:
         return
-    await _settle(services, request)
+    await context.trip.judge()
     try:
         principal.require(scope)
     except ApiError as error:
@@ -250,38 +213,6 @@ async def _principal_of(services: Services, request: Request, scope: str) -> Pri
 
 def _template(request: Request) -> str:
     return request.route.path if request.route is not None else ""
-
-
-async def _settle(services: Services, request: Request) -> None:
-    """Judge the limit if that has not been done yet. Raises :class:`RateLimited`."""
-    budget: _Budget = request.ctx.budget
-    if budget.verdict is None:
-        await _judge(services, request, budget)
-
-
-async def _judge(
-    services: Services,
-    request: Request,
-    budget: _Budget,
-    names: Sequence[str] = (),
-    known: bytes = b"",
-    lock: tuple[str, int] | None = None,
-) -> list[bytes | None]:
-    """Judge the limit, and return the values of ``names``. Raises :class:`RateLimited`, and :class:`RedisUnavailable`
-    if there are names and Redis did not answer.
-    """
-    verdict, values = await services.access.buckets.judge(budget.buckets, lookup=names, known=known, lock=lock)
-    budget.verdict = verdict
-    request.ctx.limit_lines = rate_limit_lines(verdict)
-    if not verdict.allowed:
-        observe(RateLimitHit(verdict.tightest.bucket.name))
-        wait = verdict.tightest.retry_after
-        raise RateLimited(f"Too many requests; try again in {wait} s.", headers={"Retry-After": str(wait)})
-    if values is None:
-        if names:
-            raise RedisUnavailable
-        return []
-    return values
 
 
 async def admit_early(request: Request, handler: Any) -> None:

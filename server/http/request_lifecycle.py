@@ -17,6 +17,7 @@ from server.telemetry.observations import RequestFinished, observe_request
 
 if TYPE_CHECKING:
     from server.access.principal import Principal
+    from server.http.redis_trip import RedisTrip
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 UNROUTED = "unrouted"
@@ -36,10 +37,8 @@ class RequestContext(SimpleNamespace):
     request_id: str
     span: Span | None = None
     principal: Principal | None = None
-    budget: Any = None
-    """The part of the caller's rate limit that the guard takes."""
-    limit_lines: bytes = b""
-    """The headers of the rate limit, once it is judged, as they are sent: lines, each with its line break."""
+    trip: RedisTrip | None = None
+    """Its round trip to Redis, once the caller is known."""
     header_lines: bytes = b""
     """The headers of every answer to the request, as they are sent; known when it is finished."""
     is_finished = False
@@ -71,8 +70,8 @@ def finish_request(request: Request, response: BaseHTTPResponse) -> None:
         return
     context.is_finished = True
     lines = b"x-request-id: %b\r\nx-content-type-options: nosniff\r\n" % context.request_id.encode()
-    if context.limit_lines and _LIMIT not in response.headers:
-        lines += context.limit_lines
+    if context.trip is not None and _LIMIT not in response.headers:
+        lines += context.trip.limit_lines
     context.header_lines = lines
     route, principal = request.route, context.principal
     template = f"/{route.path}" if route is not None else UNROUTED

@@ -9,7 +9,7 @@ from sanic import Blueprint, HTTPResponse, Request
 
 from server.cache.result_cache import Answer, CacheQuestion
 from server.http.conditional import cached_success
-from server.http.guard import lookup_of, requires, row_scope
+from server.http.guard import requires, row_scope
 from server.http.request_head import path_value
 from server.http.request_params import RequestParams
 from server.http.services import services_of
@@ -76,7 +76,7 @@ async def list_facet_values(request: Request, field: str) -> HTTPResponse:
     }
     is_settled = tree is None or not looks_beyond_row(tree)
     cached = CacheQuestion("facet", scope, document, window_end=window.end if is_settled else None)
-    answer = await cache.answer(cached, compute, lookup=lookup_of(request))
+    answer = await cache.answer(cached, compute, reader=request.ctx.trip)
     return cached_success(request, answer)
 
 

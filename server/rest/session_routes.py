@@ -10,7 +10,7 @@ from sanic import Blueprint, HTTPResponse, Request
 
 from server.cache.result_cache import Answer, CacheQuestion
 from server.http.conditional import cached_success
-from server.http.guard import lookup_of, requires, row_scope
+from server.http.guard import requires, row_scope
 from server.http.page_cursor import open_position, sealed, unsealed
 from server.http.request_head import path_value
 from server.http.request_params import RequestParams
@@ -146,7 +146,7 @@ async def _send(
     if is_fresh:
         answer = cache.fresh(await compute())
     else:
-        answer = await cache.answer(cached, compute, lookup=lookup_of(request))
+        answer = await cache.answer(cached, compute, reader=request.ctx.trip)
     return cached_success(request, sealed(request, answer, projects))
 
 

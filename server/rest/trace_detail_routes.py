@@ -9,7 +9,7 @@ from sanic import Blueprint, HTTPResponse, Request
 from server.cache.result_cache import Answer, CacheQuestion
 from server.errors import InvalidParameter
 from server.http.conditional import cached_success
-from server.http.guard import lookup_of, requires, row_scope
+from server.http.guard import requires, row_scope
 from server.http.page_cursor import open_position, sealed, unsealed
 from server.http.request_head import path_value
 from server.http.request_params import RequestParams
@@ -52,7 +52,7 @@ async def get_trace(request: Request, trace_id: str) -> HTTPResponse:
     cached = CacheQuestion("trace", scope, {**asked, "limit": limit, "cursor": cursor}, trace_id=trace_id)
     cache = services_of(request).cache
     if plans is None:
-        answer = await cache.answer(cached, compute, lookup=lookup_of(request))
+        answer = await cache.answer(cached, compute, reader=request.ctx.trip)
     else:
         answer = cache.fresh(await compute())
     return cached_success(request, sealed(request, answer, projects))
@@ -74,7 +74,7 @@ async def get_span(request: Request, trace_id: str, span_id: str) -> HTTPRespons
         return Answer(render_span(span), meta=content_meta(scope, fields))
 
     cached = CacheQuestion("span", scope, {"span_id": span_id, "fields": list(fields)}, trace_id=trace_id)
-    return cached_success(request, await services_of(request).cache.answer(cached, compute, lookup=lookup_of(request)))
+    return cached_success(request, await services_of(request).cache.answer(cached, compute, reader=request.ctx.trip))
 
 
 def render_trace(trace: Row) -> Row:

@@ -18,7 +18,7 @@ from server.cache.result_cache import Answer, CacheQuestion
 from server.cache.stored_answer import CachedAnswer
 from server.errors import PayloadTooLarge
 from server.http.conditional import Rendered, rendered, send
-from server.http.guard import lookup_of, requires
+from server.http.guard import requires
 from server.http.json_body import TYPED_JSON_TYPES, read_object
 from server.http.page_cursor import caller_binding, sealed
 from server.http.request_params import RequestParams
@@ -113,7 +113,7 @@ async def answer(request: Request, known: KnownList) -> HTTPResponse:
     if known.asked.explain:
         found = services.cache.fresh(await compute())
     else:
-        found = await services.cache.answer(known.cached, compute, lookup=lookup_of(request))
+        found = await services.cache.answer(known.cached, compute, reader=request.ctx.trip)
     return send(request, found, known.rendered(found, lambda: rendered_list(request, known, found)))
 
 

@@ -94,16 +94,19 @@ async def test_a_caller_that_leaves_before_it_computes_keeps_nobody_waiting(app_
     services = app_server.services
     question = CacheQuestion("list", RowScope(("alpha",)), {"asked": "once"})
 
-    async def left(names: Sequence[str], known: bytes = b"", lock: tuple[str, int] | None = None) -> list[bytes | None]:
-        assert lock is not None
-        await services.redis.ask(["SET", lock[0], "1", "PX", lock[1]])
-        raise asyncio.CancelledError
+    class LeavingReader:
+        async def read(
+            self, names: Sequence[str], known: bytes = b"", lock: tuple[str, int] | None = None
+        ) -> list[bytes | None]:
+            assert lock is not None
+            await services.redis.ask(["SET", lock[0], "1", "PX", lock[1]])
+            raise asyncio.CancelledError
 
     async def compute() -> Answer:
         return Answer([])
 
     with pytest.raises(asyncio.CancelledError):
-        await services.cache.answer(question, compute, lookup=left)
+        await services.cache.answer(question, compute, reader=LeavingReader())
     started = time.monotonic()
     assert not (await services.cache.answer(question, compute)).is_hit
     assert time.monotonic() - started < LOCK_MS / 2000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import orjson
 import pytest
@@ -45,22 +45,22 @@ async def test_nobody_gets_what_belongs_to_another_question(redis_url: str, faul
             question = CacheQuestion("traces", RowScope((tenant,)), {"number": number})
             bucket = Bucket(f"{tenant} {number}", TENANTS[tenant], TENANTS[tenant])
 
-            async def lookup(
-                names: list[str], known: bytes = b"", lock: tuple[str, int] | None = None
-            ) -> list[bytes | None]:
-                verdict, values = await buckets.judge([bucket], lookup=names, known=known, lock=lock)
-                (state,) = verdict.states
-                assert verdict.allowed
-                assert state.tokens <= state.bucket.capacity
-                if not verdict.is_degraded and fault != "change":
-                    assert state.tokens > TENANTS[tenant] - 1000, "the verdict on somebody else"
-                if values is None:
-                    raise RedisUnavailable
-                return values
+            class LimitedReader:
+                async def read(
+                    self, names: Sequence[str], known: bytes = b"", lock: tuple[str, int] | None = None
+                ) -> list[bytes | None]:
+                    verdict, values = await buckets.judge([bucket], lookup=names, known=known, lock=lock)
+                    (state,) = verdict.states
+                    assert verdict.allowed
+                    assert state.tokens <= state.bucket.capacity
+                    if not verdict.is_degraded and fault != "change":
+                        assert state.tokens > TENANTS[tenant] - 1000, "the verdict on somebody else"
+                    if values is None:
+                        raise RedisUnavailable
+                    return values
 
             tag = f"{tenant} {number}"
-            reader = lookup if number % 2 else None
-            found = await cache.answer(question, compute(tag), lookup=reader)  # type: ignore[arg-type]
+            found = await cache.answer(question, compute(tag), reader=LimitedReader() if number % 2 else None)
             assert orjson.loads(found.data) == {"tag": tag}
 
         for turn in range(40):
