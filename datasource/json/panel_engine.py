@@ -14,8 +14,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -23,6 +21,7 @@ from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
 import orjson
+from cachetools import TLRUCache
 from sanic import Request
 
 from datasource.json.evaluation import FAMILIES
@@ -56,7 +55,8 @@ _TOO_LARGE: Final = "the panel has too many values: choose fewer groups, a short
 class _Recent(NamedTuple):
     """An answer about a window that moves with now."""
 
-    until: float
+    seconds: float
+    """For which it counts."""
     deletions: tuple[Any, ...]
     """As they were before it was computed."""
     answer: bytes
@@ -84,7 +84,7 @@ class PanelEngine:
             "panel places", concurrency, patience=timeout, exhausted=lambda: QueryTimeout(self._too_long)
         )
         self._freshness = freshness
-        self._recent: OrderedDict[str, _Recent] = OrderedDict()
+        self._recent: TLRUCache[str, _Recent] = TLRUCache(MAX_RECENT, lambda _, recent, now: now + recent.seconds)
         freshness.on_edit(self._recent.clear)
 
     async def check(self) -> None:
@@ -163,7 +163,7 @@ class PanelEngine:
         key = asked.key
         deletions = await self._freshness.deletions(scope.projects) if question.time_range.is_relative else None
         remembered = self._recent.get(key)
-        if remembered is not None and deletions == remembered.deletions and time.monotonic() < remembered.until:
+        if remembered is not None and deletions == remembered.deletions:
             return remembered.answer
 
         async def compute() -> Answer:
@@ -172,10 +172,7 @@ class PanelEngine:
 
         found = (await self._cache.answer(asked, compute)).data
         if deletions is not None and len(found) <= MAX_RECENT_BYTES:
-            self._recent[key] = _Recent(time.monotonic() + tick, deletions, found)
-            self._recent.move_to_end(key)
-            while len(self._recent) > MAX_RECENT:
-                self._recent.popitem(last=False)
+            self._recent[key] = _Recent(tick, deletions, found)
         return found
 
     async def _compute(self, question: TargetQuestion, scope: RowScope) -> list[dict[str, Any]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
+
+from cachetools import LRUCache, TLRUCache
 
 T = TypeVar("T")
 
@@ -23,25 +23,20 @@ def digest_of(credential: str) -> bytes:
 @dataclass(frozen=True, slots=True)
 class _Entry(Generic[T]):
     value: T
-    good_until: float
+    seconds: float
 
 
 class VerifiedMemory(Generic[T]):
     """Verified values by the digest of their credential; the least recently used are forgotten."""
 
     def __init__(self) -> None:
-        self._entries: OrderedDict[bytes, _Entry[T]] = OrderedDict()
-        self._seen: OrderedDict[bytes, T] = OrderedDict()
+        self._entries: TLRUCache[bytes, _Entry[T]] = TLRUCache(MAX_ENTRIES, lambda _, entry, now: now + entry.seconds)
+        self._seen: LRUCache[bytes, T] = LRUCache(MAX_ENTRIES)
 
     def get(self, digest: bytes) -> T | None:
         """Return a value verified less than half a minute ago, if it has not expired since."""
         entry = self._entries.get(digest)
-        if entry is None:
-            return None
-        if entry.good_until < time.monotonic():
-            del self._entries[digest]
-            return None
-        return entry.value
+        return entry.value if entry is not None else None
 
     def put(self, digest: bytes, value: T, seconds: float) -> None:
         """Cache ``value`` for ``seconds``, and no longer than half a minute.
@@ -51,13 +46,8 @@ class VerifiedMemory(Generic[T]):
         former = self._seen.get(digest)
         if former == value:
             value = former
-        self._entries[digest] = _Entry(value, time.monotonic() + min(seconds, TRUST_SECONDS))
-        self._entries.move_to_end(digest)
+        self._entries[digest] = _Entry(value, min(seconds, TRUST_SECONDS))
         self._seen[digest] = value
-        self._seen.move_to_end(digest)
-        for memory in (self._entries, self._seen):
-            while len(memory) > MAX_ENTRIES:
-                memory.popitem(last=False)
 
     def was_good(self, digest: bytes) -> bool:
         """Return whether this very credential was ever good in this process. It is verified again all the same."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
+from cachetools import LRUCache
 
 # Memory per process for copies of answers from Redis, so that unchanged ones are not sent and checked again.
 COPIES_BYTES: Final = 16 << 20
@@ -46,8 +46,9 @@ class Copies:
     """LRU cache of verified answers, keyed by Redis key. Redis decides whether an entry is still valid."""
 
     def __init__(self) -> None:
-        self._held: OrderedDict[str, tuple[bytes, tuple[bytes, ...], CachedAnswer]] = OrderedDict()
-        self._bytes = 0
+        self._held: LRUCache[str, tuple[bytes, tuple[bytes, ...], CachedAnswer]] = LRUCache(
+            COPIES_BYTES, getsizeof=lambda held: len(held[2].data)
+        )
 
     def checksum(self, key: str) -> bytes:
         """Return the checksum prefix of our copy of ``key``, or b'' if there is none."""
@@ -59,22 +60,17 @@ class Copies:
         held = self._held.get(key)
         if held is None or held[0] != checksum:
             return None
-        self._held.move_to_end(key)
         return held[1], held[2]
 
     def keep(self, key: str, checksum: bytes, tokens: tuple[bytes, ...], answer: CachedAnswer) -> None:
-        """Keep a copy."""
+        """Keep a copy, unless it is larger than all copies may be together."""
         self.drop(key)
-        self._held[key] = (checksum, tokens, answer)
-        self._bytes += len(answer.data)
-        while self._bytes > COPIES_BYTES:
-            self.drop(next(iter(self._held)))
+        if len(answer.data) <= COPIES_BYTES:
+            self._held[key] = (checksum, tokens, answer)
 
     def drop(self, key: str) -> None:
         """Forget the copy of ``key``."""
-        held = self._held.pop(key, None)
-        if held is not None:
-            self._bytes -= len(held[2].data)
+        self._held.pop(key, None)
 
 
 def pack(key: str, tokens: tuple[bytes, ...], answer: CachedAnswer) -> bytes:

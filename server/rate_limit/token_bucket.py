@@ -11,11 +11,12 @@ import asyncio
 import hashlib
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
+
+from cachetools import LRUCache
 
 from server.storage.redis_store import RedisStore, RedisUnavailable, ScriptCall
 
@@ -97,7 +98,7 @@ class LocalBuckets:
     def __init__(self, instances: int) -> None:
         """``instances``: number of processes that share each limit; each grants its part."""
         self._instances = instances
-        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._levels: LRUCache[str, tuple[float, float]] = LRUCache(MAX_LOCAL_BUCKETS)
 
     def judge(self, buckets: Sequence[Bucket], *, take: bool) -> Verdict:
         """Return the verdict on ``buckets``, all or none."""
@@ -110,10 +111,7 @@ class LocalBuckets:
             rest = level - share.cost if allowed and take else level
             if take:
                 self._levels[share.identifier] = (rest, clock)
-                self._levels.move_to_end(share.identifier)
             states.append(BucketState(share, rest, time.time()))
-        while len(self._levels) > MAX_LOCAL_BUCKETS:
-            self._levels.popitem(last=False)
         return Verdict(allowed, tuple(states), is_degraded=True)
 
     def _share(self, bucket: Bucket) -> Bucket:

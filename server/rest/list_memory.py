@@ -7,13 +7,13 @@ request; the cache decides whether the answer still counts.
 
 from __future__ import annotations
 
-import time
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+
+from cachetools import TTLCache
 
 from server.access.principal import Principal
 from server.cache.result_cache import CacheQuestion
@@ -42,7 +42,6 @@ class KnownList:
     cached: CacheQuestion
     address: bytes | None = None
     """The address of the list, if its pages are linked to."""
-    read_at: float = field(default_factory=time.monotonic)
     _source: weakref.ref[CachedAnswer] | None = None
     _rendered: Rendered | None = None
 
@@ -56,27 +55,18 @@ class KnownList:
 
 
 class ListMemory:
-    """Known lists by address and caller; the least recently used are forgotten."""
+    """Known lists by address and caller."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[bytes, int], KnownList] = OrderedDict()
+        self._known: TTLCache[tuple[bytes, int], KnownList] = TTLCache(MOST_KEPT, KEPT_SECONDS)
 
     def find(self, address: bytes, principal: Principal) -> KnownList | None:
         """Return the meaning of ``address`` for this very ``principal`` less than a second ago. The caller compares
         whether the same projects exist.
         """
         known = self._known.get((address, id(principal)))
-        if known is None or known.principal is not principal:
-            return None
-        return known if time.monotonic() - known.read_at < KEPT_SECONDS else None
+        return known if known is not None and known.principal is principal else None
 
     def keep(self, known: KnownList) -> None:
         """Keep ``known``, which has an address, for a second."""
-        name = (known.address or b"", id(known.principal))
-        self._known[name] = known
-        self._known.move_to_end(name)
-        # What is older is of no use any more, but holds the text of its answer.
-        oldest = next(iter(self._known.values()))
-        while len(self._known) > MOST_KEPT or known.read_at - oldest.read_at > KEPT_SECONDS:
-            self._known.popitem(last=False)
-            oldest = next(iter(self._known.values()))
+        self._known[known.address or b"", id(known.principal)] = known

@@ -74,6 +74,8 @@ NARROWINGS = {
     "server/ingest/writing/dimensions.py": "the project that spans are being written to",
     "server/ingest/pricing/price_books.py": "the project that spans are being written to",
     "server/ingest/span_updates.py": "the project whose spans change",
+    "server/live/live_feed.py": "the projects of a stream's caller, to find what changed; each stream reads by its own",
+    "server/queries/lists/change_reader.py": "no project: it counts the values that a filter binds",
     "server/export/export_store.py": "the projects of the caller's scope when the export was asked for",
     "server/ingest/writing/reprice.py": "the project that is priced anew",
 }

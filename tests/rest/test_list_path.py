@@ -54,8 +54,10 @@ async def api(app_server: AppServer, client: httpx.AsyncClient, project: Any, be
     """A client whose credential and projects the server knows already, and whose lists have one span."""
     await project("alpha")
     await store(app_server.services, "alpha", make_span(ts=datetime.now(UTC) - timedelta(hours=3)))
-    # Background looks for revocations would be counted, too.
-    await app_server.services.access.state.task.stop()
+    # What the background asks would be counted, too.
+    services = app_server.services
+    for task in (services.access.state.task, services.folder.task, services.retention.task, services.exports.jobs.task):
+        await task.stop()
     client.headers.update(bearer("developer", ["alpha"]))
     app_server.services.projects.forget()
     assert (await client.get("/api/v1/traces?limit=1")).status_code == 200

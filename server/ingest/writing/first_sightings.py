@@ -8,10 +8,11 @@ span of that version, because only success is cached.
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Final
+
+from cachetools import LRUCache
 
 from server.errors import ApiError
 from server.ingest.writing.prepared_span import COLUMNS, DIMENSIONS, PreparedSpan
@@ -60,7 +61,7 @@ class FirstSightings:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known: OrderedDict[tuple[str, Sighted], datetime] = OrderedDict()
+        self._known: LRUCache[tuple[str, Sighted], datetime] = LRUCache(MAX_REMEMBERED)
 
     async def note(self, spans: Iterable[PreparedSpan]) -> None:
         """Record new versions in ``spans``, which were stored. Never raises for the database."""
@@ -86,8 +87,6 @@ class FirstSightings:
             return
         for seen, at in found:
             self._known[project_id, seen] = at
-        while len(self._known) > MAX_REMEMBERED:
-            self._known.popitem(last=False)
 
 
 def is_storable(seen: Sighted) -> bool:
