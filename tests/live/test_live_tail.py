@@ -223,14 +223,14 @@ async def test_streams_are_limited_and_a_client_that_leaves_is_forgotten(
             pass
 
 
-async def test_without_redis_spans_come_within_a_second(start_app: AppFactory, alpha: dict[str, str]) -> None:
+async def test_without_redis_spans_come_before_the_next_heartbeat(start_app: AppFactory, alpha: dict[str, str]) -> None:
     writer, reader = await start_app(redis_url=""), await start_app(redis_url="")
     async with httpx.AsyncClient(base_url=reader.base_url, timeout=30) as http, tail(http, alpha) as live:
         for number in range(3):
             begun = time.monotonic()
             await store_live(writer.services, "alpha", make_span())
             await live.until(lambda live: len(live.spans) > number)  # noqa: B023
-            assert time.monotonic() - begun < 1
+            assert time.monotonic() - begun < 5  # the next heartbeat would be later
 
 
 async def test_a_database_that_loses_its_connections_loses_no_span(

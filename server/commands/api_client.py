@@ -1,0 +1,58 @@
+"""A running server as the commands that read from it see it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import httpx
+
+from server.access.api_key import is_api_key
+from server.terminal.output import CommandFailed
+
+Params = list[tuple[str, str | int | float | bool | None]]
+"""Query parameters, as httpx takes them."""
+
+CONNECT_SECONDS = 10.0
+SILENCE_SECONDS = 60.0
+"""A server that says nothing for so long is gone; heartbeats and pages come more often."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Its address, a credential for it, and the project to read."""
+
+    base_url: str
+    token: str
+    project: str
+
+    def client(self) -> httpx.Client:
+        """Return an HTTP client with the credential."""
+        name, value = ("X-API-Key", self.token) if is_api_key(self.token) else ("Authorization", f"Bearer {self.token}")
+        return httpx.Client(
+            base_url=self.base_url,
+            headers={name: value},
+            timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
+        )
+
+    def params(self, filters: Sequence[str]) -> Params:
+        """Return the query parameters that ``filters`` (``NAME=VALUE``) and the project are.
+
+        :raises CommandFailed: one has no value.
+        """
+        found: Params = [("project_id", self.project)]
+        for item in filters:
+            name, equals, value = item.partition("=")
+            if not (name and equals and value):
+                raise CommandFailed(f"{item!r} is not NAME=VALUE")
+            found.append((name, value))
+        return found
+
+
+def refuse(answer: httpx.Response) -> CommandFailed:
+    """Return the error for an ``answer`` that was read and is none of success, in the server's words."""
+    try:
+        detail = answer.json()["detail"]
+    except (ValueError, KeyError, TypeError):
+        detail = answer.text[:200]
+    return CommandFailed(f"the server answers {answer.status_code}: {detail}")

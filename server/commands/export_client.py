@@ -1,0 +1,113 @@
+"""An export written into a file, and gone on with when it breaks off."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import httpx
+
+from server.commands.api_client import Params, Server, refuse
+from server.terminal.output import CommandFailed, say
+from server.terminal.progress import Progress
+
+EXPORT = "/api/v1/export/traces"
+ATTEMPTS = 5
+"""How often in a row an export may break off without a byte more."""
+PAUSE_SECONDS = 1.0
+LOOK_SECONDS = 1.0
+_ENDED = ("complete", "failed", "cancelled")
+
+
+def write_export(server: Server, filters: Sequence[str], output: Path, *, kind: str, compression: str) -> None:
+    """Write the spans that match ``filters`` to ``output``, which gets its name once it is whole.
+
+    :raises CommandFailed: the server refuses the question, or the export broke off again and again.
+    """
+    params = server.params(filters)
+    unfinished = output.with_name(f"{output.name}.unfinished")
+    with server.client() as client:
+        total = _estimate(client, params)  # before a file is opened
+        progress = Progress("exporting", total, "rows")
+        params += [("format", kind), ("compression", compression)]
+        shown = 0
+        after: str | None = None
+        failures = 0
+        with open(unfinished, "wb") as file:
+            while True:
+                begun_at = file.tell()
+                export_id = ""
+                try:
+                    for known_id, rows in _download(client, params, after, file):
+                        export_id = known_id
+                        progress.advance(max(0, rows - shown))
+                        shown = max(rows, shown)
+                except httpx.TransportError:
+                    pass
+                record = _record(client, export_id, file.tell()) if export_id else {}
+                if record.get("state") == "complete" and file.tell() - begun_at == record["bytes"]:
+                    progress.advance(record["rows"] - shown)
+                    break
+                after, size = record.get("after") or after, record.get("resume_bytes")
+                file.seek(begun_at + size if size is not None else begun_at)
+                file.truncate()
+                failures = 0 if size else failures + 1
+                if failures >= ATTEMPTS:
+                    raise CommandFailed(f"the export broke off {ATTEMPTS} times; what there is is in {unfinished}")
+                say(f"the export broke off ({record.get('problem') or 'connection lost'}), going on")
+                time.sleep(PAUSE_SECONDS)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(output)
+        progress.finish()
+
+
+def _estimate(client: httpx.Client, params: Params) -> int:
+    """Return about how many rows there are: for the bar alone. Says early what is wrong with the question."""
+    answer = client.get("/api/v1/traces", params=[*params, ("limit", "1"), ("total", "estimate")])
+    if answer.status_code >= 500:
+        return 0
+    if answer.status_code != 200:
+        raise refuse(answer)
+    total: int = answer.json()["pagination"].get("total", 0)
+    return total
+
+
+def _download(client: httpx.Client, params: Params, after: str | None, file: BinaryIO) -> Iterator[tuple[str, int]]:
+    """Write the answer to ``file``; yield the export's id and its rows so far."""
+    asked = params if after is None else [*params, ("after", after)]
+    with client.stream("GET", EXPORT, params=asked) as answer:
+        if answer.status_code != 200:
+            answer.read()
+            if answer.status_code < 500 and answer.status_code != 429:
+                raise refuse(answer)
+            raise httpx.ReadError(f"the server answers {answer.status_code}")
+        export_id = answer.headers["x-export-id"]
+        yield export_id, 0
+        looked_at = time.monotonic()
+        for chunk in answer.iter_bytes():
+            file.write(chunk)
+            if time.monotonic() - looked_at > LOOK_SECONDS:
+                looked_at = time.monotonic()
+                record = client.get(f"/api/v1/exports/{export_id}")
+                if record.status_code == 200:
+                    yield export_id, record.json()["data"]["rows"]
+
+
+def _record(client: httpx.Client, export_id: str, size: int) -> dict[str, Any]:
+    """Return how the server sees the end of the export; what it is about to note is waited for."""
+    found: dict[str, Any] = {}
+    for _ in range(10):
+        try:
+            answer = client.get(f"/api/v1/exports/{export_id}", params={"bytes": str(size)})
+        except httpx.TransportError:
+            answer = None
+        if answer is not None and answer.status_code == 200:
+            found = answer.json()["data"]
+            if found["state"] in _ENDED:
+                break
+        time.sleep(0.3)
+    return found
