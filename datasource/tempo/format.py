@@ -25,6 +25,7 @@ from datasource.traces.span_attributes import (
     service_name,
     span_attributes,
 )
+from server.ingest.otlp.wire_format import write_varint
 
 _KINDS: Final[dict[str, Span.SpanKind.ValueType]] = {
     "internal": Span.SPAN_KIND_INTERNAL,
@@ -65,16 +66,7 @@ def traces_data(rows: Sequence[Row]) -> bytes:
 def trace_by_id(rows: Sequence[Row]) -> bytes:
     """Return the same as a ``TraceByIDResponse`` (field 1, length-delimited): the body of ``/api/v2/traces/{id}``."""
     trace = traces_data(rows)
-    return b"\x0a" + _varint(len(trace)) + trace
-
-
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
+    return b"\x0a" + write_varint(len(trace)) + trace
 
 
 def _span(row: Row) -> Span:

@@ -56,17 +56,12 @@ def _repaired(data: bytes, start: int, end: int, kind: Descriptor, depth: int) -
         if value is None:
             yield data[at:value_end]
         else:
-            yield _varint(number << 3 | wire_format.LENGTH) + _varint(len(value)) + value
+            yield (
+                wire_format.write_varint(number << 3 | wire_format.LENGTH)
+                + wire_format.write_varint(len(value))
+                + value
+            )
         at = value_end
-
-
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
 
 
 def _is_utf8(body: bytes) -> bool:

@@ -30,6 +30,16 @@ def read_varint(data: bytes, at: int, end: int) -> tuple[int, int]:
     raise Unreadable("the protobuf body is cut or has an overlong number")
 
 
+def write_varint(number: int) -> bytes:
+    """Return ``number``, which is not negative, as a varint."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
 def fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
     """Yield each field of a message as ``(number, wire type, start, end)`` of its value."""
     while at < end:
