@@ -37,6 +37,7 @@ from server.http.services import Services
 from server.ingest.ingestion import Ingestion
 from server.live.live_tail import LiveTail
 from server.live.wake_ups import WakeUps
+from server.mcp.mcp_routes import mcp
 from server.queries.lists.cursor import CursorSeal
 from server.queries.records.project_list import ProjectList
 from server.receiver.otlp_routes import otlp
@@ -88,6 +89,7 @@ BLUEPRINTS = (
     description,
     exports,
     export_jobs,
+    mcp,
     metric_api,
     analytics,
     coding_agents,

@@ -29,6 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "server.rest",
         "server.receiver",
+        "server.mcp",
         "datasource.json",
         "datasource.jaeger",
         "datasource.tempo",

@@ -230,6 +230,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
         parameters=(*REPORT, *FILTERS, query("models", LISTED, "The models to compare, two at least."))
     ),
     "analytics.optimization": _REPORT,
+    "mcp.messages": Operation(body={"type": "object"}, statuses=(200, 202)),
     "live.events": Operation(parameters=_LIVE, media_types=("text/event-stream",)),
     "live.socket": Operation(parameters=_LIVE),
     "exports.stream": Operation(

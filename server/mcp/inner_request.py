@@ -1,0 +1,45 @@
+"""A question to our own REST API, asked in the name of the caller of another request.
+
+It takes the same way as one from outside: the credential is looked at again, the route's scope and rate limit hold,
+a refusal is audited, and the answer may come from the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import orjson
+from sanic import Request
+
+from server.http.connection import EdgeRequest, PreparedResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A GET: ``path`` with its parameters; a list is repeated, None is left out."""
+
+    path: str
+    params: Mapping[str, Any]
+
+    @property
+    def address(self) -> str:
+        """The path with its query."""
+        given = {name: value for name, value in self.params.items() if value is not None}
+        return f"{self.path}?{urlencode(given, doseq=True)}" if given else self.path
+
+
+async def ask(request: Request, question: Question) -> dict[str, Any]:
+    """Return the answer to ``question`` for the caller of ``request``. Raises the errors of the route."""
+    app = request.app
+    inner = EdgeRequest(question.address.encode(), request.headers, request.version, "GET", request.transport, app)
+    inner.conn_info = request.conn_info
+    inner.ctx.known = {}
+    inner.route, handler, arguments = app.router.get(inner.path, "GET", inner.headers.get("host"))
+    inner._match_info = arguments
+    response: Any = await handler(inner, **arguments)
+    body = b"".join(response.parts) if isinstance(response, PreparedResponse) else response.body
+    answer: dict[str, Any] = orjson.loads(body)
+    return answer
