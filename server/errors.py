@@ -60,6 +60,12 @@ class BadRequest(ApiError):
     status = 400
 
 
+class WrongProtocol(BadRequest):
+    """This port speaks HTTP/1.1."""
+
+    code = "wrong_protocol"
+
+
 class InvalidParameter(BadRequest):
     """The value of a parameter is not acceptable."""
 

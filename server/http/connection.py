@@ -20,10 +20,19 @@ from sanic.http.constants import Stage
 from sanic.http.http1 import HTTP_CONTINUE, Http
 from sanic.response import BaseHTTPResponse
 
+from server.errors import WrongProtocol
 from server.fairness.fair_queue import Place
 from server.http.deadlines import LINGER_SECONDS
-from server.http.request_head import HeaderFields, RequestLine, read_fields, read_request_line, strict_int
+from server.http.request_head import (
+    HTTP_2_PREFACE,
+    HeaderFields,
+    RequestLine,
+    read_fields,
+    read_request_line,
+    strict_int,
+)
 from server.http.request_lifecycle import RequestContext, begin_request, finish_request
+from server.telemetry.observations import WrongProtocolSpoken, observe
 
 BODY_STEP: Final = 256 * 1024
 """So many bytes of a body are counted, and received, at a time."""
@@ -133,6 +142,8 @@ class EdgeHttp(Http):
             if fields is None or fields.raw != lines or fields.is_http_10 is not line.is_http_10:
                 fields = self._known_fields = read_fields(lines, is_http_10=line.is_http_10)
         except ValueError as error:
+            if start == HTTP_2_PREFACE:
+                raise self._wrong_protocol() from error
             raise BadRequest("Bad Request") from error
         self.head_only = line.method == "HEAD"
         self.keep_alive = fields.keep_alive
@@ -149,6 +160,15 @@ class EdgeHttp(Http):
         del buffer[: end + len(_END_OF_HEAD)]
         self.request, request.stream = request, self
         protocol.state["requests_count"] += 1
+
+    def _wrong_protocol(self) -> WrongProtocol:
+        """Return the answer to a client of HTTP/2, and leave a line about it in the log."""
+        peer = self.protocol.transport.get_extra_info("peername")
+        observe(WrongProtocolSpoken(str(peer[0]) if isinstance(peer, tuple) else ""))
+        return WrongProtocol(
+            "This port speaks HTTP/1.1, and the client HTTP/2, as gRPC does. "
+            "Send OTLP over HTTP: OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf."
+        )
 
     def _expect_body(self, request: EdgeRequest) -> bool:
         """Prepare to read the body that ``request`` announces; return whether it comes in chunks."""

@@ -24,6 +24,9 @@ _LENGTH: Final = re.compile(rb"[0-9]{1,15}")
 
 MAX_HEADERS: Final = 100
 
+HTTP_2_PREFACE: Final = b"PRI * HTTP/2.0"
+"""What a client that speaks HTTP/2 begins with (RFC 9113 3.4), in place of a request line."""
+
 # Headers that may occur only once: with two of them, two readers may disagree.
 _SINGLE: Final = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"authorization", b"content-type", b"content-encoding"}

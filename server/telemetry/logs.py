@@ -28,6 +28,7 @@ from server.telemetry.observations import (
     RedisLost,
     RequestFinished,
     RequestsFinished,
+    WrongProtocolSpoken,
 )
 from server.telemetry.patient_stream import PatientStream
 
@@ -182,6 +183,12 @@ def _trouble(message: str, kind: str, observation: Observation) -> None:
 @log.register
 def _(observation: AuthenticationRefused) -> None:
     _trouble("credential refused", f"auth {observation.reason} {observation.client_address}", observation)
+
+
+@log.register
+def _(observation: WrongProtocolSpoken) -> None:
+    message = "a client spoke HTTP/2, as gRPC does: set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf at the sender"
+    _trouble(message, f"http2 {observation.client_address}", observation)
 
 
 @log.register

@@ -91,6 +91,13 @@ class AuthenticationRefused(Observation):
 
 
 @dataclass(frozen=True, slots=True)
+class WrongProtocolSpoken(Observation):
+    """A client, probably one of gRPC, spoke HTTP/2 on the HTTP port."""
+
+    client_address: str
+
+
+@dataclass(frozen=True, slots=True)
 class RedisLost(Observation):
     """Redis failed often enough to be left alone for a while."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 from collections.abc import Callable, Iterable
 
 import asyncpg
@@ -364,3 +366,18 @@ def test_slashes_that_joining_addresses_makes_are_taken_out(method: str, sent: s
 
 def test_a_panel_may_send_what_the_data_source_says_it_takes() -> None:
     assert body_limit("/grafana/query") == MAX_BODY_BYTES
+
+
+async def test_a_sender_of_grpc_is_told_to_use_http_and_the_log_says_so(
+    app_server: AppServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+    with caplog.at_level(logging.WARNING, "observatory"):
+        received = [await exchange(app_server, preface) for _ in range(2)]
+    assert all(statuses(answer) == [400] for answer in received)
+    body = json.loads(received[0].partition(b"\r\n\r\n")[2])
+    assert body["code"] == "wrong_protocol"
+    assert "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf" in body["detail"]
+    lines = [record for record in caplog.records if "HTTP/2" in record.getMessage()]
+    assert len(lines) == 1  # not one for each attempt
+    assert vars(lines[0])["client_address"] == "127.0.0.1"
