@@ -22,6 +22,7 @@ from server.access.access_services import build_access
 from server.cache.freshness import Freshness
 from server.cache.result_cache import ResultCache
 from server.errors import Overloaded
+from server.export.daily_exports import DailyExports
 from server.export.export_files import open_files
 from server.export.export_jobs import ExportJobs
 from server.export.export_store import ExportStore
@@ -177,17 +178,22 @@ def build_services(settings: Settings) -> Services:
         access=access,
         ingestion=Ingestion(settings, writes, worker, freshness, access.buckets),
         folder=RollupFolder(worker),
-        exports=build_exports(settings, reads, writes, worker),
+        exports=build_exports(settings, reads, writes, worker, project_list),
         retention=Retention(worker, settings),
         statistics=PartitionStatistics(worker),
         live=live_tail,
     )
 
 
-def build_exports(settings: Settings, reads: Database, writes: Database, worker: Database) -> Exports:
+def build_exports(
+    settings: Settings, reads: Database, writes: Database, worker: Database, projects: ProjectList
+) -> Exports:
     """Make what exports need."""
     store, files = ExportStore(writes, worker), open_files(settings)
-    return Exports(store, ExportJobs(store, reads, files), files, most_streams=settings.export_streams)
+    daily = DailyExports(
+        store, reads, projects, format_name=settings.export_daily, keep_days=settings.export_daily_keep_days
+    )
+    return Exports(store, ExportJobs(store, reads, files), files, daily, most_streams=settings.export_streams)
 
 
 def build_panels(services: Services) -> PanelEngine:
@@ -272,6 +278,7 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
         app.ctx.services.retention.task.start()
         app.ctx.services.statistics.task.start()
         app.ctx.services.exports.jobs.task.start()
+        app.ctx.services.exports.daily.task.start()
         app.ctx.services.live.trimming.start()
 
     @app.before_server_stop

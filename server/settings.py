@@ -384,6 +384,18 @@ class Settings:
         "How long the files of an export job are kept.",
         parse=whole(1, 8760),
     )
+    export_daily: str = setting(
+        "OBSERVATORY_EXPORT_DAILY",
+        "",
+        "Format of a daily export of every project: `parquet`, `ndjson` or `csv`. Empty: none.",
+        parse=one_of("parquet", "ndjson", "csv", ""),
+    )
+    export_daily_keep_days: int = setting(
+        "OBSERVATORY_EXPORT_DAILY_KEEP_DAYS",
+        90,
+        "How long the files of daily exports are kept.",
+        parse=whole(4, 3650),
+    )
     # Live tail.
     live_streams: int = setting(
         "OBSERVATORY_LIVE_STREAMS",

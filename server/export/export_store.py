@@ -103,11 +103,10 @@ def owner_key(identity: Mapping[str, Any]) -> str:
 def new_export(question: ListQuestion, cut: datetime, keep: timedelta, **values: Any) -> Export:
     """Return a new export of ``question``, kept for ``keep``; it is not stored yet."""
     return Export(
-        export_id=new_export_id(),
         question=document_of(question),
         cut_at=cut,
         expires_at=datetime.now(UTC) + keep,
-        **values,
+        **{"export_id": new_export_id(), **values},
     )
 
 
@@ -169,17 +168,23 @@ class ExportStore:
             ended = await connection.fetchval(statement("finish_export"), export_id, state, rows, size, sha256, problem)
         return ended is not None
 
-    async def read(self, export_id: str, owner: str) -> Export | None:
-        """Return the export if it is ``owner``'s."""
+    async def read(self, export_id: str, owners: Sequence[str]) -> Export | None:
+        """Return the export if it is one of the ``owners``'."""
         async with self._writes.plain() as connection:
-            row = await connection.fetchrow(statement("read_export"), export_id, owner)
+            row = await connection.fetchrow(statement("read_export"), export_id, list(owners))
         return None if row is None else Export.of_row(row)
 
-    async def newest(self, owner: str) -> list[Export]:
-        """Return the owner's exports, newest first, at most :data:`MOST_LISTED`."""
+    async def newest(self, owners: Sequence[str]) -> list[Export]:
+        """Return the owners' exports, newest first, at most :data:`MOST_LISTED`."""
         async with self._writes.plain() as connection:
-            rows = await connection.fetch(statement("list_exports"), owner, MOST_LISTED)
+            rows = await connection.fetch(statement("list_exports"), list(owners), MOST_LISTED)
         return [Export.of_row(row) for row in rows]
+
+    async def known(self, export_ids: Sequence[str]) -> set[str]:
+        """Return those of ``export_ids`` that there are."""
+        async with self._writes.plain() as connection:
+            rows = await connection.fetch(statement("list_known_exports"), list(export_ids))
+        return {row["export_id"] for row in rows}
 
     async def count_open_jobs(self, owner: str) -> int:
         """Return how many jobs of the owner wait or are at work."""

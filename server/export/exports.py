@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from server.access.access_services import ConcurrencyLimit
+from server.export.daily_exports import DailyExports
 from server.export.export_files import ExportFiles
 from server.export.export_jobs import ExportJobs
 from server.export.export_store import ExportStore
@@ -15,8 +16,11 @@ from server.export.export_store import ExportStore
 class Exports:
     """The store of exports, the jobs and their files, and the streams at work."""
 
-    def __init__(self, store: ExportStore, jobs: ExportJobs, files: ExportFiles, *, most_streams: int) -> None:
+    def __init__(
+        self, store: ExportStore, jobs: ExportJobs, files: ExportFiles, daily: DailyExports, *, most_streams: int
+    ) -> None:
         """``most_streams``: of one principal, in this process."""
+        self.daily = daily
         self.store = store
         self.jobs = jobs
         self.files = files
@@ -31,6 +35,7 @@ class Exports:
 
     async def close(self) -> None:
         """Stop the job at work and wait for what is still to be noted, two seconds at most."""
+        await self.daily.task.stop()
         await self.jobs.task.stop()
         if self._later:
             await asyncio.wait(self._later, timeout=2)

@@ -21,7 +21,7 @@ from server.http.json_body import read_object
 from server.http.request_head import path_value
 from server.http.request_params import RequestParams
 from server.http.services import services_of
-from server.rest.export_request import NOT_TAKEN, export_from_document, owner_of, sealed_resumption
+from server.rest.export_request import NOT_TAKEN, export_from_document, owner_of, readable_owners, sealed_resumption
 from server.rest.list_request import SEARCH_MEMBERS
 
 export_jobs = Blueprint("export_jobs", url_prefix="/api/v1/exports")
@@ -92,7 +92,7 @@ async def create(request: Request) -> HTTPResponse:
 async def list_exports(request: Request) -> HTTPResponse:
     """List the caller's exports, streams and jobs, newest first, at most 200."""
     RequestParams.of(request).finish()
-    found = await services_of(request).exports.store.newest(owner_of(request))
+    found = await services_of(request).exports.store.newest(readable_owners(request))
     return success(request, [summary(export) for export in found], headers={"Cache-Control": "no-store"})
 
 
@@ -167,7 +167,7 @@ _UNSTORED: Final = {"Cache-Control": "no-store"}
 
 async def _find(request: Request, export_id: str) -> Export:
     """Return the caller's export. Projects that the caller has lost meanwhile hide it."""
-    found = await services_of(request).exports.store.read(path_value(export_id, "export_id"), owner_of(request))
+    found = await services_of(request).exports.store.read(path_value(export_id, "export_id"), readable_owners(request))
     if found is None:
         raise NotFound("You have no such export.")
     granted = await row_scope(request)

@@ -11,6 +11,7 @@ from sanic import Request
 
 from server.access.principal import Principal
 from server.errors import InvalidBody, InvalidCursor, InvalidParameter
+from server.export.daily_exports import SCHEDULE_OWNER
 from server.export.export_question import document_of
 from server.export.export_run import resumed
 from server.export.export_store import Export, Part, owner_key
@@ -145,6 +146,12 @@ def owner_of(request: Request) -> str:
     """Return the key under which the exports of the caller of ``request`` are found."""
     principal: Principal = request.ctx.principal
     return owner_key({"kind": principal.kind, "subject": principal.subject})
+
+
+def readable_owners(request: Request) -> tuple[str, ...]:
+    """Return the keys of the exports that the caller may read: its own; with the grant ``*`` the daily ones, too."""
+    own = owner_of(request)
+    return (own, SCHEDULE_OWNER) if request.ctx.principal.sees_every_project else (own,)
 
 
 def _choice(document: dict[str, Any], name: str, choices: tuple[str, ...], default: str) -> str:

@@ -26,10 +26,13 @@ WHERE export_id = $1 AND state IN ('queued', 'running')
 RETURNING export_id
 
 -- name: read_export
-SELECT * FROM exports WHERE export_id = $1 AND owner = $2
+SELECT * FROM exports WHERE export_id = $1 AND owner = ANY ($2::text[])
+
+-- name: list_known_exports
+SELECT export_id FROM exports WHERE export_id = ANY ($1::text[])
 
 -- name: list_exports
-SELECT * FROM exports WHERE owner = $1 ORDER BY created_at DESC, export_id DESC LIMIT $2
+SELECT * FROM exports WHERE owner = ANY ($1::text[]) ORDER BY created_at DESC, export_id DESC LIMIT $2
 
 -- name: list_export_parts
 SELECT * FROM export_parts WHERE export_id = $1 ORDER BY number
