@@ -7,7 +7,7 @@ mixins: what is wrong, in CamelCase, with a label ``severity``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -43,11 +43,19 @@ class AlertRule:
     hold: str
     panel: tuple[Board, str]
 
-    def render(self, runbooks: str = "") -> Json:
-        """Return the rule as the provisioning file has it; ``runbooks`` is the address of the page of alerts."""
-        board, title = self.panel
+    def render(self, runbooks: str = "", boards: Mapping[str, Board] | None = None) -> Json:
+        """Return the rule as the provisioning file has it.
+
+        ``runbooks`` is the address of the page of alerts; ``boards`` are the dashboards by uid, if they are others than
+        those of the JSON plugin. A panel that is not among them is not linked: one half of a link would keep Grafana
+        from starting.
+        """
         runbook = f"{RUNBOOK}#{self.title.lower()}"
         link = {"runbook_url": f"{runbooks}#{self.title.lower()}"} if runbooks else {}
+        board = self.panel[0] if boards is None else boards.get(self.panel[0].uid)
+        panel = None if board is None else panel_id(board, self.panel[1])
+        if board is not None and panel is not None:
+            link |= {"__dashboardUid__": board.uid, "__panelId__": str(panel)}
         return {
             "uid": self.uid,
             "title": self.title,
@@ -62,8 +70,6 @@ class AlertRule:
                 "description": self._where_known(self.description),
                 "runbook": runbook,
                 **link,
-                "__dashboardUid__": board.uid,
-                "__panelId__": str(panel_id(board, title)),
             },
             "data": list(self.steps),
         }
@@ -121,14 +127,14 @@ class AlertGroup:
     interval: str
     rules: Sequence[AlertRule]
 
-    def render(self, runbooks: str = "") -> Json:
+    def render(self, runbooks: str = "", boards: Mapping[str, Board] | None = None) -> Json:
         """Return the group as an item of ``groups`` in Grafana's provisioning file."""
         return {
             "orgId": 1,
             "name": self.name,
             "folder": FOLDER,
             "interval": self.interval,
-            "rules": [rule.render(runbooks) for rule in self.rules],
+            "rules": [rule.render(runbooks, boards) for rule in self.rules],
         }
 
 
@@ -160,8 +166,8 @@ def step(ref_id: str, datasource: str, **model: object) -> Json:
     }
 
 
-def panel_id(board: Board, title: str) -> int:
-    """Return the id of the one panel called ``title`` that is more than a figure. Raises ValueError without one."""
+def panel_id(board: Board, title: str) -> int | None:
+    """Return the id of the one panel called ``title`` that is more than a figure; None without one."""
     panels = [panel for panel in board.render()["panels"] if panel["type"] not in ("stat", "row")]
-    (found,) = [panel["id"] for panel in panels if panel["title"] == title]
-    return int(found)
+    found = [int(panel["id"]) for panel in panels if panel["title"] == title]
+    return found[0] if len(found) == 1 else None

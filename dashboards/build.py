@@ -1,7 +1,7 @@
 """Writes the dashboards' JSON: ``python -m dashboards.build``, or ``--check`` to only compare.
 
-The files are generated and committed, so that a Grafana can mount them without Python. The same
-definitions always give the same bytes.
+The files are generated and committed, so that a Grafana can mount them without Python. The same definitions always
+give the same bytes. There are two sets: for the JSON plugin, and for a Grafana without plugins.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,7 @@ from dashboards import (
     llm_trace,
 )
 from dashboards.board import Board
+from dashboards.without_plugin import boards_without_plugin
 
 FOLDER: Final = Path(__file__).parent / "json"
 BOARDS: Final[tuple[Board, ...]] = tuple(
@@ -50,16 +52,25 @@ BOARDS: Final[tuple[Board, ...]] = tuple(
 )
 
 
-def render_files() -> dict[str, str]:
+BOARDS_WITHOUT_PLUGIN: Final = boards_without_plugin(BOARDS)
+FOLDER_WITHOUT_PLUGIN: Final = Path(__file__).parent / "json_without_plugin"
+SETS: Final[Mapping[Path, Sequence[Board]]] = {FOLDER: BOARDS, FOLDER_WITHOUT_PLUGIN: BOARDS_WITHOUT_PLUGIN}
+"""The dashboards of each folder of committed files."""
+
+
+def render_files(boards: Sequence[Board] = BOARDS) -> dict[str, str]:
     """File name and content of every dashboard."""
-    return {f"{board.uid}.json": json.dumps(board.render(), indent=2, ensure_ascii=False) + "\n" for board in BOARDS}
+    return {f"{board.uid}.json": json.dumps(board.render(), indent=2, ensure_ascii=False) + "\n" for board in boards}
 
 
-def stale_files(folder: Path = FOLDER) -> list[str]:
+def stale_files() -> list[str]:
     """Return the names of files that differ from their definition, are missing, or have none."""
-    wanted = render_files()
-    present = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.json")}
-    return sorted(name for name in {*wanted, *present} if wanted.get(name) != present.get(name))
+    stale = []
+    for folder, boards in SETS.items():
+        wanted = render_files(boards)
+        present = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.json")}
+        stale += [f"{folder.name}/{name}" for name in {*wanted, *present} if wanted.get(name) != present.get(name)]
+    return sorted(stale)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -72,13 +83,14 @@ def main(arguments: list[str] | None = None) -> int:
         for name in stale:
             print(f"{name} is stale: run python -m dashboards.build", file=sys.stderr)
         return 1 if stale else 0
-    FOLDER.mkdir(exist_ok=True)
-    wanted = render_files()
-    for path in FOLDER.glob("*.json"):
-        if path.name not in wanted:
-            path.unlink()
-    for name, content in wanted.items():
-        (FOLDER / name).write_text(content, encoding="utf-8")
+    for folder, boards in SETS.items():
+        folder.mkdir(exist_ok=True)
+        wanted = render_files(boards)
+        for path in folder.glob("*.json"):
+            if path.name not in wanted:
+                path.unlink()
+        for name, content in wanted.items():
+            (folder / name).write_text(content, encoding="utf-8")
     return 0
 
 

@@ -10,15 +10,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import quote
 
-from dashboards.build import BOARDS
-from plugin.desired_state import PLUGINS, DesiredState, Json
+from dashboards.alert_rules import PROMETHEUS_UID
+from plugin.desired_state import DesiredState, Json
 from plugin.grafana_api import Grafana, GrafanaRefused
+from plugin.provisioning_files import PLUGINS, TEMPO_UID
 
 OK: Final = "ok"
 EMPTY: Final = "empty"
 FAILED: Final = "failed"
 
 _REFERENCE: Final = re.compile(r"\$\{(\w+):queryparam\}")
+_VARIABLE: Final = re.compile(r"\$\{(\w+)(?::\w+)?\}|\$(\w+)")
 _MAIN_SOURCE: Final = "llmtraces"
 _SECONDS: Final = {"h": 3600, "d": 86400}
 
@@ -48,13 +50,12 @@ def check(grafana: Grafana, wanted: DesiredState) -> Iterator[Finding]:
     yield from _rules(grafana, wanted)
     if missing:
         return
-    for board in BOARDS:
-        rendered = board.render()
-        if grafana.get("dashboards", "uid", board.uid) is None:
-            yield Finding(FAILED, f"dashboard {board.title}", "it is not installed")
+    for board in wanted.boards():
+        if grafana.get("dashboards", "uid", board["uid"]) is None:
+            yield Finding(FAILED, f"dashboard {board['title']}", "it is not installed")
             continue
-        for panel in _panels(rendered):
-            yield _panel(grafana, rendered, panel)
+        for panel in _panels(board):
+            yield _panel(grafana, board, panel) if wanted.plugin else _built_in_panel(grafana, board, panel)
 
 
 def _source(grafana: Grafana, source: Json) -> Finding:
@@ -121,6 +122,42 @@ def _panel(grafana: Grafana, board: Json, panel: Json) -> Finding:
     if all(_is_empty(frame) for frame in frames):
         return Finding(EMPTY, what, notices[0]["text"] if notices else "")
     return Finding(OK, what)
+
+
+def _built_in_panel(grafana: Grafana, board: Json, panel: Json) -> Finding:
+    """Check a panel whose sources Grafana's own server asks."""
+    what = f"{board['title']} / {panel['title']}"
+    values = {item["name"]: item.get("allValue") or _value(item) for item in board["templating"]["list"]}
+    values |= {"ds": PROMETHEUS_UID, "tempo": TEMPO_UID}
+    end = datetime.now(UTC)
+    queries = [_with_values(query, values) for query in panel["targets"]]
+    if any(query.get("queryType") == "traceql" and not query["query"] for query in queries):
+        return Finding(EMPTY, what, "a trace has to be chosen")
+    body = {
+        "from": str(round((end - _length(board["time"]["from"])).timestamp() * 1000)),
+        "to": str(round(end.timestamp() * 1000)),
+        "queries": [{**query, "intervalMs": 60_000, "maxDataPoints": 120} for query in queries],
+    }
+    try:
+        results = grafana.post("ds", "query", body=body)["results"]
+    except GrafanaRefused as error:
+        return Finding(FAILED, what, str(error))
+    errors = [result["error"] for result in results.values() if result.get("error")]
+    if errors:
+        return Finding(FAILED, what, errors[0])
+    frames = [frame for result in results.values() for frame in result.get("frames", ())]
+    return Finding(EMPTY if all(map(_is_empty, frames)) else OK, what)
+
+
+def _with_values(query: Json, values: Mapping[str, str]) -> Json:
+    """Return a query with the dashboard's variables in place; those of Grafana itself stay."""
+
+    def value(found: re.Match[str]) -> str:
+        return values.get(found[1] or found[2], found[0])
+
+    text = _VARIABLE.sub(lambda found: json.dumps(value(found))[1:-1], json.dumps(query))
+    filled: Json = json.loads(text)
+    return filled
 
 
 def _value(variable: Mapping[str, Any]) -> str:

@@ -12,9 +12,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from dashboards.build import BOARDS
 from dashboards.message_templates import TEMPLATE, TEMPLATE_NAME
-from plugin.provisioning_files import ALERTS, AlertSource, Provisioning
+from plugin.provisioning_files import (
+    ALERTS,
+    INFINITY_PLUGIN,
+    JSON_PLUGIN,
+    AlertSource,
+    Provisioning,
+)
 
 Json = dict[str, Any]
 
@@ -22,48 +27,51 @@ FOLDER_UID: Final = "llm-observatory"
 FOLDER_TITLE: Final = "LLM Observatory"
 MARK: Final = "llm-observatory"
 
-JSON_PLUGIN: Final = "simpod-json-datasource"
-INFINITY_PLUGIN: Final = "yesoreyeram-infinity-datasource"
-PLUGINS: Final[Mapping[str, str]] = {JSON_PLUGIN: "JSON", INFINITY_PLUGIN: "Infinity"}
-"""Plugins that do not come with Grafana, and their names in its catalogue."""
-
 
 @dataclass(frozen=True, slots=True)
 class DesiredState:
     """Everything to be installed for the server at ``url`` (as Grafana reaches it).
 
     Without a ``key`` data sources that are there keep theirs; new ones cannot be made. ``alerts`` is the source that
-    alert rules ask; ``runbooks`` the address at which people read about alerts.
+    alert rules ask; ``runbooks`` the address at which people read about alerts. Without ``plugin`` the dashboards are
+    those that need none.
     """
 
     url: str
     key: str = ""
     alerts: AlertSource = "prometheus"
     runbooks: str = ""
+    plugin: bool = True
 
     @property
     def plugins(self) -> tuple[str, ...]:
         """The plugins without which a part would not work."""
-        return (JSON_PLUGIN, INFINITY_PLUGIN) if self.alerts == "infinity" else (JSON_PLUGIN,)
+        needed = {JSON_PLUGIN: self.plugin, INFINITY_PLUGIN: self.alerts == "infinity"}
+        return tuple(name for name, is_needed in needed.items() if is_needed)
+
+    @property
+    def files(self) -> Provisioning:
+        """The same for a Grafana that is provisioned by files."""
+        return Provisioning(
+            url=self.url.rstrip("/"), key_file="-", alerts=self.alerts, runbooks=self.runbooks, plugin=self.plugin
+        )
 
     def datasources(self) -> Iterator[Json]:
         """Return the data sources as ``POST /api/datasources`` takes them, their keys under ``secureJsonData``."""
-        files = Provisioning(url=self.url.rstrip("/"), key_file="-")
-        for source in files.datasources():
+        for source in self.files.datasources():
             secret = {name: value.replace("$__file{-}", self.key) for name, value in source["secureJsonData"].items()}
             wanted = {key: value for key, value in source.items() if key not in ("orgId", "editable", "secureJsonData")}
             wanted["jsonData"] = {**wanted["jsonData"], MARK: digest(source_content(wanted))}
             yield {**wanted, "secureJsonData": secret} if self.key else wanted
 
-    @staticmethod
-    def boards() -> Iterator[Json]:
+    def boards(self) -> Iterator[Json]:
         """Return the dashboards as ``POST /api/dashboards/db`` takes them."""
-        for board in BOARDS:
+        for board in self.files.boards():
             yield board.render()
 
     def rule_groups(self) -> Iterator[Json]:
         """Return the groups of alert rules as ``PUT /api/v1/provisioning/folder/…/rule-groups/…`` takes them."""
-        for group in Provisioning(alerts=self.alerts, runbooks=self.runbooks).rule_groups():
+        for group in self.files.rule_groups():
             name, seconds = group["name"], _seconds(group["interval"])
             rules = []
             for rule in group["rules"]:

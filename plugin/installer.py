@@ -15,7 +15,6 @@ from plugin.desired_state import (
     FOLDER_TITLE,
     FOLDER_UID,
     MARK,
-    PLUGINS,
     DesiredState,
     Json,
     all_group_names,
@@ -25,6 +24,7 @@ from plugin.desired_state import (
     template_mark,
 )
 from plugin.grafana_api import Grafana, GrafanaRefused
+from plugin.provisioning_files import PLUGINS
 
 _TEMPLATES: Final = ("v1", "provisioning", "templates")
 

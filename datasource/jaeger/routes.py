@@ -13,7 +13,7 @@ from typing import Any, Final
 from sanic import Blueprint, HTTPResponse, Request
 
 from datasource.jaeger.format import envelope, jaeger_trace
-from datasource.traces.attribute_names import RESOURCE_ATTRIBUTES, SPAN_ATTRIBUTES
+from datasource.jaeger.tags import tag_filter
 from datasource.traces.trace_search import find_traces, read_whole_trace, refuse_narrowing, spans_of
 from server.errors import ApiError, InvalidParameter
 from server.http import error_responses
@@ -22,7 +22,6 @@ from server.http.guard import requires, row_scope
 from server.http.request_head import path_value
 from server.http.services import services_of
 from server.queries.filters.filter_tree import Filter, parse_filter
-from server.queries.filters.span_fields import field_named
 from server.queries.filters.time_range import TimeRange
 from server.queries.lists.dependency_reader import read_dependencies
 from server.queries.lists.service_reader import list_operations, list_services
@@ -137,28 +136,7 @@ def _tag_filters(text: str) -> list[dict[str, Any]]:
         raise InvalidParameter.named("tags", "expected a JSON object of strings") from error
     if not isinstance(tags, dict) or not all(isinstance(value, str) for value in tags.values()):
         raise InvalidParameter.named("tags", "expected a JSON object of strings")
-    return [_tag_filter(name, value) for name, value in tags.items()]
-
-
-def _tag_filter(name: str, value: str) -> dict[str, Any]:
-    if name == "error":
-        return {"field": "has_error", "operator": "eq", "value": value.lower() == "true"}
-    mapped = SPAN_ATTRIBUTES.get(name) or RESOURCE_ATTRIBUTES.get(name)
-    if mapped is None:
-        known = field_named(name)
-        mapped = known.name if known is not None and known.filterable else f"attribute.{name}"
-    return {"field": mapped, "operator": "eq", "value": _typed(mapped, value)}
-
-
-def _typed(field: str, value: str) -> Any:
-    """Convert a tag, which Jaeger sends as a string, to a number for fields of numbers."""
-    known = field_named(field)
-    if known is None or known.type.value not in ("integer", "number", "money"):
-        return value
-    try:
-        return int(value) if known.type.value == "integer" else float(value)
-    except ValueError as error:
-        raise InvalidParameter.named("tags", f"{field} is a number, not {value!r}") from error
+    return [tag_filter(name, value) for name, value in tags.items()]
 
 
 def _duration(name: str, text: str) -> float:

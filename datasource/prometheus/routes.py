@@ -18,6 +18,7 @@ from sanic import Blueprint, HTTPResponse, Request
 
 from datasource.prometheus import series_lists
 from datasource.prometheus.answers import body_of, failure, refusal, render_result, success
+from datasource.prometheus.exemplars import read_exemplars
 from datasource.prometheus.gauges import GAUGES, Gauge
 from datasource.prometheus.promql.engine import (
     Question,
@@ -30,6 +31,7 @@ from datasource.prometheus.promql.engine import (
 from datasource.prometheus.promql.errors import ParseError, PromqlError
 from datasource.prometheus.promql.plan import Read
 from datasource.prometheus.promql.syntax import Matcher, parse_selector
+from datasource.prometheus.promql.tree_json import tree_json
 from datasource.prometheus.request_values import PrometheusParams, invalid
 from datasource.prometheus.series_catalog import FAMILIES, SeriesFamily
 from datasource.prometheus.store_series import StoreSeries
@@ -182,6 +184,36 @@ async def format_query(request: Request) -> HTTPResponse:
     except ParseError as error:
         return _unreadable(error, text)
     return success(promql_parser.parse(text).prettify())
+
+
+@promql.get("/parse_query", name="parse_query")
+@promql.post("/parse_query", name="parse_query_form")
+@requires("metrics:read")
+async def parse_query(request: Request) -> HTTPResponse:
+    """Return the tree of an expression."""
+    text = PrometheusParams.of(request).text("query")
+    try:
+        return success(tree_json(parsed(text)))
+    except ParseError as error:
+        return _unreadable(error, text)
+
+
+@promql.get("/query_exemplars", name="query_exemplars")
+@promql.post("/query_exemplars", name="query_exemplars_form")
+@requires("traces:read", cost=2)
+async def query_exemplars(request: Request) -> HTTPResponse:
+    """Return the longest calls behind the histograms of an expression, each with its trace."""
+    params = PrometheusParams.of(request)
+    text = params.text("query")
+    start, end = params.time("start"), params.time("end")
+    if end < start:
+        raise invalid("end", "end timestamp must not be before start time")
+    try:
+        expr = parsed(text)
+    except ParseError as error:
+        return _unreadable(error, text)
+    scope = await row_scope(request)
+    return success(await read_exemplars(services_of(request).reads, scope, expr, start, max(end, start + 1)))
 
 
 def _unreadable(error: ParseError, text: str) -> HTTPResponse:

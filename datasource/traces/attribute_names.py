@@ -55,6 +55,17 @@ RESOURCE_ATTRIBUTES: Final[dict[str, str]] = {
     "deployment.environment": "environment",
 }
 
+# Tags that Jaeger has for what is no attribute in OpenTelemetry → field.
+JAEGER_TAGS: Final[dict[str, str]] = {
+    "span.kind": "span_kind",
+    "otel.status_code": "status_code",
+    "otel.status_description": "error_message",
+    "observatory.time_to_first_token_ms": "ttft_ms",
+    "gen_ai.input.text": "input_text",
+    "gen_ai.output.text": "output_text",
+    "tag.tags": "tags",
+}
+
 # Words of Tempo's tag menus: names with few values come from facets.
 STATUS_WORDS: Final[dict[str, str]] = {"error": "ERROR", "ok": "OK", "unset": "UNSET"}
 

@@ -49,7 +49,7 @@ def add(commands: Commands) -> None:
         examples="  llm-observatory grafana check --url http://localhost:3000 --token $TOKEN\n",
     )
     _add_grafana(check)
-    _add_alerts(check)
+    _add_flavour(check)
     uninstall = add_command(
         group,
         "uninstall",
@@ -91,7 +91,12 @@ def run_install(options: argparse.Namespace) -> int:
     try:
         grafana = _grafana(options)
         say(f"Grafana {grafana.version()} at {grafana.url}")
-        wanted = DesiredState(options.observatory_url, alerts=options.alerts, runbooks=options.runbooks)
+        wanted = DesiredState(
+            options.observatory_url,
+            alerts=options.alerts,
+            runbooks=options.runbooks,
+            plugin=not options.without_plugin,
+        )
         missing = missing_plugins(grafana, wanted)
         for sentence in missing:
             say(sentence)
@@ -116,8 +121,9 @@ def run_check(options: argparse.Namespace) -> int:
     from plugin.grafana_api import GrafanaRefused
 
     states: dict[str, int] = {}
+    wanted = DesiredState(options.observatory_url, alerts=options.alerts, plugin=not options.without_plugin)
     try:
-        for finding in check(_grafana(options), DesiredState(options.observatory_url, alerts=options.alerts)):
+        for finding in check(_grafana(options), wanted):
             print(finding, flush=True)
             states[finding.state] = states.get(finding.state, 0) + 1
     except GrafanaRefused as error:
@@ -153,9 +159,10 @@ def run_provision(options: argparse.Namespace) -> int:
         dashboards=options.dashboards,
         alerts=options.alerts,
         runbooks=options.runbooks,
+        plugin=not options.without_plugin,
     )
     files = {f"provisioning/{path}": content for path, content in provisioning.files().items()}
-    files |= {f"dashboards/{name}": content for name, content in render_files().items()}
+    files |= {f"dashboards/{name}": content for name, content in render_files(provisioning.boards()).items()}
     for path, content in files.items():
         target = options.dir / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +175,12 @@ def run_provision(options: argparse.Namespace) -> int:
     return 0
 
 
-def _add_alerts(parser: argparse.ArgumentParser) -> None:
+def _add_flavour(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--without-plugin",
+        action="store_true",
+        help="dashboards that ask Grafana's built-in Prometheus and Tempo sources: less on them, and no plugin needed",
+    )
     parser.add_argument(
         "--alerts",
         choices=("prometheus", "infinity"),
@@ -178,7 +190,7 @@ def _add_alerts(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_choices(parser: argparse.ArgumentParser) -> None:
-    _add_alerts(parser)
+    _add_flavour(parser)
     parser.add_argument(
         "--runbooks",
         metavar="URL",

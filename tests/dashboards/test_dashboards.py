@@ -232,7 +232,7 @@ async def add_what_is_rare(services: Services, owner: asyncpg.Connection, histor
     await store(services, ACME, coding)
     burst = history.start + timedelta(hours=3)
     await store(services, ACME, [
-        make_span(ts=burst + timedelta(seconds=number), status_code="ERROR", error_type="timeout",
+        make_span(ts=burst + timedelta(seconds=number), status_code="ERROR", error_type="timeout", agent_name="planner",
                   total_cost_usd=Decimal("0.01"), cached_tokens=10, cache_savings_usd=Decimal("0.001"),
                   prompt_tokens=20, completion_tokens=5, total_tokens=25)
         for number in range(12)

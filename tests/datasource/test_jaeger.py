@@ -38,6 +38,29 @@ def around_now(**more: str) -> str:
     return urlencode({"start": start, "end": int(now.timestamp() * 1e6), **more})
 
 
+async def test_every_tag_that_is_shown_finds_its_trace(http: httpx.AsyncClient) -> None:
+    trace = (await http.get(f"/jaeger/api/traces/{TRACE_ID}")).json()["data"][0]
+    shown = [tag for span in trace["spans"] for tag in span["tags"]]
+    shown += [tag for process in trace["processes"].values() for tag in process["tags"]]
+    assert len({tag["key"] for tag in shown}) > 15
+    for tag in shown:
+        value = tag["value"]
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        query = around_now(tags=json.dumps({tag["key"]: text}))
+        found = (await http.get(f"/jaeger/api/traces?{query}")).json()["data"]
+        assert [item["traceID"] for item in found or ()] == [TRACE_ID], tag
+        other = around_now(tags=json.dumps({tag["key"]: "987654321"}))
+        if tag["key"] != "error":
+            assert (await http.get(f"/jaeger/api/traces?{other}")).json()["data"] in ([], None), tag
+
+
+@pytest.mark.parametrize("trace_id", ["xyz", "0" * 32, "a" * 33, "12-34", "%20"])
+async def test_an_id_that_no_trace_can_have_is_refused(http: httpx.AsyncClient, trace_id: str) -> None:
+    for path in ("/jaeger/api/traces", "/tempo/api/traces", "/tempo/api/v2/traces"):
+        assert (await http.get(f"{path}/{trace_id}")).status_code == 400, path
+        assert (await http.get(f"{path}/{'1' * 32}")).status_code == 404, path
+
+
 async def test_services_and_operations(http: httpx.AsyncClient) -> None:
     assert (await http.get("/jaeger/api/services")).json() == {
         "data": ["gateway", "web"],

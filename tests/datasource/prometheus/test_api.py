@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import httpx
+import pytest
 
 from tests.datasource.prometheus.prometheus_client import PrometheusClient
 from tests.datasource.seed import ACME, GLOBEX, Seed
@@ -133,3 +134,41 @@ async def test_money_needs_its_scope(
     assert "llm_cost_usd_total" not in await poor.data("label/__name__/values")
     by_pattern = await poor.instant('count by (__name__) ({__name__=~"llm_.*usd.*|llm_calls_total"})', time)
     assert set(by_pattern) == {"llm_calls_total"}
+
+
+async def test_exemplars_are_the_longest_calls_of_their_series(
+    prometheus: PrometheusClient, seeded_history: Seed, bearer: Callable[..., dict[str, str]]
+) -> None:
+    quantile = 'histogram_quantile(0.9, sum by (le) (rate(llm_duration_seconds_bucket{model="gpt-5"}[5m])))'
+    asked = {"query": quantile, "start": seeded_history.start.timestamp(), "end": seeded_history.end.timestamp()}
+    found = await prometheus.data("query_exemplars", asked)
+    assert {series["seriesLabels"]["model"] for series in found} == {"gpt-5"}
+    assert {series["seriesLabels"]["__name__"] for series in found} == {"llm_duration_seconds_bucket"}
+    exemplars = [item for series in found for item in series["exemplars"]]
+    assert len(exemplars) == 16
+    longest = max(exemplars, key=lambda item: float(item["value"]))
+    assert float(longest["value"]) == pytest.approx(0.4 + 0.025 * 45)
+    assert int(longest["labels"]["trace_id"], 16) == 45
+    assert await prometheus.data("query_exemplars", {**asked, "query": "llm_calls_total"}) == []
+    foreign = PrometheusClient(prometheus.http, bearer("viewer", [GLOBEX]))
+    assert await foreign.data("query_exemplars", asked) == []
+    blind = PrometheusClient(prometheus.http, bearer("viewer", [ACME], scopes=["metrics:read"]))
+    assert (await blind.get("query_exemplars", asked)).status_code == 403
+
+
+async def test_the_tree_of_an_expression_has_the_form_of_prometheus(prometheus: PrometheusClient) -> None:
+    query = 'sum by (model) (rate(llm_calls_total{service!="x"}[5m] offset 1h)) > bool on (model) -vector(2)'
+    tree = await prometheus.data("parse_query", {"query": query})
+    assert (tree["type"], tree["op"], tree["bool"]) == ("binaryExpr", ">", True)
+    assert tree["matching"] == {"card": "one-to-one", "labels": ["model"], "on": True, "include": []}
+    assert (tree["lhs"]["type"], tree["lhs"]["op"], tree["lhs"]["grouping"]) == ("aggregation", "sum", ["model"])
+    call = tree["lhs"]["expr"]
+    assert (call["func"]["name"], call["func"]["argTypes"]) == ("rate", ["matrix"])
+    assert call["args"][0] == {
+        "type": "matrixSelector", "name": "llm_calls_total", "range": 300_000, "offset": 3_600_000,
+        "timestamp": None, "startOrEnd": None,
+        "matchers": [{"type": "=", "name": "__name__", "value": "llm_calls_total"},
+                     {"type": "!=", "name": "service", "value": "x"}],
+    }  # fmt: skip
+    assert tree["rhs"]["type"] == "unaryExpr"
+    assert await prometheus.error("parse_query", {"query": "sum("})
