@@ -24,6 +24,7 @@ from dashboards import (
     llm_overview,
     llm_prompts,
     llm_quality,
+    llm_server,
     llm_sessions,
     llm_tokens,
     llm_trace,
@@ -54,7 +55,14 @@ BOARDS: Final[tuple[Board, ...]] = tuple(
 
 BOARDS_WITHOUT_PLUGIN: Final = boards_without_plugin(BOARDS)
 FOLDER_WITHOUT_PLUGIN: Final = Path(__file__).parent / "json_without_plugin"
-SETS: Final[Mapping[Path, Sequence[Board]]] = {FOLDER: BOARDS, FOLDER_WITHOUT_PLUGIN: BOARDS_WITHOUT_PLUGIN}
+SERVER_BOARD: Final = llm_server.BOARD
+"""The one that asks a Prometheus of yours; it is part of both sets."""
+FOLDER_SERVER: Final = Path(__file__).parent / "json_server"
+SETS: Final[Mapping[Path, Sequence[Board]]] = {
+    FOLDER: BOARDS,
+    FOLDER_WITHOUT_PLUGIN: BOARDS_WITHOUT_PLUGIN,
+    FOLDER_SERVER: (SERVER_BOARD,),
+}
 """The dashboards of each folder of committed files."""
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from dashboards.alert_rules import PROMETHEUS_UID
+from dashboards.build import SERVER_BOARD
 from plugin.desired_state import DesiredState, Json
 from plugin.grafana_api import Grafana, GrafanaRefused
 from plugin.provisioning_files import PLUGINS, TEMPO_UID
@@ -54,6 +55,8 @@ def check(grafana: Grafana, wanted: DesiredState) -> Iterator[Finding]:
         if grafana.get("dashboards", "uid", board["uid"]) is None:
             yield Finding(FAILED, f"dashboard {board['title']}", "it is not installed")
             continue
+        if board["uid"] == SERVER_BOARD.uid:
+            continue  # it asks a Prometheus of which we know nothing
         for panel in _panels(board):
             yield _panel(grafana, board, panel) if wanted.plugin else _built_in_panel(grafana, board, panel)
 
@@ -130,7 +133,7 @@ def _built_in_panel(grafana: Grafana, board: Json, panel: Json) -> Finding:
     values = {item["name"]: item.get("allValue") or _value(item) for item in board["templating"]["list"]}
     values |= {"ds": PROMETHEUS_UID, "tempo": TEMPO_UID}
     end = datetime.now(UTC)
-    queries = [_with_values(query, values) for query in panel["targets"]]
+    queries = [with_values(query, values) for query in panel["targets"]]
     if any(query.get("queryType") == "traceql" and not query["query"] for query in queries):
         return Finding(EMPTY, what, "a trace has to be chosen")
     body = {
@@ -149,7 +152,7 @@ def _built_in_panel(grafana: Grafana, board: Json, panel: Json) -> Finding:
     return Finding(EMPTY if all(map(_is_empty, frames)) else OK, what)
 
 
-def _with_values(query: Json, values: Mapping[str, str]) -> Json:
+def with_values(query: Json, values: Mapping[str, str]) -> Json:
     """Return a query with the dashboard's variables in place; those of Grafana itself stay."""
 
     def value(found: re.Match[str]) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 from dashboards.alert_pack import GROUPS, PACK
 from dashboards.alert_rules import PROMETHEUS_UID, AlertGroup
 from dashboards.board import Board
-from dashboards.build import BOARDS, BOARDS_WITHOUT_PLUGIN
+from dashboards.build import BOARDS, BOARDS_WITHOUT_PLUGIN, SERVER_BOARD
 from dashboards.infinity_rules import INFINITY_GROUPS, INFINITY_UID
 from dashboards.message_templates import TEMPLATE, TEMPLATE_NAME
 
@@ -70,7 +70,7 @@ class Provisioning:
 
     def boards(self) -> Sequence[Board]:
         """Return the dashboards."""
-        return BOARDS if self.plugin else BOARDS_WITHOUT_PLUGIN
+        return (*(BOARDS if self.plugin else BOARDS_WITHOUT_PLUGIN), SERVER_BOARD)
 
     def datasources(self) -> list[dict[str, Any]]:
         """Return the data sources as a provisioning file has them."""
@@ -78,7 +78,7 @@ class Provisioning:
         if self.plugin or self.alerts == "infinity":
             wanted.add(INFINITY_PLUGIN)
         sources = [
-            self._datasource("LLM traces", "llmtraces", JSON_PLUGIN, "/grafana", defaultEditorMode="code"),
+            self._datasource("LLM traces", "llmtraces", JSON_PLUGIN, "/grafana", defaultEditorMode="builder"),
             # Built into Grafana: the waterfall and search without a plugin.
             self._datasource(
                 "LLM traces (Jaeger)", "llmtraces-jaeger", "jaeger", "/jaeger", nodeGraph={"enabled": True}
@@ -142,8 +142,8 @@ class Provisioning:
         return {
             "name": "LLM Observatory",
             "orgId": 1,
+            # By its title alone: rules are provisioned first, and make a folder of this title with a uid of its own.
             "folder": "LLM Observatory",
-            "folderUid": "llm-observatory",
             "type": "file",
             "disableDeletion": True,
             "allowUiUpdates": False,

@@ -15,7 +15,7 @@ from dashboards.promql_metrics import METRICS
 from dashboards.without_plugin import PROMETHEUS, TEMPO, boards_without_plugin
 from datasource.prometheus.gauges import GAUGES
 from datasource.prometheus.series_catalog import FAMILY_OF
-from plugin.checker import _with_values
+from plugin.checker import with_values
 from server.http.services import Services
 from tests.dashboards.dashboard_files import Json, initial_values, interpolate, panels_of
 from tests.dashboards.test_dashboards import add_what_is_rare
@@ -65,7 +65,7 @@ def test_linter_rules(uid: str) -> None:
         assert [query["refId"] for query in panel["targets"]] == [chr(65 + at) for at in range(len(panel["targets"]))]
         for query in panel["targets"]:
             assert query["datasource"] in (PROMETHEUS, TEMPO)
-            asked = json.dumps(_with_values(query, {**VALUES, **dict.fromkeys(known, "x")}))
+            asked = json.dumps(with_values(query, {**VALUES, **dict.fromkeys(known, "x")}))
             assert "$" not in asked.replace("${ds}", "").replace("${tempo}", ""), panel["title"]
         for override in panel["fieldConfig"]["overrides"]:
             for link in (item["value"][0] for item in override["properties"] if item["id"] == "links"):
@@ -111,7 +111,7 @@ async def test_every_query_is_answered_with_data(prometheus: PrometheusClient, s
     asked = 0
     for uid, board in RENDERED.items():
         for panel in panels_of(board):
-            for query in (_with_values(item, {**VALUES, "trace_id": seeded_history.trace_id})
+            for query in (with_values(item, {**VALUES, "trace_id": seeded_history.trace_id})
                           for item in panel["targets"]):  # fmt: skip
                 what = f"{uid}: {panel['title']}: {query}"
                 if query["datasource"]["type"] == "tempo":
@@ -180,4 +180,4 @@ def instants() -> Iterator[tuple[str, Json, int, Any]]:
         for panel in panels_of(board):
             for place, item in enumerate(panel["targets"]):
                 if item["datasource"] == PROMETHEUS and item["instant"] and "llm_budget" not in item["expr"]:
-                    yield uid, panel, place, _with_values(item, VALUES)
+                    yield uid, panel, place, with_values(item, VALUES)

@@ -38,6 +38,7 @@ class StandIn:
         self.writes: list[str] = []
         self.foreign: list[str] = []
         self.proxied: Callable[[str, Json], tuple[int, Json]] = lambda path, body: (200, {"status": "ok"})
+        self.queried: Callable[[Json], tuple[int, Json]] = lambda body: (200, {"results": {}})
         self.url = ""
 
     def answer(self, method: str, path: str, body: Json, authorization: str) -> tuple[int, Json]:
@@ -47,7 +48,7 @@ class StandIn:
             return 200, {"version": self.version, "database": "ok"}
         if authorization not in (f"Bearer {TOKEN}", basic):
             return 401, {"message": "Unauthorized"}
-        if method != "GET" and not path.startswith("/api/datasources/proxy"):
+        if method != "GET" and not path.startswith(("/api/datasources/proxy", "/api/ds/query")):
             self.writes.append(f"{method} {path}")
         for pattern, handler in self._routes():
             match = re.fullmatch(pattern, path)
@@ -63,6 +64,7 @@ class StandIn:
             (r"/api/datasources(?:/uid/([\w-]+))?", self._source),
             (r"/api/datasources/uid/([\w-]+)/health", lambda method, match, body: (200, {"status": "OK"})),
             (r"/api/datasources/proxy/uid/([\w-]+)/(.*)", lambda method, match, body: self.proxied(match[2], body)),
+            (r"/api/ds/query", lambda method, match, body: self.queried(body)),
             (r"/api/dashboards/(?:db|uid/([\w-]+))", self._board),
             (r"/api/dashboards/uid/([\w-]+)/versions", self._versions),
             (r"/api/search", lambda method, match, body:

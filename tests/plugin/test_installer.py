@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,11 +10,11 @@ import pytest
 import yaml
 
 from dashboards.alert_pack import PACK
-from dashboards.build import BOARDS
+from dashboards.build import BOARDS, BOARDS_WITHOUT_PLUGIN
 from plugin.desired_state import FOLDER_UID, DesiredState
 from plugin.grafana_api import Grafana, GrafanaRefused
 from server.cli import main
-from tests.plugin.grafana_stand_in import TOKEN, USER, StandIn, running
+from tests.plugin.grafana_stand_in import TOKEN, USER, Json, StandIn, running
 
 KEY = "llmo_key_of_the_dashboards"
 
@@ -33,7 +34,7 @@ def test_everything_is_installed_and_a_second_run_changes_nothing_but_the_key(
     grafana: StandIn, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert install(grafana) == 0
-    assert set(grafana.boards) == {board.uid for board in BOARDS}
+    assert set(grafana.boards) == {*(board.uid for board in BOARDS), "llm-server"}
     assert set(grafana.folders) == {FOLDER_UID}
     assert {source["type"] for source in grafana.sources.values()} == {
         "simpod-json-datasource", "jaeger", "tempo", "prometheus", "yesoreyeram-infinity-datasource",
@@ -106,6 +107,38 @@ def test_without_infinity_only_its_data_source_is_left_out(capsys: pytest.Captur
         assert "yesoreyeram-infinity-datasource" in capsys.readouterr().err
 
 
+def test_without_a_plugin_nothing_of_one_is_installed_or_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    with running() as grafana:
+        grafana.plugins.clear()
+        assert install(grafana, "--without-plugin") == 0
+        assert {source["type"] for source in grafana.sources.values()} == {"jaeger", "tempo", "prometheus"}
+        assert set(grafana.boards) == {*(board.uid for board in BOARDS_WITHOUT_PLUGIN), "llm-server"}
+        links = [rule["annotations"] for group in grafana.groups.values() for rule in group["rules"]]
+        for link in links:
+            if "__dashboardUid__" in link:
+                panels = grafana.boards[link["__dashboardUid__"]]["panels"]
+                assert link["__panelId__"] in {str(panel["id"]) for panel in panels}
+        assert sum("__panelId__" in link for link in links) >= 11
+        asked: list[Json] = []
+
+        def answer(body: Json) -> tuple[int, Json]:
+            asked.append(body)
+            frame = {"schema": {}, "data": {"values": [[1], [2]]}}
+            return 200, {"results": {query["refId"]: {"frames": [frame]} for query in body["queries"]}}
+
+        grafana.queried = answer
+        assert main(["grafana", "check", "--url", grafana.url, "--token", TOKEN, "--without-plugin"]) == 0
+        queries = [query for body in asked for query in body["queries"]]
+        assert len(queries) > 90
+        known = {"llmtraces-prometheus", "llmtraces-tempo"}
+        assert {query["datasource"]["uid"] for query in queries} == known
+        left = {name for query in queries for name in re.findall(r"\$\{?(\w+)", query.get("expr", ""))}
+        assert left <= {"__interval", "__range"}, "variables of the dashboard are filled in"
+        grafana.queried = lambda body: (200, {"results": {"A": {"error": "no such host"}}})
+        assert main(["grafana", "check", "--url", grafana.url, "--token", TOKEN, "--without-plugin"]) == 1
+        assert "no such host" in capsys.readouterr().out
+
+
 def test_a_missing_plugin_is_named_with_the_way_to_get_it(capsys: pytest.CaptureFixture[str]) -> None:
     with running() as grafana:
         grafana.plugins.clear()
@@ -163,7 +196,7 @@ def test_provision_writes_what_a_grafana_mounts(tmp_path: Path) -> None:
     assert main(["grafana", "provision", str(tmp_path), "--observatory-url", "http://llm:8080"]) == 0
     sources = yaml.safe_load((tmp_path / "provisioning/datasources/llm-observatory.yaml").read_text())["datasources"]
     assert all(source["url"].startswith("http://llm:8080") for source in sources)
-    assert len(list((tmp_path / "dashboards").glob("*.json"))) == len(BOARDS)
+    assert len(list((tmp_path / "dashboards").glob("*.json"))) == len(BOARDS) + 1
 
 
 def test_a_key_is_never_part_of_what_is_compared() -> None:

@@ -50,6 +50,9 @@ def test_each_source_is_under_its_own_path() -> None:
 def test_the_folder_of_dashboards_is_read_only_in_the_user_interface() -> None:
     (provider,) = documents(Provisioning())["dashboards/llm-observatory.yaml"]["providers"]
     assert provider["allowUiUpdates"] is False
+    rules = documents(Provisioning())["alerting/llm-observatory.yaml"]["groups"]
+    assert {group["folder"] for group in rules} == {provider["folder"]}
+    assert "folderUid" not in provider, "Grafana would make a second folder of the same title beside that of the rules"
     assert provider["options"]["path"] == "/var/lib/grafana/dashboards/llm-observatory"
 
 
