@@ -6,9 +6,9 @@ import json
 from typing import Any, Final
 
 from dashboards.board import Board, Row
-from dashboards.links import to_board
 from dashboards.panels import TEAL, bars, colored_cell, column, columns, figure, gauge_cell, lines, table
 from dashboards.queries import ranking, rows, series, target
+from dashboards.variables import to_board
 
 AGENTS: Final = (
     "claude-code", "codex", "codex_cli_rs", "codex-cli", "gemini-cli", "opencode", "aider", "cursor", "copilot-cli",

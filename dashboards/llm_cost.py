@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from dashboards.board import Board, Row
-from dashboards.links import to_board
 from dashboards.panels import (
     BLUE,
     TEAL,
@@ -21,7 +20,7 @@ from dashboards.panels import (
     table,
 )
 from dashboards.queries import Json, ranking, rows, series, target, variable
-from dashboards.variables import group_variable
+from dashboards.variables import group_variable, to_board
 
 BUDGETS: Final = "Budgets"
 """The panel that alerts on budgets lead to."""

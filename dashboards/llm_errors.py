@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from dashboards.board import Board, Row
-from dashboards.links import to_board
 from dashboards.llm_overview import ERROR_OBJECTIVE, ERROR_STEPS
 from dashboards.panels import bars, colored_cell, column, columns, figure, gauge_cell, lines, states, table
 from dashboards.queries import ranking, rows, series, target, variable
-from dashboards.variables import group_variable
+from dashboards.variables import group_variable, to_board
 
 RED_GAUGE: Final = "#E02F44"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from dashboards.board import Board, Row
-from dashboards.links import to_board
 from dashboards.panels import (
     BLUE,
     PERCENTILE_COLORS,
@@ -22,7 +21,7 @@ from dashboards.panels import (
     table,
 )
 from dashboards.queries import rows, series, target, variable
-from dashboards.variables import group_variable
+from dashboards.variables import group_variable, to_board
 
 ERROR_STEPS: Final = ((None, "text"), (0.02, "orange"), (0.05, "red"))
 ERROR_OBJECTIVE: Final = ((None, "transparent"), (0.05, "red"))

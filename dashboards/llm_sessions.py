@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from dashboards.board import Board, Row
-from dashboards.links import to_board
 from dashboards.panels import TEAL, column, columns, figure, gauge_cell, lines, panel, table
 from dashboards.queries import rows, series, target, variable
-from dashboards.variables import text_variable
+from dashboards.variables import text_variable, to_board
 
 _SESSION: Final = variable("session")
 

@@ -49,6 +49,8 @@ def _quantile(histogram: str, fraction: float, label: str) -> PromqlMetric:
 
 
 _CALLS: Final = _grown("llm_calls_total")
+_SPANS: Final = _grown("llm_spans_total")
+_FAILED_SPANS: Final = _grown("llm_spans_total", 'status="ERROR"')
 _TOKENS: Final = _grown("llm_tokens_total")
 _COST: Final = _grown("llm_cost_usd_total")
 _DURATION: Final = "llm_duration_seconds"
@@ -58,7 +60,8 @@ METRICS: Final[Mapping[str, PromqlMetric]] = {
     "calls": _counter("llm_calls_total", "short", "Calls"),
     "errors": _counter("llm_errors_total", "short", "Errors"),
     "spans": _counter("llm_spans_total", "short", "Spans"),
-    "span_errors": _counter("llm_spans_total", "short", "Span errors", 'status="ERROR"'),
+    # None failed is a number, too: 0.
+    "span_errors": PromqlMetric(f"({_FAILED_SPANS} or 0 * {_SPANS})", "short", "Span errors"),
     "error_rate": PromqlMetric(f"{_grown('llm_errors_total')} / {_CALLS}", "percentunit", "Error rate"),
     "prompt_tokens": _counter("llm_tokens_total", "short", "Prompt tokens", 'token_type="input"'),
     "completion_tokens": _counter("llm_tokens_total", "short", "Completion tokens", 'token_type="output"'),

@@ -1,4 +1,4 @@
-"""Template variables and annotations of the dashboards."""
+"""Template variables and annotations of the dashboards, and links between them that keep the variables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from dashboards.queries import DATASOURCE, Json, target, variable
+from dashboards.queries import DATASOURCE, FILTER_VARIABLES, Json, target, variable
 
 GROUPS: Final = (
     ("model", "Model"),
@@ -183,3 +183,16 @@ def common_annotations() -> list[Json]:
         annotation("Error bursts", "annotations.errors", "red", enabled=False),
         annotation("Remarks", "annotations.custom", "green", enabled=True),
     ]
+
+
+_KEPT: Final = ("ds", *FILTER_VARIABLES, "filters")
+
+
+def to_board(title: str, uid: str, column: str, variable: str) -> Json:
+    """Return a link of a table's column to the dashboard ``uid`` with ``variable`` set to the cell.
+
+    The other variables keep their values; the one that is set is not named twice.
+    """
+    kept = "&".join(f"${{{name}:queryparam}}" for name in _KEPT if name != variable)
+    value = f'${{__data.fields["{column}"]:percentencode}}'
+    return {"title": title, "url": f"/d/{uid}?var-{variable}={value}&{kept}&${{__url_time_range}}"}

@@ -11,7 +11,7 @@ from datasource.prometheus.promql.syntax import NAME_LABEL, Selector, walk
 from server.telemetry.prometheus import METRICS
 from tests.dashboards.dashboard_files import panels_of
 
-LABELS = {metric.describe()[0].name: set(metric._labelnames) for metric in METRICS}
+LABELS = {next(iter(metric.describe())).name: set(metric._labelnames) for metric in METRICS}
 
 
 def test_every_query_is_about_metrics_and_labels_of_the_server() -> None:
