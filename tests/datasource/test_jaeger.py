@@ -112,7 +112,7 @@ async def test_a_trace_has_whole_microseconds_references_processes_and_typed_tag
     assert {"key": "host.name", "type": "string", "value": "web-1"} in processes["web"]
 
 
-@pytest.mark.parametrize("trace_id", ["f" * 32, "e" * 32, "nonsense"])
+@pytest.mark.parametrize("trace_id", ["f" * 32, "e" * 32])
 async def test_a_foreign_trace_and_an_unknown_one_are_the_same_404(http: httpx.AsyncClient, trace_id: str) -> None:
     answer = await http.get(f"/jaeger/api/traces/{trace_id}")
     assert answer.status_code == 404
