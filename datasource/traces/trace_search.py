@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from datasource.traces.span_attributes import RESOURCE_COLUMNS, SPAN_COLUMNS
-from server.errors import InvalidParameter
+from server.errors import InvalidParameter, TraceNotFound
 from server.queries.filters.filter_tree import And, Filter, Has, Leaf
 from server.queries.filters.span_fields import FIELDS
 from server.queries.filters.time_range import TimeRange
@@ -87,12 +87,20 @@ def normal_trace_id(text: str) -> str:
 async def read_whole_trace(database: Database, scope: RowScope, trace_id: str) -> WholeTrace:
     """Return a trace with up to 10,000 spans.
 
-    Raises TraceNotFound for a trace outside the scope, and InvalidParameter for an id that no trace can have: Grafana
-    asks again, by an older path, where a trace is only not found.
+    Raises TraceNotFound for a trace outside the scope, and InvalidParameter where there is none and the id is not one
+    of OpenTelemetry: Grafana asks again, by an older path, where a trace is only not found. Imported ids may be any.
     """
     wanted = normal_trace_id(trace_id)
-    if not _TRACE_ID.fullmatch(wanted):
-        raise InvalidParameter.named("trace_id", "expected up to 32 hexadecimal digits, at least one of them not 0")
+    try:
+        return await _read_pages(database, scope, wanted)
+    except TraceNotFound:
+        if _TRACE_ID.fullmatch(wanted):
+            raise
+        detail = "expected up to 32 hexadecimal digits, at least one of them not 0"
+        raise InvalidParameter.named("trace_id", detail) from None
+
+
+async def _read_pages(database: Database, scope: RowScope, wanted: str) -> WholeTrace:
     question = TraceQuestion(trace_id=wanted, fields=FULL_FIELDS, limit=_PAGE, with_scores=False)
     rows: list[Row] = []
     while True:

@@ -107,7 +107,7 @@ async def test_ids_that_are_not_hexadecimal_are_shown_too(http: httpx.AsyncClien
     assert len(root.trace_id) == 16
 
 
-@pytest.mark.parametrize("trace_id", ["f" * 32, "e" * 32, "zzz"])
+@pytest.mark.parametrize("trace_id", ["f" * 32, "e" * 32])
 async def test_foreign_and_unknown_traces_are_404_on_both_paths(http: httpx.AsyncClient, trace_id: str) -> None:
     for path in ("/tempo/api/traces/", "/tempo/api/v2/traces/"):
         answer = await http.get(path + trace_id)
