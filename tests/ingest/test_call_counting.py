@@ -41,6 +41,29 @@ def test_of_two_failed_calls_without_usage_the_child_counts() -> None:
     assert counted(SILENT, SILENT, parentSpanId=OUTER) == (False, True)
 
 
+BILLED: dict[str, Any] = {**CALL, "gen_ai.usage.cost": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "expected"),
+    [
+        (BILLED, CALL, (True, False)),
+        (CALL, BILLED, (False, True)),
+        (BILLED, BILLED, (False, True)),
+    ],
+)
+def test_of_two_reports_of_one_call_the_one_with_the_cost_counts(
+    outer: dict[str, Any], inner: dict[str, Any], expected: tuple[bool, bool]
+) -> None:
+    assert counted(outer, inner, parentSpanId=OUTER) == expected
+    same = {"gen_ai.response.id": "chatcmpl-1"}
+    assert counted({**outer, **same}, {**inner, **same}) == expected
+
+
+def test_a_cost_of_other_tokens_is_not_the_bill_of_the_call_inside() -> None:
+    assert counted({**BILLED, "gen_ai.usage.input_tokens": 9}, CALL, parentSpanId=OUTER) == (False, True)
+
+
 def test_siblings_with_one_response_within_each_other_are_one_call() -> None:
     same = {**CALL, "gen_ai.response.id": "chatcmpl-1"}
     assert counted(same, same) == (False, True)

@@ -54,6 +54,7 @@ def random_trace(chance: random.Random, trace: int) -> list[SpanRecord]:
                 tags=chance.choice([[], ["blue"]]),
                 input_text=chance.choice([None, f"question {number}"]),
                 agent_name=chance.choice([None, "tea"]),
+                cost_source=chance.choice(["computed", "reported"]),
                 attributes={"otel.scope.name": chance.choice("ab"), "gen_ai.response.id": chance.choice(["", "r1"])},
             )
         )

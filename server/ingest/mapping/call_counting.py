@@ -22,7 +22,7 @@ from server.ingest.dialects.canonical_names import (
 from server.ingest.dialects.model_stem import is_same_model
 
 ONLY_REPORT, USAGE_WITHOUT_CALL = 1, 2
-INNER_COUNTS, OUTER_COUNTS, SAME_RESPONSE, SAME_WINDOW, REPEATED_USAGE = 3, 4, 5, 6, 7
+INNER_COUNTS, OUTER_COUNTS, SAME_RESPONSE, SAME_WINDOW, REPEATED_USAGE, BILLED_OUTSIDE = 3, 4, 5, 6, 7, 8
 
 COUNT_RULES: Final[Mapping[int, str]] = {
     ONLY_REPORT: "counts: the report of a model call",
@@ -31,6 +31,7 @@ COUNT_RULES: Final[Mapping[int, str]] = {
     OUTER_COUNTS: "does not count: the span around it reports the usage of the same call, this one none",
     SAME_RESPONSE: "does not count: a span with the same response id, within its time, reports the same call",
     SAME_WINDOW: "does not count: another instrumentation reports a call of the same time, model and usage",
+    BILLED_OUTSIDE: "does not count: the span around it reports the same usage and what it cost",
     REPEATED_USAGE: "does not count: its usage repeats that of the calls below or around it",
 }
 """What ``count_rule`` of a row says."""
@@ -64,6 +65,8 @@ class SpanView:
     has_cost: bool = False
     response_id: str | None = None
     scope: str | None = None
+    is_billed: bool = False
+    """Whether the sender reported what it cost."""
 
     @property
     def is_call(self) -> bool:
@@ -190,7 +193,10 @@ class _TraceDecision:
         """Count, of a call and the calls inside it, those that report usage: the inner ones before the outer one."""
         inner = _reports_of(call, below)
         standing = [span for other in inner for span in self._standing[other.span_id]]
-        if any(span.has_usage for span in standing):
+        is_billed = _is_bill_of(call, standing)
+        if is_billed:
+            is_outer = True
+        elif any(span.has_usage for span in standing):
             is_outer = False
         elif call.has_usage or not standing:
             is_outer = True
@@ -198,7 +204,7 @@ class _TraceDecision:
             is_outer = call.model is not None and not any(span.model is not None for span in standing)
         if is_outer:
             for span in standing:
-                self._leave_out(span, OUTER_COUNTS, [call])
+                self._leave_out(span, BILLED_OUTSIDE if is_billed else OUTER_COUNTS, [call])
             self._standing[call.span_id] = [call]
         else:
             self._leave_out(call, INNER_COUNTS, sorted(standing, key=lambda span: not span.has_usage))
@@ -237,8 +243,8 @@ class _TraceDecision:
     def _count_views_once(self) -> None:
         """Call that are not nested: told by their response id, else by equal time, model and usage."""
         counted = [span for span in self._reporting if self._decisions[span.span_id].counts and span.has_usage]
-        # Calls before agents; of two views of a call the shorter one is nearer to it.
-        counted.sort(key=lambda span: (not span.is_call, span.end_us - span.start_us, span.place))
+        # Calls before agents; a reported cost is the bill; of two views of a call the shorter one is nearer to it.
+        counted.sort(key=lambda span: (not span.is_call, not span.is_billed, span.end_us - span.start_us, span.place))
         by_response: dict[str, list[SpanView]] = {}
         by_usage: dict[tuple[object, ...], list[SpanView]] = {}
         for span in counted:
@@ -322,7 +328,7 @@ def _is_one_response(inner: SpanView, outer: SpanView) -> bool:
     if not is_same_model(inner.model, outer.model):
         return False
     # The two ends of a call have clocks of their own.
-    return {inner.kind, outer.kind} == {"client", "server"} or _runs_within(inner, outer)
+    return {inner.kind, outer.kind} == {"client", "server"} or _is_one_time(inner, outer)
 
 
 def _is_one_window(inner: SpanView, outer: SpanView) -> bool:
@@ -331,8 +337,21 @@ def _is_one_window(inner: SpanView, outer: SpanView) -> bool:
         and not (inner.response_id and outer.response_id)
         and (not outer.is_call or operation_family(inner.operation) == operation_family(outer.operation))
         and is_same_model(inner.model, outer.model)
-        and _runs_within(inner, outer)
+        and _is_one_time(inner, outer)
     )
+
+
+def _is_bill_of(call: SpanView, standing: Sequence[SpanView]) -> bool:
+    """Return whether ``call`` reports what the one call inside it cost, and the same tokens; that one itself does not
+    tell its cost.
+    """
+    if len(standing) != 1 or not call.is_billed or standing[0].is_billed:
+        return False
+    return bool(call.total_tokens) and call.total_tokens == standing[0].total_tokens
+
+
+def _is_one_time(one: SpanView, other: SpanView) -> bool:
+    return _runs_within(one, other) or _runs_within(other, one)
 
 
 def _runs_within(inner: SpanView, outer: SpanView) -> bool:

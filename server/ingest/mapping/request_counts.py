@@ -135,4 +135,5 @@ def _view(record: SpanRecord) -> SpanView:
         bool(record.total_cost_usd),
         response_id if isinstance(response_id, str) else None,
         record.attributes.get(SCOPE),
+        record.cost_source == "reported" and bool(record.total_cost_usd),
     )

@@ -257,6 +257,7 @@ def _report(row: asyncpg.Record) -> SpanView:
         has_cost=row["has_cost"],
         response_id=row["response_id"],
         scope=row["scope"],
+        is_billed=row["is_billed"],
     )
 
 

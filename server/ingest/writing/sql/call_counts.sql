@@ -10,7 +10,8 @@ SELECT DISTINCT project_id, trace_id FROM pg_temp.span_changes WHERE sign < 0;
 -- A row from before the rules has no count_rule; it reports if it was counted.
 SELECT t.project_id, t.trace_id, t.span_id, t.parent_span_id, t.ts, t.duration_ms, t.span_kind, t.operation_type,
        t.is_generation, t.count_rule, t.counted_in, t.inherited, t.model, t.prompt_tokens, t.completion_tokens,
-       t.total_tokens, coalesce(t.total_cost_usd > 0, false) AS has_cost, t.provider, t.service_name, t.environment,
+       t.total_tokens, coalesce(t.total_cost_usd > 0, false) AS has_cost,
+       coalesce(t.total_cost_usd > 0 AND t.cost_source = 'reported', false) AS is_billed, t.provider, t.service_name, t.environment,
        t.status_code, t.error_type, t.finish_reason, t.agent_name, t.tool_name, t.prompt_name, t.prompt_version,
        t.user_id, t.session_id, t.tags,
        t.attributes ->> 'gen_ai.response.id' AS response_id, t.attributes ->> 'otel.scope.name' AS scope,
