@@ -23,6 +23,7 @@ from server.http.request_params import RequestParams
 from server.http.services import services_of
 from server.rest.export_request import NOT_TAKEN, export_from_document, owner_of, readable_owners, sealed_resumption
 from server.rest.list_request import SEARCH_MEMBERS
+from server.storage.row_scope import RowScope
 
 export_jobs = Blueprint("export_jobs", url_prefix="/api/v1/exports")
 
@@ -90,9 +91,13 @@ async def create(request: Request) -> HTTPResponse:
 @export_jobs.get("", name="list")
 @requires("exports:create")
 async def list_exports(request: Request) -> HTTPResponse:
-    """List the caller's exports, streams and jobs, newest first, at most 200."""
+    """List the caller's exports, streams and jobs, newest first, at most 200; those of projects that it has lost
+    meanwhile are left out.
+    """
     RequestParams.of(request).finish()
-    found = await services_of(request).exports.store.newest(readable_owners(request))
+    granted = await row_scope(request)
+    newest = await services_of(request).exports.store.newest(readable_owners(request))
+    found = [export for export in newest if _may_see(export, granted)]
     return success(request, [summary(export) for export in found], headers={"Cache-Control": "no-store"})
 
 
@@ -170,10 +175,14 @@ async def _find(request: Request, export_id: str) -> Export:
     found = await services_of(request).exports.store.read(path_value(export_id, "export_id"), readable_owners(request))
     if found is None:
         raise NotFound("You have no such export.")
-    granted = await row_scope(request)
-    if not set(found.projects) <= set(granted.projects) or (found.may_read_content and not granted.may_read_content):
+    if not _may_see(found, await row_scope(request)):
         raise NotFound("You have no such export.")
     return found
+
+
+def _may_see(export: Export, granted: RowScope) -> bool:
+    """Return whether the caller, with the rights of this moment, may see an export of its own."""
+    return set(export.projects) <= set(granted.projects) and granted.may_read_content >= export.may_read_content
 
 
 def _shown(request: Request, export: Export, parts: Any, last: Part | None = None) -> dict[str, Any]:

@@ -143,9 +143,11 @@ def options_of(asked: ExportRequest, resumption: Resumption | None) -> EncodingO
 
 
 def owner_of(request: Request) -> str:
-    """Return the key under which the exports of the caller of ``request`` are found."""
+    """Return the key under which the exports of the caller of ``request`` are found: its account, since the operator
+    may have given one subject to several tenants.
+    """
     principal: Principal = request.ctx.principal
-    return owner_key({"kind": principal.kind, "subject": principal.subject})
+    return owner_key({"kind": principal.kind, "account": principal.account or principal.subject})
 
 
 def readable_owners(request: Request) -> tuple[str, ...]:

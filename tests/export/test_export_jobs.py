@@ -177,6 +177,10 @@ async def test_jobs_of_one_caller_are_few_and_belong_to_it_alone(
     for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/files/part-00001.parquet")):
         assert (await api.request(method, f"{JOBS}/{export_id}{path}", headers=other)).status_code == 404
     assert (await api.get(JOBS, headers=other)).json()["data"] == []
+    namesake = bearer("developer", ["beta"])  # the operator gave another tenant a token of the same subject
+    assert (await api.get(JOBS, headers=namesake)).json()["data"] == []
+    assert (await api.post(JOBS, json={}, headers=namesake)).status_code == 202, "it has jobs of its own"
+    assert len((await api.get(JOBS)).json()["data"]) == 1
     assert await jobs.work(), "what strangers tried changed nothing"
 
 

@@ -226,7 +226,12 @@ def parse(text: str) -> Expr:
         tree = promql_parser.parse(text)
     except ValueError as error:
         raise ParseError(_in_words(str(error)), _place(text, str(error))) from error
-    return _Converter(text).expr(tree)
+    try:
+        return _Converter(text).expr(tree)
+    except ParseError:
+        raise
+    except (ValueError, OverflowError) as error:  # what the parser takes and Python's clock does not hold
+        raise ParseError(f"out of range: {error}") from error
 
 
 def parse_selector(text: str) -> tuple[Matcher, ...]:

@@ -51,6 +51,8 @@ REFUSED = (
     ("query", {"query": '{a="b" or c="d"}'}, 400, "1:8: parse error: alternatives between matchers"),
     ("query", {"query": "x + 1e400"}, 400, "1:5: parse error: number out of range"),
     ("query", {"query": "x[300y]"}, 400, "duration out of range"),
+    ("query", {"query": "x @ 1e18"}, 400, "out of range"),
+    ("query", {"query": "x @ 1e300"}, 400, "out of range"),
     ("query", {"query": "x @ -1"}, 400, "1:3: parse error: a negative timestamp"),
     ("query", {"query": "(" * 65 + "1" + ")" * 65}, 400, "nested deeper than 64 levels"),
     ("query", {"query": "1" + "+1" * 251}, 400, "more than 250 operators"),

@@ -1,0 +1,220 @@
+"""What a tenant feels of a neighbour that does its worst: ``make bench-fairness`` (ARGS="--base ../main").
+
+A server of its own serves a tenant at a steady pace: lists, single traces, metrics, batches of spans, and /live beside
+them. First the tenant is alone, then a neighbour does its worst in each of twelve ways (:mod:`tests.bench.attacks`), in
+turn with the tenant alone again. The bar: p99 of reads at most twice its own alone, the median of ingest at most 1.3
+times its own alone, no request fails, /live answers within 100 ms. The exit code is 1 where it is missed.
+
+With ``--base`` the server of another checkout is measured, too, on services of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import multiprocessing
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+
+from server.access.access_token import issue_token
+from server.access.principal import Role
+from server.embedded import EmbeddedServices, EmbeddedUrls
+from server.settings import Settings
+from tests.bench.attacks import ATTACKS, attack
+from tests.bench.http_load import LoadConnection
+from tests.bench.ingest import Payloads
+from tests.bench.load import PROJECT as NEIGHBOUR
+from tests.bench.load import load
+from tests.bench.server_process import serve_environment
+from tests.ingest.otlp_payloads import PROTOBUF
+from tests.process.program import Program, run
+
+TENANT: Final = "tenant"
+READS_A_SECOND: Final = 20
+BATCHES_A_SECOND: Final = 3
+LIVES_A_SECOND: Final = 20
+P99_BAR: Final = 2.0
+INGEST_BAR: Final = 1.3
+LIVE_BAR_SECONDS: Final = 0.1
+HERE: Final = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Felt:
+    """Seconds that requests took, and how many failed."""
+
+    reads: list[float] = field(default_factory=list)
+    batches: list[float] = field(default_factory=list)
+    lives: list[float] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def add(self, other: Felt) -> None:
+        """Take in what was felt at another time."""
+        for name in ("reads", "batches", "lives", "failures"):
+            getattr(self, name).extend(getattr(other, name))
+
+    @property
+    def p99(self) -> float:
+        """Of reads, in seconds."""
+        return statistics.quantiles(self.reads, n=100)[98]
+
+    @property
+    def ingest(self) -> float:
+        """The median of ingest, in seconds."""
+        return statistics.median(self.batches)
+
+
+class Tenant:
+    """Asks and sends at a steady pace, late or not."""
+
+    def __init__(self, base_url: str, token: str) -> None:
+        self._base_url = base_url
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._numbers = itertools.count()
+        self._batches = Payloads(7, words=40)
+
+    def _question(self) -> str:
+        number = next(self._numbers)
+        questions = (
+            f"/api/v1/traces?from=now-1h&limit={20 + number % 30}",
+            f"/api/v1/traces?from=now-1h&search=word{number}",
+            f"/api/v1/metrics?metric=calls,cost&from=now-{1 + number % 5}h&group_by=model",
+            f"/api/v1/facets/model?from=now-{1 + number % 5}h",
+        )
+        return questions[number % len(questions)]
+
+    async def feel(self, seconds: float) -> Felt:
+        """Ask for ``seconds`` and return what it was like."""
+        felt, end = Felt(), time.monotonic() + seconds
+
+        async def read(connection: LoadConnection) -> int:
+            return (await connection.get(self._question()))[0]
+
+        async def live(connection: LoadConnection) -> int:
+            return (await connection.get("/live"))[0]
+
+        async def send(connection: LoadConnection) -> int:
+            return await connection.post("/v1/traces", self._batches.batch())
+
+        async def steadily(a_second: float, took: list[float], act: Callable[[LoadConnection], Awaitable[int]]) -> None:
+            headers = {**self._headers, "Content-Type": PROTOBUF}
+            due = time.monotonic()
+            while due < end:
+                async with LoadConnection(self._base_url, headers) as connection:
+                    while due < end:
+                        await asyncio.sleep(max(0.0, due - time.monotonic()))
+                        due = max(due + 1 / a_second, time.monotonic() - 1 / a_second)
+                        begun = time.monotonic()
+                        try:
+                            status = await act(connection)
+                        except (OSError, EOFError) as error:
+                            felt.failures.append(type(error).__name__)
+                            break
+                        took.append(time.monotonic() - begun)
+                        if status != 200:
+                            felt.failures.append(str(status))
+
+        await asyncio.gather(
+            steadily(READS_A_SECOND / 2, felt.reads, read),
+            steadily(READS_A_SECOND / 2, felt.reads, read),
+            steadily(BATCHES_A_SECOND, felt.batches, send),
+            steadily(LIVES_A_SECOND, felt.lives, live),
+        )
+        return felt
+
+
+async def measure(base_url: str, urls: EmbeddedUrls, arguments: argparse.Namespace) -> tuple[Felt, dict[str, Felt]]:
+    """Return what the tenant feels alone, and beside each kind of neighbour."""
+    settings = Settings(jwt_secret=urls.jwt_secret)
+    tenant = Tenant(base_url, issue_token(settings, role=Role.DEVELOPER, projects=[TENANT]))
+    neighbour = issue_token(settings, role=Role.DEVELOPER, projects=[NEIGHBOUR], ttl=3600)
+    await tenant.feel(arguments.seconds / 2)  # plans, pools and caches
+    alone, beside = Felt(), {}
+    spawn = multiprocessing.get_context("spawn")
+    for name in arguments.ways or ATTACKS:
+        alone.add(await tenant.feel(arguments.seconds / 3))
+        process = spawn.Process(target=attack, args=(name, base_url, neighbour), daemon=True)
+        process.start()
+        try:
+            await asyncio.sleep(1.5)  # it starts
+            beside[name] = await tenant.feel(arguments.seconds)
+        finally:
+            process.kill()
+            await asyncio.to_thread(process.join)
+        await asyncio.sleep(0.5)  # what it left behind is abandoned
+    return alone, beside
+
+
+def report(title: str, alone: Felt, beside: dict[str, Felt]) -> bool:
+    """Print the table; return whether the bar was met."""
+    print(f"\n{title}: alone p99 {alone.p99 * 1000:.0f} ms, ingest {alone.ingest * 1000:.0f} ms, "
+          f"/live at most {max(alone.lives) * 1000:.0f} ms, {len(alone.failures)} failures")  # fmt: skip
+    print(f"| the neighbour's way | p99 ({P99_BAR:g}×) | ingest ({INGEST_BAR:g}×) | failed (0) "
+          f"| /live ({LIVE_BAR_SECONDS * 1000:g} ms) | |\n|---|---|---|---|---|---|")  # fmt: skip
+    met = True
+    for name, felt in beside.items():
+        p99, ingest, live = felt.p99 / alone.p99, felt.ingest / alone.ingest, max(felt.lives)
+        is_met = p99 <= P99_BAR and ingest <= INGEST_BAR and not felt.failures and live <= LIVE_BAR_SECONDS
+        failed = ", ".join(f"{felt.failures.count(kind)} × {kind}" for kind in sorted(set(felt.failures))) or "0"
+        verdict = "met" if is_met else "missed"
+        print(f"| {name} | {p99:.2f} | {ingest:.2f} | {failed} | {live * 1000:.0f} | {verdict} |", flush=True)
+        met = met and is_met
+    return met
+
+
+async def prepare(urls: EmbeddedUrls, spans: int) -> None:
+    """Make the projects; the neighbour's has spans of thirty days."""
+    await load(urls.owner_url, spans)
+    owner = await asyncpg.connect(urls.owner_url)
+    await owner.execute("INSERT INTO projects (project_id, name) VALUES ($1, $1)", TENANT)
+    await owner.close()
+
+
+def bench(checkout: Path, folder: Path, arguments: argparse.Namespace) -> bool:
+    """Measure the server in ``checkout``; return whether it met the bar."""
+    folder.mkdir(mode=0o755)
+    with EmbeddedServices(folder / "data") as urls:
+        environment = serve_environment(urls, PYTHONPATH=str(checkout))
+        run("migrate", settings=environment).check_returncode()
+        asyncio.run(prepare(urls, arguments.spans))
+        with Program(folder, ["serve", "--workers", str(arguments.workers)], environment) as program:
+            program.wait_for("serving on http", seconds=90)
+            program.wait_until_serving()
+            alone, beside = asyncio.run(measure(program.base_url, urls, arguments))
+    return report(str(checkout.name), alone, beside)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=6, help="beside each neighbour")
+    parser.add_argument("--spans", type=int, default=30_000, help="of the neighbour")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--base", type=Path, help="another checkout, measured too")
+    parser.add_argument("ways", nargs="*", help=f"some of {', '.join(ATTACKS)} (default: all)")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.ways) - set(ATTACKS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    return arguments
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Measure one checkout or two; only this one decides."""
+    with tempfile.TemporaryDirectory(prefix="observatory-fairness-") as name:
+        Path(name).chmod(0o755)
+        if arguments.base is not None:
+            bench(arguments.base.resolve(), Path(name) / "base", arguments)
+        return 0 if bench(HERE, Path(name) / "own", arguments) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(parse_arguments()))
