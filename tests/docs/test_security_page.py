@@ -1,0 +1,26 @@
+"""Each promise of the security model names a test that exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs/explanation/security-model.md").read_text(encoding="utf-8")
+NAMED = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)
+
+
+def test_every_promise_about_neighbours_names_a_test() -> None:
+    table = PAGE.partition("| Promised about neighbours | Held by |\n|---|---|\n")[2].partition("\n\n")[0]
+    rows = table.splitlines()
+    assert len(rows) > 20
+    assert len(NAMED) == len(rows)
+    assert [row for row in rows if not re.fullmatch(r"\| .+ \| `tests/[\w/]+\.py::\w+` \|", row)] == []
+
+
+def test_the_named_tests_exist() -> None:
+    for path, name in NAMED:
+        tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+        found = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+        assert name in found, f"{path} has no {name}"
