@@ -40,12 +40,22 @@ def run(*arguments: str, settings: Mapping[str, str], cwd: Path | None = None) -
 class Program:
     """A running ``serve`` or ``demo``; what it prints goes to a file. A context manager that leaves nothing behind."""
 
-    def __init__(self, folder: Path, arguments: Sequence[str], settings: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        arguments: Sequence[str],
+        settings: Mapping[str, str],
+        *,
+        command: Sequence[str | Path] = (PROGRAM,),
+        cwd: Path | None = None,
+    ) -> None:
+        """``command``: the installed program, or how to run another one, in ``cwd``."""
         self._output = folder / f"output-{arguments[0]}-{time.monotonic_ns()}"
         with open(self._output, "wb") as sink:
             self.process = subprocess.Popen(
-                [PROGRAM, *arguments],
+                [*command, *arguments],
                 env=environment(settings),
+                cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
@@ -81,9 +91,9 @@ class Program:
             time.sleep(0.02)
         return self.output
 
-    def wait_until_serving(self) -> str:
+    def wait_until_serving(self, seconds: float = START_SECONDS) -> str:
         """Waits for the first answer; gives the address."""
-        match = _ADDRESS.search(self.wait_for("serving on http"))
+        match = _ADDRESS.search(self.wait_for("serving on http", seconds))
         assert match is not None
         self.base_url = match[1]
         return self.base_url
