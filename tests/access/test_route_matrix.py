@@ -184,7 +184,7 @@ async def test_trace_of_another_project_is_byte_for_byte_an_unknown_one(
     ):
         answers = {
             (await ask(http, "GET", template.format(trace_id), {**headers, "X-Request-ID": "request-id-0"}))
-            for trace_id in ("unknown", "missing")
+            for trace_id in ("a" * 32, "b" * 32)
         }
         assert len(answers) == 1, template
         assert answers.pop()[0] == 404

@@ -43,6 +43,8 @@ def iso(at: datetime) -> str:
 async def seed(services: Services) -> Seed:
     """Store the history in the projects acme and globex, which must exist."""
     end = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    if end.hour == 0:
+        end -= timedelta(hours=1)  # counters begin with the UTC day: at its first moment there are none
     start = end - timedelta(hours=6)
     spans = [span for number in range(TRACES) for span in trace(number, start + timedelta(minutes=7.5 * number))]
     await store(services, ACME, spans)
