@@ -27,7 +27,7 @@ ACTIVE: Final = 40
 TOOLS: Final = ("find_order", "read_page", "search_notes", "send_reply")
 _SYLLABLES: Final = (
     "ta", "re", "mi", "con", "ver", "sal", "den", "tor", "per", "lin", "ga", "mo", "es", "ti", "ble", "ran", "ous",
-    "ing", "ment", "ic", "ly", "pre", "sta", "ner", "ol", "da", "cu", "fe", "hy", "wa",
+    "ing", "mant", "ic", "ly", "pre", "sta", "ner", "ol", "da", "cu", "fe", "hy", "wa",
 )  # fmt: skip
 
 
