@@ -294,13 +294,13 @@ async def test_a_project_past_its_rate_of_spans_is_429_with_a_true_retry_after(
 ) -> None:
     await owner.execute(
         "UPDATE projects SET settings = $1 WHERE project_id = 'alpha'",
-        json.dumps({"ingest": {"spans_per_minute": 12_000}}),
+        json.dumps({"ingest": {"spans_per_minute": 1_200}}),  # 20 a second; room for the largest request, 10,000
     )
     assert (await send(export_request(9_000))).status_code == 200
     response = await send(export_request(4_000))
     assert response.status_code == 429
     assert status_message(response)[0] == 8
-    assert 1 <= int(response.headers["retry-after"]) <= 6
+    assert 1 <= int(response.headers["retry-after"]) <= 150
     assert await owner.fetchval("SELECT count(*) FROM llm_traces") == 9_000
 
 
