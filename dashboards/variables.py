@@ -26,13 +26,20 @@ IN_CONTROLS_MENU: Final = 3
 
 def datasource_variable() -> Json:
     """Return ``${ds}``: one file works in every Grafana, whatever the uid of its data source."""
+    return source_variable(
+        "ds", "simpod-json-datasource", "Data source", "The JSON data source of the LLM Observatory.", regex=""
+    )
+
+
+def source_variable(name: str, kind: str, label: str, description: str, *, regex: str) -> Json:
+    """Return a choice among the data sources of ``kind`` whose names match ``regex`` (empty: all)."""
     return {
         "type": "datasource",
-        "name": "ds",
-        "label": "Data source",
-        "description": "The JSON data source of the LLM Observatory.",
-        "query": "simpod-json-datasource",
-        "regex": "",
+        "name": name,
+        "label": label,
+        "description": description,
+        "query": kind,
+        "regex": regex,
         "hide": IN_CONTROLS_MENU,
         "includeAll": False,
         "multi": False,

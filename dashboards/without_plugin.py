@@ -18,7 +18,7 @@ from typing import Any, Final
 from dashboards.board import Board
 from dashboards.promql_metrics import LABELS, METRICS, PromqlMetric
 from dashboards.queries import Json
-from dashboards.variables import GROUPS, IN_CONTROLS_MENU, choice_variable
+from dashboards.variables import GROUPS, IN_CONTROLS_MENU, choice_variable, source_variable
 
 PROMETHEUS: Final = {"type": "prometheus", "uid": "${ds}"}
 TEMPO: Final = {"type": "tempo", "uid": "${tempo}"}
@@ -258,21 +258,8 @@ def _without_lost_variables(text: str, titles: Mapping[str, str]) -> str:
 
 def _sources() -> Iterator[Json]:
     for name, kind, label in (("ds", "prometheus", "Metrics"), ("tempo", "tempo", "Traces")):
-        yield {
-            "type": "datasource",
-            "name": name,
-            "label": label,
-            "description": f"The {kind.capitalize()} data source of the LLM Observatory.",
-            "query": kind,
-            "regex": "/LLM.*/",
-            "hide": IN_CONTROLS_MENU,
-            "includeAll": False,
-            "multi": False,
-            "refresh": 1,
-            "options": [],
-            "current": {},
-            "skipUrlSync": False,
-        }
+        description = f"The {kind.capitalize()} data source of the LLM Observatory."
+        yield source_variable(name, kind, label, description, regex="/LLM.*/")
 
 
 def _label_variables() -> Iterator[Json]:

@@ -22,6 +22,7 @@ from typing import Any, Final, TypeVar
 from server.cache.freshness import Freshness
 from server.errors import Overloaded
 from server.fairness.fair_queue import FairQueue, Place
+from server.ingest.decoded_weight import is_heavy
 from server.ingest.explain import explain_payload
 from server.ingest.limits import ProjectRates
 from server.ingest.mapping.agent_metrics import AgentCount, read_counter
@@ -31,7 +32,7 @@ from server.ingest.mapping.span_mapping import mapping_steps
 from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.otlp.decode import DecodeLimits, decode_logs, decode_traces, payload_encoding
 from server.ingest.otlp.metrics_format import DecodedMetrics, decode_metrics
-from server.ingest.otlp.payload import Attributes, DecodedLogs, DecodedSpan, DecodedTraces, TooLarge
+from server.ingest.otlp.payload import DecodedLogs, DecodedTraces, TooLarge
 from server.ingest.pricing.price_book import PriceBook
 from server.ingest.pricing.price_books import PriceBooks
 from server.ingest.pricing.price_catalog import price_catalog
@@ -58,14 +59,7 @@ _INLINE_LIMITS: Final = {
     "json": DecodeLimits(64 * 1024, max_spans=1000, max_values=2_000),
 }
 """What a body may hold that is decoded on the event loop."""
-_LIGHT_SPAN: Final = 32 * 1024
-"""A span of at most this weight (:func:`weight`) is mapped on the event loop: 10 ms at most."""
-_SMALL_BYTES: Final = 8 * 1024
-"""No span of a request of this size is heavy."""
-_MANY_SPANS: Final = 2000
-"""What is worked out for the spans of a request together takes 10 ms for so many."""
 _LIGHT_LOGS_BYTES: Final = 16 * 1024
-_NAME_WEIGHT: Final = 64
 _STEP_SECONDS: Final = 0.002
 _MOST_ROW_BYTES: Final = 64 * 1024 * 1024
 """Of the rows of one request."""
@@ -371,32 +365,3 @@ def run_to_the_end(steps: Generator[None, None, T]) -> T:
         except StopIteration as end:
             result: T = end.value
             return result
-
-
-def is_heavy(decoded: DecodedTraces) -> bool:
-    """Return whether one span alone, or their number, would keep the event loop for too long."""
-    if decoded.span_count > _MANY_SPANS:
-        return True
-    return decoded.size > _SMALL_BYTES and any(
-        weight(group.resource.attributes) > _LIGHT_SPAN or any(map(_is_heavy_span, group.spans))
-        for group in decoded.groups
-    )
-
-
-def _is_heavy_span(span: DecodedSpan) -> bool:
-    total = weight(span.attributes)
-    if span.events or span.links:
-        total += sum(_NAME_WEIGHT + weight(event.attributes) for event in span.events)
-        total += sum(_NAME_WEIGHT + weight(link.attributes) for link in span.links)
-    return total > _LIGHT_SPAN
-
-
-def weight(attributes: Attributes) -> int:
-    """Return about how many bytes of work ``attributes`` are: each name counts, and all text."""
-    total = _NAME_WEIGHT * len(attributes)
-    for value in attributes.values():
-        if isinstance(value, str):
-            total += len(value)
-        elif isinstance(value, list | dict):
-            total += _NAME_WEIGHT * len(value)
-    return total
