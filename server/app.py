@@ -68,6 +68,7 @@ from server.rest.trace_routes import traces
 from server.rollups.fold import RollupFolder
 from server.settings import Settings
 from server.storage.database import Database
+from server.storage.read_replicas import Primary, Replica, SpreadReads
 from server.storage.redis_store import RedisStore
 from server.telemetry import logs, observations, prometheus, tracing
 from server.text.json_text import dumps
@@ -113,6 +114,8 @@ MAX_MESSAGE_BYTES = 4096
 """Of a WebSocket message from a client; there is nothing to say for one."""
 ANSWER_BYTES = 64 * 1024 * 1024
 """Bytes of large answers that may wait for their clients in one process."""
+REPLICA_ACQUIRE_SECONDS = 0.25
+"""Longest wait for a free connection to a replica."""
 BODY_PATIENCE_SECONDS = 2.0
 """Seconds that a body, or an answer, waits for room."""
 
@@ -130,21 +133,16 @@ def build_services(settings: Settings) -> Services:
             application_name=f"llm-observatory {name}",
         )
 
-    reads = pool(
-        settings.database_url,
-        "observatory_api",
-        settings.database_pool_size,
-        settings.statement_timeout,
-        "reads",
-    )
+    reads = build_reads(settings)
     writes = pool(settings.database_url, "observatory_api", settings.ingest_pool_size + 2, 8.0, "writes")
+    writes.on_commit = reads.primary.committed
     worker = pool(settings.worker_url, "observatory_worker", 3, 600.0, "worker")
     redis = RedisStore(settings.redis_url, timeout=settings.redis_timeout)
     freshness = Freshness(redis)
     access = build_access(settings, reads, worker, redis)
     project_list = ProjectList(reads)
     live_tail = LiveTail(
-        reads,
+        reads.on_primary(),
         worker,
         lambda heard: WakeUps(settings.redis_url, redis, timeout=settings.redis_timeout, heard=heard),
         most_streams=settings.live_streams_total,
@@ -178,11 +176,33 @@ def build_services(settings: Settings) -> Services:
         access=access,
         ingestion=Ingestion(settings, writes, worker, freshness, access.buckets),
         folder=RollupFolder(worker),
-        exports=build_exports(settings, reads, writes, worker, project_list),
+        exports=build_exports(settings, reads.without_staleness(), writes, worker, project_list),
         retention=Retention(worker, settings),
         statistics=PartitionStatistics(worker),
         live=live_tail,
     )
+
+
+def build_reads(settings: Settings) -> SpreadReads:
+    """Make the pools for reading: the primary's, and one for each replica."""
+
+    def pool(url: str) -> dict[str, Any]:
+        return {
+            "url": url,
+            "role": "observatory_api",
+            "size": settings.database_pool_size,
+            "acquire_timeout": settings.acquire_timeout,
+            "statement_timeout": settings.statement_timeout,
+            "application_name": "llm-observatory reads",
+        }
+
+    primary = Primary(Database(**{**pool(settings.database_url), "size": 1, "statement_timeout": 1.0}))
+    replicas = [
+        # A busy replica leaves the read to the primary.
+        Replica(url, Database(**{**pool(url), "acquire_timeout": REPLICA_ACQUIRE_SECONDS}), primary, number=number)
+        for number, url in enumerate(settings.database_read_urls)
+    ]
+    return SpreadReads(primary, replicas, staleness=settings.database_read_staleness, **pool(settings.database_url))
 
 
 def build_exports(
@@ -193,7 +213,7 @@ def build_exports(
     daily = DailyExports(
         store, reads, projects, format_name=settings.export_daily, keep_days=settings.export_daily_keep_days
     )
-    return Exports(store, ExportJobs(store, reads, files), files, daily, most_streams=settings.export_streams)
+    return Exports(store, ExportJobs(store, reads, files), files, daily, reads, most_streams=settings.export_streams)
 
 
 def build_panels(services: Services) -> PanelEngine:

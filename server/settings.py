@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from server.text.setting_values import address, between, flag, names, one_of, path, storage_address, text, whole
+from server.text.setting_values import address, between, each, flag, names, one_of, path, storage_address, text, whole
 
 
 class SettingsError(Exception):
@@ -53,6 +53,20 @@ class Settings:
         "The same database for background work (rollups, partitions, retention). Empty: `DATABASE_OWNER_URL`.",
         parse=_POSTGRESQL,
         secret=True,
+    )
+    database_read_urls: tuple[str, ...] = setting(
+        "DATABASE_READ_URLS",
+        (),
+        "Streaming replicas of the database that take reads, as the role of `DATABASE_URL`; separated by commas.",
+        parse=each(_POSTGRESQL),
+        secret=True,
+    )
+    database_read_staleness: float = setting(
+        "DATABASE_READ_STALENESS",
+        0.0,
+        "Seconds by which a read of a replica may lag behind commits of other server processes. 0: it has every "
+        "commit that was answered before.",
+        parse=between(0, 300),
     )
     redis_url: str = setting(
         "REDIS_URL",

@@ -23,6 +23,7 @@ from hiredis import ReplyError
 from server.cache.freshness import LONGEST_TTL_SECONDS, trace_keys, window_is_closed, window_keys
 from server.cache.stored_answer import CHECKSUM_BYTES, CachedAnswer, Copies, ForeignValue, pack, unpack
 from server.fairness.off_loop import off_loop
+from server.storage.read_source import ReadSource, read_source
 from server.storage.redis_store import RedisStore, RedisUnavailable
 from server.storage.row_scope import RowScope
 from server.telemetry.observations import CacheAsked, observe, observe_hit
@@ -163,7 +164,9 @@ class ResultCache:
         """Return ``answer`` in the form in which it is sent, without storing it."""
         data = self._encode(answer.data)
         fingerprint = _fingerprint(data, answer.pagination)
-        return CachedAnswer(data, answer.pagination, answer.meta, fingerprint, is_hit=False, stored_at=time.time())
+        source = read_source.get()
+        meta = answer.meta if source is None else {**answer.meta, **source.meta()}
+        return CachedAnswer(data, answer.pagination, meta, fingerprint, is_hit=False, stored_at=time.time())
 
     def _any_flight(self, key: str) -> asyncio.Task[CachedAnswer] | None:
         """Return a computation in progress. Without Redis nobody knows what is fresh, so it serves as well as another
@@ -242,6 +245,8 @@ class ResultCache:
                 observe_hit(CACHE_NAME)
                 return hit
         observe(CacheAsked(CACHE_NAME, "miss"))
+        source = ReadSource()
+        read_source.set(source)  # of this task alone
         try:
             answer = await compute()
             fresh = await off_loop(answer.values, partial(self.fresh, answer))
@@ -250,7 +255,7 @@ class ResultCache:
             raise
         if tokens is not None:
             # Not awaited: the caller has its answer, and later callers in this process find it stored.
-            if answer.is_complete and len(fresh.data) <= self._max_bytes:
+            if answer.is_complete and source.is_current and len(fresh.data) <= self._max_bytes:
                 self._store.post(["SET", key, pack(key, tokens, fresh), "EX", question.ttl_seconds], ["DEL", lock])
             else:
                 self._store.post(["DEL", lock])

@@ -198,7 +198,10 @@ class EmbeddedPostgres:
         """Let only the user who started us (and the server's account) connect, identified by the socket's peer."""
         names = sorted({self._account.name, _current_user()})
         for name, text in (
-            ("observatory_hba.conf", "local all all peer map=observatory\n"),
+            (
+                "observatory_hba.conf",
+                "".join(f"local {what} all peer map=observatory\n" for what in ("all", "replication")),
+            ),
             ("observatory_ident.conf", "".join(f'observatory "{user}" all\n' for user in names)),
         ):
             path = self._cluster / name

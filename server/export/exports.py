@@ -11,15 +11,19 @@ from server.export.daily_exports import DailyExports
 from server.export.export_files import ExportFiles
 from server.export.export_jobs import ExportJobs
 from server.export.export_store import ExportStore
+from server.storage.database import Database
 
 
 class Exports:
     """The store of exports, the jobs and their files, and the streams at work."""
 
     def __init__(
-        self, store: ExportStore, jobs: ExportJobs, files: ExportFiles, daily: DailyExports, *, most_streams: int
-    ) -> None:
-        """``most_streams``: of one principal, in this process."""
+        self, store: ExportStore, jobs: ExportJobs, files: ExportFiles, daily: DailyExports, reads: Database,
+        *, most_streams: int,
+    ) -> None:  # fmt: skip
+        """``reads`` has to see everything stored before an export began; ``most_streams``: of one principal, in this
+        process."""
+        self.reads = reads
         self.daily = daily
         self.store = store
         self.jobs = jobs

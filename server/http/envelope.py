@@ -14,12 +14,15 @@ from typing import Any
 import orjson
 from sanic import HTTPResponse, Request
 
+from server.storage.read_source import read_source
 from server.text.json_text import API_VERSION, dumps
 
 
 def meta(request: Request, *, cached: bool = False, **more: Any) -> dict[str, Any]:
     """Return the ``meta`` block. ``execution_time_ms`` counts from the arrival of the request."""
-    return {**_own_meta(request), **shared_meta(cached=cached, **more)}
+    source = read_source.get()
+    where = {} if source is None else source.meta()
+    return {**_own_meta(request), **shared_meta(cached=cached, **where, **more)}
 
 
 def shared_meta(*, cached: bool, **more: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from opentelemetry.trace import Span
 from sanic import Request
 from sanic.response import BaseHTTPResponse
 
+from server.storage.read_source import ReadSource, read_source
 from server.telemetry import tracing
 from server.telemetry.observations import RequestFinished, observe_request
 
@@ -50,6 +51,7 @@ def begin_request(request: Request) -> None:
     """Note the arrival, choose the request id (the caller's if it is well formed, else a new one), begin the span."""
     context = request.ctx
     context.started_at = time.perf_counter()
+    read_source.set(ReadSource())
     offered = request.headers.get("x-request-id")
     if offered is not None and _REQUEST_ID.fullmatch(offered):
         context.request_id = offered

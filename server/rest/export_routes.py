@@ -104,7 +104,7 @@ async def _start(
     )
     if resumption is not None:
         question = replace(question, position=resumption.position)
-    return export, ExportRun(services.reads, scope, question, cut, asked.format, options)
+    return export, ExportRun(services.exports.reads, scope, question, cut, asked.format, options)
 
 
 async def _send(

@@ -133,6 +133,8 @@ class Database:
             quick_seconds=QUICK_SECONDS,
         )
         self._held: dict[asyncpg.Connection, Place] = {}
+        self.on_commit: Callable[[Sequence[str]], None] | None = None
+        """Is told the projects of each transaction of :meth:`write` that was committed, none meaning any."""
         self._pool = databases.Database(
             url,
             min_size=0,
@@ -200,6 +202,8 @@ class Database:
         """Open a transaction that may read and write rows of ``projects``; it commits unless an exception passes."""
         async with self._transaction(projects, "BEGIN") as connection:
             yield connection
+        if self.on_commit is not None:
+            self.on_commit(projects)
 
     @asynccontextmanager
     async def unscoped(self) -> AsyncIterator[asyncpg.Connection]:

@@ -26,6 +26,8 @@ from server.telemetry.observations import (
     PartitionsDropped,
     RedisBack,
     RedisLost,
+    ReplicaBack,
+    ReplicaLost,
     RequestFinished,
     RequestsFinished,
     WrongProtocolSpoken,
@@ -199,6 +201,16 @@ def _(observation: RedisLost) -> None:
 @log.register
 def _(observation: RedisBack) -> None:
     logger.info("Redis is back")
+
+
+@log.register
+def _(observation: ReplicaLost) -> None:
+    _trouble("a read replica is left out", str(observation.number), observation)
+
+
+@log.register
+def _(observation: ReplicaBack) -> None:
+    logger.info("a read replica is in use", extra=_members(observation))
 
 
 @log.register

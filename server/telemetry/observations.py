@@ -110,6 +110,27 @@ class RedisBack(Observation):
 
 
 @dataclass(frozen=True, slots=True)
+class ReadOpened(Observation):
+    """A read was opened on the primary or on a replica; only where replicas are configured."""
+
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaLost(Observation):
+    """A read replica is left out: it does not answer, does not receive the log, or is none of this primary."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaBack(Observation):
+    """A read replica is in use, for the first time or again."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class ExportFinished(Observation):
     """An export ended: complete, failed or cancelled. ``size`` is what was handed to the connection or the storage."""
 

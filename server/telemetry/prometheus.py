@@ -39,8 +39,11 @@ from server.telemetry.observations import (
     Observation,
     PartitionsDropped,
     RateLimitHit,
+    ReadOpened,
     RedisBack,
     RedisLost,
+    ReplicaBack,
+    ReplicaLost,
     RequestsFinished,
     RollupsFolded,
     SpansRejected,
@@ -70,6 +73,8 @@ CACHE_REQUESTS = Counter("observatory_cache_requests", "Questions to the result 
 RATE_LIMITED = Counter("observatory_rate_limited", "Requests refused by a rate limit.", ["policy"])
 AUTHENTICATION_REFUSED = Counter("observatory_authentication_refused", "Credentials refused.", ["reason"])
 REDIS_UP = Gauge("observatory_redis_up", "Whether Redis is being used.", multiprocess_mode="livemin")
+READS = Counter("observatory_reads", "Reads, where read replicas are configured.", ["source"])
+READ_REPLICAS = Gauge("observatory_read_replicas", "Read replicas in use.", multiprocess_mode="livemin")
 FOLD_SECONDS = Histogram("observatory_rollup_fold_seconds", "Time to fold pending rollup deltas.", buckets=_SECONDS)
 FOLDED = Counter("observatory_rollup_deltas_folded", "Rollup deltas folded into their grains.")
 PARTITIONS_DROPPED = Counter("observatory_partitions_dropped", "Partitions of raw spans dropped by retention.")
@@ -96,6 +101,8 @@ METRICS = (
     RATE_LIMITED,
     AUTHENTICATION_REFUSED,
     REDIS_UP,
+    READS,
+    READ_REPLICAS,
     FOLD_SECONDS,
     FOLDED,
     PARTITIONS_DROPPED,
@@ -209,6 +216,21 @@ def _(observation: RedisLost) -> None:
 @record.register
 def _(observation: RedisBack) -> None:
     REDIS_UP.set(1)
+
+
+@record.register
+def _(observation: ReadOpened) -> None:
+    READS.labels(observation.source).inc()
+
+
+@record.register
+def _(observation: ReplicaLost) -> None:
+    READ_REPLICAS.dec()
+
+
+@record.register
+def _(observation: ReplicaBack) -> None:
+    READ_REPLICAS.inc()
 
 
 @record.register

@@ -31,6 +31,15 @@ def names(raw: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in raw.split(",") if part.strip())
 
 
+def each(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
+    """Return a parser of a list, separated by commas, whose parts ``parse`` takes."""
+
+    def parse_all(raw: str) -> tuple[str, ...]:
+        return tuple(parse(part) for part in names(raw))
+
+    return parse_all
+
+
 def between(low: float, high: float) -> Callable[[str], float]:
     """Return a parser of numbers within ``low`` and ``high``, both included."""
 

@@ -187,6 +187,8 @@ def component_schemas() -> dict[str, Schema]:
                 "timestamp": TIME,
                 "execution_time_ms": {"type": "number"},
                 "cached": {"type": "boolean"},
+                "read_from": {"type": "string", "enum": ["primary", "replica"]},
+                "stale_seconds": {"type": "number"},
                 "version": TEXT,
                 "request_id": nullable(TEXT),
             },

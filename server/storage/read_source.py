@@ -1,0 +1,42 @@
+"""Where the rows of an answer were read: on the primary or a replica, and how old they may be."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(slots=True)
+class ReadSource:
+    """The sources of the rows of one answer; empty while no read replicas are configured."""
+
+    is_from_replica: bool = False
+    is_from_primary: bool = False
+    stale_seconds: float = 0.0
+    """An upper bound: what was committed before, counted back from the question, is in the answer."""
+
+    def note_primary(self) -> None:
+        """Note a read of the primary, which is never stale."""
+        self.is_from_primary = True
+
+    def note_replica(self, stale_seconds: float) -> None:
+        """Note a read of a replica that may lack the last ``stale_seconds``."""
+        self.is_from_replica = True
+        self.stale_seconds = max(self.stale_seconds, stale_seconds)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the answer has everything that was committed before it was asked for."""
+        return self.stale_seconds <= 0
+
+    def meta(self) -> dict[str, Any]:
+        """Return the members for ``meta``."""
+        if not (self.is_from_replica or self.is_from_primary):
+            return {}
+        source = "replica" if self.is_from_replica else "primary"
+        return {"read_from": source, "stale_seconds": round(self.stale_seconds, 3)}
+
+
+read_source: ContextVar[ReadSource | None] = ContextVar("read_source", default=None)
+"""The note of the current request, or of the computation of an answer that several requests share."""
