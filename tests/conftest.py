@@ -103,6 +103,21 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(ShareClusterWithWorkers())
 
 
+LONG_FOLDERS = ("process", "demo", "contract", "queries", "fairness", "packaging", "schema", "embedded", "plugin")
+"""Folders with tests of many seconds."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let long tests begin first: one that begins last keeps the run waiting while the other workers have nothing."""
+
+    def place(item: pytest.Item) -> int:
+        folder = item.nodeid.split("/")[1]
+        return LONG_FOLDERS.index(folder) if folder in LONG_FOLDERS else len(LONG_FOLDERS)
+
+    items.sort(key=place)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         _running.stop()

@@ -13,6 +13,7 @@ from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.writing.dimensions import Dimensions
 from server.ingest.writing.prepared_span import prepare_span
 from server.ingest.writing.span_writer import SpanWriter
+from server.storage.deadlocks import repeat_after_deadlock
 
 _numbers = itertools.count(1)
 _FIELDS = {field.name for field in fields(SpanRecord)}
@@ -49,4 +50,5 @@ async def store(services: Services, project: str, records: SpanRecord | Iterable
     """Store ``records`` in ``project`` durably; gives the number of rows that are new or changed."""
     batch = [records] if isinstance(records, SpanRecord) else list(records)
     writer = SpanWriter(services.writes, Dimensions(services.writes, most_combinations=20_000), None)
-    return await writer.store([prepare_span(project, record) for record in batch])
+    # As the queue of the server does.
+    return await repeat_after_deadlock(lambda: writer.store([prepare_span(project, record) for record in batch]))

@@ -25,6 +25,7 @@ from server.queries.filters.filter_sql import compile_filter
 from server.queries.filters.filter_tree import Filter
 from server.queries.filters.time_range import TimeRange
 from server.storage.database import Database
+from server.storage.deadlocks import repeat_after_deadlock
 from server.storage.row_scope import RowScope
 from server.storage.statements import statement
 from server.text.instants import EPOCH
@@ -148,11 +149,14 @@ async def _apply(database: Database, freshness: Freshness, project_id: str, chan
     ordered = sorted(changes, key=lambda change: (change.row["trace_id"], change.row["span_id"]))
     keys = [[change.row[name] for change in ordered] for name in ("ts", "trace_id", "span_id", "version")]
     values = [list(column) for column in zip(*(change.prices for change in ordered), strict=True)]
-    async with database.write([project_id]) as connection:
-        await ensure_change_tables(connection)
-        await connection.fetchrow(statement("prefer_index_lookups"))
-        written = await connection.fetch(statement("apply_prices"), project_id, *keys, *values)
-        if written:
-            await settle_span_changes(connection, spans_went=True)
+
+    async def transaction() -> None:
+        async with database.write([project_id]) as connection:
+            await ensure_change_tables(connection)
+            await connection.fetchrow(statement("prefer_index_lookups"))
+            if await connection.fetch(statement("apply_prices"), project_id, *keys, *values):
+                await settle_span_changes(connection, spans_went=True)
+
+    await repeat_after_deadlock(transaction)
     times = keys[0]
     await freshness.touched({project_id: Touched(min(times), max(times), frozenset(keys[1]))})

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from server.cache.freshness import Freshness, Touched
 from server.ingest.writing.span_changes import ensure_change_tables, settle_span_changes
 from server.storage.database import Database, Step
+from server.storage.deadlocks import repeat_after_deadlock
 from server.storage.statements import statement
 
 
@@ -23,17 +24,21 @@ async def delete_trace(
 
 
 async def _delete(database: Database, freshness: Freshness, project_id: str, trace_id: str, note: Step | None) -> int:
-    async with database.write([project_id]) as connection:
-        await ensure_change_tables(connection)
-        written = await connection.fetch(statement("delete_trace_spans"), project_id, trace_id)
-        if written:
-            await settle_span_changes(connection, spans_went=True)
-            if note is not None:
-                await note(connection)
-        await connection.execute(statement("delete_trace_scores"), project_id, trace_id)
-        await connection.execute(statement("delete_trace_updates"), project_id, trace_id)
-    if written:
+    async def transaction() -> int:
+        async with database.write([project_id]) as connection:
+            await ensure_change_tables(connection)
+            written = await connection.fetch(statement("delete_trace_spans"), project_id, trace_id)
+            if written:
+                await settle_span_changes(connection, spans_went=True)
+                if note is not None:
+                    await note(connection)
+            await connection.execute(statement("delete_trace_scores"), project_id, trace_id)
+            await connection.execute(statement("delete_trace_updates"), project_id, trace_id)
+        return len(written)
+
+    deleted = await repeat_after_deadlock(transaction)
+    if deleted:
         # The trace may be of any age, so answers about every window are stale now.
         start = datetime(2000, 1, 1, tzinfo=UTC)
         await freshness.deleted(project_id, Touched(start, datetime.now(UTC), frozenset({trace_id})))
-    return len(written)
+    return deleted
