@@ -14,6 +14,9 @@ PYTEST_ARGS ?= -n auto
 help:  ## this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
+# Where it is set, each of the many processes that the tests start compiles every module again.
+unexport PYTHONDONTWRITEBYTECODE
+
 run: $(VENV)/installed  ## start everything with two months of demo traces (ARGS="--port 9090" and so on)
 	@exec $(BIN)/llm-observatory demo $(ARGS)
 
