@@ -15,13 +15,11 @@ from datasource.panels.frames import Notice
 from datasource.panels.target_question import TargetQuestion, current_period
 from datasource.targets.core import Core
 from server.queries.metrics.metric_answer import MetricGroup, Value
+from server.queries.metrics.metric_coverage import coverage_gap
 from server.queries.records.annotations import first_data_at
 
 MOST_TIMES: Final = 10.0
 """From this many times the value before on, the one before is next to nothing and a percentage says nothing."""
-
-_TOLERATED_GAP: Final = 0.02
-"""Share of the range before that may lie before the first data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +67,5 @@ def period_before(question: TargetQuestion) -> tuple[datetime, datetime]:
 
 
 async def coverage(core: Core, start: datetime, end: datetime) -> str:
-    """Empty when data reach back to ``start`` of the period before that ends at ``end``, else why not."""
-    first = await first_data_at(core.database, core.scope)
-    if first is None or first >= end:
-        return "there are no data before this period."
-    if first > start + (end - start) * _TOLERATED_GAP:
-        return f"data begin on {first:%-d %B}, within the period before."
-    return ""
+    """Return why data do not cover the period before, from ``start`` to ``end``; empty if they do."""
+    return coverage_gap(await first_data_at(core.database, core.scope), start, end) or ""

@@ -14,7 +14,7 @@ from datasource.targets.core import Core, Frame
 from datasource.targets.exemplars import exemplars
 from datasource.targets.group_colors import color_config, colors_of
 from server.errors import InvalidParameter
-from server.queries.metrics.metric_answer import MetricAnswer, MetricGroup
+from server.queries.metrics.metric_answer import MetricAnswer, MetricGroup, Value
 from server.queries.metrics.metric_catalog import METRICS, Rate, Total
 from server.queries.metrics.metric_interval import DAY_SECONDS, Interval, parse_interval
 from server.queries.metrics.metric_question import Measure, MetricQuestion, parse_measure
@@ -191,6 +191,8 @@ async def stat(core: Core, question: TargetQuestion) -> list[Frame]:
         value = group.values[measure.key][0] if group else None
         before = compared.before(measure.key) if compared else None
         label, unit = measure_label(measure), answer.units[measure.key]
+        if "change" in shown:
+            _tell_no_change(meta, compared, measure, value)
         cells = {
             "value": (_number_column(label, unit), value),
             "before": (_number_column(f"{label} before", unit), before),
@@ -243,9 +245,7 @@ def _change_frame(
     now: list[Any] = [question.time_range.end]
     for measure in measures:
         value = group.values[measure.key][0] if group else None
-        notice = compared.notice(measure.key, value) if compared else None
-        if notice is not None and notice not in meta.notices:
-            meta.notices.append(notice)
+        _tell_no_change(meta, compared, measure, value)
         change = compared.change(measure.key, value) if compared else None
         before.append(math.inf if change is None or compared is None else compared.before(measure.key))
         now.append(value)
@@ -254,6 +254,13 @@ def _change_frame(
         *(_number_column(measure_label(item), answer.units[item.key]) for item in measures),
     ]
     return wire_frame(question.ref_id, "", columns, [before, now], meta)
+
+
+def _tell_no_change(meta: FrameMeta, compared: Comparison | None, measure: Measure, value: Value) -> None:
+    """Add the notice that says why there is no change to ``value``, once."""
+    notice = compared.notice(measure.key, value) if compared else None
+    if notice is not None and notice not in meta.notices:
+        meta.notices.append(notice)
 
 
 async def breakdown(core: Core, question: TargetQuestion) -> list[Frame]:

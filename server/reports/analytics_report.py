@@ -8,7 +8,7 @@ from server.queries.filters.filter_tree import And, Filter, Leaf
 from server.queries.filters.span_fields import FIELDS
 from server.queries.metrics.metric_answer import MetricAnswer, MetricGroup
 from server.queries.metrics.metric_interval import Interval
-from server.reports.report_window import ReportSource, ReportWindow, change, compared, measures_of, share, single
+from server.reports.report_window import ReportSource, ReportWindow, measures_of, reasons, share, single
 
 Width = Interval | Literal["auto"]
 
@@ -97,8 +97,8 @@ async def report_quality(source: ReportSource, window: ReportWindow, width: Widt
         for group in errors.groups
         if single(group, "errors")
     ]
-    reasons = await source.split(window, "finish_reason", "calls", limit=10)
-    report["finish_reasons"] = [_row(group, ("calls",), "finish_reason") for group in reasons.groups]
+    finished = await source.split(window, "finish_reason", "calls", limit=10)
+    report["finish_reasons"] = [_row(group, ("calls",), "finish_reason") for group in finished.groups]
     scores = await source.split(window, "score_name", "scores", "score_average", "score_pass_rate", limit=20)
     report["scores_by_name"] = [
         _row(group, ("scores", "score_average", "score_pass_rate"), "score_name") for group in scores.groups
@@ -147,14 +147,12 @@ def _winners(rows: list[dict[str, Any]]) -> dict[str, Any]:
 async def _overview(
     source: ReportSource, window: ReportWindow, kind: str, measures: tuple[str, ...], width: Width
 ) -> dict[str, Any]:
-    totals = await source.total(window, *measures, compare="previous_period")
+    totals, changes = await source.compare(window, *measures)
     series = await source.ask(window.question(*_SERIES[kind], interval=width))
     return {
         "totals": _row(totals, measures),
-        "change_pct": {
-            measure.key: change(single(totals, measure.key), compared(totals, measure.key))
-            for measure in measures_of(*measures)
-        },
+        "change_pct": {key: item.percent for key, item in changes.items()},
+        "no_change_reasons": reasons(changes),
         "time_series": _series(series),
         "interval_seconds": series.meta.interval_seconds,
         "source": series.meta.source,

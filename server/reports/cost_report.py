@@ -10,16 +10,19 @@ from zoneinfo import ZoneInfo
 from server.errors import InvalidParameter
 from server.fairness.off_loop import off_loop
 from server.queries.metrics.metric_answer import MetricAnswer, MetricGroup
+from server.queries.metrics.metric_coverage import coverage_gap
 from server.queries.metrics.metric_interval import Interval
 from server.queries.metrics.metric_question import Having
+from server.queries.records.annotations import first_data_at
 from server.reports.forecast import SHORTEST_HISTORY, Forecast, ForecastPoint, forecast
 from server.reports.report_window import (
+    Change,
     ReportSource,
     ReportWindow,
     change,
-    compared,
     measures_of,
     number,
+    reasons,
     share,
     single,
 )
@@ -57,26 +60,32 @@ ATTRIBUTION_DIMENSIONS: Final = (
 )
 FORECAST_PERIODS: Final = {"next_week": 7, "next_month": 30, "next_quarter": 90}
 
+_SHORT_RANGE: Final = "the range has not two complete ones."
 _DAY_WEIGHT: Final = 500
 """Values that cost as much as one day of a forecast's history."""
 
 
 async def summarize_costs(source: ReportSource, window: ReportWindow, *, top: int) -> dict[str, Any]:
     """Return totals with their change against the period before, splits by the usual dimensions, days and weeks."""
-    overview = await source.total(window, *_OVERVIEW, compare="previous_period")
+    overview, before = await source.compare(window, *_OVERVIEW)
     splits = {}
     for dimension in _SUMMARY_SPLITS:
         answer = await source.split(window, dimension, *_SPLIT, limit=top)
         splits[f"by_{dimension}"] = [_item(group, dimension, overview) for group in answer.groups]
     daily = await source.ask(window.question("cost", "calls", interval=DAY, fill="zero"))
     weekly = await source.ask(window.question("cost", "calls", interval=WEEK, fill="zero"))
+    first = await first_data_at(source.database, source.scope)
+    changes = {
+        "cost_change_pct": before["cost"],
+        "calls_change_pct": before["calls"],
+        "day_over_day_change_pct": _last_change(daily, first),
+        "week_over_week_change_pct": _last_change(weekly, first),
+    }
     return {
         "overview": {
             **{_public(name): single(overview, name) for name in _OVERVIEW},
-            "cost_change_pct": change(single(overview, "cost"), compared(overview, "cost")),
-            "calls_change_pct": change(single(overview, "calls"), compared(overview, "calls")),
-            "day_over_day_change_pct": _last_change(daily),
-            "week_over_week_change_pct": _last_change(weekly),
+            **{name: item.percent for name, item in changes.items()},
+            "no_change_reasons": reasons(changes),
         },
         **splits,
         "trends": {"daily": _trend(daily), "weekly": _trend(weekly)},
@@ -175,12 +184,15 @@ def _trend(answer: MetricAnswer) -> list[dict[str, Any]]:
     ]
 
 
-def _last_change(answer: MetricAnswer) -> float | None:
-    """Return the change between the last two complete buckets, in percent."""
+def _last_change(answer: MetricAnswer, first: datetime | None) -> Change:
+    """Return the change between the last two complete buckets; data begin at ``first``."""
     incomplete = frozenset(answer.meta.incomplete)
     pairs = zip(answer.times, answer.groups[0].values["cost"], strict=True)
-    whole = [value for time, value in pairs if time not in incomplete]
-    return change(whole[-1], whole[-2]) if len(whole) >= 2 else None
+    whole = [(time, value) for time, value in pairs if time not in incomplete]
+    if len(whole) < 2:
+        return Change(None, _SHORT_RANGE)
+    (earlier, before), (later, now) = whole[-2:]
+    return change(now, before, coverage_gap(first, earlier, later))
 
 
 def _point(point: ForecastPoint) -> dict[str, float]:

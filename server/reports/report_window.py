@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -9,6 +10,7 @@ from typing import Any, Final
 
 from server.queries.filters.filter_tree import Filter
 from server.queries.metrics.metric_answer import MetricAnswer, MetricGroup, MetricMeta, Value
+from server.queries.metrics.metric_coverage import NOTHING_BEFORE
 from server.queries.metrics.metric_question import Measure, MetricQuestion, parse_measure
 from server.queries.metrics.metric_reader import query_metrics
 from server.storage.database import Database
@@ -66,6 +68,13 @@ class ReportSource:
         answer = await self.ask(window.question(*measures, **more))
         return answer.groups[0]
 
+    async def compare(self, window: ReportWindow, *measures: str) -> tuple[MetricGroup, dict[str, Change]]:
+        """Return one group over the whole window, and the change of each measure against the period before."""
+        answer = await self.ask(window.question(*measures, compare="previous_period"))
+        group, gap = answer.groups[0], answer.meta.no_change_reason
+        before = group.compared or {}
+        return group, {key: change(values[0], before[key][0], gap) for key, values in group.values.items()}
+
     async def split(self, window: ReportWindow, dimension: str, *measures: str, **more: Any) -> MetricAnswer:
         """Return one group for each value of ``dimension``, ranked, the rest summed as "other"."""
         return await self.ask(window.question(*measures, group_by=(dimension,), **more))
@@ -90,13 +99,6 @@ def single(group: MetricGroup, measure: str) -> Value:
     return group.values[parse_measure(measure).key][0]
 
 
-def compared(group: MetricGroup, measure: str) -> Value:
-    """Return the value of ``measure`` in the earlier range, if the question has one."""
-    if group.compared is None:
-        return None
-    return group.compared[parse_measure(measure).key][0]
-
-
 def number(value: Value) -> Decimal:
     """Return ``value`` as Decimal; a missing one is zero."""
     if value is None or isinstance(value, tuple):
@@ -110,10 +112,27 @@ def share(part: Value, whole: Value) -> float | None:
     return float(number(part) / total * 100) if total else None
 
 
-def change(now: Value, before: Value) -> float | None:
-    """Return the change from ``before`` to ``now`` in percent; None if there was nothing before."""
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change in percent; without one, the ``reason``."""
+
+    percent: float | None
+    reason: str | None = None
+
+
+def change(now: Value, before: Value, gap: str | None = None) -> Change:
+    """Return the change from ``before`` to ``now``. There is none if there was nothing before, or if data do not cover
+    the earlier range, which ``gap`` says.
+    """
     earlier = number(before)
-    return float((number(now) - earlier) / earlier * 100) if earlier else None
+    if gap is not None or not earlier:
+        return Change(None, gap or NOTHING_BEFORE)
+    return Change(float((number(now) - earlier) / earlier * 100))
+
+
+def reasons(changes: Mapping[str, Change]) -> dict[str, str]:
+    """Return why some of ``changes`` have no percentage, by name."""
+    return {name: item.reason for name, item in changes.items() if item.reason is not None}
 
 
 def measures_of(*names: str) -> tuple[Measure, ...]:

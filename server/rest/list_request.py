@@ -17,6 +17,7 @@ from server.queries.filters.filter_tree import parse_filter
 from server.queries.filters.time_range import LONGEST_RANGE, TimeRange, check_range
 from server.queries.lists.list_question import (
     DEFAULT_LIMIT,
+    INCLUDE_ALIASES,
     INCLUDES,
     LARGEST_LIMIT,
     TOTALS,
@@ -58,8 +59,9 @@ LIST_PARAMETERS: Final[dict[str, str]] = {
     "view": "spans (default) or traces.",
     "sort_by": "Up to three fields to sort by; default ts.",
     "sort_order": "desc (default) or asc.",
-    "fields": "Fields and groups of fields that rows have; default: all but the large ones.",
-    "include": "scores, children, snippets.",
+    "fields": "Fields and groups of fields that rows have; default: all but the large ones, and the first 1,000 "
+    "characters of input_text and output_text.",
+    "include": "scores (also called evaluations and feedback), children, snippets.",
     "total": "none (default), estimate, capped or exact.",
     "limit": "Rows of a page, 1 to 1,000; default 50.",
     "cursor": "pagination.cursor of the page before.",
@@ -77,7 +79,7 @@ def request_from_params(params: RequestParams) -> ListRequest:
     descending = params.choice("sort_order", ORDERS, "desc") == "desc"
     sort_by = params.items("sort_by")
     names = params.items("fields")
-    include = _known(params.texts("include"), INCLUDES, lambda detail: InvalidParameter.named("include", detail))
+    include = _included(params.texts("include"), lambda detail: InvalidParameter.named("include", detail))
     total = params.choice("total", TOTALS, "none")
     limit = params.integer("limit", default=DEFAULT_LIMIT, low=1, high=LARGEST_LIMIT)
     filters = params.filters()
@@ -99,6 +101,7 @@ def request_from_params(params: RequestParams) -> ListRequest:
             filter=tree,
             sort=sort,
             fields=fields,
+            previews=True,
             include=include,
             total=total,
             limit=limit,
@@ -133,7 +136,7 @@ def request_from_document(document: Mapping[str, Any]) -> ListRequest:
     view = VIEWS[body.choice("view", tuple(VIEWS), "spans")]
     sort_keys = body.sort_keys()
     names = body.strings("fields")
-    include = _known(body.strings("include"), INCLUDES, lambda detail: InvalidBody.at("/include", detail))
+    include = _included(body.strings("include"), lambda detail: InvalidBody.at("/include", detail))
     total = body.choice("total", TOTALS, "none")
     limit = body.get("limit", int, DEFAULT_LIMIT)
     if not 1 <= limit <= LARGEST_LIMIT:
@@ -153,6 +156,7 @@ def request_from_document(document: Mapping[str, Any]) -> ListRequest:
             filter=tree,
             sort=sort,
             fields=fields,
+            previews=True,
             include=include,
             total=total,
             limit=limit,
@@ -232,7 +236,8 @@ def _checked(reader: Callable[[], Value], error: Callable[[str], Exception]) -> 
         raise error(str(problem)) from problem
 
 
-def _known(names: tuple[str, ...], known: tuple[str, ...], error: Callable[[str], Exception]) -> frozenset[str]:
-    if not set(names) <= set(known):
-        raise error(f"expected any of {', '.join(known)}")
-    return frozenset(names)
+def _included(names: tuple[str, ...], error: Callable[[str], Exception]) -> frozenset[str]:
+    meant = frozenset(INCLUDE_ALIASES.get(name, name) for name in names)
+    if not meant <= set(INCLUDES):
+        raise error(f"expected any of {', '.join(INCLUDES)}")
+    return meant

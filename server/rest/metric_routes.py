@@ -23,7 +23,7 @@ from server.queries.metrics.metric_answer import MetricAnswer, MetricMeta, Value
 from server.queries.metrics.metric_catalog import DIMENSIONS, METRICS
 from server.queries.metrics.metric_question import Measure, MetricQuestion
 from server.queries.metrics.metric_reader import query_metrics
-from server.reports.report_window import change
+from server.reports.report_window import change, reasons
 from server.rest.metric_request import (
     DOCUMENT_MEMBERS,
     MetricRequest,
@@ -140,22 +140,26 @@ async def show_summary(request: Request) -> HTTPResponse:
             {dimension: group.labels[dimension], **{key: values[0] for key, values in group.values.items()}}
             for group in found.groups
         ]
-    data = {"totals": _totals(total), "top": tops}
+    data = {**_totals(total), "top": tops}
     return success(request, data, meta_fields=render_meta(total.meta))
 
 
 def _totals(answer: MetricAnswer) -> dict[str, Any]:
     group = answer.groups[0]
     before: Mapping[str, tuple[Value, ...]] = group.compared or {}
-    return {
+    changes = {
+        key: change(values[0], before[key][0], answer.meta.no_change_reason) for key, values in group.values.items()
+    }
+    totals = {
         key: {
             "value": values[0],
             "previous": before[key][0],
-            "change_percent": change(values[0], before[key][0]),
+            "change_percent": changes[key].percent,
             "unit": answer.units[key],
         }
         for key, values in group.values.items()
     }
+    return {"totals": totals, "no_change_reasons": reasons(changes)}
 
 
 async def _answer(request: Request, asked: MetricRequest, form: str, render: Any) -> HTTPResponse:
@@ -262,4 +266,5 @@ def render_meta(meta: MetricMeta) -> dict[str, Any]:
     if meta.compared_start is not None and meta.compared_end is not None:
         told["compared_from"] = format_instant(meta.compared_start)
         told["compared_to"] = format_instant(meta.compared_end)
+        told["no_change_reason"] = meta.no_change_reason
     return told

@@ -145,6 +145,8 @@ async def list_answer(
     meta: dict[str, Any] = {"view": question.view}
     if page.hidden_fields:
         meta["hidden_fields"] = page.hidden_fields
+    if page.clipped_fields:
+        meta["clipped_fields"] = page.clipped_fields
     if page.plan is not None:
         meta["explain"] = page.plan
     return Answer(render_rows(page.rows), pagination, meta, values=sum(map(len, page.rows)))

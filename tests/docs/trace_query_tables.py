@@ -81,11 +81,12 @@ def _fields(view: View) -> str:
             "sortable" if field.is_sortable else "",
             "content" if field.is_content else "",
             "large" if field.is_large else "",
+            "previewed" if field.is_previewed else "",
             "only in filters" if not field.selectable else "",
             "not in filters" if not field.filterable else "",
             "may be null" if field.nullable else "",
         ]
-        others = {field.parameter, field.range_parameter} - {None, field.name}
+        others = {field.parameter, field.range_parameter, *field.aliases} - {None, field.name}
         names = " ".join([f"`{field.name}`", *sorted(f"(`{name}`)" for name in others)])
         return names, field.group, field.type.value, ", ".join(filter(None, notes)), field.sentence
 

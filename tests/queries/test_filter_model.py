@@ -224,7 +224,7 @@ async def test_each_field_and_each_operator_and_the_negation_are_all_rows(stored
                 assert sum(found) == len(everything), document
 
 
-SORTS = ("ts", "total_cost_usd", "total_tokens", "ttft_ms", "duration_ms")
+SORTS = ("ts", "total_cost_usd", "total_tokens", "ttft_ms", "duration_ms", "model", "status_code")
 
 
 def expected_order(sort: list[Sort]) -> list[str]:

@@ -90,11 +90,33 @@ async def test_cost_summary_adds_up(http: httpx.AsyncClient) -> None:
     assert overview["error_cost_usd"] == pytest.approx(0.2)
     assert overview["cost_per_call_usd"] == pytest.approx(1.03 / 40)
     assert overview["cost_change_pct"] is None
+    assert overview["no_change_reasons"]["cost_change_pct"] == "there are no data before this period."
     assert overview["day_over_day_change_pct"] == pytest.approx(0)
     by_model = {item["name"]: item for item in data["by_model"]}
     assert by_model["large"]["total_cost_usd"] == pytest.approx(1.0)
     assert by_model["large"]["cost_share_pct"] == pytest.approx(100 / 1.03)
     assert [point["total_cost_usd"] for point in data["trends"]["daily"]] == pytest.approx([0.103] * 10)
+
+
+async def test_no_change_is_told_where_data_do_not_cover_the_period_before(http: httpx.AsyncClient) -> None:
+    """Data of ten days: five days compare with the five before, six would compare with four."""
+
+    async def changes(days: int) -> Any:
+        since = int((TODAY - timedelta(days=days)).timestamp())
+        window = f"from={since}&to={int(TODAY.timestamp())}"
+        costs = (await ask(http, f"costs/summary?{window}"))["overview"]
+        quality = await ask(http, f"analytics/quality?{window}")
+        totals = await ask(http, f"metrics/summary?{window}")
+        return [
+            (costs["cost_change_pct"], costs["no_change_reasons"].get("cost_change_pct")),
+            (quality["change_pct"]["calls"], quality["no_change_reasons"].get("calls")),
+            (totals["totals"]["calls"]["change_percent"], totals["no_change_reasons"].get("calls")),
+        ]
+
+    covered, uncovered = await changes(5), await changes(6)
+    assert [(pytest.approx(0), None)] * 3 == covered
+    assert [value for value, _ in uncovered] == [None] * 3
+    assert all("within the period before" in reason for _, reason in uncovered)
 
 
 async def test_attribution_shares_are_of_the_whole_and_the_rest_is_other(http: httpx.AsyncClient) -> None:

@@ -72,6 +72,7 @@ async def test_a_query_gives_series_by_group_with_comparison(http: httpx.AsyncCl
     (group,) = answer.json()["data"]["groups"]
     assert group["values"] == {"calls": [None], "duration_max": [None]}
     assert group["compared"]["calls"] == [2]
+    assert answer.json()["meta"]["no_change_reason"] is None
     assert group["compared"]["duration_max"] == [pytest.approx(200, rel=0.01)]
 
 
@@ -92,6 +93,7 @@ async def test_the_summary_has_totals_with_change_and_top_lists(http: httpx.Asyn
     answer = await http.get("/api/v1/metrics/summary", params={"from": FROM, "to": TO})
     data = answer.json()["data"]
     assert data["totals"]["calls"] == {"value": 3, "previous": None, "change_percent": None, "unit": "short"}
+    assert data["no_change_reasons"]["calls"] == "there are no data before this period."
     assert data["totals"]["cost"]["value"] == 0.51
     assert data["top"]["model"] == [
         {"model": "large", "cost": 0.5, "calls": 1},

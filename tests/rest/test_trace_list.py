@@ -75,13 +75,40 @@ async def test_rows_have_every_field_and_the_envelope_is_complete(api: httpx.Asy
     assert body["next_cursor"] == body["pagination"]["cursor"]
     assert body["pagination"]["has_more"] is True
     assert {"timestamp", "execution_time_ms", "cached", "version", "request_id"} <= body["meta"].keys()
-    expected = {*VIEWS["spans"].default_fields, "ts_ms"}
+    expected = {*VIEWS["spans"].default_fields, *VIEWS["spans"].previewed_fields, "ts_ms"}
     assert all(row.keys() == expected for row in body["data"])
     first = body["data"][0]
     assert first["ts"] == (NOW - timedelta(minutes=22)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     assert first["ts_ms"] == int((NOW - timedelta(minutes=22)).timestamp() * 1000)
     assert first["model"] is None
     assert first["total_cost_usd"] == 1
+
+
+async def test_rows_preview_prompts_and_answers_and_say_where_they_cut(
+    api: httpx.AsyncClient, app_server: AppServer, bearer: Any
+) -> None:
+    """In every order, over several projects, and whole when asked for."""
+    api.headers.update(bearer("developer", ["alpha", "beta"]))
+    texts = {"input_text": "kiwi " + "é" * 995, "output_text": "ü" * 999 + "😀!"}
+    await store(app_server.services, "alpha", make_span(ts=NOW, span_id="f" * 16, model="a", **texts))
+    for query in ("limit=1", "limit=1&sort_by=model&sort_order=asc", "limit=1&search=kiwi"):
+        answer = (await api.get(f"/api/v1/traces?{query}")).json()
+        assert [answer["data"][0][name] for name in texts] == [texts["input_text"], "ü" * 999 + "😀"], query
+        assert answer["meta"]["clipped_fields"] == ["output_text"]
+    whole = (await api.get("/api/v1/traces?limit=1&fields=io")).json()
+    assert whole["data"][0]["output_text"] == texts["output_text"]
+    assert "clipped_fields" not in whole["meta"]
+    posted = (await api.post("/api/v1/traces/search", json={"limit": 1})).json()
+    assert posted["meta"]["clipped_fields"] == ["output_text"]
+    short = (await api.get("/api/v1/traces?model=model-1")).json()
+    assert short["data"][0]["output_text"] == "the answer 100% of 7"
+    assert "clipped_fields" not in short["meta"]
+
+
+async def test_previews_are_hidden_without_the_right_to_contents(api: httpx.AsyncClient, bearer: Any) -> None:
+    answer = (await api.get("/api/v1/traces?limit=1", headers=bearer("billing", ["alpha"]))).json()
+    assert {answer["data"][0][name] for name in ("input_text", "output_text")} == {None}
+    assert {"input_text", "output_text"} <= set(answer["meta"]["hidden_fields"])
 
 
 PARAMETERS: list[tuple[str, list[int]]] = [
@@ -115,6 +142,15 @@ PARAMETERS: list[tuple[str, list[int]]] = [
     ("sort_by=cost", [8, 7, 6, 4, 3, 2, 1, 0, 5]),
     ("sort_by=cost&sort_order=asc", [0, 1, 2, 3, 4, 6, 7, 8, 5]),
     ("sort_by=total_tokens&sort_order=asc&limit=2", [0, 1]),
+    ("sort_by=model&sort_order=asc&limit=4", [0, 3, 6, 1]),
+    ("sort_by=status_code&limit=7", [8, 7, 5, 4, 2, 1, 6]),
+    ("sort_by=span_id&limit=2", [8, 7]),
+    ("sort_by=trace_id&sort_order=asc&limit=3", [0, 1, 2]),
+    ("sort_by=provider,environment&limit=2", [8, 7]),
+    ("sort_by=latency_ms&limit=2", [8, 7]),
+    ("include=children,evaluations,feedback&limit=1", [8]),
+    ("operation_type=chat,completion&status=success,pending&max_tokens=20", [2, 1]),
+    ("project_id=alpha&user_id=u1&session_id=s1", [5, 3, 1]),
     ("span_id=0000000000000003,0000000000000004", [4, 3]),
     ("trace_id=00000000000000000000000000000001", [3, 2]),
     ("span_name=tool&provider=openai&service=checkout&environment=production&limit=1", [7]),

@@ -68,6 +68,8 @@ class TraceField:
     """Query parameter that takes a list of wanted values; also a second name for the field in filters."""
     range_parameter: str | None = None
     """``x`` adds the query parameters ``min_x`` and ``max_x``, both included."""
+    aliases: tuple[str, ...] = ()
+    """Names that other APIs have for it, which filters and orders also take."""
     sql: str | None = None
     """Expression over the alias ``{t}``; None: the column of the same name."""
     choices: tuple[str, ...] = ()
@@ -82,6 +84,8 @@ class TraceField:
     """Prompts, answers, error texts, attributes: hidden from scopes that may not read content."""
     is_large: bool = False
     """Fetched only on request."""
+    is_previewed: bool = False
+    """Large, and yet rows of lists have its first characters if no ``fields`` are named."""
 
     def expression(self, alias: str = "t") -> str:
         """Return the field in SQL, over a row of llm_traces called ``alias``."""
@@ -123,13 +127,14 @@ def _tokens(name: str, sentence: str) -> TraceField:
     )
 
 
-def _money(name: str, sentence: str, range_parameter: str) -> TraceField:
+def _money(name: str, sentence: str, range_parameter: str, *aliases: str) -> TraceField:
     return TraceField(
         name=name,
         type=FieldType.MONEY,
         group="cost",
         sentence=sentence,
         range_parameter=range_parameter,
+        aliases=aliases,
         nullable=True,
     )
 
@@ -149,7 +154,9 @@ def _detail(key: str, name: str, sentence: str) -> TraceField:
     )
 
 
-def _payload(name: str, field_type: FieldType, group: str, sentence: str, *, content: bool = True) -> TraceField:
+def _payload(
+    name: str, field_type: FieldType, group: str, sentence: str, *, content: bool = True, previewed: bool = False
+) -> TraceField:
     return TraceField(
         name=name,
         type=field_type,
@@ -158,6 +165,7 @@ def _payload(name: str, field_type: FieldType, group: str, sentence: str, *, con
         nullable=True,
         is_content=content,
         is_large=True,
+        is_previewed=previewed,
     )
 
 
@@ -167,8 +175,8 @@ _STATUS_WORDS = (("success", "OK"), ("error", "ERROR"), ("pending", "UNSET"))
 _TABLE: Final[tuple[TraceField, ...]] = (
     # core: shown in every list
     TraceField(name="ts", type=FieldType.TIME, group="core", sentence="Start of the span, UTC, microseconds."),
-    _keyword("trace_id", "core", "The trace that the span belongs to."),
-    _keyword("span_id", "core", "The span; unique within its trace."),
+    _keyword("trace_id", "core", "The trace that the span belongs to.", sortable=True),
+    _keyword("span_id", "core", "The span; unique within its trace.", sortable=True),
     _keyword(
         "parent_span_id",
         "core",
@@ -180,8 +188,8 @@ _TABLE: Final[tuple[TraceField, ...]] = (
     _keyword("span_name", "core", "Name of the span."),
     _keyword("span_kind", "core", "OpenTelemetry span kind.", choices=_SPAN_KINDS),
     _keyword("operation_type", "core", "Kind of operation: chat, embedding, tool, agent and so on."),
-    _keyword("provider", "core", "Vendor of the model, canonical name.", nullable=True),
-    _keyword("model", "core", "The model that answered.", nullable=True),
+    _keyword("provider", "core", "Vendor of the model, canonical name.", nullable=True, sortable=True),
+    _keyword("model", "core", "The model that answered.", nullable=True, sortable=True),
     _keyword(
         "status_code",
         "core",
@@ -189,6 +197,7 @@ _TABLE: Final[tuple[TraceField, ...]] = (
         parameter="status",
         choices=("OK", "ERROR", "UNSET"),
         choice_aliases=_STATUS_WORDS,
+        sortable=True,
     ),
     TraceField(
         name="duration_ms",
@@ -196,6 +205,7 @@ _TABLE: Final[tuple[TraceField, ...]] = (
         group="core",
         sentence="Duration in milliseconds.",
         range_parameter="duration",
+        aliases=("latency_ms",),
     ),
     # timing
     TraceField(
@@ -204,12 +214,13 @@ _TABLE: Final[tuple[TraceField, ...]] = (
         group="timing",
         sentence="Time to the first token in milliseconds.",
         range_parameter="ttft",
+        aliases=("time_to_first_token_ms",),
         nullable=True,
     ),
     # service
     _keyword("service_name", "service", "Service that sent the span.", parameter="service", nullable=True),
     _keyword("service_version", "service", "Version of that service.", nullable=True),
-    _keyword("environment", "service", "Deployment environment."),
+    _keyword("environment", "service", "Deployment environment.", sortable=True),
     # generation: the call of a model
     TraceField(
         name="is_generation",
@@ -240,8 +251,8 @@ _TABLE: Final[tuple[TraceField, ...]] = (
     _tokens("cache_write_tokens", "Input tokens written to the provider's cache."),
     _tokens("reasoning_tokens", "Output tokens spent on reasoning."),
     # cost
-    _money("prompt_cost_usd", "Cost of the input in US dollars.", "prompt_cost"),
-    _money("completion_cost_usd", "Cost of the output in US dollars.", "completion_cost"),
+    _money("prompt_cost_usd", "Cost of the input in US dollars.", "prompt_cost", "input_cost_usd"),
+    _money("completion_cost_usd", "Cost of the output in US dollars.", "completion_cost", "output_cost_usd"),
     _money("total_cost_usd", "Cost of the span in US dollars.", "cost"),
     _money("cache_savings_usd", "Savings through the provider's cache, in US dollars.", "cache_savings"),
     _keyword(
@@ -280,9 +291,9 @@ _TABLE: Final[tuple[TraceField, ...]] = (
         is_content=True,
     ),
     # io: prompts and answers
-    _payload("input_text", FieldType.TEXT, "io", "The prompt as text."),
+    _payload("input_text", FieldType.TEXT, "io", "The prompt as text.", previewed=True),
     _payload("input_messages", FieldType.JSON, "io", "The prompt as messages."),
-    _payload("output_text", FieldType.TEXT, "io", "The answer as text."),
+    _payload("output_text", FieldType.TEXT, "io", "The answer as text.", previewed=True),
     _payload("output_messages", FieldType.JSON, "io", "The answer as messages."),
     # raw: everything that was sent
     _payload("attributes", FieldType.JSON, "raw", "All attributes of the span; filter with `attribute.KEY`."),
@@ -381,7 +392,7 @@ FIELDS: Final[dict[str, TraceField]] = {field.name: field for field in _TABLE}
 """Every field by name, in the order in which rows show them."""
 
 _ALIASES: Final[dict[str, str]] = {
-    alias: field.name for field in _TABLE for alias in (field.parameter, field.range_parameter) if alias
+    alias: field.name for field in _TABLE for alias in (field.parameter, field.range_parameter, *field.aliases) if alias
 }
 
 

@@ -21,8 +21,11 @@ from server.text.suggestion import suggest
 DEFAULT_LIMIT: Final = 50
 LARGEST_LIMIT: Final = 1000
 MOST_SORT_KEYS: Final = 3
+PREVIEW_LENGTH: Final = 1000
 RANK: Final = "rank"
 INCLUDES: Final = ("scores", "children", "snippets")
+INCLUDE_ALIASES: Final = {"evaluations": "scores", "feedback": "scores"}
+"""Names that other APIs have for the same."""
 TOTALS: Final = ("none", "estimate", "capped", "exact")
 
 
@@ -48,10 +51,13 @@ class View:
 
     default_fields: tuple[str, ...] = field(init=False)
     """The fields of rows if no ``fields`` are named."""
+    previewed_fields: tuple[str, ...] = field(init=False)
+    """Further fields of which such rows may have the first characters."""
 
     def __post_init__(self) -> None:
-        names = tuple(name for name, item in self.fields.items() if item.is_default)
-        object.__setattr__(self, "default_fields", names)
+        items = self.fields.items()
+        object.__setattr__(self, "default_fields", tuple(name for name, item in items if item.is_default))
+        object.__setattr__(self, "previewed_fields", tuple(name for name, item in items if item.is_previewed))
 
     def keeps_time_order(self, tree: Filter | None) -> bool:
         """Return whether an index has the rows that ``tree`` lets through in the order of time, whatever its values."""
@@ -114,6 +120,8 @@ class ListQuestion:
     sort: tuple[Sort, ...] = (Sort("ts"),)
     fields: tuple[str, ...] | None = None
     """None: all that are not large."""
+    previews: bool = False
+    """Without ``fields``, rows also have the first :data:`PREVIEW_LENGTH` characters of prompts and answers."""
     include: frozenset[str] = frozenset()
     total: str = "none"
     limit: int = DEFAULT_LIMIT
@@ -122,6 +130,19 @@ class ListQuestion:
     def selected(self) -> tuple[str, ...]:
         """Return the names of a row's fields, in order."""
         return VIEWS[self.view].default_fields if self.fields is None else self.fields
+
+    def clipped(self) -> tuple[str, ...]:
+        """Return the names of the fields of which rows have the first characters alone."""
+        return VIEWS[self.view].previewed_fields if self.previews and self.fields is None else ()
+
+    def shown(self) -> tuple[str, ...]:
+        """Return the names of a row's fields, in order, clipped ones included."""
+        selected, clipped = self.selected(), self.clipped()
+        return (
+            tuple(name for name in VIEWS[self.view].fields if name in selected or name in clipped)
+            if clipped
+            else selected
+        )
 
     def identity(self) -> dict[str, Any]:
         """Return the parts that must stay the same from page to page, as a JSON document that cursors are bound to."""
@@ -138,6 +159,7 @@ class ListQuestion:
         return {
             **self.identity(),
             "fields": self.selected(),
+            "clipped": self.clipped(),
             "include": sorted(self.include),
             "total": self.total,
             "limit": self.limit,

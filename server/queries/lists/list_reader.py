@@ -42,7 +42,7 @@ class Total:
 @dataclass(frozen=True, slots=True)
 class ListPage:
     """One page. ``next_position`` is None on the last page; ``hidden_fields`` were requested but may not be seen (their
-    values are None).
+    values are None), ``clipped_fields`` have longer values in some of the rows.
     """
 
     rows: list[Row]
@@ -50,6 +50,7 @@ class ListPage:
     total: Total | None = None
     hidden_fields: tuple[str, ...] = ()
     plan: list[dict[str, Any]] | None = None
+    clipped_fields: tuple[str, ...] = ()
 
 
 async def list_spans(database: Database, scope: RowScope, question: ListQuestion, *, explain: bool = False) -> ListPage:
@@ -79,7 +80,8 @@ async def list_spans(database: Database, scope: RowScope, question: ListQuestion
             for row, extra in zip(rows, extras, strict=True):
                 row.update({name: extra[name] for name in sorted(question.include)})
     has_more = len(records) > question.limit
-    return ListPage(rows, layout.position(page[-1]) if has_more else None, total, layout.hidden, plans)
+    position = layout.position(page[-1]) if has_more else None
+    return ListPage(rows, position, total, layout.hidden, plans, layout.clip(rows))
 
 
 class _Reading:
@@ -93,7 +95,12 @@ class _Reading:
         self.where = self.predicate(scope)
         self.where_binds = len(self.params)
         self.layout = row_layout(
-            question.view, question.selected(), question.sort, scope.may_read_content, self.search_rank()
+            question.view,
+            question.shown(),
+            question.sort,
+            scope.may_read_content,
+            self.search_rank(),
+            question.clipped(),
         )
         is_by_time = self.layout.keys[0].name == "ts"
         # By time an index returns rows in order; otherwise rows are sorted, and should be narrow for that.
@@ -190,6 +197,8 @@ class _Reading:
         if len(branches) > 1:
             merged = " UNION ALL ".join(f"({branch})" for branch in branches)
             page = fragment("merge_branches").format(branches=merged, order=output_order, limit="$1")
+        if layout.clipped:
+            return fragment("clip_page").format(page=page, columns=layout.preview_columns, order=output_order)
         if not is_late:
             return page
         return fragment("fetch_page").format(

@@ -17,7 +17,7 @@ import orjson
 
 from server.queries.filters.span_fields import TYPE_SQL, FieldType, TraceField
 from server.queries.lists.keyset import Position, SortKey
-from server.queries.lists.list_question import RANK, VIEWS, Sort, View
+from server.queries.lists.list_question import PREVIEW_LENGTH, RANK, VIEWS, Sort, View
 
 Row = dict[str, Any]
 
@@ -40,6 +40,12 @@ class RowLayout:
     """The select list over ``t`` and a ``page`` that was read with :attr:`key_columns`."""
     same_row: str
     """The predicate that finds a row of ``page`` again in ``t``."""
+    clipped: tuple[str, ...]
+    """Fields of which rows have the first characters alone."""
+    preview_columns: str
+    """The select list over a ``page`` that was read with :attr:`columns`: the first characters of clipped fields, and
+    one more if there are more. Only the rows of the page are cut: a row that is sorted away is not unpacked.
+    """
     is_heavy: bool
     """Whether sorting all the columns costs more than fetching those of the page after sorting only the keys. Not so
     for spans without large columns: planning the join over partitions takes 3 ms.
@@ -57,6 +63,17 @@ class RowLayout:
                     row[name] = orjson.loads(row[name])
         return rows
 
+    def clip(self, rows: Sequence[Row]) -> tuple[str, ...]:
+        """Cut the texts of which ``rows`` show the beginning; return the names of the fields that were longer."""
+        cut = []
+        for name in self.clipped:
+            longer = [row for row in rows if row[name] is not None and len(row[name]) > PREVIEW_LENGTH]
+            for row in longer:
+                row[name] = row[name][:PREVIEW_LENGTH]
+            if longer:
+                cut.append(name)
+        return tuple(cut)
+
     def position(self, record: asyncpg.Record) -> Position:
         """Return the position of a list after ``record``: the values of its sort keys."""
         return tuple([record[place] for place in self._key_places])
@@ -68,10 +85,15 @@ class RowLayout:
 
 @lru_cache(maxsize=256)
 def row_layout(
-    view_name: str, selected: tuple[str, ...], sort: tuple[Sort, ...], may_read_content: bool, rank: str | None
+    view_name: str,
+    selected: tuple[str, ...],
+    sort: tuple[Sort, ...],
+    may_read_content: bool,
+    rank: str | None,
+    clipped: tuple[str, ...] = (),
 ) -> RowLayout:
     """Return the layout of rows with the fields ``selected`` in the order ``sort``. ``rank``: the SQL of the search
-    rank.
+    rank; ``clipped``: which of the fields are shown in part.
     """
     view = VIEWS[view_name]
     keys = _total_order(view, sort, rank)
@@ -83,6 +105,7 @@ def row_layout(
     if keys[0].name == RANK:
         beside = {RANK: beside[RANK], **beside}  # shown in rows: the first of the columns beyond the fields
     places = [*shown, *beside]
+    clipped = tuple(name for name in clipped if name not in hidden)
     return RowLayout(
         keys,
         names,
@@ -91,7 +114,12 @@ def row_layout(
         key_columns=_select_list({key.name: key.expression for key in keys}),
         late_columns=_select_list({**shown, **{name: f"page.{name}" for name in beside}}),
         same_row=" AND ".join(f"{view.fields[name].expression()} = page.{name}" for name in view.tie_breakers),
-        is_heavy=not view.is_partitioned or any(field.is_large for field in fields if field.name not in hidden),
+        clipped=clipped,
+        preview_columns=_select_list(
+            {name: f"left(page.{name}, {PREVIEW_LENGTH + 1})" if name in clipped else f"page.{name}" for name in places}
+        ),
+        is_heavy=not view.is_partitioned
+        or any(field.is_large for field in fields if field.name not in hidden and field.name not in clipped),
         _documents=tuple(field.name for field in fields if field.type is FieldType.JSON and field.name not in hidden),
         _key_places=tuple(places.index(key.name) for key in keys),
     )

@@ -57,6 +57,8 @@ class MetricMeta:
     """The table that answered each part, in words; for ``explain``."""
     compared_start: datetime | None = None
     compared_end: datetime | None = None
+    no_change_reason: str | None = None
+    """Why no change against the earlier range may be told: data do not cover it. None where one may."""
 
 
 @dataclass(frozen=True, slots=True)

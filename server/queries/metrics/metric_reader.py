@@ -20,6 +20,7 @@ from server.queries.metrics.metric_actors import ActorGroups, fetch_distinct, ra
 from server.queries.metrics.metric_answer import OTHER, MetricAnswer, MetricGroup, MetricMeta, Value
 from server.queries.metrics.metric_catalog import Family
 from server.queries.metrics.metric_compare import earlier_timeline
+from server.queries.metrics.metric_coverage import SPANS_DROPPED, coverage_gap
 from server.queries.metrics.metric_fetch import Fetched, fetch
 from server.queries.metrics.metric_formula import Needs, needs_of
 from server.queries.metrics.metric_question import Having, MetricQuestion
@@ -109,10 +110,18 @@ async def query_metrics(
         check_size(question, timeline, _count_groups(selection, groups_total))
         parts = await _read(run, timeline, selection)
         earlier = earlier_timeline(question, timeline)
-        compared = None if earlier is None else (earlier, await _read(run, earlier, selection))
+        compared, gap = None, None
+        if earlier is not None:
+            plans_before = len(run.plans)
+            compared = (earlier, await _read(run, earlier, selection))
+            first = await connection.fetchval(statement("first_data_at"), list(scope.projects))
+            gap = coverage_gap(first, earlier.start, earlier.end)
+            if gap is None and any(low < run.raw_since for _, plan in run.plans[plans_before:] for low, _ in plan.raw):
+                gap = SPANS_DROPPED
     count = _count_groups(selection, groups_total) * len(question.measures) * timeline.buckets
     groups = await off_loop(count, lambda: _groups(question, selection, timeline, parts, compared, now))
-    return _answer(question, timeline, groups, _meta(question, timeline, run, now, earlier, groups_total))
+    meta = replace(_meta(question, timeline, run, now, earlier, groups_total), no_change_reason=gap)
+    return _answer(question, timeline, groups, meta)
 
 
 def _count_groups(selection: Selection | None, groups_total: int) -> int:

@@ -14,7 +14,7 @@ from server.export.formats import COMPRESSIONS, FORMATS
 from server.http.json_body import Check, is_flag, is_instant, is_number, is_object, is_text, is_texts, is_whole
 from server.queries.filters.filter_params import FILTER_PARAMETERS, FilterParameter
 from server.queries.filters.span_fields import FIELDS, FieldType
-from server.queries.lists.list_question import INCLUDES, LARGEST_LIMIT, RANK, TOTALS, VIEWS
+from server.queries.lists.list_question import INCLUDE_ALIASES, INCLUDES, LARGEST_LIMIT, RANK, TOTALS, VIEWS
 from server.queries.lists.session_reader import SESSIONS, USERS, SummaryKind
 from server.queries.metrics.facet_reader import LARGEST_LIMIT as LARGEST_FACET_LIMIT
 from server.rest import (
@@ -88,7 +88,7 @@ _LIST_SCHEMAS: Final[dict[str, Schema]] = {
     "sort_by": {**LISTED, "items": {"type": "string", "enum": [*VIEWS["spans"].sortable(), RANK]}},
     "sort_order": ORDER,
     "fields": LISTED,
-    "include": {**LISTED, "items": {"type": "string", "enum": list(INCLUDES)}},
+    "include": {**LISTED, "items": {"type": "string", "enum": [*INCLUDES, *INCLUDE_ALIASES]}},
     "total": {"type": "string", "enum": list(TOTALS)},
     "limit": page_size(LARGEST_LIMIT),
     "explain": FLAG,

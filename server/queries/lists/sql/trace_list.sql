@@ -21,6 +21,12 @@ SELECT {columns}
 FROM page JOIN {table} t ON {same_row}
 ORDER BY {order}
 
+-- name: clip_page
+-- Long texts are cut in the rows of the page only: the database unpacks no more than the part that is shown.
+SELECT {columns}
+FROM ({page}) AS page
+ORDER BY {order}
+
 -- name: search_rank
 ts_rank_cd(t.search_vector, to_tsquery('simple', {query}))::double precision
 
