@@ -401,8 +401,8 @@ class Settings:
     export_daily: str = setting(
         "OBSERVATORY_EXPORT_DAILY",
         "",
-        "Format of a daily export of every project: `parquet`, `ndjson` or `csv`. Empty: none.",
-        parse=one_of("parquet", "ndjson", "csv", ""),
+        "Format of a daily export of every project: `parquet`, `ndjson`, `csv` or `otlp`. Empty: none.",
+        parse=one_of("parquet", "ndjson", "csv", "otlp", ""),
     )
     export_daily_keep_days: int = setting(
         "OBSERVATORY_EXPORT_DAILY_KEEP_DAYS",

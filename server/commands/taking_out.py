@@ -55,7 +55,7 @@ def add(commands: Commands) -> None:
     tail.add_argument("--json", action="store_true", help="print the events' rows as JSON, one a line")
     tail.add_argument("--count", type=int, metavar="N", help="end after N spans")
     export.add_argument("--output", required=True, type=Path, metavar="FILE", help="the file to write")
-    export.add_argument("--format", default="ndjson", help="ndjson (default), csv or parquet")
+    export.add_argument("--format", default="ndjson", help="ndjson (default), csv, parquet or otlp")
     export.add_argument("--compression", default="none", help="none (default), gzip or zstd")
 
 

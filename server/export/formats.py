@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from server.errors import FormatUnavailable
 from server.export.csv_format import CsvEncoder
 from server.export.ndjson_format import NdjsonEncoder
+from server.export.otlp_format import OtlpEncoder
 from server.queries.filters.span_fields import TraceField
 from server.queries.lists.row_layout import Row
 
@@ -29,7 +30,7 @@ class EncodingOptions:
     guard: bool = True
     """CSV: an apostrophe in front of what a spreadsheet would compute or take for a number."""
     trailer: bool = True
-    """NDJSON: a last line with the number of rows and a checksum."""
+    """NDJSON and OTLP: a last line with the number of rows and a checksum."""
     is_resumed: bool = False
     """The file continues another, which has the header already."""
     rows_before: int = 0
@@ -64,6 +65,8 @@ class ExportFormat:
     can_resume: bool = True
     """Whether a file that was cut off can be continued by appending to it."""
     is_compressed_inside: bool = False
+    has_whole_spans: bool = False
+    """Whether the file has every field of spans, so that neither ``fields`` nor another view can be asked for."""
 
 
 def _parquet(fields: Fields, options: EncodingOptions) -> Encoder:
@@ -101,6 +104,14 @@ FORMATS: Final[Mapping[str, ExportFormat]] = {
             make=_parquet,
             can_resume=False,
             is_compressed_inside=True,
+        ),
+        ExportFormat(
+            name="otlp",
+            media_type="application/x-ndjson",
+            extension="otlp.jsonl",
+            sentence="OTLP JSON lines as the Collector writes them, whole spans; taken in again, they are the same.",
+            make=lambda fields, options: OtlpEncoder(trailer=options.trailer, rows_before=options.rows_before),
+            has_whole_spans=True,
         ),
     )
 }

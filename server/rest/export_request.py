@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from server.http.request_params import RequestParams
 from server.http.services import services_of
 from server.queries.lists.cursor import continuation
 from server.queries.lists.keyset import Position
-from server.queries.lists.list_question import ListQuestion
+from server.queries.lists.list_question import VIEWS, ListQuestion, select_fields
 from server.rest.list_request import ListRequest, request_from_document, request_from_params
 
 EXPORT_PARAMETERS: Final[dict[str, str]] = {
@@ -30,11 +30,14 @@ EXPORT_PARAMETERS: Final[dict[str, str]] = {
     "guard": (
         "CSV: true (default) puts an apostrophe before texts that a spreadsheet would compute or take for a number."
     ),
-    "trailer": "NDJSON: true (default) ends the file with a line that has the number of rows and a checksum.",
+    "trailer": "NDJSON and OTLP: true (default) ends the file with a line that has the number of rows and a checksum.",
     "after": "Where to go on with an export that was cut off: `after` of GET /api/v1/exports/{export_id}.",
 }
 NOT_TAKEN: Final = ("cursor", "limit", "include", "total", "explain")
 """Parameters of lists that an export, which has every row, refuses."""
+
+NOT_OF_WHOLE_SPANS: Final = ("fields", "view")
+"""The same of formats that have whole spans."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ class ExportRequest:
         question = self.asked.question(now)
         if [key.field for key in question.sort] != ["ts"]:
             raise InvalidParameter.named("sort_by", "an export is sorted by ts")
+        if FORMATS[self.format].has_whole_spans:
+            question = replace(question, fields=select_fields(VIEWS[question.view], ["all"]))
         return question
 
 
@@ -79,6 +84,12 @@ def export_from_params(params: RequestParams) -> ExportRequest:
     for refused in NOT_TAKEN:
         if (refused, False) in params.given:
             raise InvalidParameter.named(refused, "an export has every row and takes no such parameter")
+    if FORMATS[name].has_whole_spans:
+        for refused in NOT_OF_WHOLE_SPANS:
+            if (refused, False) in params.given:
+                raise InvalidParameter.named(
+                    refused, f"a file of format {name} has whole spans and takes no such parameter"
+                )
     return ExportRequest(request_from_params(params), name, options, after)
 
 
@@ -94,6 +105,10 @@ def export_from_document(document: dict[str, Any]) -> ExportRequest:
         guard=_flag(question, "guard"),
         trailer=_flag(question, "trailer"),
     )
+    if FORMATS[name].has_whole_spans:
+        for refused in NOT_OF_WHOLE_SPANS:
+            if refused in document:
+                raise InvalidBody.at(f"/{refused}", f"format {name} has whole spans and takes no such member")
     return ExportRequest(request_from_document(question), name, options)
 
 

@@ -101,7 +101,8 @@ def _settle(records: Sequence[SpanRecord]) -> None:
 
     def has(span_id: str, part: str) -> bool:
         record = by_id[span_id]
-        return has_part(lambda column: getattr(record, column), part)
+        # An exported span that is taken in again has what it once took.
+        return part not in (record.inherited or ()) and has_part(lambda column: getattr(record, column), part)
 
     taken = {span_id: inheritance(span_id, decision, has) for span_id, decision in decisions.items()}
     for record in records:

@@ -19,6 +19,7 @@ from server.ingest.dialects.canonical_names import (
 from server.ingest.dialects.dialect import detect_dialect
 from server.ingest.dialects.scope_traits import NO_TRAITS, ScopeTraits, scope_traits
 from server.ingest.mapping.attribute_choice import SpanFields
+from server.ingest.mapping.exported_spans import EXPORT_SCOPE, restore_span
 from server.ingest.mapping.mapping_result import IngestWindow, MappedBatch, MappingLimits, RejectedSpan
 from server.ingest.mapping.request_counts import RESPONSE_ID, count_calls_once, rule_alone
 from server.ingest.mapping.resource_mapping import MappedResource, map_resource
@@ -104,6 +105,8 @@ def map_span(
     """Map one span whose identity and times were checked. ``fields`` is new, and afterwards holds the source of each
     column.
     """
+    if scope.name == EXPORT_SCOPE:
+        return _restored(span, fields, resource, limits, pricing)
     fields.collect(span.attributes)
     traits = scope_traits(scope.name) if len(scope.name) <= _LONGEST_SCOPE else NO_TRAITS
     for key, slot in traits.first:
@@ -179,6 +182,23 @@ def map_span(
     record.dialect = dialect
     record.attributes = _attributes(span, scope, fields, limits)
     record.dropped = _dropped(span, fields, resource)
+    return record
+
+
+def _restored(
+    span: DecodedSpan, fields: SpanFields, resource: MappedResource, limits: MappingLimits, pricing: PriceBook
+) -> SpanRecord:
+    """Return the row of a span that this product exported."""
+    record = SpanRecord(ts=to_datetime(span.start_ns), trace_id=span.trace_id, span_id=span.span_id, span_name="")
+    record.span_name = fields.clean("span_name", span.name, limits.name)
+    record.parent_span_id = _parent(span, fields)
+    record.span_kind = SPAN_KINDS[span.kind] if 0 <= span.kind < len(SPAN_KINDS) else SPAN_KINDS[0]
+    record.duration_ms = _duration_ms(span, fields)
+    restore_span(span, record, fields, resource, limits, pricing)
+    if record.count_rule is not None:  # rows of the first versions have none
+        has_usage = bool(record.total_tokens or record.total_cost_usd)
+        record.count_rule = rule_alone(record.operation_type, is_call=True, has_usage=has_usage)
+        record.is_generation = record.count_rule is not None
     return record
 
 
