@@ -1,10 +1,12 @@
-"""Makes starting hundreds of applications in one process cheap: routers with equal routes are compiled once."""
+"""Makes starting hundreds of applications in one process cheap: what is equal of them is compiled once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from sanic import Sanic
+from sanic.touchup.service import TouchUp
 from sanic_routing import BaseRouter
 
 
@@ -23,3 +25,17 @@ def compile_routers_once() -> None:
             router._find_route, router._matchers = known
 
     setattr(BaseRouter, "_render", render_once)  # noqa: B010 - mypy takes no assignment to a method
+
+
+def touch_up_once() -> None:
+    """Keep the methods that Sanic rewrites for an application, as long as the next one has the same signals."""
+    run: Callable[[Any], None] = TouchUp.run
+    latest: list[frozenset[str]] = []
+
+    def run_once(app: Sanic[Any, Any]) -> None:
+        signals = frozenset(signal.name for signal in app.signal_router.routes)
+        if latest != [signals]:
+            run(app)
+            latest[:] = [signals]
+
+    setattr(TouchUp, "run", run_once)  # noqa: B010
