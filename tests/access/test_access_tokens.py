@@ -301,12 +301,12 @@ async def test_token_in_the_address_or_twice_in_the_head_is_not_taken(
 
 async def test_refusal_takes_no_database_connection(start_app: AppFactory, project: ProjectMaker) -> None:
     await project("alpha")
-    server = await start_app(database_pool_size=1)
-    async with httpx.AsyncClient(base_url=server.base_url) as http, server.services.reads.plain():
+    server = await start_app(database_pool_size=1, acquire_timeout=20.0)
+    async with httpx.AsyncClient(base_url=server.base_url, timeout=30) as http, server.services.reads.plain():
         await http.get("/live")
         started = time.perf_counter()
         answers = await asyncio.gather(
             *(http.get("/api/v1/projects", headers={"Authorization": f"Bearer {own(exp=1)}"}) for _ in range(5))
         )
-        assert time.perf_counter() - started < 0.5  # 50 ms each at most; the pool's own wait is 1 s
+        assert time.perf_counter() - started < 10  # a connection would be waited for twice as long
     assert {answer.status_code for answer in answers} == {401}

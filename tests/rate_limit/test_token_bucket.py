@@ -229,7 +229,7 @@ async def test_lost_redis_gives_local_shares_at_once() -> None:
     bucket = Bucket("lonely", per_minute=60, capacity=40)
     started = time.monotonic()
     verdicts = [(await lost.judge([bucket], lookup=["x"])) for _ in range(20)]
-    assert time.monotonic() - started < 0.3
+    assert time.monotonic() - started < 2  # not 20 time-outs
     assert sum(verdict.allowed for verdict, _ in verdicts) == 10, "a quarter of the capacity"
     assert all(verdict.is_degraded and values is None for verdict, values in verdicts)
     assert lost.degraded_count == 20

@@ -34,14 +34,16 @@ def export(trace_id: str, span_id: str, started_ns: int) -> dict[str, Any]:
 
 
 async def until(client: httpx.AsyncClient, path: str, headers: dict[str, str], found: Callable[[Any], bool]) -> float:
-    """Seconds until the answer at ``path`` satisfies ``found``; more than one is a failure."""
+    """Seconds until the answer at ``path`` satisfies ``found``. Fails long before a stored answer would end by itself,
+    and leaves a busy test machine time.
+    """
     begun = time.monotonic()
     while True:
         body = (await client.get(path, headers=headers)).json()
         took = time.monotonic() - begun
         if found(body):
             return took
-        assert took < 1.0, path
+        assert took < 5.0, path
         await asyncio.sleep(0.02)
 
 
