@@ -102,6 +102,11 @@ def digest(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def board_content(board: Mapping[str, Any]) -> Json:
+    """Return the content of a dashboard without the members that Grafana adds by itself."""
+    return {key: value for key, value in board.items() if key not in ("id", "version")}
+
+
 def source_content(source: Mapping[str, Any]) -> Json:
     """Return the content of a data source without the members that Grafana adds by itself."""
     settings = {key: value for key, value in (source.get("jsonData") or {}).items() if key != MARK}

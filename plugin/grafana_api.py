@@ -46,6 +46,10 @@ class Grafana:
         """Return the answer at ``path``; None where there is nothing. Raises :class:`GrafanaRefused`."""
         return self._ask("get", path, parameters, missing_is_none=True)
 
+    def probe(self, *path: str) -> None:
+        """Ask at ``path`` for an answer that need not be JSON. Raises :class:`GrafanaRefused` unless it is one."""
+        self._ask("get", path, {}, any_body=True)
+
     def post(self, *path: str, body: Json) -> Json:
         """Create at ``path``. Raises :class:`GrafanaRefused`."""
         return self._ask("post", path, body)
@@ -56,7 +60,7 @@ class Grafana:
 
     def delete(self, *path: str) -> None:
         """Delete at ``path``; nothing there is fine. Raises :class:`GrafanaRefused`."""
-        self._ask("delete", path, {}, missing_is_none=True)
+        self._ask("delete", path, {}, missing_is_none=True, any_body=True)
 
     def editable_rules(self) -> None:
         """Have Grafana keep the rules that follow editable in its user interface."""
@@ -73,7 +77,15 @@ class Grafana:
             raise GrafanaRefused(f"Grafana {version} is too old: {OLDEST[0]}.{OLDEST[1]} or newer is needed.")
         return version
 
-    def _ask(self, method: str, path: tuple[str, ...], payload: Json, *, missing_is_none: bool = False) -> Json:
+    def _ask(
+        self,
+        method: str,
+        path: tuple[str, ...],
+        payload: Json,
+        *,
+        missing_is_none: bool = False,
+        any_body: bool = False,
+    ) -> Json:
         endpoint = "/".join(path)
         try:
             return self._client.make_raw_request(method, endpoint, payload)
@@ -99,8 +111,8 @@ class Grafana:
                 f"The certificate of {self.url} is not trusted: name its authority with --ca FILE. ({error})"
             ) from error
         except requests.exceptions.JSONDecodeError as error:
-            if method == "delete":
-                return None  # 204 has no body, which the client reads all the same
+            if any_body:  # 204 has none, which the client reads all the same
+                return None
             raise GrafanaRefused(f"{self.url} does not answer as a Grafana does: check address and path.") from error
         except requests.RequestException as error:
             raise GrafanaRefused(f"{self.url} is not reached: {error}") from error

@@ -18,6 +18,7 @@ from plugin.desired_state import (
     DesiredState,
     Json,
     all_group_names,
+    board_content,
     digest,
     rule_content,
     source_content,
@@ -34,6 +35,9 @@ UPDATE: Final = "update"
 DELETE: Final = "delete"
 KEEP: Final = "keep"
 SKIP: Final = "skip"
+
+_FIRST_VERSION: Final = "Initial save"
+"""What Grafana says of a version without a parent, whatever message it was saved with (pkg/api/dashboard.go)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +152,10 @@ def _board(grafana: Grafana, board: Json, force: bool) -> Step:
     message = _last_message(grafana, board["uid"])
     if message == mark:
         return Step(UNCHANGED, what)
-    if not message.startswith(f"{MARK} ") and not force:
+    # Of a first version Grafana tells no message of ours; nobody edited it since, so only its content tells.
+    if message == _FIRST_VERSION and board_content(there["dashboard"]) == board_content(board):
+        return Step(UNCHANGED, what)
+    if not message.startswith((f"{MARK} ", _FIRST_VERSION)) and not force:
         return Step(KEEP, what, reason="edited in Grafana; --force replaces it")
     return Step(UPDATE, what, lambda: grafana.post("dashboards", "db", body=body))
 

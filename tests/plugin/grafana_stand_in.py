@@ -1,7 +1,8 @@
 """A strict stand-in for Grafana's HTTP API: it knows the paths the installer uses, and fails on anything else.
 
-Shapes and statuses are those of Grafana 11 to 13: a list of versions in 11 and an object later, no body after a
-rule group was deleted, a provisioned rule that names a dashboard without its panel refused.
+Shapes and statuses are those of Grafana 11 to 13: a list of versions in 11 and an object later, the message of a
+first version lost, no check of Tempo by the server before 13, no body after a rule group was deleted, a provisioned
+rule that names a dashboard without its panel refused.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class StandIn:
                 (200, {"id": match[1]}) if match[1] in self.plugins else (404, {"message": "Plugin not found"})),
             (r"/api/folders(?:/([\w-]+))?", self._folder),
             (r"/api/datasources(?:/uid/([\w-]+))?", self._source),
-            (r"/api/datasources/uid/([\w-]+)/health", lambda method, match, body: (200, {"status": "OK"})),
+            (r"/api/datasources/uid/([\w-]+)/health", self._health),
             (r"/api/datasources/proxy/uid/([\w-]+)/(.*)", lambda method, match, body: self.proxied(match[2], body)),
             (r"/api/ds/query", lambda method, match, body: self.queried(body)),
             (r"/api/dashboards/(?:db|uid/([\w-]+))", self._board),
@@ -96,11 +97,20 @@ class StandIn:
             return 200, {"message": "deleted"}
         return (200, self.sources[uid]) if uid in self.sources else (404, {"message": "Data source not found"})
 
+    def _health(self, method: str, match: re.Match[str], body: Json) -> tuple[int, Json]:
+        """The check by Grafana's server: a plugin of the browser has none, nor has Tempo before Grafana 13."""
+        kind = self.sources[match[1]]["type"]
+        if kind == "simpod-json-datasource":
+            return 500, {"message": "Plugin unavailable", "messageId": "plugin.unavailable"}
+        if kind == "tempo" and int(self.version.split(".")[0]) < 13:
+            return 404, {"message": "Method not implemented", "messageId": "plugin.notImplemented"}
+        return 200, {"status": "OK", "message": "Data source is working"}
+
     def _board(self, method: str, match: re.Match[str], body: Json) -> tuple[int, Json]:
         if method == "POST":
             assert body["folderUid"] in self.folders
             uid = body["dashboard"]["uid"]
-            self.boards[uid] = body["dashboard"]
+            self.boards[uid] = {**body["dashboard"], "id": 4, "version": len(self.messages.get(uid, ())) + 1}
             self.messages.setdefault(uid, []).append(body["message"])
             return 200, {"uid": uid, "status": "success"}
         if method == "DELETE":
@@ -111,7 +121,9 @@ class StandIn:
         return 200, {"dashboard": self.boards[match[1]], "meta": {"provisioned": False}}
 
     def _versions(self, method: str, match: re.Match[str], body: Json) -> tuple[int, Json]:
-        versions = [{"message": message} for message in reversed(self.messages[match[1]])]
+        # GetDashboardVersions replaces the message of a version that has no parent.
+        messages = ["Initial save", *self.messages[match[1]][1:]]
+        versions = [{"version": number, "message": text} for number, text in reversed([*enumerate(messages, start=1)])]
         return 200, versions if self.version.startswith("11") else {"versions": versions}
 
     def _template(self, method: str, match: re.Match[str], body: Json) -> tuple[int, Json]:
@@ -166,7 +178,7 @@ def running(version: str = "12.4.0", prefix: str = "") -> Iterator[StandIn]:
                 self.command, path.removeprefix(prefix), json.loads(raw) if raw else None,
                 self.headers.get("Authorization", ""),
             )  # fmt: skip
-            content = b"" if body is None else json.dumps(body).encode()
+            content = b"" if body is None else body.encode() if isinstance(body, str) else json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()

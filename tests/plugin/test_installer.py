@@ -72,6 +72,18 @@ def test_what_somebody_edited_is_kept_unless_forced(grafana: StandIn, capsys: py
     assert next(iter(grafana.groups.values()))["rules"][0]["for"] != "1h"
 
 
+def test_dashboards_of_an_earlier_release_are_renewed(grafana: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    assert install(grafana) == 0
+    grafana.boards["llm-cost"]["title"] = "The title of an earlier release"
+    assert install(grafana) == 0
+    assert grafana.boards["llm-cost"]["title"] == "LLM cost"
+    grafana.messages["llm-cost"][-1] = "llm-observatory 0123456789abcdef"
+    assert install(grafana) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "dashboard" in line]
+    assert [line.split()[0] for line in lines if "LLM cost" in line] == ["create", "update", "update"]
+    assert sum("update" in line for line in lines) == 2
+
+
 def test_uninstall_takes_away_what_is_ours_and_no_more(grafana: StandIn) -> None:
     assert install(grafana) == 0
     grafana.foreign.append("somebody-elses")
@@ -175,7 +187,7 @@ def test_check_reports_each_panel_and_fails_with_the_first_error(capsys: pytest.
         frame = {"schema": {"meta": {}}, "data": {"values": [[1], [2]]}}
 
         def answer(path: str, body: dict[str, object]) -> tuple[int, object]:
-            return (200, {"status": "ok"}) if path == "" else (200, [frame])
+            return {"": (200, {"status": "ok"}), "api/echo": (200, "echo")}.get(path, (200, [frame]))
 
         grafana.proxied = answer
         assert main(["grafana", "check", "--url", grafana.url, "--token", TOKEN]) == 0
@@ -189,7 +201,9 @@ def test_check_reports_each_panel_and_fails_with_the_first_error(capsys: pytest.
         grafana.failing.clear()
         grafana.proxied = lambda path, body: (200, {"status": "ok"}) if path == "" else (400, {"message": "boom"})
         assert main(["grafana", "check", "--url", grafana.url, "--token", TOKEN]) == 1
-        assert "boom" in capsys.readouterr().out
+        output = capsys.readouterr().out
+        assert "boom" in output
+        assert "failed data source LLM traces (Tempo)" in output, "its server part does not check it in this Grafana"
 
 
 def test_provision_writes_what_a_grafana_mounts(tmp_path: Path) -> None:
