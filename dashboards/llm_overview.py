@@ -34,7 +34,7 @@ FIGURES: Final = (
     ),
     figure("duration_p95", "Latency p95", "95 % of calls were faster; exact to 1 %.", "ms", better="down"),
     figure(
-        "time_to_first_token_p95", "First token p95", "95 % of streamed calls showed their first token sooner.", "ms",
+        "time_to_first_token_p95", "TTFT p95", "Time to the first token of streamed calls; 95 % were faster.", "ms",
         better="down",
     ),
     figure("cost", "Cost", "Money for all calls of the range.", "currencyUSD", better="down"),
@@ -43,7 +43,7 @@ FIGURES: Final = (
         "same hours of yesterday.", "currencyUSD", period="day", better="down",
     ),
     stat(
-        "Month, expected", "What the month will have cost: spent so far and a forecast of the days left. Bounds: "
+        "Forecast", "What the month will have cost: spent so far and a forecast of the days left. Bounds: "
         "dashboard LLM cost.", target("month_forecast"), unit="currencyUSD",
         transformations=[{"id": "filterFieldsByName", "options": {"include": {"names": ["Expected"]}}}],
     ),

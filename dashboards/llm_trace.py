@@ -12,6 +12,8 @@ from dashboards.variables import datasource_variable, text_variable
 _TRACE: Final = variable("trace_id")
 _CHOOSE: Final = "Choose a trace: click one in the list below, or fill in the variable Trace id."
 
+_NO_SCORES: Final = "No scores: POST /api/v1/scores adds one, and evaluations inside of spans are read."
+
 
 def _query(name: str, **payload: Any) -> Json:
     return target(name, filtered=False, trace_id=_TRACE, **payload)
@@ -37,8 +39,10 @@ BOARD: Final = Board(
                   [_query("trace")], unit="ms", size=(24, 16), defaults={"noValue": _CHOOSE}),
         )),
         Row("What was said", (
-            table("Messages", "Prompts, answers and tool traffic in the order of the spans.", _query("messages"),
-                  size=(24, 12), defaults={"noValue": _CHOOSE}),
+            table("Messages", "Prompts, answers and tool traffic in the order of the spans; what a call repeats is "
+                  "shown once.", _query("messages"), size=(24, 12), defaults={"noValue": _CHOOSE}),
+            table("Scores", "What people, evaluators and applications judged of this trace and its spans.",
+                  _query("trace_scores"), size=(24, 6), defaults={"noValue": _NO_SCORES}),
         )),
         Row("Where it went", (
             panel("flamegraph", "Cost by path (USD)", "Money along the path of spans.",

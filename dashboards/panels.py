@@ -226,7 +226,8 @@ def bars(title: str, description: str, *targets: Json, unit: str, **more: Any) -
         "orientation": "horizontal",
         "valueMode": "text",
         "namePlacement": "left",
-        "sizing": "auto",
+        # By itself Grafana stretches two bars over the whole panel.
+        "sizing": "manual",
         "text": {"titleSize": 12, "valueSize": 13},
         "minVizHeight": 14,
         "maxVizHeight": 26,
@@ -264,7 +265,8 @@ def states(title: str, description: str, *targets: Json, **more: Any) -> Json:
     }
     return panel(
         "state-timeline", title, description, targets, options=options, custom={"fillOpacity": 80, "lineWidth": 0},
-        maxDataPoints=POINTS, **more,
+        # The text for nothing would be a state in the legend, in red: here a gap says it.
+        defaults={"noValue": ""}, maxDataPoints=POINTS, **more,
     )  # fmt: skip
 
 

@@ -203,6 +203,10 @@ _DECLARED: Final = (
         fields=(TRACE_ID, PROJECT, VARIABLES),
     ),
     _target(
+        "trace_scores", "Scores of a trace", "What people, evaluators and applications judged of one trace.",
+        shape=Shape.TABLE, panels=("table",), unit="none", asks=_TREE, fields=(TRACE_ID, PROJECT, VARIABLES),
+    ),
+    _target(
         "node_graph", "Agents, tools and models", "Who calls whom: agents, tools, models; calls, errors and cost.",
         shape=Shape.WIRE, panels=("nodeGraph",), unit="by field", asks=_SPANS,
         fields=(TRACE_ID, ONE_TRACE, limit_field(200, 1000, "Most traces, newest first."), *ROWS),

@@ -26,6 +26,7 @@ FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
         "trace": Family(traces.waterfall),
         "messages": Family(traces.messages),
         "trace_totals": Family(traces.totals),
+        "trace_scores": Family(traces.scores),
         "node_graph": Family(call_paths.node_graph),
         "flame_graph": Family(call_paths.flame_graph),
         "annotations": Family(events.annotation_frame),

@@ -21,6 +21,11 @@ from server.text.instants import EPOCH
 NO_VALUE = "–"
 """The text of a cell without a value: a tool span has no model. A claim such as "no traffic" would be wrong."""
 
+_TINY_MONEY = [
+    {"type": "range", "options": {"from": 1e-15, "to": 9.999e-7, "result": {"text": "< $0.000001", "index": 0}}}
+]
+"""What a cell shows instead of $1.2e-7, which Grafana makes of less than a millionth."""
+
 _MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -116,11 +121,16 @@ def table(
         "refId": ref_id,
         "name": name,
         "columns": [
-            {"text": column.name, "type": column.type.value, "noValue": NO_VALUE, **column.config} for column in columns
+            {"text": column.name, "type": column.type.value, "noValue": NO_VALUE, **_shown(column.config)}
+            for column in columns
         ],
         "rows": [[json_value(value) for value in row] for row in rows],
         "meta": (meta or FrameMeta()).render(),
     }
+
+
+def _shown(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"mappings": _TINY_MONEY, **config} if config.get("unit") == "currencyUSD" else config
 
 
 def wire_frame(

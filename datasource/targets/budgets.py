@@ -27,18 +27,17 @@ _STATUS: Final = {
 }
 _COLUMNS: Final = (
     Column("name", FieldType.STRING, {"displayName": "Budget", "custom": {"minWidth": 140}}),
-    Column("applies_to", FieldType.STRING, {"displayName": "Applies to", "custom": {"minWidth": 120}}),
-    Column("period", FieldType.STRING, {"displayName": "Period", "custom": {"width": 80}}),
+    Column("applies_to", FieldType.STRING, {"displayName": "Applies to", "custom": {"minWidth": 200}}),
+    Column("period", FieldType.STRING, {"displayName": "Period", "custom": {"width": 85}}),
     Column("spent_usd", FieldType.NUMBER, {"displayName": "Spent", "custom": {"width": 100}, **_MONEY}),
     Column("amount_usd", FieldType.NUMBER, {"displayName": "Amount", "custom": {"width": 100}, **_MONEY}),
     Column("used_pct", FieldType.NUMBER, {"displayName": "Used", "unit": "percent", "custom": {"minWidth": 160}}),
     Column("projected_usd", FieldType.NUMBER, {"displayName": "Projected", "custom": {"width": 100}, **_MONEY}),
     Column("projected_pct", FieldType.NUMBER, {"displayName": "Projected use", "unit": "percent", "decimals": 0,
-                                               "custom": {"width": 110}}),
+                                               "custom": {"width": 130}}),
     Column("exhausted_at", FieldType.TIME, {"displayName": "Used up at", "custom": {"width": 155}}),
     Column("status", FieldType.STRING, {"displayName": "Status", "custom": {"width": 90}, **_STATUS}),
     Column("project_id", FieldType.STRING, {"displayName": "Project", "custom": {"width": 110}}),
-    Column("budget_id", FieldType.STRING, {"displayName": "Id", "custom": {"width": 110}}),
 )  # fmt: skip
 
 

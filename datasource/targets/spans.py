@@ -46,7 +46,7 @@ _STATUS: Final = Column(
     {
         "displayName": "Status",
         "mappings": STATUS_MAPPINGS,
-        "custom": {"width": 70, "cellOptions": {"type": "color-text"}},
+        "custom": {"width": 80, "cellOptions": {"type": "color-text"}},
     },
 )
 _TIME: Final = Column("ts", FieldType.TIME, {"displayName": "Time", "custom": {"width": 155}})
@@ -60,15 +60,15 @@ _MESSAGE: Final = _text("error_message", "Message", custom={"minWidth": 180, "in
 SPAN_COLUMNS: Final = (
     _TRACE_ID,
     _TIME,
-    _text("span_name", "Span", 200),
+    _text("span_name", "Span", 155),
     _text("model", "Model", 150),
-    _text("service_name", "Service", 110),
-    _text("user_id", "User", 100),
+    _text("service_name", "Service", 125),
+    _text("user_id", "User", 80),
     _STATUS,
-    _number("duration_ms", "Duration", "ms"),
+    _number("duration_ms", "Duration", "ms", 100),
     _number("ttft_ms", "TTFT", "ms"),
-    _number("total_tokens", "Tokens", "short", 75),
-    _number("total_cost_usd", "Cost", "currencyUSD"),
+    _number("total_tokens", "Tokens", "short", 90),
+    _number("total_cost_usd", "Cost", "currencyUSD", 95),
     _MESSAGE,
 )
 ERROR_COLUMNS: Final = (
@@ -76,24 +76,24 @@ ERROR_COLUMNS: Final = (
     _TIME,
     _text("error_type", "Error", 150),
     _MESSAGE,
-    _text("span_name", "Span", 200),
+    _text("span_name", "Span", 165),
     _text("model", "Model", 150),
-    _text("service_name", "Service", 110),
-    _text("user_id", "User", 100),
-    _number("duration_ms", "Duration", "ms"),
-    _number("total_cost_usd", "Cost", "currencyUSD"),
+    _text("service_name", "Service", 125),
+    _text("user_id", "User", 85),
+    _number("duration_ms", "Duration", "ms", 100),
+    _number("total_cost_usd", "Cost", "currencyUSD", 95),
     _STATUS,
 )
 TRACE_COLUMNS: Final = (
     _TRACE_ID,
     _TIME,
     _text("root_span_name", "Root"),
-    _text("service_name", "Service", 120),
-    _text("user_id", "User", 110),
+    _text("service_name", "Service", 135),
+    _text("user_id", "User", 100),
     _text("session_id", "Session", 120),
-    _number("duration_ms", "Duration", "ms"),
-    _number("span_count", "Spans", "short", 65),
-    _number("generation_count", "Calls", "short", 65),
+    _number("duration_ms", "Duration", "ms", 100),
+    _number("span_count", "Spans", "short", 80),
+    _number("generation_count", "Calls", "short", 75),
     Column(
         "error_count",
         FieldType.NUMBER,
@@ -105,11 +105,11 @@ TRACE_COLUMNS: Final = (
                 "mode": "absolute",
                 "steps": [{"value": None, "color": "text"}, {"value": 1, "color": "red"}],
             },
-            "custom": {"width": 65, "cellOptions": {"type": "color-text"}},
+            "custom": {"width": 80, "cellOptions": {"type": "color-text"}},
         },
     ),
-    _number("total_tokens", "Tokens", "short", 75),
-    _number("total_cost_usd", "Cost", "currencyUSD"),
+    _number("total_tokens", "Tokens", "short", 90),
+    _number("total_cost_usd", "Cost", "currencyUSD", 95),
 )
 _POINT_UNITS: Final = {"duration_ms": "ms", "ttft_ms": "ms", "total_cost_usd": "currencyUSD"}
 _POINT_NAMES: Final = {name: label.partition(" (")[0].capitalize() for name, label in NUMERIC_COLUMNS}

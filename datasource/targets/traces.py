@@ -1,4 +1,4 @@
-"""Targets about one trace: the waterfall, its messages, and its totals."""
+"""Targets about one trace: the waterfall, its messages, its totals and its scores."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Final
 from datasource.panels.frames import Column, FieldType, FrameMeta, Notice, epoch_ms_exact, table, wire_frame
 from datasource.panels.target_question import TargetQuestion
 from datasource.targets.core import Core, Frame
+from datasource.traces.conversation import Conversations, Message
 from datasource.traces.references import drawable
 from datasource.traces.span_attributes import event_time, plain, resource_attributes, service_name, span_attributes
 from server.errors import TraceNotFound
@@ -55,7 +56,7 @@ _ROLE_MAPPINGS: Final = [
     }
 ]
 _MESSAGE_COLUMNS: Final = (
-    Column("time", FieldType.TIME, {"displayName": "Time", "custom": {"width": 155}}),
+    Column("time", FieldType.TIME, {"displayName": "Time", "custom": {"width": 180}}),
     Column(
         "role",
         FieldType.STRING,
@@ -74,7 +75,15 @@ _MESSAGE_COLUMNS: Final = (
         },
     ),
     Column("span", FieldType.STRING, {"displayName": "Span", "custom": {"width": 180}}),
-    Column("model", FieldType.STRING, {"displayName": "Model", "custom": {"width": 150}}),
+    Column("model", FieldType.STRING, {"displayName": "Model", "custom": {"width": 170}}),
+)
+_SCORE_COLUMNS: Final = (
+    Column("name", FieldType.STRING, {"displayName": "Score", "custom": {"width": 180}}),
+    Column("value", FieldType.STRING, {"displayName": "Value", "custom": {"width": 120}}),
+    Column("comment", FieldType.STRING, {"displayName": "Comment", "custom": {"minWidth": 250, "wrapText": True}}),
+    Column("source", FieldType.STRING, {"displayName": "From", "custom": {"width": 120}}),
+    Column("span", FieldType.STRING, {"displayName": "Judges", "custom": {"width": 220}}),
+    Column("time", FieldType.TIME, {"displayName": "Time", "custom": {"width": 180}}),
 )
 _TOTALS: Final = (
     ("Duration", "duration_ms", "ms"),
@@ -97,10 +106,40 @@ async def waterfall(core: Core, question: TargetQuestion) -> list[Frame]:
 
 
 async def messages(core: Core, question: TargetQuestion) -> list[Frame]:
-    """Return one row per message, in the order of the tree; texts if a span has no structured messages."""
+    """Return one row per message, in the order of the tree; texts if a span has no structured messages.
+
+    What a call repeats of an earlier one is left out.
+    """
     trace, meta = await _read(core, question, _MESSAGE_FIELDS)
-    rows = (row for span in trace["spans"] for row in _message_rows(span)) if trace else ()
+    conversations = Conversations()
+    rows = [row for span in trace["spans"] for row in _message_rows(span, conversations)] if trace else []
+    if conversations.repeated:
+        meta.notices.append(
+            Notice(f"Messages that a later call repeats are shown once: {conversations.repeated} are left out.")
+        )
     return [table(question.ref_id, "Messages", _MESSAGE_COLUMNS, rows, meta)]
+
+
+async def scores(core: Core, question: TargetQuestion) -> list[Frame]:
+    """Return one row per score of the trace and of its spans, oldest first."""
+    trace, meta = await _read(core, question, ("span_id", "span_name"), with_scores=True)
+    if trace is None or not trace["scores"]:
+        # Heads without a row would hide the panel's own words on where scores come from.
+        return [table(question.ref_id, "Scores", (), (), meta)]
+    names = {span["span_id"]: span["span_name"] for span in trace["spans"]}
+    rows = [
+        [score["name"], _judgement(score), score["comment"], score["source"],
+         names.get(score["span_id"], score["span_id"] or "the whole trace"), score["ts"]]
+        for score in trace["scores"]
+    ]  # fmt: skip
+    return [table(question.ref_id, "Scores", _SCORE_COLUMNS, rows, meta)]
+
+
+def _judgement(score: Row) -> str:
+    """Return the value of a score as text: one column holds numbers, yes or no, and categories."""
+    if score["data_type"] == "boolean":
+        return "true" if score["value"] else "false"
+    return score["string_value"] or f"{score['value']:g}"
 
 
 async def totals(core: Core, question: TargetQuestion) -> list[Frame]:
@@ -117,7 +156,7 @@ async def totals(core: Core, question: TargetQuestion) -> list[Frame]:
 
 
 async def _read(
-    core: Core, question: TargetQuestion, fields: tuple[str, ...]
+    core: Core, question: TargetQuestion, fields: tuple[str, ...], *, with_scores: bool = False
 ) -> tuple[dict[str, Any] | None, FrameMeta]:
     """Return the trace and remarks about it. A missing trace is an empty panel with a reason, because a dashboard opens
     before anybody has chosen one.
@@ -127,7 +166,7 @@ async def _read(
     if trace_id is None:
         meta.notices.append(Notice("Choose a trace: follow a link, or fill in the variable trace_id."))
         return None, meta
-    asked = TraceQuestion(trace_id=trace_id, fields=fields, limit=MAX_SPANS, with_scores=False)
+    asked = TraceQuestion(trace_id=trace_id, fields=fields, limit=MAX_SPANS, with_scores=with_scores)
     try:
         answer = await read_trace(core.database, core.scope, asked)
     except TraceNotFound:
@@ -177,15 +216,15 @@ def _links(span: Row) -> Iterator[Mapping[str, Any]]:
             yield link
 
 
-def _message_rows(span: Row) -> Iterator[list[Any]]:
+def _message_rows(span: Row, conversations: Conversations) -> Iterator[list[Any]]:
     """Yield system, user, assistant and tool messages of one span; the answer last."""
-    for role, structured, text in (
-        ("user", span["input_messages"], span["input_text"]),
-        ("assistant", span["output_messages"], span["output_text"]),
-    ):
-        if isinstance(structured, list) and structured:
-            said = [(item["role"], render_parts(item["parts"])) for item in structured]
-        else:
-            said = [(role, text)] if text else []
-        for speaker, content in said:
-            yield [span["ts"], speaker, content, span["span_name"], span["model"]]
+    asked = _said("user", span["input_messages"], span["input_text"])
+    answered = _said("assistant", span["output_messages"], span["output_text"])
+    for role, content in conversations.new_messages(asked, answered):
+        yield [span["ts"], role, content, span["span_name"], span["model"]]
+
+
+def _said(role: str, structured: Any, text: str | None) -> list[Message]:
+    if isinstance(structured, list) and structured:
+        return [Message(item["role"], render_parts(item["parts"])) for item in structured]
+    return [Message(role, text)] if text else []

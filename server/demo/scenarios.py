@@ -158,8 +158,9 @@ def coding(visit: Visit) -> list[DemoTrace]:
         for step in range(rng.randint(3, 12)):
             model = MODELS[choose(rng, visit.service.models)]
             last = chat_with_retry(
-                writer, visit, model, f"{repository}: {subject}", verdict, prompt="coding-step", turn=step
-            )
+                writer, visit, model, f"{repository}: {subject}", verdict, prompt="coding-step", turn=step,
+                tag__tags=["coding-agent", repository],
+            )  # fmt: skip
             if last.error is not None:
                 break
             name = choose(rng, (("Read", 5), ("Edit", 4), ("Bash", 3), ("Grep", 3), ("Write", 1), ("Task", 1)))

@@ -81,18 +81,34 @@ def embed(writer: TraceWriter, visit: Visit, text: str) -> None:
 
 
 def chat_with_retry(
-    writer: TraceWriter, visit: Visit, model: Model, question: str, answer: str, *, prompt: str, turn: int = 0
+    writer: TraceWriter,
+    visit: Visit,
+    model: Model,
+    question: str,
+    answer: str,
+    *,
+    prompt: str,
+    turn: int = 0,
+    **attributes: Any,
 ) -> DemoSpan:
     """Write a model call, repeated once if the provider refused it; return the last attempt."""
-    span = _chat(writer, visit, model, question, answer, prompt=prompt, turn=turn)
+    span = _chat(writer, visit, model, question, answer, prompt=prompt, turn=turn, **attributes)
     if span.error in ("rate_limit_exceeded", "server_error"):
         writer.wait(visit.rng.uniform(300, 1500))
-        span = _chat(writer, visit, model, question, answer, prompt=prompt, turn=turn)
+        span = _chat(writer, visit, model, question, answer, prompt=prompt, turn=turn, **attributes)
     return span
 
 
 def _chat(
-    writer: TraceWriter, visit: Visit, model: Model, question: str, answer: str, *, prompt: str, turn: int
+    writer: TraceWriter,
+    visit: Visit,
+    model: Model,
+    question: str,
+    answer: str,
+    *,
+    prompt: str,
+    turn: int,
+    **attributes: Any,
 ) -> DemoSpan:
     rng = visit.rng
     input_tokens = int(rng.lognormvariate(6.6, 0.45)) + len(question) // 3 + turn * 350
@@ -112,6 +128,7 @@ def _chat(
         gen_ai__prompt__name=prompt,
         gen_ai__prompt__version=str(visit.prompt_version),
         gen_ai__input__messages=_messages("user", question),
+        **attributes,
     ) as span:
         slowness = visit.wait_for(model.provider)
         first_token = model.first_token_ms * slowness

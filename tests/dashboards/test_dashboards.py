@@ -63,7 +63,8 @@ def test_linter_rules(name: str) -> None:
         assert panel["datasource"] == {"type": "simpod-json-datasource", "uid": "${ds}"}
         defaults = panel["fieldConfig"]["defaults"]
         assert defaults["unit"]
-        assert defaults["noValue"]
+        # In a timeline that text would be a state of its own, in red.
+        assert bool(defaults["noValue"]) is (panel["type"] != "state-timeline")
         assert bool(panel["targets"]) is (panel["type"] not in WITHOUT_QUERY)
         for query in panel["targets"]:
             assert query["strict"] is True
@@ -210,7 +211,7 @@ async def post_scores(client: httpx.AsyncClient, headers: dict[str, str], histor
     scores = [
         {"trace_id": f"{number:032x}", "span_id": f"{number:08x}00000003", "name": name, "value": value,
          "source": source, "timestamp": iso(history.at(min(number, 40)))}
-        for number in (1, 2, 40, 950)
+        for number in (1, 2, 40, 950, int(history.trace_id, 16))
         for name, value, source in (("helpfulness", 0.8, "eval"), ("thumbs_up", True, "human"))
     ]  # fmt: skip
     posted = await client.post("/api/v1/scores/batch", json={"scores": scores}, headers=headers)

@@ -55,7 +55,7 @@ def test_linter_rules(uid: str) -> None:
         assert panel["title"]
         assert len(panel["description"]) > 20
         assert panel["fieldConfig"]["defaults"]["unit"]
-        assert panel["fieldConfig"]["defaults"]["noValue"]
+        assert bool(panel["fieldConfig"]["defaults"]["noValue"]) is (panel["type"] != "state-timeline")
         place = panel["gridPos"]
         covered = {(x, y) for x in range(place["x"], place["x"] + place["w"])
                    for y in range(place["y"], place["y"] + place["h"])}  # fmt: skip

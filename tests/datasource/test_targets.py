@@ -20,6 +20,8 @@ from datasource.targets.core import Core
 from datasource.targets.events import Event, grouped
 from server.errors import InsufficientScope
 from server.http.services import Services
+from server.ingest.mapping.mapping_result import ScoreRecord
+from server.ingest.writing.score_writer import ScoreWriter
 from server.queries.filters.time_range import BoundedRange
 from server.queries.records.budgets import Budget, list_budgets, put_budget
 from server.reports.budget_report import budget_state
@@ -265,7 +267,7 @@ async def test_budgets_are_rows_with_the_figures_of_the_api(ask: Ask, services: 
     source = ReportSource(services.reads, EVERYTHING)
     for budget in await list_budgets(services.reads, EVERYTHING):
         state = orjson.loads(dumps(await budget_state(source, budget, seeded_history.end)))
-        row = column(frame, "budget_id").index(budget.budget_id)
+        row = column(frame, "name").index(budget.name)
         for name in ("used_pct", "projected_usd", "projected_pct"):
             assert column(frame, name)[row] == state[name]
     assert (await ask("budgets", scope=RowScope(("other",))))[0]["rows"] == []
@@ -373,6 +375,30 @@ async def test_messages_and_totals_of_a_trace(ask: Ask, seeded_history: Seed) ->
     assert column(sums, "Cost") == [0.0012]
 
 
+async def test_scores_of_a_trace_name_what_they_judge(ask: Ask, services: Services, seeded_history: Seed) -> None:
+    (none,) = await ask("trace_scores", trace_id=seeded_history.trace_id)
+    assert (none["columns"], none["rows"]) == ([], []), "without heads the panel can say where scores come from"
+    (waterfall,) = await ask("trace", trace_id=seeded_history.trace_id)
+    span_id, span_name = column(waterfall, "spanID")[1], column(waterfall, "operationName")[1]
+    common = {"trace_id": seeded_history.trace_id, "source": "human", "string_value": None, "comment": None}
+    judged = (
+        {"name": "helpfulness", "span_id": None, "data_type": "numeric", "value": 0.75},
+        {"name": "polite", "span_id": span_id, "data_type": "boolean", "value": 1.0},
+        {"name": "tone", "span_id": None, "data_type": "categorical", "value": None, "string_value": "warm",
+         "comment": "well said"},
+    )  # fmt: skip
+    scores = [
+        ScoreRecord(score_id=str(place), ts=seeded_history.start + timedelta(seconds=place), **(common | score))
+        for place, score in enumerate(judged)
+    ]
+    await ScoreWriter(services.writes, services.freshness).store(ACME, scores, created_by="test")
+    (frame,) = await ask("trace_scores", trace_id=seeded_history.trace_id)
+    assert column(frame, "name") == ["helpfulness", "polite", "tone"]
+    assert column(frame, "value") == ["0.75", "true", "warm"]
+    assert column(frame, "span") == ["the whole trace", span_name, "the whole trace"]
+    assert column(frame, "comment") == [None, None, "well said"]
+
+
 async def test_the_node_graph_joins_agents_tools_and_models(ask: Ask) -> None:
     nodes, edges = await ask("node_graph")
     assert set(column(nodes, "id")) == {
@@ -416,8 +442,8 @@ async def test_every_target_answers_a_range_without_data_with_its_columns(servic
         frames = await FAMILIES[definition.family].evaluate(Core(services.reads, RowScope((ACME,))), question)
         assert frames, definition.name
         for frame in frames:
-            if definition.name == "budgets":
-                assert frame["columns"] == [], "the panel's words on how to set one would stand behind the heads"
+            if definition.name in ("budgets", "trace_scores"):
+                assert frame["columns"] == [], "the panel's words on how to get one would stand behind the heads"
                 continue
             shape = frame.get("columns") or frame.get("schema", {}).get("fields") or frame.get("datapoints")
             assert shape is not None, definition.name
