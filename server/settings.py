@@ -8,24 +8,28 @@ alone; an unusable one stops the program with a message that names the variable 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from server.text.setting_values import address, between, each, flag, names, one_of, path, storage_address, text, whole
+from server.text.setting_values import (
+    between,
+    each,
+    flag,
+    names,
+    one_of,
+    path,
+    postgresql_address,
+    redis_address,
+    setting,
+    storage_address,
+    whole,
+)  # fmt: skip
 
 
 class SettingsError(Exception):
     """The configuration cannot be used."""
-
-
-_POSTGRESQL = address("postgresql", "postgres")
-
-
-def setting(env: str, default: Any, help: str, *, parse: Callable[[str], Any] = text, secret: bool = False) -> Any:
-    """Declare one setting; ``help`` is a sentence for the reference page."""
-    return field(default=default, metadata={"env": env, "help": help, "parse": parse, "secret": secret})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,42 +41,41 @@ class Settings:
         "DATABASE_URL",
         "",
         "PostgreSQL 18 or newer, as `postgresql://user:password@host/database`. Empty: a private one is started.",
-        parse=_POSTGRESQL,
+        parse=postgresql_address,
         secret=True,
     )
     database_owner_url: str = setting(
         "DATABASE_OWNER_URL",
         "",
         "The same database as its owner: used by `migrate`. Empty: `DATABASE_URL`.",
-        parse=_POSTGRESQL,
+        parse=postgresql_address,
         secret=True,
     )
     database_worker_url: str = setting(
         "DATABASE_WORKER_URL",
         "",
         "The same database for background work (rollups, partitions, retention). Empty: `DATABASE_OWNER_URL`.",
-        parse=_POSTGRESQL,
+        parse=postgresql_address,
         secret=True,
     )
     database_read_urls: tuple[str, ...] = setting(
         "DATABASE_READ_URLS",
         (),
         "Streaming replicas of the database that take reads, as the role of `DATABASE_URL`; separated by commas.",
-        parse=each(_POSTGRESQL),
+        parse=each(postgresql_address),
         secret=True,
     )
     database_read_staleness: float = setting(
         "DATABASE_READ_STALENESS",
         0.0,
-        "Seconds by which a read of a replica may lag behind commits of other server processes. 0: it has every "
-        "commit that was answered before.",
+        "Seconds by which what replicas tell may lag behind commits of other server processes. 0: not at all.",
         parse=between(0, 300),
     )
     redis_url: str = setting(
         "REDIS_URL",
         "",
-        "Redis or Valkey, as `redis://host:6379/0`. Empty: a private one is started with the private PostgreSQL.",
-        parse=address("redis", "rediss", "unix"),
+        "Redis or Valkey, as `redis://`, `redis+sentinel://` or `redis+cluster://…`. Empty: a private one is started.",
+        parse=redis_address,
         secret=True,
     )
     data_dir: Path = setting(

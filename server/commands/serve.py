@@ -6,9 +6,13 @@ import argparse
 import asyncio
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from server.commands.parsing import Commands, add_address, add_command, count, overridden
 from server.terminal.output import say
+
+if TYPE_CHECKING:
+    from server.settings import Settings
 
 
 def add(commands: Commands) -> None:
@@ -69,6 +73,8 @@ def run_serve(options: argparse.Namespace) -> int:
         logs.configure(settings.log_level, settings.log_format)
         # Before the schema is touched: a taken port ends the command here.
         listeners = open_listeners(settings.host, settings.port, settings.workers)
+        if not stores.are_private:
+            asyncio.run(_check_addresses(settings))
         if stores.are_private or options.migrate:
             apply_migrations(settings.owner_url)
         port = listeners[0].getsockname()[1]
@@ -80,6 +86,22 @@ def run_serve(options: argparse.Namespace) -> int:
             watch=stores.watch,
             metrics_address=(settings.host, settings.admin_port) if settings.admin_port else None,
         ).run()
+
+
+async def _check_addresses(settings: Settings) -> None:
+    from server.settings import SettingsError
+    from server.storage.session_check import NoSessions, check_sessions
+
+    background = "DATABASE_WORKER_URL" if settings.database_worker_url else "DATABASE_OWNER_URL or DATABASE_URL"
+    addresses = [
+        (settings.database_url, "observatory_api", "DATABASE_URL"),
+        (settings.worker_url, "observatory_worker", background),
+        *((url, "observatory_api", "DATABASE_READ_URLS") for url in settings.database_read_urls),
+    ]
+    try:
+        await asyncio.gather(*(check_sessions(url, role, variable=variable) for url, role, variable in addresses))
+    except NoSessions as error:
+        raise SettingsError(str(error)) from error
 
 
 def run_migrate(options: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from typing import Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from server.storage.redis_address import redis_address
 from server.storage.redis_store import RedisStore
 
 logger = logging.getLogger("observatory.live")
@@ -53,8 +54,9 @@ class WakeUps:
             await asyncio.gather(task, return_exceptions=True)
 
     async def _listen(self) -> None:
+        address = redis_address(self._url, timeout=self._timeout)
         while True:
-            redis = Redis.from_url(self._url, socket_connect_timeout=self._timeout, socket_timeout=self._timeout)
+            redis = address.client()
             try:
                 await self._receive(redis)
             except (RedisError, OSError, TimeoutError) as error:
@@ -64,6 +66,8 @@ class WakeUps:
                 self.is_listening = False
                 with suppress(RedisError, OSError, TimeoutError):
                     await redis.aclose()
+                    await redis.connection_pool.disconnect()
+                    await address.close()
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _receive(self, redis: Redis) -> None:

@@ -20,12 +20,16 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, cast
 
 import hiredis
-from redis.asyncio import ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
+
+from server.storage.redis_address import RedisAddress
 
 # A loop that was busy for longer than the time-out may run its timers before it looks at the socket.
 _GRACE_SECONDS: Final = 0.005
 
+
+_MOVED: Final = ("READONLY", "MOVED", "ASK", "CLUSTERDOWN", "MASTERDOWN", "LOADING")
+"""Beginnings of errors that say that this is not, or no longer, the server of our keys; it is then looked for again."""
 
 Command = Sequence[bytes | str | float] | bytes
 """The parts of a command, or the whole as :func:`packed` made it."""
@@ -41,9 +45,9 @@ def packed(command: Command) -> bytes:
 class RedisLine:
     """Commands over one connection, opened on first use and again after a loss."""
 
-    def __init__(self, pool: ConnectionPool, *, timeout: float) -> None:
-        """``pool`` knows the address and how to log in; ``timeout`` is in seconds and holds for each command."""
-        self._pool = pool
+    def __init__(self, address: RedisAddress, *, timeout: float) -> None:
+        """``timeout`` is in seconds and holds for each command, and for connecting."""
+        self._address = address
         self._timeout = timeout
         self._exchange: _Exchange | None = None
         self._connecting = asyncio.Lock()
@@ -58,7 +62,10 @@ class RedisLine:
         if exchange is None or exchange.is_lost:
             exchange = await self._connected()
         replies = [exchange.ask(packed(command)) for command in commands]
-        return [await reply for reply in replies]
+        answers = [await reply for reply in replies]
+        if any(isinstance(answer, hiredis.ReplyError) and str(answer).startswith(_MOVED) for answer in answers):
+            exchange.lose(RedisConnectionError("another server has our keys now"))
+        return answers
 
     def post(self, *commands: Command) -> None:
         """Send ``commands`` without waiting for replies. Redis executes them before any later command.
@@ -83,15 +90,7 @@ class RedisLine:
         async with asyncio.timeout(self._timeout), self._connecting:
             if self._exchange is None or self._exchange.is_lost:
                 # redis-py connects, authenticates and selects the database; then this class takes over its streams.
-                connection: Any = self._pool.make_connection()  # type: ignore[no-untyped-call]
-                try:
-                    await connection.connect()
-                except BaseException as error:
-                    connection._close()
-                    if isinstance(error, TypeError | ValueError):  # hiredis on bytes that are not RESP
-                        raise RedisConnectionError(f"no Redis answers: {error}") from error
-                    raise
-                self._exchange = _Exchange(connection, self._timeout)
+                self._exchange = _Exchange(await self._address.connection(), self._timeout)
             return self._exchange
 
 

@@ -18,11 +18,10 @@ from importlib.resources import files
 from typing import Any, Final
 
 from hiredis import ReplyError
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from server.storage.redis_address import redis_address
 from server.storage.redis_line import Command, RedisLine, packed
 from server.telemetry.observations import RedisBack, RedisLost, observe
 
@@ -45,18 +44,12 @@ class RedisStore:
         self._retry_at = 0.0
         self._trial_running = False
         self.redis: Redis | None = None
+        self._key_tag = ""
         if url:
-            pool = BlockingConnectionPool.from_url(
-                url,
-                max_connections=pool_size,
-                timeout=timeout,
-                socket_timeout=timeout,
-                socket_connect_timeout=timeout,
-                retry=Retry(NoBackoff(), 0),
-                health_check_interval=0,
-            )
-            self.redis = Redis(connection_pool=pool)
-            self._line = RedisLine(pool, timeout=timeout)
+            self._address = redis_address(url, timeout=timeout, pool_size=pool_size)
+            self._key_tag = self._address.key_tag
+            self.redis = self._address.client()
+            self._line = RedisLine(self._address, timeout=timeout)
 
     async def ask(self, *commands: Command) -> list[Any]:
         """Return the replies to ``commands``, sent together with those of other callers at this moment.
@@ -69,7 +62,7 @@ class RedisStore:
         if self.redis is None or not self._may_try():
             raise RedisUnavailable
         try:
-            replies = await self._line.calls(*commands)
+            replies = await self._line.calls(*map(self._tagged, commands))
         except (RedisError, OSError, TimeoutError) as error:
             raise self.failed(error) from error
         finally:
@@ -96,7 +89,18 @@ class RedisStore:
     def post(self, *commands: Command) -> None:
         """Send ``commands`` without waiting: Redis executes them before whatever :meth:`ask` sends later, or never."""
         if self.redis is not None:
-            self._line.post(*commands)
+            self._line.post(*map(self._tagged, commands))
+
+    def tagged(self, keys: Sequence[str]) -> Sequence[str]:
+        """Return ``keys`` as they are called where they are stored."""
+        return [self._key_tag + key for key in keys] if self._key_tag else keys
+
+    def _tagged(self, command: Command) -> Command:
+        if not self._key_tag or isinstance(command, bytes):
+            return command
+        keys = command[_KEYS_OF.get(str(command[0]), slice(0))]
+        first = 1 + len(keys)
+        return [command[0], *(f"{self._key_tag}{key!s}" for key in keys), *command[first:]]
 
     def distrust(self, what: str) -> RedisUnavailable:
         """Give up the connection, whose replies do not belong to their questions, and return the exception to raise."""
@@ -135,7 +139,11 @@ class RedisStore:
             await self._line.close()
             await self.redis.aclose()
             await self.redis.connection_pool.disconnect()
+            await self._address.close()
 
+
+_KEYS_OF: Final = {"SET": slice(1, 2), "DEL": slice(1, None), "MGET": slice(1, None)}
+"""Where a command has its keys. Other commands that are sent have none."""
 
 _NO_NUMBER: Final = b"00000000"
 """Stands in a prepared call for the number of the question."""
@@ -165,7 +173,7 @@ class Script:
 
     def prepared(self, keys: Sequence[str], arguments: Sequence[Any]) -> ScriptCall:
         """Return a call with ``keys`` and ``arguments`` (texts, bytes, numbers), for callers that repeat it."""
-        rest = (len(keys), *keys, *arguments, _NO_NUMBER)
+        rest = (len(keys), *self._store.tagged(keys), *arguments, _NO_NUMBER)
         return ScriptCall(packed(("EVALSHA", self._digest, *rest)), rest)
 
     async def run(self, call: ScriptCall) -> list[Any]:

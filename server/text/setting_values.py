@@ -1,14 +1,26 @@
-"""Values of settings: from the text of an environment variable, or a ValueError that says what is accepted."""
+"""Declarations of settings, and their values from the text of an environment variable.
+
+A parser raises a ValueError that says what is accepted.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import field
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 
 def text(raw: str) -> str:
     """Take any text."""
     return raw
+
+
+def setting(env: str, default: Any, help: str, *, parse: Callable[[str], Any] = text, secret: bool = False) -> Any:
+    """Declare one setting, as a field of a dataclass; ``help`` is a sentence for the reference page."""
+    return field(default=default, metadata={"env": env, "help": help, "parse": parse, "secret": secret})
 
 
 def path(raw: str) -> Path:
@@ -84,6 +96,23 @@ def address(*schemes: str) -> Callable[[str], str]:
         return raw
 
     return parse
+
+
+postgresql_address = address("postgresql", "postgres")
+"""Takes the address of a PostgreSQL."""
+
+
+def redis_address(raw: str) -> str:
+    """Take the address of a Redis: one server, the master of some Sentinels, or a Cluster."""
+    kinds = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
+    parts = urlsplit(address(*kinds)(raw))
+    if "+" in parts.scheme:
+        servers = parts.netloc.rpartition("@")[2].split(",")
+        if not all(re.fullmatch(r"([^\s:\[\]]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?", server) for server in servers):
+            raise ValueError("expected a list of servers, as host:port,host:port")
+    if parts.scheme.endswith("+sentinel") and not re.fullmatch(r"/[^/]+(/\d+)?", parts.path):
+        raise ValueError("expected the name of the master at the end, as redis+sentinel://host:26379/mymaster")
+    return raw
 
 
 def storage_address(raw: str) -> str:

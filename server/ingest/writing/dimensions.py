@@ -146,7 +146,8 @@ async def _added(
     connection: asyncpg.Connection, project_id: str, combinations: Sequence[Combination]
 ) -> dict[Combination, int]:
     columns = [list(column) for column in zip(*combinations, strict=True)]
-    rows = await connection.fetch(statement("add_span_dimensions"), project_id, *columns)
+    ids = [row["dim_id"] for row in await connection.fetch(statement("take_dimension_ids"), len(combinations))]
+    rows = await connection.fetch(statement("add_span_dimensions"), project_id, ids, *columns)
     return {tuple(row[name] for name in DIMENSIONS): row["dim_id"] for row in rows}
 
 
