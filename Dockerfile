@@ -7,7 +7,7 @@ COPY server ./server
 COPY datasource ./datasource
 COPY plugin ./plugin
 COPY dashboards ./dashboards
-RUN /opt/llm-observatory/bin/pip install --no-cache-dir -c constraints.txt ".[parquet,s3]"
+RUN /opt/llm-observatory/bin/pip install --no-cache-dir -c constraints.txt ".[parquet,s3,semantic]"
 
 FROM python:3.11-slim
 # A named account: the private PostgreSQL needs one, and nothing here needs root.

@@ -17,7 +17,7 @@ help:  ## this list
 # Where it is set, each of the many processes that the tests start compiles every module again.
 unexport PYTHONDONTWRITEBYTECODE
 
-run: $(VENV)/installed  ## start everything with two months of demo traces (ARGS="--port 9090" and so on)
+run: $(VENV)/installed  ## start everything with two months of demo traces (ARGS="--port 9090", "--semantic" and so on)
 	@exec $(BIN)/llm-observatory demo $(ARGS)
 
 serve: $(VENV)/installed  ## start the server without demo traces
@@ -96,10 +96,10 @@ $(BIN)/python:
 
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV) (a minute or two the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[parquet,s3]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[parquet,s3,semantic]'
 	@touch $@
 
 $(VENV)/installed-dev: setup.cfg pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV), with what the tests need (a minute or two the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[parquet,s3,test,lint]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[parquet,s3,semantic,test,lint]'
 	@touch $@ $(VENV)/installed

@@ -21,6 +21,7 @@ from datasource.tempo.routes import tempo
 from server.access.access_services import build_access
 from server.cache.freshness import Freshness
 from server.cache.result_cache import ResultCache
+from server.embedding.embedder import open_embedder
 from server.errors import Overloaded
 from server.export.daily_exports import DailyExports
 from server.export.export_files import open_files
@@ -66,6 +67,8 @@ from server.rest.session_routes import sessions
 from server.rest.trace_detail_routes import trace_detail
 from server.rest.trace_routes import traces
 from server.rollups.fold import RollupFolder
+from server.semantic.meaning_search import MeaningSearch
+from server.semantic.question_vectors import QuestionVectors
 from server.settings import Settings
 from server.storage.database import Database
 from server.storage.read_replicas import Primary, Replica, SpreadReads
@@ -179,6 +182,7 @@ def build_services(settings: Settings) -> Services:
         exports=build_exports(settings, reads.without_staleness(), writes, worker, project_list),
         retention=Retention(worker, settings),
         statistics=PartitionStatistics(worker),
+        meaning=build_meaning(settings, reads),
         live=live_tail,
     )
 
@@ -216,6 +220,12 @@ def build_exports(
     return Exports(store, ExportJobs(store, reads, files), files, daily, reads, most_streams=settings.export_streams)
 
 
+def build_meaning(settings: Settings, reads: Database) -> MeaningSearch:
+    """Make what lists by meaning need."""
+    questions = QuestionVectors(open_embedder(settings), settings.embedding_model)
+    return MeaningSearch(reads, questions, most_rows=settings.semantic_most_rows)
+
+
 def build_panels(services: Services) -> PanelEngine:
     """Build the engine of Grafana's JSON data source over ``services``."""
     settings = services.settings
@@ -245,6 +255,7 @@ async def close_services(services: Services) -> None:
     await services.retention.task.stop()
     await services.statistics.task.stop()
     await services.exports.close()
+    await services.meaning.close()
     await services.ingestion.close()
     await services.access.close()
     for database in (services.reads, services.writes, services.worker):

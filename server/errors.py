@@ -10,7 +10,7 @@
       413  PayloadTooLarge    415 UnsupportedMediaType
       422  QueryTooLarge      429 RateLimited TooManyConcurrent ShareExhausted
       500  InternalError
-      503  DatabaseUnavailable Overloaded ProjectMisconfigured
+      503  DatabaseUnavailable Overloaded ProjectMisconfigured MeaningUnavailable
       504  QueryTimeout PoolTimeout
 
 The first line of a class's docstring is its public title, so no error lacks an explanation. ``code`` is stable and
@@ -310,6 +310,17 @@ class ProjectMisconfigured(ApiError):
     def __init__(self, detail: str | None = None, **kwargs: Any) -> None:
         kwargs.setdefault("headers", {"Retry-After": "60"})
         super().__init__(detail, **kwargs)
+
+
+class MeaningUnavailable(ApiError):
+    """Search by meaning is not possible at the moment; everything else is."""
+
+    code = "meaning_unavailable"
+    status = 503
+
+    def __init__(self, detail: str | None = None, **kwargs: Any) -> None:
+        kwargs.setdefault("headers", {"Retry-After": "30"})
+        super().__init__(detail and f"Search by meaning is not possible: {detail}.", **kwargs)
 
 
 class QueryTimeout(ApiError):

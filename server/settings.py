@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from server.embedding_settings import EmbeddingSettings
 from server.text.setting_values import (
     between,
     each,
@@ -33,7 +34,7 @@ class SettingsError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(EmbeddingSettings):
     """Effective configuration. Durations are in seconds unless the name says otherwise."""
 
     # Location of the data.
@@ -478,22 +479,3 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     if problems:
         raise SettingsError("; ".join(problems))
     return Settings(**values)
-
-
-def masked(settings: Settings) -> dict[str, str]:
-    """Return effective values by environment variable, secrets as ``***``: the output of ``llm-observatory config``."""
-    shown: dict[str, str] = {}
-    for item in fields(Settings):
-        value = getattr(settings, item.name)
-        if item.metadata["secret"]:
-            text = "***" if value else ""
-        elif isinstance(value, tuple):
-            text = ",".join(value)
-        elif isinstance(value, bool):
-            text = "true" if value else "false"
-        elif value is None:
-            text = ""
-        else:
-            text = str(value)
-        shown[item.metadata["env"]] = text
-    return shown

@@ -30,6 +30,9 @@ def add(commands: Commands) -> None:
     demo.add_argument("--days", type=count, default=DAYS, help=f"days of history (default {DAYS})")
     demo.add_argument("--traces", type=count, default=TRACES, help=f"traces in them (default {TRACES})")
     demo.add_argument("--seed", type=count, default=SEED, help="seed of the traces: another number makes others")
+    demo.add_argument(
+        "--semantic", action="store_true", help="search by meaning, with the offline model (the extra 'semantic')"
+    )
     demo.add_argument("--no-live", action="store_true", help="send no live traces after the history")
 
 
@@ -38,5 +41,7 @@ def run_demo(options: argparse.Namespace) -> int:
     from server.demo.session import DemoOptions, DemoSession
 
     environ = overridden(os.environ, options, {"host": "OBSERVATORY_HOST", "port": "OBSERVATORY_PORT"})
+    if options.semantic:
+        environ = {**environ, "OBSERVATORY_SEMANTIC": "offline"}
     story = DemoOptions(days=max(options.days, 1), traces=options.traces, seed=options.seed, live=not options.no_live)
     return DemoSession(environ, story).run()

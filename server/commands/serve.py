@@ -61,6 +61,7 @@ def add(commands: Commands) -> None:
 def run_serve(options: argparse.Namespace) -> int:
     """Serve until told to stop."""
     from server.embedded.stores import Stores, server_environ
+    from server.process.companions import companions_of
     from server.process.listeners import open_listeners
     from server.process.supervisor import Supervisor
     from server.telemetry import logs
@@ -78,14 +79,17 @@ def run_serve(options: argparse.Namespace) -> int:
         if stores.are_private or options.migrate:
             apply_migrations(settings.owner_url)
         port = listeners[0].getsockname()[1]
-        return Supervisor(
-            listeners,
-            {**server_environ(stores.environ, settings), "OBSERVATORY_PORT": str(port)},
-            stop_seconds=settings.drain_delay + settings.drain_timeout,
-            on_ready=lambda: say(f"serving on http://{settings.host}:{port}"),
-            watch=stores.watch,
-            metrics_address=(settings.host, settings.admin_port) if settings.admin_port else None,
-        ).run()
+        shared = {**server_environ(stores.environ, settings), "OBSERVATORY_PORT": str(port)}
+        with companions_of(settings, shared) as (companions, server_environment):
+            return Supervisor(
+                listeners,
+                server_environment,
+                stop_seconds=settings.drain_delay + settings.drain_timeout,
+                on_ready=lambda: say(f"serving on http://{settings.host}:{port}"),
+                watch=stores.watch,
+                metrics_address=(settings.host, settings.admin_port) if settings.admin_port else None,
+                companions=companions,
+            ).run()
 
 
 async def _check_addresses(settings: Settings) -> None:
@@ -125,7 +129,8 @@ def apply_migrations(owner_url: str) -> list[str]:
 
 def run_config(options: argparse.Namespace) -> int:
     """Print every setting."""
-    from server.settings import load_settings, masked
+    from server.settings import load_settings
+    from server.text.setting_values import masked
 
     sys.stdout.writelines(f"{name}={value}\n" for name, value in masked(load_settings()).items())
     return 0

@@ -25,6 +25,7 @@ from server.demo.schedule import Schedule
 from server.demo.sender import UNSETTLED_DAYS, DemoError, Sender, Stopped, fill, missing_days
 from server.embedded.data_dir import write_private
 from server.embedded.stores import Stores, server_environ
+from server.process.companions import companions_of
 from server.process.listeners import open_listeners
 from server.process.supervisor import Supervisor
 from server.schema.migrate import migrate
@@ -78,26 +79,29 @@ class DemoSession:
                 )
                 self._traffic.start()
 
-            supervisor = Supervisor(
-                listeners,
-                {
-                    # Invented numbers may be seen by anybody who reaches the demo, unless its owner says otherwise.
-                    "PUBLIC_ANALYTICS_PROJECTS": PROJECT,
-                    **server_environ(self._stores.environ, settings),
-                    "OBSERVATORY_PORT": str(port),
-                },
-                stop_seconds=settings.drain_delay + settings.drain_timeout,
-                on_ready=start_traffic,
-                on_stop=self._stopping.set,
-                watch=self._stores.watch,
-                metrics_address=(settings.host, settings.admin_port) if settings.admin_port else None,
-            )
-            try:
-                return supervisor.run()
-            finally:
-                self._stopping.set()
-                if self._traffic is not None:
-                    self._traffic.join()
+            shared = {
+                # Invented numbers may be seen by anybody who reaches the demo, unless its owner says otherwise.
+                "PUBLIC_ANALYTICS_PROJECTS": PROJECT,
+                **server_environ(self._stores.environ, settings),
+                "OBSERVATORY_PORT": str(port),
+            }
+            with companions_of(settings, shared) as (companions, environ):
+                supervisor = Supervisor(
+                    listeners,
+                    environ,
+                    stop_seconds=settings.drain_delay + settings.drain_timeout,
+                    on_ready=start_traffic,
+                    on_stop=self._stopping.set,
+                    watch=self._stores.watch,
+                    metrics_address=(settings.host, settings.admin_port) if settings.admin_port else None,
+                    companions=companions,
+                )
+                try:
+                    return supervisor.run()
+                finally:
+                    self._stopping.set()
+                    if self._traffic is not None:
+                        self._traffic.join()
 
     def _prepare_project(self, settings: Settings) -> str:
         """Create the project and a key for Grafana, unless an earlier run did; return the key.

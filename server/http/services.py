@@ -16,6 +16,7 @@ from server.live.live_tail import LiveTail
 from server.queries.lists.cursor import CursorSeal
 from server.queries.records.project_list import ProjectList
 from server.rollups.fold import RollupFolder
+from server.semantic.meaning_search import MeaningSearch
 from server.settings import Settings
 from server.storage.database import Database
 from server.storage.redis_store import RedisStore
@@ -58,6 +59,8 @@ class Services:
     """Tells the planner about young partitions, once a server has started it."""
     exports: Exports
     """Streams and jobs that write lists into files."""
+    meaning: MeaningSearch
+    """Lists by meaning."""
     live: LiveTail
     """Streams of what is being stored."""
     draining: bool = field(default=False)

@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +25,7 @@ from types import FrameType
 
 from prometheus_client.multiprocess import mark_process_dead
 
+from server.process.companion import Companion
 from server.process.connection_balance import BalanceHub
 from server.process.listeners import renewed
 from server.process.metrics_page import metrics_page
@@ -75,6 +76,7 @@ class Supervisor:
         on_stop: Callable[[], None] = lambda: None,
         watch: Callable[[], None] = lambda: None,
         metrics_address: tuple[str, int] | None = None,
+        companions: Sequence[Companion] = (),
     ) -> None:
         """:param environ: environment of the server processes; it holds their settings.
         :param stop_seconds: how long a drain may take in all.
@@ -82,6 +84,7 @@ class Supervisor:
         :param on_stop: called once, before the processes are told to drain.
         :param watch: called about once a second; an exception of it stops everything.
         :param metrics_address: host and port of a page with the metrics of all processes; None: they serve it.
+        :param companions: processes to run beside the servers.
         """
         self._slots = [Slot(place, listener) for place, listener in enumerate(listeners)]
         self._balance = BalanceHub.for_processes(len(listeners))
@@ -91,6 +94,7 @@ class Supervisor:
         self._on_stop = on_stop
         self._watch = watch
         self._metrics_address = metrics_address
+        self._companions = tuple(companions)
         self._was_ready = False
         self._is_misconfigured = False
         self._stop_requests = 0
@@ -113,6 +117,10 @@ class Supervisor:
             now = time.monotonic()
             for slot in self._slots:
                 self._tend(slot, now)
+            for companion in self._companions:
+                ended = companion.tend(self._environ, now)
+                if ended is not None:
+                    self._forget_metrics(ended)
             if self._is_misconfigured:
                 return 1
             if not self._was_ready and any(slot.failures >= HOPELESS_FAILURES for slot in self._slots):
@@ -216,8 +224,12 @@ class Supervisor:
             slot.listener.close()
             if slot.process is not None:
                 slot.process.terminate()
+        for companion in self._companions:
+            companion.terminate()
         deadline = time.monotonic() + self._stop_seconds + GRACE_SECONDS
-        while any(slot.process is not None and slot.process.poll() is None for slot in self._slots):
+        while any(slot.process is not None and slot.process.poll() is None for slot in self._slots) or not all(
+            companion.has_ended for companion in self._companions
+        ):
             remaining = deadline - time.monotonic()
             if self._stop_requests > 1 or remaining <= 0:
                 logger.warning("stopping at once: unfinished requests are cut off")
@@ -235,18 +247,24 @@ class Supervisor:
                     slot.process.kill()
                     slot.process.wait()
                 self._forget(slot)
+        for companion in self._companions:
+            companion.kill()
         if self._balance is not None:
             self._balance.close()
 
     def _forget(self, slot: Slot) -> None:
         if self._balance is not None:
             self._balance.table.set_absent(slot.place)
-        if slot.process is not None and self._metrics_dir is not None:
-            mark_process_dead(slot.process.pid, str(self._metrics_dir))  # type: ignore[no-untyped-call]
+        if slot.process is not None:
+            self._forget_metrics(slot.process.pid)
         slot.process = None
         if slot.lifeline is not None:
             slot.lifeline.close()
             slot.lifeline = None
+
+    def _forget_metrics(self, pid: int) -> None:
+        if self._metrics_dir is not None:
+            mark_process_dead(pid, str(self._metrics_dir))  # type: ignore[no-untyped-call]
 
     def _note_stop(self) -> None:
         self._stop_requests += 1
@@ -254,7 +272,7 @@ class Supervisor:
     @contextlib.contextmanager
     def _shared_metrics(self) -> Iterator[None]:
         """Provide a folder through which one page shows the metrics of all processes: of each of them, or ours."""
-        if len(self._slots) == 1 and self._metrics_address is None:
+        if len(self._slots) + len(self._companions) == 1 and self._metrics_address is None:
             yield
             return
         with TemporaryDirectory(prefix="llm-observatory-metrics-") as folder:

@@ -33,7 +33,7 @@ EXPORT_PARAMETERS: Final[dict[str, str]] = {
     "trailer": "NDJSON and OTLP: true (default) ends the file with a line that has the number of rows and a checksum.",
     "after": "Where to go on with an export that was cut off: `after` of GET /api/v1/exports/{export_id}.",
 }
-NOT_TAKEN: Final = ("cursor", "limit", "include", "total", "explain")
+NOT_TAKEN: Final = ("cursor", "limit", "include", "total", "explain", "meaning", "like")
 """Parameters of lists that an export, which has every row, refuses."""
 
 NOT_OF_WHOLE_SPANS: Final = ("fields", "view")

@@ -5,33 +5,41 @@ Both readers check everything that can be checked without the database, and name
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from server.errors import InvalidBody, InvalidParameter
 from server.http.request_params import RequestParams
 from server.queries.filters.filter_params import filter_from_params
-from server.queries.filters.filter_tree import parse_filter
+from server.queries.filters.filter_tree import And, Filter, Leaf, Not, Or, parse_filter
+from server.queries.filters.filter_values import read_operand
+from server.queries.filters.span_fields import FIELDS, TraceField
 from server.queries.filters.time_range import LONGEST_RANGE, TimeRange, check_range
 from server.queries.lists.list_question import (
     DEFAULT_LIMIT,
     INCLUDE_ALIASES,
     INCLUDES,
     LARGEST_LIMIT,
+    RANK,
     TOTALS,
     VIEWS,
     ListQuestion,
+    View,
     lift_to_traces,
     read_sort,
     select_fields,
 )
-from server.text.instants import parse_instant
+from server.queries.lists.ranking import joined, ranking_of
+from server.text.instants import EPOCH, parse_instant
 
 Value = TypeVar("Value")
 
 ORDERS: Final = ("asc", "desc")
+TEXT: Final = FIELDS["text"]
+NO_TOTAL: Final = "a search by meaning has no total: meta.meaning says how many rows were ranked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,8 @@ LIST_PARAMETERS: Final[dict[str, str]] = {
     "to": "End of the time range, not included.",
     "project_id": "Projects to look in; default: all that the credential grants.",
     "view": "spans (default) or traces.",
+    "meaning": "Rows near in meaning to this text, in any language, nearest first; see Search by meaning.",
+    "like": "Rows near in meaning to this one: TRACE_ID or TRACE_ID/SPAN_ID.",
     "sort_by": "Up to three fields to sort by; default ts.",
     "sort_order": "desc (default) or asc.",
     "fields": "Fields and groups of fields that rows have; default: all but the large ones, and the first 1,000 "
@@ -82,17 +92,21 @@ def request_from_params(params: RequestParams) -> ListRequest:
     include = _included(params.texts("include"), lambda detail: InvalidParameter.named("include", detail))
     total = params.choice("total", TOTALS, "none")
     limit = params.integer("limit", default=DEFAULT_LIMIT, low=1, high=LARGEST_LIMIT)
+    ranking = _ranking(params)
     filters = params.filters()
     params.finish()
+    if ranking is not None and total != "none":
+        raise InvalidParameter.named("total", NO_TOTAL)
     fields = None
     if names:
         fields = _checked(lambda: select_fields(view, names), lambda detail: InvalidParameter.named("fields", detail))
 
     def question(now: datetime) -> ListQuestion:
-        tree = filter_from_params(filters, now=now)
+        tree = joined(filter_from_params(filters, now=now), ranking)
         tree = lift_to_traces(tree) if view.name == "traces" else tree
+        keys = [(name, descending) for name in sort_by or ("ts" if ranking is None else RANK,)]
         sort = _checked(
-            lambda: read_sort(view, [(name, descending) for name in sort_by or ("ts",)], tree),
+            lambda: read_sort(view, keys, tree),
             lambda detail: InvalidParameter.named("sort_by", detail),
         )
         return ListQuestion(
@@ -108,6 +122,18 @@ def request_from_params(params: RequestParams) -> ListRequest:
         )
 
     return ListRequest(cursor, projects, explain, raw_window, question)
+
+
+def _ranking(params: RequestParams) -> Leaf | None:
+    """Return the order by meaning that is asked for, if any."""
+    found = []
+    for name in ("meaning", "like"):
+        value = params.read(name, partial(read_operand, TEXT, name, now=EPOCH), None)
+        if value is not None:
+            found.append(Leaf(TEXT, name, value))
+    if len(found) > 1:
+        raise InvalidParameter.named("like", "cannot be combined with meaning")
+    return found[0] if found else None
 
 
 SEARCH_MEMBERS: Final = (
@@ -145,10 +171,19 @@ def request_from_document(document: Mapping[str, Any]) -> ListRequest:
     if "fields" in document:
         fields = _checked(lambda: select_fields(view, names), lambda detail: InvalidBody.at("/fields", detail))
 
+    def resolve(name: str) -> TraceField | None:
+        # A whole trace has no text, but the ranking of traces, and the words beside it, are about that of their spans.
+        return TEXT if name == TEXT.name else view.resolve(name)
+
     def question(now: datetime) -> ListQuestion:
         tree = None
         if document.get("filter") is not None:
-            tree = parse_filter(document["filter"], now=now, resolve=view.resolve)
+            tree = parse_filter(document["filter"], now=now, resolve=resolve)
+        ranking = _checked(lambda: ranking_of(tree), lambda detail: InvalidBody.at("/filter", detail))
+        if ranking is None or ranking.rest is not None:
+            _refuse_text(view, tree if ranking is None else ranking.rest)
+        if ranking is not None and total != "none":
+            raise InvalidBody.at("/total", NO_TOTAL)
         sort = _checked(lambda: read_sort(view, sort_keys, tree), lambda detail: InvalidBody.at("/sort", detail))
         return ListQuestion(
             view=view.name,
@@ -163,6 +198,24 @@ def request_from_document(document: Mapping[str, Any]) -> ListRequest:
         )
 
     return ListRequest(cursor, projects, explain, raw_window, question)
+
+
+def _refuse_text(view: View, tree: Filter | None) -> None:
+    """Raise :class:`InvalidBody` for the text of spans as a filter of traces."""
+    if view.name == "traces" and tree is not None and any(part.field is TEXT for part in _own_leaves(tree)):
+        raise InvalidBody.at("/filter", 'text is a field of spans: write {"trace": {"has": …}} around it')
+
+
+def _own_leaves(tree: Filter) -> Iterator[Leaf]:
+    """Yield the comparisons with the row itself, not with spans of its trace."""
+    match tree:
+        case Leaf():
+            yield tree
+        case And(parts) | Or(parts):
+            for part in parts:
+                yield from _own_leaves(part)
+        case Not(part):
+            yield from _own_leaves(part)
 
 
 class _Body:

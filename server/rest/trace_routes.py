@@ -27,6 +27,7 @@ from server.queries.filters.filter_tree import looks_beyond_row
 from server.queries.lists.cursor import continuation
 from server.queries.lists.list_question import ListQuestion
 from server.queries.lists.list_reader import list_spans
+from server.queries.lists.ranking import ranking_of
 from server.queries.lists.shown_rows import render_rows
 from server.rest.list_memory import KnownList, ListMemory
 from server.rest.list_request import SEARCH_MEMBERS, ListRequest, request_from_document, request_from_params
@@ -110,7 +111,8 @@ async def answer(request: Request, known: KnownList) -> HTTPResponse:
             question = known.asked.question(now)
         return list_answer(services, known.scope, question, now, explain=known.asked.explain)
 
-    if known.asked.explain:
+    # Vectors come in the background, without a word to the cache.
+    if known.asked.explain or ranking_of(known.question.filter) is not None:
         found = services.cache.fresh(await compute())
     else:
         found = await services.cache.answer(known.cached, compute, reader=request.ctx.trip)
@@ -135,7 +137,10 @@ async def list_answer(
     ``pagination.continuation`` is the place where the list goes on; server/http/page_cursor.py makes it one caller's
     cursor.
     """
-    page = await list_spans(services.reads, scope, question, explain=explain)
+    if ranking_of(question.filter) is None:
+        page = await list_spans(services.reads, scope, question, explain=explain)
+    else:
+        page = await services.meaning.page(scope, question, explain=explain)
     pagination: dict[str, Any] = {"continuation": None, "has_more": page.next_position is not None}
     if page.next_position is not None:
         pagination["continuation"] = continuation(page.next_position, question=question.identity(), now=now)
@@ -147,9 +152,12 @@ async def list_answer(
         meta["hidden_fields"] = page.hidden_fields
     if page.clipped_fields:
         meta["clipped_fields"] = page.clipped_fields
+    if page.meaning is not None:
+        meta["meaning"] = page.meaning
     if page.plan is not None:
         meta["explain"] = page.plan
-    return Answer(render_rows(page.rows), pagination, meta, values=sum(map(len, page.rows)))
+    rows = page.rows if page.meaning is not None else render_rows(page.rows)
+    return Answer(rows, pagination, meta, values=sum(map(len, page.rows)))
 
 
 def cache_question(asked: ListRequest, scope: RowScope, question: ListQuestion) -> CacheQuestion:

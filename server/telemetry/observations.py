@@ -168,6 +168,34 @@ class RollupsFolded(Observation):
 
 
 @dataclass(frozen=True, slots=True)
+class TextsEmbedded(Observation):
+    """Vectors of stored spans were made. ``texts`` were sent to the embedder, which counted ``tokens``; spans with a
+    text that was known, or with none, cost nothing.
+    """
+
+    texts: int
+    spans: int
+    tokens: int
+    cost_usd: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingBacklog(Observation):
+    """So many spans wait for their vectors. ``is_walking``: what is stored has not been looked through to its end."""
+
+    waiting: int
+    is_walking: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderLost(Observation):
+    """The embedder makes no vectors; the background work tries again. ``reason`` holds no content."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class PartitionsDropped(Observation):
     """Retention dropped partitions of raw spans."""
 

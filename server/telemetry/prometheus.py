@@ -31,6 +31,8 @@ from server.telemetry.observations import (
     AuthenticationRefused,
     BackgroundWorkFailed,
     CacheAsked,
+    EmbedderLost,
+    EmbeddingBacklog,
     ExportFinished,
     LiveStreamEnded,
     LiveStreamsOpen,
@@ -48,6 +50,7 @@ from server.telemetry.observations import (
     RollupsFolded,
     SpansRejected,
     SpansStored,
+    TextsEmbedded,
 )
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -87,6 +90,24 @@ LIVE_STREAMS = Gauge("observatory_live_streams", "Live streams that are open.", 
 LIVE_STREAMS_ENDED = Counter("observatory_live_streams_ended", "Live streams that ended.", ["reason"])
 LIVE_EVENTS = Counter("observatory_live_events", "Spans and updates handed to live streams that have ended.")
 LIVE_EVENTS_LOST = Counter("observatory_live_events_lost", "The same for which a client was too slow.")
+EMBEDDED_TEXTS = Counter("observatory_embedded_texts", "Texts of spans that the embedder made vectors of.")
+EMBEDDED_SPANS = Counter(
+    "observatory_embedded_spans", "Spans whose vectors were stored, those without a text included."
+)
+EMBEDDING_TOKENS = Counter("observatory_embedding_tokens", "Tokens that the embedder counted for stored texts.")
+EMBEDDING_COST = Counter("observatory_embedding_cost_usd", "What those tokens cost, at EMBEDDINGS_USD_PER_MTOK.")
+EMBEDDING_SECONDS = Histogram(
+    "observatory_embedding_batch_seconds", "Time to embed and store a batch.", buckets=_SECONDS
+)
+EMBEDDING_BACKLOG = Gauge(
+    "observatory_embedding_backlog", "Spans that wait for their vectors.", multiprocess_mode="livesum"
+)
+EMBEDDING_WALKING = Gauge(
+    "observatory_embedding_walking",
+    "Whether stored spans are still being looked through for those without a vector.",
+    multiprocess_mode="livemax",
+)
+EMBEDDER_FAILURES = Counter("observatory_embedder_failures", "Batches for which the embedder made no vectors.")
 
 METRICS = (
     REQUESTS,
@@ -114,6 +135,14 @@ METRICS = (
     LIVE_STREAMS_ENDED,
     LIVE_EVENTS,
     LIVE_EVENTS_LOST,
+    EMBEDDED_TEXTS,
+    EMBEDDED_SPANS,
+    EMBEDDING_TOKENS,
+    EMBEDDING_COST,
+    EMBEDDING_SECONDS,
+    EMBEDDING_BACKLOG,
+    EMBEDDING_WALKING,
+    EMBEDDER_FAILURES,
     LOG_LINES_LOST,
 )
 REDIS_UP.set(1)
@@ -254,6 +283,26 @@ def _(observation: ExportFinished) -> None:
     EXPORTS.labels(observation.kind, observation.format, observation.state).inc()
     EXPORT_ROWS.labels(observation.format).inc(observation.rows)
     EXPORT_BYTES.labels(observation.format).inc(observation.size)
+
+
+@record.register
+def _(observation: TextsEmbedded) -> None:
+    EMBEDDED_TEXTS.inc(observation.texts)
+    EMBEDDED_SPANS.inc(observation.spans)
+    EMBEDDING_TOKENS.inc(observation.tokens)
+    EMBEDDING_COST.inc(observation.cost_usd)
+    EMBEDDING_SECONDS.observe(observation.seconds)
+
+
+@record.register
+def _(observation: EmbeddingBacklog) -> None:
+    EMBEDDING_BACKLOG.set(observation.waiting)
+    EMBEDDING_WALKING.set(observation.is_walking)
+
+
+@record.register
+def _(observation: EmbedderLost) -> None:
+    EMBEDDER_FAILURES.inc()
 
 
 @record.register

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import field, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +21,25 @@ def text(raw: str) -> str:
 def setting(env: str, default: Any, help: str, *, parse: Callable[[str], Any] = text, secret: bool = False) -> Any:
     """Declare one setting, as a field of a dataclass; ``help`` is a sentence for the reference page."""
     return field(default=default, metadata={"env": env, "help": help, "parse": parse, "secret": secret})
+
+
+def masked(settings: Any) -> dict[str, str]:
+    """Return effective values by environment variable, secrets as ``***``: the output of ``llm-observatory config``."""
+    shown: dict[str, str] = {}
+    for item in fields(settings):
+        value = getattr(settings, item.name)
+        if item.metadata["secret"]:
+            text = "***" if value else ""
+        elif isinstance(value, tuple):
+            text = ",".join(value)
+        elif isinstance(value, bool):
+            text = "true" if value else "false"
+        elif value is None:
+            text = ""
+        else:
+            text = str(value)
+        shown[item.metadata["env"]] = text
+    return shown
 
 
 def path(raw: str) -> Path:

@@ -50,6 +50,7 @@ async def apply_retention(worker: Database, settings: Settings, now: datetime) -
         raw_since = await connection.fetchval(statement("advance_raw_since"), raw_cutoff)
         rows = await connection.fetch(statement("drop_partitions"), raw_cutoff)
         dropped = [row[0] for row in rows]
+        await connection.execute(statement("drop_vector_partitions"), raw_cutoff)
         short_since = await connection.fetchval(
             statement("advance_rollup_5m_since"), now - timedelta(days=settings.rollup_5m_days)
         )

@@ -18,6 +18,8 @@ _TAKES = {
     "text": "a text",
     "pattern": "a pattern",
     "search": "a search",
+    "meaning": "a text",
+    "reference": "a trace or span",
 }
 
 

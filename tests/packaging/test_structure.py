@@ -36,7 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "datasource.prometheus",
     ),
     ("server.http", "datasource.targets"),
-    ("server.export", "server.live"),
+    ("server.export", "server.live", "server.semantic"),
     ("server.access",),
     ("server.upkeep", "server.reports", "server.ingest", "datasource.traces"),
     ("server.ingest.redaction", "server.ingest.writing", "server.queries.metrics", "datasource.panels"),
@@ -52,7 +52,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("server.storage", "server.periodic_task", "dashboards"),
     ("server.fairness",),
-    ("server.embedded", "server.telemetry", "datasource.panel_catalog"),
+    ("server.embedded", "server.telemetry", "server.embedding", "datasource.panel_catalog"),
     (
         "server",
         "server.errors",
@@ -67,6 +67,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "datasource.payload_fields",
         "datasource.prometheus.promql",
     ),
+    ("server.embedding_settings",),
     ("server.text",),
 )
 FLOOR_OF = {unit: floor for floor, units in enumerate(FLOORS) for unit in units}

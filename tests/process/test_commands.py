@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from server.cli import make_parser
-from server.settings import Settings, masked
+from server.settings import Settings
+from server.text.setting_values import masked
 from tests.conftest import ProjectMaker
 from tests.process.conftest import Starter
 from tests.process.program import run

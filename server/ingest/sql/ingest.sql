@@ -62,6 +62,9 @@ JOIN llm_traces t ON t.project_id = s.project_id AND t.trace_id = s.trace_id AND
 WHERE s.project_id = $1 AND s.trace_id = $2 AND t.span_id = $3
 LIMIT 1;
 
+-- name: delete_trace_vectors
+DELETE FROM span_vectors WHERE project_id = $1 AND trace_id = $2;
+
 -- name: delete_trace_scores
 DELETE FROM scores WHERE project_id = $1 AND trace_id = $2;
 

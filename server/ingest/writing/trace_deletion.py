@@ -1,4 +1,4 @@
-"""Deletion of a trace: its spans, scores and held updates, with everything derived from them."""
+"""Deletion of a trace: its spans, vectors, scores and held updates, with everything derived from them."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ async def _delete(database: Database, freshness: Freshness, project_id: str, tra
                 await settle_span_changes(connection, spans_went=True)
                 if note is not None:
                     await note(connection)
+            await connection.execute(statement("delete_trace_vectors"), project_id, trace_id)
             await connection.execute(statement("delete_trace_scores"), project_id, trace_id)
             await connection.execute(statement("delete_trace_updates"), project_id, trace_id)
         return len(written)

@@ -13,7 +13,7 @@ from decimal import Decimal
 from functools import cache
 from typing import Any, Final
 
-from server.queries.filters.filter_tree import And, FieldKey, Filter, Has, Leaf, Not, Or, check_readable
+from server.queries.filters.filter_tree import And, FieldKey, Filter, Has, Leaf, Not, Or, check_readable, refuse_ranking
 from server.queries.filters.operators import OPERATORS
 from server.queries.filters.search_text import search_query
 from server.queries.filters.span_fields import TYPE_SQL, FieldType, TraceField
@@ -38,8 +38,10 @@ def compile_filter(
 
     Raises:
         InsufficientScope: the filter is on content and ``scope`` may not read content.
+        BadRequest: the filter asks for an order, which only lists have.
     """
     check_readable(tree, scope)
+    refuse_ranking(tree)
     compiled = _Compiler(params, window or TimeRange()).compile(tree, alias)
     if len(params) >= MOST_BINDS:
         raise AssertionError("the bounds of trace_filter keep statements below 1,000 binds")

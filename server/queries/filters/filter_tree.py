@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from server.errors import ApiError, FilterTooComplex, InsufficientScope, InvalidBody
+from server.errors import ApiError, BadRequest, FilterTooComplex, InsufficientScope, InvalidBody
 from server.queries.filters.filter_values import check_characters, read_operand, shown
 from server.queries.filters.operators import OPERATORS
 from server.queries.filters.span_fields import (
@@ -269,6 +269,16 @@ def check_readable(tree: Filter, scope: RowScope) -> None:
     for leaf in leaves(tree):
         if leaf.field.is_content and not scope.may_read_content:
             raise InsufficientScope(f"{leaf.field.name} holds content, which this credential may not read.")
+
+
+def refuse_ranking(tree: Filter) -> None:
+    """Raise :class:`BadRequest` for ``meaning`` and ``like``, where rows are chosen and not put in an order."""
+    for leaf in leaves(tree):
+        if OPERATORS[leaf.operator].is_ranking:
+            raise BadRequest(
+                f"{leaf.operator} puts the rows of a list in an order, and cannot be used here: it is for "
+                "GET /api/v1/traces, at the top of a filter or in its outermost `and`."
+            )
 
 
 def canonical(tree: Filter) -> Any:

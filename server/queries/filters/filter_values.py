@@ -25,6 +25,8 @@ LARGEST_NUMBER: Final = Decimal(10**15)
 
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}", re.ASCII)
 _DECIMAL = re.compile(r"(?!-0+(?:\.0+)?\Z)-?(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,12})?", re.ASCII)
+_REFERENCE = re.compile(r"[^/]{1,64}(/[^/]{1,64})?")
+_TEXTS: Final = frozenset({"text", "pattern", "search", "meaning", "reference"})
 _WORDS: Final[dict[str, bool]] = {"true": True, "false": False}
 
 
@@ -38,14 +40,16 @@ def read_operand(field: TraceField | None, operator: str, raw: Any, *, now: date
         if not isinstance(raw, bool):
             raise ValueError("expected true or false")
         return raw
-    if shape in {"text", "pattern", "search"}:
+    if shape in _TEXTS:
         text = _text(raw)
-        if not text:
+        if not text.strip() if shape == "meaning" else not text:
             raise ValueError("expected text that is not empty")
         if shape == "pattern":
             check_regex(text)
         if shape == "search":
             search_query(text)
+        if shape == "reference" and not _REFERENCE.fullmatch(text):
+            raise ValueError("expected TRACE_ID or TRACE_ID/SPAN_ID")
         return text
     if shape == "list":
         if not isinstance(raw, list) or not 1 <= len(raw) <= LONGEST_LIST:

@@ -12,18 +12,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-Operand = Literal["one", "list", "pair", "truth", "text", "pattern", "search"]
+Operand = Literal["one", "list", "pair", "truth", "text", "pattern", "search", "meaning", "reference"]
 
 
 @dataclass(frozen=True, slots=True)
 class Operator:
     """One operator.
 
-    ``operand``: one value, a list, a pair of bounds, a truth value, a text, a regular expression or a search.
-    ``sql``: the predicate over an expression ``{x}`` and a bound value ``{v}``; None where the field's type decides.
-    ``like``: the LIKE pattern that a text is put into. ``negates``: the operator of which this is the complement.
-    ``sign``: its sign in ad hoc filters and TraceQL; ``negated_sign``: that of its complement, where the complement has
-    no name here. ``compare``: the same for two numbers in Python.
+    ``operand``: one value, a list, a pair of bounds, a truth value, a text, a regular expression, a search, a text
+    whose meaning counts, or a trace or span (``TRACE_ID``, ``TRACE_ID/SPAN_ID``). ``sql``: the predicate over an
+    expression ``{x}`` and a bound value ``{v}``; None where the field's type decides. ``like``: the LIKE pattern that a
+    text is put into. ``negates``: the operator of which this is the complement. ``sign``: its sign in ad hoc filters
+    and TraceQL; ``negated_sign``: that of its complement, where the complement has no name here. ``compare``: the same
+    for two numbers in Python. ``is_ranking``: it puts the rows of a list in an order instead of choosing among them, so
+    it has no SQL predicate.
     """
 
     operand: Operand
@@ -34,6 +36,7 @@ class Operator:
     sign: str | None = None
     negated_sign: str | None = None
     compare: Callable[[Any, Any], bool] | None = None
+    is_ranking: bool = False
 
 
 _LIKE: Final = "{x} ILIKE {v}"
@@ -84,6 +87,14 @@ OPERATORS: Final[dict[str, Operator]] = {
     "any": Operator("list", "Has at least one of these tags."),
     "all": Operator("list", "Has each of these tags."),
     "search": Operator("search", "Full-text search in web-search syntax; see docs/reference/search.md."),
+    "meaning": Operator(
+        "meaning",
+        "Nearest in meaning to this text, in any language: an order of lists; see docs/reference/semantic-search.md.",
+        is_ranking=True,
+    ),
+    "like": Operator(
+        "reference", "Nearest in meaning to this trace or span: `TRACE_ID` or `TRACE_ID/SPAN_ID`.", is_ranking=True
+    ),
 }
 
 SIGNS: Final[dict[str, tuple[str, bool]]] = {

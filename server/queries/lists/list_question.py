@@ -14,6 +14,7 @@ from server.queries.filters.filter_values import shown
 from server.queries.filters.span_fields import FIELDS, TraceField, field_named
 from server.queries.filters.time_range import TimeRange
 from server.queries.lists.keyset import Position
+from server.queries.lists.ranking import joined, ranking_of
 from server.queries.lists.summary_fields import SUMMARY_FIELDS, summary_field_named
 from server.text.instants import format_instant
 from server.text.suggestion import suggest
@@ -197,9 +198,13 @@ def select_fields(view: View, names: Sequence[str]) -> tuple[str, ...]:
 def read_sort(view: View, keys: Sequence[tuple[str, bool]], tree: Filter | None) -> tuple[Sort, ...]:
     """Check the requested order; ``keys`` are names with True for descending.
 
-    Raises ValueError for a field that cannot be sorted by or is given more than once, more than three keys, or ``rank``
-    without a search.
+    Raises ValueError for a field that cannot be sorted by or is given more than once, more than three keys, ``rank``
+    without a search, or another order than ``rank`` for a search by meaning.
     """
+    if ranking_of(tree) is not None:
+        if tuple(keys) not in {(), ((RANK, True),)}:
+            raise ValueError("with meaning or like, rows come in the order of rank, the nearest first")
+        return (Sort(RANK),)
     if len(keys) > MOST_SORT_KEYS:
         raise ValueError(f"at most {MOST_SORT_KEYS} keys")
     found: list[Sort] = []
@@ -228,8 +233,11 @@ def search_text_of(tree: Filter | None) -> str | None:
 def lift_to_traces(tree: Filter | None) -> Filter | None:
     """Return a filter of query parameters for ``view=traces``: fields that a trace lacks apply to one of its spans.
 
-    All such conditions must hold for one and the same span.
+    All such conditions must hold for one and the same span. A ranking by meaning, and the words beside it, stay.
     """
+    ranking = ranking_of(tree)
+    if ranking is not None:
+        return joined(ranking.by, ranking.search, lift_to_traces(ranking.rest))
     if tree is None:
         return None
     parts = tree.parts if isinstance(tree, And) else (tree,)

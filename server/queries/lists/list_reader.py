@@ -51,6 +51,8 @@ class ListPage:
     hidden_fields: tuple[str, ...] = ()
     plan: list[dict[str, Any]] | None = None
     clipped_fields: tuple[str, ...] = ()
+    meaning: dict[str, Any] | None = None
+    """Of a search by meaning: how much of the range it covers."""
 
 
 async def list_spans(database: Database, scope: RowScope, question: ListQuestion, *, explain: bool = False) -> ListPage:

@@ -10,6 +10,9 @@ UPDATE rollup_state SET raw_since = greatest(raw_since, date_trunc('week', $1::t
 -- name: drop_partitions
 SELECT drop_trace_partitions($1);
 
+-- name: drop_vector_partitions
+SELECT drop_vector_partitions($1);
+
 -- name: advance_rollup_5m_since
 -- 5-minute rollups before $1 are gone from here on.
 UPDATE rollup_state SET rollup_5m_since = greatest(rollup_5m_since, date_trunc('day', $1::timestamptz, 'UTC'))

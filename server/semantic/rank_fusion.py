@@ -1,0 +1,72 @@
+"""Two rankings made into one, by reciprocal rank fusion.
+
+A row's score is the sum of 1 / (60 + place) over the rankings that have it: places can be compared where cosines and
+ranks of words cannot. Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank
+Learning Methods", SIGIR 2009, which is also where the 60 is from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+DAMPING: Final = 60
+
+Key = tuple[str, str, str | None]
+"""Project, trace, and the span, which is None for a row that is a whole trace."""
+
+
+@dataclass(slots=True)
+class RankedRow:
+    """A row and how it was found: its places from 1, and the cosine of the nearest vector."""
+
+    key: Key
+    ts: datetime
+    """Start of the span that was found; of a trace that of its best span."""
+    similarity: float | None = None
+    meaning_place: int | None = None
+    search_place: int | None = None
+    score: float = 0.0
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        """What rows are sorted by: the best first, of equal ones the newest."""
+        return (-self.score, -self.ts.timestamp(), *self.key[:2], self.key[2] or "")
+
+    def shown(self) -> dict[str, Any]:
+        """Return the keys that a row of the list gets."""
+        found_by = [name for name, place in (("meaning", self.meaning_place), ("search", self.search_place)) if place]
+        return {
+            "rank": self.score,
+            "found_by": found_by,
+            "similarity": self.similarity,
+            "meaning_place": self.meaning_place,
+            "search_place": self.search_place,
+        }
+
+
+def fused(
+    near: Sequence[Sequence[tuple[Key, datetime, float]]], found: Sequence[tuple[Key, datetime]]
+) -> list[RankedRow]:
+    """Return the rows of all rankings, the best first.
+
+    ``near``: a ranking by meaning for each model, whose rows do not overlap. ``found``: that by words.
+    """
+    rows: dict[Key, RankedRow] = {}
+    for ranking in near:
+        place = 0
+        for key, ts, similarity in ranking:
+            if key in rows:
+                continue  # a trace of which a nearer span came before
+            place += 1
+            rows[key] = RankedRow(key, ts, similarity, place, score=1 / (DAMPING + place))
+    place = 0
+    for key, ts in found:
+        row = rows.setdefault(key, RankedRow(key, ts))
+        if row.search_place is None:
+            place += 1
+            row.search_place = place
+            row.score += 1 / (DAMPING + place)
+    return sorted(rows.values(), key=lambda row: row.order)

@@ -1,0 +1,81 @@
+"""A server with an embedder, and the background work run by hand, to its end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+
+from server.embedding.embedder import open_embedder
+from server.http.services import Services
+from server.semantic.token_budget import TokenBudget
+from server.semantic.vector_indexer import VectorIndexer
+from server.settings import Settings
+from tests.conftest import AppFactory, AppServer
+from tests.semantic.embedding_endpoint import EmbeddingEndpoint, running_endpoint
+
+IndexerMaker = Callable[..., VectorIndexer]
+
+
+@pytest.fixture
+def endpoint() -> Iterator[EmbeddingEndpoint]:
+    with running_endpoint() as running:
+        yield running
+
+
+@pytest.fixture
+def settings(settings: Settings, endpoint: EmbeddingEndpoint) -> Settings:
+    return replace(
+        settings,
+        semantic="endpoint",
+        embeddings_url=endpoint.url,
+        embeddings_key="sk-test",
+        embeddings_model="words-1",
+        embeddings_timeout=30.0,
+    )
+
+
+@pytest.fixture
+async def server(start_app: AppFactory) -> AppServer:
+    return await start_app()
+
+
+@pytest.fixture
+def make_indexer(settings: Settings) -> IndexerMaker:
+    """The background work over the pools of a server."""
+
+    def make(services: Services, **changes: Any) -> VectorIndexer:
+        changed = replace(settings, **{name: changes.pop(name) for name in list(changes) if name in vars(settings)})
+        embedder = open_embedder(changed)
+        assert embedder is not None
+        return VectorIndexer(
+            services.reads,
+            services.writes,
+            services.worker,
+            embedder,
+            **{"model": changed.embedding_model, "batch": 8, "budget": TokenBudget(0), **changes},
+        )
+
+    return make
+
+
+@pytest.fixture
+async def embed_all(server: AppServer, make_indexer: IndexerMaker) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Does all work that there is."""
+    indexer = make_indexer(server.services)
+
+    async def run() -> None:
+        while await indexer.step():
+            pass
+
+    yield run
+    await indexer._embedder.close()
+
+
+@pytest.fixture
+async def http(server: AppServer, bearer: Callable[..., dict[str, str]]) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=server.base_url, timeout=30, headers=bearer()) as client:
+        yield client
