@@ -53,6 +53,10 @@ $(INSTRUMENTATIONS)/installed: tests/instrumentations/requirements.txt
 	@$(INSTRUMENTATIONS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
+test-manifests: $(VENV)/installed-dev  ## the Kubernetes sample against the published schemas
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check kubernetes-validate==1.37.0
+	$(BIN)/pytest -n 0 tests/docs/test_deployment_samples.py
+
 SUITE = promql-test-queries.yml
 test-promql: $(VENV)/installed-dev  ## the published PromQL compliance suite against a real Prometheus (SUITE=its promql-test-queries.yml)
 	$(BIN)/python -m tests.datasource.prometheus.compliance $(SUITE)

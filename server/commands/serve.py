@@ -37,7 +37,7 @@ def add(commands: Commands) -> None:
     add_address(serve)
     serve.add_argument("--workers", type=count, help="server processes (OBSERVATORY_WORKERS, default 1)")
     serve.add_argument("--migrate", action="store_true", help="bring the schema up to date first")
-    add_command(
+    migrate = add_command(
         commands,
         "migrate",
         "bring the database's schema up to date",
@@ -46,8 +46,12 @@ def add(commands: Commands) -> None:
             "Applies the migrations that the database has not seen, each in a transaction, under a lock: any number\n"
             "of these may run at once. Uses DATABASE_OWNER_URL (or DATABASE_URL), a role that may create tables."
         ),
-        examples="  DATABASE_OWNER_URL=postgresql://owner@db/observatory llm-observatory migrate\n",
+        examples=(
+            "  DATABASE_OWNER_URL=postgresql://owner@db/observatory llm-observatory migrate\n"
+            "  llm-observatory migrate --plan\n"
+        ),
     )
+    migrate.add_argument("--plan", action="store_true", help="only tell what would be locked, and for about how long")
     add_command(
         commands,
         "config",
@@ -113,6 +117,11 @@ def run_migrate(options: argparse.Namespace) -> int:
     from server.embedded.stores import Stores
 
     with Stores(os.environ, announce=say, join=True) as settings:
+        if options.plan:
+            from server.schema.migration_plan import lines, plan_migrations
+
+            sys.stdout.writelines(f"{line}\n" for line in lines(asyncio.run(plan_migrations(settings.owner_url))))
+            return 0
         applied = apply_migrations(settings.owner_url)
     sys.stdout.writelines(f"applied {name}\n" for name in applied)
     if not applied:

@@ -11,7 +11,8 @@ import asyncio
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -83,15 +84,8 @@ async def migrate(
     applied, or a statement fails (then nothing of that file remains); asyncpg's errors if the database refuses the
     login.
     """
-    try:
-        connection = await asyncpg.connect(url, timeout=10)
-    except OSError as failure:  # includes TimeoutError
-        reason = failure.strerror or str(failure) or "no answer within 10 s"
-        raise MigrationError(
-            f"the database cannot be reached ({reason}): look at DATABASE_OWNER_URL, else at DATABASE_URL"
-        ) from failure
-    connection.add_log_listener(lambda _, message: warn(message.message) if message.severity == "WARNING" else None)
-    try:
+    async with connected(url) as connection:
+        connection.add_log_listener(lambda _, message: warn(message.message) if message.severity == "WARNING" else None)
         version = int(await connection.fetchval("SHOW server_version_num"))
         if version < MINIMUM_SERVER_VERSION:
             raise MigrationError(
@@ -106,16 +100,33 @@ async def migrate(
             done = await _apply_pending(connection, load_migrations() if migrations is None else migrations)
             await safeguards.record(connection)
             return done
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
+    """Open a connection to the database at ``url``. Raises :class:`MigrationError` if nothing answers."""
+    try:
+        connection = await asyncpg.connect(url, timeout=10)
+    except OSError as failure:  # includes TimeoutError
+        reason = failure.strerror or str(failure) or "no answer within 10 s"
+        raise MigrationError(
+            f"the database cannot be reached ({reason}): look at DATABASE_OWNER_URL, else at DATABASE_URL"
+        ) from failure
+    try:
+        yield connection
     finally:
         await connection.close()
 
 
-async def pending_migrations(connection: asyncpg.Connection) -> list[str]:
-    """Return the names of the files that ``connection``'s database has not seen yet."""
+async def pending_migrations(
+    connection: asyncpg.Connection, migrations: Sequence[Migration] | None = None
+) -> list[str]:
+    """Return the names of the files that ``connection``'s database has not seen yet; ``migrations`` None: of all."""
+    files = load_migrations() if migrations is None else migrations
     if await connection.fetchval("SELECT to_regclass('schema_migrations')") is None:
-        return [migration.name for migration in load_migrations()]
+        return [migration.name for migration in files]
     applied = {row["number"] for row in await connection.fetch("SELECT number FROM schema_migrations")}
-    return [migration.name for migration in load_migrations() if migration.number not in applied]
+    return [migration.name for migration in files if migration.number not in applied]
 
 
 async def _apply_pending(connection: asyncpg.Connection, migrations: Sequence[Migration]) -> list[str]:

@@ -26,6 +26,7 @@ from tests.docs import (
     mapping_tables,
     metric_tables,
     prometheus_tables,
+    scaling_model,
     trace_query_tables,
 )
 from tests.packaging.test_structure import FLOORS
@@ -176,6 +177,8 @@ def server_metrics() -> str:
 PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "routes": ("reference/routes.md", route_table),
     "index": ("index.md", index),
+    "scaling-sizes": ("explanation/scaling.md", scaling_model.table),
+    "scaling-assumptions": ("explanation/scaling.md", scaling_model.assumptions),
     "server-metrics": ("reference/server-metrics.md", server_metrics),
     "settings": ("reference/configuration.md", settings_table),
     "commands": ("reference/cli.md", command_reference),

@@ -5,7 +5,7 @@
 INSERT INTO agent_counters AS c (project_id, counter_id, start_ns, last_ns, value)
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (project_id, counter_id, start_ns) DO UPDATE
-    SET last_ns = excluded.last_ns, value = excluded.value, seen_at = now()
+    SET last_ns = excluded.last_ns, value = excluded.value, seen_at = excluded.seen_at
     WHERE NOT $6::boolean AND excluded.last_ns > c.last_ns
 RETURNING CASE WHEN new.value >= coalesce(old.value, 0) THEN new.value - coalesce(old.value, 0) ELSE new.value END;
 
