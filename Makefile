@@ -9,7 +9,7 @@ ARGS ?=
 PYTEST_ARGS ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve soak test coverage test-instrumentations capture-instrumentations test-grafana-data lint format types build docs check clean test-promql
+.PHONY: help run serve soak test coverage test-instrumentations capture-instrumentations test-grafana-data render-dashboards lint format types build docs check clean test-promql
 
 help:  ## this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -40,6 +40,16 @@ test-grafana-data: $(VENV)/installed-dev $(GRAFANA_DATA)/node_modules/.installed
 $(GRAFANA_DATA)/node_modules/.installed: $(GRAFANA_DATA)/package.json
 	@command -v npm >/dev/null || { echo "npm is needed: install Node 20 or newer"; exit 1; }
 	cd $(GRAFANA_DATA) && npm install --no-package-lock --ignore-scripts --legacy-peer-deps --no-audit --no-fund --loglevel=error
+	@touch $@
+
+BROWSER := tests/dashboards/browser
+
+render-dashboards: $(BROWSER)/node_modules/.installed  ## pictures of the dashboards of a Grafana, and what is wrong (ARGS="--url http://localhost:3000")
+	cd $(BROWSER) && node render.mjs $(ARGS)
+
+$(BROWSER)/node_modules/.installed: $(BROWSER)/package.json
+	@command -v npm >/dev/null || { echo "npm is needed: install Node 20 or newer"; exit 1; }
+	cd $(BROWSER) && npm install --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 test-instrumentations: $(INSTRUMENTATIONS)/installed  ## real LLM instrumentations against stub vendors, in their own environment

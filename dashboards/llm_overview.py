@@ -93,7 +93,9 @@ DETAIL: Final = (
             column("Service", links=[SERVICE_LINK], custom__minWidth=130),
             gauge_cell("Calls"),
             colored_cell("Error rate", ERROR_STEPS),
+            column("Error rate", custom__width=110),
             column("Duration p95", displayName="p95", custom__width=80),
+            column("Cost", custom__width=100),
         ],
     ),
     table(
@@ -102,7 +104,9 @@ DETAIL: Final = (
         overrides=[
             column("Model", links=[MODEL_LINK], custom__minWidth=150),
             gauge_cell("Cost", TEAL),
+            column("Calls", custom__width=85),
             colored_cell("Error rate", ERROR_STEPS),
+            column("Error rate", custom__width=110),
             column("Duration p95", displayName="p95", custom__width=80),
         ],
     ),

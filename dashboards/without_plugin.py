@@ -74,7 +74,8 @@ def _panel(panel: Json) -> Json | None:
 def _targets(name: str, payload: Json, panel: Json, first: str) -> list[Json]:
     """Return the queries that ask what a target with that payload does; none where there is no way."""
     if name in _SEARCHES:
-        return [_search(_SEARCHES[name], int(payload.get("limit", 20)), first)]
+        limit = int(payload.get("limit", 20))
+        return [_search(_SEARCHES[name], limit, first, is_filtered="service" in payload)]
     if name == "trace" or (name == "node_graph" and payload.get("one_trace")):
         return [{"refId": first, "datasource": dict(TEMPO), "queryType": "traceql", "query": "${trace_id}"}]
     if name == "budgets":
@@ -168,10 +169,11 @@ def _query(expression: str, ref_id: str, legend: str, *, instant: bool, format: 
     }
 
 
-def _search(condition: str, limit: int, ref_id: str) -> Json:
-    """Return a TraceQL search for spans of the chosen services and models."""
+def _search(condition: str, limit: int, ref_id: str, *, is_filtered: bool) -> Json:
+    """Return a TraceQL search for spans, of the chosen services where the dashboard has that variable."""
     parts = [condition] if condition != "true" else []
-    parts.append('resource.service.name =~ "${service:regex}"')
+    if is_filtered:
+        parts.append('resource.service.name =~ "${service:regex}"')
     return {
         "refId": ref_id,
         "datasource": dict(TEMPO),

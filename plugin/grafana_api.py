@@ -5,17 +5,25 @@ The client's paths are the API's (``client["datasources"]["uid"][uid]``); its ``
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import requests
-from grafana_api_client import GrafanaClient, GrafanaClientError, GrafanaException, GrafanaUnauthorizedError
+from grafana_api_client import (
+    GrafanaClient,
+    GrafanaClientError,
+    GrafanaException,
+    GrafanaServerError,
+    GrafanaUnauthorizedError,
+)
 
 Json = Any
 
 TIMEOUT_SECONDS: Final = (5.0, 60.0)
 """For connecting, and for an answer: a panel's question may take as long as the server lets it."""
 OLDEST: Final = (11, 0)
+_LONGEST_REASON: Final = 300
 
 
 class GrafanaRefused(Exception):
@@ -103,9 +111,9 @@ class Grafana:
                     f"Grafana forbids {method.upper()} /api/{endpoint}: the service account needs the role Admin "
                     "of the organization that the token belongs to."
                 ) from error
-            raise GrafanaRefused(f"{method.upper()} /api/{endpoint}: {error}") from error
-        except GrafanaException as error:
-            raise GrafanaRefused(f"{method.upper()} /api/{endpoint}: {error}") from error
+            raise GrafanaRefused(f"{method.upper()} /api/{endpoint}: {_words_of(error)}") from error
+        except (GrafanaException, GrafanaServerError) as error:  # a status from 500 on is none of its exceptions
+            raise GrafanaRefused(f"{method.upper()} /api/{endpoint}: {_words_of(error)}") from error
         except requests.exceptions.SSLError as error:
             raise GrafanaRefused(
                 f"The certificate of {self.url} is not trusted: name its authority with --ca FILE. ({error})"
@@ -116,6 +124,21 @@ class Grafana:
             raise GrafanaRefused(f"{self.url} does not answer as a Grafana does: check address and path.") from error
         except requests.RequestException as error:
             raise GrafanaRefused(f"{self.url} is not reached: {error}") from error
+
+
+def _words_of(error: Exception) -> str:
+    """Return the reason in an answer that the client put into ``error`` as a whole.
+
+    ``/api/ds/query`` answers with all frames when one of its queries failed, which are many thousand characters.
+    """
+    text = str(error)
+    try:
+        answer = json.loads(text[text.index("{") : text.rindex("}") + 1])
+    except ValueError:
+        return text[:_LONGEST_REASON]
+    results = answer.get("results")
+    reasons = [item["error"] for item in results.values() if item.get("error")] if isinstance(results, dict) else []
+    return str(reasons[0] if reasons else answer.get("message") or text)[:_LONGEST_REASON]
 
 
 def _status_of(error: GrafanaClientError) -> int:

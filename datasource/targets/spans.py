@@ -82,7 +82,6 @@ ERROR_COLUMNS: Final = (
     _text("user_id", "User", 85),
     _number("duration_ms", "Duration", "ms", 100),
     _number("total_cost_usd", "Cost", "currencyUSD", 95),
-    _STATUS,
 )
 TRACE_COLUMNS: Final = (
     _TRACE_ID,

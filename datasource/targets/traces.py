@@ -25,7 +25,8 @@ Row = Mapping[str, Any]
 _STATUS_CODES: Final = {"UNSET": 0, "OK": 1, "ERROR": 2}
 _FIELDS: Final = groups()
 _MESSAGE_FIELDS: Final = (
-    "ts", "span_id", "span_name", "model", "input_messages", "input_text", "output_messages", "output_text",
+    "ts", "span_id", "span_name", "model", "operation_type",
+    "input_messages", "input_text", "output_messages", "output_text",
 )  # fmt: skip
 
 # The contract of Grafana's Traces panel, field by field.
@@ -71,10 +72,16 @@ _MESSAGE_COLUMNS: Final = (
         FieldType.STRING,
         {
             "displayName": "Content",
-            "custom": {"minWidth": 400, "wrapText": True, "inspect": True},
+            # Grafana up to 12.2 reads the wrapping of words among the options of a cell, later ones beside them.
+            "custom": {
+                "minWidth": 400,
+                "wrapText": True,
+                "inspect": True,
+                "cellOptions": {"type": "auto", "wrapText": True},
+            },
         },
     ),
-    Column("span", FieldType.STRING, {"displayName": "Span", "custom": {"width": 180}}),
+    Column("span", FieldType.STRING, {"displayName": "Span", "custom": {"width": 205}}),
     Column("model", FieldType.STRING, {"displayName": "Model", "custom": {"width": 170}}),
 )
 _SCORE_COLUMNS: Final = (
@@ -218,8 +225,9 @@ def _links(span: Row) -> Iterator[Mapping[str, Any]]:
 
 def _message_rows(span: Row, conversations: Conversations) -> Iterator[list[Any]]:
     """Yield system, user, assistant and tool messages of one span; the answer last."""
-    asked = _said("user", span["input_messages"], span["input_text"])
-    answered = _said("assistant", span["output_messages"], span["output_text"])
+    is_tool = span["operation_type"] == "tool"
+    asked = _said("tool" if is_tool else "user", span["input_messages"], span["input_text"])
+    answered = _said("tool" if is_tool else "assistant", span["output_messages"], span["output_text"])
     for role, content in conversations.new_messages(asked, answered):
         yield [span["ts"], role, content, span["span_name"], span["model"]]
 

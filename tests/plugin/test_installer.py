@@ -138,17 +138,26 @@ def test_without_a_plugin_nothing_of_one_is_installed_or_asked(capsys: pytest.Ca
             frame = {"schema": {}, "data": {"values": [[1], [2]]}}
             return 200, {"results": {query["refId"]: {"frames": [frame]} for query in body["queries"]}}
 
-        grafana.queried = answer
+        def traces(path: str, body: Json) -> tuple[int, Json]:
+            searched.append(path)
+            return 200, "echo" if path == "api/echo" else {"traces": [{"traceID": "1"}]}
+
+        searched: list[str] = []
+        grafana.queried, grafana.proxied = answer, traces
         assert main(["grafana", "check", "--url", grafana.url, "--token", TOKEN, "--without-plugin"]) == 0
         queries = [query for body in asked for query in body["queries"]]
         assert len(queries) > 90
-        known = {"llmtraces-prometheus", "llmtraces-tempo"}
-        assert {query["datasource"]["uid"] for query in queries} == known
+        assert {query["datasource"]["uid"] for query in queries} == {"llmtraces-prometheus"}
+        assert searched.count("api/search") > 5, "older Grafanas leave the search of traces to the browser"
         left = {name for query in queries for name in re.findall(r"\$\{?(\w+)", query.get("expr", ""))}
         assert left <= {"__interval", "__range"}, "variables of the dashboard are filled in"
-        grafana.queried = lambda body: (200, {"results": {"A": {"error": "no such host"}}})
-        assert main(["grafana", "check", "--url", grafana.url, "--token", TOKEN, "--without-plugin"]) == 1
-        assert "no such host" in capsys.readouterr().out
+        results = {"A": {"frames": [{}] * 10_000}, "B": {"error": "no such host"}}
+        for failure in ((200, {"results": results}), (400, {"results": results}), (500, {"message": "no such host"})):
+            grafana.queried = lambda body, failure=failure: failure  # type: ignore[misc]
+            assert main(["grafana", "check", "--url", grafana.url, "--token", TOKEN, "--without-plugin"]) == 1
+            lines = capsys.readouterr().out.splitlines()
+            assert any("no such host" in line for line in lines)
+            assert max(map(len, lines)) < 500
 
 
 def test_a_missing_plugin_is_named_with_the_way_to_get_it(capsys: pytest.CaptureFixture[str]) -> None:
