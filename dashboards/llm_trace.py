@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from dashboards.board import Board, Row
-from dashboards.panels import panel, stat, table
+from dashboards.panels import column, panel, stat, table
 from dashboards.queries import Json, target, variable
 from dashboards.variables import datasource_variable, text_variable
 
@@ -40,7 +40,8 @@ BOARD: Final = Board(
         )),
         Row("What was said", (
             table("Messages", "Prompts, answers and tool traffic in the order of the spans; what a call repeats is "
-                  "shown once.", _query("messages"), size=(24, 12), defaults={"noValue": _CHOOSE}),
+                  "shown once.", _query("messages"), size=(24, 12), defaults={"noValue": _CHOOSE},
+                  overrides=[column("Content", custom__cellOptions={"type": "auto", "wrapText": True})]),
             table("Scores", "What people, evaluators and applications judged of this trace and its spans.",
                   _query("trace_scores"), size=(24, 6), defaults={"noValue": _NO_SCORES}),
         )),

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from dashboards.board import Board
+from dashboards.panels import GREEN, NO_VALUE, ORANGE, RED, steps
 from dashboards.promql_metrics import LABELS, METRICS, PromqlMetric
 from dashboards.queries import Json
 from dashboards.variables import GROUPS, IN_CONTROLS_MENU, choice_variable, source_variable
@@ -92,9 +93,12 @@ def _targets(name: str, payload: Json, panel: Json, first: str) -> list[Json]:
     if name not in ("stat", "timeseries", "breakdown") or payload.get("period") not in (None, "", "day"):
         return []
     asked = []
+    # Percentiles of one metric are named by themselves, as with the plugin, so that each keeps its colour.
+    parts = str(payload.get("aggregation", "")).split(",")
+    names = parts if len(parts) == len(metrics) > 1 else [metric.label for metric in metrics]
     for place, metric in enumerate(metrics):
         ref_id = chr(ord(first) + place)
-        legend = _legend(by) if len(metrics) == 1 and by else metric.label
+        legend = _legend(by) if len(metrics) == 1 and by else names[place]
         if name == "timeseries":
             asked.append(_range(metric.write(by, _where(payload, by), "$__interval"), ref_id, legend))
         else:
@@ -204,9 +208,13 @@ def _adapt(translated: Json, panel: Json) -> None:
     if panel["type"] == "heatmap":
         translated["options"] |= {"yAxis": {"unit": "s", "axisPlacement": "left"}}
     if panel["type"] == "state-timeline":
-        translated["fieldConfig"]["defaults"] |= {"mappings": _STATES, "color": {"mode": "thresholds"}}
+        # Neighbours of one threshold are one state: mappings of ranges would come too late.
+        defaults = {"unit": "percentunit", "thresholds": steps(_STATES), "color": {"mode": "thresholds"}}
+        translated["fieldConfig"]["defaults"] |= defaults
     if panel["type"] != "table":
         return
+    # Without a column of our server the text for nothing is that of each empty cell, too.
+    translated["fieldConfig"]["defaults"]["noValue"] = NO_VALUE
     payload = json.loads(panel["targets"][0]["payload"])
     if panel["targets"][0]["target"] == "budgets":
         names, units = (
@@ -239,11 +247,8 @@ def _adapt(translated: Json, panel: Json) -> None:
     translated["fieldConfig"]["overrides"] = [*own, *json.loads(_without_lost_variables(json.dumps(kept), titles))]
 
 
-_STATES: Final = [
-    {"type": "range", "options": {"from": 0, "to": 0.05, "result": {"text": "ok", "color": "green"}}},
-    {"type": "range", "options": {"from": 0.05, "to": 0.5, "result": {"text": "degraded", "color": "orange"}}},
-    {"type": "range", "options": {"from": 0.5, "to": 1, "result": {"text": "failing", "color": "red"}}},
-]
+_STATES: Final = ((None, GREEN), (0.05, ORANGE), (0.5, RED))
+"""Shares of failed calls from which on a provider is ok, degraded, failing."""
 
 
 def _title(label: str) -> str:

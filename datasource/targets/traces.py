@@ -72,13 +72,7 @@ _MESSAGE_COLUMNS: Final = (
         FieldType.STRING,
         {
             "displayName": "Content",
-            # Grafana up to 12.2 reads the wrapping of words among the options of a cell, later ones beside them.
-            "custom": {
-                "minWidth": 400,
-                "wrapText": True,
-                "inspect": True,
-                "cellOptions": {"type": "auto", "wrapText": True},
-            },
+            "custom": {"minWidth": 400, "wrapText": True, "inspect": True},
         },
     ),
     Column("span", FieldType.STRING, {"displayName": "Span", "custom": {"width": 205}}),

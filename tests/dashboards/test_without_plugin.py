@@ -188,3 +188,29 @@ def instants() -> Iterator[tuple[str, Json, int, Any]]:
             for place, item in enumerate(panel["targets"]):
                 if item["datasource"] == PROMETHEUS and item["instant"] and "llm_budget" not in item["expr"]:
                     yield uid, panel, place, with_values(item, VALUES)
+
+
+def test_states_are_told_apart_by_the_share_of_failed_calls() -> None:
+    """Grafana merges a timeline by thresholds: without some of ours every provider would be ok."""
+    found = 0
+    for board in RENDERED.values():
+        for panel in panels_of(board):
+            if panel["type"] == "state-timeline":
+                defaults = panel["fieldConfig"]["defaults"]
+                assert [step["value"] for step in defaults["thresholds"]["steps"]] == [None, 0.05, 0.5]
+                assert (defaults["color"], defaults["unit"]) == ({"mode": "thresholds"}, "percentunit")
+                found += 1
+    assert found >= 2
+
+
+def test_an_empty_cell_is_a_dash_and_percentiles_keep_their_colours() -> None:
+    for board in RENDERED.values():
+        for panel in panels_of(board):
+            if panel["type"] == "table" and panel["targets"][0]["datasource"] == PROMETHEUS:
+                assert panel["fieldConfig"]["defaults"]["noValue"] == "–", panel["title"]
+            names = {query.get("legendFormat") for query in panel["targets"]}
+            if panel["type"] == "timeseries" and names & {"p50", "p95", "p99"}:
+                colored = {item["matcher"]["options"] for item in panel["fieldConfig"]["overrides"]}
+                assert names <= colored, panel["title"]
+    latency = next(panel for panel in panels_of(RENDERED["llm-latency"]) if panel["title"] == "Latency")
+    assert [query["legendFormat"] for query in latency["targets"]] == ["p50", "p95", "p99"]

@@ -298,7 +298,6 @@ async def test_availability_tells_changes_of_state(ask: Ask) -> None:
 
 async def test_recent_errors_have_messages_and_links(ask: Ask) -> None:
     (frame,) = await ask("errors")
-    assert set(column(frame, "status_code")) == {"ERROR"}
     assert "429 too many requests" in column(frame, "error_message")
     links = next(item["links"] for item in frame["columns"] if item["text"] == "trace_id")
     assert links[0]["url"].startswith("/d/llm-trace?var-trace_id=")
