@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from server.ingest.mapping.log_mapping import map_logs
+from server.ingest.mapping.mapping_result import MappedBatch, ScoreRecord
 from server.ingest.mapping.span_mapping import map_spans
 from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.mapping.span_times import to_datetime
@@ -31,13 +32,21 @@ CLAUDE_COST = Decimal("0.001665")
 """5 + 1,000 read + 200 written + 40 out at 3, 0.30, 3.75 and 15 dollars a million."""
 
 
-def rows(scenario: str, encoding: str = PROTOBUF) -> list[SpanRecord]:
+def mapped(scenario: str, encoding: str = PROTOBUF) -> MappedBatch:
     suffix = "pb" if encoding == PROTOBUF else "json"
     decoded = decode_traces((FIXTURES / f"{scenario}.traces.{suffix}").read_bytes(), encoding)
     captured = max(span.end_ns for group in decoded.groups for span in group.spans)
     batch = map_spans(decoded, now=to_datetime(captured) + timedelta(minutes=1))
     assert batch.rejected == []
-    return sorted(batch.records, key=lambda record: record.ts)
+    return batch
+
+
+def rows(scenario: str, encoding: str = PROTOBUF) -> list[SpanRecord]:
+    return sorted(mapped(scenario, encoding).records, key=lambda record: record.ts)
+
+
+def scores(scenario: str) -> list[ScoreRecord]:
+    return mapped(scenario).scores
 
 
 def calls(scenario: str, model: str) -> list[SpanRecord]:
@@ -215,6 +224,33 @@ def test_litellm_reports_cost_cache_and_tool_call() -> None:
     (claude,) = calls("litellm", "claude")
     assert (claude.provider, claude.prompt_tokens, claude.total_cost_usd) == ("anthropic", 1205, CLAUDE_COST)
     assert not any(record.is_generation for record in rows("litellm") if record.span_name == "raw_gen_ai_request")
+
+
+def test_langwatch_calls_have_content_counts_provider_and_first_token() -> None:
+    chats = calls("langwatch", "openai/gpt-4o")
+    plain, streamed, called, resulted = chats
+    asked = f"system: {INSTRUCTIONS}\nuser: {QUESTION}"
+    assert texts([plain, streamed]) == [(asked, ANSWER)] * 2
+    assert called.output_text == '[tool_call get_weather({"city":"Paris"})]'
+    assert (resulted.input_text or "").endswith("[tool_result call_1] sunny, 21 degrees")
+    for record in chats:
+        assert (record.provider, record.operation_type, record.dialect) == ("openai", "chat", "langwatch")
+        assert (record.prompt_tokens, record.completion_tokens, record.reasoning_tokens) == (120, 30, 10)
+        assert record.total_cost_usd == GPT4O_COST[False]  # cached tokens are not sent
+    assert [record.ttft_ms is not None for record in chats] == [False, True, False, False]
+    failed = [record for record in rows("langwatch") if record.status_code == "ERROR"]
+    assert [record.error_type for record in failed] == ["openai.RateLimitError", "openai.InternalServerError"]
+
+
+def test_langwatch_agent_tool_search_and_judgement() -> None:
+    records = {record.operation_type: record for record in rows("langwatch") if not record.is_generation}
+    agent, tool, search = records["agent"], records["tool"], records["retrieval"]
+    assert (agent.agent_name, agent.user_id, agent.session_id) == ("weather agent", "user-3", "session-7")
+    assert agent.tags == ["weather", "test"]
+    assert (tool.tool_name, *texts([tool])) == ("get_weather", ('{"city":"Paris"}', "sunny in Paris"))
+    assert texts([search]) == [("weather", f'[{{"content":"{ANSWER}"}}]')]
+    (score,) = scores("langwatch")
+    assert (score.name, score.value, score.comment, score.span_id) == ("tone", 0.9, "kind", agent.span_id)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

@@ -451,6 +451,56 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         {"name": "workflow.run", "scope": "agent_framework"},
         {"operation_type": "workflow"},
     ),
+    "typed_values_in_a_list": (
+        {
+            "langwatch.span.type": "module",
+            "langwatch.input": dumps(
+                {"type": "list", "value": [{"type": "text", "value": "a"}, {"type": "json", "value": {"b": 1}}]}
+            ),
+        },
+        {},
+        {"operation_type": "chain", "input_text": '["a",{"b":1}]'},
+    ),
+    "tool_arguments_that_look_like_a_typed_value": (
+        {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.call.arguments": dumps({"type": "text", "value": "a"})},
+        {},
+        {"input_text": '{"type": "text", "value": "a"}'},
+    ),
+    "first_token_as_a_number_of_seconds": (
+        {"gen_ai.request.model": GPT, "langwatch.timestamps": dumps({"first_token_at": NOW_NS / 1e9 + 0.25})},
+        {},
+        {"ttft_ms": pytest.approx(250, abs=1)},
+    ),
+    "provider_in_the_head_of_the_model": (
+        {"gen_ai.operation.name": "chat", "gen_ai.request.model": "anthropic/claude-haiku-4-5"},
+        {},
+        {"provider": "anthropic", "model": "anthropic/claude-haiku-4-5"},
+    ),
+    "owner_in_the_head_of_the_model_is_no_provider": (
+        {"gen_ai.operation.name": "chat", "gen_ai.request.model": "shop/ours-7b"},
+        {},
+        {"provider": None},
+    ),
+    "tags_inside_metadata": (
+        {"metadata": dumps({"labels": ["b", "a"], "plan": "x"})},
+        {},
+        {"tags": ["b", "a"]},
+    ),
+    "odd_item_among_messages_costs_itself_only": (
+        {
+            "gen_ai.request.model": GPT,
+            "gen_ai.prompt": dumps(
+                [
+                    {"role": "system", "content": "Be kind."},
+                    {"role": "user", "content": "and then"},
+                    [{"id": "", "type": ""}],
+                    {"role": "tool", "tool_call_id": "c1", "content": "21"},
+                ]
+            ),
+        },
+        {},
+        {"input_text": 'system: Be kind.\nuser: and then\nuser: {"id":"","type":""}\ntool: [tool_result c1] 21'},
+    ),
     "gemini_cli_call": (
         {"gen_ai.operation.name": "llm_call", "gen_ai.request.model": "gemini-2.5-pro"},
         {},

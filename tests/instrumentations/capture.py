@@ -39,8 +39,9 @@ def run_scenario(name: str) -> dict[str, Message]:
         requests: dict[str, Message] = {}
         for signal, kind in REQUESTS.items():
             merged = kind()
-            for body in sink.bodies.get(f"/v1/{signal}", []):
-                merged.MergeFromString(body)
+            for path, bodies in sink.bodies.items():
+                for body in bodies if path.endswith(f"/v1/{signal}") else ():
+                    merged.MergeFromString(body)
             if merged.ByteSize():
                 scrub(merged)
                 requests[signal] = merged

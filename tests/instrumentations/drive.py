@@ -22,6 +22,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 QUESTION = "How is the weather in Paris?"
+ANSWER = "It is sunny in Paris."
 SYSTEM = "You answer in one sentence."
 OPENAI_TOOLS = [
     {
@@ -69,6 +70,12 @@ def drive_openai(vendor_url: str) -> None:
     import openai
 
     client = openai.OpenAI(api_key="stub", base_url=f"{vendor_url}/v1", max_retries=0)
+    drive_chats(client)
+    client.embeddings.create(model="text-embedding-3-small", input="weather in Paris")
+
+
+def drive_chats(client: Any) -> None:
+    """A chat, a stream, a tool round trip, two errors."""
     client.chat.completions.create(model="gpt-4o", messages=MESSAGES, temperature=0.2, max_tokens=100)
     stream = client.chat.completions.create(
         model="gpt-4o", messages=MESSAGES, stream=True, stream_options={"include_usage": True}
@@ -83,7 +90,6 @@ def drive_openai(vendor_url: str) -> None:
     )
     quietly(lambda: client.chat.completions.create(model="fail-429", messages=MESSAGES))
     quietly(lambda: client.chat.completions.create(model="fail-500", messages=MESSAGES))
-    client.embeddings.create(model="text-embedding-3-small", input="weather in Paris")
 
 
 def drive_anthropic(vendor_url: str) -> None:
@@ -279,6 +285,35 @@ def litellm_otel(vendor_url: str, sink_url: str) -> TracerProvider:
     return tracers
 
 
+def langwatch_sdk(vendor_url: str, sink_url: str) -> TracerProvider:
+    import langwatch
+    import openai
+
+    langwatch.setup(api_key="stub", endpoint_url=sink_url, base_attributes={"service.name": "weather-bot"})
+    client = openai.OpenAI(api_key="stub", base_url=f"{vendor_url}/v1", max_retries=0)
+
+    @langwatch.span(type="tool", name="get_weather")
+    def get_weather(city: str) -> str:
+        return f"sunny in {city}"
+
+    @langwatch.trace(name="weather agent", type="agent")
+    def run() -> None:
+        langwatch.get_current_trace().autotrack_openai_calls(client)
+        langwatch.get_current_trace().update(
+            metadata={"user_id": "user-3", "thread_id": "session-7", "labels": ["weather", "test"]}
+        )
+        drive_chats(client)
+        get_weather("Paris")
+        with langwatch.span(type="rag", name="search") as search:
+            search.update(input="weather", contexts=[ANSWER])
+        langwatch.get_current_span().add_evaluation(name="tone", passed=True, score=0.9, details="kind")
+
+    run()
+    tracers = trace.get_tracer_provider()
+    assert isinstance(tracers, TracerProvider)
+    return tracers
+
+
 SCENARIOS: dict[str, Callable[[str, str], TracerProvider]] = {
     "openai_v2": openai_v2,
     "openai_v2_latest": openai_v2_latest,
@@ -290,6 +325,7 @@ SCENARIOS: dict[str, Callable[[str, str], TracerProvider]] = {
     "pydantic_ai": pydantic_ai,
     "logfire_openai": logfire_openai,
     "litellm": litellm_otel,
+    "langwatch": langwatch_sdk,
 }
 
 

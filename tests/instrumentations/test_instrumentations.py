@@ -27,6 +27,7 @@ EXPECTED_COST = {
     "pydantic_ai": "0.001425",
     "logfire_openai": "0.00190016",
     "litellm": "0.00309",
+    "langwatch": "0.0024",
 }
 """What the calls of a scenario cost together, each once: see the usage constants of vendor_stub."""
 

@@ -164,7 +164,8 @@ class SpanFields:
         members = _members(value)
         for name, member_slot in form.members if members is not None else ():
             member = members.get(name) if members is not None else None
-            if isinstance(member, str | int | float) and member != "":
+            is_list = isinstance(member, list) and member_slot == "tags"
+            if is_list or (isinstance(member, str | int | float) and member != ""):
                 self.add(member_slot, BODY_RANK, f"{key} {name}", member)
         if form.has_family and members is not None:
             self._look_for_names(key, members)

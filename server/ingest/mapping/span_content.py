@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from server.ingest.dialects.attribute_table import keys_of
 from server.ingest.mapping.attribute_choice import Candidate, IndexedGroup, SpanFields
 from server.ingest.mapping.mapping_result import MappingLimits
 from server.ingest.mapping.span_record import SpanRecord
@@ -15,6 +16,8 @@ from server.ingest.messages.message_rendering import is_multimodal, render_messa
 from server.ingest.messages.message_shapes import Message, read_messages, read_parts
 
 _ROLE = {"input": "user", "output": "assistant"}
+_TYPED_VALUES = keys_of("typed_values")
+"""Attributes whose value is an object of a type and the value itself."""
 
 
 class MessageEvents(list[dict[str, Any]]):
@@ -130,6 +133,8 @@ def _by_reference(fields: SpanFields, slot: str, side: str) -> list[Message] | N
 
 def _read_candidate(candidate: Candidate, role: str, is_tool: bool) -> tuple[str | None, list[Message] | None, int]:
     value = candidate[2]
+    if candidate[1] in _TYPED_VALUES:
+        value = _untyped(decode_json(value) if isinstance(value, str) else value, value)
     if isinstance(value, IndexedGroup):
         size, is_sound = 0, True
         for _, path, item in value:
@@ -157,6 +162,16 @@ def _read_candidate(candidate: Candidate, role: str, is_tool: bool) -> tuple[str
             return readable(value[0], decode_json(value[0])), None, len(value[0])
     text = without_data(to_text(value))
     return text, _storable(messages) if messages else None, len(text)
+
+
+def _untyped(value: Any, otherwise: Any) -> Any:
+    """Return what is in an object of a type and a value, or ``otherwise`` for anything else; lists hold such."""
+    if not isinstance(value, dict) or value.keys() != {"type", "value"}:
+        return otherwise
+    inner = value["value"]
+    if value["type"] == "list" and isinstance(inner, list):
+        return [_untyped(item, item) for item in inner]
+    return inner
 
 
 def _storable(messages: list[Message]) -> list[Message]:

@@ -35,6 +35,7 @@ from server.ingest.mapping.span_times import to_datetime, to_ms
 from server.ingest.mapping.span_usage import read_usage
 from server.ingest.mapping.stored_attributes import store_attributes
 from server.ingest.otlp.payload import DecodedResource, DecodedScope, DecodedSpan, DecodedTraces
+from server.ingest.pricing.model_names import provider_of_model
 from server.ingest.pricing.price_book import PriceBook
 
 _LONGEST_SCOPE = 100
@@ -159,6 +160,8 @@ def map_span(
         "service_version", "service_version", limits.name
     )
     record.environment = _environment(fields, resource, limits)
+    if provider is None and is_call:
+        provider = provider_of_model(model or "")
     record.provider, record.model, record.request_model = provider, model, request_model
     record.operation_type = operation
     record.is_generation, record.count_rule = count_rule is not None, count_rule

@@ -10,10 +10,12 @@ from server.ingest.dialects.attribute_table import read_table
 from server.ingest.mapping.attribute_choice import SpanFields
 from server.ingest.mapping.mapping_result import MappingLimits, ScoreRecord
 from server.ingest.mapping.span_times import to_datetime
-from server.ingest.messages.coercion import to_number, to_text
+from server.ingest.messages.coercion import decode_json, to_number, to_text
 from server.ingest.otlp.payload import Attributes, DecodedSpan
 
 _EVALUATION: Final[str] = read_table("events.json")["evaluation"]
+_BODIES: Final[dict[str, str]] = read_table("events.json")["evaluation_bodies"]
+"""Events whose judgement is a JSON object, and the attribute that holds it."""
 FEEDBACK_NAME: Final = "logfire.feedback.name"
 _MOST_SCORES: Final = 64
 """Annotations of one span that are read."""
@@ -32,6 +34,11 @@ def scores_of_span(span: DecodedSpan, fields: SpanFields, limits: MappingLimits)
             found = evaluation(event.attributes, span.trace_id, span.span_id, event.time_ns or span.start_ns, limits)
             if found is not None:
                 yield found
+        elif event.name in _BODIES:
+            judgement = _judgement(event.attributes.get(_BODIES[event.name]))
+            found = evaluation(judgement, span.trace_id, span.span_id, event.time_ns or span.start_ns, limits)
+            if found is not None:
+                yield found
     yield from _annotations(span, fields, limits)
     name = span.attributes.get(FEEDBACK_NAME)
     if isinstance(name, str):
@@ -47,6 +54,21 @@ def scores_of_span(span: DecodedSpan, fields: SpanFields, limits: MappingLimits)
         )  # fmt: skip
         if found is not None:
             yield found
+
+
+def _judgement(body: Any) -> Attributes:
+    """Return the fields of a judgement that came as one object; one without a score says whether it was passed."""
+    fields = decode_json(body) if isinstance(body, str) else body
+    if not isinstance(fields, dict):
+        return {}
+    score = fields.get("score")
+    return {
+        "gen_ai.evaluation.name": fields.get("name"),
+        "gen_ai.evaluation.score.value": fields.get("passed") if score is None else score,
+        "gen_ai.evaluation.score.label": fields.get("label"),
+        "gen_ai.evaluation.explanation": fields.get("details"),
+        "gen_ai.evaluation.evaluator.id": fields.get("evaluator_id"),
+    }
 
 
 def _annotations(span: DecodedSpan, fields: SpanFields, limits: MappingLimits) -> Iterator[ScoreRecord]:

@@ -97,7 +97,15 @@ def to_milliseconds(value: Any, factor: float) -> Coerced:
 
 
 def to_time_ns(value: Any) -> Coerced:
-    """Convert RFC 3339 to nanoseconds since the epoch. Quotes around it (JSON in JSON, once or twice) are removed."""
+    """Convert RFC 3339, or a number since 1970 in seconds, milliseconds, microseconds or nanoseconds, to nanoseconds.
+    Quotes around a text (JSON in JSON, once or twice) are removed.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        # Between the years 1973 and 5138 the size tells the unit.
+        for least, nanoseconds in ((1e17, 1), (1e14, 1_000), (1e11, 1_000_000), (1e8, 1_000_000_000)):
+            if least <= value < least * 1000:
+                return int(value * nanoseconds), None
+        return None, "not_a_time"
     if isinstance(value, str):
         text = value.replace("\\", "").strip('" ')
         try:

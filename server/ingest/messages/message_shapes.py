@@ -65,6 +65,7 @@ def _read(value: Any, default_role: str, depth: int) -> list[Message] | None:
         if len(value) == 1 and isinstance(value[0], list):  # LangChain: one list for each prompt
             return _read(value[0], default_role, depth + 1)
         messages = []
+        unread = 0
         for item in value:
             if isinstance(item, str):  # a list attribute, each message as JSON text
                 item = decode_json(item)
@@ -72,9 +73,13 @@ def _read(value: Any, default_role: str, depth: int) -> list[Message] | None:
                 continue
             message = _read_message(item, default_role)
             if message is None:
-                return None
+                unread += 1
+                if not isinstance(item, dict | list) or unread * 2 >= len(value):
+                    return None
+                message = {"role": default_role, "parts": read_parts(item)}
             messages.append(message)
-        return messages or None
+        # A list in which most items are no messages is a plain value; an odd one in a conversation costs itself only.
+        return messages if unread * 2 < len(messages) else None
     return None
 
 

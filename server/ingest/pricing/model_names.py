@@ -90,6 +90,17 @@ def _forms(model: str) -> Iterator[str]:
         yield model.replace("@", "-")
 
 
+def provider_of_model(model: str) -> str | None:
+    """Return the provider in the head of a model's name, as routers write it; None for a name without one.
+
+    >>> provider_of_model("openai/gpt-4o"), provider_of_model("my-team/model"), provider_of_model("gpt-4o")
+    ('openai', None, None)
+    """
+    head, slash, _ = model.partition("/")
+    provider = canonical_provider(head) if slash else ""
+    return provider if provider in KNOWN_PROVIDERS and provider not in FRAMEWORKS else None
+
+
 def _catalogue_id(provider: str) -> str:
     name: str = NAMES["providers"].get(provider, provider)
     return name
