@@ -13,13 +13,21 @@ BOARD: Final = Board(
     uid="llm-explore",
     title="LLM trace explorer",
     description="Find traces by any field or by words in prompts and answers.",
-    variables=(text_variable("search", "Search", "Words in prompts and answers, as in a web search; empty for all."),),
+    variables=(
+        text_variable("search", "Search", "Words in prompts and answers, as in a web search; empty for all."),
+        text_variable("meaning", "Meaning", "Near in meaning to this, in any language; for the table Near in meaning."),
+    ),
     rows=(
         Row(None, (
             columns("Calls", "Calls in each interval by status; narrow the range by dragging over it.",
                     series("calls", "status"), unit="short", colors=STATUS_COLORS, size=(24, 5)),
             table("Traces", "The newest traces that match all filters; the first column opens one.",
                   target("traces", limit=100, search=variable("search")), size=(24, 14)),
+        )),
+        Row("By meaning", (
+            table("Near in meaning", "Spans near in meaning to the box Meaning, nearest first; the newest while it is "
+                  "empty. With Search: near in meaning or with these words.",
+                  target("meaning", limit=50, meaning=variable("meaning"), search=variable("search")), size=(24, 10)),
         )),
         Row("What was said", (
             panel("logs", "Prompts and answers", "What was asked and answered, newest first; failed calls in red.",

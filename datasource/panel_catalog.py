@@ -21,6 +21,7 @@ from datasource.payload_fields import (
     GROUP_BY,
     INCOMPLETE,
     INTERVAL,
+    MEANING,
     MEASURED,
     METRICS_FIELD,
     MISSING,
@@ -164,6 +165,11 @@ _DECLARED: Final = (
         "traces", "Table of traces", "One row per trace: root, user, spans, tokens, cost, duration, errors, link.",
         shape=Shape.TABLE, panels=("table",), unit="by column", asks=_SPANS,
         fields=(limit_field(50, 1000, "Most rows."), *ROWS),
+    ),
+    _target(
+        "meaning", "Near in meaning", "Spans near in meaning to a text, nearest first, with a link to the trace.",
+        shape=Shape.TABLE, panels=("table",), unit="by column", asks=_SPANS,
+        fields=(MEANING, limit_field(20, 1000, "Most rows."), *ROWS),
     ),
     _target(
         "errors", "Recent errors", "Failed spans, newest first, with their message and a link to the trace.",

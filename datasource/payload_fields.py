@@ -88,6 +88,9 @@ WHERE: Final = PayloadField(
 SEARCH: Final = PayloadField(
     "search", "Search", Kind.TEXT, "Words in prompts and answers, in the syntax of a web search."
 )
+MEANING: Final = PayloadField(
+    "meaning", "Meaning", Kind.TEXT, "Text in any language; empty: the newest spans instead of the nearest."
+)
 VARIABLES: Final = PayloadField(
     "vars",
     "All variables",

@@ -237,6 +237,7 @@ def build_panels(services: Services) -> PanelEngine:
         # Leaves some connections for everything else, however many dashboards are open.
         concurrency=max(1, settings.database_pool_size * 6 // 10),
         timeout=settings.grafana_timeout,
+        meaning=services.meaning,
     )
 
 

@@ -21,6 +21,7 @@ FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
         "availability": Family(distributions.availability),
         "spans": Family(spans.span_table),
         "traces": Family(spans.trace_table),
+        "meaning": Family(spans.near_table),
         "xy": Family(spans.points),
         "logs": Family(spans.log_lines),
         "trace": Family(traces.waterfall),

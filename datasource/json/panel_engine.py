@@ -38,6 +38,7 @@ from server.fairness.fair_queue import FairQueue
 from server.fairness.party import current_party
 from server.queries.filters.time_range import BoundedRange
 from server.queries.records.project_list import ProjectList
+from server.semantic.meaning_search import MeaningSearch
 from server.storage.database import Database
 from server.storage.row_scope import RowScope
 from server.storage.statements import statement
@@ -74,12 +75,14 @@ class PanelEngine:
         *,
         concurrency: int,
         timeout: float,
+        meaning: MeaningSearch | None = None,
     ) -> None:
         """``concurrency``: questions at the database at one time; ``timeout``: seconds for one, waiting included."""
         self._database = database
         self._projects = projects
         self._cache = cache
         self._timeout = timeout
+        self._meaning = meaning
         self._places = FairQueue(
             "panel places", concurrency, patience=timeout, exhausted=lambda: QueryTimeout(self._too_long)
         )
@@ -168,7 +171,9 @@ class PanelEngine:
 
         async def compute() -> Answer:
             frames = await self._compute(question, scope)
-            return Answer(frames, values=sum(map(frame_size, frames)))
+            # Vectors come in the background, without a word to the cache.
+            is_kept = question.values.get("meaning") is None
+            return Answer(frames, values=sum(map(frame_size, frames)), is_complete=is_kept)
 
         found = (await self._cache.answer(asked, compute)).data
         if deletions is not None and len(found) <= MAX_RECENT_BYTES:
@@ -178,7 +183,7 @@ class PanelEngine:
     async def _compute(self, question: TargetQuestion, scope: RowScope) -> list[dict[str, Any]]:
         family = FAMILIES[question.definition.family]
         async with self._in_time():
-            return await family.evaluate(Core(self._database, scope), question)
+            return await family.evaluate(Core(self._database, scope, self._meaning), question)
 
     @asynccontextmanager
     async def _in_time(self) -> AsyncIterator[None]:

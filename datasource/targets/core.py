@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from datasource.panels.target_question import TargetQuestion
+from server.semantic.meaning_search import MeaningSearch
 from server.storage.database import Database
 from server.storage.row_scope import RowScope
 
@@ -19,6 +20,8 @@ class Core:
 
     database: Database
     scope: RowScope
+    meaning: MeaningSearch | None = None
+    """None: there are no lists by meaning."""
 
 
 Evaluate = Callable[[Core, TargetQuestion], Awaitable[list[Frame]]]

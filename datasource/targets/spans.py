@@ -9,9 +9,14 @@ from datasource.panels.frames import Column, FieldType, FrameMeta, Notice, table
 from datasource.panels.target_question import TargetQuestion
 from datasource.payload_fields import NUMERIC_COLUMNS
 from datasource.targets.core import Core, Frame
-from server.errors import InsufficientScope
-from server.queries.lists.list_question import ListQuestion, Sort, lift_to_traces
+from server.errors import InsufficientScope, MeaningUnavailable
+from server.queries.filters.filter_tree import Leaf
+from server.queries.filters.filter_values import read_operand
+from server.queries.filters.span_fields import FIELDS
+from server.queries.lists.list_question import RANK, ListQuestion, Sort, lift_to_traces
 from server.queries.lists.list_reader import ListPage, list_spans
+from server.queries.lists.ranking import joined
+from server.text.instants import EPOCH
 
 Row = Mapping[str, Any]
 
@@ -136,6 +141,11 @@ _LOG_LINES: Final = (
 _SPEAKERS: Final = {"prompt": "user", "answer": "assistant", "error": "error"}
 
 
+_NEARNESS: Final = (
+    Column("similarity", FieldType.NUMBER, {"displayName": "Nearness", "decimals": 2, "custom": {"width": 90}}),
+)
+
+
 async def span_table(core: Core, question: TargetQuestion) -> list[Frame]:
     """Return spans with a link to their trace."""
     sort = Sort(question.values.get("sort_by", "ts"), question.values.get("order", "desc") == "desc")
@@ -158,6 +168,27 @@ async def trace_table(core: Core, question: TargetQuestion) -> list[Frame]:
         ),
     )
     return [_table(question, TRACE_COLUMNS, page)]
+
+
+async def near_table(core: Core, question: TargetQuestion) -> list[Frame]:
+    """Return the spans nearest to a text, and how near they are; without one the newest."""
+    names = tuple(column.name for column in SPAN_COLUMNS)
+    text = question.values.get("meaning")
+    if text is None:
+        page = await _list(core, question, names, Sort("ts"))
+        return [_table(question, SPAN_COLUMNS, page)]
+    if core.meaning is None:
+        raise MeaningUnavailable("no embedder is configured")
+    asked = ListQuestion(
+        window=question.time_range,
+        filter=joined(Leaf(FIELDS["text"], "meaning", read_operand(None, "meaning", text, now=EPOCH)), question.filter),
+        sort=(Sort(RANK),),
+        fields=names,
+        limit=question.values["limit"],
+    )
+    page = await core.meaning.page(core.scope, asked)
+    frame = _table(question, (*_NEARNESS, *SPAN_COLUMNS), page)
+    return [frame]
 
 
 async def points(core: Core, question: TargetQuestion) -> list[Frame]:
@@ -211,6 +242,8 @@ def _meta(question: TargetQuestion, page: ListPage) -> FrameMeta:
     meta = FrameMeta(notices=list(question.notices))
     if page.next_position is not None:
         meta.notices.append(Notice(f"The first {len(page.rows)} rows; there are more."))
+    if page.meaning is not None:
+        meta.notices += [Notice(note) for note in page.meaning["notes"]]
     if page.hidden_fields:
         meta.notices.append(Notice(f"Hidden from you: {', '.join(page.hidden_fields)}."))
     return meta

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from asyncio import sleep
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -80,7 +81,7 @@ class Embedder:
             except _Passing as failure:
                 if attempt == attempts:
                     raise EmbedderFailed(str(failure)) from failure
-                await asyncio.sleep(min(failure.pause or pause, LONGEST_PAUSE))
+                await sleep(min(failure.pause or pause, LONGEST_PAUSE))
                 pause *= 2
         raise AssertionError("attempts is at least 1")
 

@@ -30,7 +30,8 @@ def offline_app(model: OfflineModel) -> Sanic[Any, Any]:
     app: Sanic[Any, Any] = Sanic(
         "llm_observatory_embedder", config=Config(env_prefix=""), configure_logging=False, strict_slashes=True
     )
-    app.config.update(MOTD=False, ACCESS_LOG=False, OAS=False, FALLBACK_ERROR_FORMAT="json")
+    # Without what sanic-ext adds to every application that does not say so.
+    app.config.update(AUTO_EXTEND=False, MOTD=False, ACCESS_LOG=False, OAS=False, FALLBACK_ERROR_FORMAT="json")
     turn = asyncio.Lock()
 
     @app.post("/embeddings")

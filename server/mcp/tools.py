@@ -23,6 +23,11 @@ _NUMBER: Final = {"type": "integer", "minimum": 1}
 
 PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "search": {**_TEXT, "description": "Words in prompts and answers."},
+    "meaning": {
+        **_TEXT,
+        "description": "Text in any language: the spans nearest in meaning come first, with similarity and found_by. "
+        "With search: near in meaning or with these words.",
+    },
     "filters": {
         "type": "object",
         "additionalProperties": {"type": ["string", "number", "boolean", "array"]},
@@ -90,7 +95,7 @@ async def _rows(ask: Ask, question: Question, arguments: Arguments, base_url: st
 
 async def _search(ask: Ask, arguments: Arguments, base_url: str) -> str:
     params = _asked(
-        arguments, "search", "to", "project_id", "sort_by",
+        arguments, "search", "meaning", "to", "project_id", "sort_by",
         **{"from": arguments.get("from", "now-24h"), "limit": arguments.get("limit", 20)},
     )  # fmt: skip
     return await _rows(ask, Question("/api/v1/traces", params), arguments, base_url)
@@ -190,8 +195,8 @@ TOOLS: Final[dict[str, ToolSpec]] = {
     for tool in (
         ToolSpec(
             "search_spans",
-            "Find spans (model calls, tool calls, agent steps) by words and filters, newest first.",
-            ("search", "filters", *_RANGE, "limit", "sort_by"),
+            "Find spans (model calls, tool calls, agent steps) by words, meaning and filters, newest first.",
+            ("search", "meaning", "filters", *_RANGE, "limit", "sort_by"),
             (),
             _search,
         ),
