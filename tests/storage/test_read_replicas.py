@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
 import signal
 import tempfile
@@ -65,7 +66,10 @@ def settings(pair: tuple[EmbeddedUrls, StreamingReplica], redis_url: str) -> Set
         database_worker_url=urls.worker_url,
         database_read_urls=(replica.url(urls.database_url),),
         redis_url=redis_url,
-        redis_timeout=2.0,
+        # A busy machine must look neither like a lost Redis nor like a full pool.
+        redis_timeout=10.0,
+        acquire_timeout=20.0,
+        statement_timeout=30.0,
         cache_enabled=False,
         jwt_secret=JWT_SECRET,
         port=0,
@@ -97,10 +101,15 @@ async def server(start_app: AppFactory) -> AppServer:
     return started
 
 
-async def listed(server: AppServer, headers: dict[str, str], project: str) -> tuple[set[str], dict[str, Any]]:
+_limits = itertools.count(100)
+
+
+async def listed(
+    server: AppServer, headers: dict[str, str], project: str, *, limit: int = 100
+) -> tuple[set[str], dict[str, Any]]:
     """The traces of ``project`` as ``server`` lists them, and ``meta``."""
     async with httpx.AsyncClient(base_url=server.base_url, headers=headers, timeout=60) as http:
-        answer = await http.get("/api/v1/traces", params={"project_id": project, "limit": 100})
+        answer = await http.get("/api/v1/traces", params={"project_id": project, "limit": limit})
     assert answer.status_code == 200, answer.text
     return {row["trace_id"] for row in answer.json()["data"]}, answer.json()["meta"]
 
@@ -111,7 +120,7 @@ async def test_a_replica_takes_reads_and_shows_what_another_process_has_just_sto
     other = await start_app(database_read_urls=())
     name = await project("readers")
     headers = bearer("developer", [name])
-    stored, sources = set(), set()
+    stored = set()
     for _ in range(12):
         span = make_span()
         await store(other.services, name, span)
@@ -119,8 +128,10 @@ async def test_a_replica_takes_reads_and_shows_what_another_process_has_just_sto
         found, meta = await listed(server, headers, name)
         assert found == stored
         assert meta["stale_seconds"] == 0
-        sources.add(meta["read_from"])
-    assert "replica" in sources
+    async with asyncio.timeout(60):
+        while meta["read_from"] != "replica":  # a slow machine may lag behind while there are commits
+            found, meta = await listed(server, headers, name)
+            assert found == stored
     _, meta = await listed(other, headers, name)
     assert "read_from" not in meta
 
@@ -151,10 +162,15 @@ async def test_staleness_is_bounded_told_not_cached_and_never_hides_own_writes(
     await store(other.services, name, make_span())
     await other.services.freshness.edited(name, datetime.now(UTC) - timedelta(minutes=20), datetime.now(UTC))
     await other.services.freshness.close()
-    found, meta = await listed(server, headers, name)
-    assert (len(found), meta["read_from"], meta["cached"]) == (1, "replica", False)
+    async with asyncio.timeout(60):
+        while True:  # the watch of a slow machine may leave the replica out for a moment
+            limit = next(_limits)
+            found, meta = await listed(server, headers, name, limit=limit)
+            assert len(found) == (1 if meta["read_from"] == "replica" else 2)
+            if meta["read_from"] == "replica":
+                break
     assert 0 < meta["stale_seconds"] <= 300
-    assert (await listed(server, headers, name))[1]["cached"] is False, "a stale answer is not for others"
+    assert (await listed(server, headers, name, limit=limit))[1]["cached"] is False, "a stale answer is not for others"
     await store(server.services, name, make_span())
     found, meta = await listed(server, headers, name)
     assert (len(found), meta["read_from"], meta["stale_seconds"]) == (3, "primary", 0)

@@ -64,7 +64,7 @@ async def until_used(store: RedisStore) -> None:
 
 def cluster(valkeys: Valkeys) -> tuple[list[int], int]:
     """Three nodes: two own the slots, and the third is a replica of the owner of ours, whose place comes second."""
-    ports = [valkeys.start("--cluster-enabled", "yes", "--cluster-node-timeout", "2000") for _ in range(3)]
+    ports = [valkeys.start("--cluster-enabled", "yes", "--cluster-node-timeout", "15000") for _ in range(3)]
     ours = key_slot(CLUSTER_TAG.encode()) * 2 // SLOTS
     for number, port in enumerate(ports[:2]):
         ask(port, "CLUSTER", "ADDSLOTSRANGE", number * SLOTS // 2, (number + 1) * SLOTS // 2 - 1)
@@ -82,11 +82,11 @@ async def test_a_cluster_serves_all_keys_of_a_call_and_survives_its_owner() -> N
     with Valkeys() as valkeys:
         ports, ours = await in_thread(lambda: cluster(valkeys))
         url = "redis+cluster://" + ",".join(f"127.0.0.1:{port}" for port in ports)
-        store = RedisStore(url, timeout=2.0)
+        store = RedisStore(url, timeout=10.0)
         try:
             await a_minute_of_use(store)
             heard = asyncio.Event()
-            wake_ups = WakeUps(url, store, timeout=2.0, heard=lambda projects: heard.set())
+            wake_ups = WakeUps(url, store, timeout=10.0, heard=lambda projects: heard.set())
             wake_ups.start()
             async with asyncio.timeout(60):
                 while not heard.is_set():  # the message reaches listeners at any node
@@ -104,7 +104,7 @@ async def test_a_cluster_serves_all_keys_of_a_call_and_survives_its_owner() -> N
 async def test_a_slot_that_moves_is_found_again() -> None:
     with Valkeys() as valkeys:
         ports, ours = await in_thread(lambda: cluster(valkeys))
-        store = RedisStore(f"redis+cluster://127.0.0.1:{ports[0]}", timeout=2.0)
+        store = RedisStore(f"redis+cluster://127.0.0.1:{ports[0]}", timeout=10.0)
         try:
             await a_minute_of_use(store)
             other = ask(ports[1 - ours], "CLUSTER", "MYID").decode()
@@ -130,14 +130,14 @@ async def test_the_master_that_sentinels_name_is_used_and_its_successor_after_it
             sentinel = valkeys.start(
                 "--sentinel",
                 config=f"port PORT\nsentinel monitor main 127.0.0.1 {master} 1\n"
-                "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 5000\n",
+                "sentinel down-after-milliseconds main 2000\nsentinel failover-timeout main 5000\n",
             )
             until(lambda: (ask(replica, "INFO", "replication") or {}).get("master_link_status") == "up")
             until(lambda: ask(sentinel, "SENTINEL", "REPLICAS", "main"))
             return master, sentinel
 
         master, sentinel = await in_thread(replicated)
-        store = RedisStore(f"redis+sentinel://127.0.0.1:{sentinel}/main", timeout=2.0)
+        store = RedisStore(f"redis+sentinel://127.0.0.1:{sentinel}/main", timeout=10.0)
         try:
             await a_minute_of_use(store)
             valkeys.kill(master)
