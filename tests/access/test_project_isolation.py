@@ -78,6 +78,7 @@ NARROWINGS = {
     "server/queries/lists/change_reader.py": "no project: it counts the values that a filter binds",
     "server/export/export_store.py": "the projects of the caller's scope when the export was asked for",
     "server/ingest/writing/reprice.py": "the project that is priced anew",
+    "server/semantic/vector_writer.py": "the project whose spans get vectors",
 }
 
 

@@ -105,12 +105,14 @@ def _grouped(traces: Iterable[dict[str, Any]], name: str) -> dict[tuple[str, ...
     return result
 
 
-async def pending_totals(owner: asyncpg.Connection) -> dict[str, Any]:
-    """The sums of all rollup deltas: what metrics add up to while nothing was folded."""
+async def counted_totals(owner: asyncpg.Connection) -> dict[str, Any]:
+    """The sums of all rollups, whether or not the folder of a server was there: what metrics add up to."""
     row = await owner.fetchrow(
         "SELECT coalesce(sum(spans), 0) AS spans, coalesce(sum(traces), 0) AS traces,"
         " coalesce(sum(total_tokens), 0) AS total_tokens, coalesce(sum(total_cost), 0) AS total_cost,"
-        " coalesce(sum(duration_us), 0) AS duration_us FROM rollup_delta"
+        " coalesce(sum(duration_us), 0) AS duration_us"
+        " FROM (SELECT spans, traces, total_tokens, total_cost, duration_us FROM rollup_delta"
+        " UNION ALL SELECT spans, traces, total_tokens, total_cost, duration_us FROM rollup_1d) AS counted"
     )
     assert row is not None
     return dict(row)

@@ -19,7 +19,7 @@ from server.ingest.writing.dimensions import Dimensions
 from server.ingest.writing.prepared_span import prepare_span
 from server.ingest.writing.span_writer import SpanWriter
 from tests.conftest import ProjectMaker
-from tests.ingest.stored_state import pending_totals, recomputed_summaries, stored_summaries
+from tests.ingest.stored_state import counted_totals, recomputed_summaries, stored_summaries
 from tests.span_factory import make_span
 
 START = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=10)
@@ -112,7 +112,7 @@ async def test_any_order_and_split_ends_as_one_request_does(
         assert await rows_of(owner, 2 * trace + 1) == at_once, [(s.span_id, s.parent_span_id) for s in spans]
         total += sum(span.total_tokens or 0 for span in spans if is_counted(at_once, span))
     assert await stored_summaries(owner) == recomputed_summaries(await owner.fetch("SELECT * FROM llm_traces"))
-    assert (await pending_totals(owner))["total_tokens"] == 2 * total
+    assert (await counted_totals(owner))["total_tokens"] == 2 * total
     labels = await owner.fetch(
         "SELECT t.span_id FROM llm_traces t JOIN span_dimensions d USING (project_id, dim_id)"
         " WHERE d.is_generation <> t.is_generation OR d.agent_name <> coalesce(t.agent_name, '')"
@@ -146,9 +146,9 @@ async def test_an_agent_stops_counting_when_a_call_below_it_comes(
     await project("alpha")
     writer = server(services)
     await send(writer, [reporting(1, 1, None, "agent", 100), reporting(1, 2, 1, "tool", 0)])
-    assert (await pending_totals(owner))["total_cost"] == 100
+    assert (await counted_totals(owner))["total_cost"] == 100
     await send(writer, [reporting(1, 3, 2, "chat", 70)])
-    assert (await pending_totals(owner))["total_cost"] == 70
+    assert (await counted_totals(owner))["total_cost"] == 70
     assert [row[1] for row in await rows_of(owner, 1)] == [False, False, True]
 
 
@@ -158,7 +158,7 @@ async def test_pieces_of_two_requests_in_one_commit_are_counted_together(
     await project("alpha")
     spans = [reporting(1, 1, None, "chat", 100), reporting(1, 2, 1, "chat", 100)]
     await server(services).store([prepare_span("alpha", span, request=next(_requests)) for span in spans])
-    assert (await pending_totals(owner))["total_tokens"] == 100
+    assert (await counted_totals(owner))["total_tokens"] == 100
 
 
 async def test_a_row_from_before_the_rules_is_counted_with_what_comes_later(
@@ -169,4 +169,4 @@ async def test_a_row_from_before_the_rules_is_counted_with_what_comes_later(
     await send(writer, [reporting(1, 2, 1, "chat", 100)])
     await owner.execute("UPDATE llm_traces SET count_rule = NULL")
     await send(writer, [reporting(1, 1, None, "chat", 100)])
-    assert (await pending_totals(owner))["total_tokens"] == 100
+    assert (await counted_totals(owner))["total_tokens"] == 100

@@ -13,7 +13,7 @@ import pytest
 
 from server.http.services import Services
 from tests.conftest import AppServer, ProjectMaker
-from tests.ingest.stored_state import everything, pending_totals, recomputed_summaries, stored_summaries
+from tests.ingest.stored_state import counted_totals, everything, recomputed_summaries, stored_summaries
 from tests.span_factory import make_span, store
 
 Ask = Callable[..., Any]
@@ -116,7 +116,7 @@ async def test_applied_prices_reach_rows_summaries_and_rollups(
     assert {row["total_cost_usd"] for row in rows if row["cost_source"] == "override"} == {Decimal("14.05")}
     assert [row["total_cost_usd"] for row in rows if row["cost_source"] == "reported"] == [Decimal("3.5")]
     assert await stored_summaries(owner) == recomputed_summaries(rows)
-    assert (await pending_totals(owner))["total_cost"] == Decimal("425")
+    assert (await counted_totals(owner))["total_cost"] == Decimal("425")
     again = (await ask("POST", "/costs/reprice", {**window(), "dry_run": False})).json()["data"]
     assert again["total"]["changed"] == 0
 
@@ -179,7 +179,7 @@ async def test_a_deleted_trace_leaves_no_row_and_no_sum(
     rows = await owner.fetch("SELECT * FROM llm_traces")
     assert [row["trace_id"] for row in rows] == [kept.trace_id]
     assert await stored_summaries(owner) == recomputed_summaries(rows)
-    assert (await pending_totals(owner))["total_cost"] == Decimal("3.5")
+    assert (await counted_totals(owner))["total_cost"] == Decimal("3.5")
     assert await owner.fetchval("SELECT count(*) FROM scores") == 0
 
 

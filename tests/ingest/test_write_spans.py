@@ -22,7 +22,7 @@ from server.ingest.writing.prepared_span import COLUMNS, UnstorableSpan, prepare
 from server.ingest.writing.span_changes import ensure_change_tables, settle_span_changes
 from server.storage.statements import statement
 from tests.conftest import ProjectMaker
-from tests.ingest.stored_state import everything, pending_totals, recomputed_summaries, stored_summaries
+from tests.ingest.stored_state import counted_totals, everything, recomputed_summaries, stored_summaries
 from tests.span_factory import make_span, store
 
 CONFLICT_STATES = {"40P01", "40001", "55P03"}
@@ -77,7 +77,7 @@ async def test_the_same_batch_at_two_writers_at_once_is_stored_once(
     stored = await asyncio.gather(*(store(services, "alpha", spans) for _ in range(4)))
     assert sum(stored) == 100
     assert await stored_summaries(owner) == recomputed_summaries(await owner.fetch("SELECT * FROM llm_traces"))
-    assert (await pending_totals(owner))["spans"] == 100
+    assert (await counted_totals(owner))["spans"] == 100
 
 
 async def test_spans_that_another_server_stores_at_the_same_moment_are_stored_once(
@@ -143,7 +143,7 @@ async def test_new_and_known_traces_of_several_projects_and_weeks_share_a_batch(
         ("alpha", 5), ("alpha", 7), ("alpha", 11), ("beta", 13), ("beta", 17),
     ]  # fmt: skip
     assert await stored_summaries(owner) == recomputed_summaries(rows)
-    totals = await pending_totals(owner)
+    totals = await counted_totals(owner)
     assert (totals["spans"], totals["total_tokens"]) == (5, 53)
 
 
@@ -191,7 +191,7 @@ async def test_a_partition_without_its_trigger_costs_speed_and_no_sum(
     assert await writer.store([prepare_span("alpha", span)]) == 1
     assert await writer.store([prepare_span("alpha", make_span(ts=span.ts))]) == 1
     assert await stored_summaries(owner) == recomputed_summaries(await owner.fetch("SELECT * FROM llm_traces"))
-    assert (await pending_totals(owner))["spans"] == 2
+    assert (await counted_totals(owner))["spans"] == 2
     warnings = [record.message for record in caplog.records if "more slowly" in record.message]
     assert len(warnings) == 1
 
@@ -227,7 +227,7 @@ async def test_the_version_that_ends_later_wins_whatever_comes_first(
     assert await store(services, "alpha", [early]) == 0
     rows = await owner.fetch("SELECT output_text, total_tokens FROM llm_traces")
     assert [tuple(row) for row in rows] == [("done", 5)]
-    assert (await pending_totals(owner))["total_tokens"] == 5
+    assert (await counted_totals(owner))["total_tokens"] == 5
 
 
 async def test_of_two_versions_with_the_same_end_the_first_stays(
@@ -254,7 +254,7 @@ async def test_a_later_version_with_another_start_time_does_not_become_a_second_
     rows = await owner.fetch("SELECT * FROM llm_traces")
     assert [row["total_tokens"] for row in rows] == [7]
     assert await stored_summaries(owner) == recomputed_summaries(rows)
-    totals = await pending_totals(owner)
+    totals = await counted_totals(owner)
     assert (totals["spans"], totals["traces"], totals["total_tokens"]) == (1, 1, 7)
 
 
@@ -317,7 +317,7 @@ async def test_summaries_equal_the_raw_rows_after_a_random_history(
     assert await stored_summaries(owner) == recomputed_summaries(rows)
     pairs = await owner.fetchval("SELECT count(*) FROM user_sessions WHERE trace_count <= 0")
     assert pairs == 0
-    totals = await pending_totals(owner)
+    totals = await counted_totals(owner)
     calls = [row for row in rows if row["is_generation"]]
     assert totals["spans"] == len(rows)
     assert totals["traces"] == sum(row["parent_span_id"] is None for row in rows)

@@ -127,7 +127,8 @@ async def test_newest_rows_are_found_by_the_time_index_with_one_plan_for_all_val
     fetch = asyncpg.Connection.fetch
 
     async def watched(connection: asyncpg.Connection, query: str, *args: Any, **kwargs: Any) -> Any:
-        asked.append((query, args))
+        if args:  # a periodic task asks without
+            asked.append((query, args))
         return await fetch(connection, query, *args, **kwargs)
 
     now = datetime.now(UTC)
