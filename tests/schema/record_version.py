@@ -1,4 +1,4 @@
-"""``python -m tests.schema.record_version``: write down the schema number and the statements of this version.
+"""``python -m tests.schema.record_version``: write down the migrations and the statements of this version.
 
 Run when a version is released: until the next one, ``test_rolling_upgrade.py`` holds every later schema against them.
 """
@@ -16,7 +16,8 @@ PREVIOUS = Path(__file__).parent / "previous_version.json"
 
 def main() -> None:
     """Write the file."""
-    version = {"migration": load_migrations()[-1].number, "statements": dict(sorted(load_statements().items()))}
+    numbers = [item.number for item in load_migrations()]
+    version = {"migrations": numbers, "statements": dict(sorted(load_statements().items()))}
     PREVIOUS.write_text(json.dumps(version, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

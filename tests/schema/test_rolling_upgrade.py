@@ -43,7 +43,7 @@ async def schema_before(owner: asyncpg.Connection) -> str:
     """The schema of the version before, empty, beside the present one."""
     await owner.execute("CREATE SCHEMA before_us; SET search_path = before_us")
     for item in load_migrations():
-        if item.number <= BEFORE["migration"]:
+        if item.number in BEFORE["migrations"]:
             await owner.execute(item.sql)
     await owner.execute("SET search_path = public")
     return "before_us"
