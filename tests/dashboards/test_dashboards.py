@@ -21,6 +21,7 @@ from server.queries.records.budgets import Budget, put_budget
 from tests.dashboards.dashboard_files import Json, initial_values, interpolate, load, panels_of
 from tests.datasource.grafana_client import is_empty, query_body
 from tests.datasource.seed import ACME, Seed, iso, trace
+from tests.docs.markdown import ROOT
 from tests.span_factory import make_span, store
 
 BOARD_FILES = load()
@@ -244,3 +245,11 @@ async def add_what_is_rare(services: Services, owner: asyncpg.Connection, histor
         ACME,
         history.start + timedelta(hours=2),
     )
+
+
+def test_each_option_of_the_script_that_takes_pictures_is_on_its_page() -> None:
+    script = (ROOT / "tests/dashboards/browser/render.mjs").read_text()
+    names = set(re.findall(r"^    '?([\w-]+)'?: \{ type: 'string'", script, re.MULTILINE))
+    page = (ROOT / "docs/reference/dashboards.md").read_text()
+    assert {"url", "out", "may-be-empty"} <= names
+    assert {name for name in names if not re.search(rf"--{name}\s", page)} == set()
