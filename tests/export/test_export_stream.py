@@ -247,7 +247,8 @@ async def test_a_cut_export_looks_cut_and_goes_on_to_the_same_file(
     window = {"from": "now-1d", "to": "now"}
     whole = (await api.get(EXPORT, params={**params, "from": "now-1d"})).content
     got, export_id = await cut_off(api, monkeypatch, **params, **window)
-    manifest = await manifest_of(api, export_id)
+    # A connection that is reset may take with it what the client has not read yet.
+    manifest = await manifest_of(api, export_id, bytes=len(got))
     assert (manifest["state"], manifest["problem"]) == ("failed", "database_unavailable")
     assert 0 < manifest["resume_bytes"] <= len(got)
     rest = await api.get(EXPORT, params={**params, **window, "after": manifest["after"]})
