@@ -37,7 +37,7 @@ _LARGEST: Final = Decimal(10) ** 9
 _SMALLEST: Final = Decimal("1e-9")
 
 
-_MEMBERS: Final = {
+MEMBERS: Final = {
     "name": is_text,
     "amount_usd": is_number,
     "period": is_text,
@@ -83,7 +83,7 @@ async def set_budget(request: Request, project_id: str, budget_id: str) -> HTTPR
     await row_scope(request, [project_id])
     if not _BUDGET_ID.fullmatch(budget_id):
         raise InvalidBody("The id of a budget must be 1 to 63 of a-z, 0-9, - and _ and start with a letter or digit.")
-    members = read_object(request, _MEMBERS, required=("name", "amount_usd", "period"))
+    members = read_object(request, MEMBERS, required=("name", "amount_usd", "period"))
     budget = _budget(project_id, budget_id, members, request.ctx.principal.subject)
     note = noting(request, "budget.set", projects=[project_id], target_type="budget", target_id=budget_id)
     stored, is_new = await put_budget(services_of(request).writes, budget, note)

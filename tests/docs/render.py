@@ -22,6 +22,7 @@ from server.settings import Settings
 from server.telemetry.prometheus import METRICS
 from tests.docs import (
     alert_tables,
+    curl_page,
     grafana_tables,
     mapping_tables,
     metric_tables,
@@ -97,6 +98,7 @@ def _command(words: str, parser: argparse.ArgumentParser) -> str:
 
 SECTIONS = {
     "how-to": "How to",
+    "clients": "Clients",
     "reference": "Reference",
     "explanation": "Explanation",
     "decisions": "Decisions",
@@ -175,6 +177,7 @@ def server_metrics() -> str:
 
 
 PARTS: dict[str, tuple[str, Callable[[], str]]] = {
+    "curl": ("clients/curl.md", curl_page.curl_commands),
     "routes": ("reference/routes.md", route_table),
     "index": ("index.md", index),
     "scaling-sizes": ("explanation/scaling.md", scaling_model.table),

@@ -8,7 +8,7 @@ running server.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +17,9 @@ from sanic import Sanic
 from server.access.principal import SCOPES
 from server.errors import catalogue
 from server.http.guard import AccessPolicy, access_policy
-from server.rest.openapi.operations import OPERATIONS, Operation
+from server.rest.openapi.examples import MADE_VALUES, PATH_VALUES, example_of
+from server.rest.openapi.operation import Operation, Parameter
+from server.rest.openapi.operations import OPERATIONS
 from server.rest.openapi.schemas import Schema, component_schemas, envelope, reference
 from server.text.json_text import API_VERSION
 
@@ -25,6 +27,39 @@ IMPLIED_METHODS: Final = frozenset({"HEAD", "OPTIONS"})
 """Methods that server/http/implied_methods.py adds to every path; mentioned once in the description, not at each
 path.
 """
+TAGS: Final[dict[str, str]] = {
+    "analytics": "Reports on cost, speed, quality and models.",
+    "annotations": "Marks on dashboards: releases, incidents.",
+    "audit": "Who did what, and what was refused.",
+    "budgets": "Amounts of money for a period, and how much is spent.",
+    "clients": "OAuth clients that get tokens from this server.",
+    "coding_agents": "Daily figures of coding agents.",
+    "costs": "Totals, shares and forecasts of money.",
+    "description": "This description, and pages to read it with.",
+    "export_jobs": "Exports into files, in the background.",
+    "exports": "Exports as one answer.",
+    "facets": "The values of a field, with counts.",
+    "grafana": "The back end of Grafana's JSON data source.",
+    "health": "Probes, and metrics of the server itself.",
+    "ingest_settings": "Rates, redaction rules and prices of a project.",
+    "jaeger": "Jaeger's query API, for Grafana's Jaeger data source.",
+    "keys": "API keys.",
+    "live": "Spans as they are stored.",
+    "mcp": "Tools for agents, by the Model Context Protocol.",
+    "metrics": "Aggregates: counts, money, tokens, percentiles.",
+    "oauth": "Access tokens.",
+    "otlp": "The receiver of OpenTelemetry.",
+    "prices": "Prices of models, and stored spans priced anew.",
+    "projects": "Projects (tenants).",
+    "prometheus": "Prometheus' query API, with PromQL.",
+    "scores": "Evaluations and feedback.",
+    "scrape": "Metrics of a project for a Prometheus to scrape.",
+    "sessions": "Conversations and users.",
+    "tempo": "Tempo's query API, with TraceQL.",
+    "tempo_metrics": "Metrics by TraceQL.",
+    "trace_detail": "One trace, one span.",
+    "traces": "Lists and searches of spans and traces.",
+}
 _PARAMETER: Final = re.compile(r"<(\w+)(?::\w+)?>")
 _BODY_METHODS: Final = frozenset({"POST", "PUT", "PATCH", "QUERY"})
 
@@ -72,11 +107,13 @@ def build_document(app: Sanic[Any, Any]) -> dict[str, Any]:
         # OpenAPI 3.1 has no place for QUERY (3.2 does): an extension of the path item keeps it in the document.
         key = "x-query" if route.method == "QUERY" else route.method.lower()
         paths.setdefault(route.path, {})[key] = _operation(route)
-    return {
+    names = sorted({route.name.partition(".")[0] for route in described_routes(app)})
+    document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
             "title": "LLM Observatory",
             "version": API_VERSION,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             "description": (
                 "Every GET is also there as HEAD, and every path answers OPTIONS. Unknown parameters are errors. "
                 "Beside the parameters listed, lists and facets take attribute.KEY, resource.KEY, score.NAME, "
@@ -84,7 +121,7 @@ def build_document(app: Sanic[Any, Any]) -> dict[str, Any]:
             ),
         },
         "servers": [{"url": "/"}],
-        "tags": [{"name": name} for name in sorted({route.name.partition(".")[0] for route in described_routes(app)})],
+        "tags": [{"name": name, "description": TAGS[name]} for name in names],
         "paths": paths,
         "components": {
             "schemas": component_schemas(),
@@ -94,16 +131,49 @@ def build_document(app: Sanic[Any, Any]) -> dict[str, Any]:
             "securitySchemes": _security_schemes(),
         },
     }
+    _drop_unused(document)
+    return document
+
+
+def _drop_unused(document: dict[str, Any]) -> None:
+    """Remove the components that nothing refers to, and those that only these refer to."""
+    components = document["components"]
+    while True:
+        used = set(_references(document))
+        unused = [
+            (kind, name)
+            for kind in ("schemas", "responses")
+            for name in components[kind]
+            if f"#/components/{kind}/{name}" not in used
+        ]
+        if not unused:
+            return
+        for kind, name in unused:
+            del components[kind][name]
+
+
+def _references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if "$ref" in value:
+            yield value["$ref"]
+        for inner in value.values():
+            yield from _references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _references(inner)
 
 
 def _operation(route: DescribedRoute) -> dict[str, Any]:
-    row = OPERATIONS.get(route.name, Operation())
+    row, example = OPERATIONS.get(route.name, Operation()), example_of(route.name)
     summary, _, details = route.sentence.partition("\n\n")
     operation: dict[str, Any] = {
         "operationId": f"{route.name.replace('.', '_')}_{route.method.lower()}",
         "tags": [route.name.partition(".")[0]],
         "summary": " ".join(summary.split()),
-        "parameters": [*_path_parameters(route.path), *row.parameters],
+        "parameters": [
+            *_path_parameters(route.path, example.path),
+            *(_with_example(parameter, example.query) for parameter in row.parameters),
+        ],
         "responses": _responses(route, row),
         "security": _security(route.policy),
     }
@@ -113,15 +183,29 @@ def _operation(route: DescribedRoute) -> dict[str, Any]:
         operation["x-required-scope"] = route.policy.scope
         operation["x-rate-limit-cost"] = route.policy.cost
     if route.method in _BODY_METHODS:
-        content = {media_type: {"schema": row.body or {}} for media_type in row.body_types}
+        content: dict[str, Any] = {media_type: {"schema": row.body or {}} for media_type in row.body_types}
+        if example.body is not None:
+            content[row.body_types[-1]]["example"] = example.body
         operation["requestBody"] = {"required": row.body is not None, "content": content}
     return operation
 
 
-def _path_parameters(path: str) -> list[dict[str, Any]]:
+def _path_parameters(path: str, given: Mapping[str, str]) -> list[dict[str, Any]]:
     schema = {"type": "string", "minLength": 1}
-    names = re.findall(r"\{(\w+)\}", path)
-    return [{"name": name, "in": "path", "required": True, "schema": schema} for name in names]
+    values = {**PATH_VALUES, **MADE_VALUES, **given}
+    return [
+        {"name": name, "in": "path", "required": True, "schema": schema, "example": values[name]}
+        for name in re.findall(r"\{(\w+)\}", path)
+    ]
+
+
+def _with_example(parameter: Parameter, given: Mapping[str, str]) -> Parameter:
+    text = given.get(parameter["name"])
+    if text is None:
+        return parameter
+    kind = parameter["schema"].get("type")
+    value = text.split(",") if kind == "array" else float(text) if kind == "number" else text
+    return {**parameter, "example": int(text) if kind == "integer" else value}
 
 
 def _responses(route: DescribedRoute, row: Operation) -> dict[str, Any]:

@@ -7,8 +7,7 @@ tests/contract checks that no row is left over.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from server.export.formats import COMPRESSIONS, FORMATS
 from server.http.json_body import Check, is_flag, is_instant, is_number, is_object, is_text, is_texts, is_whole
@@ -17,8 +16,12 @@ from server.queries.filters.span_fields import FIELDS, FieldType
 from server.queries.lists.list_question import INCLUDE_ALIASES, INCLUDES, LARGEST_LIMIT, RANK, TOTALS, VIEWS
 from server.queries.lists.session_reader import SESSIONS, USERS, SummaryKind
 from server.queries.metrics.facet_reader import LARGEST_LIMIT as LARGEST_FACET_LIMIT
+from server.queries.metrics.metric_question import COMPARISONS, FILLS, MAX_GROUPS
+from server.reports.cost_report import ATTRIBUTION_DIMENSIONS, FORECAST_PERIODS
 from server.rest import (
     annotation_routes,
+    audit_routes,
+    budget_routes,
     client_routes,
     coding_agent_routes,
     export_job_routes,
@@ -31,10 +34,11 @@ from server.rest import (
 from server.rest.export_request import EXPORT_PARAMETERS, NOT_TAKEN
 from server.rest.list_request import LIST_PARAMETERS
 from server.rest.live_request import LIVE_PARAMETERS, TAKEN
+from server.rest.metric_request import DOCUMENT_MEMBERS, METRIC_PARAMETERS
+from server.rest.openapi.operation import Operation, Parameter, query
+from server.rest.openapi.other_operations import OTHER_OPERATIONS
 from server.rest.openapi.schemas import TEXT, Schema, list_of, object_of, reference, value_schema
 from server.rest.report_request import REPORT_PARAMETERS
-
-Parameter = dict[str, Any]
 
 # At most 100 different values: repeats do not count, so maxItems would say too much.
 LISTED: Final[Schema] = {**list_of({"type": "string", "minLength": 1}), "minItems": 1}
@@ -45,27 +49,6 @@ ORDER: Final[Schema] = {"type": "string", "enum": ["asc", "desc"]}
 def page_size(largest: int) -> Schema:
     """Return the schema of ``limit``."""
     return {"type": "integer", "minimum": 1, "maximum": largest}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """One row. ``data`` is the content of the envelope, ``statuses`` are those of success."""
-
-    parameters: tuple[Parameter, ...] = ()
-    body: Schema | None = None
-    body_types: tuple[str, ...] = ("application/json",)
-    data: Schema | None = None
-    is_paged: bool = False
-    statuses: tuple[int, ...] = (200,)
-    media_types: tuple[str, ...] = ()
-    """Of a file that it answers with instead of the envelope."""
-    is_conditional: bool = False
-    """It has an entity tag and may answer 304."""
-
-
-def query(name: str, schema: Schema, description: str) -> Parameter:
-    """Return one optional query parameter."""
-    return {"name": name, "in": "query", "required": False, "schema": schema, "description": description}
 
 
 def _filter_parameter(parameter: FilterParameter) -> Parameter:
@@ -101,6 +84,7 @@ REPORT: Final = tuple(
 CURSOR: Final = query("cursor", TEXT, LIST_PARAMETERS["cursor"])
 EXPLAIN: Final = query("explain", FLAG, LIST_PARAMETERS["explain"])
 ONE_PROJECT: Final = _project("Needed only when several of your projects have one of that id.")
+_TARGET: Final = _project("The project; needed where the credential grants several.")
 PROJECTS: Final = _project(LIST_PARAMETERS["project_id"])
 WINDOW: Final = tuple(query(name, TEXT, LIST_PARAMETERS[name]) for name in ("from", "to"))
 
@@ -174,6 +158,19 @@ _EXPORT_SCHEMAS: Final[dict[str, Schema]] = {
     "compression": {"type": "string", "enum": list(COMPRESSIONS)},
     "guard": FLAG,
     "trailer": FLAG,
+}
+
+_METRIC_SCHEMAS: Final[dict[str, Schema]] = {
+    "metric": LISTED,
+    "project_id": LISTED,
+    "group_by": LISTED,
+    "max_points": {"type": "integer", "minimum": 1},
+    "fill": {"type": "string", "enum": list(FILLS)},
+    "order": ORDER,
+    "limit": page_size(MAX_GROUPS),
+    "other": FLAG,
+    "compare": {"type": "string", "enum": list(COMPARISONS)},
+    "explain": FLAG,
 }
 
 _LIVE: Final = (
@@ -263,6 +260,63 @@ OPERATIONS: Final[dict[str, Operation]] = {
             for name, text in coding_agent_routes.PARAMETERS.items()
         )
     ),
+    "costs.attribution": Operation(
+        parameters=(
+            *REPORT,
+            *FILTERS,
+            query("dimension", {"type": "string", "enum": list(ATTRIBUTION_DIMENSIONS)}, "What to split by. Required."),
+            query("min_total_cost", {"type": "number"}, "Leave out values that cost less, in US dollars."),
+            query("limit", page_size(1000), "Values, 1 to 1,000; default 100."),
+        )
+    ),
+    "costs.forecast": Operation(
+        parameters=(
+            *REPORT,
+            *FILTERS,
+            query("period", {"type": "string", "enum": list(FORECAST_PERIODS)}, "How far; default next_month."),
+            query("days", {"type": "integer", "minimum": 1, "maximum": 365}, "The same in days."),
+            query(
+                "confidence", {"type": "number", "minimum": 0.5, "maximum": 0.999}, "Of the intervals; default 0.95."
+            ),
+        )
+    ),
+    "metrics.rows": Operation(
+        parameters=(
+            *(query(name, _METRIC_SCHEMAS.get(name, TEXT), text) for name, text in METRIC_PARAMETERS.items()),
+            *FILTERS,
+        ),
+        data=list_of({"type": "object"}),
+        is_conditional=True,
+    ),
+    "metrics.query": Operation(
+        body=object_of({name: {} for name in DOCUMENT_MEMBERS}, required=("metrics", "from"), closed=True),
+        is_conditional=True,
+    ),
+    "metrics.summary": Operation(
+        parameters=(*REPORT, *FILTERS, query("top", page_size(50), "Rows of each ranking; default 5."))
+    ),
+    "budgets.list": Operation(parameters=(PROJECTS,)),
+    "budgets.put": Operation(body=_body(budget_routes.MEMBERS, ("name", "amount_usd", "period")), statuses=(200, 201)),
+    "annotations.list_annotations": Operation(
+        parameters=(
+            *WINDOW,
+            PROJECTS,
+            query("tags", LISTED, "Those with any of these tags."),
+            query("limit", page_size(1000), "At most so many."),
+        )
+    ),
+    "audit.list_audit": Operation(
+        parameters=(
+            *WINDOW,
+            query("action", TEXT, "Only this action, such as api_key.create."),
+            query("actor", TEXT, "Only this actor."),
+            query(
+                "outcome", {"type": "string", "enum": list(audit_routes.OUTCOMES)}, "Only what was done, or refused."
+            ),
+            query("limit", page_size(1000), "Rows of a page."),
+            CURSOR,
+        )
+    ),
     "costs.summary": Operation(
         parameters=(*REPORT, *FILTERS, query("top", page_size(100), "Rows of each ranking; default 10."))
     ),
@@ -270,10 +324,12 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "clients.create_client": Operation(body=_body(client_routes.FIELDS, ("client_name", "role")), statuses=(201,)),
     "projects.create_project": Operation(body=_body(project_routes.FIELDS, ("project_id",)), statuses=(201,)),
     "annotations.add_annotation": Operation(body=_body(annotation_routes.FIELDS, ("title",)), statuses=(201,)),
+    "scores.delete_score": Operation(parameters=(_TARGET,)),
     "scores.create_score": Operation(
-        body=_body(score_routes.FIELDS, ("trace_id", "name", "value")), statuses=(200, 201)
+        parameters=(_TARGET,), body=_body(score_routes.FIELDS, ("trace_id", "name", "value")), statuses=(200, 201)
     ),
     "scores.create_scores": Operation(
+        parameters=(_TARGET,),
         body=object_of(
             {"scores": list_of(_body(score_routes.FIELDS, ("trace_id", "name", "value")))}, required=("scores",)
         ),
@@ -301,4 +357,5 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "otlp.export_logs": _OTLP,
     "otlp.export_metrics": _OTLP,
     "otlp.explain_traces": _OTLP,
+    **OTHER_OPERATIONS,
 }

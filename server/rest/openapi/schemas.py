@@ -60,7 +60,8 @@ def object_of(properties: Mapping[str, Schema], *, required: tuple[str, ...] = (
 
 def value_schema(field: TraceField) -> Schema:
     """Return the values of ``field`` in a filter."""
-    return {**_TYPES[field.type], **({"enum": list(field.choices)} if field.choices else {})}
+    words = [*field.choices, *dict(field.choice_aliases)]
+    return {**_TYPES[field.type], **({"enum": words} if words else {})}
 
 
 def _row(fields: Mapping[str, TraceField]) -> Schema:
