@@ -26,6 +26,7 @@ from tests.docs import (
     grafana_tables,
     mapping_tables,
     metric_tables,
+    postman_collection,
     prometheus_tables,
     scaling_model,
     trace_query_tables,
@@ -212,6 +213,13 @@ PARTS: dict[str, tuple[str, Callable[[], str]]] = {
 }
 
 
+FILES: dict[str, Callable[[], str]] = {
+    "clients/postman/collection.json": postman_collection.collection,
+    "clients/postman/environment.json": postman_collection.environment,
+}
+"""Files that are generated as a whole."""
+
+
 def rendered(name: str) -> tuple[Path, str]:
     """The page that holds a part, and its text with the part as it should be."""
     page, render = PARTS[name]
@@ -225,3 +233,5 @@ if __name__ == "__main__":
     for part in PARTS:
         target, text = rendered(part)
         target.write_text(text)
+    for name, make in FILES.items():
+        (DOCS / name).write_text(make())

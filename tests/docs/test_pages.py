@@ -11,7 +11,7 @@ import yaml
 from server import __version__
 from server.settings import Settings
 from tests.docs.markdown import ROOT, Page, pages
-from tests.docs.render import PARTS, rendered
+from tests.docs.render import DOCS, FILES, PARTS, rendered
 
 WIDTH = 100
 MOST_WORDS = 600
@@ -35,6 +35,11 @@ def test_links_lead_to_files_and_headings_that_exist(page: Page) -> None:
 def test_generated_parts_are_fresh(part: str) -> None:
     path, text = rendered(part)
     assert path.read_text() == text, "run: python -m tests.docs.render"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_generated_files_are_fresh(name: str) -> None:
+    assert (DOCS / name).read_text() == FILES[name](), "run: python -m tests.docs.render"
 
 
 def test_every_setting_of_the_program_is_a_variable_of_one_name() -> None:
