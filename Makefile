@@ -9,7 +9,7 @@ ARGS ?=
 PYTEST_ARGS ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve soak test coverage test-instrumentations capture-instrumentations test-grafana-data render-dashboards lint format types build docs check clean test-promql
+.PHONY: help run serve soak test coverage test-instrumentations capture-instrumentations test-grafana-data test-clients docs-site render-dashboards lint format types build docs check clean test-promql
 
 help:  ## this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -52,6 +52,16 @@ $(BROWSER)/node_modules/.installed: $(BROWSER)/package.json
 	cd $(BROWSER) && npm install --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
+CLIENT_TOOLS := tests/clients/node
+
+test-clients: $(VENV)/installed-dev $(CLIENT_TOOLS)/node_modules/.installed  ## TypeScript client, Postman collection, linted OpenAPI (needs Node)
+	$(BIN)/pytest -n 0 $(CLIENT_TOOLS)
+
+$(CLIENT_TOOLS)/node_modules/.installed: $(CLIENT_TOOLS)/package.json
+	@command -v npm >/dev/null || { echo "npm is needed: install Node 20 or newer"; exit 1; }
+	cd $(CLIENT_TOOLS) && npm install --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
 test-instrumentations: $(INSTRUMENTATIONS)/installed  ## real LLM instrumentations against stub vendors, in their own environment
 	cd tests/instrumentations && PYTHONPATH=$(CURDIR) $(abspath $(INSTRUMENTATIONS))/bin/python -m pytest -q
 
@@ -92,6 +102,9 @@ types: $(VENV)/installed-dev  ## mypy, strict, tests included
 build: $(VENV)/installed-dev  ## the wheel, in dist/
 	$(BIN)/python -m build --wheel
 
+docs-site: $(VENV)/installed-site  ## the documentation as a site, in build/site: strict, searched, every link checked
+	$(BIN)/mkdocs build --quiet --strict -f .ci/mkdocs.yml
+
 docs: $(VENV)/installed-dev  ## write the generated parts of the pages: settings, commands, index
 	$(BIN)/python -m tests.docs.render
 
@@ -111,6 +124,10 @@ $(BIN)/python:
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV) (a minute or two the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[parquet,s3,semantic]'
+	@touch $@
+
+$(VENV)/installed-site: setup.cfg constraints.txt | $(VENV)/installed-dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[site]'
 	@touch $@
 
 $(VENV)/installed-dev: setup.cfg pyproject.toml constraints.txt | $(BIN)/python

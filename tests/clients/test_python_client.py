@@ -55,7 +55,7 @@ async def test_the_sync_client_pages_searches_and_makes_frames(server: AppServer
             assert client.score(f"{1:032x}", "helpful", True, score_id="s")["name"] == "helpful"
             pandas, polars = api.to_pandas(rows), api.to_polars(rows)
             assert (len(pandas), str(pandas["ts"].dt.tz)) == (7, "UTC")
-            assert (polars.height, polars["ts"].dtype.time_zone) == (7, "UTC")
+            assert (polars.height, str(polars["ts"].dtype)) == (7, "Datetime(time_unit='us', time_zone='UTC')")
 
     await asyncio.to_thread(use)
 

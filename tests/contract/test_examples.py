@@ -142,6 +142,6 @@ async def finished(server: AppServer, variables: dict[str, str]) -> None:
     async with asyncio.timeout(60):
         while True:
             _, body = await shell(f'curl -H "Authorization: Bearer $TOKEN" "{address}"', variables)
-            if json.loads(body)["data"]["state"] not in ("waiting", "running"):
+            if json.loads(body)["data"]["state"] not in ("queued", "running"):
                 return
             await asyncio.sleep(0.05)

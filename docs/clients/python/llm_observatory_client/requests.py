@@ -47,7 +47,8 @@ class Retries:
         told = retry_after(headers)
         if told is not None:
             return told if told <= self.longest_wait else None
-        return min(self.first_wait * 2 ** (attempt - 1), self.longest_wait) * random.uniform(0.5, 1.0)  # noqa: S311
+        longest: float = min(self.first_wait * 2.0 ** (attempt - 1), self.longest_wait)
+        return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads callers, protects nothing
 
 
 def headers_of(token: str) -> dict[str, str]:
@@ -55,7 +56,7 @@ def headers_of(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": "llm-observatory-client"}
 
 
-def parameters(given: Mapping[str, Value]) -> list[tuple[str, str]]:
+def parameters(given: Mapping[str, Value]) -> httpx.QueryParams:
     """Return query parameters: a list is repeated, None is left out. A name that Python reserves may end with an
     underscore: ``from_``.
     """
@@ -70,7 +71,7 @@ def parameters(given: Mapping[str, Value]) -> list[tuple[str, str]]:
             pairs.append((name, str(value)))
         else:
             pairs += [(name, str(item)) for item in value]
-    return pairs
+    return httpx.QueryParams(tuple(pairs))
 
 
 def may_repeat(method: str, path: str) -> bool:
