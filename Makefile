@@ -2,6 +2,7 @@
 
 VENV := .venv
 INSTRUMENTATIONS := $(VENV)/instrumentations
+SITE := $(VENV)/site
 BIN := $(VENV)/bin
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
 PACKAGES := server datasource plugin dashboards
@@ -102,8 +103,8 @@ types: $(VENV)/installed-dev  ## mypy, strict, tests included
 build: $(VENV)/installed-dev  ## the wheel, in dist/
 	$(BIN)/python -m build --wheel
 
-docs-site: $(VENV)/installed-site  ## the documentation as a site, in build/site: strict, searched, every link checked
-	$(BIN)/mkdocs build --quiet --strict -f .ci/mkdocs.yml
+docs-site: $(SITE)/installed  ## the documentation as a site, in build/site: strict, searched, every link checked
+	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --quiet --strict -f .ci/mkdocs.yml
 
 docs: $(VENV)/installed-dev  ## write the generated parts of the pages: settings, commands, index
 	$(BIN)/python -m tests.docs.render
@@ -126,8 +127,9 @@ $(VENV)/installed: setup.cfg pyproject.toml constraints.txt | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[parquet,s3,semantic]'
 	@touch $@
 
-$(VENV)/installed-site: setup.cfg constraints.txt | $(VENV)/installed-dev
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[site]'
+$(SITE)/installed: .ci/site-requirements.txt
+	@$(PYTHON) -m venv $(SITE)
+	@$(SITE)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
 $(VENV)/installed-dev: setup.cfg pyproject.toml constraints.txt | $(BIN)/python

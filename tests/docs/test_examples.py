@@ -19,6 +19,7 @@ from tests.docs.markdown import ROOT, Page
 
 ADDRESS = "http://127.0.0.1:8080"
 README, QUICKSTART = Page(ROOT / "README.md"), Page(ROOT / "docs" / "quickstart.md")
+KEYS = Page(ROOT / "docs" / "how-to" / "rotate-keys.md")
 # Every curl of a page must succeed, without the page having to say so.
 STRICT = 'set -eu\ncurl() { command curl --silent --show-error --fail-with-body "$@"; echo; }\n'
 
@@ -49,7 +50,7 @@ async def run(server: tuple[AppServer, str], *command: str) -> str:
     return output.decode()
 
 
-@pytest.mark.parametrize("page", [README, QUICKSTART], ids=str)
+@pytest.mark.parametrize("page", [README, QUICKSTART, KEYS], ids=str)
 async def test_shell_examples_get_an_answer(demo_server: tuple[AppServer, str], page: Page) -> None:
     examples = page.examples("sh")
     assert examples
