@@ -175,10 +175,13 @@ def request_from_document(document: Mapping[str, Any]) -> ListRequest:
         # A whole trace has no text, but the ranking of traces, and the words beside it, are about that of their spans.
         return TEXT if name == TEXT.name else view.resolve(name)
 
+    # The parser knows the fields of spans by their own function: only they have keys such as attribute.KEY.
+    resolve_field = resolve if view.name == "traces" else view.resolve
+
     def question(now: datetime) -> ListQuestion:
         tree = None
         if document.get("filter") is not None:
-            tree = parse_filter(document["filter"], now=now, resolve=resolve)
+            tree = parse_filter(document["filter"], now=now, resolve=resolve_field)
         ranking = _checked(lambda: ranking_of(tree), lambda detail: InvalidBody.at("/filter", detail))
         if ranking is None or ranking.rest is not None:
             _refuse_text(view, tree if ranking is None else ranking.rest)
