@@ -253,6 +253,26 @@ def test_langwatch_agent_tool_search_and_judgement() -> None:
     assert (score.name, score.value, score.comment, score.span_id) == ("tone", 0.9, "kind", agent.span_id)
 
 
+def test_agentops_kinds_names_content_and_tags() -> None:
+    by_name = {record.span_name: record for record in rows("agentops")}
+    session, agent = by_name["weather agent.session"], by_name["Weather.agent"]
+    assert (session.operation_type, session.tags) == ("workflow", ["weather", "test"])
+    assert (agent.operation_type, agent.agent_name) == ("agent", "Weather")
+    task, tool, wanted = by_name["ask.task"], by_name["get_weather.tool"], by_name["tool_call.get_weather"]
+    assert (task.operation_type, task.output_text) == ("chain", "sunny in Paris")
+    assert (tool.operation_type, tool.tool_name, tool.output_text) == ("tool", "get_weather", "sunny in Paris")
+    assert (wanted.operation_type, wanted.tool_name, wanted.input_text) == ("tool", "get_weather", '{"city": "Paris"}')
+
+
+def test_agentops_calls_count_once_and_an_embedding_is_one() -> None:
+    counted = [record for record in rows("agentops") if record.is_generation]
+    assert [record.operation_type for record in counted] == ["chat"] * 5 + ["embedding"]
+    assert [record.total_cost_usd for record in counted[:4]] == [GPT4O_COST[False]] * 4  # cached tokens are not sent
+    assert counted[1].ttft_ms is not None
+    assert (counted[4].status_code, counted[4].error_type) == ("ERROR", "openai.InternalServerError")
+    assert {record.provider for record in counted} == {"openai"}
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_nothing_is_cut_or_refused_in_an_ordinary_payload(scenario: str) -> None:
     for record in rows(scenario):
