@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -52,7 +53,10 @@ async def test_the_offline_model_answers_and_comes_back(
             return answer.status_code == 200 and [row["span_id"] for row in answer.json()["data"]] == ["cd" * 8]
 
         wait_for(found)
-        assert "observatory_embedded_spans_total 1.0" in client.get("/metrics").text
+        # Noted just after the vector is stored.
+        wait_for(
+            lambda: re.search(r"^observatory_embedded_spans_total [1-9]", client.get("/metrics").text, re.MULTILINE)
+        )
 
         def companion() -> int | None:
             for pid in children(server.process.pid):
