@@ -49,7 +49,7 @@ def test_numbers_are_numbers(name: str, value: str) -> None:
         "model=" + "x" * 1025, "model=" + ",".join(f"m{number}" for number in range(101)), "limit=1&limit=1",
         "view=spans&view=traces", "limit!=5", "not.view=spans", "search=a&search=b", "search!=a", "min_cost!=1",
         "status=fine", "status=", "has_error=yes", "has_error=1", "view=rows", "total=all", "include=events",
-        "sort_by=model", "sort_by=ts;drop", "sort_by=rank", "sort_by=ts,cost,ttft,duration", "sort_by=ts,ts",
+        "sort_by=finish_reason", "sort_by=ts;drop", "sort_by=rank", "sort_by=ts,cost,ttft,duration", "sort_by=ts,ts",
         "sort_order=DESC", "fields=*", "fields=__class__", "fields=model,model", "fields=text", "fields=nothing",
         "fields=" + ",".join(f"f{number}" for number in range(200)), "explain=maybe", "cursor=a&cursor=b", "from",
         "attribute." + "k" * 300 + "=x", "search=" + "word+" * 300, "span_kind=x", "view=traces&sort_by=ttft_ms",
