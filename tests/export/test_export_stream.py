@@ -232,7 +232,7 @@ async def cut_off(api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, **par
 
 
 async def manifest_of(api: httpx.AsyncClient, export_id: str, **params: int) -> dict[str, Any]:
-    for _ in range(100):
+    for _ in range(600):
         found: dict[str, Any] = (await api.get(f"/api/v1/exports/{export_id}", params=params)).json()["data"]
         if found["state"] != "running":
             break

@@ -33,7 +33,7 @@ from tests.process.program import Program, children
 PROJECTS = ("north", "south")
 SPANS = 10
 TOKENS_A_SPAN = 1100
-SERVE_SECONDS = 30
+SERVE_SECONDS = 60
 
 
 @dataclass

@@ -90,7 +90,7 @@ async def test_rows_preview_prompts_and_answers_and_say_where_they_cut(
     """In every order, over several projects, and whole when asked for."""
     api.headers.update(bearer("developer", ["alpha", "beta"]))
     texts = {"input_text": "kiwi " + "é" * 995, "output_text": "ü" * 999 + "😀!"}
-    await store(app_server.services, "alpha", make_span(ts=NOW, span_id="f" * 16, model="a", **texts))
+    await store(app_server.services, "alpha", make_span(ts=datetime.now(UTC), span_id="f" * 16, model="a", **texts))
     for query in ("limit=1", "limit=1&sort_by=model&sort_order=asc", "limit=1&search=kiwi"):
         answer = (await api.get(f"/api/v1/traces?{query}")).json()
         assert [answer["data"][0][name] for name in texts] == [texts["input_text"], "ü" * 999 + "😀"], query
