@@ -233,8 +233,10 @@ def settings(database_url: str, cluster: Cluster, database_name: str, redis_url:
         database_owner_url=cluster.url(database_name, "owner_url"),
         database_worker_url=cluster.url(database_name, "worker_url"),
         redis_url=redis_url,
-        # A busy machine must not look like a lost Redis; tests that lose it set a time-out of their own.
+        # A busy machine must not look like a lost Redis or PostgreSQL: tests of these set time-outs of their own.
         redis_timeout=2.0,
+        acquire_timeout=15.0,
+        statement_timeout=30.0,
         jwt_secret=JWT_SECRET,
         port=0,
     )
