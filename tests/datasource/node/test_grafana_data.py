@@ -19,6 +19,8 @@ from datasource.panel_catalog import TARGETS
 from datasource.panels.target_question import question_of
 from datasource.targets.core import Core
 from server.http.services import Services
+from server.ingest.mapping.mapping_result import ScoreRecord
+from server.ingest.writing.score_writer import ScoreWriter
 from server.queries.filters.time_range import BoundedRange
 from server.queries.records.budgets import Budget, put_budget
 from server.storage.row_scope import RowScope
@@ -50,6 +52,11 @@ async def answers(services: Services, seeded_history: Seed) -> dict[str, list[di
         project_id=ACME, budget_id="all", name="All", amount_usd=Decimal(5), period="year", created_by="test"
     )
     await put_budget(services.writes, yearly)
+    liked = ScoreRecord(
+        score_id="1", trace_id=seeded_history.trace_id, span_id=None, name="helpfulness", data_type="numeric",
+        value=0.75, string_value=None, comment=None, source="human", ts=seeded_history.start,
+    )  # fmt: skip
+    await ScoreWriter(services.writes, services.freshness).store(ACME, [liked], created_by="test")
     found = {}
     ranges = {
         "": BoundedRange(seeded_history.start, seeded_history.end),
