@@ -31,7 +31,7 @@ from server.http.services import Services
 from server.schema.migrate import migrate
 from server.settings import Settings
 from server.storage.statements import statement
-from tests.quick_applications import compile_routers_once, touch_up_once
+from tests.quick_applications import compile_routers_once, read_certificates_once, read_paths_once, touch_up_once
 
 TEMPLATE = "observatory_template"
 JWT_SECRET = "a-secret-only-for-tests-0123456789abcdef"
@@ -124,6 +124,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 compile_routers_once()
+read_certificates_once()
+read_paths_once()
 touch_up_once()
 
 
