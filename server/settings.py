@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from server.embedding_settings import EmbeddingSettings
+from server.grafana_settings import GrafanaSettings
 from server.text.setting_values import (
     between,
     each,
@@ -34,7 +35,7 @@ class SettingsError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(EmbeddingSettings):
+class Settings(EmbeddingSettings, GrafanaSettings):
     """Effective configuration. Durations are in seconds unless the name says otherwise."""
 
     # Location of the data.
@@ -203,20 +204,6 @@ class Settings(EmbeddingSettings):
     oidc_default_projects: tuple[str, ...] = setting(
         "OIDC_DEFAULT_PROJECTS", (), "Projects of its users when the claim names none.", parse=names
     )
-    grafana_issuer: str = setting(
-        "GRAFANA_ISSUER",
-        "",
-        "root_url of the Grafana whose X-Grafana-Id names the viewer. Empty: ignored.",
-    )
-    grafana_audience: tuple[str, ...] = setting(
-        "GRAFANA_AUDIENCE", ("org:1",), "`aud` of X-Grafana-Id: the organizations whose viewers count.", parse=names
-    )
-    grafana_jwks_url: str = setting(
-        "GRAFANA_JWKS_URL", "", "Keys of X-Grafana-Id. Empty: `/api/signing-keys/keys` under `GRAFANA_ISSUER`."
-    )
-    grafana_viewers_see_content: bool = setting(
-        "GRAFANA_VIEWERS_SEE_CONTENT", True, "Whether Grafana's role Viewer may see prompts and answers.", parse=flag
-    )
     allow_http_issuers: bool = setting(
         "OBSERVATORY_ALLOW_HTTP_ISSUERS",
         False,
@@ -368,13 +355,6 @@ class Settings(EmbeddingSettings):
         3,
         "Days that 5-minute rollups are kept; longer ranges in zones of half an hour need more.",
         parse=whole(1, 3650),
-    )
-    # Grafana.
-    grafana_timeout: float = setting(
-        "OBSERVATORY_GRAFANA_TIMEOUT",
-        25.0,
-        "Longest time in seconds for one panel, waiting included; Grafana's own proxy gives up after 30.",
-        parse=between(1, 300),
     )
     # Exports.
     export_url: str = setting(

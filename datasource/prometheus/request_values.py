@@ -66,7 +66,7 @@ class PrometheusParams:
             return default
         found = _time(text)
         if found is None:
-            raise invalid(name, f'cannot parse "{text[:60]}" to a valid timestamp')
+            raise invalid(name, f"invalid time value for '{name}': cannot parse \"{text[:60]}\" to a valid timestamp")
         return found
 
     def duration(self, name: str, default: int | None = None) -> int:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -34,7 +35,7 @@ from datasource.prometheus.promql.syntax import Matcher, parse_selector
 from datasource.prometheus.promql.tree_json import tree_json
 from datasource.prometheus.request_values import PrometheusParams, invalid
 from datasource.prometheus.series_catalog import FAMILIES, SeriesFamily
-from datasource.prometheus.store_series import StoreSeries
+from datasource.prometheus.store_series import LOOKBACK_MS, StoreSeries
 from server.access.principal import Principal
 from server.cache.result_cache import Answer, CacheQuestion
 from server.errors import QueryTimeout
@@ -101,7 +102,7 @@ async def list_series(request: Request) -> HTTPResponse:
     if not selectors:
         return failure("bad_data", "no match[] parameter provided", 400)
     source, start, end = await _window(request, params)
-    found = await series_lists.label_sets(source, selectors, start, end)
+    found = await series_lists.label_sets(source, selectors, start, end) if start <= end else []
     return _limited(params, [dict(labels) for labels in found])
 
 
@@ -113,7 +114,7 @@ async def list_labels(request: Request) -> HTTPResponse:
     params = PrometheusParams.of(request)
     selectors = _selectors(params)
     source, start, end = await _window(request, params)
-    return _limited(params, await series_lists.label_names(source, selectors, start, end))
+    return _limited(params, await series_lists.label_names(source, selectors, start, end) if start <= end else [])
 
 
 @promql.get("/label/<name:str>/values", name="label_values")
@@ -123,8 +124,10 @@ async def list_label_values(request: Request, name: str) -> HTTPResponse:
     params = PrometheusParams.of(request)
     selectors = _selectors(params)
     source, start, end = await _window(request, params)
-    values = await series_lists.label_values(source, path_value(name, "name"), selectors, start, end)
-    return _limited(params, values)
+    name = path_value(name, "name")
+    return _limited(
+        params, await series_lists.label_values(source, name, selectors, start, end) if start <= end else []
+    )
 
 
 @promql.get("/metadata", name="metadata")
@@ -134,6 +137,7 @@ async def show_metadata(request: Request) -> HTTPResponse:
     params = PrometheusParams.of(request)
     principal: Principal = request.ctx.principal
     wanted, limit = params.text("metric"), params.limit()
+    params.limit("limit_per_metric")  # each has one entry
     known: dict[str, SeriesFamily | Gauge] = {**FAMILIES, **GAUGES}
     found = {
         name: [{"type": getattr(family, "type", "gauge"), "help": family.help, "unit": family.unit}]
@@ -161,8 +165,11 @@ async def show_build(_: Request) -> HTTPResponse:
 
 @promql.get("/rules", name="rules")
 @requires("metrics:read")
-async def list_rules(_: Request) -> HTTPResponse:
+async def list_rules(request: Request) -> HTTPResponse:
     """Return no rules: alerts are Grafana's."""
+    kind = PrometheusParams.of(request).text("type")
+    if kind not in ("", "alert", "record"):
+        raise invalid("type", f'not supported value "{kind[:60]}"')
     return success({"groups": []})
 
 
@@ -205,7 +212,8 @@ async def query_exemplars(request: Request) -> HTTPResponse:
     """Return the longest calls behind the histograms of an expression, each with its trace."""
     params = PrometheusParams.of(request)
     text = params.text("query")
-    start, end = params.time("start"), params.time("end")
+    end = params.time("end", _now())
+    start = params.time("start", end - DEFAULT_LOOKBACK_MS)
     if end < start:
         raise invalid("end", "end timestamp must not be before start time")
     try:
@@ -232,22 +240,27 @@ async def _source(request: Request) -> StoreSeries:
 async def _evaluated(request: Request, params: PrometheusParams, question: Question, *, is_range: bool) -> HTTPResponse:
     timeout = min(params.duration("timeout", LONGEST_TIMEOUT_MS), LONGEST_TIMEOUT_MS)
     limit = params.limit()
-    source = await _source(request)
-    began = time.perf_counter()
+    lookback = params.duration("lookback_delta", 0)
+    source = replace(await _source(request), lookback=lookback if lookback > 0 else LOOKBACK_MS)
+    began = prepared = time.perf_counter()
     try:
         reads = reads_of(question, source)
         source.check_readable(reads)
         source.begin_at(min((int(read.times.min()) - read.range for read in reads), default=source.now))
 
+        prepared = time.perf_counter()
+
         async def compute() -> Answer:
             result = await answer(question, source)
             data, is_cut = await asyncio.to_thread(render_result, result, is_range=is_range, limit=limit)
-            return Answer(data, meta={"warnings": [_CUT] if is_cut else [], "infos": source.infos})
+            meta = {"warnings": [_CUT] if is_cut else [], "infos": source.infos}
+            return Answer(data, meta={**meta, "samples": result.samples, "peak": result.peak})
 
         document = {
             "query": params.text("query"),
             "times": [int(question.times[0]), question.end, len(question.times)],
             "limit": limit,
+            "lookback": lookback,
             "range": is_range,
         }
         window_end = datetime.fromtimestamp(max(int(question.times[-1]), _last_read(reads)) / 1000, UTC)
@@ -260,7 +273,7 @@ async def _evaluated(request: Request, params: PrometheusParams, question: Quest
         return refusal(error)
     data = found.data
     if params.text("stats"):
-        data = data[:-1] + b',"stats":' + orjson.dumps(_stats(began, question, data)) + b"}"
+        data = data[:-1] + b',"stats":' + orjson.dumps(_stats(began, prepared, found.meta)) + b"}"
     body = body_of(data, warnings=found.meta.get("warnings", ()), infos=found.meta.get("infos", ()))
     return HTTPResponse(body, content_type="application/json")
 
@@ -269,21 +282,19 @@ def _last_read(reads: Sequence[Read]) -> int:
     return max((int(read.times.max()) for read in reads), default=0)
 
 
-def _stats(began: float, question: Question, data: bytes) -> dict[str, Any]:
-    seconds = time.perf_counter() - began
+def _stats(began: float, prepared: float, meta: Mapping[str, Any]) -> dict[str, Any]:
+    now = time.perf_counter()
+    seconds = now - began
     return {
         "timings": {
             "evalTotalTime": seconds,
             "resultSortTime": 0,
-            "queryPreparationTime": 0,
-            "innerEvalTime": seconds,
+            "queryPreparationTime": prepared - began,
+            "innerEvalTime": now - prepared,
             "execQueueTime": 0,
             "execTotalTime": seconds,
         },
-        "samples": {
-            "totalQueryableSamples": data.count(b'","') + data.count(b'"]') * len(question.times) // max(len(data), 1),
-            "peakSamples": len(question.times),
-        },
+        "samples": {"totalQueryableSamples": meta.get("samples", 0), "peakSamples": meta.get("peak", 0)},
     }
 
 
@@ -298,12 +309,10 @@ def _selectors(params: PrometheusParams) -> list[tuple[Matcher, ...]]:
 
 
 async def _window(request: Request, params: PrometheusParams) -> tuple[StoreSeries, int, int]:
+    """Return the series, and the range of a list. As in Prometheus a range that ends before its start holds nothing."""
     source = await _source(request)
     end = params.time("end", source.now)
-    start = params.time("start", end - DEFAULT_LOOKBACK_MS)
-    if end < start:
-        raise invalid("end", "end timestamp must not be before start time")
-    return source, start, end
+    return source, params.time("start", end - DEFAULT_LOOKBACK_MS), end
 
 
 def _limited(params: PrometheusParams, found: list[Any]) -> HTTPResponse:

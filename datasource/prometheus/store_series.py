@@ -44,7 +44,7 @@ from server.storage.row_scope import RowScope
 
 EVERY_SERIES: Final[Mapping[str, SeriesFamily | Gauge]] = {**FAMILY_OF, **GAUGES}
 LOOKBACK_MS: Final = 300_000
-"""How long after now the last value still counts, as in Prometheus."""
+"""How long after now the last value still counts by default, as in Prometheus."""
 DAY_MS: Final = 86_400_000
 LATEST_MS: Final = 253_370_764_800_000
 _SECONDS: Final = 1000.0
@@ -54,13 +54,16 @@ _MOST_SAMPLES: Final = 1500
 
 @dataclass(slots=True)
 class StoreSeries:
-    """The series that one caller may see. ``now`` in ms; ``origin``: where counters of naked selectors begin."""
+    """The series that one caller may see. ``now`` in ms; ``origin``: where counters of naked selectors begin;
+    ``lookback``: how long after now the last value still counts.
+    """
 
     database: Database
     scope: RowScope
     now: int
     scopes: frozenset[str]
     origin: int = 0
+    lookback: int = LOOKBACK_MS
     infos: list[str] = field(default_factory=list)
 
     def begin_at(self, earliest: int) -> None:
@@ -217,7 +220,7 @@ class StoreSeries:
             entries=not is_quantile,
         )
         rows = [labels_of(zip(labels, key, strict=True)) for key in counted.groups]
-        present = counted.present & (question.times <= self.now + LOOKBACK_MS)
+        present = counted.present & (question.times <= self.now + self.lookback)
         if is_quantile and counted.percentiles is not None:
             return Vector(rows, counted.percentiles / _SECONDS, present & ~np.isnan(counted.percentiles))
         sums = counted.counters[family.parts[0].counter] / family.parts[0].unit
@@ -244,7 +247,7 @@ class StoreSeries:
         raise ExecutionError("the range is too long for samples of a counter: use rate() or increase()")
 
     def _until_now(self, vector: Vector, times: Ints) -> Vector:
-        return replace(vector, present=vector.present & (times <= self.now + LOOKBACK_MS))
+        return replace(vector, present=vector.present & (times <= self.now + self.lookback))
 
 
 def _named(matchers: Sequence[Matcher]) -> str:

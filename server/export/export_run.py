@@ -48,7 +48,10 @@ class ExportRun:
         self._format = FORMATS[name]
         self._options = options
         self._encoder = self._format.make(columns_of(question), options)
-        self._reader = PageReader(database, scope, cut_question(question, cut))
+        has_scores = self._format.has_whole_spans
+        self._reader = PageReader(
+            database, scope, cut_question(question, cut), scores_until=cut if has_scores else None
+        )
         self._checksum = hashlib.sha256()
         self.rows = options.rows_before
         self.size = 0

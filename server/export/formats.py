@@ -66,7 +66,8 @@ class ExportFormat:
     """Whether a file that was cut off can be continued by appending to it."""
     is_compressed_inside: bool = False
     has_whole_spans: bool = False
-    """Whether the file has every field of spans, so that neither ``fields`` nor another view can be asked for."""
+    """Whether the file has every field of spans, so that neither ``fields`` nor another view can be asked for, and
+    their scores."""
 
 
 def _parquet(fields: Fields, options: EncodingOptions) -> Encoder:

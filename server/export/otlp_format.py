@@ -8,7 +8,7 @@ what they have no name for is under ``llm_observatory.``. This product takes the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -26,6 +26,7 @@ from server.ingest.mapping.exported_spans import (
     TAGS,
 )
 from server.ingest.mapping.span_mapping import SPAN_KINDS
+from server.ingest.mapping.span_scores import EVALUATION, OWN_NAMES, is_told_by, score_attributes
 from server.ingest.mapping.span_times import to_ns
 from server.ingest.messages.message_rendering import render_messages
 from server.queries.lists.row_layout import Row
@@ -33,8 +34,10 @@ from server.text.json_text import dumps
 
 Json = dict[str, Any]
 
-SCOPE_VERSION: Final = "1"
-"""Of the form of the file."""
+SCOPE_VERSION: Final = "2"
+"""Of the form of the file. Since 2 it has the scores of its spans."""
+SCORES: Final = "scores"
+"""The key under which rows have their scores (:mod:`server.export.span_scores`)."""
 _MOST_LEVELS: Final = 8
 """Receivers refuse deeper nesting of attribute values; see ``server.ingest.otlp``."""
 _INT64: Final = range(-(2**63), 2**63)
@@ -96,8 +99,9 @@ def _span(row: Row) -> Json:
         span["parentSpanId"] = row["parent_span_id"]
     if row["error_message"]:
         span["status"]["message"] = row["error_message"]
-    if row["events"]:
-        span["events"] = [_event(event) for event in row["events"]]
+    events = [*_events(row)]
+    if events:
+        span["events"] = events
     if row["links"]:
         span["links"] = [_link(link) for link in row["links"]]
     return span
@@ -170,9 +174,28 @@ def _value(value: Any) -> Json:
             return {"kvlistValue": {"values": [{"key": key, "value": _value(item)} for key, item in value.items()]}}
 
 
-def _event(event: Mapping[str, Any]) -> Json:
-    moment = datetime.fromisoformat(event["ts"]) if event.get("ts") else None
-    told: Json = {"name": event["name"], "attributes": _attributes(event.get("attributes") or {})}
+def _events(row: Row) -> Iterator[Json]:
+    """Yield the events of a span, and its scores as events: one that an event of the span tells is added to that."""
+    scores = list(row.get(SCORES, ()))
+    for event in row["events"] or ():
+        moment = datetime.fromisoformat(event["ts"]) if event.get("ts") else None
+        attributes = event.get("attributes") or {}
+        told = next(
+            (score for score in scores if is_told_by(score, event["name"], attributes, moment or row["ts"])), None
+        )
+        own: Mapping[str, Any] = {}
+        if told is not None:
+            scores.remove(told)
+            own = score_attributes(told, is_of_sender=True)
+        yield _event(event, moment, attributes, own)
+    for score in scores:
+        yield _event({"name": EVALUATION}, score["ts"], {}, score_attributes(score))
+
+
+def _event(
+    event: Mapping[str, Any], moment: datetime | None, attributes: Mapping[str, Any], own: Mapping[str, Any]
+) -> Json:
+    told: Json = {"name": event["name"], "attributes": [*_attributes(attributes, OWN_NAMES), *_attributes(own)]}
     if moment is not None:
         told["timeUnixNano"] = str(to_ns(moment))
     if event.get("dropped_attributes_count"):

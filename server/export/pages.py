@@ -19,6 +19,7 @@ from datetime import datetime
 from typing import Final
 
 from server.errors import DatabaseUnavailable, PoolTimeout, QueryTimeout
+from server.export.span_scores import add_scores
 from server.queries.filters.filter_tree import And, Filter, Leaf
 from server.queries.filters.span_fields import FIELDS
 from server.queries.lists.keyset import Position
@@ -53,12 +54,15 @@ class Page:
 class PageReader:
     """The pages of one export. ``encoded`` tells it how large a page became, which sizes the next one."""
 
-    def __init__(self, database: Database, scope: RowScope, question: ListQuestion) -> None:
+    def __init__(
+        self, database: Database, scope: RowScope, question: ListQuestion, *, scores_until: datetime | None = None
+    ) -> None:
         """``question`` already has the cut in its filter (:func:`cut_question`) and, if the export is resumed,
-        a position."""
+        a position. ``scores_until``: rows come with the scores that were added until then."""
         self._database = database
         self._scope = scope
         self._question = question
+        self._scores_until = scores_until
         self._rows = FIRST_ROWS
 
     def encoded(self, rows: int, size: int) -> None:
@@ -83,10 +87,16 @@ class PageReader:
     async def _read(self, question: ListQuestion) -> ListPage:
         for pause in RETRY_SECONDS:
             try:
-                return await list_spans(self._database, self._scope, question)
+                return await self._read_once(question)
             except _TRANSIENT:
                 await asyncio.sleep(pause)
-        return await list_spans(self._database, self._scope, question)
+        return await self._read_once(question)
+
+    async def _read_once(self, question: ListQuestion) -> ListPage:
+        found = await list_spans(self._database, self._scope, question)
+        if self._scores_until is not None:
+            await add_scores(self._database, self._scope, found.rows, self._scores_until)
+        return found
 
 
 async def database_now(database: Database) -> datetime:

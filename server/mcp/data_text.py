@@ -20,10 +20,10 @@ NOTICE: Final = (
 )
 
 
-def marked(data: str, *, link: str, note: str = "") -> str:
-    """Return ``data`` between markers, with the notice, a ``note`` and the link that shows more."""
+def marked(data: str, *, links: Sequence[str], note: str = "") -> str:
+    """Return ``data`` between markers, with the notice, a ``note`` and the lines that say where there is more."""
     word = secrets.token_hex(8)
-    lines = [NOTICE, f"<<<DATA {word}", data, f"DATA {word}>>>", *([note] if note else []), f"Link: {link}"]
+    lines = [NOTICE, f"<<<DATA {word}", data, f"DATA {word}>>>", *([note] if note else []), *links]
     return "\n".join(lines)
 
 

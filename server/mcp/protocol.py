@@ -45,9 +45,7 @@ async def _call_tool(_: Any, params: types.CallToolRequestParams) -> types.CallT
         return _result(f"There is no tool {params.name[:64]}.", is_error=True)
     try:
         validate(arguments, tool.schema())
-        text = await tool.run(
-            lambda question: _asked(request, question), arguments, services_of(request).settings.base_url
-        )
+        text = await tool.run(lambda question: _asked(request, question), arguments, services_of(request).settings)
     except ValidationError as error:
         return _result(f"Arguments: {error.message[:300]}", is_error=True)
     except ApiError as error:

@@ -10,6 +10,8 @@ from urllib.parse import quote
 from server.errors import InvalidParameter
 from server.mcp.data_text import fitting, marked
 from server.mcp.inner_request import Question
+from server.mcp.links import links_of
+from server.settings import Settings
 
 Ask = Callable[[Question], Awaitable[dict[str, Any]]]
 Arguments = Mapping[str, Any]
@@ -62,7 +64,7 @@ class ToolSpec:
     sentence: str
     arguments: tuple[str, ...]
     required: tuple[str, ...]
-    run: Callable[[Ask, Arguments, str], Awaitable[str]]
+    run: Callable[[Ask, Arguments, Settings], Awaitable[str]]
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema of the arguments."""
@@ -87,21 +89,21 @@ def _asked(arguments: Arguments, *names: str, **fixed: Any) -> dict[str, Any]:
     return {**(arguments.get("filters") or {}), **given, **fixed}
 
 
-async def _rows(ask: Ask, question: Question, arguments: Arguments, base_url: str) -> str:
+async def _rows(ask: Ask, question: Question, arguments: Arguments, settings: Settings, board: str) -> str:
     data = (await ask(question))["data"]
     text, note = fitting(data if isinstance(data, list) else [data], _budget(arguments))
-    return marked(text, link=base_url + question.address, note=note)
+    return marked(text, links=links_of(settings, board, question), note=note)
 
 
-async def _search(ask: Ask, arguments: Arguments, base_url: str) -> str:
+async def _search(ask: Ask, arguments: Arguments, settings: Settings) -> str:
     params = _asked(
         arguments, "search", "meaning", "to", "project_id", "sort_by",
         **{"from": arguments.get("from", "now-24h"), "limit": arguments.get("limit", 20)},
     )  # fmt: skip
-    return await _rows(ask, Question("/api/v1/traces", params), arguments, base_url)
+    return await _rows(ask, Question("/api/v1/traces", params), arguments, settings, "llm-explore")
 
 
-async def _outline(ask: Ask, arguments: Arguments, base_url: str) -> str:
+async def _outline(ask: Ask, arguments: Arguments, settings: Settings) -> str:
     question = Question(
         f"/api/v1/traces/{quote(arguments['trace_id'], safe='')}", {"project_id": arguments.get("project_id")}
     )
@@ -110,7 +112,8 @@ async def _outline(ask: Ask, arguments: Arguments, base_url: str) -> str:
     text, note = fitting(lines, _budget(arguments))
     if answer["pagination"]["has_more"]:
         note = f"{note} The trace has more than {len(lines)} spans.".strip()
-    return marked(text, link=base_url + question.address, note=note)
+    links = links_of(settings, "llm-trace", question, trace_id=arguments["trace_id"])
+    return marked(text, links=links, note=note)
 
 
 def _outline_line(span: Mapping[str, Any]) -> str:
@@ -125,7 +128,7 @@ def _outline_line(span: Mapping[str, Any]) -> str:
     return f"{'  ' * span['depth']}{span['span_name']} [{span['span_id']}] {shown}"
 
 
-async def _content(ask: Ask, arguments: Arguments, base_url: str) -> str:
+async def _content(ask: Ask, arguments: Arguments, settings: Settings) -> str:
     path = "/".join(quote(arguments[name], safe="") for name in ("trace_id",))
     question = Question(
         f"/api/v1/traces/{path}/spans/{quote(arguments['span_id'], safe='')}",
@@ -143,11 +146,13 @@ async def _content(ask: Ask, arguments: Arguments, base_url: str) -> str:
     if page > pages:
         raise InvalidParameter.named("page", f"the content has {pages} pages")
     text = whole[(page - 1) * CONTENT_PAGE : page * CONTENT_PAGE]
-    return marked(text, link=base_url + question.address, note=f"Page {page} of {pages}.")
+    links = links_of(settings, "llm-trace", question, trace_id=arguments["trace_id"])
+    return marked(text, links=links, note=f"Page {page} of {pages}.")
 
 
-async def _metrics(ask: Ask, arguments: Arguments, base_url: str) -> str:
-    return await _rows(ask, Question("/api/v1/metrics", _metric_params(arguments)), arguments, base_url)
+async def _metrics(ask: Ask, arguments: Arguments, settings: Settings) -> str:
+    question = Question("/api/v1/metrics", _metric_params(arguments))
+    return await _rows(ask, question, arguments, settings, "llm-overview")
 
 
 def _metric_params(arguments: Arguments, **fixed: Any) -> dict[str, Any]:
@@ -155,23 +160,23 @@ def _metric_params(arguments: Arguments, **fixed: Any) -> dict[str, Any]:
     return _asked(arguments, "metric", "group_by", "interval", "project_id", "limit", **fixed)
 
 
-async def _errors(ask: Ask, arguments: Arguments, base_url: str) -> str:
+async def _errors(ask: Ask, arguments: Arguments, settings: Settings) -> str:
     params = _metric_params(arguments, metric="errors", group_by="error_type")
     params = {name: value for name, value in params.items() if name != "interval"}
-    return await _rows(ask, Question("/api/v1/metrics", params), arguments, base_url)
+    return await _rows(ask, Question("/api/v1/metrics", params), arguments, settings, "llm-errors")
 
 
-async def _costs(ask: Ask, arguments: Arguments, base_url: str) -> str:
+async def _costs(ask: Ask, arguments: Arguments, settings: Settings) -> str:
     params = _asked(arguments, "from", "to", "project_id")
-    return await _rows(ask, Question("/api/v1/costs/summary", params), arguments, base_url)
+    return await _rows(ask, Question("/api/v1/costs/summary", params), arguments, settings, "llm-cost")
 
 
-async def _unpriced(ask: Ask, arguments: Arguments, base_url: str) -> str:
+async def _unpriced(ask: Ask, arguments: Arguments, settings: Settings) -> str:
     params = {name: arguments.get(name) for name in ("from", "to", "project_id")}
-    return await _rows(ask, Question("/api/v1/costs/unpriced", params), arguments, base_url)
+    return await _rows(ask, Question("/api/v1/costs/unpriced", params), arguments, settings, "llm-cost")
 
 
-async def _compare(ask: Ask, arguments: Arguments, base_url: str) -> str:
+async def _compare(ask: Ask, arguments: Arguments, settings: Settings) -> str:
     later = Question("/api/v1/metrics", _metric_params(arguments))
     window = {"from": arguments["earlier_from"], "to": arguments["earlier_to"]}
     earlier = Question("/api/v1/metrics", _metric_params(arguments, **window))
@@ -185,7 +190,7 @@ async def _compare(ask: Ask, arguments: Arguments, base_url: str) -> str:
         has_both = isinstance(pair["earlier"], int | float) and isinstance(pair["later"], int | float)
         pair["change"] = pair["later"] - pair["earlier"] if has_both else None
     text, note = fitting(list(found.values()), _budget(arguments))
-    return marked(text, link=base_url + later.address, note=note)
+    return marked(text, links=links_of(settings, "llm-overview", later), note=note)
 
 
 _RANGE: Final = ("from", "to", "project_id", "token_budget")

@@ -78,7 +78,10 @@ async def follow_spans_by_socket(request: Request) -> None:
     `/api/v1/traces/live`. A message from the client ends the connection.
     """
     if request.headers.get("upgrade", "").lower() != "websocket":
-        raise UpgradeRequired(headers={"Upgrade": "websocket"})
+        raise UpgradeRequired(
+            "Connect with a WebSocket client; a proxy on the way has to pass on the headers Upgrade and Connection.",
+            headers={"Upgrade": "websocket"},
+        )
     _check_origin(request)
     async with _opened(request) as (stream, parcels):
         protocol: Any = request.transport.get_protocol()

@@ -87,9 +87,11 @@ PARQUET_COLUMNS: Final = {
 }
 
 
-async def load(url: str, spans: int, end: datetime) -> None:
-    """Fill an empty, migrated database with ``spans`` up to ``end``: rows first, all indexes of the schema after."""
-    start = end - timedelta(days=DAYS)
+async def load(url: str, spans: int, end: datetime, *, days: int = DAYS) -> None:
+    """Fill an empty, migrated database with ``spans`` of the ``days`` before ``end``: rows first, all indexes of the
+    schema after.
+    """
+    start = end - timedelta(days=days)
     owner = await asyncpg.connect(url)
     await owner.execute("INSERT INTO projects (project_id, name) VALUES ($1, $1)", PROJECT)
     await owner.execute(

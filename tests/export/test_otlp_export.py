@@ -180,6 +180,87 @@ async def test_an_export_sent_to_another_project_gives_the_same_rows_and_sums(
     assert sums[0] == sums[1]
 
 
+JUDGED = {
+    "gen_ai.evaluation.name": "toxicity",
+    "gen_ai.evaluation.score.value": {"doubleValue": 0.25},
+    "gen_ai.evaluation.score.label": "low",
+    "gen_ai.evaluation.explanation": "friendly",
+    "gen_ai.evaluation.evaluator.id": "judge-1",
+}
+
+
+async def test_scores_are_events_of_their_spans_and_come_back_as_they_were(
+    api: httpx.AsyncClient, app_server: AppServer, project: Any, bearer: Any
+) -> None:
+    """Of people, of a whole trace, of a text, and one that the sender had sent as an event and that stays one."""
+    await project("copy")
+    admin, now = bearer("admin", ["*"]), datetime.now(UTC)
+    start = int((now - timedelta(minutes=1)).timestamp() * 1_000_000) * 1000
+    attributes = [
+        {"key": key, "value": value if isinstance(value, dict) else {"stringValue": value}}
+        for key, value in JUDGED.items()
+    ]
+    ids = {"traceId": "5c" * 16, "spanId": "5c" * 8}
+    event = {"name": "gen_ai.evaluation.result", "timeUnixNano": str(start + 7_000), "attributes": attributes}
+    other = {"name": "note", "attributes": [{"key": "llm_observatory.score.id", "value": {"stringValue": "no score"}}]}
+    span = {**ids, "name": "chat", "startTimeUnixNano": str(start), "endTimeUnixNano": str(start + 10**9),
+            "events": [event, other]}  # fmt: skip
+    leaf = {**ids, "spanId": "5d" * 8, "parentSpanId": "5c" * 8, "name": "tool", "startTimeUnixNano": str(start + 1000)}
+    body = {"resourceSpans": [{"scopeSpans": [{"spans": [span, leaf]}]}]}
+    to_alpha = bearer("admin", ["alpha"])
+    assert (await api.post("/v1/traces", json=body, headers=to_alpha)).json() == {}
+    for score in (
+        {"score_id": "by-a-person", "span_id": leaf["spanId"], "name": "helpful", "value": True, "source": "human",
+         "comment": "öfter so " * 100},
+        {"score_id": "of-the-trace", "name": "grade", "value": "B+"},
+        {"score_id": "a number", "span_id": leaf["spanId"], "name": "helpful", "value": -3.5, "source": "eval"},
+    ):  # fmt: skip
+        answer = await api.post("/api/v1/scores", json={"trace_id": ids["traceId"], **score}, headers=to_alpha)
+        assert answer.status_code == 201, answer.text
+
+    async def shown(project_id: str) -> list[list[Any]]:
+        answer = await api.get(f"/api/v1/traces/{ids['traceId']}", params={"project_id": project_id}, headers=admin)
+        spans = [(item["span_id"], item["events"]) for item in answer.json()["data"]["spans"]]
+        scores = answer.json()["data"]["scores"]
+        return [spans, [{key: value for key, value in item.items() if key != "project_id"} for item in scores]]
+
+    file = (await api.get(EXPORT, params={"format": "otlp", "trace_id": ids["traceId"]})).content
+    told = [
+        {item["key"] for item in event["attributes"]}
+        for line in joined(file).splitlines()
+        for resource in json.loads(line)["resourceSpans"]
+        for event in resource["scopeSpans"][0]["spans"][0].get("events", ())
+        if event["name"] == "gen_ai.evaluation.result"
+    ]
+    assert len(told) == 4
+    assert all({"gen_ai.evaluation.name", "llm_observatory.score.id"} <= names for names in told)
+    for _ in range(2):
+        sent = await api.post(
+            "/v1/traces", content=joined(file), headers={**bearer("admin", ["copy"]), "content-type": JSON}
+        )
+        assert (sent.status_code, sent.json()) == (200, {})
+    before, after = await shown("alpha"), await shown("copy")
+    assert len(before[1]) == 4
+    assert {score["created_by"] for score in before[1]} > {"judge-1"}
+    assert after == before
+
+
+def test_a_score_that_cannot_have_been_exported_costs_only_itself() -> None:
+    (record,) = odd_spans()[1:]
+    score = {
+        "score_id": "s", "span_id": record.span_id, "name": "n", "data_type": "numeric", "value": 1.0,
+        "string_value": None, "source": "api", "comment": None, "ts": record.ts, "created_by": None,
+    }  # fmt: skip
+    for change in ({"data_type": "text"}, {"source": "nobody"}, {"score_id": ""}, {"value": None}, {"value": "many"}):
+        row = {**dataclasses.asdict(record), "scores": [{**score, **change}]}
+        lines = OtlpEncoder(trailer=False, rows_before=0).page([row])
+        batch = map_spans(decode_traces(joined(lines), JSON), now=record.ts + timedelta(minutes=1))
+        assert batch.scores == [], change
+        (found,) = batch.records
+        assert found.events == record.events
+        assert found.dropped == {"scores": {"reason": "no_score"}}
+
+
 async def test_an_otlp_file_has_whole_spans_and_goes_on_where_it_was_cut(api: httpx.AsyncClient) -> None:
     for name, value in (("fields", "core"), ("view", "traces")):
         refused = await api.get(EXPORT, params={"format": "otlp", name: value})

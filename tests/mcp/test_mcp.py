@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import httpx2
@@ -92,8 +93,12 @@ async def test_each_tool_answers_through_the_official_client(
             client, "compare_ranges", metric="calls", earlier_from="now-48h", earlier_to="now-24h", group_by="model"
         )
         assert '"later":3' in both
+        base_url = app_server.services.settings.base_url
         for text in (found, outline, content, cost, both):
-            assert f"Link: {app_server.services.settings.base_url}/api/v1/" in text
+            link, address = (line.partition(": ") for line in text.splitlines()[-2:])
+            assert (link[0], address[0]) == ("Link", "API")
+            page, _, asked = link[2].partition("#ask=")
+            assert (page, base_url + unquote(asked)) == (f"{base_url}/docs", address[2])
 
 
 async def test_content_is_marked_as_data_that_cannot_end_its_marker(

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from datasource.prometheus.promql.aggregation import AGGREGATIONS
-from datasource.prometheus.promql.errors import ParseError
+from datasource.prometheus.promql.errors import ParseError, WrongType
 from datasource.prometheus.promql.evaluate import FUNCTIONS, Evaluation
 from datasource.prometheus.promql.plan import Planned, Planner, Read, SeriesSource
 from datasource.prometheus.promql.syntax import Aggregation, Call, Expr, ValueType, locate, parse, type_of, walk
-from datasource.prometheus.promql.values import Ints, Value
+from datasource.prometheus.promql.values import Histograms, Ints, Scalar, Value, Vector, Windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,15 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The value of an expression at ``times``."""
+    """The value of an expression at ``times``. ``samples``: values read for it, ``peak``: most of one read or the
+    answer.
+    """
 
     type: ValueType
     value: Value
     times: Ints
+    samples: int = 0
+    peak: int = 0
 
 
 def instant_question(text: str, time: int) -> Question:
@@ -47,7 +51,7 @@ def range_question(text: str, start: int, end: int, step: int) -> Question:
     kind = type_of(expr)
     if kind not in ("scalar", "vector"):
         words = {"matrix": "range vector", "string": "string"}
-        raise ParseError(f'invalid expression type "{words[kind]}" for range query, must be Scalar or instant Vector')
+        raise WrongType(f'invalid expression type "{words[kind]}" for range query, must be Scalar or instant Vector')
     return Question(expr, np.arange(start, end + 1, step, dtype=np.int64), kind, end)
 
 
@@ -70,7 +74,22 @@ async def answer(question: Question, source: SeriesSource) -> Result:
     answers = [await source.read(read) for read in planner.reads]
     # Whole tables of numbers: off the event loop.
     value = await asyncio.to_thread(_evaluated, planned, answers, times)
-    return Result(question.type, value, times)
+    read = [_size(item) for item in answers]
+    return Result(question.type, value, times, sum(read), max((*read, _size(value))))
+
+
+def _size(value: Value) -> int:
+    """Return how many values there are; those of overlapping windows count in each."""
+    match value:
+        case Vector() | Histograms():
+            return int(value.present.sum())
+        case Windows():
+            bounds = (value.bounds(series) for series in value.series)
+            return sum(int((last - first).sum()) for first, last in bounds)
+        case Scalar():
+            return len(value.values)
+        case _:
+            return 1
 
 
 def _evaluated(planned: Planned, answers: Sequence[Value], times: Ints) -> Value:

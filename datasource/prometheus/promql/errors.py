@@ -30,6 +30,14 @@ class ParseError(PromqlError):
         return f"{line}:{column}: parse error: {self.message}"
 
 
+class WrongType(ParseError):
+    """The expression is well formed and its value is of a type that was not asked for."""
+
+    def described(self, text: str) -> str:
+        """Return the message: no place is at fault."""
+        return self.message
+
+
 class ExecutionError(PromqlError):
     """The expression is well formed and cannot be computed over these series."""
 

@@ -282,7 +282,7 @@ def _place(text: str, message: str) -> int:
         found = locate(text, name)
         if found is not None:
             return found
-    if "unclosed" in message or "invalid promql query" in message:
+    if any(words in message for words in ("unclosed", "end of input", "invalid promql query")):
         return len(text)
     return 0
 

@@ -30,7 +30,7 @@ from server.ingest.mapping.span_identity import IdentityCheck, is_identifier, re
 from server.ingest.mapping.span_operation import ENTITY_OPERATIONS, read_entity, read_operation
 from server.ingest.mapping.span_outcome import read_outcome, read_ttft_ms
 from server.ingest.mapping.span_record import SpanRecord
-from server.ingest.mapping.span_scores import has_scores, scores_of_span
+from server.ingest.mapping.span_scores import carries_scores, has_scores, scores_of_span, take_scores
 from server.ingest.mapping.span_times import to_datetime, to_ms
 from server.ingest.mapping.span_usage import read_usage
 from server.ingest.mapping.stored_attributes import store_attributes
@@ -78,12 +78,15 @@ def mapping_steps(
             mapped = group.resource, map_resource(group.resource, limits)
             yield
         resource = mapped[1]
+        is_exported = carries_scores(group.scope)
         for span in group.spans:
             reason = check.reason(span)
             if reason is None:
                 fields = SpanFields()
+                if is_exported:
+                    batch.scores.extend(take_scores(span, fields))
                 batch.records.append(map_span(span, fields, group.scope, resource, limits, pricing))
-                if has_scores(span, fields):
+                if not is_exported and has_scores(span, fields):
                     batch.scores.extend(scores_of_span(span, fields, limits))
             else:
                 batch.rejected.append(RejectedSpan(reason, span.span_id[:64], index))

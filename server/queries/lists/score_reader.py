@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
@@ -27,6 +28,16 @@ async def list_scores(
     if not trace_ids:
         return []
     rows = await connection.fetch(statement("list_trace_scores"), project_id, list(trace_ids), MAX_SCORES)
+    return [_score(row, scope) for row in rows]
+
+
+async def scores_until(
+    connection: asyncpg.Connection, scope: RowScope, project_id: str, trace_ids: Sequence[str], moment: datetime
+) -> list[Score]:
+    """Return the scores of traces of one project that were added until ``moment``, oldest first, at most 1,000 of each
+    trace; like :func:`list_scores` otherwise.
+    """
+    rows = await connection.fetch(statement("list_scores_until"), project_id, list(trace_ids), moment, MAX_SCORES)
     return [_score(row, scope) for row in rows]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import time as now
 
 import httpx
 import pytest
@@ -60,13 +61,20 @@ REFUSED = (
     ("query", {"query": 'x{a=~"("}'}, 400, "regex"),
     ("query", {"query": "1", "time": "yesterday"}, 400, 'cannot parse "yesterday" to a valid timestamp'),
     ("query", {"query": "1", "limit": "-1"}, 400, "limit must be non-negative"),
+    ("query", {"query": "1", "lookback_delta": "long"}, 400, 'cannot parse "long" to a valid duration'),
+    ("query", {"query": "x{a='b'"}, 400, "1:8: parse error: unexpected end of input"),
     ("query", {"query": f"vector(1) + on () (vector(1) or {RELABELLED})"}, 422, "many-to-many matching not allowed"),
     ("query", {"query": 'label_replace(vector(1), "a~", "", "", "")'}, 422, "invalid destination label name"),
     ("query_range", {"query": "1", "start": 1, "end": 0, "step": 1}, 400, "end timestamp must not be before"),
     ("query_range", {"query": "1", "start": 0, "end": 1, "step": 0}, 400, "zero or negative query resolution"),
     ("query_range", {"query": "1", "start": 0, "end": 11001, "step": 1}, 400, "11,000 points per timeseries"),
     ("query_range", {"query": "1", "start": 0, "step": 1}, 400, 'invalid parameter "end"'),
-    ("query_range", {"query": "x[5m]", "start": 0, "end": 1, "step": 1}, 400, 'invalid expression type "range vector"'),
+    (
+        "query_range", {"query": "x[5m]", "start": 0, "end": 1, "step": 1}, 400,
+        'invalid parameter "query": invalid expression type "range vector"',
+    ),
+    ("rules", {"type": "x"}, 400, 'invalid parameter "type": not supported value "x"'),
+    ("metadata", {"limit_per_metric": "x"}, 400, 'invalid parameter "limit_per_metric"'),
     ("series", {}, 400, "no match[] parameter provided"),
     ("series", {"match[]": "sum(x)"}, 400, "expected a series selector"),
     ("query", {"query": "max_over_time(vector(1)[50y:1s])"}, 422, "more than 200000 steps"),
@@ -105,6 +113,35 @@ async def test_lists_of_series_and_labels(prometheus: PrometheusClient, seeded_h
     cut = await prometheus.get("series", {**window, "match[]": "llm_calls_total", "limit": 2})
     assert len(cut.json()["data"]) == 2
     assert cut.json()["warnings"] == ["results truncated due to limit"]
+
+
+async def test_a_range_that_ends_before_its_start_holds_nothing(prometheus: PrometheusClient) -> None:
+    backwards = {"start": 10, "end": 5}
+    assert await prometheus.data("series", {"match[]": "llm_calls_total", **backwards}) == []
+    assert await prometheus.data("labels", backwards) == []
+    assert await prometheus.data("label/model/values", backwards) == []
+
+
+async def test_statistics_count_what_was_read(prometheus: PrometheusClient, seeded_history: Seed) -> None:
+    end = seeded_history.end.timestamp()
+    query = "sum by (model) (increase(llm_calls_total[1h])) / 2"
+    asked = {"query": query, "start": end - 7200, "end": end, "step": 3600, "stats": "all"}
+    for _ in range(2):  # computed, and from the cache
+        found = await prometheus.data("query_range", asked)
+        values = sum(len(series["values"]) for series in found["result"])
+        assert found["stats"]["samples"] == {"totalQueryableSamples": values, "peakSamples": values}
+        assert found["stats"]["timings"]["evalTotalTime"] > 0
+    assert "stats" not in await prometheus.data("query_range", {**asked, "stats": ""})
+
+
+async def test_the_look_back_says_how_long_the_present_value_stands(
+    prometheus: PrometheusClient, seeded_history: Seed
+) -> None:
+    """A series that fell silent is zero for a day; what comes after now is known for as long as is asked."""
+    query, later = "count(increase(llm_calls_total[6h]))", now() + 600
+    assert (await prometheus.data("query", {"query": query, "time": later}))["result"] == []
+    found = await prometheus.data("query", {"query": query, "time": later, "lookback_delta": "20m"})
+    assert len(found["result"]) == 1
 
 
 async def test_no_expression_opens_another_project(

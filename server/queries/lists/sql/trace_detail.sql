@@ -35,3 +35,15 @@ FROM scores
 WHERE project_id = $1 AND trace_id = ANY($2::text[])
 ORDER BY ts, score_id
 LIMIT $3;
+
+-- name: list_scores_until
+-- Scores of the traces $2 that were added until $3, and of their spans, oldest first, $4 of each trace at most.
+SELECT s.*
+FROM unnest($2::text[]) AS asked (trace_id)
+CROSS JOIN LATERAL (
+    SELECT score_id, trace_id, span_id, name, data_type, value, string_value, source, comment, ts, created_by
+    FROM scores
+    WHERE project_id = $1 AND trace_id = asked.trace_id AND created_at <= $3
+    ORDER BY ts, score_id
+    LIMIT $4
+) AS s;

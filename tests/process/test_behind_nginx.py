@@ -1,0 +1,180 @@
+"""Streams through a real nginx, as it comes and as docs/how-to/behind-a-proxy.md has it; skipped without one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from server.errors import DatabaseUnavailable
+from server.export import pages
+from server.queries.lists.list_reader import list_spans
+from tests.conftest import AppServer
+from tests.export.test_export_stream import EXPORT
+from tests.live.conftest import store_live, tail
+from tests.live.test_live_socket import next_event, open_socket
+from tests.mcp.test_mcp import agent, call
+from tests.span_factory import make_span, store
+
+pytestmark = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed (Debian's package nginx)")
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "behind-a-proxy.md"
+BARE = "server { listen %(port)d; location / { proxy_pass http://127.0.0.1:%(upstream)d; } }"
+CONFIGURATION = """
+daemon off; master_process off; pid %(folder)s/pid; error_log %(folder)s/error.log;
+events { worker_connections 64; }
+http {
+    access_log off;
+    client_body_temp_path %(folder)s/body; proxy_temp_path %(folder)s/proxy; fastcgi_temp_path %(folder)s/fastcgi;
+    uwsgi_temp_path %(folder)s/uwsgi; scgi_temp_path %(folder)s/scgi;
+    %(server)s
+}
+"""
+
+
+def documented() -> str:
+    """The block of the page, without TLS and for the ports of the test."""
+    found = re.search(r"## nginx\s+```\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    text = re.sub(r"\n +(http2|ssl\w*) [^;]+;", "", found[1]).replace("listen 443 ssl;", "listen %(port)d;")
+    return text.replace("127.0.0.1:8080", "127.0.0.1:%(upstream)d")
+
+
+class Nginx:
+    """A running nginx."""
+
+    def __init__(self, folder: Path, server: str, upstream: int) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
+        values = {"folder": folder, "port": self.port, "upstream": upstream}
+        (folder / "nginx.conf").write_text(CONFIGURATION % {**values, "server": server % values})
+        self.base_url = f"http://127.0.0.1:{self.port}"
+        self.process = subprocess.Popen(
+            ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")],
+            stderr=subprocess.DEVNULL,
+        )
+
+    async def ready(self) -> None:
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", self.port)).close()
+                    return
+                except OSError:
+                    assert self.process.poll() is None
+                    await asyncio.sleep(0.02)
+
+    def temporary_files(self) -> list[str]:
+        """The files that it has open to keep answers in."""
+        folder = Path(f"/proc/{self.process.pid}/fd")
+        return [name for name in map(os.readlink, folder.iterdir()) if "/proxy/" in name]
+
+
+@pytest.fixture(params=["bare", "documented"])
+async def nginx(request: pytest.FixtureRequest, app_server: AppServer, tmp_path: Path) -> AsyncIterator[Nginx]:
+    server = BARE if request.param == "bare" else documented()
+    running = Nginx(tmp_path, server, int(app_server.base_url.rpartition(":")[2]))
+    await running.ready()
+    yield running
+    running.process.terminate()
+    running.process.wait(30)
+
+
+async def test_a_slow_client_makes_nginx_keep_nothing_and_gets_everything(
+    nginx: Nginx, app_server: AppServer, project: Any, bearer: Any
+) -> None:
+    await project("alpha")
+    headers = bearer("developer", ["alpha"])
+    await store(app_server.services, "alpha", [make_span(input_text=f"{n}" * 200_000) for n in range(60)])
+    address = urlsplit(nginx.base_url)
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.connect((address.hostname, address.port))
+    head = f"GET {EXPORT}?fields=all HTTP/1.0\r\nHost: x\r\nAuthorization: {headers['Authorization']}\r\n\r\n"
+    with raw:
+        await asyncio.to_thread(raw.sendall, head.encode())
+        began = await asyncio.to_thread(raw.recv, 1)
+        await asyncio.sleep(0.3)  # a proxy that buffers has a file by now
+        assert nginx.temporary_files() == []
+
+        def rest() -> bytes:
+            return b"".join(iter(lambda: raw.recv(1 << 20), b""))
+
+        body = began + await asyncio.to_thread(rest)
+    assert body.rstrip().endswith(b"}}")
+    assert b'"export_trailer":{"rows":60' in body
+
+
+async def test_a_cut_export_looks_cut_behind_it(
+    nginx: Nginx, app_server: AppServer, project: Any, bearer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await project("alpha")
+    await store(app_server.services, "alpha", [make_span() for _ in range(120)])
+    calls = 0
+
+    async def failing(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise DatabaseUnavailable()
+        return await list_spans(*args)
+
+    monkeypatch.setattr(pages, "RETRY_SECONDS", ())
+    monkeypatch.setattr(pages, "list_spans", failing)
+    async with (
+        httpx.AsyncClient(base_url=nginx.base_url, headers=bearer("developer", ["alpha"])) as http,
+        http.stream("GET", EXPORT) as answer,
+    ):
+        assert answer.status_code == 200
+        assert "x-export-id" in answer.headers
+        with pytest.raises(httpx.TransportError):
+            await answer.aread()
+
+
+async def test_events_come_at_once_through_it(nginx: Nginx, app_server: AppServer, project: Any, bearer: Any) -> None:
+    await project("alpha")
+    span = make_span()
+    async with (
+        httpx.AsyncClient(base_url=nginx.base_url, timeout=20) as http,
+        tail(http, bearer("developer", ["alpha"])) as found,
+    ):
+        await store_live(app_server.services, "alpha", span)
+        await found.until(lambda it: it.spans == [span.span_id], seconds=30)
+
+
+async def test_a_websocket_passes_where_the_upgrade_is_passed_on(
+    nginx: Nginx, request: pytest.FixtureRequest, app_server: AppServer, project: Any, bearer: Any
+) -> None:
+    await project("alpha")
+    headers = bearer("developer", ["alpha"])
+    if "bare" in request.node.callspec.id:
+        async with httpx.AsyncClient(base_url=nginx.base_url, headers=headers) as http:
+            answer = await http.get("/api/v1/traces/ws", headers={"Upgrade": "websocket", "Connection": "Upgrade"})
+        assert answer.status_code == 426
+        assert "proxy" in answer.json()["detail"]
+        return
+    behind = AppServer(app_server.app, nginx.base_url)
+    async with open_socket(behind, headers) as connection:
+        await next_event(connection, "heartbeat")
+        span = make_span()
+        await store_live(app_server.services, "alpha", span)
+        assert (await next_event(connection, "span"))["data"]["span_id"] == span.span_id
+
+
+async def test_agents_get_their_answers_through_it(
+    nginx: Nginx, app_server: AppServer, project: Any, bearer: Any
+) -> None:
+    await project("alpha")
+    await store(app_server.services, "alpha", [make_span() for _ in range(3)])
+    async with agent(AppServer(app_server.app, nginx.base_url), bearer("developer", ["alpha"])) as client:
+        assert '"value":3' in await call(client, "query_metrics", metric="calls")
