@@ -50,6 +50,7 @@ from server.rest.budget_routes import budgets
 from server.rest.client_routes import clients
 from server.rest.coding_agent_routes import coding_agents
 from server.rest.cost_routes import costs
+from server.rest.erasure_routes import erasure
 from server.rest.export_job_routes import export_jobs
 from server.rest.export_routes import exports
 from server.rest.facet_routes import facets
@@ -90,6 +91,7 @@ BLUEPRINTS = (
     live,
     trace_detail,
     sessions,
+    erasure,
     facets,
     description,
     exports,

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 
 from server import __version__
-from server.commands import access, demo, grafana, ingest, rollup, serve, taking_out, tokens
+from server.commands import access, demo, grafana, importing, ingest, rollup, serve, taking_out, tokens
 from server.terminal.output import CommandFailed, say
 
-COMMAND_MODULES = (demo, serve, grafana, access, tokens, ingest, taking_out, rollup)
+COMMAND_MODULES = (demo, serve, grafana, access, tokens, ingest, importing, taking_out, rollup)
 INTERRUPTED = 130
 
 

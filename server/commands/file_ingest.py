@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -59,7 +59,7 @@ async def ingest_files(
         for file in files:
             progress = FileProgress(file, 0, file.stat().st_size)
             async for request in _requests(progress):
-                await _send(client, request, progress)
+                await send(client, request, progress)
                 if on_progress is not None:
                     on_progress(progress)
             progress.done_bytes = progress.total_bytes
@@ -69,24 +69,36 @@ async def ingest_files(
     return totals
 
 
-async def _send(client: httpx.AsyncClient, request: FileRequest, progress: FileProgress) -> None:
+async def send(client: httpx.AsyncClient, request: FileRequest, progress: FileProgress) -> None:
+    """Send ``request`` and count in ``progress`` what became of it. Raises :class:`FileIngestError`."""
     body = await asyncio.to_thread(gzip.compress, request.body, 1)
     headers = {"Content-Type": request.content_type, "Content-Encoding": "gzip"}
+    response = await answered(
+        str(progress.file), lambda: client.post(request.signal.path, content=body, headers=headers)
+    )
+    _count(progress, request, response)
+
+
+async def answered(name: str, ask: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
+    """Return the answer of success to ``ask``, repeated while the server is busy or away.
+
+    Raises :class:`FileIngestError`, about ``name``, for an answer that a repetition would not change, and after
+    :data:`TRIES` tries.
+    """
     for attempt in range(TRIES):
         try:
-            response = await client.post(request.signal.path, content=body, headers=headers)
+            response = await ask()
         except httpx.TransportError as error:
             reason, wait = f"no answer from the server ({type(error).__name__})", 0.5 * 2**attempt
         else:
-            if response.status_code == 200:
-                _count(progress, request, response)
-                return
+            if response.is_success:
+                return response
             reason = f"the server answered {response.status_code}: {response.text[:200]}"
             if response.status_code not in _RETRIED:
-                raise FileIngestError(f"{progress.file}: {reason}")
+                raise FileIngestError(f"{name}: {reason}")
             wait = float(response.headers.get("retry-after", 0.5 * 2**attempt))
         await asyncio.sleep(min(wait, 60))
-    raise FileIngestError(f"{progress.file}: {reason}, after {TRIES} tries")
+    raise FileIngestError(f"{name}: {reason}, after {TRIES} tries")
 
 
 def _count(progress: FileProgress, request: FileRequest, response: httpx.Response) -> None:

@@ -71,6 +71,7 @@ async def server(start_app: AppFactory, project: ProjectMaker, tmp_path: Path) -
         )
         for day in range(10)
     ]
+    spans.append(make_span(ts=now, trace_id="e" * 32, user_id="user-2"))
     await store(server.services, PROJECT, spans)
     return server
 

@@ -60,6 +60,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "server.schema",
         "server.terminal",
         "server.queries",
+        "server.imports",
         "server.ingest.otlp",
         "server.ingest.dialects",
         "server.ingest.messages",

@@ -36,6 +36,7 @@ TAGS: Final[dict[str, str]] = {
     "coding_agents": "Daily figures of coding agents.",
     "costs": "Totals, shares and forecasts of money.",
     "description": "This description, and pages to read it with.",
+    "erasure": "Removal of everything that is stored of an end user.",
     "export_jobs": "Exports into files, in the background.",
     "exports": "Exports as one answer.",
     "facets": "The values of a field, with counts.",

@@ -86,6 +86,7 @@ EXAMPLES: Final[dict[str, Example]] = {
     "costs.attribution": Example(query={"dimension": "user", "from": "now-7d"}),
     "costs.forecast": Example(query={"from": "now-30d", "period": "next_week"}),
     "costs.summary": Example(query={"from": "now-7d"}),
+    "erasure.erase_user": Example(query=_ONE, path={"user_id": "user-2"}),
     "export_jobs.create": Example(body={"format": "ndjson", "from": "now-24h", "project_id": PROJECT}),
     "export_jobs.file": Example(path={"name": "manifest.json"}),
     "exports.stream": Example(query={"from": "now-24h", "format": "csv"}),

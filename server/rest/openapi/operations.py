@@ -352,6 +352,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "prices.unpriced": Operation(parameters=(PROJECTS, *WINDOW)),
     "prices.reprice": Operation(body=_body(price_routes.REPRICE_FIELDS, ("from",)), parameters=(ONE_PROJECT,)),
     "prices.delete_trace": Operation(parameters=(ONE_PROJECT,)),
+    "erasure.erase_user": Operation(parameters=(_TARGET,)),
     "ingest_settings.replace": Operation(body=_body(ingest_settings_routes.FIELDS, ())),
     "otlp.export_traces": _OTLP,
     "otlp.export_logs": _OTLP,

@@ -245,10 +245,15 @@ WHERE p.project_id = $1 AND p.kind = m.kind
        OR p.hours = 168 AND p.bucket = date_bin('7 days', m.bucket, '2000-01-03Z'));
 
 -- name: remember_taken_actors
+-- Removals alone bring no name: it may have been erased. A name that was erased comes back with new spans.
 INSERT INTO actor_names AS n (project_id, kind, actor_hash, actor, last_day)
-SELECT $1, kind, actor_hash, max(actor), (max(bucket) AT TIME ZONE 'UTC')::date FROM taken_actors GROUP BY kind, actor_hash
-ON CONFLICT (project_id, kind, actor_hash) DO UPDATE SET last_day = excluded.last_day
-    WHERE n.last_day < excluded.last_day;
+SELECT $1, kind, actor_hash, CASE WHEN sum(spans) > 0 THEN max(actor) ELSE '' END,
+    (max(bucket) AT TIME ZONE 'UTC')::date
+FROM taken_actors GROUP BY kind, actor_hash
+ON CONFLICT (project_id, kind, actor_hash) DO UPDATE SET
+    last_day = greatest(n.last_day, excluded.last_day),
+    actor = CASE WHEN excluded.actor <> '' THEN excluded.actor ELSE n.actor END
+    WHERE n.last_day < excluded.last_day OR excluded.actor NOT IN ('', n.actor);
 
 -- name: list_unmerged_actors
 -- Stretches of $1 hours that ended by $2 and are not merged yet, though shorter ones of $3 hours are there; at most $4.

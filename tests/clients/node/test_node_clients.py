@@ -60,6 +60,7 @@ async def server(start_app: AppFactory, project: ProjectMaker, tmp_path: Path) -
         )
         for n in range(10)
     ]
+    spans.append(make_span(ts=now, trace_id="e" * 32, user_id="user-2"))
     recent = [make_span(ts=now - timedelta(minutes=n), span_id=f"{n + 1:016x}", model="m1") for n in range(4)]
     await store(server.services, PROJECT, spans + recent)
     return server

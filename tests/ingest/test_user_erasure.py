@@ -1,0 +1,110 @@
+"""Erasure of a user: nothing names it any more, and everybody's sums are what they would be without it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from server.rollups.fold import fold_pending
+from tests.conftest import AppServer, ProjectMaker
+from tests.span_factory import make_span, store
+
+Bearer = Callable[..., dict[str, str]]
+USER = "ada-lovelace-1815"
+
+
+async def spans_of_two_users(server: AppServer) -> None:
+    now = datetime.now(UTC)
+
+    def span(user: str, trace: int, number: int, **more: Any) -> Any:
+        given = {"ts": now - timedelta(hours=trace), "trace_id": f"{trace:032x}", "span_id": f"{number:016x}"}
+        cost = {"total_cost_usd": Decimal("0.5"), "cost_source": "computed"}
+        return make_span(**{**given, **cost, "user_id": user, "session_id": f"session-of-{user}", **more})
+
+    spans = [span(USER, trace, trace) for trace in (1, 2, 3)]
+    # In a trace of somebody else a span names the user.
+    spans += [span("grace", 4, 40), span(USER, 4, 41, parent_span_id=f"{40:016x}"), span("grace", 5, 50)]
+    await store(server.services, "alpha", spans)
+
+
+async def everything(owner: asyncpg.Connection) -> str:
+    """All rows of all tables as one text: whatever a dump would have."""
+    tables = await owner.fetch(
+        "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace"
+    )
+    rows = [await owner.fetch(f'SELECT t::text FROM "{table["relname"]}" AS t') for table in tables]
+    return "\n".join(row[0] for found in rows for row in found)
+
+
+@pytest.mark.parametrize("folded_before", [True, False])
+async def test_nothing_names_an_erased_user(
+    app_server: AppServer, client: httpx.AsyncClient, project: ProjectMaker, bearer: Bearer,
+    owner: asyncpg.Connection, folded_before: bool,
+) -> None:  # fmt: skip
+    await project("alpha")
+    await spans_of_two_users(app_server)
+    admin = bearer("admin", ["alpha"])
+    score = {"score_id": str(uuid.uuid4()), "trace_id": f"{1:032x}", "name": "tone", "value": 1, "comment": USER}
+    assert (await client.post("/api/v1/scores", json=score, headers=admin)).status_code == 201
+    if folded_before:
+        await fold_pending(app_server.services.worker)
+    assert USER in await everything(owner)
+
+    answer = await client.delete(f"/api/v1/users/{USER}", headers=admin)
+    assert answer.status_code == 200, answer.text
+    erased = answer.json()["data"]
+    assert (erased["deleted_traces"], erased["deleted_spans"], erased["is_complete"]) == (4, 5, True)
+    await fold_pending(app_server.services.worker)
+    assert USER not in await everything(owner)
+
+    grouped = await client.get(
+        "/api/v1/metrics", params={"metric": "cost", "group_by": "user", "from": "now-1d"}, headers=admin
+    )
+    assert {row["user"]: row["value"] for row in grouped.json()["data"]} == {"grace": 0.5}
+    assert (await client.get(f"/api/v1/users/{USER}", headers=admin)).status_code == 404
+    assert (await client.delete(f"/api/v1/users/{USER}", headers=admin)).status_code == 404
+    audited = await client.get("/api/v1/audit", params={"action": "user.erase"}, headers=admin)
+    assert [row["outcome"] for row in audited.json()["data"]] == ["done", "done"]
+
+
+async def test_sums_outlive_the_spans_without_the_name_and_a_returning_user_has_it_again(
+    app_server: AppServer, client: httpx.AsyncClient, project: ProjectMaker, bearer: Bearer, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    await spans_of_two_users(app_server)
+    await fold_pending(app_server.services.worker)
+    # As if retention had dropped the weeks: spans and summaries are gone, aggregates are not.
+    for table in ("llm_traces", "trace_summaries", "session_summaries", "user_summaries", "user_sessions"):
+        await owner.execute(f"DELETE FROM {table}")
+    admin = bearer("admin", ["alpha"])
+    erased = (await client.delete(f"/api/v1/users/{USER}", headers=admin)).json()["data"]
+    assert (erased["deleted_spans"], erased["is_complete"]) == (0, True)
+    names = {row["actor"] for row in await owner.fetch("SELECT actor FROM actor_names WHERE kind = 'user'")}
+    assert USER not in names
+    assert "grace" in names
+    assert sum(name.startswith("erased:") for name in names) == 1
+
+    await store(app_server.services, "alpha", [make_span(user_id=USER)])
+    await fold_pending(app_server.services.worker)
+    names = {row["actor"] for row in await owner.fetch("SELECT actor FROM actor_names WHERE kind = 'user'")}
+    assert {USER, "grace"} <= names
+
+
+async def test_only_who_may_delete_erases_and_only_in_its_projects(
+    client: httpx.AsyncClient, app_server: AppServer, project: ProjectMaker, bearer: Bearer
+) -> None:
+    await project("alpha")
+    await project("beta")
+    await spans_of_two_users(app_server)
+    assert (await client.delete(f"/api/v1/users/{USER}", headers=bearer("developer", ["alpha"]))).status_code == 403
+    assert (await client.delete(f"/api/v1/users/{USER}", headers=bearer("admin", ["beta"]))).status_code == 404
+    assert (await client.delete(f"/api/v1/users/{USER}", headers=bearer("admin", ["alpha", "beta"]))).status_code == 400
+    kept = await client.get(f"/api/v1/users/{USER}", headers=bearer("admin", ["alpha"]))
+    assert kept.json()["data"]["trace_count"] == 3
