@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from server.errors import ApiError, InternalError
+from server.fairness.party import SERVER, Party, context_of
 from server.telemetry.observations import BackgroundWorkFailed, observe
 
 logger: Final = logging.getLogger("observatory.background")
@@ -42,10 +43,10 @@ class PeriodicTask:
         self._runs_at_stop = runs_at_stop
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Begin, unless begun."""
+    def start(self, party: Party = SERVER) -> None:
+        """Begin, unless begun. The work is counted for ``party``, whichever request happens to begin it."""
         if self._task is None:
-            self._task = asyncio.create_task(self._loop(), name=self.name)
+            self._task = asyncio.create_task(self._loop(), name=self.name, context=context_of(party))
 
     async def stop(self) -> None:
         """End; a run in the middle is cancelled, and the database rolls back what it had begun."""

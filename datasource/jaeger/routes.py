@@ -41,7 +41,7 @@ _MILLISECONDS: Final = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3, "m": 60e3,
 
 
 @jaeger.get("/api/services", name="services")
-@requires("traces:read")
+@requires("traces:read", for_panels=True)
 async def show_services(request: Request) -> HTTPResponse:
     """List the names of all services; Grafana's "Save & test" uses it too."""
     names = await list_services(services_of(request).reads, await row_scope(request))
@@ -49,7 +49,7 @@ async def show_services(request: Request) -> HTTPResponse:
 
 
 @jaeger.get("/api/services/<service:str>/operations", name="operations")
-@requires("traces:read")
+@requires("traces:read", for_panels=True)
 async def show_operations(request: Request, service: str) -> HTTPResponse:
     """List the names of the latest spans of a service."""
     since = datetime.now(UTC) - OPERATIONS_SINCE
@@ -59,7 +59,7 @@ async def show_operations(request: Request, service: str) -> HTTPResponse:
 
 
 @jaeger.get("/api/operations", name="operation_list")
-@requires("traces:read")
+@requires("traces:read", for_panels=True)
 async def show_operations_with_kind(request: Request) -> HTTPResponse:
     """List the same for ``?service=``, in the newer form."""
     service = request.args.get("service", "")
@@ -69,7 +69,7 @@ async def show_operations_with_kind(request: Request) -> HTTPResponse:
 
 
 @jaeger.get("/api/traces/<trace_id:str>", name="trace")
-@requires("traces:read")
+@requires("traces:read", for_panels=True)
 async def show_trace(request: Request, trace_id: str) -> HTTPResponse:
     """Return one trace with all its spans."""
     trace_id = path_value(trace_id, "trace_id")
@@ -79,7 +79,7 @@ async def show_trace(request: Request, trace_id: str) -> HTTPResponse:
 
 
 @jaeger.get("/api/traces", name="search")
-@requires("traces:read", cost=5)
+@requires("traces:read", cost=5, for_panels=True)
 async def search_traces(request: Request) -> HTTPResponse:
     """Return the newest traces with a span of that service, operation, duration and tags."""
     refuse_narrowing(request.args, OTHER_FILTERS)
@@ -99,7 +99,7 @@ async def search_traces(request: Request) -> HTTPResponse:
 
 
 @jaeger.get("/api/dependencies", name="dependencies")
-@requires("traces:read", cost=5)
+@requires("traces:read", cost=5, for_panels=True)
 async def show_dependencies(request: Request) -> HTTPResponse:
     """Return calls between services: ``endTs`` and ``lookback`` in milliseconds, at most seven days."""
     end_ms = _whole(request, "endTs", int(datetime.now(UTC).timestamp() * 1000))

@@ -17,13 +17,15 @@ import numpy as np
 from datasource.prometheus.promql.number_format import format_number
 from datasource.prometheus.promql.values import Labels, labels_of
 from datasource.prometheus.series_catalog import BOUND_LABELS, FAMILIES, SeriesFamily
+from server.fairness.off_loop import off_loop
 from server.queries.filters.filter_tree import Leaf
 from server.queries.filters.span_fields import FIELDS
 from server.queries.filters.time_range import TimeRange
 from server.queries.lists.list_question import ListQuestion, Sort
 from server.queries.lists.list_reader import list_spans
-from server.queries.metrics.counter_reader import CounterQuestion, WindowCounts, read_windows
+from server.queries.metrics.counter_reader import CounterQuestion, read_windows
 from server.queries.metrics.metric_catalog import DIMENSIONS, HISTOGRAM_BOUNDS
+from server.queries.metrics.window_sums import WindowCounts
 from server.storage.database import Database
 from server.storage.row_scope import RowScope
 
@@ -33,6 +35,8 @@ LABELS: Final = ("provider", "model", "operation", "service", "environment")
 MOST_GROUPS: Final = 500
 MOST_EXEMPLARS: Final = 100
 OTHER: Final = "other"
+_GROUP_WEIGHT: Final = 100
+"""What the lines of one group cost to write, in values."""
 _RECENT: Final = timedelta(hours=1)
 _COLUMNS: Final = {name: DIMENSIONS[name].column for name in LABELS}
 _VALUE_OF: Final = {"duration": "duration_ms", "ttft": "ttft_ms"}
@@ -58,15 +62,19 @@ async def exposition(
     created = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     families = [family for family in FAMILIES.values() if family.family == "spans" and family.permission in scopes]
     counters = tuple(dict.fromkeys(part.counter for family in families for part in family.parts))
-    lines: list[str] = []
     counted: dict[str, WindowCounts] = {}
     for sketch in ("duration", "ttft"):
         counted[sketch] = _bounded(await read_windows(database, scope, _question(counters, sketch, created, now)))
     recent = await _recent_calls(database, scope, now) if is_openmetrics else []
-    for family in families:
-        found = counted[family.sketch or "duration"]
-        lines += _family(family, found, created, recent, is_openmetrics=is_openmetrics)
-    return "\n".join((*lines, "# EOF", "") if is_openmetrics else (*lines, ""))
+
+    def written() -> str:
+        lines: list[str] = []
+        for family in families:
+            found = counted[family.sketch or "duration"]
+            lines += _family(family, found, created, recent, is_openmetrics=is_openmetrics)
+        return "\n".join((*lines, "# EOF", "") if is_openmetrics else (*lines, ""))
+
+    return await off_loop(len(counted["duration"].groups) * _GROUP_WEIGHT, written)
 
 
 def _question(counters: tuple[str, ...], sketch: str, created: datetime, now: datetime) -> CounterQuestion:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -29,16 +30,18 @@ from datasource.prometheus.promql.engine import (
     range_question,
     reads_of,
 )
-from datasource.prometheus.promql.errors import ParseError, PromqlError
+from datasource.prometheus.promql.errors import ParseError, PromqlError, TooMuch
 from datasource.prometheus.promql.plan import Read
 from datasource.prometheus.promql.syntax import Matcher, parse_selector
 from datasource.prometheus.promql.tree_json import tree_json
+from datasource.prometheus.promql.values import size_of
 from datasource.prometheus.request_values import PrometheusParams, invalid
 from datasource.prometheus.series_catalog import FAMILIES, SeriesFamily
 from datasource.prometheus.store_series import LOOKBACK_MS, StoreSeries
 from server.access.principal import Principal
 from server.cache.result_cache import Answer, CacheQuestion
 from server.errors import QueryTimeout
+from server.fairness.off_loop import in_thread, off_loop
 from server.http.guard import requires, row_scope
 from server.http.request_head import path_value
 from server.http.services import services_of
@@ -50,12 +53,15 @@ DIALECT: Final = "3.0.0"
 MOST_POINTS: Final = 11_000
 LONGEST_TIMEOUT_MS: Final = 30_000
 DEFAULT_LOOKBACK_MS: Final = 90 * 86_400_000
+MOST_SHOWN: Final = 300_000
+"""Samples of an answer: some 10 MB."""
+_FEWER: Final = "sum by fewer labels, or choose a shorter range or a wider step"
 _CUT: Final = "results truncated due to limit"
 
 
 @promql.get("/query", name="query")
 @promql.post("/query", name="query_form")
-@requires("metrics:read", cost=2)
+@requires("metrics:read", cost=2, for_panels=True)
 async def query(request: Request) -> HTTPResponse:
     """Return an expression at one moment."""
     params = PrometheusParams.of(request)
@@ -69,7 +75,7 @@ async def query(request: Request) -> HTTPResponse:
 
 @promql.get("/query_range", name="query_range")
 @promql.post("/query_range", name="query_range_form")
-@requires("metrics:read", cost=2)
+@requires("metrics:read", cost=2, for_panels=True)
 async def query_range(request: Request) -> HTTPResponse:
     """Return an expression at every step of a range."""
     params = PrometheusParams.of(request)
@@ -94,7 +100,7 @@ async def query_range(request: Request) -> HTTPResponse:
 
 @promql.get("/series", name="series")
 @promql.post("/series", name="series_form")
-@requires("metrics:read", cost=2)
+@requires("metrics:read", cost=2, for_panels=True)
 async def list_series(request: Request) -> HTTPResponse:
     """Return the label sets of series."""
     params = PrometheusParams.of(request)
@@ -103,29 +109,29 @@ async def list_series(request: Request) -> HTTPResponse:
         return failure("bad_data", "no match[] parameter provided", 400)
     source, start, end = await _window(request, params)
     found = await series_lists.label_sets(source, selectors, start, end) if start <= end else []
-    return _limited(params, [dict(labels) for labels in found])
+    return await _limited(params, found, lambda kept: [dict(labels) for labels in kept])
 
 
 @promql.get("/labels", name="labels")
 @promql.post("/labels", name="labels_form")
-@requires("metrics:read", cost=2)
+@requires("metrics:read", cost=2, for_panels=True)
 async def list_labels(request: Request) -> HTTPResponse:
     """Return the names of labels."""
     params = PrometheusParams.of(request)
     selectors = _selectors(params)
     source, start, end = await _window(request, params)
-    return _limited(params, await series_lists.label_names(source, selectors, start, end) if start <= end else [])
+    return await _limited(params, await series_lists.label_names(source, selectors, start, end) if start <= end else [])
 
 
 @promql.get("/label/<name:str>/values", name="label_values")
-@requires("metrics:read", cost=2)
+@requires("metrics:read", cost=2, for_panels=True)
 async def list_label_values(request: Request, name: str) -> HTTPResponse:
     """Return the values of one label."""
     params = PrometheusParams.of(request)
     selectors = _selectors(params)
     source, start, end = await _window(request, params)
     name = path_value(name, "name")
-    return _limited(
+    return await _limited(
         params, await series_lists.label_values(source, name, selectors, start, end) if start <= end else []
     )
 
@@ -207,7 +213,7 @@ async def parse_query(request: Request) -> HTTPResponse:
 
 @promql.get("/query_exemplars", name="query_exemplars")
 @promql.post("/query_exemplars", name="query_exemplars_form")
-@requires("traces:read", cost=2)
+@requires("traces:read", cost=2, for_panels=True)
 async def query_exemplars(request: Request) -> HTTPResponse:
     """Return the longest calls behind the histograms of an expression, each with its trace."""
     params = PrometheusParams.of(request)
@@ -251,10 +257,13 @@ async def _evaluated(request: Request, params: PrometheusParams, question: Quest
         prepared = time.perf_counter()
 
         async def compute() -> Answer:
-            result = await answer(question, source)
-            data, is_cut = await asyncio.to_thread(render_result, result, is_range=is_range, limit=limit)
+            result = await answer(question, source, in_thread)
+            size = size_of(result.value)
+            if size > MOST_SHOWN:
+                raise TooMuch(f"the answer would have {size} samples, more than {MOST_SHOWN}: {_FEWER}")
+            data, is_cut = await off_loop(size, partial(render_result, result, is_range=is_range, limit=limit))
             meta = {"warnings": [_CUT] if is_cut else [], "infos": source.infos}
-            return Answer(data, meta={**meta, "samples": result.samples, "peak": result.peak})
+            return Answer(data, meta={**meta, "samples": result.samples, "peak": result.peak}, values=size)
 
         document = {
             "query": params.text("query"),
@@ -315,7 +324,11 @@ async def _window(request: Request, params: PrometheusParams) -> tuple[StoreSeri
     return source, params.time("start", end - DEFAULT_LOOKBACK_MS), end
 
 
-def _limited(params: PrometheusParams, found: list[Any]) -> HTTPResponse:
+async def _limited(
+    params: PrometheusParams, found: list[Any], shown: Callable[[list[Any]], list[Any]] = list
+) -> HTTPResponse:
     limit = params.limit()
     is_cut = 0 < limit < len(found)
-    return success(found[:limit] if is_cut else found, warnings=[_CUT] if is_cut else ())
+    kept = found[:limit] if is_cut else found
+    warnings = [_CUT] if is_cut else ()
+    return await off_loop(len(kept) * series_lists.LABELS_WEIGHT, lambda: success(shown(kept), warnings=warnings))

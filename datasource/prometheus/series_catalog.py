@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from server.queries.metrics.counter_reader import MONEY_UNIT
 from server.queries.metrics.metric_catalog import DIMENSIONS, HISTOGRAM_BOUNDS, Dimension, Family, Permission
+from server.queries.metrics.window_sums import MONEY_UNIT
 
 SeriesType = Literal["counter", "gauge", "histogram"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -13,7 +14,10 @@ from datasource.prometheus.promql.syntax import NAME_LABEL, Matcher
 from datasource.prometheus.promql.values import Labels, Vector, label
 from datasource.prometheus.series_catalog import BOUND_LABELS, FAMILIES, FAMILY_OF
 from datasource.prometheus.store_series import EVERY_SERIES, StoreSeries
+from server.fairness.off_loop import off_loop
 
+LABELS_WEIGHT: Final = 10
+"""What the labels of one series cost to handle, in values."""
 _EVERY_SPAN: Final = "llm_spans_total"
 
 
@@ -26,9 +30,13 @@ async def label_sets(
     found: set[Labels] = set()
     for matchers in selectors:
         for name in source.names(matchers):
-            for labels in await _counted(source, name, matchers, start, end, None):
-                found.add(tuple(sorted((*labels, (NAME_LABEL, name)))))
-    return sorted(found)
+            counted = await _counted(source, name, matchers, start, end, None)
+            found |= await off_loop(len(counted) * LABELS_WEIGHT, partial(_named, counted, name))
+    return await off_loop(len(found) * LABELS_WEIGHT, partial(sorted, found))
+
+
+def _named(counted: Sequence[Labels], name: str) -> set[Labels]:
+    return {tuple(sorted((*labels, (NAME_LABEL, name)))) for labels in counted}
 
 
 async def label_names(source: StoreSeries, selectors: Sequence[tuple[Matcher, ...]], start: int, end: int) -> list[str]:

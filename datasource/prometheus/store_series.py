@@ -37,7 +37,9 @@ from datasource.prometheus.promql.values import (
 )
 from datasource.prometheus.series_catalog import BOUND_LABELS, FAMILY_OF, Part, SeriesFamily
 from server.errors import InsufficientScope
-from server.queries.metrics.counter_reader import CounterQuestion, SketchEntries, WindowCounts, read_windows
+from server.fairness.off_loop import off_loop
+from server.queries.metrics.counter_reader import CounterQuestion, read_windows
+from server.queries.metrics.window_sums import SketchEntries, WindowCounts
 from server.rollups.sketch import GAMMA
 from server.storage.database import Database
 from server.storage.row_scope import RowScope
@@ -50,6 +52,8 @@ LATEST_MS: Final = 253_370_764_800_000
 _SECONDS: Final = 1000.0
 _FINEST_SAMPLES_MS: Final = 60_000
 _MOST_SAMPLES: Final = 1500
+_ROW_WEIGHT: Final = 10
+"""What the labels of a series cost to write, in values."""
 
 
 @dataclass(slots=True)
@@ -152,17 +156,22 @@ class StoreSeries:
         labels = _labels_kept(family.labels, kept, chosen.needed)
         suffix = name.removeprefix(family.name)
         counted = await self._count(question, family, chosen, labels, times, with_buckets=suffix == "_bucket")
-        vector = _vector(counted, family, suffix, labels, question.matchers)
-        length = np.where(counted.milliseconds > 0, counted.milliseconds, 1)
-        if question.form == "increase":
-            # A window that was moved to whole hours: the same growth by second, over the window asked for.
-            vector = replace(vector, values=vector.values * (question.range / length))
-        vector = self._until_now(vector, times)
-        if kept is not None:
-            return _added(vector, kept), times
-        if question.form == "increase":
-            return vector, times
-        return replace(vector, labels=[labels_of((*item, (NAME_LABEL, name))) for item in vector.labels]), times
+
+        def assembled() -> Vector:
+            vector = _vector(counted, family, suffix, labels, question.matchers)
+            length = np.where(counted.milliseconds > 0, counted.milliseconds, 1)
+            if question.form == "increase":
+                # A window that was moved to whole hours: the same growth by second, over the window asked for.
+                vector = replace(vector, values=vector.values * (question.range / length))
+            vector = self._until_now(vector, times)
+            if kept is not None:
+                return _added(vector, kept)
+            if question.form == "increase":
+                return vector
+            return replace(vector, labels=[labels_of((*item, (NAME_LABEL, name))) for item in vector.labels])
+
+        rows = len(counted.groups) * (len(BOUND_LABELS) if counted.buckets is not None else len(family.parts))
+        return await off_loop(rows * (_ROW_WEIGHT + len(times) // _ROW_WEIGHT), assembled), times
 
     async def _count(
         self,

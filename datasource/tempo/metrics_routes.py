@@ -9,10 +9,11 @@ from typing import Any, Final
 import numpy as np
 from sanic import Blueprint, HTTPResponse, Request
 
-from datasource.tempo.request_values import moment_ms, step_ms
-from datasource.tempo.span_metrics import Exemplar, SpanSeries, read_exemplars, read_metric
+from datasource.tempo.request_values import moment_ms, step_ms, whole
+from datasource.tempo.span_metrics import Exemplar, SpanSeries, check_size, read_exemplars, read_metric
 from datasource.tempo.traceql import parse_query
 from server.errors import InvalidParameter
+from server.fairness.off_loop import off_loop
 from server.http.envelope import json_response
 from server.http.guard import requires, row_scope
 from server.http.services import services_of
@@ -21,13 +22,16 @@ from server.queries.filters.time_range import TimeRange
 tempo_metrics = Blueprint("tempo_metrics", url_prefix="/tempo/api/metrics")
 
 MOST_POINTS: Final = 11_000
+_SERIES_WEIGHT: Final = 20
+"""What the labels of a series cost to write, in values."""
 _HOUR_MS: Final = 3_600_000
 _STEPS: Final = (1000, 2000, 5000, 10_000, 15_000, 30_000, 60_000, 300_000, 900_000, 3_600_000, 21_600_000, 86_400_000)
 _FEW_POINTS: Final = 120
+_ESCAPES: Final = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 
 
 @tempo_metrics.get("/query_range", name="range")
-@requires("metrics:read", cost=5)
+@requires("metrics:read", cost=5, for_panels=True)
 async def query_range(request: Request) -> HTTPResponse:
     """Return series over time."""
     start, end = _window(request)
@@ -39,29 +43,38 @@ async def query_range(request: Request) -> HTTPResponse:
     # As Tempo does: points at multiples of the step, each for the step before it.
     first = start // step * step + step
     times = np.arange(first, max(-(-end // step) * step, first) + 1, step, dtype=np.int64)
+    wanted = whole(request, "exemplars", 0)
     series = await read_metric(database, scope, query, times, step)
-    wanted = request.args.get("exemplars", "")
+    check_size(len(series), len(times))
     examples: list[Exemplar] = []
-    if wanted.isdigit() and int(wanted):
+    if wanted:
         window = TimeRange(_moment(int(times[0]) - step), _moment(int(times[-1])))
-        examples = await read_exemplars(database, scope, query, window, int(wanted))
-    return json_response({"series": [_ranged(item, times, examples) for item in series], "metrics": {}})
+        examples = await read_exemplars(database, scope, query, window, wanted)
+    return await off_loop(
+        len(series) * (_SERIES_WEIGHT + len(times) + len(examples)),
+        lambda: json_response({"series": [_ranged(item, times, examples) for item in series], "metrics": {}}),
+    )
 
 
 @tempo_metrics.get("/query", name="instant")
-@requires("metrics:read", cost=5)
+@requires("metrics:read", cost=5, for_panels=True)
 async def query_instant(request: Request) -> HTTPResponse:
     """Return one value a series over the whole range."""
     start, end = _window(request)
     query = parse_query(_query(request))
     times = np.array([end], dtype=np.int64)
     series = await read_metric(services_of(request).reads, await row_scope(request), query, times, end - start)
-    found = [
-        {"labels": _labels(item), "value": float(item.values[0]), "promLabels": _prom_labels(item)}
-        for item in series
-        if not math.isnan(item.values[0])
-    ]
-    return json_response({"series": found, "metrics": {}})
+    check_size(len(series), _SERIES_WEIGHT)
+
+    def rendered() -> HTTPResponse:
+        found = [
+            {"labels": _labels(item), "value": float(item.values[0]), "promLabels": _prom_labels(item)}
+            for item in series
+            if not math.isnan(item.values[0])
+        ]
+        return json_response({"series": found, "metrics": {}})
+
+    return await off_loop(len(series) * _SERIES_WEIGHT, rendered)
 
 
 def _query(request: Request) -> str:
@@ -117,5 +130,5 @@ def _labels(series: SpanSeries) -> list[dict[str, Any]]:
 
 
 def _prom_labels(series: SpanSeries) -> str:
-    inner = ", ".join(f'{name}="{value}"' for name, value in series.labels.items())
+    inner = ", ".join(f'{name}="{str(value).translate(_ESCAPES)}"' for name, value in series.labels.items())
     return f"{{{inner}}}"

@@ -49,3 +49,13 @@ def step_ms(request: Request, name: str) -> int | None:
     if found < 1:
         raise InvalidParameter.named(name, "expected a duration such as 30s, at least 1ms")
     return round(found)
+
+
+def whole(request: Request, name: str, default: int) -> int:
+    """Return a whole number, zero included. Raises InvalidParameter."""
+    text = request.args.get(name, "")
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 12):
+        raise InvalidParameter.named(name, "expected a whole number")
+    return int(text)

@@ -12,6 +12,7 @@ from typing import Any, Final
 from sanic import Blueprint, HTTPResponse, Request
 
 from datasource.tempo.format import search_hit, trace_by_id, traces_data
+from datasource.tempo.request_values import whole
 from datasource.tempo.span_filter import field_name, spanset_filter
 from datasource.tempo.spanset_search import search_traces
 from datasource.tempo.traceql import Spanset, parse_query
@@ -43,14 +44,14 @@ KINDS: Final = ("internal", "server", "client", "producer", "consumer", "unspeci
 
 
 @tempo.get("/api/echo", name="echo")
-@requires("traces:read")
+@requires("traces:read", for_panels=True)
 async def echo(_: Request) -> HTTPResponse:
     """Answer "Save & test" with the word it expects. It needs the key, or a wrong one would pass the test."""
     return HTTPResponse("echo", content_type="text/plain; charset=utf-8")
 
 
 @tempo.get("/api/traces/<trace_id:str>", name="trace_v1")
-@requires("traces:read")
+@requires("traces:read", for_panels=True)
 async def show_trace_v1(request: Request, trace_id: str) -> HTTPResponse:
     """Return one trace as OTLP ``TracesData``."""
     trace_id = path_value(trace_id, "trace_id")
@@ -59,7 +60,7 @@ async def show_trace_v1(request: Request, trace_id: str) -> HTTPResponse:
 
 
 @tempo.get("/api/v2/traces/<trace_id:str>", name="trace_v2")
-@requires("traces:read")
+@requires("traces:read", for_panels=True)
 async def show_trace_v2(request: Request, trace_id: str) -> HTTPResponse:
     """Return one trace as ``TraceByIDResponse``."""
     trace_id = path_value(trace_id, "trace_id")
@@ -68,15 +69,15 @@ async def show_trace_v2(request: Request, trace_id: str) -> HTTPResponse:
 
 
 @tempo.get("/api/search", name="search")
-@requires("traces:read", cost=5)
+@requires("traces:read", cost=5, for_panels=True)
 async def search(request: Request) -> HTTPResponse:
     """Return traces that have a span like the TraceQL in ``q``, newest first."""
     refuse_narrowing(request.args, OLDER_FILTERS)
     query = parse_query(request.args.get("q", ""))
     if query.metric is not None:
         raise InvalidParameter.named("q", f"{query.metric.function}() is a metrics query: ask /api/metrics/query_range")
-    limit = max(1, min(_whole(request, "limit", DEFAULT_TRACES), MOST_TRACES))
-    per_set = max(1, min(_whole(request, "spss", DEFAULT_SPANS_PER_SET), 100))
+    limit = max(1, min(whole(request, "limit", DEFAULT_TRACES), MOST_TRACES))
+    per_set = max(1, min(whole(request, "spss", DEFAULT_SPANS_PER_SET), 100))
     window = _window(request, DEFAULT_LOOKBACK)
     found = await search_traces(services_of(request).reads, await row_scope(request), query, window, limit)
     hits = [search_hit(item.summary, item.matched, per_set, query.selected) for item in found]
@@ -84,7 +85,7 @@ async def search(request: Request) -> HTTPResponse:
 
 
 @tempo.get("/api/v2/search/tags", name="tags_v2")
-@requires("traces:read")
+@requires("traces:read", for_panels=True)
 async def show_tags(request: Request) -> HTTPResponse:
     """List names of attributes by scope. From tables, not from spans: the builder asks a dozen times on opening."""
     scopes = {
@@ -98,14 +99,14 @@ async def show_tags(request: Request) -> HTTPResponse:
 
 
 @tempo.get("/api/search/tags", name="tags_v1")
-@requires("traces:read")
+@requires("traces:read", for_panels=True)
 async def show_tag_names(request: Request) -> HTTPResponse:
     """List the same names in the older form."""
     return json_response({"tagNames": sorted({*RESOURCE_ATTRIBUTES, *SPAN_ATTRIBUTES, *INTRINSICS})})
 
 
 @tempo.get("/api/v2/search/tag/<name:str>/values", name="tag_values_v2")
-@requires("traces:read")
+@requires("traces:read", for_panels=True)
 async def show_tag_values(request: Request, name: str) -> HTTPResponse:
     """List values of one attribute (``resource.service.name``, ``status`` …) under the TraceQL in ``q``."""
     name = path_value(name, "name")
@@ -115,7 +116,7 @@ async def show_tag_values(request: Request, name: str) -> HTTPResponse:
 
 
 @tempo.get("/api/search/tag/<name:str>/values", name="tag_values_v1")
-@requires("traces:read")
+@requires("traces:read", for_panels=True)
 async def show_tag_values_v1(request: Request, name: str) -> HTTPResponse:
     """List the same values in the older form."""
     return json_response({"tagValues": await _values(request, path_value(name, "name"))})
@@ -128,7 +129,7 @@ async def _values(request: Request, name: str) -> list[str]:
     if name in ("kind", "span:kind"):
         return list(KINDS)
     window = _window(request, VALUES_LOOKBACK)
-    limit = min(_whole(request, "limit", MOST_VALUES) or MOST_VALUES, MOST_VALUES)
+    limit = min(whole(request, "limit", MOST_VALUES) or MOST_VALUES, MOST_VALUES)
     tree = _filter(request.args.get("q", ""))
     field = _field(name)
     if field_type(field) in _UNLISTED:
@@ -166,23 +167,14 @@ def _filter(query: str) -> Filter | None:
 
 def _window(request: Request, lookback: timedelta) -> BoundedRange:
     now = int(datetime.now(UTC).timestamp()) + 1
-    end = _whole(request, "end", 0) or now
-    start = _whole(request, "start", 0) or end - int(lookback.total_seconds())
+    end = whole(request, "end", 0) or now
+    start = whole(request, "start", 0) or end - int(lookback.total_seconds())
     if end <= start:
         raise InvalidParameter.named("end", "must be later than start")
     try:
         return BoundedRange(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC))
     except (ValueError, OverflowError, OSError) as error:
         raise InvalidParameter.named("start", "no such time") from error
-
-
-def _whole(request: Request, name: str, default: int) -> int:
-    text = request.args.get(name, "")
-    if not text:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 12):
-        raise InvalidParameter.named(name, "expected a whole number")
-    return int(text)
 
 
 def tempo_error(request: Request, error: ApiError) -> HTTPResponse:

@@ -17,14 +17,16 @@ from datasource.tempo.span_filter import field_name, spanset_filter
 from datasource.tempo.spanset_search import value_of
 from datasource.tempo.traceql import Metric, Spanset, TraceQuery
 from datasource.traces.trace_search import SUMMARY_FIELDS
-from server.errors import InvalidParameter
+from server.errors import InvalidParameter, QueryTooLarge
+from server.fairness.off_loop import off_loop
 from server.queries.filters.filter_tree import And, Filter, Not
 from server.queries.filters.span_fields import FIELDS, FieldType
 from server.queries.filters.time_range import TimeRange
 from server.queries.lists.list_question import ListQuestion, Sort
 from server.queries.lists.list_reader import list_spans
-from server.queries.metrics.counter_reader import CounterQuestion, WindowCounts, read_windows
+from server.queries.metrics.counter_reader import CounterQuestion, read_windows
 from server.queries.metrics.metric_catalog import Dimension, find_dimension
+from server.queries.metrics.window_sums import WindowCounts
 from server.rollups.sketch import GAMMA, MergedSketches
 from server.storage.database import Database
 from server.storage.row_scope import RowScope
@@ -33,7 +35,13 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 MOST_NAMES: Final = 5
 MOST_EXEMPLARS: Final = 100
+MOST_QUANTILES: Final = 10
+MOST_COMPARED: Final = 1000
+MOST_SAMPLES: Final = 300_000
+"""Series times points of an answer."""
 _SECONDS: Final = 1000.0
+_POWERS: Final = 8
+"""About how many buckets of a histogram there are."""
 _QUANTILES: Final = {"min_over_time": 0.0, "max_over_time": 1.0}
 _TOKENS: Final = {
     "prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens",
@@ -50,6 +58,12 @@ class SpanSeries:
 
     labels: Mapping[str, str | float]
     values: Floats
+
+
+def check_size(series: int, points: int) -> None:
+    """Raise :class:`QueryTooLarge` for an answer that is too large."""
+    if series * points > MOST_SAMPLES:
+        raise QueryTooLarge(f"{series} series at {points} points are too many: by() fewer labels, or a wider step.")
 
 
 async def read_metric(
@@ -108,16 +122,23 @@ class _Question:
             is_average = function == "avg_over_time"
             return self._labelled(counted, _ratio(seconds, counted.counters["spans"]) if is_average else seconds)
         if function == "histogram_over_time":
-            return self._histogram(await self._count("spans", ("spans",), entries=True))
-        wanted = self.metric.numbers or (_QUANTILES.get(function, 0.9),)
-        found = []
-        for fraction in wanted:
-            if not 0 <= fraction <= 1:
-                raise InvalidParameter.named("q", f"a quantile lies between 0 and 1, not at {fraction:g}")
             counted = await self._count("spans", ("spans",), entries=True)
-            label = {"p": fraction} if function == "quantile_over_time" else {}
-            found += self._labelled(counted, _quantile(counted, fraction, len(self.times)) / _SECONDS, label)
-        return found
+            check_size(len(counted.groups) * _POWERS, len(self.times))
+            return await off_loop(_weight(counted, len(counted.groups)), lambda: self._histogram(counted))
+        wanted = self.metric.numbers or (_QUANTILES.get(function, 0.9),)
+        if len(wanted) > MOST_QUANTILES or not all(0 <= fraction <= 1 for fraction in wanted):
+            raise InvalidParameter.named("q", f"expected at most {MOST_QUANTILES} quantiles from 0 to 1")
+        counted = await self._count("spans", ("spans",), entries=True)
+        check_size(len(counted.groups) * len(wanted), len(self.times))
+
+        def quantiles() -> list[SpanSeries]:
+            found = []
+            for fraction in wanted:
+                label = {"p": fraction} if function == "quantile_over_time" else {}
+                found += self._labelled(counted, _quantile(counted, fraction, len(self.times)) / _SECONDS, label)
+            return found
+
+        return await off_loop(_weight(counted, len(wanted)), quantiles)
 
     async def _count(self, presence: str, counters: tuple[str, ...], *, entries: bool = False) -> WindowCounts:
         asked = CounterQuestion(
@@ -138,6 +159,7 @@ class _Question:
         self, counted: WindowCounts, values: Any, more: Mapping[str, float] | None = None
     ) -> list[SpanSeries]:
         """Return one series a group. Counts and rates are zero where there is nothing, others are missing."""
+        check_size(len(counted.groups), len(self.times))
         is_count = self.metric.function in ("rate", "count_over_time", "sum_over_time")
         table = np.where(counted.present, values, 0.0 if is_count else np.nan)
         return [
@@ -169,6 +191,11 @@ class _Question:
                 labels = self._labels(key) if self.metric.by else {}
                 found.append(SpanSeries({**labels, "__bucket": 2.0**exponent / 1e9}, values.astype(np.float64)))
         return found
+
+
+def _weight(counted: WindowCounts, times: int) -> int:
+    """About how many values are looked at if the bins of ``counted`` are gone through so many times."""
+    return 0 if counted.entries is None else len(counted.entries.cell) * times
 
 
 def _ratio(total: Floats, number: Ints) -> Floats:
@@ -205,7 +232,7 @@ async def _comparison(
     if metric.selection is None:
         raise InvalidParameter.named("q", "write compare({status = error}, 10): a spanset, and how many values")
     selected = spanset_filter(metric.selection)
-    most = int(metric.numbers[0]) if metric.numbers else 10
+    most = int(min(max(metric.numbers[0], 1), MOST_COMPARED)) if metric.numbers else 10
     found: list[SpanSeries] = []
     for meta, part in (("selection", selected), ("baseline", None if selected is None else Not(selected))):
         if part is None and meta == "baseline":

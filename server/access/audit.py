@@ -2,12 +2,14 @@
 
 An action is written at once, in the transaction that carries it out if there is one. Refusals can come by the ten
 thousand, so equal ones within ten seconds become one row with a count, and the number of different rows in that time is
-bounded too: none is missing from the count, and no flood fills the log or the disk.
+bounded too: none is missing from the count, and no flood fills the log or the disk. Each set of projects has a bound of
+its own, so that nobody's flood hides what concerns others.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -25,6 +27,8 @@ logger = logging.getLogger("observatory.audit")
 
 FLUSH_SECONDS: Final = 10.0
 MAX_GROUPS: Final = 50
+"""Different refusals of one set of projects, or of unknown callers, that are written as they are."""
+MAX_GROUPS_IN_ALL: Final = 1000
 MANY: Final = "many"
 
 
@@ -81,6 +85,7 @@ class AuditLog:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._groups: dict[tuple[str | None, ...], AuditEvent] = {}
+        self._group_counts: Counter[tuple[str, ...]] = Counter()
         self.task = PeriodicTask("audit", self.flush, pause=FLUSH_SECONDS, runs_at_stop=True)
         self.lost_count = 0
         """Refusals that could not be written because the database stayed away."""
@@ -104,21 +109,24 @@ class AuditLog:
             event.target_id,
             *event.projects,
         )
-        if name not in self._groups and len(self._groups) >= MAX_GROUPS:
-            name = (event.reason, MANY)
-            event = replace(
-                event,
-                actor=MANY,
-                credential_id=None,
-                viewer=None,
-                client_address=MANY,
-                target_id=None,
-                projects=(),
-                request_id=None,
-            )
+        if name not in self._groups:
+            if len(self._groups) >= MAX_GROUPS_IN_ALL:
+                event = replace(event, projects=())
+            if len(self._groups) >= MAX_GROUPS_IN_ALL or self._group_counts[event.projects] >= MAX_GROUPS:
+                name = (event.reason, MANY, *event.projects)
+                event = replace(
+                    event,
+                    actor=MANY,
+                    credential_id=None,
+                    viewer=None,
+                    client_address=MANY,
+                    target_id=None,
+                    request_id=None,
+                )
         known = self._groups.get(name)
         if known is None:
             self._groups[name] = event
+            self._group_counts[event.projects] += 1
             _log(event)
         else:
             self._groups[name] = replace(known, occurrences=known.occurrences + 1)
@@ -126,6 +134,7 @@ class AuditLog:
     async def flush(self) -> None:
         """Write the refusals collected so far."""
         groups, self._groups = list(self._groups.values()), {}
+        self._group_counts.clear()
         if not groups:
             return
         for event in groups:

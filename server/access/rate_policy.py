@@ -15,7 +15,7 @@ from ipaddress import IPv6Network
 from typing import Final
 
 from server.access.principal import EVERY_PROJECT, Principal, Role
-from server.fairness.party import Party
+from server.fairness.party import Party, tenant_of
 from server.rate_limit.token_bucket import Bucket
 
 
@@ -84,7 +84,7 @@ def identifier_of(principal: Principal) -> str:
 @lru_cache(maxsize=4096)
 def party_of(principal: Principal) -> Party:
     """Who is counted where tenants share a resource: the projects that the credential opens, and who uses it."""
-    return Party("\n".join(sorted(principal.projects)) or "no project", identifier_of(principal))
+    return Party(tenant_of(principal.projects), identifier_of(principal))
 
 
 def network_of(address: str) -> str:

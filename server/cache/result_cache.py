@@ -207,8 +207,12 @@ class ResultCache:
         return [*await self._store.values(names), None] if names else []
 
     def _judge(self, key: str, values: Sequence[bytes | None]) -> tuple[tuple[bytes, ...], CachedAnswer | None]:
-        """Return the current tokens, and the stored answer if it is intact and was stored under these tokens."""
-        tokens = tuple([value or b"" for value in values[1:]])
+        """Return the current tokens, and the stored answer if it is intact and was stored under these tokens.
+
+        A Redis that was restored from its disk, or took over from another, may have lost the newest tokens and still
+        hold an answer that they had made stale. So the server counts as a token, too.
+        """
+        tokens = (*[value or b"" for value in values[1:]], self._store.server_id)
         stored = values[0]
         if stored is None:
             self._copies.drop(key)

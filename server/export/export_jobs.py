@@ -2,7 +2,8 @@
 
 A part is a file of its own that is whole before the job says so; a process that dies in the middle of one loses
 that part alone. While a process works on a job it says so every few seconds; a job that was not heard of for a
-minute is taken by whoever looks next.
+minute is taken by whoever looks next. After each part a job makes room for those of other projects that wait, and what
+it reads and encodes counts for the projects that it is about.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from server.export.export_files import ExportFiles
 from server.export.export_run import ExportRun
 from server.export.export_store import Export, ExportStore, Part
 from server.export.formats import EncodingOptions
+from server.fairness.party import Party, context_of, tenant_of
 from server.periodic_task import PeriodicTask
 from server.storage.database import Database
 from server.telemetry.observations import ExportFinished, observe
@@ -32,6 +34,8 @@ LOOK_EVERY: Final = 2.0
 TIDY_EVERY: Final = 30
 """Looks between two removals of what has expired."""
 HEARTBEAT_EVERY: Final = 10.0
+PATIENCE_SECONDS: Final = 60.0
+"""A job waits so long for its projects' share of the database."""
 PART_BYTES: Final = 256 << 20
 """About how large the rows of a part are before compression."""
 MANIFEST: Final = "manifest.json"
@@ -54,10 +58,12 @@ class ExportJobs:
         export = await self._store.take_job()
         if export is None:
             return False
-        work = asyncio.create_task(self._write(export))
+        party = Party(tenant_of(export.projects), "export jobs", patience=PATIENCE_SECONDS)
+        work = asyncio.create_task(self._write(export), context=context_of(party))
         heartbeat = asyncio.create_task(self._beat(export.export_id, work))
+        is_over = True
         try:
-            await work
+            is_over = await work
         except asyncio.CancelledError:
             if not work.done() or (current := asyncio.current_task()) is None or current.cancelling():
                 work.cancel()
@@ -71,6 +77,8 @@ class ExportJobs:
             await self._end(export, "failed", "storage_failed")
         finally:
             heartbeat.cancel()
+        if not is_over:
+            await self._store.put_back(export.export_id)
         return True
 
     async def tidy(self) -> None:
@@ -88,7 +96,7 @@ class ExportJobs:
             await self.tidy()
         self._looks += 1
 
-    async def _beat(self, export_id: str, work: asyncio.Task[None]) -> None:
+    async def _beat(self, export_id: str, work: asyncio.Task[bool]) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_EVERY)
             with suppress(ApiError):
@@ -96,7 +104,8 @@ class ExportJobs:
                     work.cancel()
                     return
 
-    async def _write(self, export: Export) -> None:
+    async def _write(self, export: Export) -> bool:
+        """Write what is missing of ``export``, or a part of it if others wait; return whether it has ended."""
         parts = list(await self._store.parts(export.export_id))
         question = export.list_question()
         hidden = export.hidden_fields
@@ -125,8 +134,10 @@ class ExportJobs:
             hidden = run.hidden_fields
             if not await self._store.advance(export.export_id, part, hidden):
                 await self._files.delete(export.export_id)
-                return
+                return True
             parts.append(part)
+            if part.position is not None and await self._store.others_wait(export.export_id):
+                return False
         whole = replace(
             export,
             state="complete",
@@ -137,6 +148,7 @@ class ExportJobs:
         manifest = {**summary(whole), "files": file_entries(parts)}
         await self._files.write(export.export_id, MANIFEST, _once(dumps(manifest)))
         await self._end(whole, "complete", None)
+        return True
 
     async def _end(self, export: Export, state: str, problem: str | None) -> None:
         parts = await self._store.parts(export.export_id)

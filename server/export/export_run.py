@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from server.export.compression import compressed
 from server.export.export_question import columns_of
 from server.export.formats import FORMATS, EncodingOptions
 from server.export.pages import PageReader, cut_question
+from server.fairness.off_loop import in_thread
 from server.queries.lists.keyset import Position
 from server.queries.lists.list_question import ListQuestion
 from server.queries.lists.row_layout import Row
@@ -74,7 +75,7 @@ class ExportRun:
             before = self._encoder.volume
             is_full = most_bytes is not None and before >= most_bytes
             is_last = page.position is None or is_full
-            data = await asyncio.to_thread(self._encode, page.rows, is_first, is_last)
+            data = await in_thread(partial(self._encode, page.rows, is_first, is_last))
             self._reader.encoded(len(page.rows), self._encoder.volume - before)
             self.rows += len(page.rows)
             self.size += len(data)

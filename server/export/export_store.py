@@ -118,9 +118,13 @@ class ExportStore:
         self._writes = writes
         self._worker = worker
 
-    async def add(self, export: Export) -> None:
-        """Store a new export."""
-        async with self._writes.plain() as connection:
+    async def add(self, export: Export, *, most_open: int | None = None) -> bool:
+        """Store a new export. ``most_open``: so many jobs of its owner may wait or be at work; False beyond that."""
+        async with self._writes.write(()) as connection:
+            if most_open is not None:
+                await connection.execute(statement("lock_exports_of"), export.owner)
+                if await connection.fetchval(statement("count_open_exports"), export.owner) >= most_open:
+                    return False
             await connection.execute(
                 statement("insert_export"),
                 export.export_id,
@@ -138,6 +142,7 @@ class ExportStore:
                 export.rows_before,
                 export.expires_at,
             )
+        return True
 
     async def advance(self, export_id: str, part: Part, hidden_fields: Sequence[str]) -> bool:
         """Note that the export is as far as ``part``. False: it was cancelled or taken over, so stop."""
@@ -186,11 +191,6 @@ class ExportStore:
             rows = await connection.fetch(statement("list_known_exports"), list(export_ids))
         return {row["export_id"] for row in rows}
 
-    async def count_open_jobs(self, owner: str) -> int:
-        """Return how many jobs of the owner wait or are at work."""
-        async with self._writes.plain() as connection:
-            return int(await connection.fetchval(statement("count_open_exports"), owner))
-
     async def parts(self, export_id: str) -> Sequence[Part]:
         """Return every part, in order."""
         async with self._writes.plain() as connection:
@@ -209,6 +209,16 @@ class ExportStore:
             row = await connection.fetchrow(statement("take_export_job"), LOST_AFTER)
         return None if row is None else Export.of_row(row)
 
+    async def others_wait(self, export_id: str) -> bool:
+        """Return whether jobs of other projects wait for their turn."""
+        async with self._writes.plain() as connection:
+            return bool(await connection.fetchval(statement("others_wait_for_export"), export_id))
+
+    async def put_back(self, export_id: str) -> None:
+        """Let the job wait for its next turn."""
+        async with self._writes.plain() as connection:
+            await connection.execute(statement("put_export_back"), export_id)
+
     async def beat(self, export_id: str) -> bool:
         """Say that a process works on the job. False: it was cancelled or taken over."""
         async with self._writes.plain() as connection:
@@ -220,8 +230,9 @@ class ExportStore:
             return await connection.fetchval(statement("cancel_export"), export_id, owner) is not None
 
     async def expired(self) -> list[tuple[str, str]]:
-        """Return id and kind of exports whose time is over."""
+        """Return id and kind of exports whose time is over, or one of whose projects is gone."""
         async with self._worker.unscoped() as connection:
+            await connection.execute(statement("cancel_exports_of_deleted_projects"))
             rows = await connection.fetch(statement("list_expired_exports"))
         return [(row["export_id"], row["kind"]) for row in rows]
 

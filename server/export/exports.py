@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
 from server.access.access_services import ConcurrencyLimit
+from server.access.principal import Principal
+from server.errors import Overloaded
 from server.export.daily_exports import DailyExports
 from server.export.export_files import ExportFiles
 from server.export.export_jobs import ExportJobs
 from server.export.export_store import ExportStore
+from server.fairness.standing_places import StandingPlaces
 from server.storage.database import Database
+
+MOST_STREAMS: Final = 64
+"""Streams and downloads of all callers in a process: each holds some megabytes."""
 
 
 class Exports:
@@ -29,7 +36,22 @@ class Exports:
         self.jobs = jobs
         self.files = files
         self.streams = ConcurrencyLimit(most_streams)
+        self.places = StandingPlaces(
+            "export streams", MOST_STREAMS, exhausted=lambda: Overloaded("too many exports are being sent")
+        )
         self._later: set[asyncio.Task[None]] = set()
+
+    @contextmanager
+    def hold(self, principal: Principal) -> Iterator[None]:
+        """Hold a place for a stream or download of ``principal`` inside. Raises TooManyConcurrent, ShareExhausted and
+        Overloaded.
+        """
+        slot = self.streams.take(principal)
+        try:
+            with self.places.hold():
+                yield
+        finally:
+            self.streams.give_back(slot)
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:
         """Do ``work`` although the request that it belongs to is over."""

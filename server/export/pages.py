@@ -6,8 +6,8 @@ pages are one whole because of the *cut*: the moment of the database's clock at 
 stored after it are left out, so every span that was there is read exactly once and none that came later is.
 A span that is replaced by a later report of itself while the export runs counts as stored later.
 
-A database that restarts or has no free connection for a moment is asked again; the list goes on after the
-last row that was read.
+A database that restarts or has no free connection for a moment is asked again, and so is one whose connections the
+caller's other requests hold; the list goes on after the last row that was read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from server.errors import DatabaseUnavailable, PoolTimeout, QueryTimeout
+from server.errors import DatabaseUnavailable, PoolTimeout, QueryTimeout, ShareExhausted
 from server.export.span_scores import add_scores
 from server.queries.filters.filter_tree import And, Filter, Leaf
 from server.queries.filters.span_fields import FIELDS
@@ -39,7 +39,7 @@ PAGE_BYTES: Final = 2 << 20
 RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Pauses before a page is asked for again while the database is away."""
 
-_TRANSIENT: Final = (DatabaseUnavailable, PoolTimeout, QueryTimeout)
+_TRANSIENT: Final = (DatabaseUnavailable, PoolTimeout, QueryTimeout, ShareExhausted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 Where the first to come is served first, one caller can hold all there is, and wait for more than all others. Here
 
 * a tenant holds at most its part, while others are about a smaller one, and one principal not all of that;
+* a tenant is a set of projects. What it holds counts for each of them, in equal parts, and no project is charged with
+  more than a part either: whoever has credentials for many sets of the same projects gains nothing by that;
 * a tenant whose uses take long (where ``quick_seconds`` says what that is) holds fewer places yet: the first long use
   takes the part down, each quick one raises it by one place. All slow tenants together leave room for quick ones;
 * of those who wait, the tenant comes next that has used least lately, and within it the principals take turns;
@@ -17,14 +19,14 @@ import asyncio
 import math
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from time import monotonic
 from types import TracebackType
 from typing import Final
+from weakref import WeakValueDictionary
 
 from server.errors import ApiError, ShareExhausted
 from server.fairness.party import SERVER, Party, current_party
-from server.fairness.usage import Usage
+from server.fairness.tenants import Parts, Place, ProjectUses, Tenant, Waiter
 from server.telemetry.observations import RateLimitHit, observe
 
 ABOUT_SECONDS: Final = 10.0
@@ -33,52 +35,6 @@ FORGET_SECONDS: Final = 60.0
 MOST_WAITING: Final = 256
 """So many uses of one tenant may wait at the same time."""
 _PRINCIPAL_PART: Final = 0.75
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """Parts of the capacity."""
-
-    alone: float = 0.8
-    """What one tenant may hold while no other is about: a newcomer still finds room."""
-    contended: float = 0.4
-    """The same while others are about."""
-    slow: float = 0.2
-    """The same for a tenant whose uses take long."""
-    all_slow: float = 0.6
-    """What all slow tenants may hold together."""
-
-
-@dataclass(slots=True, eq=False)
-class Place:
-    """A part of the resource that is held; to be given back."""
-
-    tenant: _Tenant | None
-    principal: str
-    amount: float
-    since: float
-
-
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    amount: float
-    granted: asyncio.Future[Place]
-
-
-@dataclass(slots=True, eq=False)
-class _Tenant:
-    name: str
-    limit: float
-    """What it may hold while others are about."""
-    last_seen: float
-    usage: Usage = field(default_factory=Usage)
-    is_slow: bool = False
-    held: float = 0.0
-    by_principal: dict[str, float] = field(default_factory=dict)
-    places: dict[Place, None] = field(default_factory=dict)
-    """Oldest first."""
-    waiting: OrderedDict[str, deque[_Waiter]] = field(default_factory=OrderedDict)
-    waiting_count: int = 0
 
 
 class FairQueue:
@@ -107,8 +63,9 @@ class FairQueue:
         self._alone, self._contended, self._slow, self._all_slow = (
             max(1.0, capacity * part // 1) for part in (parts.alone, parts.contended, parts.slow, parts.all_slow)
         )
-        self._tenants: OrderedDict[str, _Tenant] = OrderedDict()  # least recently seen first
-        self._queued: dict[_Tenant, None] = {}
+        self._tenants: OrderedDict[str, Tenant] = OrderedDict()  # least recently seen first
+        self._projects: WeakValueDictionary[str, ProjectUses] = WeakValueDictionary()
+        self._queued: dict[Tenant, None] = {}
 
     def hold(self, amount: float = 1) -> _Hold:
         """``async with``: hold ``amount`` inside. Raises what :meth:`take` raises."""
@@ -126,7 +83,7 @@ class FairQueue:
         tenant = self._tenant_of(party, monotonic())
         if tenant.waiting_count >= MOST_WAITING:
             raise self._refusal(tenant, amount)
-        waiter = _Waiter(amount, asyncio.get_running_loop().create_future())
+        waiter = Waiter(amount, asyncio.get_running_loop().create_future())
         tenant.waiting.setdefault(party.principal, deque()).append(waiter)
         tenant.waiting_count += 1
         self._queued[tenant] = None
@@ -146,16 +103,8 @@ class FairQueue:
         tenant = place.tenant
         if tenant is not None:
             now = monotonic()
-            seconds = now - place.since
-            tenant.usage.add(seconds * place.amount, now)
-            self._adapt(tenant, seconds)
-            del tenant.places[place]
-            tenant.held -= place.amount
-            left = tenant.by_principal[place.principal] - place.amount
-            if left > 0:
-                tenant.by_principal[place.principal] = left
-            else:
-                del tenant.by_principal[place.principal]
+            self._adapt(tenant, now - place.since)
+            tenant.drop(place, now)
         if self._queued:
             self._serve()
 
@@ -172,7 +121,7 @@ class FairQueue:
                 self.give_back(place)
                 raise
             return place
-        waiter = _Waiter(place.amount, asyncio.get_running_loop().create_future())
+        waiter = Waiter(place.amount, asyncio.get_running_loop().create_future())
         tenant.waiting.setdefault(place.principal, deque()).appendleft(waiter)
         tenant.waiting_count += 1
         self._queued[tenant] = None
@@ -200,21 +149,19 @@ class FairQueue:
             return None
         return self._grant(tenant, party.principal, amount, now)
 
-    def _grant(self, tenant: _Tenant, principal: str, amount: float, now: float) -> Place:
+    def _grant(self, tenant: Tenant, principal: str, amount: float, now: float) -> Place:
         place = Place(tenant, principal, amount, now)
         self.held += amount
-        tenant.held += amount
-        tenant.by_principal[principal] = tenant.by_principal.get(principal, 0.0) + amount
-        tenant.places[place] = None
+        tenant.hold(place)
         return place
 
-    def _may_hold(self, tenant: _Tenant, principal: str, amount: float, now: float) -> bool:
+    def _may_hold(self, tenant: Tenant, principal: str, amount: float, now: float) -> bool:
         if self.held and self.held + amount > self.capacity:
             return False
         limit = self._limit(tenant, now)
+        if not tenant.has_room(amount, limit, max(limit, self._contended)):
+            return False
         if tenant.held:
-            if tenant.held + amount > limit:
-                return False
             own = tenant.by_principal.get(principal, 0.0)
             if own and own + amount > math.ceil(limit * _PRINCIPAL_PART):
                 return False
@@ -223,7 +170,7 @@ class FairQueue:
             return not slow or slow + amount <= self._all_slow
         return True
 
-    def _limit(self, tenant: _Tenant, now: float) -> float:
+    def _limit(self, tenant: Tenant, now: float) -> float:
         """What ``tenant`` may hold at this moment."""
         if not self._others_are_about(tenant, now):
             return self._alone
@@ -234,7 +181,7 @@ class FairQueue:
             tenant.limit, tenant.is_slow = self._slow, True
         return tenant.limit
 
-    def _adapt(self, tenant: _Tenant, seconds: float) -> None:
+    def _adapt(self, tenant: Tenant, seconds: float) -> None:
         if self._quick_seconds is None:
             return
         if seconds > self._quick_seconds:
@@ -242,21 +189,31 @@ class FairQueue:
         elif tenant.limit < self._contended:
             tenant.limit, tenant.is_slow = tenant.limit + 1, False
 
-    def _others_are_about(self, tenant: _Tenant, now: float) -> bool:
+    def _others_are_about(self, tenant: Tenant, now: float) -> bool:
         for other in reversed(self._tenants.values()):
             if other is not tenant:
                 return other.held > 0 or now - other.last_seen < ABOUT_SECONDS
         return False
 
-    def _tenant_of(self, party: Party, now: float) -> _Tenant:
+    def _tenant_of(self, party: Party, now: float) -> Tenant:
         tenant = self._tenants.get(party.tenant)
         if tenant is None:
             self._forget_idle(now)
-            tenant = self._tenants[party.tenant] = _Tenant(party.tenant, self._slow, now)
+            tenant = self._tenants[party.tenant] = Tenant(self._uses_of(party), self._slow, now)
         else:
             tenant.last_seen = now
             self._tenants.move_to_end(party.tenant)
         return tenant
+
+    def _uses_of(self, party: Party) -> tuple[ProjectUses, ...]:
+        """The uses of each of the party's projects, which it shares with other sets of projects."""
+        found = []
+        for name in party.projects:
+            uses = self._projects.get(name)
+            if uses is None:
+                uses = self._projects[name] = ProjectUses()
+            found.append(uses)
+        return tuple(found)
 
     def _forget_idle(self, now: float) -> None:
         for name, tenant in list(self._tenants.items()):
@@ -269,13 +226,13 @@ class FairQueue:
         """Let in as many of those who wait as there is room for."""
         now = monotonic()
         while self._queued:
-            for tenant in sorted(self._queued, key=lambda item: item.usage.at(now)):
+            for tenant in sorted(self._queued, key=lambda item: item.used(now)):
                 if self._let_in(tenant, now):
                     break
             else:
                 return
 
-    def _let_in(self, tenant: _Tenant, now: float) -> bool:
+    def _let_in(self, tenant: Tenant, now: float) -> bool:
         for principal, waiters in tenant.waiting.items():
             waiter = waiters[0]
             is_gone = waiter.granted.done()  # cancelled, its task has not run yet
@@ -289,7 +246,7 @@ class FairQueue:
                 return True
         return False
 
-    def _leave(self, tenant: _Tenant, principal: str, waiter: _Waiter) -> None:
+    def _leave(self, tenant: Tenant, principal: str, waiter: Waiter) -> None:
         """Take ``waiter``, whose task was cancelled, out of the queue; what it was granted meanwhile goes back."""
         if waiter.granted.done() and not waiter.granted.cancelled():
             self.give_back(waiter.granted.result())
@@ -297,14 +254,14 @@ class FairQueue:
             tenant.waiting[principal].remove(waiter)
             self._count_off(tenant, principal)
 
-    def _count_off(self, tenant: _Tenant, principal: str) -> None:
+    def _count_off(self, tenant: Tenant, principal: str) -> None:
         tenant.waiting_count -= 1
         if not tenant.waiting[principal]:
             del tenant.waiting[principal]
         if not tenant.waiting_count:
             self._queued.pop(tenant, None)
 
-    def _refusal(self, tenant: _Tenant, amount: float) -> ApiError:
+    def _refusal(self, tenant: Tenant, amount: float) -> ApiError:
         is_own = tenant.is_slow or self.held + amount <= self.capacity
         if not is_own:
             return self._exhausted()

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from typing import Final, TypeVar
+from weakref import WeakKeyDictionary
 
 from server.errors import Overloaded
 from server.fairness.fair_queue import FairQueue
+from server.fairness.tenants import Place
 
 T = TypeVar("T")
 
@@ -17,13 +22,8 @@ _THREADS: Final = 2
 _PATIENCE_SECONDS: Final = 20.0
 _QUICK_SECONDS: Final = 0.25
 
-_threads = FairQueue(
-    "computing threads",
-    _THREADS,
-    patience=_PATIENCE_SECONDS,
-    exhausted=lambda: Overloaded("too many answers are being worked out"),
-    quick_seconds=_QUICK_SECONDS,
-)
+_executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="computing")
+_queues: WeakKeyDictionary[asyncio.AbstractEventLoop, FairQueue] = WeakKeyDictionary()
 
 
 async def off_loop(values: int, work: Callable[[], T]) -> T:
@@ -31,7 +31,40 @@ async def off_loop(values: int, work: Callable[[], T]) -> T:
 
     Raises ShareExhausted or Overloaded when no thread gets free in time.
     """
-    if values <= SMALL:
-        return work()
-    async with _threads.hold():
-        return await asyncio.to_thread(work)
+    return work() if values <= SMALL else await in_thread(work)
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """The result of ``work``, which takes long however little it is about. Raises like :func:`off_loop`.
+
+    A thread cannot be stopped, so it is held until ``work`` ends, also when the caller goes away before.
+    """
+    queue = _queue()
+    place = await queue.take()
+    try:
+        result = asyncio.get_running_loop().run_in_executor(_executor, partial(copy_context().run, work))
+    except BaseException:
+        queue.give_back(place)
+        raise
+    result.add_done_callback(partial(_ended, queue, place))
+    return await asyncio.shield(result)
+
+
+def _ended(queue: FairQueue, place: Place, result: asyncio.Future[T]) -> None:
+    queue.give_back(place)
+    if not result.cancelled():
+        result.exception()  # the caller may be gone, and then nobody else would retrieve it
+
+
+def _queue() -> FairQueue:
+    loop = asyncio.get_running_loop()
+    queue = _queues.get(loop)
+    if queue is None:
+        queue = _queues[loop] = FairQueue(
+            "computing threads",
+            _THREADS,
+            patience=_PATIENCE_SECONDS,
+            exhausted=lambda: Overloaded("too many answers are being worked out"),
+            quick_seconds=_QUICK_SECONDS,
+        )
+    return queue

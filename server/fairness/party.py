@@ -6,8 +6,13 @@ counted for its caller, without every layer having to hand it on. The guard sets
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
+from typing import Final
+
+_BETWEEN: Final = "\n"
+"""Between the projects in a tenant's name; no project has it in its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +25,11 @@ class Party:
     patience: float | None = None
     """Seconds that it waits for its turn; None: as the resource says."""
 
+    @property
+    def projects(self) -> list[str]:
+        """The projects of the tenant, or the kind of caller."""
+        return self.tenant.split(_BETWEEN)
+
 
 SERVER = Party("", "")
 """The server's own work: background tasks, health checks. No share bounds it."""
@@ -28,11 +38,21 @@ current_party: ContextVar[Party] = ContextVar("party", default=SERVER)
 """For whom the running task works."""
 
 
+def tenant_of(projects: Iterable[str]) -> str:
+    """Return the name of the tenant with these projects."""
+    return _BETWEEN.join(sorted(projects)) or "no project"
+
+
+def context_of(party: Party) -> Context:
+    """Return a context for a task that works for ``party``, whoever happens to start it."""
+    context = copy_context()
+    context.run(current_party.set, party)
+    return context
+
+
 def server_context() -> Context:
     """Return a context for a task that a request happens to start, but that works for everybody."""
-    context = copy_context()
-    context.run(current_party.set, SERVER)
-    return context
+    return context_of(SERVER)
 
 
 def unknown_caller(address: str) -> Party:

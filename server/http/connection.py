@@ -21,7 +21,7 @@ from sanic.http.http1 import HTTP_CONTINUE, Http
 from sanic.response import BaseHTTPResponse
 
 from server.errors import WrongProtocol
-from server.fairness.fair_queue import Place
+from server.fairness.tenants import Place
 from server.http.deadlines import LINGER_SECONDS
 from server.http.request_head import (
     HTTP_2_PREFACE,

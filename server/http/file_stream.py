@@ -7,7 +7,8 @@ that broke off would look whole. Here the connection is cut instead, which every
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from time import monotonic
 from typing import Any, Final
 
 from sanic import Request
@@ -16,6 +17,8 @@ SLICE_BYTES: Final = 64 * 1024
 """How much is handed to the connection at once: what a slow client makes the server hold."""
 STALL_SECONDS: Final = 45.0
 """A client that takes nothing for so long is gone, whatever TCP says."""
+CHECK_SECONDS: Final = 2.0
+"""Pause between two looks whether the client may still have the file."""
 
 # Proxies must not collect the file on their disk (nginx would, and then report what nobody got as delivered).
 STREAM_HEADERS: Final = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
@@ -24,8 +27,11 @@ STREAM_HEADERS: Final = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
 class FileStream:
     """The answer to one request. :meth:`begin` comes first; the handler returns None in the end."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, *, check: Callable[[], Awaitable[None]] | None = None) -> None:
+        """``check`` raises once the caller may not have the file any more."""
         self._request = request
+        self._check = check
+        self._checked_at = monotonic()
         self._response: Any = None
 
     async def begin(self, content_type: str, headers: Mapping[str, str]) -> None:
@@ -37,8 +43,13 @@ class FileStream:
 
         :raises TimeoutError: the client took nothing for :data:`STALL_SECONDS`.
         :raises asyncio.CancelledError: the client is gone.
+
+        Raises what the check raises.
         """
         for start in range(0, len(data), SLICE_BYTES):
+            if self._check is not None and monotonic() - self._checked_at >= CHECK_SECONDS:
+                await self._check()
+                self._checked_at = monotonic()
             async with asyncio.timeout(STALL_SECONDS):
                 await self._response.send(data[start : start + SLICE_BYTES])
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, wraps
 from typing import Any, Final, TypeVar, cast
 
@@ -52,21 +52,24 @@ class AccessPolicy:
     """The handler asks a cache by ``request.ctx.trip``, which judges the limit in the same round trip."""
     long_lived: bool = False
     """Streams and sockets: they bound their own number and do not count in the concurrency limit."""
+    for_panels: bool = False
+    """What dashboards ask: many at a time, which wait for their turn as long as a panel may take."""
 
 
 def requires(
-    scope: str, *, cost: int = 1, with_lookup: bool = False, long_lived: bool = False
+    scope: str, *, cost: int = 1, with_lookup: bool = False, long_lived: bool = False, for_panels: bool = False
 ) -> Callable[[Handler], Handler]:
     """Let only principals with ``scope`` in; the call takes ``cost`` from their rate limit.
 
     ``with_lookup``: the handler asks a cache by ``request.ctx.trip``, so that limit and cache cost one round trip.
+    ``for_panels``: the call waits for its share of the server as long as a panel may take.
     Raises ValueError, at import, for an unknown scope and for a cost that no tier could pay.
     """
     if scope not in SCOPES:
         raise ValueError(f"there is no scope {scope}")
     if not 1 <= cost <= LARGEST_COST:
         raise ValueError(f"a cost is 1 to {LARGEST_COST}")
-    policy = AccessPolicy(scope, cost, with_lookup, long_lived)
+    policy = AccessPolicy(scope, cost, with_lookup, long_lived, for_panels)
 
     def decorate(handler: Handler) -> Handler:
         @wraps(handler)
@@ -167,7 +170,8 @@ async def _admit(services: Services, request: Request, policy: AccessPolicy, sco
         raise
     context, ceiling = request.ctx, services.settings.rate_limit_project
     context.principal = principal
-    current_party.set(party_of(principal))
+    party = party_of(principal)
+    current_party.set(replace(party, patience=services.settings.grafana_timeout) if policy.for_panels else party)
     limits = request_buckets(principal, _template(request), policy.cost, project_ceiling=ceiling)
     context.trip = RedisTrip(services.access.buckets, services.redis, limits)
     if may_defer and scope in principal.scopes:

@@ -15,13 +15,15 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from server.cache.freshness import Freshness
 from server.errors import Overloaded
-from server.fairness.fair_queue import FairQueue, Place
+from server.fairness.fair_queue import FairQueue
+from server.fairness.tenants import Place
 from server.ingest.decoded_weight import is_heavy
 from server.ingest.explain import explain_payload
 from server.ingest.limits import ProjectRates
@@ -285,7 +287,16 @@ class Ingestion:
         return await self._in_turns(steps)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        """The result of ``work``. A caller that goes away holds its decoder until the thread is free."""
+        result = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        try:
+            return await asyncio.shield(result)
+        except asyncio.CancelledError:
+            while not result.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([result])
+            result.exception()  # nobody else retrieves it
+            raise
 
     async def _in_turns(self, steps: Generator[None, None, T]) -> T:
         """The result of ``steps``, some milliseconds at a time: then other requests, and other tenants, go on."""

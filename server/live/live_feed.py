@@ -17,7 +17,7 @@ from typing import Final
 
 import asyncpg
 
-from server.errors import ApiError, DatabaseUnavailable, PoolTimeout
+from server.errors import ApiError, DatabaseUnavailable, PoolTimeout, ShareExhausted
 from server.live.live_event import LiveEvent, Parcel, notice, parcels
 from server.live.live_stream import Goodbye, LiveStream, Selection
 from server.periodic_task import PeriodicTask
@@ -35,7 +35,9 @@ POLL_SECONDS: Final = 0.04
 HEARTBEAT_SECONDS: Final = 15.0
 RETRY_SECONDS: Final = 0.5
 _RETRY_MS: Final = 1000
-_AWAY: Final = (DatabaseUnavailable, PoolTimeout)
+_AWAY: Final = (DatabaseUnavailable, PoolTimeout, ShareExhausted)
+_STEP_BYTES: Final = 256 * 1024
+"""After so much of events others have a turn on the event loop."""
 
 Events = dict[Selection, list[LiveEvent]]
 
@@ -216,12 +218,15 @@ async def _lane_events(connection: asyncpg.Connection, page: FeedPage, members: 
     for filters in filter_groups(selection.filter for selection in members):
         group = [next(rest) for _ in filters]
         spans = await read_changed_spans(connection, group[0].scope, group[0].fields, filters, page.changes)
-        made = [
-            LiveEvent(
-                "update" if span.change.is_update else "span", dumps(span.row), span.change.position.text(seconds)
-            )
-            for span in spans
-        ]
+        made: list[LiveEvent] = []
+        size = 0
+        for span in spans:
+            name = "update" if span.change.is_update else "span"
+            made.append(LiveEvent(name, dumps(span.row), span.change.position.text(seconds)))
+            size += made[-1].size
+            if size > _STEP_BYTES:
+                size = 0
+                await asyncio.sleep(0)
         for number, selection in enumerate(group):
             events[selection] = [event for event, span in zip(made, spans, strict=True) if number in span.matches]
     return events

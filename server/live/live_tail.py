@@ -20,6 +20,8 @@ from server.errors import (
     Overloaded,
     ProjectForbidden,
 )
+from server.fairness.party import Party, tenant_of
+from server.fairness.standing_places import StandingPlaces
 from server.live.live_event import Parcel, notice
 from server.live.live_feed import LiveFeed
 from server.live.live_stream import GOODBYE_SECONDS, Goodbye, LiveStream, Selection
@@ -62,7 +64,9 @@ class LiveTail:
         self._reads = reads
         self._worker = worker
         self._wake_ups = wake_ups(self._heard)
-        self._most_streams = most_streams
+        self._places = StandingPlaces(
+            "live streams", most_streams, exhausted=lambda: Overloaded("too many live streams")
+        )
         self.slots = ConcurrencyLimit(most_of_one)
         self._streams: dict[LiveStream, None] = {}
         self._all_left = asyncio.Event()
@@ -101,21 +105,20 @@ class LiveTail:
 
         ``check`` returns the rows that the client may see by now, or raises; ``abort`` cuts its connection.
 
-        Raises :class:`Overloaded` if there are too many, :class:`InvalidCursor` for an id that is none, and the
-        database's errors.
+        Raises :class:`Overloaded` if there are too many, :class:`ShareExhausted` if too many are of the caller's
+        projects, :class:`InvalidCursor` for an id that is none, and the database's errors.
         """
         if self._is_draining:
             raise Overloaded("the server is about to stop")
-        if len(self._streams) >= self._most_streams:
-            raise Overloaded("too many live streams")
-        position, gap = await self._start(selection.scope, last_id)
-        stream = LiveStream(selection, check, abort)
-        feed = self._enter(stream)
-        try:
-            yield stream, _led_by(gap, feed.follow(stream, position))
-        finally:
-            stream.closed()
-            await self._leave(stream, feed)
+        with self._places.hold():
+            position, gap = await self._start(selection.scope, last_id)
+            stream = LiveStream(selection, check, abort)
+            feed = self._enter(stream)
+            try:
+                yield stream, _led_by(gap, feed.follow(stream, position))
+            finally:
+                stream.closed()
+                await self._leave(stream, feed)
 
     async def drain(self) -> None:
         """End all streams, telling their clients when to come back, and wait a moment for them."""
@@ -167,7 +170,7 @@ class LiveTail:
         feed = self._feeds.get(projects)
         if feed is None:
             feed = self._feeds[projects] = LiveFeed(self._reads, projects)
-            feed.task.start()
+            feed.task.start(Party(tenant_of(projects), "live tail"))
         feed.users += 1
         return feed
 

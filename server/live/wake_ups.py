@@ -59,7 +59,7 @@ class WakeUps:
             redis = address.client()
             try:
                 await self._receive(redis)
-            except (RedisError, OSError, TimeoutError) as error:
+            except Exception as error:  # noqa: BLE001  # a faulty path may bring anything; the feed is looked at anyhow
                 if self.is_listening:
                     logger.warning("wake-ups of the live tail are lost", extra={"cause": type(error).__name__})
             finally:

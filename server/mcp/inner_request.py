@@ -13,8 +13,11 @@ from urllib.parse import urlencode
 
 import orjson
 from sanic import Request
+from sanic.exceptions import SanicException
 
+from server.errors import NotFound
 from server.http.connection import EdgeRequest, PreparedResponse
+from server.http.guard import access_policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,14 @@ async def ask(request: Request, question: Question) -> dict[str, Any]:
     inner = EdgeRequest(question.address.encode(), request.headers, request.version, "GET", request.transport, app)
     inner.conn_info = request.conn_info
     inner.ctx.known = {}
-    inner.route, handler, arguments = app.router.get(inner.path, "GET", inner.headers.get("host"))
+    try:
+        inner.route, handler, arguments = app.router.get(inner.path, "GET", inner.headers.get("host"))
+    except SanicException as error:
+        raise NotFound("There is nothing with such an id.") from error
+    policy = access_policy(handler)
+    # An id may spell the path of another route: a stream would be written to the agent's connection.
+    if policy is None or policy.long_lived:
+        raise NotFound("There is nothing with such an id.")
     inner._match_info = arguments
     response: Any = await handler(inner, **arguments)
     body = b"".join(response.parts) if isinstance(response, PreparedResponse) else response.body

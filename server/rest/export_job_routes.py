@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from sanic import Blueprint, HTTPResponse, Request
 
-from server.errors import NotFound, TooManyConcurrent
+from server.errors import ApiError, NotFound, TooManyConcurrent
 from server.export.export_answer import file_entries, media_type, summary
 from server.export.export_run import ExportRun
 from server.export.export_store import Export, Part, new_export
@@ -21,6 +22,7 @@ from server.http.json_body import read_object
 from server.http.request_head import path_value
 from server.http.request_params import RequestParams
 from server.http.services import services_of
+from server.http.standing import check_still_seen
 from server.rest.export_request import NOT_TAKEN, export_from_document, owner_of, readable_owners, sealed_resumption
 from server.rest.list_request import SEARCH_MEMBERS
 from server.storage.row_scope import RowScope
@@ -52,10 +54,6 @@ async def create(request: Request) -> HTTPResponse:
     scope = await row_scope(request, asked.asked.projects)
     owner, store = owner_of(request), services.exports.store
     most = services.settings.export_jobs
-    if await store.count_open_jobs(owner) >= most:
-        raise TooManyConcurrent(
-            f"At most {most} of your export jobs may wait or be at work.", headers={"Retry-After": "30"}
-        )
     cut = await database_now(services.reads)
     question = asked.question(cut)
     ExportRun(services.reads, scope, question, cut, asked.format, asked.options)  # refuses what cannot be written
@@ -73,7 +71,10 @@ async def create(request: Request) -> HTTPResponse:
         compression=asked.options.compression,
         options={"guard": asked.options.guard, "trailer": False, "requested_projects": list(asked.asked.projects)},
     )
-    await store.add(export)
+    if not await store.add(export, most_open=most):
+        raise TooManyConcurrent(
+            f"At most {most} of your export jobs may wait or be at work.", headers={"Retry-After": "30"}
+        )
     await services.access.audit.record(
         audit_event(
             request,
@@ -147,11 +148,10 @@ async def download(request: Request, export_id: str, name: str) -> HTTPResponse 
     name = path_value(name, "name")
     if export.kind != "job" or not _FILE_NAME.fullmatch(name):
         raise NotFound("The export has no such file.")
-    slot = services.exports.streams.take(request.ctx.principal)
-    try:
+    with services.exports.hold(request.ctx.principal):
         chunks = services.exports.files.read(export.export_id, name)
         first = await anext(chunks, b"")
-        stream = FileStream(request)
+        stream = FileStream(request, check=partial(check_still_seen, request, ("exports:create",), export.scope))
         content_type = "application/json" if name.endswith(".json") else media_type(export)
         await stream.begin(content_type, {"Content-Disposition": f'attachment; filename="{name}"'})
         if request.method == "HEAD":
@@ -160,10 +160,8 @@ async def download(request: Request, export_id: str, name: str) -> HTTPResponse 
             await stream.send(first)
             async for chunk in chunks:
                 await stream.send(chunk)
-        except (OSError, TimeoutError, NotFound):
+        except (OSError, TimeoutError, ApiError):
             stream.abort()
-    finally:
-        services.exports.streams.give_back(slot)
     return None
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from sanic import Blueprint, Request
@@ -16,11 +17,13 @@ from server.export.export_jobs import HEARTBEAT_EVERY
 from server.export.export_run import ExportRun, Piece
 from server.export.export_store import Export, ExportStore, Part, new_export
 from server.export.pages import database_now
+from server.fairness.party import current_party
 from server.http.audit_trail import audit_event
 from server.http.file_stream import FileStream
 from server.http.guard import requires, row_scope
 from server.http.request_params import RequestParams
 from server.http.services import Services, services_of
+from server.http.standing import check_still_seen
 from server.periodic_task import PeriodicTask
 from server.rest.export_request import (
     ExportRequest,
@@ -37,6 +40,9 @@ exports = Blueprint("exports", url_prefix="/api/v1/export")
 
 STREAM_COST: Final = 10
 """Tokens of the rate limit that an export takes, however large it is."""
+PATIENCE_SECONDS: Final = 60.0
+"""A stream waits so long for its project's share of the database and the threads."""
+NEEDED: Final = ("exports:create", "traces:read")
 STREAM_KEPT: Final = timedelta(hours=24)
 """How long a stream's record is kept: as long as a cursor lives."""
 
@@ -52,8 +58,9 @@ async def export_traces(request: Request) -> None:
     services, principal = services_of(request), request.ctx.principal
     principal.require("traces:read")
     asked = export_from_params(RequestParams.of(request))
-    slot = services.exports.streams.take(principal)
-    try:
+    party = current_party.get()
+    current_party.set(replace(party, patience=PATIENCE_SECONDS))  # other work of the project does not cut an export
+    with services.exports.hold(principal):
         resumption = open_resumption(request, asked)
         scope = await row_scope(request, asked.asked.projects)
         export, run = await _start(request, asked, resumption, scope)
@@ -72,8 +79,6 @@ async def export_traces(request: Request) -> None:
             )
         )
         await _send(request, services, export, run, first, pieces)
-    finally:
-        services.exports.streams.give_back(slot)
 
 
 async def _start(
@@ -110,7 +115,8 @@ async def _start(
 async def _send(
     request: Request, services: Services, export: Export, run: ExportRun, first: Piece, rest: AsyncIterator[Piece]
 ) -> None:
-    stream, store = FileStream(request), services.exports.store
+    stream = FileStream(request, check=partial(check_still_seen, request, NEEDED, export.scope))
+    store = services.exports.store
     await stream.begin(
         media_type(export),
         {
@@ -148,9 +154,10 @@ async def _send(
         raise
     finally:
         await heartbeat.stop()
+    # Before the connection is cut, which ends this task.
+    await _finish(store, export, run, "complete" if problem is None else "failed", problem)
     if problem is not None:
         stream.abort()
-    await _finish(store, export, run, "complete" if problem is None else "failed", problem)
 
 
 async def _note(store: ExportStore, export: Export, run: ExportRun, piece: Piece, number: int) -> bool:

@@ -16,6 +16,7 @@ from sanic import Blueprint, HTTPResponse, Request
 from server.access import administration
 from server.access.administration import NewClient, NewKey, latest_expiry
 from server.access.principal import EVERY_PROJECT, Principal, Role, role_scopes
+from server.access.rate_policy import tier_of
 from server.errors import GrantForbidden, InvalidBody, NotFound
 from server.http.audit_trail import noting
 from server.http.envelope import success
@@ -163,6 +164,8 @@ def counted_with(principal: Principal, asked: int | None) -> dict[str, Any]:
     own, account = principal.rate_limit_per_minute, principal.account or principal.subject
     if asked is not None and principal.role is not Role.ADMIN:
         raise GrantForbidden("Only an admin may set the limit of a key.")
+    if asked is not None and not principal.sees_every_project and asked > tier_of(principal).per_minute:
+        raise GrantForbidden("The limit goes beyond yours.")
     if own is not None:
         if asked is not None and asked > own:
             raise GrantForbidden("The limit goes beyond yours.")

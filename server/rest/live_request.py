@@ -10,9 +10,9 @@ import orjson
 from sanic import Request
 
 from server.errors import InvalidParameter
-from server.http.guard import reauthenticate, row_scope
+from server.http import standing
+from server.http.guard import row_scope
 from server.http.request_params import RequestParams
-from server.http.services import services_of
 from server.live.live_stream import Selection
 from server.queries.filters.filter_tree import canonical, check_readable
 from server.rest.list_request import LIST_PARAMETERS, request_from_params
@@ -56,6 +56,4 @@ async def live_request(request: Request) -> LiveRequest:
 
 async def current_scope(request: Request, asked: LiveRequest) -> RowScope:
     """Return the rows that the caller may see by now. Raises the errors of admission."""
-    principal = await reauthenticate(request)
-    principal.require("traces:read")
-    return principal.scope(asked.projects, await services_of(request).projects.ids())
+    return await standing.current_scope(request, asked.projects, ("traces:read",))

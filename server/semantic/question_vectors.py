@@ -1,16 +1,27 @@
-"""Vectors of questions, asked of the embedder once and kept for a while."""
+"""Vectors of questions, asked of the embedder once and kept for a while.
+
+Each tenant has its own: how fast an answer comes must not tell what others have asked, and nobody's questions push out
+those of others. The embedder takes a few questions at a time, and tenants take turns.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 
 from server.embedding.embedder import Embedder, EmbedderFailed
 from server.embedding.vectors import Vector
 from server.errors import MeaningUnavailable
+from server.fairness.fair_queue import FairQueue
+from server.fairness.party import current_party
 
-MOST_KEPT: Final = 2000
+MOST_TENANTS: Final = 200
+MOST_KEPT: Final = 200
+"""Vectors of one tenant."""
+AT_ONCE: Final = 4
+"""Questions of a process that are at the embedder."""
+PATIENCE_SECONDS: Final = 5.0
 KEPT_SECONDS: Final = 24 * 3600.0
 """As long as a cursor is good for: an endpoint's vectors differ a little from call to call, and pages must agree."""
 
@@ -22,24 +33,36 @@ class QuestionVectors:
         """Without an ``embedder`` every question is refused."""
         self._embedder = embedder
         self.model = model
-        self._kept: TTLCache[tuple[str, str], Vector] = TTLCache(MOST_KEPT, KEPT_SECONDS)
+        self._kept: LRUCache[str, TTLCache[tuple[str, str], Vector]] = LRUCache(MOST_TENANTS)
+        self._places = FairQueue(
+            "questions to the embedder",
+            AT_ONCE,
+            patience=PATIENCE_SECONDS,
+            exhausted=lambda: MeaningUnavailable("the embedder has too many questions"),
+        )
 
     async def vector(self, text: str, model: str) -> Vector:
         """Return the vector of ``text`` by ``model``.
 
         :raises MeaningUnavailable: with the reason.
+        :raises ShareExhausted: the tenant's other questions are at the embedder.
         """
         if self._embedder is None:
             raise MeaningUnavailable("no embedder is configured (OBSERVATORY_SEMANTIC)")
-        kept = self._kept.get((text, model))
-        if kept is not None:
-            return kept
+        tenant = current_party.get().tenant
+        kept = self._kept.get(tenant)
+        if kept is None:
+            kept = self._kept[tenant] = TTLCache(MOST_KEPT, KEPT_SECONDS)
+        known: Vector | None = kept.get((text, model))
+        if known is not None:
+            return known
         try:
-            answer = await self._embedder.embed([text], model)
+            async with self._places.hold():
+                answer = await self._embedder.embed([text], model)
         except EmbedderFailed as failure:
             raise MeaningUnavailable(str(failure)) from failure
         vector: Vector = answer.vectors[0]
-        self._kept[text, model] = vector
+        kept[text, model] = vector
         return vector
 
     async def close(self) -> None:

@@ -34,7 +34,8 @@ from server.errors import (
     QueryTimeout,
     QueryTooLarge,
 )
-from server.fairness.fair_queue import FairQueue, Place
+from server.fairness.fair_queue import FairQueue
+from server.fairness.tenants import Place
 from server.storage.row_scope import RowScope
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import secrets
 import time
 from collections import deque
@@ -30,6 +31,8 @@ _GRACE_SECONDS: Final = 0.005
 
 _MOVED: Final = ("READONLY", "MOVED", "ASK", "CLUSTERDOWN", "MASTERDOWN", "LOADING")
 """Beginnings of errors that say that this is not, or no longer, the server of our keys; it is then looked for again."""
+
+_RUN_ID: Final = re.compile(rb"^run_id:([0-9a-f]{8,64})", re.MULTILINE)
 
 Command = Sequence[bytes | str | float] | bytes
 """The parts of a command, or the whole as :func:`packed` made it."""
@@ -51,6 +54,8 @@ class RedisLine:
         self._timeout = timeout
         self._exchange: _Exchange | None = None
         self._connecting = asyncio.Lock()
+        self.server_id = b""
+        """Of the server that was connected to last: another after a restart or a failover; empty if it does not say."""
 
     async def calls(self, *commands: Command) -> list[Any]:
         """Send ``commands`` together and return their replies; an error that Redis reports is returned as the reply.
@@ -90,8 +95,19 @@ class RedisLine:
         async with asyncio.timeout(self._timeout), self._connecting:
             if self._exchange is None or self._exchange.is_lost:
                 # redis-py connects, authenticates and selects the database; then this class takes over its streams.
-                self._exchange = _Exchange(await self._address.connection(), self._timeout)
+                exchange = _Exchange(await self._address.connection(), self._timeout)
+                try:
+                    self.server_id = _server_id(await exchange.ask(packed(("INFO", "server"))))
+                except BaseException:
+                    exchange.lose(RedisConnectionError("no reply to the first command"))
+                    raise
+                self._exchange = exchange
             return self._exchange
+
+
+def _server_id(info: Any) -> bytes:
+    found = _RUN_ID.search(info) if isinstance(info, bytes) else None
+    return found[1] if found is not None else b""
 
 
 class _Write(NamedTuple):

@@ -86,6 +86,11 @@ class RedisStore:
             raise self.distrust("a reply other than a list of values")
         return list(reply)
 
+    @property
+    def server_id(self) -> bytes:
+        """A name of the server behind the connection that its next start, and another server, does not have."""
+        return self._line.server_id if self.redis is not None else b""
+
     def post(self, *commands: Command) -> None:
         """Send ``commands`` without waiting: Redis executes them before whatever :meth:`ask` sends later, or never."""
         if self.redis is not None:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from server.access.api_key import new_api_key
-from server.access.audit import MANY, MAX_GROUPS, AuditEvent, AuditLog
+from server.access.audit import MANY, MAX_GROUPS, MAX_GROUPS_IN_ALL, AuditEvent, AuditLog
 from server.http.services import Services
 from tests.access.forge import own
 from tests.conftest import AppServer, ProjectMaker
@@ -171,3 +171,25 @@ async def test_lost_database_loses_refusals_into_a_count_and_raises_nothing() ->
     await log.flush()
     assert log.lost_count == 2
     await database.close()
+
+
+async def test_a_flood_of_one_project_hides_nothing_of_another(services: Services, owner: asyncpg.Connection) -> None:
+    log = AuditLog(services.reads)
+
+    def refused(project: str, number: int) -> None:
+        event = AuditEvent(action="request", outcome="refused", reason="x", projects=(project,), actor=f"a{number}")
+        log.refused(event)
+
+    for number in range(MAX_GROUPS * 3):
+        refused("alpha", number)
+    refused("beta", 7)
+    for number in range(MAX_GROUPS_IN_ALL + 5):
+        refused(f"p{number}", 1)
+    await log.flush()
+    rows = await owner.fetch("SELECT actor, projects, occurrences FROM audit_log")
+    assert [row["actor"] for row in rows if row["projects"] == ["beta"]] == ["a7"]
+    of_alpha = {row["actor"]: row["occurrences"] for row in rows if row["projects"] == ["alpha"]}
+    assert len(of_alpha) == MAX_GROUPS + 1
+    assert of_alpha[MANY] == MAX_GROUPS * 2, "the admins of alpha see how many more there were"
+    assert len(rows) == MAX_GROUPS_IN_ALL + 1
+    assert sum(row["occurrences"] for row in rows) == MAX_GROUPS * 3 + 1 + MAX_GROUPS_IN_ALL + 5

@@ -330,3 +330,13 @@ async def test_tokens_of_older_servers_end_with_their_client_and_no_others(
     await owner.execute("UPDATE oauth_clients SET bare_subject_until = now() + interval '1 day'")
     await app_server.services.access.state.refresh()
     assert (await client.get("/api/v1/projects", headers=headers)).status_code == status
+
+
+async def test_the_admin_of_a_project_gives_no_key_more_than_its_own_rate(
+    client: httpx.AsyncClient, project: ProjectMaker, bearer: Headers
+) -> None:
+    await project("alpha")
+    for projects, limit, status in ((["alpha"], 100_000, 201), (["alpha"], 100_001, 403), (["*"], 100_001, 201)):
+        body = {"label": "k", "kind": "service", "projects": ["alpha"], "rate_limit_per_minute": limit}
+        answer = await client.post("/api/v1/keys", headers=bearer("admin", projects), json=body)
+        assert answer.status_code == status, (projects, limit, answer.text)

@@ -237,3 +237,63 @@ async def test_jobs_write_to_object_storage(api: httpx.AsyncClient, app_server: 
     assert (await api.delete(f"{JOBS}/{export_id}")).status_code == 200
     missing = await api.get(f"{JOBS}/{export_id}/files/manifest.json")
     assert missing.status_code == 404
+
+
+async def queued(owner: asyncpg.Connection, export_id: str, project: str, created: int) -> None:
+    """A job of another project, asked for so many seconds ago."""
+    await owner.execute(
+        """
+        INSERT INTO exports SELECT (jsonb_populate_record(e, jsonb_build_object(
+            'export_id', $2::text, 'projects', to_jsonb(array[$3::text]), 'owner', $3::text,
+            'created_at', now() - make_interval(secs => $4)))).* FROM exports AS e WHERE export_id = $1
+        """,
+        export_id, f"exp_{project.ljust(20, 'a')}", project, created,
+    )  # fmt: skip
+
+
+async def test_projects_take_turns_part_by_part(
+    api: httpx.AsyncClient, jobs: ExportJobs, owner: asyncpg.Connection
+) -> None:
+    """A large job does not keep that of another project waiting to its end, however many jobs come before it."""
+    first = await asked(api, format="ndjson")
+    second = await asked(api, format="ndjson")
+    await queued(owner, first, "gamma", 0)
+    await jobs.work()
+    states = {row["export_id"]: row for row in await owner.fetch("SELECT export_id, state, row_count FROM exports")}
+    begun = states[first] if states[first]["row_count"] else states[second]
+    assert begun["state"] == "queued", "it waits for its next turn"
+    assert 0 < begun["row_count"] < COUNT
+    assert states["exp_gammaaaaaaaaaaaaaaaa"]["row_count"] == 0
+    await jobs.work()
+    states = {row["export_id"]: row for row in await owner.fetch("SELECT export_id, state FROM exports")}
+    assert states["exp_gammaaaaaaaaaaaaaaaa"]["state"] == "complete", "whose turn was next"
+    while await jobs.work():
+        pass
+    for export_id in (first, second):
+        manifest = await manifest_of(api, export_id)
+        assert (manifest["state"], manifest["rows"]) == ("complete", COUNT)
+
+
+async def test_jobs_asked_for_at_the_same_time_are_few_too(
+    start_app: Any, api: httpx.AsyncClient, jobs: ExportJobs
+) -> None:
+    server = await start_app(export_jobs=2)
+    await server.services.exports.jobs.task.stop()
+    async with httpx.AsyncClient(base_url=server.base_url, headers=api.headers) as http:
+        answers = await asyncio.gather(*(http.post(JOBS, json={}) for _ in range(8)))
+    assert sorted(answer.status_code for answer in answers) == [202] * 2 + [429] * 6
+
+
+async def test_the_files_of_a_deleted_project_are_removed(
+    api: httpx.AsyncClient, jobs: ExportJobs, owner: asyncpg.Connection, tmp_path: Path
+) -> None:
+    done = await asked(api, format="ndjson")
+    while await jobs.work():
+        pass
+    waiting = await asked(api, format="ndjson")
+    assert (tmp_path / done / "manifest.json").exists()
+    await owner.execute("UPDATE projects SET deleted_at = now() WHERE project_id = 'alpha'")
+    await jobs.tidy()
+    assert not (tmp_path / done).exists()
+    assert await owner.fetchval("SELECT count(*) FROM exports WHERE export_id = ANY ($1)", [done, waiting]) == 0
+    assert not await jobs.work()

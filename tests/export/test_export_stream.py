@@ -343,3 +343,33 @@ async def test_a_slow_client_holds_no_connection_of_the_pool(
         assert pool.get_size() - pool.get_idle_size() == 0
     finally:
         raw.close()
+
+
+@pytest.mark.parametrize("way", ["revoked", "deleted"])
+async def test_a_right_that_is_taken_away_ends_an_export(
+    app_server: AppServer, api: httpx.AsyncClient, bearer: Any, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Of a slow client: what it has not had yet it does not get, and its file looks cut."""
+    monkeypatch.setattr(file_stream, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(file_stream, "SLICE_BYTES", 1024)
+    made = (await api.post("/api/v1/keys", json={"label": "k", "kind": "service"})).json()["data"]
+    send, sent = file_stream.FileStream.send, 0
+
+    async def slow(self: Any, data: bytes) -> None:
+        nonlocal sent
+        sent += 1
+        if sent == 2:
+            path = f"/api/v1/keys/{made['key_id']}" if way == "revoked" else "/api/v1/projects/alpha"
+            admin = bearer("admin", ["*"])
+            async with httpx.AsyncClient(base_url=app_server.base_url, headers=admin, timeout=30) as http:
+                assert (await http.delete(path)).status_code == 200
+        await send(self, data)
+
+    monkeypatch.setattr(file_stream.FileStream, "send", slow)
+    with pytest.raises(httpx.RemoteProtocolError):
+        await api.get(EXPORT, headers={"Authorization": f"Bearer {made['key']}"})
+    expected = {"revoked": "invalid_token", "deleted": "project_forbidden"}[way]
+    async with app_server.services.writes.plain() as connection, asyncio.timeout(30):
+        while (problem := await connection.fetchval("SELECT problem FROM exports")) is None:
+            await asyncio.sleep(0.01)
+    assert problem == expected

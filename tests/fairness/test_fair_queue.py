@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import random
+import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
@@ -13,8 +14,10 @@ import pytest
 
 from server.errors import PoolTimeout, ShareExhausted
 from server.fairness import fair_queue
-from server.fairness.fair_queue import FairQueue, Parts, Place
+from server.fairness.fair_queue import FairQueue
+from server.fairness.off_loop import in_thread
 from server.fairness.party import SERVER, Party, current_party
+from server.fairness.tenants import Parts, Place
 
 T = TypeVar("T")
 
@@ -212,3 +215,53 @@ async def test_whatever_is_cancelled_nothing_is_lost_and_no_bound_is_passed() ->
     assert queue.held == 0
     assert queue.waiting() == 0
     assert max(most.values()) <= 4
+
+
+async def test_many_sets_of_the_same_projects_hold_no_more_than_these_projects() -> None:
+    queue = queue_of(20, patience=0.01)
+    (other,) = await take_many(queue, party("victim"), 1)
+    sets = ["a", "b", "c", "a\nb", "a\nc", "b\nc", "a\nb\nc"]
+    held = [place for name in sets * 3 for place in await take_many(queue, party(name), 8)]
+    assert sum(place.amount for place in held) <= 3 * 8, "three projects have three parts, not seven"
+    assert len(await take_many(queue_of(20), party("a\nb"), 20)) == 12, "alone a set has what one project has"
+    for place in [*held, other]:
+        queue.give_back(place)
+    assert queue.held == 0
+    assert len(await take_many(queue, party("a"), 1)) == 1
+
+
+async def test_a_set_of_projects_does_not_wait_behind_one_that_keeps_its_part_in_use() -> None:
+    queue = queue_of(10, patience=5)
+    (other,) = await take_many(queue, party("victim"), 1)
+    queue.give_back(other)
+    busy = [await as_party(party("a", f"p{n}"), queue.take) for n in range(4)]
+    waiting = [as_party(party("a", f"p{n}"), queue.take) for n in range(4)]
+    await asyncio.sleep(0.02)
+    both = as_party(party("a\nb"), queue.take)
+    await asyncio.sleep(0)
+    queue.give_back(busy.pop())
+    async with asyncio.timeout(5):
+        queue.give_back(await both)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_work_in_a_thread_is_counted_until_it_ends_though_nobody_waits() -> None:
+    is_let_go = threading.Event()
+
+    async def abandon(who: Party) -> None:
+        task = as_party(who, lambda: in_thread(lambda: is_let_go.wait(30)))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    try:
+        for _ in range(3):
+            await abandon(party("hasty", patience=0.01))
+        async with asyncio.timeout(10):
+            assert await as_party(party("calm", patience=10), lambda: in_thread(lambda: 7)) == 7
+    finally:
+        is_let_go.set()
+    async with asyncio.timeout(10):
+        assert await as_party(party("hasty", patience=10), lambda: in_thread(lambda: 8)) == 8

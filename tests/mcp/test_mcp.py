@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -135,3 +136,23 @@ async def test_credentials_scopes_projects_and_arguments_are_checked_as_in_the_a
         found = await call(limited, "span_content", trace_id=calls[1].trace_id, span_id=calls[1].span_id)
         assert EVIL not in found
         assert "beta" not in await call(limited, "search_spans")
+
+
+@pytest.mark.parametrize("odd", ["live", "ws", "search", "", "..", "a/b", "x" * 3000, "\ud800", "%00", "\n"])
+async def test_an_id_that_spells_another_route_is_no_id(
+    app_server: AppServer, calls: list[Any], bearer: Any, odd: str
+) -> None:
+    """A stream of the live tail would be written to the connection of the agent."""
+    trace_id = calls[0].trace_id
+    asked = [("trace_outline", {"trace_id": odd}), ("span_content", {"trace_id": trace_id, "span_id": odd}),
+             ("span_content", {"trace_id": odd, "span_id": odd})]  # fmt: skip
+    headers = {**bearer("developer", ["alpha"]), "Accept": "application/json, text/event-stream"}
+    async with httpx.AsyncClient(base_url=app_server.base_url, headers=headers, timeout=30) as http:
+        for tool, arguments in asked:
+            message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool,
+                       "arguments": arguments}}  # fmt: skip
+            answer = await http.post("/mcp", content=json.dumps(message), headers={"Content-Type": "application/json"})
+            assert answer.status_code in (200, 400), answer.text
+            if answer.status_code == 200:
+                body = answer.json()
+                assert "error" in body or body["result"]["isError"], body

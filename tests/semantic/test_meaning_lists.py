@@ -262,3 +262,17 @@ async def test_a_ranking_stands_at_the_top_of_a_list_and_nowhere_else(http: http
     ):
         answer = await http.post(path, json=body)
         assert answer.status_code == 400, (path, answer.text)
+
+
+async def test_what_others_have_asked_is_no_quicker(
+    server: AppServer, http: httpx.AsyncClient, corpus: dict[str, Any], endpoint: Any, bearer: Any
+) -> None:
+    """Each tenant's questions go to the embedder, and come from memory the second time."""
+    asked: list[int] = []
+    for project_id in ("alpha", "alpha", "beta", "beta"):
+        before = len(endpoint.requests)
+        async with httpx.AsyncClient(base_url=server.base_url, headers=bearer("viewer", [project_id])) as other:
+            answer = await other.get("/api/v1/traces", params={"meaning": "a question of one tenant", "from": "now-1d"})
+        assert answer.status_code == 200, answer.text
+        asked.append(len(endpoint.requests) - before)
+    assert asked == [1, 0, 1, 0]

@@ -161,3 +161,30 @@ async def test_the_master_that_sentinels_name_is_used_and_its_successor_after_it
 def test_an_address_that_names_no_server_is_refused_at_the_start(url: str) -> None:
     with pytest.raises(SettingsError, match="REDIS_URL: expected"):
         load_settings({"REDIS_URL": url})
+
+
+async def test_a_server_that_lost_the_newest_tokens_hands_out_no_older_answer() -> None:
+    """As after a failover to a replica that was behind, or a start from yesterday's disk: what was made stale before,
+    a deletion perhaps, is not there again."""
+    with Valkeys() as valkeys:
+        master = await in_thread(valkeys.start)
+        replica = await in_thread(lambda: valkeys.start("--replicaof", "127.0.0.1", str(master)))
+        before, after = (RedisStore(f"redis://127.0.0.1:{port}/0", timeout=5.0) for port in (master, replica))
+        question, calls = CacheQuestion("lists", RowScope(PROJECTS), {"q": 1}), 0
+
+        async def compute() -> Answer:
+            nonlocal calls
+            calls += 1
+            return Answer({"call": calls})
+
+        cache, freshness = ResultCache(before, orjson.dumps), Freshness(before)
+        await cache.answer(question, compute)
+        assert (await cache.answer(question, compute)).is_hit
+        await in_thread(lambda: until(lambda: ask(replica, "EXISTS", question.key)))
+        assert ask(replica, "REPLICAOF", "NO", "ONE")
+        now = datetime.now(UTC)
+        await freshness.deleted("alpha", Touched(now, now, frozenset()))
+        assert not (await cache.answer(question, compute)).is_hit
+        assert not (await ResultCache(after, orjson.dumps).answer(question, compute)).is_hit
+        for store in (before, after):
+            await store.close()

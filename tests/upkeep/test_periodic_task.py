@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from server.errors import DatabaseUnavailable
+from server.fairness.party import SERVER, Party, current_party
 from server.periodic_task import PeriodicTask
 from server.telemetry.observations import BackgroundWorkFailed
 
@@ -86,3 +87,23 @@ async def test_the_pause_may_follow_from_how_long_the_run_took() -> None:
     await task.stop()
     assert runs == 3
     assert min(took) >= 0.009
+
+
+async def test_background_work_is_counted_for_nobody_who_happens_to_begin_it() -> None:
+    seen: list[Party] = []
+    done = asyncio.Event()
+
+    async def run() -> None:
+        seen.append(current_party.get())
+        done.set()
+
+    for asked, expected in ((None, SERVER), (Party("alpha", "live tail"), Party("alpha", "live tail"))):
+        task = PeriodicTask("example", run, first_pause=0, pause=60)
+        mark = current_party.set(Party("beta", "somebody"))
+        task.start() if asked is None else task.start(asked)
+        current_party.reset(mark)
+        async with asyncio.timeout(30):
+            await done.wait()
+        done.clear()
+        await task.stop()
+        assert seen.pop() == expected

@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from datasource.prometheus.promql.bounds import check_samples, check_time
 from datasource.prometheus.promql.errors import ExecutionError
 from datasource.prometheus.promql.number_format import format_number
 from datasource.prometheus.promql.syntax import NAME_LABEL, is_label_name
@@ -75,7 +76,11 @@ def _most(values: Floats, present: Flags, _: Floats) -> Floats:
 
 
 def _quantile(values: Floats, present: Flags, param: Floats) -> Floats:
-    return np.asarray([quantile(at, values[present[:, step], step]) for step, at in enumerate(param.tolist())])
+    found = np.empty(len(param))
+    for step, at in enumerate(param.tolist()):
+        check_time()
+        found[step] = quantile(at, values[present[:, step], step])
+    return found
 
 
 REDUCERS: Final[dict[str, Reducer]] = {
@@ -103,6 +108,7 @@ def reduce_groups(op: str, vector: Vector, groups: Sequence[Labels], param: Floa
     present = np.empty((len(members), steps), dtype=bool)
     compute = REDUCERS[op]
     for row, places in enumerate(members.values()):
+        check_time()
         flags = vector.present[places]
         values[row] = compute(vector.values[places], flags, param)
         present[row] = flags.any(axis=0)
@@ -138,9 +144,13 @@ def count_values(name: str, vector: Vector, groups: Sequence[Labels]) -> Vector:
     steps = vector.values.shape[1]
     counts: dict[Labels, Floats] = {}
     for row, group in enumerate(groups):
+        check_time()
         for step in np.flatnonzero(vector.present[row]).tolist():
             labels = labels_of((*group, (name, format_number(vector.values[row, step]))))
-            counts.setdefault(labels, np.zeros(steps))[step] += 1
+            if labels not in counts:
+                check_samples(len(counts) + 1, steps)
+                counts[labels] = np.zeros(steps)
+            counts[labels][step] += 1
     if not counts:
         return empty_vector(steps)
     values = np.array(list(counts.values()))

@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from datasource.prometheus.promql.bounds import check_samples, check_time
 from datasource.prometheus.promql.errors import ExecutionError
 from datasource.prometheus.promql.syntax import NAME_LABEL, Matching
 from datasource.prometheus.promql.values import (
@@ -81,8 +82,11 @@ def of_vectors(op: str, left: Vector, right: Vector, matching: Matching, *, retu
         if partners is None:
             continue
         _check_unique(one, partners, signature, "left" if many_is_right else "right")
-        matched_so_far = np.zeros(many.values.shape[1], dtype=bool)
+        steps = many.values.shape[1]
+        matched_so_far = np.zeros(steps, dtype=bool)
         for place in places:
+            check_time()
+            check_samples(len(labels) + len(partners), steps)
             for partner in partners:
                 first, second = many.values[place], one.values[partner]
                 if many_is_right:
@@ -156,6 +160,7 @@ def _unless(left: Vector, right: Vector, matching: Matching) -> Vector:
 
 
 def _or(left: Vector, right: Vector, matching: Matching) -> Vector:
+    check_samples(len(left.labels) + len(right.labels), left.values.shape[1])
     added = right.present & ~_has_match(right, left, matching)
     return merged(
         Vector(

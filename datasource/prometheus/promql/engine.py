@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from time import monotonic
 
 import numpy as np
 
 from datasource.prometheus.promql.aggregation import AGGREGATIONS
+from datasource.prometheus.promql.bounds import EVALUATION_SECONDS, check_samples, deadline
 from datasource.prometheus.promql.errors import ParseError, WrongType
 from datasource.prometheus.promql.evaluate import FUNCTIONS, Evaluation
 from datasource.prometheus.promql.plan import Planned, Planner, Read, SeriesSource
 from datasource.prometheus.promql.syntax import Aggregation, Call, Expr, ValueType, locate, parse, type_of, walk
-from datasource.prometheus.promql.values import Histograms, Ints, Scalar, Value, Vector, Windows
+from datasource.prometheus.promql.values import Histograms, Ints, Scalar, Value, Vector, Windows, size_of
+
+InThread = Callable[[Callable[[], Value]], Awaitable[Value]]
+"""Runs a function beside the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +72,23 @@ def parsed(text: str) -> Expr:
     return expr
 
 
-async def answer(question: Question, source: SeriesSource) -> Result:
-    """Read what ``question`` needs and compute it. Raises :class:`PromqlError` and what the source raises."""
+async def answer(question: Question, source: SeriesSource, in_thread: InThread = asyncio.to_thread) -> Result:
+    """Read what ``question`` needs and compute it, by ``in_thread``. Raises :class:`PromqlError` and what the source
+    raises.
+    """
     times = question.times
     planner = Planner(source, int(times[0]), question.end)
     planned = planner.plan(question.expr, times)
-    answers = [await source.read(read) for read in planner.reads]
+    answers: list[Value] = []
+    samples = 0
+    for read in planner.reads:
+        answers.append(await source.read(read))
+        samples += size_of(answers[-1])
+        check_samples(1, samples)
     # Whole tables of numbers: off the event loop.
-    value = await asyncio.to_thread(_evaluated, planned, answers, times)
-    read = [_size(item) for item in answers]
-    return Result(question.type, value, times, sum(read), max((*read, _size(value))))
+    value = await in_thread(partial(_evaluated, planned, answers, times))
+    sizes = [_size(item) for item in answers]
+    return Result(question.type, value, times, sum(sizes), max((*sizes, _size(value))))
 
 
 def _size(value: Value) -> int:
@@ -93,6 +106,7 @@ def _size(value: Value) -> int:
 
 
 def _evaluated(planned: Planned, answers: Sequence[Value], times: Ints) -> Value:
+    deadline.set(monotonic() + EVALUATION_SECONDS)
     return Evaluation(answers).value(planned, times)
 
 

@@ -44,3 +44,9 @@ class ExecutionError(PromqlError):
 
 class TooMuch(PromqlError):
     """The answer or its parts would be larger than is allowed."""
+
+
+class TookTooLong(PromqlError):
+    """The expression was given up."""
+
+    kind = "timeout"

@@ -15,6 +15,7 @@ from datasource.prometheus.promql import (
     label_functions,
     range_functions,
 )
+from datasource.prometheus.promql.bounds import check_time
 from datasource.prometheus.promql.errors import ExecutionError
 from datasource.prometheus.promql.plan import (
     Absent,
@@ -87,6 +88,7 @@ class Evaluation:
             return self._value(expr, times)
 
     def _value(self, expr: Planned, times: Ints) -> Value:
+        check_time()
         match expr:
             case Leaf():
                 return self._leaf(expr)

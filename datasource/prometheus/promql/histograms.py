@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from datasource.prometheus.promql.bounds import check_time
 from datasource.prometheus.promql.errors import ExecutionError
 from datasource.prometheus.promql.syntax import NAME_LABEL
 from datasource.prometheus.promql.values import (
@@ -55,6 +56,7 @@ def _classic(vector: Vector, compute: Callable[[Floats, Floats, int], float]) ->
         flags, counts = vector.present[of_rows], vector.values[of_rows]
         present[target] = flags.any(axis=0)
         for step in np.flatnonzero(present[target]).tolist():
+            check_time()
             there = flags[:, step]
             values[target, step] = compute(*_whole_buckets(bounds[there], counts[there, step]), step)
     return Vector(list(members), values, present)

@@ -6,12 +6,14 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from datasource.prometheus.promql.bounds import check_label, check_time
 from datasource.prometheus.promql.errors import ExecutionError
 from datasource.prometheus.promql.syntax import NAME_LABEL, compiled_pattern, is_label_name
 from datasource.prometheus.promql.values import Labels, Vector, label, labels_of, merged
 
 _REFERENCE: Final = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")
 _DIGITS: Final = re.compile(r"([0-9]+)")
+_SHORT_NUMBER: Final = re.compile(r"[0-9]{1,4}")
 
 
 def label_replace(vector: Vector, target: str, replacement: str, source: str, pattern: str) -> Vector:
@@ -30,11 +32,11 @@ def label_replace(vector: Vector, target: str, replacement: str, source: str, pa
                 return "$"
             name = reference[2] or reference[3]
             try:
-                return found[int(name) if name.isdigit() else name] or ""
+                return found[int(name) if _SHORT_NUMBER.fullmatch(name) else name] or ""
             except (IndexError, KeyError):
                 return ""
 
-        return labels_of((*labels, (target, _REFERENCE.sub(group, replacement))))
+        return labels_of((*labels, (target, check_label(_REFERENCE.sub(group, replacement)))))
 
     return _relabelled(vector, [changed(labels) for labels in vector.labels])
 
@@ -48,7 +50,7 @@ def label_join(vector: Vector, target: str, separator: str, sources: Sequence[st
     return _relabelled(
         vector,
         [
-            labels_of((*labels, (target, separator.join(label(labels, source) for source in sources))))
+            labels_of((*labels, (target, check_label(separator.join(label(labels, source) for source in sources)))))
             for labels in vector.labels
         ],
     )
@@ -58,7 +60,12 @@ def sorted_by_label(vector: Vector, names: Sequence[str], *, descending: bool) -
     """Return the rows in natural order of the labels ``names``, then of all labels."""
 
     def natural(text: str) -> list[tuple[int, int, str]]:
-        return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in _DIGITS.split(text) if part]
+        """Parts that are numbers, without zeros in front, by their length and then as text; so they may be long."""
+        return [
+            (0, len(part.lstrip("0")), part.lstrip("0")) if _DIGITS.fullmatch(part) else (1, 0, part)
+            for part in _DIGITS.split(text)
+            if part
+        ]
 
     order = sorted(
         range(len(vector.labels)),
@@ -74,4 +81,5 @@ def _check_name(name: str, function: str) -> None:
 
 
 def _relabelled(vector: Vector, labels: list[Labels]) -> Vector:
+    check_time()
     return merged(Vector(labels, vector.values, vector.present, vector.stamps))

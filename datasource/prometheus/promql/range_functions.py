@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from datasource.prometheus.promql.aggregation import quantile
+from datasource.prometheus.promql.bounds import check_samples, check_time
 from datasource.prometheus.promql.errors import ExecutionError
 from datasource.prometheus.promql.syntax import NAME_LABEL
 from datasource.prometheus.promql.values import Floats, Ints, Vector, Windows, merged, without
@@ -36,11 +37,13 @@ def apply(function: str, windows: Windows, params: Sequence[Floats]) -> Vector:
     """Apply ``function`` to each window; ``params`` are its scalar arguments at each step."""
     compute, keeps_name = WINDOW_FUNCTIONS[function], function in _KEEP_NAME
     steps = len(windows.ends)
+    check_samples(len(windows.series), steps)
     values = np.zeros((len(windows.series), steps))
     present = np.zeros((len(windows.series), steps), dtype=bool)
     for row, series in enumerate(windows.series):
         first, last = windows.bounds(series)
         for step in np.flatnonzero(last > first).tolist():
+            check_time()
             low, high = first[step], last[step]
             window = Window(
                 series.times[low:high],
@@ -127,6 +130,7 @@ def _smoothed(window: Window, params: Sequence[float]) -> float | None:
         return None
     before, level, trend = 0.0, float(values[0]), float(values[1] - values[0])
     for place in range(1, len(values)):
+        check_time()
         if place > 1:
             trend = trending * (level - before) + (1 - trending) * trend
         before, level = level, smoothing * float(values[place]) + (1 - smoothing) * (level + trend)

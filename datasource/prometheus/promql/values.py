@@ -173,3 +173,16 @@ def grouped(labels: Sequence[Labels]) -> dict[Labels, list[int]]:
     for row, item in enumerate(labels):
         found.setdefault(item, []).append(row)
     return found
+
+
+def size_of(value: Value) -> int:
+    """How many numbers ``value`` has."""
+    match value:
+        case Vector() | Histograms():
+            return int(value.present.size)
+        case Windows():
+            return sum(len(series.times) for series in value.series)
+        case Scalar():
+            return len(value.values)
+        case _:
+            return 1

@@ -44,26 +44,57 @@ WHERE export_id = $1 AND byte_count <= $2
 ORDER BY number DESC
 LIMIT 1
 
+-- name: lock_exports_of
+-- Two requests of one owner may not both find room for one more.
+SELECT pg_advisory_xact_lock(hashtextextended('exports of ' || $1, 0))
+
 -- name: count_open_exports
 SELECT count(*) FROM exports WHERE owner = $1 AND kind = 'job' AND state IN ('queued', 'running')
 
 -- name: take_export_job
--- One job that waits, or whose process is gone; whoever takes it first has it.
+-- One job that waits, or whose process is gone; whoever takes it first has it. Of projects that are at work least, then
+-- of those whose last part was written longest ago.
 UPDATE exports SET state = 'running', heartbeat_at = now()
 WHERE export_id = (
-    SELECT export_id FROM exports
+    SELECT export_id FROM exports AS waiting
     WHERE kind = 'job' AND (state = 'queued' OR (state = 'running' AND heartbeat_at < now() - $1::interval))
-    ORDER BY created_at
+    ORDER BY
+        (SELECT count(*) FROM exports AS other
+         WHERE other.kind = 'job' AND other.state = 'running' AND other.heartbeat_at >= now() - $1::interval
+           AND other.projects && waiting.projects),
+        (SELECT max(other.heartbeat_at) FROM exports AS other
+         WHERE other.kind = 'job' AND (other.state <> 'queued' OR other.row_count > 0)
+           AND other.projects && waiting.projects) NULLS FIRST,
+        created_at
     LIMIT 1
     FOR UPDATE SKIP LOCKED)
 RETURNING *
+
+-- name: others_wait_for_export
+-- Whether a job of other projects waits while this one is at work.
+SELECT EXISTS (SELECT 1 FROM exports AS other
+               WHERE other.kind = 'job' AND other.state = 'queued' AND NOT other.projects && own.projects)
+FROM exports AS own WHERE export_id = $1
+
+-- name: put_export_back
+UPDATE exports SET state = 'queued', heartbeat_at = now() WHERE export_id = $1 AND state = 'running'
 
 -- name: fail_lost_streams
 UPDATE exports SET state = 'failed', problem = 'interrupted', finished_at = now()
 WHERE kind = 'stream' AND state = 'running' AND heartbeat_at < now() - $1::interval
 
+-- name: cancel_exports_of_deleted_projects
+UPDATE exports SET state = 'cancelled', finished_at = now()
+WHERE state IN ('queued', 'running')
+  AND EXISTS (SELECT 1 FROM projects WHERE project_id = ANY (exports.projects) AND deleted_at IS NOT NULL)
+
 -- name: list_expired_exports
-SELECT export_id, kind FROM exports WHERE expires_at < now() AND state NOT IN ('queued', 'running') LIMIT 100
+-- Those whose time is over, and those of a project that was deleted.
+SELECT export_id, kind FROM exports
+WHERE state NOT IN ('queued', 'running')
+  AND (expires_at < now()
+       OR EXISTS (SELECT 1 FROM projects WHERE project_id = ANY (exports.projects) AND deleted_at IS NOT NULL))
+LIMIT 100
 
 -- name: delete_export
 DELETE FROM exports WHERE export_id = $1

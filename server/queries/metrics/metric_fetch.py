@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from server.errors import QueryTooLarge
 from server.fairness.off_loop import off_loop
 from server.queries.metrics.metric_catalog import HISTOGRAM_BOUNDS
 from server.queries.metrics.metric_formula import Cells, Needs
@@ -25,6 +26,8 @@ _PRECOMPUTED_ORDER: Final = tuple(PERCENTILES.values())
 # Deltas first: the hours they touch show where stored percentiles are stale.
 _ORDER: Final[tuple[RollupTable, ...]] = ("rollup_delta", "rollup_5m", "slice_1h", "rollup_1h", "rollup_1d")
 
+MOST_CELLS: Final = 1_000_000
+"""Groups times places in time: what is held of one counter."""
 _SKETCH_WEIGHT: Final = 40
 """Values that cost as much as one sketch: some tenth of a millisecond."""
 
@@ -110,7 +113,8 @@ async def fetch_sketches(
     gathering = await _gather(connection, target, needs, plan, timeline, None)
     owners, sketches = _stored_sketches(gathering, name)
     counters = replace(needs, fractions={}, histograms=frozenset())
-    return _merged(replace(gathering, needs=counters), plan), owners, sketches
+    weight = len(owners) + len(gathering.groups) * gathering.buckets
+    return await off_loop(weight, partial(_merged, replace(gathering, needs=counters), plan)), owners, sketches
 
 
 async def _gather(
@@ -163,6 +167,11 @@ async def _gather(
 def _merged(gathering: _Gathering, plan: SourcePlan) -> Fetched:
     needs = gathering.needs
     size = len(gathering.groups) * gathering.buckets
+    if size > MOST_CELLS:
+        raise QueryTooLarge(
+            f"{len(gathering.groups)} series at {gathering.buckets} places are too many: sum by fewer labels, or"
+            " choose a shorter range or a wider step."
+        )
     cells = Cells(needs, size)
     for name in needs.counters:
         sums = cells.counters[name]

@@ -1,0 +1,109 @@
+"""What a tenant holds of a resource, and what it has used lately: the books of :mod:`server.fairness.fair_queue`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from server.fairness.usage import Usage
+
+_ROUNDING: Final = 1e-9
+"""Thirds do not add up to one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Parts of the capacity."""
+
+    alone: float = 0.8
+    """What one tenant may hold while no other is about: a newcomer still finds room."""
+    contended: float = 0.4
+    """The same while others are about."""
+    slow: float = 0.2
+    """The same for a tenant whose uses take long."""
+    all_slow: float = 0.6
+    """What all slow tenants may hold together."""
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """A part of the resource that is held; to be given back."""
+
+    tenant: Tenant | None
+    principal: str
+    amount: float
+    since: float
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """A use that waits for its turn."""
+
+    amount: float
+    granted: asyncio.Future[Place]
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class ProjectUses:
+    """What all tenants with one project in their set are charged for it."""
+
+    held: float = 0.0
+    usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(slots=True, eq=False)
+class Tenant:
+    """One set of projects, and what is done in its name."""
+
+    projects: tuple[ProjectUses, ...]
+    limit: float
+    """What it may hold while others are about."""
+    last_seen: float
+    usage: Usage = field(default_factory=Usage)
+    is_slow: bool = False
+    held: float = 0.0
+    by_principal: dict[str, float] = field(default_factory=dict)
+    places: dict[Place, None] = field(default_factory=dict)
+    """Oldest first."""
+    waiting: OrderedDict[str, deque[Waiter]] = field(default_factory=OrderedDict)
+    waiting_count: int = 0
+
+    def has_room(self, amount: float, limit: float, project_limit: float) -> bool:
+        """Return whether it may hold ``amount`` more, under what a tenant and a project may have. Who holds nothing may
+        hold that much at least, unless other sets have used up its projects.
+        """
+        if self.held and self.held + amount > limit:
+            return False
+        part = amount / len(self.projects)
+        most = max(project_limit, amount) + _ROUNDING
+        return all(not uses.held or uses.held + part <= most for uses in self.projects)
+
+    def used(self, now: float) -> tuple[float, float]:
+        """What its projects have used lately, on average, and what of that was for itself: who comes next."""
+        return sum(uses.usage.at(now) for uses in self.projects) / len(self.projects), self.usage.at(now)
+
+    def hold(self, place: Place) -> None:
+        """Note ``place`` as held."""
+        self.held += place.amount
+        self.by_principal[place.principal] = self.by_principal.get(place.principal, 0.0) + place.amount
+        self.places[place] = None
+        for uses in self.projects:
+            uses.held += place.amount / len(self.projects)
+
+    def drop(self, place: Place, now: float) -> None:
+        """Note ``place`` as given back."""
+        del self.places[place]
+        self.held -= place.amount
+        left = self.by_principal[place.principal] - place.amount
+        if left > 0:
+            self.by_principal[place.principal] = left
+        else:
+            del self.by_principal[place.principal]
+        used = (now - place.since) * place.amount
+        self.usage.add(used, now)
+        for uses in self.projects:
+            uses.usage.add(used / len(self.projects), now)
+            left = uses.held - place.amount / len(self.projects)
+            uses.held = left if left > _ROUNDING else 0.0

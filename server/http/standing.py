@@ -1,0 +1,42 @@
+"""Whether the caller of an answer that takes long may still have it: asked again while it is being sent.
+
+Who loses a right should not have to wait for the end of a download: a credential that was revoked or has expired, a
+project that was taken away or deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from sanic import Request
+
+from server.errors import ApiError, InsufficientScope, InvalidToken, MissingToken, ProjectForbidden
+from server.http.guard import reauthenticate
+from server.http.services import services_of
+from server.storage.row_scope import RowScope
+
+ENDING: Final = (InvalidToken, MissingToken, InsufficientScope, ProjectForbidden)
+"""What ends such an answer. Any other error means that nobody can tell at the moment."""
+
+
+async def current_scope(request: Request, requested: Sequence[str], needed: Sequence[str]) -> RowScope:
+    """Return the rows that the caller may see by now. Raises the errors of admission, also for a scope in ``needed``
+    that it has lost.
+    """
+    principal = await reauthenticate(request)
+    for scope in needed:
+        principal.require(scope)
+    return principal.scope(requested, await services_of(request).projects.ids())
+
+
+async def check_still_seen(request: Request, needed: Sequence[str], scope: RowScope) -> None:
+    """Raise one of :data:`ENDING` if the caller may not see all of ``scope`` any more."""
+    try:
+        seen = await current_scope(request, scope.projects, needed)
+    except ENDING:
+        raise
+    except ApiError:
+        return
+    if scope.may_read_content and not seen.may_read_content:
+        raise InsufficientScope("The credential may not read content any more.")
