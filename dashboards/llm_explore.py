@@ -16,6 +16,7 @@ BOARD: Final = Board(
     variables=(
         text_variable("search", "Search", "Words in prompts and answers, as in a web search; empty for all."),
         text_variable("meaning", "Meaning", "Near in meaning to this, in any language; for the table Near in meaning."),
+        text_variable("like", "Like", "TRACE_ID or TRACE_ID/SPAN_ID: what is near to it, instead of Meaning."),
     ),
     rows=(
         Row(None, (
@@ -25,9 +26,10 @@ BOARD: Final = Board(
                   target("traces", limit=100, search=variable("search")), size=(24, 14)),
         )),
         Row("By meaning", (
-            table("Near in meaning", "Spans near in meaning to the box Meaning, nearest first; the newest while it is "
-                  "empty. With Search: near in meaning or with these words.",
-                  target("meaning", limit=50, meaning=variable("meaning"), search=variable("search")), size=(24, 10)),
+            table("Near in meaning", "Spans near in meaning to the box Meaning, or to the span in Like, nearest first; "
+                  "the newest while both are empty. With Search: near in meaning or with these words.",
+                  target("meaning", limit=50, meaning=variable("meaning"), like=variable("like"),
+                         search=variable("search")), size=(24, 10)),
         )),
         Row("What was said", (
             panel("logs", "Prompts and answers", "What was asked and answered, newest first; failed calls in red.",

@@ -21,6 +21,7 @@ from datasource.payload_fields import (
     GROUP_BY,
     INCOMPLETE,
     INTERVAL,
+    LIKE,
     MEANING,
     MEASURED,
     METRICS_FIELD,
@@ -167,9 +168,9 @@ _DECLARED: Final = (
         fields=(limit_field(50, 1000, "Most rows."), *ROWS),
     ),
     _target(
-        "meaning", "Near in meaning", "Spans near in meaning to a text, nearest first, with a link to the trace.",
+        "meaning", "Near in meaning", "Spans near in meaning to a text or a span, nearest first, with links.",
         shape=Shape.TABLE, panels=("table",), unit="by column", asks=_SPANS,
-        fields=(MEANING, limit_field(20, 1000, "Most rows."), *ROWS),
+        fields=(MEANING, LIKE, limit_field(20, 1000, "Most rows."), *ROWS),
     ),
     _target(
         "errors", "Recent errors", "Failed spans, newest first, with their message and a link to the trace.",

@@ -91,6 +91,9 @@ SEARCH: Final = PayloadField(
 MEANING: Final = PayloadField(
     "meaning", "Meaning", Kind.TEXT, "Text in any language; empty: the newest spans instead of the nearest."
 )
+LIKE: Final = PayloadField(
+    "like", "Like", Kind.TEXT, "TRACE_ID or TRACE_ID/SPAN_ID: spans near to what was said there, instead of to a text."
+)
 VARIABLES: Final = PayloadField(
     "vars",
     "All variables",

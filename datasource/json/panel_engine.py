@@ -30,6 +30,7 @@ from datasource.panels.frames import Notice, frame_size, notice_frame
 from datasource.panels.panel_request import PanelRequest, PanelTarget
 from datasource.panels.target_question import TargetQuestion, read_target
 from datasource.targets.core import Core
+from datasource.targets.spans import RANKINGS
 from server.access.principal import Principal
 from server.cache.freshness import Freshness
 from server.cache.result_cache import Answer, CacheQuestion, ResultCache
@@ -172,7 +173,7 @@ class PanelEngine:
         async def compute() -> Answer:
             frames = await self._compute(question, scope)
             # Vectors come in the background, without a word to the cache.
-            is_kept = question.values.get("meaning") is None
+            is_kept = all(question.values.get(name) is None for name in RANKINGS)
             return Answer(frames, values=sum(map(frame_size, frames)), is_complete=is_kept)
 
         found = (await self._cache.answer(asked, compute)).data

@@ -9,7 +9,7 @@ from datasource.panels.frames import Column, FieldType, FrameMeta, Notice, table
 from datasource.panels.target_question import TargetQuestion
 from datasource.payload_fields import NUMERIC_COLUMNS
 from datasource.targets.core import Core, Frame
-from server.errors import InsufficientScope, MeaningUnavailable
+from server.errors import InsufficientScope, InvalidBody, MeaningUnavailable
 from server.queries.filters.filter_tree import Leaf
 from server.queries.filters.filter_values import read_operand
 from server.queries.filters.span_fields import FIELDS
@@ -141,6 +141,8 @@ _LOG_LINES: Final = (
 _SPEAKERS: Final = {"prompt": "user", "answer": "assistant", "error": "error"}
 
 
+RANKINGS: Final = ("meaning", "like")
+"""Keys of a payload that ask for an order by meaning."""
 _NEARNESS: Final = (
     Column("similarity", FieldType.NUMBER, {"displayName": "Nearness", "decimals": 2, "custom": {"width": 90}}),
 )
@@ -171,17 +173,24 @@ async def trace_table(core: Core, question: TargetQuestion) -> list[Frame]:
 
 
 async def near_table(core: Core, question: TargetQuestion) -> list[Frame]:
-    """Return the spans nearest to a text, and how near they are; without one the newest."""
+    """Return the spans nearest to a text or to another span, and how near they are; without either the newest."""
     names = tuple(column.name for column in SPAN_COLUMNS)
-    text = question.values.get("meaning")
-    if text is None:
+    asked_by = [name for name in RANKINGS if question.values.get(name) is not None]
+    if not asked_by:
         page = await _list(core, question, names, Sort("ts"))
         return [_table(question, SPAN_COLUMNS, page)]
+    if len(asked_by) > 1:
+        raise InvalidBody.at("/like", "cannot be combined with meaning: empty one of the two")
     if core.meaning is None:
         raise MeaningUnavailable("no embedder is configured")
+    (operator,) = asked_by
+    try:
+        operand = read_operand(None, operator, question.values[operator], now=EPOCH)
+    except ValueError as error:
+        raise InvalidBody.at(f"/{operator}", str(error)) from error
     asked = ListQuestion(
         window=question.time_range,
-        filter=joined(Leaf(FIELDS["text"], "meaning", read_operand(None, "meaning", text, now=EPOCH)), question.filter),
+        filter=joined(Leaf(FIELDS["text"], operator, operand), question.filter),
         sort=(Sort(RANK),),
         fields=names,
         limit=question.values["limit"],

@@ -18,6 +18,7 @@ _VARIABLES: Final[Mapping[str, str]] = {
     "user_id": "user",
     "search": "search",
     "meaning": "meaning",
+    "like": "like",
     "group_by": "group_by",
     "trace_id": "trace_id",
 }

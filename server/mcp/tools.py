@@ -30,6 +30,10 @@ PARAMETERS: Final[dict[str, dict[str, Any]]] = {
         "description": "Text in any language: the spans nearest in meaning come first, with similarity and found_by. "
         "With search: near in meaning or with these words.",
     },
+    "like": {
+        **_TEXT,
+        "description": "TRACE_ID or TRACE_ID/SPAN_ID: the spans nearest in meaning to what was said there come first.",
+    },
     "filters": {
         "type": "object",
         "additionalProperties": {"type": ["string", "number", "boolean", "array"]},
@@ -97,7 +101,7 @@ async def _rows(ask: Ask, question: Question, arguments: Arguments, settings: Se
 
 async def _search(ask: Ask, arguments: Arguments, settings: Settings) -> str:
     params = _asked(
-        arguments, "search", "meaning", "to", "project_id", "sort_by",
+        arguments, "search", "meaning", "like", "to", "project_id", "sort_by",
         **{"from": arguments.get("from", "now-24h"), "limit": arguments.get("limit", 20)},
     )  # fmt: skip
     return await _rows(ask, Question("/api/v1/traces", params), arguments, settings, "llm-explore")
@@ -201,7 +205,7 @@ TOOLS: Final[dict[str, ToolSpec]] = {
         ToolSpec(
             "search_spans",
             "Find spans (model calls, tool calls, agent steps) by words, meaning and filters, newest first.",
-            ("search", "meaning", "filters", *_RANGE, "limit", "sort_by"),
+            ("search", "meaning", "like", "filters", *_RANGE, "limit", "sort_by"),
             (),
             _search,
         ),

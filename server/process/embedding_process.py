@@ -27,7 +27,7 @@ from server.storage.database import Database
 from server.telemetry import logs, observations, prometheus
 from server.terminal.output import say
 
-NICENESS: Final = 10
+NICENESS: Final = 15
 PATIENCE: Final = 6.0
 """A batch of stored texts may take so many times as long as a question."""
 

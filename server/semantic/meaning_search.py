@@ -16,13 +16,14 @@ from server.queries.filters.filter_tree import Filter, Leaf, check_readable
 from server.queries.filters.span_fields import FIELDS
 from server.queries.lists.change_reader import Change, read_changed_spans
 from server.queries.lists.feed_position import FeedPosition
+from server.queries.lists.keyset import Position
 from server.queries.lists.list_question import RANK, ListQuestion, Sort
 from server.queries.lists.list_reader import ListPage, list_spans
 from server.queries.lists.nearest_reader import (
     POOL,
+    Nearest,
     NearQuestion,
     NearSpan,
-    count_coverage,
     models_in_range,
     read_nearest,
     read_ranked_traces,
@@ -30,10 +31,12 @@ from server.queries.lists.nearest_reader import (
 from server.queries.lists.query_plan import explained
 from server.queries.lists.ranking import Ranking, joined, ranking_of
 from server.queries.lists.row_extras import add_extras
+from server.queries.lists.row_layout import row_layout
 from server.queries.lists.shown_rows import render_rows
+from server.semantic.coverage import read_coverage
 from server.semantic.embedding_models import EmbeddingModel, EmbeddingModels
 from server.semantic.question_vectors import QuestionVectors
-from server.semantic.rank_fusion import Key, RankedRow, fused
+from server.semantic.rank_fusion import Key, NearRow, RankedRow, fused
 from server.storage.database import Database
 from server.storage.row_scope import RowScope
 from server.storage.statements import statement
@@ -81,33 +84,48 @@ class MeaningSearch:
         check_readable(question.filter, scope)
         if not scope.projects:
             return ListPage([], meaning={"rows_in_range": 0, "rows_with_vectors": 0, "rows_looked_at": 0, "ranked": 0})
-        cut = None if question.position is None else question.position[0]
+        cut, distances = (None, None) if question.position is None else _first_page(question.position)
         near_question = NearQuestion(
-            view=question.view, window=question.window, filter=ranking.rest, most=self._most, cut=cut
+            view=question.view,
+            window=question.window,
+            filter=ranking.rest,
+            most=self._most,
+            cut=cut,
+            distances=distances,
         )
         models = await self._all_models()
         asked = await self._asked(scope, ranking.by, near_question, models)
         plans: list[dict[str, Any]] | None = [] if explain else None
-        (moment, near), found, (rows, vectors) = await asyncio.gather(
+        (moment, near), found, covered = await asyncio.gather(
             self._near(scope, near_question, asked, plans),
             self._found(scope, question, ranking, cut),
-            self._coverage(scope, near_question, asked),
+            read_coverage(self._reads, scope, near_question.span_window(), list(asked.vectors)),
         )
         as_key = _span_key if question.view == "spans" else _trace_key
+        # "More like this" is where the rows that say the same are found.
+        folds = question.view == "spans" and ranking.by.operator == "meaning"
         ranked = fused(
-            [[(as_key(span), span.ts, span.similarity) for span in part] for part in near],
+            [[NearRow(as_key(span), span.ts, span.similarity, span.text) for span in part.spans] for part in near],
             [(as_key(span), span.ts) for span in found],
+            folds=folds,
         )
-        page = await self._page(scope, question, ranking, ranked, cut or moment)
+        kept = {model_id: part.distance for model_id, part in zip(asked.vectors, near, strict=True) if part.distance}
+        start = (cut or moment, ",".join(f"{model_id}={distance}" for model_id, distance in kept.items()))
+        page = await self._page(scope, question, ranking, ranked, start)
         names = {model.model_id: model.name for model in models}
+        passed = [part.looked_at for part in near if part.looked_at is not None]
         facts = {
             "models": [names[model_id] for model_id in asked.vectors],
-            "rows_in_range": rows,
-            "rows_with_vectors": vectors,
-            "rows_looked_at": min(vectors, self._most * len(scope.projects)),
+            "rows_in_range": covered.rows,
+            "rows_with_vectors": covered.with_vectors,
+            "rows_looked_at": sum(passed) if passed else covered.looked_at(self._most),
             "ranked": len(ranked),
         }
-        notes = self._notes(facts, asked, ranking, is_last=page.next_position is None)
+        notes = self._notes(facts, asked, is_filtered=bool(passed))
+        if folds and any(row["same_text"] for row in page.rows):
+            notes.append("Some rows stand for others that say the same, word for word: same_text counts them.")
+        if page.next_position is None and max(len(found), *(len(part.spans) for part in near), 0) >= POOL:
+            notes.append(f"The list ends with the {POOL} nearest rows.")
         return replace(page, plan=plans, meaning={**facts, "notes": notes})
 
     async def _all_models(self) -> list[EmbeddingModel]:
@@ -178,7 +196,7 @@ class MeaningSearch:
 
     async def _near(
         self, scope: RowScope, question: NearQuestion, asked: _Asked, plans: list[dict[str, Any]] | None
-    ) -> tuple[datetime, list[list[NearSpan]]]:
+    ) -> tuple[datetime, list[Nearest]]:
         """Return the database's moment and a ranking for each model, without the row that was named."""
         async with self._reads.read(scope) as connection:
             moment: datetime = await connection.fetchval(statement("database_now"))
@@ -189,10 +207,10 @@ class MeaningSearch:
             ]
         if asked.itself is not None:
             trace_id, span_id = asked.itself
-            rankings = [
-                [span for span in ranking if span.trace_id != trace_id or span_id not in {None, span.span_id}]
-                for ranking in rankings
-            ]
+            for ranking in rankings:
+                ranking.spans[:] = [
+                    span for span in ranking.spans if span.trace_id != trace_id or span_id not in {None, span.span_id}
+                ]
         return moment, rankings
 
     async def _found(
@@ -212,15 +230,13 @@ class MeaningSearch:
         )
         return [NearSpan(row["project_id"], row["ts"], row["trace_id"], row["span_id"], 0.0) for row in page.rows]
 
-    async def _coverage(self, scope: RowScope, question: NearQuestion, asked: _Asked) -> tuple[int, int]:
-        async with self._reads.read(scope) as connection:
-            return await count_coverage(connection, scope, question.span_window(), list(asked.vectors), 2 * self._most)
-
     async def _page(
-        self, scope: RowScope, question: ListQuestion, ranking: Ranking, ranked: Sequence[RankedRow], cut: datetime
+        self, scope: RowScope, question: ListQuestion, ranking: Ranking, ranked: Sequence[RankedRow], start: Position
     ) -> ListPage:
-        """Return the rows of the page. One that is gone by now, or does not pass, makes room for the next."""
-        after = None if question.position is None else tuple(question.position[1:])
+        """Return the rows of the page. One that is gone by now, or does not pass, makes room for the next. ``start``:
+        what all pages share, the beginning of their positions.
+        """
+        after = None if question.position is None else tuple(question.position[len(start) :])
         waiting = [row for row in ranked if after is None or row.order > after]
         shown: list[dict[str, Any]] = []
         taken: list[RankedRow] = []
@@ -242,25 +258,34 @@ class MeaningSearch:
                 await add_extras(connection, scope, replace(question, filter=ranking.search), extras)
                 for row, extra in zip(shown, extras, strict=True):
                     row.update({name: extra[name] for name in sorted(question.include)})
-        return ListPage(shown, (cut, *taken[-1].order) if has_more else None)
+        fields, clipped = question.shown(), question.clipped()
+        layout = row_layout(question.view, fields, (Sort("ts"),), scope.may_read_content, None, clipped)
+        return ListPage(
+            shown, (*start, *taken[-1].order) if has_more else None, None, layout.hidden, None, layout.clip(shown)
+        )
 
-    def _notes(self, facts: Mapping[str, Any], asked: _Asked, ranking: Ranking, *, is_last: bool) -> list[str]:
-        """Return what a reader must know to take the rows for what they are."""
+    def _notes(self, facts: Mapping[str, Any], asked: _Asked, *, is_filtered: bool) -> list[str]:
+        """Return what a reader must know of the rows that the list does not have."""
         notes = []
         rows, vectors = facts["rows_in_range"], facts["rows_with_vectors"]
         if vectors < rows:
             notes.append(
                 "Rows without a vector say nothing, or are not embedded yet: only a search by words finds them."
             )
-        if vectors > facts["rows_looked_at"] and ranking.rest is None:
+        if vectors > facts["rows_looked_at"] and not is_filtered:
             notes.append(f"Only the newest {self._most} rows of each project with vectors were looked at.")
         if asked.unasked:
             notes.append(
                 f"Rows with vectors of {', '.join(asked.unasked)} were not looked at: that model does not answer."
             )
-        if is_last and facts["ranked"] >= POOL:
-            notes.append(f"The list ends with the {POOL} nearest rows.")
         return notes
+
+
+def _first_page(position: Position) -> tuple[datetime, dict[int, int]]:
+    """Return what a later page has from the first: its moment, and the distances by model."""
+    moment, distances = position[:2]
+    pairs = (pair.split("=") for pair in filter(None, distances.split(",")))
+    return moment, {int(model_id): int(distance) for model_id, distance in pairs}
 
 
 def _span_key(span: NearSpan) -> Key:
@@ -279,7 +304,7 @@ async def _rows(
     batch: Sequence[RankedRow],
 ) -> list[tuple[int, dict[str, Any]]]:
     """Return those rows of ``batch`` that are there and pass, in its order, each with its place."""
-    fields = question.selected()
+    fields = question.shown()
     if question.view == "traces":
         keys = [(row.key[0], row.key[1]) for row in batch]
         found = await read_ranked_traces(connection, scope, fields, question.window, ranking.rest, keys)
@@ -287,6 +312,11 @@ async def _rows(
         return found
     changes = {(row.key[0], row.key[1], str(row.key[2]), row.ts): place for place, row in enumerate(batch)}
     spans = await read_changed_spans(
-        connection, scope, fields, [ranking.rest], [Change(*key, False, FeedPosition("")) for key in changes]
+        connection,
+        scope,
+        fields,
+        [ranking.rest],
+        [Change(*key, False, FeedPosition("")) for key in changes],
+        clipped=question.clipped(),
     )
     return sorted(((changes[span.change.key], span.row) for span in spans), key=lambda item: item[0])

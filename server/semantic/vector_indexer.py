@@ -98,6 +98,7 @@ class VectorIndexer:
             batch = self.backlog.take(self._batch)
             await self._write(model, batch)
         except EmbedderFailed as failure:
+            self._model = None  # it may be another one behind the same name, when it is back
             self._failures += 1
             observe(EmbedderLost(str(failure)))
             await asyncio.sleep(min(2.0**self._failures, LONGEST_REST) / 2)

@@ -11,9 +11,10 @@ from typing import Any, Final
 
 import asyncpg
 
-from server.embedding.embedder import Embedder, TextRefused
+from server.embedding.embedder import Embedder, EmbedderFailed, TextRefused
 from server.embedding.span_text import NEEDED_FIELDS, added_text, text_hash
 from server.embedding.vectors import to_bits, to_bytes
+from server.errors import ApiError
 from server.queries.lists.change_reader import Change, read_changed_spans
 from server.queries.lists.feed_position import FeedPosition
 from server.semantic.backlog import SpanKey
@@ -77,8 +78,12 @@ class VectorWriter:
         made, tokens = await self._embedded(model, list(dict.fromkeys(new.values())))
         known |= {place: made[text] for place, text in new.items() if text in made}
         stored = 0
-        for project, read in spans.items():
-            stored += await self._store(project, model, read, known)
+        try:
+            for project, read in spans.items():
+                stored += await self._store(project, model, read, known)
+        except ApiError:
+            self._days.clear()  # a week that retention dropped is made again
+            raise
         cost = tokens * self._price / 1e6
         observe(TextsEmbedded(len(made), stored, tokens, cost, time.monotonic() - started))
         return tokens
@@ -123,6 +128,8 @@ class VectorWriter:
             half = len(texts) // 2
             first, second = await self._embedded(model, texts[:half]), await self._embedded(model, texts[half:])
             return first[0] | second[0], first[1] + second[1]
+        if answer.vectors.shape[1] != model.dimensions:
+            raise EmbedderFailed(f"the embedder's vectors of {model.name} have another length than before")
         vectors = [(to_bits(vector), to_bytes(vector)) for vector in answer.vectors]
         return dict(zip(texts, vectors, strict=True)), answer.tokens
 
@@ -134,6 +141,8 @@ class VectorWriter:
         for day in {span.key.ts.date(): span.key.ts for span in read}.values():
             await self._ensure_partition(day)
         async with self._writes.write([project]) as connection:
+            if not await connection.fetchval(statement("hold_project"), project):
+                return 0
             columns = [list(column) for column in zip(*(_id(span.key) for span in read), strict=True)]
             held = {tuple(record) for record in await connection.fetch(statement("hold_spans"), project, *columns)}
             rows = []
@@ -151,6 +160,7 @@ class VectorWriter:
             moved = [_id(span.key) for span in read if span.is_update]
             if moved:
                 await connection.execute(statement("drop_moved_vectors"), project, *map(list, zip(*moved, strict=True)))
+            await connection.execute(statement("fold_vector_counts"), project, list({row[2] for row in rows}))
         return len(rows)
 
     async def _ensure_partition(self, ts: datetime) -> None:

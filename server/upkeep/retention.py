@@ -65,6 +65,7 @@ async def apply_retention(worker: Database, settings: Settings, now: datetime) -
             await connection.execute(statement("delete_old_rollup_5m"), project, short_since)
             for table in _ROLLUPS:
                 await connection.execute(statement(f"delete_old_{table}"), project, kept_since)
+            await connection.execute(statement("delete_old_vector_counts"), project, raw_since)
         if dropped:
             async with worker.unscoped() as connection:
                 await forget_expired_traces(connection, project, raw_since)

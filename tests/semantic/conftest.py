@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -14,8 +15,10 @@ from server.http.services import Services
 from server.semantic.token_budget import TokenBudget
 from server.semantic.vector_indexer import VectorIndexer
 from server.settings import Settings
-from tests.conftest import AppFactory, AppServer
+from tests.conftest import AppFactory, AppServer, ProjectMaker
+from tests.semantic.conversations import NOW, EmbedAll, spoken
 from tests.semantic.embedding_endpoint import EmbeddingEndpoint, running_endpoint
+from tests.span_factory import make_span, store
 
 IndexerMaker = Callable[..., VectorIndexer]
 
@@ -79,3 +82,22 @@ async def embed_all(server: AppServer, make_indexer: IndexerMaker) -> AsyncItera
 async def http(server: AppServer, bearer: Callable[..., dict[str, str]]) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=server.base_url, timeout=30, headers=bearer()) as client:
         yield client
+
+
+@pytest.fixture
+async def corpus(server: AppServer, project: ProjectMaker, embed_all: EmbedAll) -> dict[str, Any]:
+    await project("alpha")
+    await project("beta")
+    spans = {
+        "angry": spoken("Ich bin wütend und will mein Geld", "Es tut uns leid", model="gpt-4o", user_id="u1"),
+        "polite": spoken("A refund please", "Certainly", model="o1", ts=NOW + timedelta(seconds=1)),
+        "rain": spoken("Wird es Regen geben?", "Das Wetter bleibt schön", ts=NOW + timedelta(seconds=2)),
+        "soup": spoken("une recette", "Voici une soup", ts=NOW + timedelta(seconds=3)),
+        "login": spoken("my password is gone", "use the login page", ts=NOW + timedelta(seconds=4)),
+        "tool": make_span(ts=NOW, operation_type="tool", input_text="money refund angry", output_text="money"),
+        "silent": make_span(ts=NOW),
+    }
+    await store(server.services, "alpha", list(spans.values()))
+    await store(server.services, "beta", [spoken("angry money of a neighbour", ts=NOW)])
+    await embed_all()
+    return spans

@@ -11,8 +11,9 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -58,6 +59,10 @@ class EmbeddingEndpoint:
     """A text that holds this is answered with 400."""
     known_models: set[str] | None = None
     as_lists: bool = False
+    longest: int = DIMENSIONS
+    """Elements of vectors, at most."""
+    hold: threading.Event = field(default_factory=threading.Event)
+    """While it is set, requests wait."""
 
     def answer(self, body: dict[str, Any], key: str) -> tuple[int, dict[str, str], bytes]:
         self.requests.append(body)
@@ -70,7 +75,7 @@ class EmbeddingEndpoint:
             return 400, {}, b'{"error":{"message":"too long"}}'
         data = []
         for place, text in enumerate(body["input"]):
-            vector = vector_of(text, body["model"])[: body.get("dimensions", DIMENSIONS)]
+            vector = vector_of(text, body["model"])[: body.get("dimensions", self.longest)]
             shown = [float(x) for x in vector] if self.as_lists else base64.b64encode(vector.tobytes()).decode()
             data.append({"object": "embedding", "index": place, "embedding": shown})
         data.reverse()  # an endpoint may answer in any order
@@ -93,13 +98,16 @@ def running_endpoint() -> Iterator[EmbeddingEndpoint]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             assert self.path == "/v1/embeddings"
+            while endpoint.hold.is_set():
+                time.sleep(0.01)
             status, headers, content = endpoint.answer(body, self.headers.get("Authorization", ""))
             self.send_response(status)
             for name, value in {"Content-Type": "application/json", **headers}.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            with suppress(ConnectionError):  # who waited in vain is gone
+                self.wfile.write(content)
 
         def log_message(self, *_: Any) -> None:
             """Say nothing."""

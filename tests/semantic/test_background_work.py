@@ -22,11 +22,10 @@ from server.semantic.token_budget import TokenBudget
 from server.upkeep.retention import apply_retention
 from tests.conftest import AppServer, ProjectMaker
 from tests.semantic.conftest import IndexerMaker
+from tests.semantic.conversations import NOW, EmbedAll, spoken
 from tests.semantic.embedding_endpoint import EmbeddingEndpoint
-from tests.semantic.test_meaning_lists import EmbedAll, spoken
 from tests.span_factory import make_span, store
 
-NOW = datetime.now(UTC) - timedelta(minutes=30)
 Bearer = Callable[..., dict[str, str]]
 
 

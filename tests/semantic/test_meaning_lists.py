@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import httpx
-import pytest
 
 from tests.conftest import AppServer, ProjectMaker
+from tests.semantic.conversations import NOW, EmbedAll, spoken
 from tests.semantic.embedding_endpoint import EmbeddingEndpoint
-from tests.span_factory import make_span, store
-
-NOW = datetime.now(UTC) - timedelta(minutes=30)
-EmbedAll = Callable[[], Awaitable[None]]
-
-
-def spoken(asked: str, answered: str = "", **more: Any) -> Any:
-    def message(role: str, text: str) -> dict[str, Any]:
-        return {"role": role, "parts": [{"type": "text", "content": text}]}
-
-    return make_span(
-        **{
-            "ts": NOW,
-            "input_messages": [message("user", asked)],
-            "input_text": asked,
-            "output_messages": [message("assistant", answered)] if answered else None,
-            "output_text": answered or None,
-            **more,
-        }
-    )
+from tests.span_factory import store
 
 
 async def rows_of(http: httpx.AsyncClient, **params: Any) -> dict[str, Any]:
@@ -41,25 +22,6 @@ async def rows_of(http: httpx.AsyncClient, **params: Any) -> dict[str, Any]:
 
 def ids(answer: dict[str, Any]) -> list[str]:
     return [row["span_id"] for row in answer["data"]]
-
-
-@pytest.fixture
-async def corpus(server: AppServer, project: ProjectMaker, embed_all: EmbedAll) -> dict[str, Any]:
-    await project("alpha")
-    await project("beta")
-    spans = {
-        "angry": spoken("Ich bin wütend und will mein Geld", "Es tut uns leid", model="gpt-4o", user_id="u1"),
-        "polite": spoken("A refund please", "Certainly", model="o1", ts=NOW + timedelta(seconds=1)),
-        "rain": spoken("Wird es Regen geben?", "Das Wetter bleibt schön", ts=NOW + timedelta(seconds=2)),
-        "soup": spoken("une recette", "Voici une soup", ts=NOW + timedelta(seconds=3)),
-        "login": spoken("my password is gone", "use the login page", ts=NOW + timedelta(seconds=4)),
-        "tool": make_span(ts=NOW, operation_type="tool", input_text="money refund angry", output_text="money"),
-        "silent": make_span(ts=NOW),
-    }
-    await store(server.services, "alpha", list(spans.values()))
-    await store(server.services, "beta", [spoken("angry money of a neighbour", ts=NOW)])
-    await embed_all()
-    return spans
 
 
 async def test_a_question_finds_the_conversation_in_another_language(
@@ -276,3 +238,45 @@ async def test_what_others_have_asked_is_no_quicker(
         assert answer.status_code == 200, answer.text
         asked.append(len(endpoint.requests) - before)
     assert asked == [1, 0, 1, 0]
+
+
+async def test_rows_that_say_the_same_are_one_row_that_counts_them(
+    server: AppServer, http: httpx.AsyncClient, project: ProjectMaker, embed_all: EmbedAll
+) -> None:
+    await project("alpha")
+    same = [spoken("Geld Geld", ts=NOW + timedelta(seconds=n)) for n in range(6)]
+    other = spoken("a refund please")
+    await store(server.services, "alpha", [*same, other])
+    await embed_all()
+    answer = await rows_of(http, meaning="money", project_id="alpha")
+    assert ids(answer) == [same[-1].span_id, other.span_id], "the newest stands for all"
+    assert [row["same_text"] for row in answer["data"]] == [5, 0]
+    assert [row["meaning_place"] for row in answer["data"]] == [1, 2]
+    assert any("same_text" in note for note in answer["meta"]["meaning"]["notes"])
+    both = await rows_of(http, meaning="money", search="geld", project_id="alpha")
+    assert ids(both) == [same[-1].span_id, other.span_id]
+    assert both["data"][0]["found_by"] == ["meaning", "search"]
+    alike = await rows_of(http, like=f"{same[0].trace_id}/{same[0].span_id}", project_id="alpha")
+    assert set(ids(alike)[:5]) == {span.span_id for span in same[1:]}, "like shows each of them"
+    traces = await rows_of(http, meaning="money", project_id="alpha", view="traces")
+    assert len(traces["data"]) == 7, "traces may differ in what else was said"
+    assert traces["data"][0]["same_text"] == 5
+
+
+async def test_previews_of_long_texts_are_cut_as_in_other_lists(
+    server: AppServer, http: httpx.AsyncClient, project: ProjectMaker, embed_all: EmbedAll
+) -> None:
+    await project("alpha")
+    long = spoken("money " * 400, "a refund")
+    await store(server.services, "alpha", [long, spoken("Geld", ts=NOW + timedelta(seconds=1))])
+    await embed_all()
+    for params in ({"like": long.trace_id}, {"meaning": "money"}, {"meaning": "money", "search": "refund"}):
+        answer = await rows_of(http, project_id="alpha", **params)
+        plain = await rows_of(http, project_id="alpha")
+        texts = {row["span_id"]: (row["input_text"], row["output_text"]) for row in plain["data"]}
+        assert [(row["input_text"], row["output_text"]) for row in answer["data"]] == list(
+            map(texts.__getitem__, ids(answer))
+        )
+        assert answer["meta"].get("clipped_fields") == (None if "like" in params else ["input_text"])
+    named = await rows_of(http, meaning="money", project_id="alpha", fields="input_text,span_id")
+    assert {len(row["input_text"]) for row in named["data"]} == {4, 2400}

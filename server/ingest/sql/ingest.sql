@@ -63,7 +63,12 @@ WHERE s.project_id = $1 AND s.trace_id = $2 AND t.span_id = $3
 LIMIT 1;
 
 -- name: delete_trace_vectors
-DELETE FROM span_vectors WHERE project_id = $1 AND trace_id = $2;
+WITH gone AS (
+    DELETE FROM span_vectors WHERE project_id = $1 AND trace_id = $2
+    RETURNING model_id, ts, bits IS NOT NULL AS counts
+)
+INSERT INTO vector_counts (project_id, model_id, hour, vectors)
+SELECT $1, model_id, date_trunc('hour', ts, 'UTC'), -count(*) FROM gone WHERE counts GROUP BY 1, 2, 3;
 
 -- name: delete_trace_scores
 DELETE FROM scores WHERE project_id = $1 AND trace_id = $2;

@@ -115,13 +115,15 @@ async def read_changed_spans(
     fields: tuple[str, ...],
     filters: Sequence[Filter | None],
     changes: Sequence[Change],
+    *,
+    clipped: tuple[str, ...] = (),
 ) -> list[ChangedSpan]:
     """Return those of ``changes`` that pass at least one of ``filters``, with ``fields``. A span that is gone is left
-    out.
+    out. Of the fields ``clipped`` rows have the first characters, and one more if there are more.
     """
     if not changes:
         return []
-    layout = row_layout("spans", fields, _TIME, scope.may_read_content, None)
+    layout = row_layout("spans", fields, _TIME, scope.may_read_content, None, clipped)
     params: list[Any] = [list(column) for column in zip(*(change.key for change in changes), strict=True)]
     predicates = ["true" if tree is None else compile_filter(tree, params, scope=scope) for tree in filters]
     text = fragment("list_changed_spans").format(
@@ -129,6 +131,9 @@ async def read_changed_spans(
         matches=", ".join(f"({predicate}) IS TRUE AS matches_{n}" for n, predicate in enumerate(predicates)),
         any_match="true" if None in filters else " OR ".join(f"({predicate})" for predicate in predicates),
     )
+    if layout.clipped:
+        others = ", ".join(("place", *(f"matches_{n}" for n in range(len(filters)))))
+        text = fragment("clip_changed_spans").format(spans=text, columns=layout.preview_columns, others=others)
     # In the order of the feed, which is not that of the rows: a sort here costs less than one in the statement.
     first = -len(filters)
     records = sorted(await connection.fetch(text, *params), key=lambda record: int(record[first - 1]))

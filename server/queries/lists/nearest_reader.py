@@ -1,7 +1,8 @@
 """The spans whose vectors are nearest to a question's, within a range and a filter.
 
-There are two steps (docs/decisions/0170-vectors-in-plain-postgresql.md): the signs of the vectors' elements, which an
-index has beside project and time, choose :data:`POOL` rows; then their vectors are compared exactly, here.
+There are three steps (docs/decisions/0170-vectors-in-plain-postgresql.md, 0174-candidates-by-distance.md): the signs of
+the vectors' elements, which an index has beside project and time, choose some thousand candidates; the same signs, each
+by its weight in the question, choose :data:`POOL` of them; then their vectors are compared exactly, here.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
+import numpy as np
 
 from server.embedding.vectors import Vector, from_bytes, similarities, to_bits
 from server.queries.filters.filter_sql import compile_filter, fragment
@@ -19,6 +21,7 @@ from server.queries.filters.filter_tree import Filter
 from server.queries.filters.time_range import TimeRange
 from server.queries.lists.list_question import VIEWS, Sort
 from server.queries.lists.row_layout import row_layout
+from server.queries.lists.vector_cut import CANDIDATES, EVERYTHING, bit_planes, choose_distance
 from server.storage.project_branches import project_branches
 from server.storage.row_scope import RowScope
 
@@ -33,8 +36,7 @@ _SAME: Final = {
 """The columns by which a row of a view has vectors."""
 
 
-@dataclass(frozen=True, slots=True)
-class NearSpan:
+class NearSpan(NamedTuple):
     """A span, and the cosine of its vector and the question's."""
 
     project_id: str
@@ -42,11 +44,26 @@ class NearSpan:
     trace_id: str
     span_id: str
     similarity: float
+    text: bytes = b""
+    """The same for spans that say the same, word for word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """Spans, nearest first. ``looked_at``: how many passed the filter and were compared; None: there was no filter.
+    ``distance``: the distance within which rows were looked at more closely.
+    """
+
+    spans: list[NearSpan]
+    looked_at: int | None = None
+    distance: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NearQuestion:
-    """Where to look for near spans. ``cut``: only vectors that were there at that moment of the database's clock."""
+    """Where to look for near spans. ``cut``: only vectors that were there at that moment of the database's clock.
+    ``distances``: those of the first page, by model; every page has the same candidates.
+    """
 
     view: str
     window: TimeRange
@@ -54,6 +71,7 @@ class NearQuestion:
     most: int
     """Rows of a project that are looked at, the newest of the range; with a filter all that pass it."""
     cut: datetime | None = None
+    distances: Mapping[int, int] | None = None
 
     def span_window(self) -> TimeRange:
         """Return the range of the spans: for traces it is that of their starts."""
@@ -77,34 +95,92 @@ class _Binds:
 
 async def read_nearest(
     connection: asyncpg.Connection, scope: RowScope, question: NearQuestion, model_id: int, vector: Vector
-) -> list[NearSpan]:
-    """Return up to :data:`POOL` spans with vectors of the model, nearest first, in a transaction of ``scope``."""
+) -> Nearest:
+    """Return up to :data:`POOL` spans with vectors of the model, in a transaction of ``scope``."""
+    if question.filter is not None or question.view != "spans":
+        records = await _read(connection, scope, question, model_id, vector, None)
+        return Nearest(_ranked(records, vector), _candidates(records))
+    # Nothing but the index has to be read; a scan of the table would read the vectors too.
+    await connection.execute(fragment("prefer_vector_index"))
+    if question.distances is not None:
+        distance, total = question.distances.get(model_id, EVERYTHING), question.most + 1
+    else:
+        distance, total = await choose_distance(
+            connection, scope, question.window, model_id, vector, most=question.most
+        )
+    bounded = total > question.most
+    records = await _read(connection, scope, question, model_id, vector, distance, bounded=bounded)
+    step = len(vector) // 16
+    while question.distances is None and _candidates(records) < POOL and distance < EVERYTHING:
+        # The sample was not like the rest.
+        distance, step = (distance + step, 2 * step) if distance + step < len(vector) else (EVERYTHING, 0)
+        records = await _read(connection, scope, question, model_id, vector, distance, bounded=bounded)
+    return Nearest(_ranked(records, vector), distance=distance)
+
+
+async def _read(
+    connection: asyncpg.Connection,
+    scope: RowScope,
+    question: NearQuestion,
+    model_id: int,
+    vector: Vector,
+    distance: int | None,
+    *,
+    bounded: bool = False,
+) -> list[asyncpg.Record]:
+    """Return the pool: of rows within ``distance``, or (None) of those that pass the filter. ``bounded``: only the
+    newest of a project are looked at.
+    """
     bind = _Binds()
     pool = bind(POOL, "bigint")
-    shared = {"bits": bind(to_bits(vector), "bit varying"), "model": bind(model_id, "smallint"), "pool": pool}
-    if question.filter is None and question.view == "spans":
-        branches = _unfiltered(scope, question, bind, shared)
-        # Nothing but the index has to be read; a scan of the table would read the vectors too.
-        await connection.execute(fragment("prefer_vector_index"))
-    else:
+    shared = {"bits": bind(to_bits(vector), "bit varying"), "model": bind(model_id, "smallint")}
+    weight = " + ".join(
+        f"{1 << place} * bit_count(differ & {bind(plane, 'bit varying')})"
+        for place, plane in enumerate(bit_planes(vector))
+    )
+    if distance is None:
         branches = _filtered(scope, question, bind, shared)
-    statement = fragment("nearest").format(branches=" UNION ALL ".join(branches), pool=pool)
-    records = await connection.fetch(statement, *bind.values)
+        most = bind(CANDIDATES, "bigint")
+        text = fragment("nearest_filtered").format(
+            branches=" UNION ALL ".join(branches), weight=weight, pool=pool, most_candidates=most
+        )
+    else:
+        branches = _unfiltered(scope, question, bind, {**shared, "distance": bind(distance, "bigint")}, bounded=bounded)
+        text = fragment("nearest").format(
+            branches=" UNION ALL ".join(branches), weight=weight, pool=pool, model=shared["model"]
+        )
+    records: list[asyncpg.Record] = await connection.fetch(text, *bind.values)
+    return records
+
+
+def _candidates(records: Sequence[asyncpg.Record]) -> int:
+    return records[0]["candidates"] if records else 0
+
+
+def _ranked(records: Sequence[asyncpg.Record], vector: Vector) -> list[NearSpan]:
+    """Return the spans of ``records``, nearest first."""
     if not records:
         return []
     near = similarities(from_bytes((record["vector"] for record in records), len(vector)), vector)
-    found = [
-        NearSpan(record["project_id"], record["ts"], record["trace_id"], record["span_id"], value)
-        for record, value in zip(records, near.tolist(), strict=True)
-    ]
-    return sorted(found, key=lambda span: (-span.similarity, -span.ts.timestamp(), span.trace_id, span.span_id))
-
-
-def _unfiltered(scope: RowScope, question: NearQuestion, bind: _Binds, shared: Mapping[str, str]) -> list[str]:
-    most = bind(question.most, "bigint")
-    window = _window("t", question.span_window(), bind, cut=question.cut)
+    values = near.tolist()
+    # Of equally near ones the newest is first: they come in that order.
+    ordered = [(records[place], values[place]) for place in np.argsort(-near, kind="stable").tolist()]
     return [
-        fragment("nearest_branch").format(**shared, most=most, project=project, window=window)
+        NearSpan(project, ts, trace_id, span_id, value, text_hash)
+        for (project, ts, trace_id, span_id, text_hash, *_), value in ordered
+    ]
+
+
+def _unfiltered(
+    scope: RowScope, question: NearQuestion, bind: _Binds, shared: Mapping[str, str], *, bounded: bool
+) -> list[str]:
+    window = _window("t", question.span_window(), bind, cut=question.cut)
+    if bounded:
+        shared = {**shared, "most": bind(question.most, "bigint")}
+    return [
+        fragment("nearest_newest_branch" if bounded else "nearest_branch").format(
+            **shared, project=project, window=window
+        )
         for project in project_branches(scope.projects, bind.values)
     ]
 
@@ -142,26 +218,6 @@ async def models_in_range(
     )
     records = await connection.fetch(fragment("models_in_range").format(branches=branches), *bind.values)
     return {record["model_id"] for record in records}
-
-
-async def count_coverage(
-    connection: asyncpg.Connection, scope: RowScope, window: TimeRange, model_ids: Sequence[int], most: int
-) -> tuple[int, int]:
-    """Return how many spans of the range there are and how many have vectors, each up to ``most`` a project."""
-    bind = _Binds()
-    limit, models = bind(most, "bigint"), bind(list(model_ids), "smallint[]")
-    bounds = _window("t", window, bind)
-    branches = project_branches(scope.projects, bind.values)
-    spans, vectors = (
-        " UNION ALL ".join(
-            fragment(name).format(project=project, window=bounds, models=models, limit=limit) for project in branches
-        )
-        for name in ("coverage_spans", "coverage_vectors")
-    )
-    record = await connection.fetchrow(fragment("count_coverage").format(spans=spans, vectors=vectors), *bind.values)
-    if record is None:
-        raise AssertionError("the statement has one row")
-    return record["rows"], record["vectors"]
 
 
 async def read_ranked_traces(

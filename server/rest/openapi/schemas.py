@@ -161,14 +161,35 @@ def _search() -> Schema:
     )
 
 
+def _nearness() -> dict[str, Schema]:
+    """Return the keys that rows of a list by meaning have beside their fields."""
+    found_by = list_of({"type": "string", "enum": ["meaning", "search"]})
+    place = {"type": ["integer", "null"]}
+    return {
+        "rank": {"type": "number", "description": "Lists by meaning are sorted by it, the largest first."},
+        "found_by": {**found_by, "description": "The parts of the question that found the row."},
+        "similarity": {"type": ["number", "null"], "description": "Cosine of the vectors; null: only words found it."},
+        "meaning_place": {**place, "description": "Place in the ranking by meaning, from 1."},
+        "search_place": {**place, "description": "Place in the ranking by words, from 1."},
+        "same_text": {**COUNT, "description": "Further rows that say the same, word for word."},
+    }
+
+
+def _meaning() -> Schema:
+    counts = ("rows_in_range", "rows_with_vectors", "rows_looked_at", "ranked")
+    names = list_of(TEXT)
+    properties = {"models": names, **dict.fromkeys(counts, COUNT), "notes": names}
+    return {**object_of(properties), "description": "Of a list by meaning: how much of the range it covers."}
+
+
 def component_schemas() -> dict[str, Schema]:
     """Return every named schema."""
     place = {"depth": COUNT, "placement": TEXT, "child_count": COUNT}
     span, trace = _row(VIEWS["spans"].fields), _row(VIEWS["traces"].fields)
     score_value = {"type": ["number", "null"]}
     return {
-        "Span": span,
-        "TraceSummary": trace,
+        "Span": object_of({**span["properties"], **_nearness()}),
+        "TraceSummary": object_of({**trace["properties"], **_nearness()}),
         "TreeSpan": object_of({**span["properties"], **place}, required=tuple(place)),
         "Trace": _trace(),
         "Session": _summary(SESSIONS),
@@ -192,6 +213,9 @@ def component_schemas() -> dict[str, Schema]:
                 "stale_seconds": {"type": "number"},
                 "version": TEXT,
                 "request_id": nullable(TEXT),
+                "clipped_fields": list_of(TEXT),
+                "hidden_fields": list_of(TEXT),
+                "meaning": _meaning(),
             },
             required=("timestamp", "execution_time_ms", "cached", "version", "request_id"),
         ),

@@ -13,6 +13,9 @@ SELECT drop_trace_partitions($1);
 -- name: drop_vector_partitions
 SELECT drop_vector_partitions($1);
 
+-- name: delete_old_vector_counts
+DELETE FROM vector_counts WHERE project_id = $1 AND hour < $2;
+
 -- name: advance_rollup_5m_since
 -- 5-minute rollups before $1 are gone from here on.
 UPDATE rollup_state SET rollup_5m_since = greatest(rollup_5m_since, date_trunc('day', $1::timestamptz, 'UTC'))

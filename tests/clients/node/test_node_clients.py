@@ -95,7 +95,8 @@ async def test_the_typescript_client_type_checks_and_works_as_both_kinds_of_modu
     for kind in ("esm", "cjs"):
         assert len(seen[kind]["ids"]) == 5
         assert seen[kind] | {"ids": []} == {
-            "ids": [], "searched": 5, "code": "trace_not_found", "calls": 5, "first": "heartbeat"
+            "ids": [], "searched": 5, "asked": ["meaning_unavailable", "trace_not_found"],
+            "code": "trace_not_found", "calls": 5, "first": "heartbeat",
         }  # fmt: skip
     assert (seen["attempts"], seen["sent"]) == (3, 1)
 

@@ -14,6 +14,12 @@ for (const [kind, { Client, NotFound }] of Object.entries({ esm, cjs })) {
   let searched = 0;
   const filter = { field: "model", operator: "eq", value: "m0" };
   for await (const _ of observatory.search({ filter, limit: 2 })) searched++;
+  // There is no embedder here; that the server says so shows that the question went out as it was asked.
+  const asked = await Promise.all(
+    [{ meaning: "money back" }, { like: "f".repeat(32) }].map((near) =>
+      new Client(address, token, { attempts: 1 }).traces({ from: "now-1d", ...near }).next().catch((error) => error.code),
+    ),
+  );
   const code = await observatory.trace("f".repeat(32)).catch((error) => error instanceof NotFound && error.code);
   const metrics = await observatory.metrics({ metric: ["calls"], from: "now-1d" });
   let first;
@@ -21,7 +27,7 @@ for (const [kind, { Client, NotFound }] of Object.entries({ esm, cjs })) {
     first = event.event;
     break;
   }
-  seen[kind] = { ids, searched, code, calls: metrics[0].value, first };
+  seen[kind] = { ids, searched, asked, code, calls: metrics[0].value, first };
 }
 
 // Refused twice, then served: waits are those of Retry-After, and a request that changes something is sent once.

@@ -28,6 +28,10 @@ JOIN llm_traces t ON t.project_id = k.project_id AND t.trace_id = k.trace_id AND
                  AND t.ts = k.start
 WHERE {any_match}
 
+-- name: clip_changed_spans
+-- The same with the beginnings of long texts.
+SELECT {columns}, {others} FROM ({spans}) AS page
+
 -- name: check_snapshot
 -- Fails for a text that is no snapshot.
 SELECT $1::text::pg_snapshot IS NOT NULL;

@@ -1,0 +1,53 @@
+"""How much of a range a search by meaning covers: its spans, and those with vectors, from counters of both.
+
+Rows are never counted one by one, except vectors of the two hours that a range cuts: counting a hundred thousand takes
+as long as the search itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from server.queries.filters.time_range import TimeRange
+from server.queries.metrics.span_total import count_spans, stored_window
+from server.storage.database import Database
+from server.storage.row_scope import RowScope
+from server.storage.statements import statement
+from server.text.instants import ceil_to, floor_to
+
+HOUR: Final = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Spans of a range, and the vectors of each project and model."""
+
+    rows: int
+    vectors: tuple[int, ...]
+
+    @property
+    def with_vectors(self) -> int:
+        """Spans that have one: each span has at most one vector."""
+        return sum(self.vectors)
+
+    def looked_at(self, most: int) -> int:
+        """Return how many of them a question without a filter compares, at most ``most`` of a project and model."""
+        return sum(min(count, most) for count in self.vectors)
+
+
+async def read_coverage(reads: Database, scope: RowScope, window: TimeRange, model_ids: Sequence[int]) -> Coverage:
+    """Return the coverage of the spans within ``window``. Raises the database's errors."""
+    async with reads.read(scope) as connection:
+        (state,) = await connection.fetch(statement("read_rollup_state"))
+        start, end = stored_window(window, state["raw_since"])
+        first, last = ceil_to(start, HOUR), floor_to(end, HOUR)
+        if first > last:
+            first = last = end
+        records = await connection.fetch(
+            statement("count_vectors"), list(scope.projects), list(model_ids), start, first, last, end
+        )
+        rows = await count_spans(connection, scope, window)
+    return Coverage(rows, tuple(max(record["vectors"], 0) for record in records))
