@@ -10,7 +10,7 @@ ARGS ?=
 PYTEST_ARGS ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve soak test coverage test-instrumentations capture-instrumentations test-grafana-data test-clients docs-site render-dashboards lint format types build docs check clean test-promql
+.PHONY: help run serve soak test coverage test-instrumentations test-senders capture-instrumentations test-grafana-data test-clients docs-site render-dashboards lint format types build docs check clean test-promql
 
 help:  ## this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -65,6 +65,9 @@ $(CLIENT_TOOLS)/node_modules/.installed: $(CLIENT_TOOLS)/package.json
 
 test-instrumentations: $(INSTRUMENTATIONS)/installed  ## real LLM instrumentations against stub vendors, in their own environment
 	cd tests/instrumentations && PYTHONPATH=$(CURDIR) $(abspath $(INSTRUMENTATIONS))/bin/python -m pytest -q
+
+test-senders: $(VENV)/installed-dev  ## the program on each page of docs/how-to/senders, in environments of their own (ARGS="-k openai")
+	$(BIN)/pytest -n 0 tests/clients/senders $(ARGS)
 
 capture-instrumentations: $(INSTRUMENTATIONS)/installed  ## renew tests/fixtures/otlp from the real instrumentations
 	$(INSTRUMENTATIONS)/bin/python tests/instrumentations/capture.py $(ARGS)

@@ -7,6 +7,7 @@ from typing import Any
 
 FOLDERS = {
     "How to": "how-to",
+    "Send from": "how-to/senders",
     "Clients": "clients",
     "Reference": "reference",
     "Explanation": "explanation",
@@ -15,11 +16,16 @@ FOLDERS = {
 }
 
 
+def index_first(page: Path) -> tuple[bool, str]:
+    """Return what sorts the page of a folder before its other pages."""
+    return page.stem != "index", page.name
+
+
 def on_config(config: Any) -> Any:
     """Put every page of the folders into the navigation."""
     docs = Path(config["docs_dir"])
     folders = [
-        {title: [f"{folder}/{page.name}" for page in sorted((docs / folder).glob("*.md"))]}
+        {title: [f"{folder}/{page.name}" for page in sorted((docs / folder).glob("*.md"), key=index_first)]}
         for title, folder in FOLDERS.items()
     ]
     config["nav"] = [{"Home": "index.md"}, {"Tutorial": "quickstart.md"}, *folders, {"Glossary": "glossary.md"}]

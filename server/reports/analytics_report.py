@@ -51,7 +51,7 @@ MODELS: Final = (
     "cost_per_call",
     "cost_per_1k_tokens",
 )
-_SERIES: Final = {
+SERIES: Final = {
     "costs": ("cost", "prompt_cost", "completion_cost", "calls"),
     "performance": ("calls", "duration_avg", "duration_p50", "duration_p95", "duration_p99"),
     "quality": ("calls", "errors", "error_rate", "success_rate"),
@@ -148,7 +148,7 @@ async def _overview(
     source: ReportSource, window: ReportWindow, kind: str, measures: tuple[str, ...], width: Width
 ) -> dict[str, Any]:
     totals, changes = await source.compare(window, *measures)
-    series = await source.ask(window.question(*_SERIES[kind], interval=width))
+    series = await source.ask(window.question(*SERIES[kind], interval=width))
     return {
         "totals": _row(totals, measures),
         "change_pct": {key: item.percent for key, item in changes.items()},

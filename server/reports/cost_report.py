@@ -27,7 +27,7 @@ from server.reports.report_window import (
     single,
 )
 
-_OVERVIEW: Final = (
+OVERVIEW: Final = (
     "cost",
     "prompt_cost",
     "completion_cost",
@@ -38,8 +38,8 @@ _OVERVIEW: Final = (
     "cost_per_call",
     "cost_per_1k_tokens",
 )
-_SPLIT: Final = ("cost", "prompt_cost", "completion_cost", "calls", "total_tokens_sum", "cost_per_call")
-_SUMMARY_SPLITS: Final = ("provider", "model", "environment", "service")
+SPLIT: Final = ("cost", "prompt_cost", "completion_cost", "calls", "total_tokens_sum", "cost_per_call")
+SUMMARY_SPLITS: Final = ("provider", "model", "environment", "service")
 DAY: Final = Interval(days=1)
 WEEK: Final = Interval(days=7)
 
@@ -67,10 +67,10 @@ _DAY_WEIGHT: Final = 500
 
 async def summarize_costs(source: ReportSource, window: ReportWindow, *, top: int) -> dict[str, Any]:
     """Return totals with their change against the period before, splits by the usual dimensions, days and weeks."""
-    overview, before = await source.compare(window, *_OVERVIEW)
+    overview, before = await source.compare(window, *OVERVIEW)
     splits = {}
-    for dimension in _SUMMARY_SPLITS:
-        answer = await source.split(window, dimension, *_SPLIT, limit=top)
+    for dimension in SUMMARY_SPLITS:
+        answer = await source.split(window, dimension, *SPLIT, limit=top)
         splits[f"by_{dimension}"] = [_item(group, dimension, overview) for group in answer.groups]
     daily = await source.ask(window.question("cost", "calls", interval=DAY, fill="zero"))
     weekly = await source.ask(window.question("cost", "calls", interval=WEEK, fill="zero"))
@@ -83,7 +83,7 @@ async def summarize_costs(source: ReportSource, window: ReportWindow, *, top: in
     }
     return {
         "overview": {
-            **{_public(name): single(overview, name) for name in _OVERVIEW},
+            **{public_name(name): single(overview, name) for name in OVERVIEW},
             **{name: item.percent for name, item in changes.items()},
             "no_change_reasons": reasons(changes),
         },
@@ -102,12 +102,12 @@ async def attribute_costs(
     having: dict[str, Any] = {}
     if min_cost is not None:
         having = {"having": (Having(measures_of("cost")[0], "gte", min_cost),), "other": False}
-    overall = await source.total(window, *_SPLIT)
-    answer = await source.split(window, dimension, *_SPLIT, limit=limit, **having)
+    overall = await source.total(window, *SPLIT)
+    answer = await source.split(window, dimension, *SPLIT, limit=limit, **having)
     return {
         "dimension": dimension,
         "items": [_item(group, dimension, overall) for group in answer.groups],
-        "total": {_public(name): single(overall, name) for name in _SPLIT},
+        "total": {public_name(name): single(overall, name) for name in SPLIT},
         "values_total": answer.meta.groups_total,
     }
 
@@ -159,7 +159,7 @@ async def forecast_costs(
     }
 
 
-def _public(measure: str) -> str:
+def public_name(measure: str) -> str:
     """Return the public name: ``cost`` is called ``total_cost_usd`` in reports, as in the rows that it sums."""
     names = {"cost": "total_cost_usd", "total_tokens_sum": "total_tokens", "cache_savings": "cache_savings_usd"}
     return names.get(measure) or (f"{measure}_usd" if "cost" in measure else measure)
@@ -170,7 +170,7 @@ def _item(group: MetricGroup, dimension: str, whole: MetricGroup) -> dict[str, A
     return {
         "name": "other" if group.is_other else group.labels[dimension],
         "is_other": group.is_other,
-        **{_public(name): single(group, name) for name in _SPLIT},
+        **{public_name(name): single(group, name) for name in SPLIT},
         "cost_share_pct": share(cost, single(whole, "cost")),
     }
 

@@ -15,15 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator, FormatChecker
 
 from server.http.request_params import RequestParams
 from server.rest.export_request import NOT_TAKEN
+from server.rest.openapi.document import build_document
 from server.rest.openapi.examples import PROJECT, SPAN_ID, TRACE_ID
 from server.rest.openapi.operations import OPERATIONS
 from tests.conftest import AppFactory, AppServer, ProjectMaker
 from tests.docs.curl_page import ADDRESS, Command, commands
 from tests.span_factory import make_span, store
 
+OPEN = ("Meta", "Span", "TreeSpan", "TraceSummary", "Session", "User", "Trace")
+"""Schemas that may say less than an answer has: rows of lists have what ``fields`` and ``include`` ask for."""
 STATUS_MARK = "\n%{http_code}"
 # Longer than a test may take: tests/live reads the stream.
 WITHOUT_END = {"live.events"}
@@ -103,7 +107,8 @@ async def test_every_example_is_answered_and_every_parameter_is_described(
 
     monkeypatch.setattr(RequestParams, "finish", noted)
     variables = {"TOKEN": token("admin", ["*"])}
-    refused, wrong = [], []
+    refused, wrong, against_schema = [], [], []
+    document = build_document(server.app)
     for command in sorted(commands(), key=place):
         name = command.route.name
         if name in WITHOUT_END:
@@ -116,6 +121,7 @@ async def test_every_example_is_answered_and_every_parameter_is_described(
             refused.append((name, status, body[:300]))
             continue
         remember(body, variables)
+        against_schema += differences(document, command, status, body)
         described = {item["name"] for item in OPERATIONS[name].parameters} if name in OPERATIONS else set()
         expected = read - REFUSED.get(name, set())
         if read and expected != described and command.route.path.startswith(("/api/v1/", "/v1/")):
@@ -123,6 +129,31 @@ async def test_every_example_is_answered_and_every_parameter_is_described(
             wrong.append((name, "not described", sorted(expected - described), "not read", unread))
     assert refused == []
     assert wrong == []
+    assert not against_schema, "\n".join(against_schema)
+
+
+def differences(document: dict[str, Any], command: Command, status: int, body: str) -> list[str]:
+    """What an answer has that its schema does not allow, members that the schema does not name included."""
+    key = "x-query" if command.route.method == "QUERY" else command.route.method.lower()
+    answer = document["paths"][command.route.path][key]["responses"][str(status)]
+    schema = answer.get("content", {}).get("application/json", {}).get("schema")
+    if not schema:
+        return []
+    whole = {**strict(schema), "components": {"schemas": strict(document["components"]["schemas"])}}
+    found = Draft202012Validator(whole, format_checker=FormatChecker()).iter_errors(json.loads(body))
+    return [f"{command.route.name} {error.json_path}: {error.message[:200]}" for error in found]
+
+
+def strict(schema: Any, name: str = "") -> Any:
+    """Return ``schema`` with every object that names its members closed: but for ``meta``, to which routes add."""
+    if isinstance(schema, list):
+        return [strict(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: strict(value, key) for key, value in schema.items()}
+    if closed.get("type") in ("object", ["object", "null"]) and "properties" in closed and name not in OPEN:
+        closed.setdefault("additionalProperties", False)
+    return closed
 
 
 def remember(body: str, variables: dict[str, str]) -> None:

@@ -15,6 +15,7 @@ from schemathesis import GenerationMode
 
 from server.errors import catalogue
 from server.http.guard import access_policy
+from server.rest.openapi.answers import ANSWERS
 from server.rest.openapi.document import IMPLIED_METHODS, build_document, described_routes
 from server.rest.openapi.operations import OPERATIONS
 from server.rest.openapi.routes import CONTENT_SECURITY_POLICY
@@ -45,7 +46,9 @@ async def test_every_route_is_described_and_nothing_else(app_server: AppServer) 
 
 
 async def test_every_row_of_the_table_of_operations_is_a_route(app_server: AppServer) -> None:
-    assert OPERATIONS.keys() <= {route.name for route in described_routes(app_server.app)}
+    names = {route.name for route in described_routes(app_server.app)}
+    assert OPERATIONS.keys() <= names
+    assert ANSWERS.keys() <= names
 
 
 async def test_every_route_has_a_policy_and_a_sentence(app_server: AppServer) -> None:
@@ -76,6 +79,30 @@ def _references(value: Any) -> list[str]:
     if isinstance(value, list):
         return [found for inner in value for found in _references(inner)]
     return []
+
+
+async def test_answers_have_the_headers_that_are_described(
+    app_server: AppServer, client: httpx.AsyncClient, project: ProjectMaker, bearer: Bearer
+) -> None:
+    await project("alpha")
+    paths = build_document(app_server.app)["paths"]
+    for path, status in (("/live", 200), ("/api/v1/projects", 200), ("/api/v1/traces", 200)):
+        answer = await client.get(path, headers=bearer("viewer", ["alpha"]))
+        assert answer.status_code == status
+        described = set(paths[path]["get"]["responses"][str(status)]["headers"])
+        assert described <= {name for name in described if name in answer.headers}, path
+
+
+async def test_every_answer_of_the_rest_api_has_a_schema_of_its_own(app_server: AppServer) -> None:
+    """Nothing under /api/v1 is described as just any object."""
+    generic = []
+    for path, item in build_document(app_server.app)["paths"].items():
+        for method, operation in item.items():
+            for status, answer in operation["responses"].items():
+                schema = answer.get("content", {}).get("application/json", {}).get("schema")
+                if path.startswith("/api/v1/") and status.startswith("2") and schema in ({}, {"type": "object"}):
+                    generic.append(f"{method} {path}")
+    assert generic == ["get /api/v1/exports/{export_id}/files/{name}"], "the manifest of a job is a file"
 
 
 async def test_the_pages_need_no_other_server(client: httpx.AsyncClient) -> None:

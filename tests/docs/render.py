@@ -11,6 +11,7 @@ import importlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 from sanic import Sanic
@@ -29,6 +30,7 @@ from tests.docs import (
     postman_collection,
     prometheus_tables,
     scaling_model,
+    sender_pages,
     trace_query_tables,
 )
 from tests.packaging.test_structure import FLOORS
@@ -99,6 +101,7 @@ def _command(words: str, parser: argparse.ArgumentParser) -> str:
 
 SECTIONS = {
     "how-to": "How to",
+    "how-to/senders": "Send from",
     "clients": "Clients",
     "reference": "Reference",
     "explanation": "Explanation",
@@ -111,7 +114,7 @@ def index() -> str:
     """Every page by folder, with the first sentence of its text."""
     parts = []
     for folder, title in SECTIONS.items():
-        pages = sorted((DOCS / folder).glob("*.md"))
+        pages = sorted((DOCS / folder).glob("*.md"), key=lambda page: (page.stem != "index", page.name))
         rows = [f"- [{_title(page)}]({folder}/{page.name})" for page in pages]
         if folder not in ("decisions", "benchmarks"):  # whose titles say it all
             rows = [f"{row}: {_gist(page)}" for row, page in zip(rows, pages, strict=True)]
@@ -210,6 +213,11 @@ PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "mapping-limits": (MAPPING, mapping_tables.limit_table),
     "floors": ("explanation/architecture.md", floors),
     "mapping-reasons": (MAPPING, mapping_tables.reason_table),
+    "senders": ("how-to/senders/index.md", sender_pages.table),
+    **{
+        f"sender-{sender['name']}": (f"how-to/senders/{sender['name']}.md", partial(sender_pages.head, sender))
+        for sender in sender_pages.senders()
+    },
 }
 
 

@@ -97,3 +97,25 @@ def test_nginx_accepts_its_sample(tmp_path: Path) -> None:
     )
     told = subprocess.run([nginx, "-t", "-p", tmp_path, "-c", main], capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stderr
+
+
+def test_caddy_accepts_its_sample(tmp_path: Path) -> None:
+    caddy = program("caddy")
+    told = subprocess.run(
+        [caddy, "validate", "--adapter", "caddyfile", "--config", SAMPLES / "Caddyfile"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)},
+    )
+    assert told.returncode == 0, told.stderr + told.stdout
+    assert "input is not formatted" not in told.stderr
+
+
+def test_traefik_sends_to_a_service_that_is_asked_whether_it_is_ready() -> None:
+    dynamic = yaml.safe_load((SAMPLES / "traefik.yaml").read_text())["http"]
+    (router,) = dynamic["routers"].values()
+    balancer = dynamic["services"][router["service"]]["loadBalancer"]
+    assert balancer["healthCheck"]["path"] == "/ready"
+    assert balancer["responseForwarding"]["flushInterval"]
+    assert all(set(server) == {"url"} for server in balancer["servers"])

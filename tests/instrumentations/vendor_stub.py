@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
+
+from other_vendors import OTHER_VENDORS
 
 FIRST_TOKEN_DELAY_S = 0.05
 ANSWER = "It is sunny in Paris."
@@ -47,32 +50,49 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         request: Json = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        model = str(request.get("model", ""))
+        model, path = str(request.get("model", "")), self.path.partition("?")[0]
+        if "/openai/deployments/" in path:
+            request["model"] = "gpt-4o"  # Azure names the model in its answer, whatever the deployment is called
         if model.startswith("fail-"):
             self._send(
                 int(model.removeprefix("fail-")),
                 {"type": "error", "error": {"type": "stub_error", "message": "the stub was asked to fail"}},
             )
-        elif self.path.endswith("/chat/completions"):
+        elif path.endswith("/chat/completions"):
             self._answer(request, _openai_answer, _openai_stream)
-        elif self.path.endswith("/embeddings"):
+        elif path.endswith("/embeddings"):
             self._send(200, _embeddings(request))
-        elif self.path.endswith("/messages"):
+        elif path.endswith("/messages"):
             self._answer(request, _anthropic_answer, _anthropic_stream)
         else:
+            self._answer_as_another(path, request)
+
+    def _answer_as_another(self, path: str, request: Json) -> None:
+        found = next((answers for end, answers in OTHER_VENDORS.items() if path.endswith(end)), None)
+        if found is None:
             self._send(404, {"error": {"message": f"no stub for {self.path}", "type": "not_found"}})
+            return
+        given = found[bool(request.get("stream"))](path, request)
+        if isinstance(given, dict):
+            time.sleep(FIRST_TOKEN_DELAY_S)
+            self._send(200, given)
+        else:
+            self._stream(given)
 
     def _answer(self, request: Json, answer: Callable[[Json], Json], stream: Callable[[Json], Iterator[str]]) -> None:
         if not request.get("stream"):
             time.sleep(FIRST_TOKEN_DELAY_S)
             self._send(200, answer(request))
             return
+        self._stream(stream(request))
+
+    def _stream(self, chunks: Iterator[str]) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")
         self.end_headers()
         time.sleep(FIRST_TOKEN_DELAY_S)
-        for chunk in stream(request):
+        for chunk in chunks:
             self.wfile.write(chunk.encode())
             self.wfile.flush()
             time.sleep(0.005)
@@ -199,3 +219,9 @@ def vendor_stub() -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+if __name__ == "__main__":
+    with vendor_stub() as url:
+        print(url, flush=True)
+        sys.stdin.read()

@@ -17,6 +17,7 @@ from sanic import Sanic
 from server.access.principal import SCOPES
 from server.errors import catalogue
 from server.http.guard import AccessPolicy, access_policy
+from server.rest.openapi.answers import ANSWERS, PAGED
 from server.rest.openapi.examples import MADE_VALUES, PATH_VALUES, example_of
 from server.rest.openapi.operation import Operation, Parameter
 from server.rest.openapi.operations import OPERATIONS
@@ -63,6 +64,24 @@ TAGS: Final[dict[str, str]] = {
 }
 _PARAMETER: Final = re.compile(r"<(\w+)(?::\w+)?>")
 _BODY_METHODS: Final = frozenset({"POST", "PUT", "PATCH", "QUERY"})
+
+HEADERS: Final[dict[str, tuple[str, Schema]]] = {
+    "X-Request-ID": (
+        "The id of the request, given by the caller or made; logs and errors have it.",
+        {"type": "string"},
+    ),
+    "X-RateLimit-Limit": ("Requests a minute, sustained.", {"type": "integer"}),
+    "X-RateLimit-Remaining": ("Requests that are left at once.", {"type": "integer"}),
+    "X-RateLimit-Reset": ("Epoch seconds at which the limit is whole again.", {"type": "integer"}),
+    "RateLimit-Policy": ("The limit in the form of the IETF's draft.", {"type": "string"}),
+    "RateLimit": ("What is left in the form of the IETF's draft.", {"type": "string"}),
+    "ETag": ("The entity tag, for If-None-Match.", {"type": "string"}),
+    "Retry-After": ("Seconds after which to try again.", {"type": "integer"}),
+}
+"""Headers of answers, with what they say."""
+OF_LIMITED_ROUTES: Final = (
+    "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "RateLimit-Policy", "RateLimit",
+)  # fmt: skip
 
 # Errors by properties of a route. Every route may also answer 500.
 _OF_EVERY_ROUTE: Final = (400, 413, 500)
@@ -129,6 +148,7 @@ def build_document(app: Sanic[Any, Any]) -> dict[str, Any]:
             "responses": {
                 f"{surface}{status}": _error(surface, status) for surface in _SURFACES for status in _STATUSES
             },
+            "headers": {name: {"description": text, "schema": schema} for name, (text, schema) in HEADERS.items()},
             "securitySchemes": _security_schemes(),
         },
     }
@@ -223,17 +243,25 @@ def _responses(route: DescribedRoute, row: Operation) -> dict[str, Any]:
 
 
 def _success(route: DescribedRoute, row: Operation) -> dict[str, Any]:
-    described: dict[str, Any] = {"description": "Success."}
-    if row.data is not None:
-        schema = envelope(row.data, is_paged=row.is_paged)
+    described: dict[str, Any] = {"description": "Success.", "headers": _headers(route, row)}
+    data = row.data if row.data is not None else ANSWERS.get(route.name)
+    if data is not None:
+        schema = envelope(data, is_paged=row.is_paged or route.name in PAGED)
         described["content"] = {"application/json": {"schema": schema}}
-        if row.is_conditional:
-            described["headers"] = {"ETag": {"schema": {"type": "string"}}}
     elif row.media_types:
         described["content"] = {name: {"schema": {}} for name in row.media_types}
     elif route.path.startswith("/api/v1/"):
         described["content"] = {"application/json": {"schema": {"type": "object"}}}
     return described
+
+
+def _headers(route: DescribedRoute, row: Operation) -> dict[str, Any]:
+    names = ["X-Request-ID"]
+    if route.policy.scope is not None:
+        names += OF_LIMITED_ROUTES
+    if row.is_conditional:
+        names.append("ETag")
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 def _error_statuses(route: DescribedRoute) -> Iterable[int]:
@@ -285,7 +313,11 @@ def _surface(path: str) -> str:
 def _error(surface: str, status: int) -> dict[str, Any]:
     _, media_type, schema = _SURFACES[surface]
     kinds = [kind for kind in catalogue() if kind.status == status]
-    described: dict[str, Any] = {"description": " ".join(f"{kind.code}: {kind.title()}." for kind in kinds) or "Error."}
+    names = ["X-Request-ID", *(["Retry-After"] if status in (429, 503) else [])]
+    described: dict[str, Any] = {
+        "description": " ".join(f"{kind.code}: {kind.title()}." for kind in kinds) or "Error.",
+        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
+    }
     if media_type is not None:
         described["content"] = {media_type: {"schema": schema}}
     return described

@@ -194,7 +194,22 @@ def component_schemas() -> dict[str, Schema]:
         "Trace": _trace(),
         "Session": _summary(SESSIONS),
         "User": _summary(USERS),
-        "Score": object_of({"score_id": TEXT, "trace_id": TEXT, "name": TEXT, "value": score_value, "ts": TIME}),
+        "Score": object_of(
+            {
+                "score_id": TEXT,
+                "trace_id": TEXT,
+                "span_id": nullable(TEXT),
+                "name": TEXT,
+                "data_type": {"type": "string", "enum": ["numeric", "boolean", "categorical"]},
+                "value": score_value,
+                "string_value": nullable(TEXT),
+                "source": {"type": "string", "enum": ["human", "eval", "api"]},
+                "comment": nullable(TEXT),
+                "created_by": TEXT,
+                "ts": TIME,
+                "ts_ms": COUNT,
+            }
+        ),
         "FacetValue": object_of({"value": TEXT, "count": COUNT}, required=("value", "count")),
         "Filter": _filter(),
         "Search": _search(),
