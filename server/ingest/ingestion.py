@@ -34,7 +34,7 @@ from server.ingest.mapping.span_mapping import mapping_steps
 from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.otlp.decode import DecodeLimits, decode_logs, decode_traces, payload_encoding
 from server.ingest.otlp.metrics_format import DecodedMetrics, decode_metrics
-from server.ingest.otlp.payload import DecodedLogs, DecodedTraces, TooLarge
+from server.ingest.otlp.payload import DecodedLogs, DecodedTraces, DecodeError, TooLarge
 from server.ingest.pricing.price_book import PriceBook
 from server.ingest.pricing.price_books import PriceBooks
 from server.ingest.pricing.price_catalog import price_catalog
@@ -61,6 +61,9 @@ _INLINE_LIMITS: Final = {
     "json": DecodeLimits(64 * 1024, max_spans=1000, max_values=2_000),
 }
 """What a body may hold that is decoded on the event loop."""
+_REST: Final = 4
+"""A decoder rests so many times as long as it worked on a body that was refused."""
+_LONGEST_REST_SECONDS: Final = 1.0
 _LIGHT_LOGS_BYTES: Final = 16 * 1024
 _STEP_SECONDS: Final = 0.002
 _MOST_ROW_BYTES: Final = 64 * 1024 * 1024
@@ -273,9 +276,16 @@ class Ingestion:
             if decoded is not None:
                 return await read(decoded)
         async with self._decoders.hold():
-            return await read(
-                await self._in_thread(lambda: decode(body, content_type, content_encoding, self.decode_limits))
-            )
+            began = time.perf_counter()
+            try:
+                decoded = await self._in_thread(
+                    lambda: decode(body, content_type, content_encoding, self.decode_limits)
+                )
+            except DecodeError:
+                # Of no use to anybody, and no rate counts it: whoever sends such bodies has less of a decoder.
+                await asyncio.sleep(min(_REST * (time.perf_counter() - began), _LONGEST_REST_SECONDS))
+                raise
+            return await read(decoded)
 
     async def _read(
         self, project_id: str, project: IngestSettings, prices: PriceBook, decoded: DecodedTraces, now: datetime

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from time import monotonic
@@ -11,8 +12,9 @@ import httpx
 import pytest
 
 from server.http import deadlines, protocol
+from server.ingest import ingestion
 from tests.conftest import AppFactory, AppServer, ProjectMaker
-from tests.ingest.otlp_payloads import PROTOBUF, export_request
+from tests.ingest.otlp_payloads import JSON, PROTOBUF, export_request
 
 Bearer = Callable[..., dict[str, str]]
 
@@ -178,3 +180,34 @@ async def test_a_client_that_does_not_take_its_answer_is_cut_off(
 async def document_of(server: AppServer) -> bytes:
     async with httpx.AsyncClient(base_url=server.base_url) as http:
         return (await http.get("/openapi.json")).content
+
+
+async def test_who_sends_bodies_that_are_refused_has_less_of_a_decoder(
+    app_server: AppServer, client: httpx.AsyncClient, bearer: Bearer, project: ProjectMaker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The decoder of a body of 10,000 groups rests, held by its sender; others' bodies are decoded meanwhile."""
+    monkeypatch.setattr(ingestion, "_REST", 1e9)
+    monkeypatch.setattr(ingestion, "_LONGEST_REST_SECONDS", 3600.0)
+    for name in ("alpha", "beta"):
+        await project(name)
+    service = app_server.services.ingestion
+    body = gzip.compress(b'{"resourceSpans":[' + b"{}," * 30_000 + b"{}]}", 9)
+
+    def sent_to(name: str, content: bytes, kind: str) -> Awaitable[httpx.Response]:
+        headers = {**bearer("developer", [name]), "Content-Type": kind, "Content-Encoding": "gzip"}
+        return client.post("/v1/traces", content=content, headers=headers)
+
+    refused = asyncio.ensure_future(sent_to("alpha", body, JSON))
+    async with asyncio.timeout(60):
+        while not (service._decoders.held and service._threads._idle_semaphore._value):
+            await asyncio.sleep(0.01)
+    big = gzip.compress(export_request(attributes={"x": "y" * 100_000}).SerializeToString())
+    assert (await sent_to("beta", big, PROTOBUF)).status_code == 200
+    assert service._decoders.held == 1, "it rests"
+    assert not refused.done()
+    refused.cancel()
+    await asyncio.gather(refused, return_exceptions=True)
+    async with asyncio.timeout(60):
+        while service._decoders.held:
+            await asyncio.sleep(0.01)
