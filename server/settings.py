@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from server.content_settings import ContentSettings
 from server.embedding_settings import EmbeddingSettings
 from server.grafana_settings import GrafanaSettings
 from server.text.setting_values import (
@@ -35,7 +36,7 @@ class SettingsError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(EmbeddingSettings, GrafanaSettings):
+class Settings(ContentSettings, EmbeddingSettings, GrafanaSettings):
     """Effective configuration. Durations are in seconds unless the name says otherwise."""
 
     # Location of the data.

@@ -47,6 +47,7 @@ from server.ingest.writing.prepared_span import PreparedSpan, UnstorableSpan, pr
 from server.ingest.writing.score_writer import ScoreWriter
 from server.ingest.writing.span_writer import SpanWriter
 from server.ingest.writing.text_index import TextIndexUpkeep
+from server.ingest.writing.unused_content import UnusedContent
 from server.rate_limit.token_bucket import TokenBuckets
 from server.settings import Settings
 from server.storage.database import Database
@@ -116,6 +117,7 @@ class Ingestion:
         )
         self._writes = writes
         self._full_text = settings.full_text
+        self._shared = settings.content_layout == "shared"
         self.prices = PriceBooks(writes)
         self.projects = ProjectSettings(writes, redaction_key=settings.jwt_secret.encode())
         self.writer = SpanWriter(
@@ -131,13 +133,16 @@ class Ingestion:
             most_pending_bytes=_PENDING_BYTES,
         )
         self.scores = ScoreWriter(writes, freshness)
-        self.updates = SpanUpdates(writes, worker, self.writer, self.projects)
+        self.updates = SpanUpdates(
+            writes, worker, self.writer, self.projects, full_text=settings.full_text, shared=self._shared
+        )
         self.text_index = TextIndexUpkeep(
             worker,
             written=lambda: self.writer.words_written,
             pending=lambda: self.commits.pending_rows,
             processes=settings.workers,
         )
+        self.unused_content = UnusedContent(worker)
         self._rates = ProjectRates(buckets, settings)
         self._decoders = FairQueue(
             "decoders",
@@ -153,12 +158,14 @@ class Ingestion:
         """Start the background work, and load data that requests should not wait for."""
         price_catalog().load()
         self.updates.task.start()
+        self.unused_content.task.start()
         if self._full_text:
             self.text_index.task.start()
 
     async def close(self) -> None:
         """Store the spans that wait for a commit, and stop."""
         await self.updates.task.stop()
+        await self.unused_content.task.stop()
         await self.text_index.task.stop()
         await self.commits.close()
         self._threads.shutdown(wait=False)
@@ -346,7 +353,9 @@ class Ingestion:
             try:
                 if project.redactor is not None:
                     project.redactor.redact(record)
-                prepared.append(prepare_span(project_id, record, full_text=self._full_text, request=request))
+                prepared.append(
+                    prepare_span(project_id, record, full_text=self._full_text, request=request, shared=self._shared)
+                )
                 size += prepared[-1].size
             except UnstorableSpan as error:
                 unstorable[str(error)] += 1

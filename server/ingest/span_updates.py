@@ -36,18 +36,32 @@ FROM_LOGS: Final = "observatory.content_from_logs"
 
 _LIMITS: Final = MappingLimits()
 _MESSAGES: Final = {"input": _LIMITS.input_messages, "output": _LIMITS.output_messages}
+_WHOLE: Final = ("input_text", "input_messages", "output_text", "output_messages")
+"""Columns that may stand apart; ``whole_NAME`` is what they hold."""
 _FIELDS: Final = tuple(field.name for field in fields(SpanRecord))
 
 
 class SpanUpdates:
     """Applies updates at once if the span is stored, later if it is not."""
 
-    def __init__(self, database: Database, worker: Database, writer: SpanWriter, projects: ProjectSettings) -> None:
-        """``worker``: a pool that sees every project, to find held updates whose span has arrived."""
+    def __init__(
+        self,
+        database: Database,
+        worker: Database,
+        writer: SpanWriter,
+        projects: ProjectSettings,
+        *,
+        full_text: bool = True,
+        shared: bool = False,
+    ) -> None:
+        """``worker``: a pool that sees every project, to find held updates whose span has arrived. ``full_text``,
+        ``shared``: as in :func:`prepare_span`.
+        """
         self._database = database
         self._worker = worker
         self._writer = writer
         self._projects = projects
+        self._layout = {"full_text": full_text, "shared": shared}
         self.task = PeriodicTask("held span updates", self.apply_held, pause=LOOK_SECONDS)
 
     async def take(self, project_id: str, updates: Sequence[SpanUpdate]) -> None:
@@ -84,7 +98,7 @@ class SpanUpdates:
         project = await self._projects.of(project_id)
         if project.redactor is not None:
             project.redactor.redact(record)
-        await self._writer.store([_next_version(prepare_span(project_id, record), row["version"])])
+        await self._writer.store([_next_version(prepare_span(project_id, record, **self._layout), row["version"])])
         return True
 
 
@@ -125,7 +139,7 @@ def _add_messages(record: SpanRecord, side: str, sent: Any, had: Any, limit: int
 
 def stored_record(row: Mapping[str, Any]) -> SpanRecord:
     """Return the span of a row of llm_traces, whose jsonb columns are text, without what it took from other spans."""
-    values = {name: row[name] for name in _FIELDS}
+    values = {name: row[name] for name in _FIELDS} | {name: row[f"whole_{name}"] for name in _WHOLE}
     for name in JSON_COLUMNS:
         if values[name] is not None:
             values[name] = orjson.loads(values[name])

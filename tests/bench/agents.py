@@ -8,8 +8,9 @@ authentication, pricing and full text on, which answers after COMMIT, and prints
     p50 and p99 of reads: a list of 50 with texts, searches (a common word, a rare one, none, a phrase), one trace with
     its contents, an export
 
-``--base DIR`` runs the program of another worktree beside it, on a database of its own: both take the same requests in
-turns, and the last column is the ratio. The spans arrive in rounds, so that the two are measured at the same time of a
+The layouts ``shared`` and ``inline`` of content run beside each other (``--layouts``), each on a database of its own,
+and with ``--base DIR`` the program of another worktree: all take the same requests in turns, and the last column is the
+ratio of the first to the second. The spans arrive in rounds, so that the two are measured at the same time of a
 noisy day. ``--growth`` stores conversations of 20 turns only and prints the bytes of a span at turn 2 and at turn 20.
 """
 
@@ -64,8 +65,9 @@ WHERE c.relkind = 'r' AND n.nspname = 'public' GROUP BY 1 ORDER BY sum(pg_total_
 class Side:
     """One build under measurement: its services, its server, and what was measured."""
 
-    def __init__(self, name: str, code: Path, urls: EmbeddedUrls, folder: Path) -> None:
+    def __init__(self, name: str, code: Path, layout: str, urls: EmbeddedUrls, folder: Path) -> None:
         self.name, self.urls = name, urls
+        self._layout = layout
         self._code, self._folder = code, folder
         self.owner: asyncpg.Connection
         self.base_url = ""
@@ -79,7 +81,12 @@ class Side:
     @contextlib.contextmanager
     def serving(self, workers: int) -> Iterator[None]:
         """Run the server of this build on a new database."""
-        settings = serve_environment(self.urls, PYTHONPATH=str(self._code), OBSERVATORY_INGEST_SPANS_PER_MINUTE="0")
+        settings = serve_environment(
+            self.urls,
+            PYTHONPATH=str(self._code),
+            OBSERVATORY_INGEST_SPANS_PER_MINUTE="0",
+            OBSERVATORY_CONTENT_LAYOUT=self._layout,
+        )
         command = [sys.executable, "-m", "server.cli"]
         environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **settings}
         subprocess.run([*command, "migrate"], cwd=self._code, env=environment, check=True, capture_output=True)
@@ -136,8 +143,8 @@ class Side:
             "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), $1::text::pg_lsn)::bigint", self._at_start[1]
         )
         await settle_text(self.owner, "llm_traces")
-        if await self.owner.fetchval("SELECT to_regclass('messages') IS NOT NULL"):
-            await settle_text(self.owner, "messages")
+        if await self.owner.fetchval("SELECT to_regclass('content_parts') IS NOT NULL"):
+            await settle_text(self.owner, "content_parts")
         await self.owner.execute("VACUUM ANALYZE")
         self.spans = await self.owner.fetchval("SELECT count(*) FROM llm_traces")
         received = self.received
@@ -258,7 +265,8 @@ async def grow(sides: list[Side], arguments: argparse.Namespace) -> None:
 def table(sides: list[tuple[str, dict[str, float]]]) -> None:
     """Print figures beside each other, and the ratio of the first to the second."""
     names = [name for name, _ in sides]
-    print(f"\n| | {' | '.join(names)} |{' ratio |' if len(sides) > 1 else ''}\n|{'---|' * (len(sides) * 2)}")
+    rule = "---|" * (len(sides) + 1 + (len(sides) > 1))
+    print(f"\n| | {' | '.join(names)} |{' ratio |' if len(sides) > 1 else ''}\n|{rule}")
     for label, value in sides[0][1].items():
         values = [found[label] for _, found in sides]
         ratio = f" {value / values[1]:.2f} |" if len(values) > 1 else ""
@@ -267,14 +275,16 @@ def table(sides: list[tuple[str, dict[str, float]]]) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Start private services and servers, measure, print."""
-    codes = {"ours": HERE} | ({"base": arguments.base.resolve()} if arguments.base else {})
+    builds = [(layout, HERE, layout) for layout in arguments.layouts]
+    if arguments.base:
+        builds.append(("base", arguments.base.resolve(), "inline"))
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="observatory-bench-")))
         folder.chmod(0o755)
         sides = []
-        for name, code in codes.items():
+        for name, code, layout in builds:
             urls = stack.enter_context(EmbeddedServices(folder / name))
-            side = Side(name, code, urls, folder)
+            side = Side(name, code, layout, urls, folder)
             stack.enter_context(side.serving(arguments.workers))
             sides.append(side)
         asyncio.run((grow if arguments.growth else compare)(sides, arguments))
@@ -284,6 +294,9 @@ def parse_arguments() -> Any:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, help="a worktree with the build to compare with")
+    parser.add_argument(
+        "--layouts", nargs="+", choices=["shared", "inline"], default=["shared", "inline"], help="of this build"
+    )
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--requests", type=int, default=30, help="requests of 100 spans a round")
     parser.add_argument("--reads", type=int, default=30, help="questions of each kind")

@@ -55,8 +55,12 @@ DELETE FROM span_updates WHERE project_id = $1 AND trace_id = $2 AND span_id = $
 DELETE FROM span_updates WHERE received_at < $1;
 
 -- name: read_stored_span
--- One span with all columns of llm_traces that a SpanRecord has, and its version.
-SELECT t.*
+-- One span with all columns of llm_traces that a SpanRecord has, and its version; its content, whatever the layout.
+SELECT t.*,
+       coalesce(t.input_text, shared_text(t.project_id, t.ts, t.parts[1:t.input_parts])) AS whole_input_text,
+       coalesce(t.input_messages, shared_messages(t.project_id, t.ts, t.parts[1:t.input_parts])) AS whole_input_messages,
+       coalesce(t.output_text, shared_text(t.project_id, t.ts, t.parts[t.input_parts + 1:])) AS whole_output_text,
+       coalesce(t.output_messages, shared_messages(t.project_id, t.ts, t.parts[t.input_parts + 1:])) AS whole_output_messages
 FROM trace_summaries s
 JOIN llm_traces t ON t.project_id = s.project_id AND t.trace_id = s.trace_id AND t.ts BETWEEN s.start_ts AND s.end_ts
 WHERE s.project_id = $1 AND s.trace_id = $2 AND t.span_id = $3

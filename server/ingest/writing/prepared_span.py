@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, Final
+from uuid import UUID
 
 import orjson
 
 from server.ingest.mapping.span_record import SpanRecord
+from server.ingest.writing.content_layout import SharedContent, split_content
 from server.ingest.writing.text_vector import text_vector
 from server.queries.filters.search_text import search_document
 from server.text.instants import EPOCH
@@ -30,7 +32,12 @@ PLAIN_COLUMNS: Final = (
 )  # fmt: skip
 """Fields of a span that are stored as they are."""
 
-COLUMNS: Final = ("search_vector", "version", *JSON_COLUMNS, *PLAIN_COLUMNS, "project_id", "dim_id")
+SHARED_COLUMNS: Final = ("parts", "input_parts", "content_bytes")
+"""The content of a span in the layout ``shared``."""
+
+COLUMNS: Final = (
+    "search_vector", *SHARED_COLUMNS, "version", *JSON_COLUMNS, *PLAIN_COLUMNS, "project_id", "dim_id",
+)  # fmt: skip
 """Columns of llm_traces in the order of :attr:`PreparedSpan.values`, all but those with a default."""
 
 DIMENSIONS: Final = (
@@ -48,8 +55,14 @@ LONGEST_MS: Final = 1e12
 _EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
 
+_CONTENT_PLACES: Final = tuple(
+    COLUMNS.index(name) for name in ("input_text", "input_messages", "output_text", "output_messages")
+)
+_PARTS_PLACE: Final = COLUMNS.index(SHARED_COLUMNS[0])
+
 _plain: Callable[[SpanRecord], tuple[Any, ...]] = attrgetter(*PLAIN_COLUMNS)
 _json: Callable[[SpanRecord], tuple[Any, ...]] = attrgetter(*JSON_COLUMNS)
+_other_json: Callable[[SpanRecord], tuple[Any, ...]] = attrgetter(*JSON_COLUMNS[2:])
 _dimension: Callable[[SpanRecord], tuple[Any, ...]] = attrgetter(*DIMENSIONS)
 
 
@@ -80,6 +93,8 @@ class PreparedSpan:
     """About how many entries the row adds to the text index."""
     request: int
     """Spans of one request have the same number: their calls are counted once already."""
+    content: SharedContent | None = None
+    """Its content, if several spans may share it: then it is not among ``values``."""
 
     @property
     def project_id(self) -> str:
@@ -91,43 +106,67 @@ class PreparedSpan:
         """Lowercase hex."""
         return self.key[1]
 
+    def set_parts(self, ids: Sequence[UUID]) -> None:
+        """Name the stored parts of its :attr:`content`."""
+        if self.content is None:
+            raise AssertionError("the span has its content in itself")
+        self.values[_PARTS_PLACE : _PARTS_PLACE + 3] = list(ids), self.content.inputs, self.content.size
+
+    def part_ids(self) -> Sequence[UUID]:
+        """Return the ids given by :meth:`set_parts`."""
+        return self.values[_PARTS_PLACE] or ()
+
     def set_version(self, version: int) -> None:
         """Let it win against an earlier version than its own end implies."""
         self.version = version
         self.values[COLUMNS.index("version")] = version
 
 
-def prepare_span(project_id: str, record: SpanRecord, *, full_text: bool = True, request: int = 0) -> PreparedSpan:
+def prepare_span(
+    project_id: str, record: SpanRecord, *, full_text: bool = True, request: int = 0, shared: bool = False
+) -> PreparedSpan:
     """Check and encode ``record``; ``full_text`` false leaves its words out of the search index. ``request``: a
-    number that the spans which were mapped together share.
+    number that the spans which were mapped together share. ``shared``: content goes apart where it can.
 
     Raises :class:`UnstorableSpan`.
     """
     _check(record)
     try:
+        content = split_content(record) if shared else None
         documents = [
-            None if value is None else "[]" if value == [] else orjson.dumps(value).decode() for value in _json(record)
+            None if value is None else "[]" if value == [] else orjson.dumps(value).decode()
+            for value in (_json(record) if content is None else _json_but_messages(record))
         ]
     except TypeError as error:
         raise UnstorableSpan("an attribute value cannot be stored as JSON") from error
-    searchable = search_document(record.input_text, record.output_text) if full_text else ""
+    has_words = full_text and content is None
+    searchable = search_document(record.input_text, record.output_text) if has_words else ""
     vector = text_vector(searchable)
     start = (record.ts - MONDAY) // _MICROSECOND
     texts = (record.input_text, record.output_text, *documents)
     size = 500 + (2 * len(searchable) if vector is None else len(vector)) + sum(map(len, filter(None, texts)))
     version = start + _MONDAY_US + round(record.duration_ms * 1000)
+    values = [vector, None, None, None, version, *documents, *_plain(record), project_id]
+    if content is not None:
+        for place in _CONTENT_PLACES:
+            values[place] = None
     return PreparedSpan(
         (project_id, record.trace_id, record.span_id),
         record.ts,
         start // _WEEK_US,
         version,
         _dimension(record),
-        [vector, version, *documents, *_plain(record), project_id],
+        values,
         searchable if vector is None else None,
         size,
         words=searchable.count(" ") if vector is None else int.from_bytes(vector[:4], "big"),
         request=request,
+        content=content,
     )
+
+
+def _json_but_messages(record: SpanRecord) -> tuple[Any, ...]:
+    return None, None, *_other_json(record)
 
 
 def _check(record: SpanRecord) -> None:

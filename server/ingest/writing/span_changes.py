@@ -25,6 +25,7 @@ _TABLES = (
     "shape_span_staging",
     "create_span_changes",
     "have_copies_noted",
+    "declare_shared_content",
     "create_trace_changes",
 )
 

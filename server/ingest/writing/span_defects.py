@@ -47,7 +47,8 @@ def span_defect(span: PreparedSpan) -> str | None:
         number = values[name]
         if number is not None and not (_is_finite(number) and 0 <= number <= most):
             return f"{name} must be between 0 and {most}"
-    if any(isinstance(value, str) and "\0" in value for value in values.values()):
+    words = [part.words for part in span.content.parts] if span.content is not None else []
+    if any(isinstance(value, str) and "\0" in value for value in (*values.values(), *words)):
         return "a text contains a NUL character"
     return None
 

@@ -22,6 +22,7 @@ from server.ingest.writing.copy_rows import copy_rows
 from server.ingest.writing.dimensions import Dimensions
 from server.ingest.writing.first_sightings import FirstSightings
 from server.ingest.writing.prepared_span import COLUMNS, MONDAY, WEEK, PreparedSpan
+from server.ingest.writing.shared_content import ContentBatch, KeysChanged, SharedParts
 from server.ingest.writing.span_changes import ensure_change_tables, settle_span_changes
 from server.ingest.writing.stored_counts import Recount, split_traces
 from server.storage.database import Database
@@ -46,6 +47,7 @@ class SpanWriter:
         self._freshness = freshness
         self._full_text = full_text
         self._sightings = FirstSightings(database)
+        self._shared = SharedParts(database, full_text=full_text)
         self._partitions: dict[int, str] = {}
         """Table by :attr:`PreparedSpan.week`."""
         self._may_copy = True
@@ -75,8 +77,15 @@ class SpanWriter:
         has_looked_again = False
         while True:
             await self._ensure_partitions(batch)
+            content = await self._shared.name(batch)
             try:
-                return await self._transaction(batch, recount, copies=copies)
+                stored = await self._transaction(batch, recount, content, copies=copies)
+                if content is not None:
+                    self._shared.remember(content)
+                    self.words_written += content.words
+                return stored
+            except KeysChanged:
+                logger.info("a project was deleted and made again; its content gets another key")
             except _CopiesUnnoted:
                 copies = self._may_copy = False
                 logger.warning("spans copied into their partition are not noted; they are stored more slowly")
@@ -96,10 +105,14 @@ class SpanWriter:
                 else:
                     raise
 
-    async def _transaction(self, batch: Sequence[PreparedSpan], recount: Recount, *, copies: bool) -> int:
+    async def _transaction(
+        self, batch: Sequence[PreparedSpan], recount: Recount, content: ContentBatch | None, *, copies: bool
+    ) -> int:
         projects = sorted({span.project_id for span in batch})
         async with self._database.write(projects) as connection:
             await ensure_change_tables(connection)
+            if content is not None:
+                await self._shared.store(connection, content)
             new, others = await _sorted_out(connection, batch) if copies else ([], batch)
             came, went = len(new), 0
             if new:
@@ -107,6 +120,8 @@ class SpanWriter:
             if others:
                 signs = {row["sign"]: row["spans"] for row in await _upsert(connection, others)}
                 came, went = came + signs.get(1, 0), signs.get(-1, 0)
+                if content is not None and came < len(batch):
+                    await self._shared.note_unused(connection, content, others)
             if came or went:
                 growth = await settle_span_changes(connection, spans_went=went > 0, seek_twins=True, recount=recount)
                 if new and growth != came - went:

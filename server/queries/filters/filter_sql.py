@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from server.queries.filters.filter_tree import And, FieldKey, Filter, Has, Leaf, Not, Or, check_readable, refuse_ranking
 from server.queries.filters.operators import OPERATORS
-from server.queries.filters.search_text import search_query
-from server.queries.filters.span_fields import TYPE_SQL, FieldType, TraceField
+from server.queries.filters.search_text import SearchTerm, search_query
+from server.queries.filters.shared_words import SearchedText
+from server.queries.filters.span_fields import FIELDS, TYPE_SQL, FieldType, TraceField
 from server.queries.filters.time_range import TimeRange
 from server.storage.row_scope import RowScope
 from server.storage.statements import statement
@@ -25,6 +26,7 @@ HAS_MARGIN: Final = timedelta(days=1)
 """How far outside the requested window to look for the other spans of a trace or session."""
 MOST_BINDS: Final = 1000
 
+_TEXTS: Final = ("input_text", "output_text")
 _WHOLE_COLUMNS: Final[dict[str, str]] = {"trace": "trace_id", "session": "session_id"}
 
 
@@ -139,12 +141,35 @@ class _Compiler:
 
     def full_text(self, expression: str, operator: str, value: str, alias: str) -> str:
         if operator == "search":
-            tsquery = search_query(value).tsquery
-            if tsquery is None:
-                return "false"
-            return f"({expression} @@ to_tsquery('simple', {self.bind(tsquery, 'text')}))"
+            return self.search(expression, value, alias)
         pattern = self.bind(f"%{escape_like(value)}%", "text")
-        return f"({alias}.input_text ILIKE {pattern} OR {alias}.output_text ILIKE {pattern})"
+        return f"({' OR '.join(f'{FIELDS[name].expression(alias)} ILIKE {pattern}' for name in _TEXTS)})"
+
+    def search(self, expression: str, value: str, alias: str) -> str:
+        """Compile a search over the words in the row, or over those of its parts: there each word or phrase must be in
+        one part, and all of them in the parts together.
+        """
+        query = search_query(value)
+        if query.tsquery is None:
+            return "false"
+        own = f"{expression} @@ to_tsquery('simple', {self.bind(query.tsquery, 'text')})"
+        # One value for all of them, so that the number of values stays within bounds.
+        unknown: list[str] = []
+        words = ""
+
+        def part(term: SearchTerm) -> str:
+            nonlocal words
+            found = value.found.get(term.operand()) if isinstance(value, SearchedText) else None
+            if found is None:
+                words = words or self.bind(unknown, "text[]")
+                unknown.append(term.operand())
+                match = fragment("has_shared_words").format(t=alias, word=f"({words})[{len(unknown)}]")
+            else:
+                match = f"{alias}.parts && {self.bind(list(found), 'uuid[]')}" if found else "false"
+            return f"({match}) IS NOT TRUE" if term.negated else match
+
+        parts = " OR ".join(f"({' AND '.join(map(part, terms))})" for terms in query.alternatives)
+        return f"(({alias}.parts IS NULL AND {own}) OR ({alias}.parts IS NOT NULL AND ({parts})))"
 
     def attribute(self, column: str, key: str, operator: str, value: Any, alias: str) -> str:
         bound = self.bind(key, "text")

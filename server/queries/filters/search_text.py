@@ -75,6 +75,10 @@ class SearchTerm:
 
     def tsquery(self) -> str:
         """Render as an operand of ``to_tsquery``."""
+        return f"!{self.operand()}" if self.negated else self.operand()
+
+    def operand(self) -> str:
+        """Render what must, or must not, be there."""
         tokens: list[str] = []
         for word in self.words:
             tokens += _tokens(word)
@@ -85,7 +89,7 @@ class SearchTerm:
             is_prefix = len(last_units) == 1
             tokens = tokens if is_prefix else tokens[:-1]
         operand = " <-> ".join(f"'{token}'" for token in tokens) + (":*" if is_prefix else "")
-        return f"!({operand})" if self.negated else f"({operand})"
+        return f"({operand})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,11 @@ class SearchQuery:
         """Text for ``to_tsquery('simple', …)``; None if no word is left, which finds nothing."""
         groups = [" & ".join(term.tsquery() for term in terms) for terms in self.alternatives]
         return " | ".join(f"({group})" for group in groups) or None
+
+    @property
+    def any_word(self) -> str:
+        """The same for any of the words and phrases that are asked for; empty if there are none."""
+        return " | ".join(term.operand() for terms in self.alternatives for term in terms if not term.negated)
 
 
 _TERM = re.compile(r'(?P<minus>-?)(?:"(?P<phrase>[^"]*)"?|(?P<word>[^\s"]+))')

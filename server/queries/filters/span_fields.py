@@ -8,7 +8,7 @@ filter means adding a row.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -169,6 +169,18 @@ def _payload(
     )
 
 
+_SIDES: Final = {"input": "1:{t}.input_parts", "output": "{t}.input_parts + 1:"}
+"""Which of the parts of a row are of a side."""
+
+
+def _content(name: str, field_type: FieldType, sentence: str, *, previewed: bool = False) -> TraceField:
+    """Return a column of content: its value is in the row, or in parts of several rows (migration 0070)."""
+    side, _, form = name.partition("_")
+    shared = f"shared_{form}({{t}}.project_id, {{t}}.ts, {{t}}.parts[{_SIDES[side]}])"
+    field = _payload(name, field_type, "io", sentence, previewed=previewed)
+    return replace(field, sql=f"coalesce({{t}}.{name}, {shared})")
+
+
 _SPAN_KINDS = ("internal", "server", "client", "producer", "consumer", "unspecified")
 _STATUS_WORDS = (("success", "OK"), ("error", "ERROR"), ("pending", "UNSET"))
 
@@ -291,10 +303,10 @@ _TABLE: Final[tuple[TraceField, ...]] = (
         is_content=True,
     ),
     # io: prompts and answers
-    _payload("input_text", FieldType.TEXT, "io", "The prompt as text.", previewed=True),
-    _payload("input_messages", FieldType.JSON, "io", "The prompt as messages."),
-    _payload("output_text", FieldType.TEXT, "io", "The answer as text.", previewed=True),
-    _payload("output_messages", FieldType.JSON, "io", "The answer as messages."),
+    _content("input_text", FieldType.TEXT, "The prompt as text.", previewed=True),
+    _content("input_messages", FieldType.JSON, "The prompt as messages."),
+    _content("output_text", FieldType.TEXT, "The answer as text.", previewed=True),
+    _content("output_messages", FieldType.JSON, "The answer as messages."),
     # raw: everything that was sent
     _payload("attributes", FieldType.JSON, "raw", "All attributes of the span; filter with `attribute.KEY`."),
     _payload(

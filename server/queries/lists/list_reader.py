@@ -7,7 +7,7 @@ Wide columns are fetched only for the rows of the page.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -15,6 +15,8 @@ import asyncpg
 
 from server.queries.filters.filter_sql import compile_filter, fragment
 from server.queries.filters.search_text import search_query
+from server.queries.filters.shared_words import find_shared_words
+from server.queries.filters.time_range import TimeRange
 from server.queries.lists.keyset import Position, Segment, segments
 from server.queries.lists.list_question import RANK, VIEWS, ListQuestion, View, search_text_of
 from server.queries.lists.query_plan import explain_statement
@@ -70,6 +72,10 @@ async def list_spans(database: Database, scope: RowScope, question: ListQuestion
         return ListPage([], total=total, hidden_fields=layout.hidden)
     plans: list[dict[str, Any]] | None = [] if explain else None
     async with database.read(scope, follows_index=reading.follows_index) as connection:
+        window = question.window if reading.view.is_partitioned else TimeRange()
+        found = await find_shared_words(connection, scope, question.filter, window)
+        if found is not question.filter:
+            reading = _Reading(scope, replace(question, filter=found))
         records = await reading.fetch(connection, plans)
         total = await reading.count(connection)
         page = records[: question.limit]
@@ -136,8 +142,10 @@ class _Reading:
     def search_rank(self) -> str | None:
         if all(key.field != RANK for key in self.question.sort):
             return None
-        query = search_query(search_text_of(self.question.filter) or "").tsquery or ""
-        return fragment("search_rank").format(query=self.bind(query, "text"))
+        query = search_query(search_text_of(self.question.filter) or "")
+        return fragment("search_rank").format(
+            query=self.bind(query.tsquery or "", "text"), any_word=self.bind(query.any_word, "text")
+        )
 
     async def fetch(self, connection: asyncpg.Connection, plans: list[dict[str, Any]] | None) -> list[asyncpg.Record]:
         """Return the records of the page, and one more if the list goes on."""

@@ -7,13 +7,14 @@ number of the newest matching rows is counted, and the answer says whether that 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, TypedDict
 
 from server.errors import InsufficientScope, InvalidParameter
 from server.queries.filters.filter_sql import compile_filter, fragment
 from server.queries.filters.filter_tree import And, FieldKey, Filter, Leaf, find_field
+from server.queries.filters.shared_words import find_shared_words
 from server.queries.filters.span_fields import FIELDS, KEYED_FIELDS, FieldType, field_named
 from server.queries.filters.time_range import TimeRange
 from server.queries.lists.query_plan import explained
@@ -185,10 +186,12 @@ async def _from_rows(
 ) -> FacetAnswer:
     params: list[Any] = [question.start, question.end, question.prefix, question.limit, question.contains]
     most = max(source.most_rows // min(len(scope.projects), MOST_BRANCHES), _LEAST_ROWS)
-    text = fragment("facet_values").format(
-        branches=_branches(scope.projects, question, source, scope, params, most), expanded=source.expanded
-    )
     async with database.read(scope) as connection:
+        window = TimeRange(question.start, question.end)
+        found = replace(question, filter=await find_shared_words(connection, scope, question.filter, window))
+        text = fragment("facet_values").format(
+            branches=_branches(scope.projects, found, source, scope, params, most), expanded=source.expanded
+        )
         (row,) = await explained(connection, plans).fetch(text, *params)
     values = [FacetValue(value=name, count=count) for name, count in zip(row["names"], row["counts"], strict=True)]
     return FacetAnswer(values, row["distinct_values"], row["rows_read"] < most, "rows", row["rows_read"])

@@ -15,6 +15,8 @@ import asyncpg
 from server.errors import InsufficientScope, InvalidBody
 from server.fairness.off_loop import off_loop
 from server.queries.filters.operators import NUMBER_OPERATORS
+from server.queries.filters.shared_words import find_shared_words
+from server.queries.filters.time_range import TimeRange
 from server.queries.lists.query_plan import explained
 from server.queries.metrics.metric_actors import ActorGroups, fetch_distinct, rank_key
 from server.queries.metrics.metric_answer import OTHER, MetricAnswer, MetricGroup, MetricMeta, Value
@@ -103,6 +105,8 @@ async def query_metrics(
     if not scope.projects:
         return _answer(question, timeline, _nothing(question, timeline), _meta(question, timeline, None, now, None))
     async with db.read(scope) as connection:
+        # Of any time: a comparison reads an earlier range too.
+        target = replace(target, filter=await find_shared_words(connection, scope, question.filter, TimeRange()))
         (state,) = await connection.fetch(statement("read_rollup_state"))
         reading = explained(connection, plans)
         run = _Run(reading, question, target, now, state["raw_since"], state["rollup_5m_since"], [])

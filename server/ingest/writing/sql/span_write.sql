@@ -56,6 +56,10 @@ CREATE TEMP TABLE IF NOT EXISTS span_changes (
 -- For as long as the connection lives.
 SET app.notes_copied_spans = 'on';
 
+-- name: declare_shared_content
+-- For as long as the connection lives: it keeps the parts of a span when it changes the span (migration 0070).
+SET app.shares_content = 'on';
+
 -- name: create_trace_changes
 -- The same for trace summaries, from which sessions and users follow. recomputed: start, end or names
 -- may have become narrower, so that sessions cannot be widened only.
@@ -104,7 +108,7 @@ input_text, input_messages, output_text, output_messages, finish_reason, prompt_
 total_tokens, cached_tokens, cache_write_tokens, reasoning_tokens, prompt_cost_usd, completion_cost_usd,
 total_cost_usd, cache_savings_usd, cost_source, price_version, duration_ms, ttft_ms, status_code, error_type,
 error_message, user_id, session_id, tags, attributes, resource_attributes, events, links, dialect, usage_rule,
-count_rule, counted_in, inherited, usage_details, dropped, dim_id, version;
+count_rule, counted_in, inherited, usage_details, dropped, dim_id, version, parts, input_parts, content_bytes;
 
 -- columns: span_change
 -- What summaries and rollups are made of: the columns of span_changes beside pass and sign.

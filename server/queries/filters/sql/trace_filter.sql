@@ -30,3 +30,17 @@ EXISTS (SELECT 1 FROM jsonb_array_elements(CASE jsonb_typeof({t}.{column}) WHEN 
 -- The whole trace of the row is like that.
 EXISTS (SELECT 1 FROM trace_summaries w
         WHERE w.project_id = {t}.project_id AND w.trace_id = {t}.trace_id AND {part})
+
+-- name: has_shared_words
+-- One of the parts of a row has a word or phrase.
+shared_words_match({t}.project_id, {t}.ts, {t}.parts, to_tsquery('simple', {word}))
+
+-- name: find_parts
+-- Which parts of the projects $1 have a word or phrase, among those of spans from $2 and before $3; $4 at most.
+SELECT {term} AS term, array_agg(p.part_id) AS parts
+FROM (SELECT c.part_id FROM content_parts c
+      WHERE c.project_id = ANY ($1::text[])
+        AND c.week > coalesce($2::timestamptz, '-infinity') - interval '7 days'
+        AND c.week < coalesce($3::timestamptz, 'infinity')
+        AND c.words @@ to_tsquery('simple', {word})
+      LIMIT $4) AS p

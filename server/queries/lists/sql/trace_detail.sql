@@ -16,7 +16,7 @@ LIMIT 2;
 SELECT t.span_id, t.parent_span_id, t.ts,
        coalesce(pg_column_size(t.input_text), 0) + coalesce(pg_column_size(t.input_messages), 0)
        + coalesce(pg_column_size(t.output_text), 0) + coalesce(pg_column_size(t.output_messages), 0)
-       + pg_column_size(t.attributes) + pg_column_size(t.events) AS size
+       + coalesce(t.content_bytes, 0) + pg_column_size(t.attributes) + pg_column_size(t.events) AS size
 FROM llm_traces AS t
 WHERE t.project_id = $1 AND t.trace_id = $2 AND t.ts BETWEEN $3 AND $4
 ORDER BY t.ts, t.span_id

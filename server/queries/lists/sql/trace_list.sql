@@ -28,7 +28,8 @@ FROM ({page}) AS page
 ORDER BY {order}
 
 -- name: search_rank
-ts_rank_cd(t.search_vector, to_tsquery('simple', {query}))::double precision
+CASE WHEN t.parts IS NULL THEN ts_rank_cd(t.search_vector, to_tsquery('simple', {query}))::double precision
+     ELSE shared_rank(t.project_id, t.ts, t.parts, to_tsquery('simple', {any_word})) END
 
 -- name: count_rows
 SELECT count(*) FROM ({branches}) AS counted
@@ -76,6 +77,8 @@ ORDER BY ts, span_id
 -- name: list_search_texts
 -- The texts of the spans of a page, for snippets.
 -- $1 project, $2 trace ids, $3 span ids, $4 and $5 the window to look in.
-SELECT trace_id, span_id, ts, input_text, output_text
-FROM llm_traces
-WHERE project_id = $1 AND trace_id = ANY ($2::text[]) AND span_id = ANY ($3::text[]) AND ts >= $4 AND ts < $5
+SELECT t.trace_id, t.span_id, t.ts,
+       coalesce(t.input_text, shared_text(t.project_id, t.ts, t.parts[1:t.input_parts])) AS input_text,
+       coalesce(t.output_text, shared_text(t.project_id, t.ts, t.parts[t.input_parts + 1:])) AS output_text
+FROM llm_traces t
+WHERE t.project_id = $1 AND t.trace_id = ANY ($2::text[]) AND t.span_id = ANY ($3::text[]) AND t.ts >= $4 AND t.ts < $5

@@ -1,0 +1,20 @@
+"""The settings of how content is stored: a part of the table of :mod:`server.settings`, which has them all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from server.text.setting_values import one_of, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContentSettings:
+    """In which layout prompts and answers are stored; see docs/explanation/shared-content.md."""
+
+    content_layout: str = setting(
+        "OBSERVATORY_CONTENT_LAYOUT",
+        "inline",
+        "How the prompts and answers of new spans are stored: `inline` (in each span) or `shared` (each message once a "
+        "project and week). Stored spans stay as they are, and both are read. `shared` once all servers know it.",
+        parse=one_of("inline", "shared"),
+    )

@@ -1,0 +1,73 @@
+"""The content of a span in the parts that several spans may share: messages, and texts that are none.
+
+Only content whose texts follow from its messages can be taken apart; :func:`split_content` says so by comparing. The
+statements that put it together again are in migration 0070.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from server.ingest.mapping.span_record import SpanRecord
+from server.ingest.messages.message_rendering import render_parts
+
+BARE_ROLES = ("user", "assistant")
+"""Roles that the only message of a side does not name in its text."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContentPart:
+    """A message, or a text alone."""
+
+    body: str
+    """As JSON: the message, or a string."""
+    words: str
+    """Its text, without the role."""
+    text: str | None
+    """The same where it is not simply that of the only part."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedContent:
+    """The parts of a span: those of the input, then those of the output."""
+
+    parts: tuple[ContentPart, ...]
+    inputs: int
+
+    @property
+    def size(self) -> int:
+        """About how many bytes they have."""
+        return sum(len(part.body) for part in self.parts)
+
+
+def split_content(record: SpanRecord) -> SharedContent | None:
+    """Return the parts of the content of ``record``; None if there is none, or its texts do not follow from them."""
+    asked = _split(record.input_messages, record.input_text)
+    answered = _split(record.output_messages, record.output_text)
+    if asked is None or answered is None or not (asked or answered):
+        return None
+    return SharedContent((*asked, *answered), len(asked))
+
+
+def _split(messages: Any, text: str | None) -> list[ContentPart] | None:
+    """Return the parts of one side; None if they would not give ``text``."""
+    if messages is None:
+        return [] if text is None else [ContentPart(orjson.dumps(text).decode(), text, None)]
+    if text is None or not isinstance(messages, list):
+        return None
+    parts, lines = [], []
+    for message in messages:
+        try:
+            role, inner = message["role"], message["parts"]
+            words = render_parts(inner)
+        except (KeyError, TypeError, AttributeError):
+            return None
+        if not isinstance(role, str):
+            return None
+        is_plain = bool(inner) and inner[0].get("content") == words
+        parts.append(ContentPart(orjson.dumps(message).decode(), words, None if is_plain else words))
+        lines.append(words if len(messages) == 1 and role in BARE_ROLES else f"{role}: {words}")
+    return parts if parts and "\n".join(lines) == text else None

@@ -1,0 +1,143 @@
+"""Content that several spans carry, stored once: the layout ``shared``.
+
+A call of an agent carries the whole conversation before it. Its messages become rows of ``content_parts``, one a
+project and week, under a hash with a key of the project; the span holds the list of their ids.
+
+What a process has stored it remembers, so that a turn which repeats twenty messages sends one. Nobody removes parts
+while a writer holds their project (``hold_content``), and a removal raises the project's generation, after which
+nothing counts that was remembered before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from server.ingest.writing.content_layout import ContentPart
+from server.ingest.writing.prepared_span import MONDAY, WEEK, PreparedSpan
+from server.ingest.writing.text_vector import text_vector
+from server.queries.filters.search_text import search_document
+from server.storage.database import Database
+from server.storage.statements import statement
+
+MOST_REMEMBERED: Final = 50_000
+"""Parts that a process knows to be stored: 10 MB."""
+
+PartKey = tuple[str, datetime, UUID]
+"""Project, start of the week, and id."""
+
+
+class KeysChanged(Exception):
+    """A project has another key than a moment ago: it was deleted for good, and made again."""
+
+
+@dataclass(slots=True)
+class ContentBatch:
+    """The parts of a batch of spans."""
+
+    parts: dict[PartKey, ContentPart] = field(default_factory=dict)
+    keys: dict[str, bytes] = field(default_factory=dict)
+    """Of its projects."""
+    generations: dict[str, int] = field(default_factory=dict)
+    """Of the projects, in the transaction that stores the batch."""
+    added: list[PartKey] = field(default_factory=list)
+    """Parts that were not there."""
+    words: int = 0
+    """About how many entries those add to the text index."""
+
+
+class SharedParts:
+    """What a process knows of stored parts and of the keys of projects."""
+
+    def __init__(self, database: Database, *, full_text: bool) -> None:
+        self._database = database
+        self._full_text = full_text
+        self._keys: dict[str, bytes] = {}
+        self._stored: OrderedDict[PartKey, int] = OrderedDict()
+        """Parts that are stored, with the generation in which they were."""
+
+    async def name(self, batch: Iterable[PreparedSpan]) -> ContentBatch | None:
+        """Give each span with shared content the ids of its parts; None if there is none. Raises the errors of
+        :class:`Database`.
+        """
+        spans = [span for span in batch if span.content is not None]
+        if not spans:
+            return None
+        found = ContentBatch(keys=await self._keys_of(sorted({span.project_id for span in spans})))
+        suffix = b"" if self._full_text else b"\0"  # parts without words are others
+        for span in spans:
+            key, week = found.keys[span.project_id], MONDAY + span.week * WEEK
+            ids = []
+            for part in span.content.parts if span.content is not None else ():
+                data = f"{part.body}\0{part.text or ''}".encode() + suffix
+                part_id = UUID(bytes=hashlib.blake2b(data, digest_size=16, key=key).digest())
+                ids.append(part_id)
+                found.parts[span.project_id, week, part_id] = part
+            span.set_parts(ids)
+        return found
+
+    async def store(self, connection: asyncpg.Connection, batch: ContentBatch) -> None:
+        """Hold the projects, and store the parts that are not there, within the transaction of the spans.
+
+        Raises :class:`KeysChanged`, after which the batch must be named again in a new transaction.
+        """
+        batch.added, batch.words = [], 0
+        held = await connection.fetch(statement("hold_content"), sorted(batch.keys))
+        if {row["project_id"]: row["key"] for row in held} != batch.keys:
+            for project in batch.keys:
+                self._keys.pop(project, None)
+            raise KeysChanged
+        batch.generations = {row["project_id"]: row["generation"] for row in held}
+        missing = sorted(key for key in batch.parts if self._stored.get(key) != batch.generations[key[0]])
+        if not missing:
+            return
+        rows = [_row(key, batch.parts[key], full_text=self._full_text) for key in missing]
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        for row in await connection.fetch(statement("store_content_parts"), *columns):
+            batch.added.append((row["project_id"], row["week"], row["part_id"]))
+        if batch.added:
+            batch.words = sum(map(_entries, columns[5], columns[6])) * len(batch.added) // len(missing)
+
+    async def note_unused(
+        self, connection: asyncpg.Connection, batch: ContentBatch, spans: Iterable[PreparedSpan]
+    ) -> None:
+        """Have it looked at later whether the parts of ``spans`` that were added are used: some were not stored."""
+        named = {part for span in spans for part in span.part_ids()}
+        unused = [key for key in batch.added if key[2] in named]
+        if unused:
+            await connection.fetch(statement("note_content"), *map(list, zip(*unused, strict=True)))
+
+    def remember(self, batch: ContentBatch) -> None:
+        """Know, after COMMIT, that the parts are stored."""
+        for key in batch.parts:
+            self._stored[key] = batch.generations[key[0]]
+            self._stored.move_to_end(key)
+        while len(self._stored) > MOST_REMEMBERED:
+            self._stored.popitem(last=False)
+
+    async def _keys_of(self, projects: Sequence[str]) -> dict[str, bytes]:
+        unknown = [project for project in projects if project not in self._keys]
+        if unknown:
+            async with self._database.write(unknown) as connection:
+                await connection.fetch(statement("make_content_keys"), unknown)
+                rows = await connection.fetch(statement("read_content_keys"), unknown)
+            self._keys |= {row["project_id"]: row["key"] for row in rows}
+        return {project: self._keys[project] for project in projects}
+
+
+def _row(key: PartKey, part: ContentPart, *, full_text: bool) -> tuple[Any, ...]:
+    """Return the arguments of store_content_parts for one part."""
+    document = search_document(part.words) if full_text else ""
+    vector = text_vector(document)
+    return (*key, part.body, part.text, vector, document if vector is None else None)
+
+
+def _entries(vector: bytes | None, document: str | None) -> int:
+    return int.from_bytes(vector[:4], "big") if vector is not None else (document or "").count(" ")
