@@ -22,6 +22,7 @@ from datasource.prometheus import series_lists
 from datasource.prometheus.answers import body_of, failure, refusal, render_result, success
 from datasource.prometheus.exemplars import read_exemplars
 from datasource.prometheus.gauges import GAUGES, Gauge
+from datasource.prometheus.notices import notices_of
 from datasource.prometheus.promql.engine import (
     Question,
     answer,
@@ -262,7 +263,8 @@ async def _evaluated(request: Request, params: PrometheusParams, question: Quest
             if size > MOST_SHOWN:
                 raise TooMuch(f"the answer would have {size} samples, more than {MOST_SHOWN}: {_FEWER}")
             data, is_cut = await off_loop(size, partial(render_result, result, is_range=is_range, limit=limit))
-            meta = {"warnings": [_CUT] if is_cut else [], "infos": source.infos}
+            warnings, infos = notices_of(question.expr) if data["result"] else ([], [])
+            meta = {"warnings": [*warnings, *([_CUT] if is_cut else [])], "infos": [*infos, *source.infos]}
             return Answer(data, meta={**meta, "samples": result.samples, "peak": result.peak}, values=size)
 
         document = {

@@ -7,12 +7,13 @@ reads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 
+from datasource.prometheus.counted_rows import accepts, counted_rows
 from datasource.prometheus.gauges import GAUGES, Gauge
 from datasource.prometheus.label_filter import LabelFilter, label_filter
 from datasource.prometheus.promql.aggregation import group_labels, reduce_groups
@@ -21,11 +22,8 @@ from datasource.prometheus.promql.histograms import native_quantile
 from datasource.prometheus.promql.plan import Kept, Read
 from datasource.prometheus.promql.syntax import NAME_LABEL, Matcher
 from datasource.prometheus.promql.values import (
-    Flags,
-    Floats,
     Histograms,
     Ints,
-    Labels,
     Series,
     Value,
     Vector,
@@ -35,7 +33,8 @@ from datasource.prometheus.promql.values import (
     labels_of,
     merged,
 )
-from datasource.prometheus.series_catalog import BOUND_LABELS, FAMILY_OF, Part, SeriesFamily
+from datasource.prometheus.series_catalog import BOUND_LABELS, FAMILY_OF, SeriesFamily
+from datasource.prometheus.shared_counts import SharedCounts
 from server.errors import InsufficientScope
 from server.fairness.off_loop import off_loop
 from server.queries.metrics.counter_reader import CounterQuestion, read_windows
@@ -69,6 +68,7 @@ class StoreSeries:
     origin: int = 0
     lookback: int = LOOKBACK_MS
     infos: list[str] = field(default_factory=list)
+    shared: SharedCounts = field(default_factory=SharedCounts)
 
     def begin_at(self, earliest: int) -> None:
         """Let counters begin at the UTC midnight at or before ``earliest``."""
@@ -94,11 +94,15 @@ class StoreSeries:
         return [
             name
             for name, family in EVERY_SERIES.items()
-            if family.permission in self.scopes and _accepts(matchers, NAME_LABEL, name)
+            if family.permission in self.scopes and accepts(matchers, NAME_LABEL, name)
         ]
 
-    def check_readable(self, reads: Iterable[Read]) -> None:
-        """Raise :class:`InsufficientScope` for a metric asked by name that the caller may not see."""
+    def check_readable(self, reads: Sequence[Read]) -> None:
+        """Raise :class:`InsufficientScope` for a metric asked by name that the caller may not see.
+
+        ``reads`` are all that will be asked for: what they have in common is counted once.
+        """
+        self.shared = SharedCounts(reads)
         for read in reads:
             name = _named(read.matchers)
             family = EVERY_SERIES.get(name)
@@ -129,7 +133,7 @@ class StoreSeries:
     async def _gauge(self, question: Read, gauge: Gauge) -> tuple[Vector, Ints]:
         """Return the series of a gauge, at the times of the question, or at those of samples."""
         times = self._sample_times(question) if question.form == "samples" else question.times
-        projects = tuple(name for name in self.scope.projects if _accepts(question.matchers, "project", name))
+        projects = tuple(name for name in self.scope.projects if accepts(question.matchers, "project", name))
         if not projects or not len(times):
             return empty_vector(len(times)), times
         moments = np.clip(np.minimum(times, self.now), 1, LATEST_MS)
@@ -158,7 +162,7 @@ class StoreSeries:
         counted = await self._count(question, family, chosen, labels, times, with_buckets=suffix == "_bucket")
 
         def assembled() -> Vector:
-            vector = _vector(counted, family, suffix, labels, question.matchers)
+            vector = counted_rows(counted, family, suffix, labels, question.matchers)
             length = np.where(counted.milliseconds > 0, counted.milliseconds, 1)
             if question.form == "increase":
                 # A window that was moved to whole hours: the same growth by second, over the window asked for.
@@ -191,10 +195,12 @@ class StoreSeries:
             lows = np.maximum(highs - question.range, 0)
         lows = np.minimum(lows, highs - 1)
         by_name = {dimension.name: dimension for dimension in family.dimensions}
+        is_plain = not (with_buckets or entries) and fraction is None
+        beside = self.shared.families_beside(question, family, self.names) if is_plain else ()
         asked = CounterQuestion(
             family=family.family,
             presence=family.presence,
-            counters=tuple(dict.fromkeys(part.counter for part in family.parts)),
+            counters=tuple(dict.fromkeys(part.counter for item in (family, *beside) for part in item.parts)),
             lows=lows,
             highs=highs,
             dimensions=tuple(by_name[name] for name in labels),
@@ -205,7 +211,8 @@ class StoreSeries:
             entries=entries,
             lingers=question.form == "increase",
         )
-        counted = await read_windows(self.database, chosen.scope, asked)
+        read = self.shared.read if is_plain else read_windows
+        counted = await read(self.database, chosen.scope, asked)
         self.infos += [notice for notice in counted.notices if notice not in self.infos]
         return counted
 
@@ -269,10 +276,6 @@ def _is_native(name: str) -> bool:
     return family is not None and family.type == "histogram" and name == family.name
 
 
-def _accepts(matchers: Iterable[Matcher], name: str, value: str) -> bool:
-    return all(item.accepts(value) for item in matchers if item.name == name)
-
-
 def _labels_kept(known: Sequence[str], kept: Kept | None, needed: frozenset[str]) -> tuple[str, ...]:
     """Return the labels to split by: those that are kept, and those that a condition can only be checked on
     afterwards.
@@ -280,41 +283,6 @@ def _labels_kept(known: Sequence[str], kept: Kept | None, needed: frozenset[str]
     if kept is None:
         return tuple(known)
     return tuple(name for name in known if (name in kept.names) is not kept.is_without or name in needed)
-
-
-def _vector(
-    counted: WindowCounts, family: SeriesFamily, suffix: str, labels: Sequence[str], matchers: Sequence[Matcher]
-) -> Vector:
-    """Return one row per group and part."""
-    rows: list[Labels] = []
-    values: list[Floats] = []
-    flags: list[Flags] = []
-
-    def add(extra: Mapping[str, str], table: Floats) -> None:
-        if not all(_accepts(matchers, name, value) for name, value in extra.items()):
-            return
-        for row, key in enumerate(counted.groups):
-            own = labels_of((*zip(labels, key, strict=True), *extra.items()))
-            if all(item.accepts(dict(own).get(item.name, "")) for item in matchers if item.name in labels):
-                rows.append(own)
-                values.append(table[row])
-                flags.append(counted.present[row])
-
-    if counted.buckets is not None:
-        for place, bound in enumerate(BOUND_LABELS):
-            add({"le": bound}, counted.buckets[:, :, place].astype(np.float64))
-    else:
-        for part in _parts(family, suffix):
-            add(part.labels, counted.counters[part.counter] / part.unit)
-    if not rows:
-        return empty_vector(counted.present.shape[1])
-    return Vector(rows, np.array(values), np.array(flags))
-
-
-def _parts(family: SeriesFamily, suffix: str) -> tuple[Part, ...]:
-    if family.type != "histogram":
-        return family.parts
-    return (family.parts[0],) if suffix == "_sum" else (family.parts[1],)
 
 
 def _added(vector: Vector, kept: Kept) -> Vector:

@@ -212,7 +212,7 @@ async def measure(urls: EmbeddedUrls, folder: Path, options: argparse.Namespace)
     until = datetime.now(UTC).isoformat()
     params = {"format": "ndjson", "trailer": "false", "from": "now-30d", "to": until}
     with Program(folder, ["serve"], environment) as program:
-        base_url = await asyncio.to_thread(program.wait_until_serving)
+        base_url = await asyncio.to_thread(program.wait_until_serving, 300)
         (worker,) = program.worker_pids()
         await slow(base_url, headers, urls.owner_url, worker, options)
         params["from"] = datetime.fromtimestamp(time.time() - (DAYS - 1) * 86400, UTC).isoformat()
@@ -224,7 +224,7 @@ async def measure(urls: EmbeddedUrls, folder: Path, options: argparse.Namespace)
         )
         got, export_id = await until_killed(program, headers, params, size // 3)
     with Program(folder, ["serve"], environment) as program:
-        base_url = await asyncio.to_thread(program.wait_until_serving)
+        base_url = await asyncio.to_thread(program.wait_until_serving, 300)
         same = await continued(base_url, headers, params, got, export_id) == checksum
         print(f"the file in two parts is {'the same' if same else 'ANOTHER'} as the whole one")
 

@@ -1,6 +1,7 @@
 """PromQL beside REST, and alerts beside ingest: ``make bench-promql`` (ARGS="--spans 10000000 --rounds 30").
 
-Both sides ask one server over HTTP, in turn, each time with another limit, so that nothing comes from the cache. Only
+Both sides ask one server over HTTP, in turn, each time with another limit, so that nothing comes from the cache. Beside
+the time stands the processor time that server and PostgreSQL took, which does not depend on what else runs. Only
 some days of the spans are stored (--days); the rollups of those days, which is all that whole hours are read from, are
 repeated for the other days of the month. So 10 million spans take the room of 2 million.
 
@@ -95,7 +96,31 @@ async def fill(urls: EmbeddedUrls, spans: int, days: int, end: datetime) -> None
     await owner.close()
 
 
-async def beside_rest(base_url: str, headers: dict[str, str], end: datetime, rounds: int) -> None:
+class Processors:
+    """Processor time of a server process and of its connections to PostgreSQL (/proc/PID/schedstat)."""
+
+    def __init__(self, worker: int, owner: asyncpg.Connection) -> None:
+        self._worker = worker
+        self._owner = owner
+
+    async def seconds(self) -> float:
+        """Used so far, by the connections that there are."""
+        rows = await self._owner.fetch(
+            "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+        return sum(_used(pid) for pid in (self._worker, *(row["pid"] for row in rows))) / 1e9
+
+
+def _used(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
+    except FileNotFoundError:
+        return 0
+
+
+async def beside_rest(
+    base_url: str, headers: dict[str, str], end: datetime, rounds: int, processors: Processors
+) -> None:
     """Milliseconds of each question on both sides."""
     start, last = int((end - timedelta(days=DAYS)).timestamp()), int(end.timestamp())
     limits = itertools.count(100)
@@ -108,27 +133,32 @@ async def beside_rest(base_url: str, headers: dict[str, str], end: datetime, rou
         asked = {"query": query, "start": start + HOUR, "end": last, "step": HOUR, "limit": next(limits)}
         return "/prometheus/api/v1/query_range?" + urlencode(asked)
 
-    print("\n| 30 days | REST p50 ms | PromQL p50 ms | ratio of medians | median of pairs | KB: REST, PromQL |")
-    print("|---|---|---|---|---|---|")
+    print("\n| 30 days | REST p50 ms | PromQL p50 ms | ratio, median of pairs | processor ms: REST, PromQL, ratio |")
+    print("|---|---|---|---|---|")
     async with LoadConnection(base_url, headers) as connection:
         for name, (metric, query) in QUESTIONS.items():
             sides: list[tuple[Callable[[str], str], str]] = [(rest, metric), (promql, query)]
             took: list[list[float]] = [[], []]
-            sizes = [0, 0]
+            used: list[list[float]] = [[], []]
             for number in range(rounds + 2):
                 for side in (0, 1) if number % 2 else (1, 0):
                     path, asked = sides[side]
-                    address = path(asked)
+                    address, before = path(asked), await processors.seconds()
                     begun = time.perf_counter()
                     status, body = await connection.get(address)
+                    elapsed = time.perf_counter() - begun
                     if status != 200:
                         raise RuntimeError(f"{address}: {status} {body[:300]!r}")
                     if number >= 2:
-                        took[side].append((time.perf_counter() - begun) * 1000)
-                    sizes[side] = len(body) // 1000
+                        took[side].append(elapsed * 1000)
+                        used[side].append((await processors.seconds() - before) * 1000)
             one, other = (statistics.median(item) for item in took)
+            own, others = (statistics.median(item) for item in used)
             pairs = statistics.median(b / a for a, b in zip(*took, strict=True))
-            print(f"| {name} | {one:.1f} | {other:.1f} | {other / one:.2f} | {pairs:.2f} | {sizes[0]}, {sizes[1]} |")
+            print(
+                f"| {name} | {one:.1f} | {other:.1f} | {pairs:.2f} | {own:.1f}, {others:.1f}, {others / own:.2f} |",
+                flush=True,
+            )
 
 
 def alert_queries() -> Sequence[str]:
@@ -137,27 +167,45 @@ def alert_queries() -> Sequence[str]:
     return list(itertools.islice(itertools.cycle(every), EVALUATIONS))
 
 
-async def beside_ingest(base_url: str, headers: dict[str, str], batches: int, rounds: int) -> None:
-    """How long batches take in turn without alerts, with alerts every minute, and with alerts every ten seconds."""
+async def beside_ingest(
+    base_url: str, headers: dict[str, str], batches: int, rounds: int, processors: Processors
+) -> None:
+    """How long batches take in turn without alerts, with alerts every minute and every ten seconds; and the processor
+    time of both, each alone.
+    """
     payloads = Payloads(1, words=60)
-    took: dict[float, list[float]] = {0: [], 60: [], 10: []}
     evaluations: list[float] = []
+    await _evaluate_once(base_url, headers, evaluations)
+    before = await processors.seconds()
+    for _ in range(rounds):
+        await _evaluate_once(base_url, headers, evaluations)
+    alerts = (await processors.seconds() - before) / rounds
+    print(f"\n{EVALUATIONS} evaluations at once: {alerts:.2f} s of processor time, "
+          f"p50 {statistics.median(evaluations) * 1000:.0f} ms")  # fmt: skip
+    took: dict[float, list[float]] = {0: [], 60: [], 10: []}
+    used: list[float] = []
     for number in range(rounds):
         order = list(took)
         for every in order[number % 3 :] + order[: number % 3]:
             bodies = [payloads.batch() for _ in range(batches)]
-            alerts = asyncio.create_task(_evaluate(base_url, headers, every, evaluations)) if every else None
+            evaluating = asyncio.create_task(_evaluate(base_url, headers, every, evaluations)) if every else None
+            before = await processors.seconds()
             took[every].append(await _send(base_url, headers, bodies))
-            if alerts is not None:
-                alerts.cancel()
-                await asyncio.gather(alerts, return_exceptions=True)
-    base = statistics.median(took[0])
-    print(f"\n{batches} batches of {SPANS} spans without alerts: {base:.1f} s ({batches * SPANS / base:.0f} spans/s)")
+            if evaluating is None:
+                used.append(await processors.seconds() - before)
+            else:
+                evaluating.cancel()
+                await asyncio.gather(evaluating, return_exceptions=True)
+    base, ingest = statistics.median(took[0]), statistics.median(used)
+    print(f"{batches} batches of {SPANS} spans without alerts: {base:.1f} s ({batches * SPANS / base:.0f} spans/s), "
+          f"{ingest:.1f} s of processor time")  # fmt: skip
     for every in (60, 10):
         pairs = [one / other for one, other in zip(took[every], took[0], strict=True)]
-        print(f"{EVALUATIONS} alerts every {every} s: {statistics.median(pairs):.3f} of that (median of pairs)")
-    if evaluations:
-        print(f"an evaluation beside ingest: p50 {statistics.median(evaluations) * 1000:.0f} ms")
+        share = alerts / every / (ingest / base)
+        print(
+            f"{EVALUATIONS} alerts every {every} s: {statistics.median(pairs):.3f} of that (median of pairs); "
+            f"by processor time {share:.1%} of what ingest uses meanwhile"
+        )
 
 
 async def _send(base_url: str, headers: dict[str, str], bodies: Sequence[bytes]) -> float:
@@ -175,8 +223,13 @@ async def _send(base_url: str, headers: dict[str, str], bodies: Sequence[bytes])
 
 
 async def _evaluate(base_url: str, headers: dict[str, str], every: float, seconds: list[float]) -> None:
-    queries = alert_queries()
+    while True:
+        await asyncio.sleep(min(every / 2, 5))
+        await _evaluate_once(base_url, headers, seconds)
+        await asyncio.sleep(every - min(every / 2, 5))
 
+
+async def _evaluate_once(base_url: str, headers: dict[str, str], seconds: list[float]) -> None:
     async def evaluate(query: str, moment: float) -> None:
         async with LoadConnection(base_url, headers) as connection:
             begun = time.monotonic()
@@ -186,11 +239,8 @@ async def _evaluate(base_url: str, headers: dict[str, str], every: float, second
                 raise RuntimeError(f"{query}: {status} {body[:300]!r}")
             seconds.append(time.monotonic() - begun)
 
-    while True:
-        await asyncio.sleep(min(every / 2, 5))
-        moment = time.time()
-        await asyncio.gather(*(evaluate(query, moment) for query in queries))
-        await asyncio.sleep(every - min(every / 2, 5))
+    moment = time.time()
+    await asyncio.gather(*(evaluate(query, moment) for query in alert_queries()))
 
 
 async def measure(urls: EmbeddedUrls, folder: Path, end: datetime, options: argparse.Namespace) -> None:
@@ -199,10 +249,15 @@ async def measure(urls: EmbeddedUrls, folder: Path, end: datetime, options: argp
     headers = {"Authorization": f"Bearer {token}"}
     environment = serve_environment(urls, OBSERVATORY_INGEST_SPANS_PER_MINUTE="0")
     with Program(folder, ["serve"], environment) as program:
-        base_url = await asyncio.to_thread(program.wait_until_serving)
-        await beside_rest(base_url, headers, end, options.rounds)
+        base_url = await asyncio.to_thread(program.wait_until_serving, 300)
+        (worker,) = program.worker_pids()
+        owner = await asyncpg.connect(urls.owner_url)
+        processors = Processors(worker, owner)
+        if options.rounds:
+            await beside_rest(base_url, headers, end, options.rounds, processors)
         if options.ingest_rounds:
-            await beside_ingest(base_url, headers, options.batches, options.ingest_rounds)
+            await beside_ingest(base_url, headers, options.batches, options.ingest_rounds, processors)
+        await owner.close()
 
 
 def main() -> None:
@@ -213,22 +268,34 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--ingest-rounds", type=int, default=3)
     parser.add_argument("--batches", type=int, default=600, help="requests of 100 spans a round")
+    parser.add_argument("--keep", type=Path, help="load into this folder once, and leave it there")
     options = parser.parse_args()
-    end = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    if options.keep is not None:
+        run(options, options.keep)
+        return
     with tempfile.TemporaryDirectory(prefix="observatory-promql-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
+        run(options, Path(name))
+
+
+def run(options: argparse.Namespace, folder: Path) -> None:
+    """Load what is not there yet, and measure."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)
+    loaded = folder / "loaded-until"
+    if not loaded.exists():
+        end = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         embedded = EmbeddedServices(folder / "data", postgres_settings=LOADING)
         try:
             asyncio.run(fill(embedded.start(), options.spans, options.days, end))
         finally:
             embedded.stop()
         os.sync()
-        embedded = EmbeddedServices(folder / "data", postgres_settings=MEASURED)
-        try:
-            asyncio.run(measure(embedded.start(), folder, end, options))
-        finally:
-            embedded.stop()
+        loaded.write_text(end.isoformat())
+    embedded = EmbeddedServices(folder / "data", postgres_settings=MEASURED)
+    try:
+        asyncio.run(measure(embedded.start(), folder, datetime.fromisoformat(loaded.read_text()), options))
+    finally:
+        embedded.stop()
 
 
 if __name__ == "__main__":

@@ -122,6 +122,25 @@ async def test_a_range_that_ends_before_its_start_holds_nothing(prometheus: Prom
     assert await prometheus.data("label/model/values", backwards) == []
 
 
+async def test_odd_expressions_are_answered_with_a_notice(prometheus: PrometheusClient, seeded_history: Seed) -> None:
+    end = seeded_history.end.timestamp()
+    gauge = "PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket:"
+    quantile = "PromQL warning: quantile value should be between 0 and 1, got"
+    for query, warnings, infos in (
+        ("histogram_quantile(1.5, sum by (le) (rate(llm_duration_seconds_bucket[6h])))", [f"{quantile} 1.5"], []),
+        ("quantile(-1, llm_calls_total)", [f"{quantile} -1"], []),
+        ("quantile(0.5, llm_calls_total)", [], []),
+        (
+            "rate(llm_users_active[30m])",
+            [],
+            [f'{gauge} "llm_users_active"'],
+        ),
+        ("histogram_quantile(2, nothing_bucket)", [], []),
+    ):
+        answer = (await prometheus.get("query", {"query": query, "time": end})).json()
+        assert (answer.get("warnings", []), answer.get("infos", [])) == (warnings, infos), query
+
+
 async def test_statistics_count_what_was_read(prometheus: PrometheusClient, seeded_history: Seed) -> None:
     end = seeded_history.end.timestamp()
     query = "sum by (model) (increase(llm_calls_total[1h])) / 2"

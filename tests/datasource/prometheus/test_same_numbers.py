@@ -8,6 +8,11 @@ from time import time as now
 
 import pytest
 
+from datasource.prometheus import shared_counts
+from server.queries.metrics.counter_reader import CounterQuestion, read_windows
+from server.queries.metrics.window_sums import WindowCounts
+from server.storage.database import Database
+from server.storage.row_scope import RowScope
 from tests.datasource.grafana_client import query_body
 from tests.datasource.prometheus.prometheus_client import PrometheusClient
 from tests.datasource.seed import Seed, iso
@@ -18,6 +23,8 @@ SAME = (
     ("errors", "sum by (model) (increase(llm_errors_total[1h]))", 1),
     ("cost", "sum by (model) (increase(llm_cost_usd_total[1h]))", 1),
     ("total_tokens", "sum by (model) (increase(llm_tokens_total[1h]))", 1),
+    ("prompt_tokens", 'sum by (model) (increase(llm_tokens_total{token_type="input"}[1h]))', 1),
+    ("completion_tokens", 'sum by (model) (increase(llm_tokens_total{token_type="output"}[1h]))', 1),
     ("throughput", "sum by (model) (rate(llm_calls_total[1h]))", 1),
     ("error_rate", "sum by (model) (rate(llm_errors_total[1h])) / sum by (model) (rate(llm_calls_total[1h]))", 1),
     ("duration_p95", "histogram_quantile(0.95, sum by (le, model) (rate(llm_duration_seconds_bucket[1h])))", 1000),
@@ -70,6 +77,30 @@ async def test_promql_rest_and_panels_give_the_same_figures(
     for model, value in whole.items():
         if model:
             assert value * unit == pytest.approx(float(shown[model]), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("query", "reads"),
+    [
+        ("sum by (model) (rate(llm_errors_total[1h])) / sum by (model) (rate(llm_calls_total[1h]))", 1),
+        ("sum(rate(llm_duration_seconds_sum[1h])) / sum(rate(llm_duration_seconds_count[1h]))", 1),
+        ("sum(rate(llm_calls_total[1h])) / sum(rate(llm_calls_total[2h]))", 2),
+        ('sum(rate(llm_errors_total[1h])) / sum(rate(llm_calls_total{model="gpt-5"}[1h]))', 2),
+        ("sum by (model) (rate(llm_errors_total[1h])) / on () group_left () sum(rate(llm_calls_total[1h]))", 2),
+    ],
+)
+async def test_counters_over_the_same_spans_are_read_once(
+    prometheus: PrometheusClient, seeded_history: Seed, monkeypatch: pytest.MonkeyPatch, query: str, reads: int
+) -> None:
+    asked: list[CounterQuestion] = []
+
+    async def counting(database: Database, scope: RowScope, question: CounterQuestion) -> WindowCounts:
+        asked.append(question)
+        return await read_windows(database, scope, question)
+
+    monkeypatch.setattr(shared_counts, "read_windows", counting)
+    assert await prometheus.instant(query, seeded_history.end.timestamp())
+    assert len(asked) == reads
 
 
 async def test_an_instant_is_the_step_of_a_range(prometheus: PrometheusClient, seeded_history: Seed) -> None:
