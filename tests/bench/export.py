@@ -87,7 +87,7 @@ async def work(base_url: str, headers: dict[str, str], owner_url: str, worker: i
         async with LoadConnection(base_url, headers) as connection:
             while time.monotonic() < ends:
                 begun = time.monotonic()
-                moment = f"now-{chance.randrange(1, 20 * 86400)}s"
+                moment = f"now-{chance.randrange(1, 28_800)}m"
                 status, _ = await connection.get(f"/api/v1/traces?{urlencode({'from': 'now-30d', 'to': moment})}")
                 seen.lists.append(time.monotonic() - begun)
                 seen.refused += status != 200
