@@ -252,6 +252,7 @@ def envelope(data: Schema, *, is_paged: bool) -> Schema:
         properties |= {"pagination": reference("Pagination"), "next_cursor": nullable(TEXT)}
         required = (*required, "pagination", "next_cursor")
     elif data.get("type") == "array":
-        properties |= {"next_cursor": {"type": "null"}}
+        # Always null; as a type of its own, generators of code stumble over it.
+        properties |= {"next_cursor": nullable(TEXT)}
         required = (*required, "next_cursor")
     return object_of(properties, required=required)

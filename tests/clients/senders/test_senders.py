@@ -49,6 +49,7 @@ def environment(vendor: str) -> dict[str, str]:
         "NO_PROXY": "*",
         "OPENAI_API_KEY": "stub",
         "OPENAI_BASE_URL": f"{vendor}/v1",
+        "OPENAI_API_BASE": f"{vendor}/v1",
         "ANTHROPIC_API_KEY": "stub",
         "ANTHROPIC_BASE_URL": vendor,
         "GOOGLE_API_KEY": "stub",
