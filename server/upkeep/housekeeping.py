@@ -1,4 +1,4 @@
-"""Removal of rows that no longer matter: revocations of dead tokens, old audit rows, rows of deleted projects."""
+"""Removal of rows that no longer matter: dead tokens' revocations, old audit rows and notes, deleted projects."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ logger = logging.getLogger("observatory.access")
 
 EVERY_SECONDS: Final = 3600.0
 FIRST_SECONDS: Final = 60.0
+NOTES_KEPT: Final = timedelta(days=1)
+"""Two reports of one call that come in two traces, further apart than this, are two calls."""
 
 
 class Housekeeping:
@@ -30,6 +32,7 @@ class Housekeeping:
         oldest = datetime.now(UTC) - timedelta(days=self._audit_days)
         async with self._worker.unscoped() as connection:
             await connection.execute(statement("forget_old_access"), oldest)
+            await connection.execute(statement("forget_old_response_notes"), datetime.now(UTC) - NOTES_KEPT)
             projects = [row["project_id"] for row in await connection.fetch(statement("list_projects_to_purge"))]
         for project in projects:
             async with self._worker.unscoped() as connection:

@@ -36,7 +36,9 @@ async def stored_summaries(owner: asyncpg.Connection) -> dict[str, dict[tuple[st
         rows = await owner.fetch(f"SELECT * FROM {kind}_summaries")
         result[kind] = {
             (row["project_id"], row[key]): {
-                name: value for name, value in row.items() if name != "updated_at" and not name.endswith("_rank")
+                name: value
+                for name, value in row.items()
+                if name not in ("updated_at", "is_linked") and not name.endswith("_rank")
             }
             for row in rows
         }

@@ -12,6 +12,7 @@ from typing import Any
 
 import asyncpg
 
+from server.errors import ApiError
 from server.http.services import Services
 from server.ingest.mapping.request_counts import count_calls_once, rule_alone
 from server.ingest.mapping.span_record import SpanRecord
@@ -38,16 +39,20 @@ def reporting(trace: int, number: int, parent: int | None, operation: str, token
     return make_span(**values | usage | fields)
 
 
-def random_trace(chance: random.Random, trace: int) -> list[SpanRecord]:
-    """Agents, chains, tools, requests and calls below each other, some with usage, users and words, some without."""
+def random_trace(
+    chance: random.Random, trace: int, *, first: int = 1, answers: Sequence[str] = ("r1",)
+) -> list[SpanRecord]:
+    """Agents, chains, tools, requests and calls below each other, some with usage, users and words, some without.
+    ``answers``: ids of the vendor's answers, of which each call names one or none.
+    """
     spans = []
     for number in range(1, chance.randint(3, 9)):
         operation = chance.choice(["agent", "chain", "tool", "other", "chat", "chat", "chat", "embedding"])
         spans.append(
             reporting(
                 trace,
-                number,
-                chance.choice([None, *range(1, number)]) if number > 1 else None,
+                first + number,
+                chance.choice([None, *range(first + 1, first + number)]) if number > 1 else None,
                 operation,
                 chance.choice([0, 100, 100, 70]) if operation not in ("tool", "other") else 0,
                 user_id=chance.choice([None, "ada", "bob"]),
@@ -55,7 +60,12 @@ def random_trace(chance: random.Random, trace: int) -> list[SpanRecord]:
                 input_text=chance.choice([None, f"question {number}"]),
                 agent_name=chance.choice([None, "tea"]),
                 cost_source=chance.choice(["computed", "reported"]),
-                attributes={"otel.scope.name": chance.choice("ab"), "gen_ai.response.id": chance.choice(["", "r1"])},
+                ts=START + timedelta(milliseconds=number),
+                duration_ms=1000.0 - 2 * number,
+                attributes={
+                    "otel.scope.name": chance.choice("ab"),
+                    "gen_ai.response.id": chance.choice(["", *answers]),
+                },
             )
         )
     return spans
@@ -63,6 +73,16 @@ def random_trace(chance: random.Random, trace: int) -> list[SpanRecord]:
 
 def copies(spans: Sequence[SpanRecord]) -> list[SpanRecord]:
     return [make_span(**{name: getattr(span, name) for name in SpanRecord.__slots__}) for span in spans]
+
+
+def moved(spans: Sequence[SpanRecord], *, trace_offset: int) -> list[SpanRecord]:
+    """The same spans in other traces, with other answers."""
+    pieces = copies(spans)
+    for span in pieces:
+        span.trace_id = f"{int(span.trace_id, 16) + trace_offset:032x}"
+        answer = span.attributes["gen_ai.response.id"]
+        span.attributes = {**span.attributes, "gen_ai.response.id": f"{answer}+{trace_offset}" if answer else ""}
+    return pieces
 
 
 def server(services: Services) -> SpanWriter:
@@ -96,11 +116,9 @@ async def test_any_order_and_split_ends_as_one_request_does(
     servers = [server(services) for _ in range(3)]
     total = 0
     for trace in range(1, 25):
-        spans = random_trace(chance, 2 * trace)
+        spans = random_trace(chance, 2 * trace, answers=[f"r{2 * trace}"])
         await send(servers[0], spans)
-        pieces = copies(spans)
-        for span in pieces:
-            span.trace_id = f"{2 * trace + 1:032x}"
+        pieces = moved(spans, trace_offset=1)
         chance.shuffle(pieces)
         requests = [pieces[at : at + size] for size in [chance.randint(1, 3)] for at in range(0, len(pieces), size)]
         if trace % 2:
@@ -122,6 +140,80 @@ async def test_any_order_and_split_ends_as_one_request_does(
 
 def is_counted(rows: Sequence[tuple[Any, ...]], span: SpanRecord) -> bool:
     return any(row[0] == span.span_id and row[1] for row in rows)
+
+
+async def test_one_call_in_two_traces_counts_once_in_any_order_and_split(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    chance = random.Random(28)
+    servers = [server(services) for _ in range(3)]
+    linked = 0
+    for case in range(12):
+        traces = [10 * case + 1, 10 * case + 2, 10 * case + 3]
+        answers = [[f"a{case}"], [f"a{case}", f"b{case}"], [f"b{case}"]]
+        spans = [
+            span
+            for trace, own, first in zip(traces, answers, (0, 20, 40), strict=True)
+            for span in random_trace(chance, trace, first=first, answers=own)
+        ]
+        await send(servers[0], spans)
+        pieces = moved(spans, trace_offset=5)
+        chance.shuffle(pieces)
+        size = chance.randint(1, 4)
+        requests = [pieces[at : at + size] for at in range(0, len(pieces), size)]
+        if case % 2:
+            await asyncio.gather(*(send_patiently(chance.choice(servers), piece) for piece in requests))
+        else:
+            for piece in requests:
+                await send(chance.choice(servers), piece)
+        at_once = [row for trace in traces for row in await rows_of(owner, trace)]
+        in_pieces = [row for trace in traces for row in await rows_of(owner, trace + 5)]
+        assert in_pieces == at_once, [(s.trace_id[-3:], s.span_id[-2:], s.parent_span_id, s.attributes) for s in spans]
+        elsewhere = {span.span_id: span.trace_id for span in spans}
+        linked += sum(row[3] is not None and elsewhere[row[3]] != elsewhere[row[0]] for row in at_once)
+    assert linked > 2
+    assert await stored_summaries(owner) == recomputed_summaries(await owner.fetch("SELECT * FROM llm_traces"))
+
+
+async def send_patiently(writer: SpanWriter, spans: Sequence[SpanRecord]) -> None:
+    """One request, again where writers wait for each other for too long, as group commit does."""
+    for _ in range(10):
+        try:
+            return await send(writer, spans)
+        except ApiError as error:
+            if getattr(error.__cause__, "sqlstate", None) not in ("40P01", "55P03"):
+                raise
+    raise AssertionError("ten deadlocks")
+
+
+async def test_an_answer_id_that_many_traces_have_loses_no_calls(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    writer = server(services)
+    for trace in range(1, 9):
+        await send(writer, [reporting(trace, trace, None, "chat", 100, ts=START, attributes=SAME_ANSWER)])
+    assert (await counted_totals(owner))["total_tokens"] == 800
+
+
+SAME_ANSWER = {"otel.scope.name": "a", "gen_ai.response.id": "constant"}
+
+
+async def test_client_and_vendor_in_traces_of_their_own_are_one_call_and_share_what_they_know(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    answer = {"gen_ai.response.id": "msg_1"}
+    client = reporting(1, 1, None, "chat", 100, span_kind="client", user_id="ada", attributes=answer)
+    vendor = reporting(2, 2, None, "chat", 100, span_kind="server", attributes=answer, duration_ms=500.0)
+    await send(server(services), [client])
+    await send(server(services), [vendor])
+    assert (await counted_totals(owner))["total_tokens"] == 100
+    (row,) = await rows_of(owner, 2)
+    assert (row[1], row[5]) == (True, "ada")
+    (row,) = await rows_of(owner, 1)
+    assert (row[1], row[3]) == (False, f"{2:016x}")
 
 
 async def test_a_later_version_of_the_lender_is_taken_again(

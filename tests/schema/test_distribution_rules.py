@@ -37,6 +37,7 @@ EVERY_PROJECT = {
     "read_feed": "reads the local feed",
     "trim_span_feed": "trims the local feed",
     "forget_old_span_updates": "deletes by age on every node, each for itself",
+    "forget_old_response_notes": "deletes by age on every node, each for itself",
 }
 """Statements over walled tables that name no project, and the reason."""
 

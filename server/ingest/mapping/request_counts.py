@@ -76,11 +76,11 @@ def _is_each_alone(records: Sequence[SpanRecord]) -> bool:
 
 def _linked_traces(reports: Sequence[SpanRecord]) -> dict[str, str]:
     """Return the traces that share a response id, each with the one that stands for them."""
-    by_response: dict[str, list[str]] = {}
+    by_response: dict[str, set[str]] = {}
     for record in reports:
-        response_id = record.attributes.get(RESPONSE_ID)
-        if isinstance(response_id, str) and response_id:
-            by_response.setdefault(response_id, []).append(record.trace_id)
+        response_id = response_id_of(record)
+        if response_id:
+            by_response.setdefault(response_id, set()).add(record.trace_id)
     leads: dict[str, str] = {}
 
     def leader(trace_id: str) -> str:
@@ -90,9 +90,16 @@ def _linked_traces(reports: Sequence[SpanRecord]) -> dict[str, str]:
 
     for traces in by_response.values():
         if 1 < len(traces) <= MOST_VIEWS:
-            for trace_id in traces[1:]:
-                leads[leader(trace_id)] = leader(traces[0])
+            first, *others = sorted(traces)
+            for trace_id in others:
+                leads[leader(trace_id)] = leader(first)
     return {trace_id: leader(trace_id) for trace_id in leads}
+
+
+def response_id_of(record: SpanRecord) -> str | None:
+    """Return the vendor's id of the answer."""
+    response_id = record.attributes.get(RESPONSE_ID)
+    return response_id if isinstance(response_id, str) else None
 
 
 def _settle(records: Sequence[SpanRecord]) -> None:
@@ -120,7 +127,6 @@ def _settle(records: Sequence[SpanRecord]) -> None:
 
 def _view(record: SpanRecord) -> SpanView:
     start_us = (record.ts - EPOCH) // _MICROSECOND
-    response_id = record.attributes.get(RESPONSE_ID)
     return SpanView(
         record.span_id,
         record.parent_span_id,
@@ -134,7 +140,7 @@ def _view(record: SpanRecord) -> SpanView:
         record.completion_tokens,
         record.total_tokens,
         bool(record.total_cost_usd),
-        response_id if isinstance(response_id, str) else None,
+        response_id_of(record),
         record.attributes.get(SCOPE),
         record.cost_source == "reported" and bool(record.total_cost_usd),
     )

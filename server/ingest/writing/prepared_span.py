@@ -11,6 +11,7 @@ from uuid import UUID
 
 import orjson
 
+from server.ingest.mapping.request_counts import response_id_of
 from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.writing.content_layout import SharedContent, split_content
 from server.ingest.writing.text_vector import text_vector
@@ -95,6 +96,8 @@ class PreparedSpan:
     """Spans of one request have the same number: their calls are counted once already."""
     content: SharedContent | None = None
     """Its content, if several spans may share it: then it is not among ``values``."""
+    response_id: str | None = None
+    """The vendor's id of the answer, if the span reports a call or its usage."""
 
     @property
     def project_id(self) -> str:
@@ -162,6 +165,7 @@ def prepare_span(
         words=searchable.count(" ") if vector is None else int.from_bytes(vector[:4], "big"),
         request=request,
         content=content,
+        response_id=None if record.count_rule is None else response_id_of(record),
     )
 
 

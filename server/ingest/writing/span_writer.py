@@ -9,7 +9,7 @@ follows (:mod:`server.ingest.writing.span_changes`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Final
@@ -21,6 +21,7 @@ from server.errors import ApiError
 from server.ingest.writing.copy_rows import copy_rows
 from server.ingest.writing.dimensions import Dimensions
 from server.ingest.writing.first_sightings import FirstSightings
+from server.ingest.writing.linked_traces import TraceKey
 from server.ingest.writing.prepared_span import COLUMNS, MONDAY, WEEK, PreparedSpan
 from server.ingest.writing.shared_content import ContentBatch, KeysChanged, SharedParts
 from server.ingest.writing.span_changes import ensure_change_tables, settle_span_changes
@@ -111,9 +112,12 @@ class SpanWriter:
         projects = sorted({span.project_id for span in batch})
         async with self._database.write(projects) as connection:
             await ensure_change_tables(connection)
+            await recount.note_answers(connection)
             if content is not None:
                 await self._shared.store(connection, content)
-            new, others = await _sorted_out(connection, batch) if copies else ([], batch)
+            known = await _known_traces(connection, batch)
+            await recount.lock_linked(connection, known)
+            new, others = _sorted_out(batch, known) if copies else ([], batch)
             came, went = len(new), 0
             if new:
                 await self._copy_new(connection, new)
@@ -160,13 +164,18 @@ def latest_versions(spans: Sequence[PreparedSpan]) -> list[PreparedSpan]:
     return [latest[key] for key in sorted(latest)]
 
 
-async def _sorted_out(
-    connection: asyncpg.Connection, batch: Sequence[PreparedSpan]
-) -> tuple[Sequence[PreparedSpan], Sequence[PreparedSpan]]:
-    """Return the spans that can be copied straight, because nothing of their traces is stored, and the others."""
+async def _known_traces(connection: asyncpg.Connection, batch: Sequence[PreparedSpan]) -> dict[TraceKey, bool]:
+    """Return the traces of the batch of which something is stored, and whether they are linked with others."""
     traces = sorted({span.key[:2] for span in batch})
     columns = [list(column) for column in zip(*traces, strict=True)]
-    known = {tuple(row) for row in await connection.fetch(statement("list_known_traces"), *columns)}
+    rows = await connection.fetch(statement("list_known_traces"), *columns)
+    return {(row["project_id"], row["trace_id"]): row["is_linked"] for row in rows}
+
+
+def _sorted_out(
+    batch: Sequence[PreparedSpan], known: Container[TraceKey]
+) -> tuple[Sequence[PreparedSpan], Sequence[PreparedSpan]]:
+    """Return the spans that can be copied straight, because nothing of their traces is stored, and the others."""
     others = [span for span in batch if span.search_text is not None or span.key[:2] in known]
     if not others:
         return batch, others
@@ -182,13 +191,16 @@ async def _upsert(connection: asyncpg.Connection, spans: Sequence[PreparedSpan])
     return written
 
 
-def _touched(batch: Iterable[PreparedSpan], recounted: Mapping[str, Sequence[datetime]]) -> dict[str, Touched]:
-    """Return the changes by project; ``batch`` is in the order of its keys. ``recounted``: starts of other spans that
-    changed.
+def _touched(
+    batch: Iterable[PreparedSpan], recounted: Mapping[str, Sequence[tuple[datetime, str]]]
+) -> dict[str, Touched]:
+    """Return the changes by project; ``batch`` is in the order of its keys. ``recounted``: starts and traces of other
+    spans that changed.
     """
     touched = {}
     for project, group in groupby(batch, key=lambda span: span.key[0]):
         spans = list(group)
-        starts = [*(span.ts for span in spans), *recounted.get(project, ())]
-        touched[project] = Touched(min(starts), max(starts), frozenset([span.key[1] for span in spans]))
+        changed = [*((span.ts, span.trace_id) for span in spans), *recounted.get(project, ())]
+        starts = [ts for ts, _ in changed]
+        touched[project] = Touched(min(starts), max(starts), frozenset([trace_id for _, trace_id in changed]))
     return touched

@@ -3,7 +3,8 @@
 The spans of one request are counted before they are stored. When others of their trace are there already, from another
 request or another server, the decision is made over all of them, in the transaction that stores the new ones. It comes
 after the trace's summary was written, which locks it: of two writers the second sees what the first has committed, so
-that the end is the same in any order. A trace with at most one span that counts has nothing to decide and is not read.
+that the end is the same in any order. A trace with at most one span that counts has nothing to decide and is not read,
+unless it is linked with another (:mod:`server.ingest.writing.linked_traces`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import orjson
 from server.ingest.mapping.call_counting import Decision, SpanView, decide_counts
 from server.ingest.mapping.call_identity import CONTENT, IDENTITY, columns_of, has_part, inheritance
 from server.ingest.writing.dimensions import Dimensions
+from server.ingest.writing.linked_traces import LinkedTraces, TraceKey
 from server.ingest.writing.prepared_span import DIMENSIONS, PreparedSpan
 from server.queries.filters.search_text import search_document
 from server.storage.statements import statement
@@ -25,9 +27,6 @@ from server.text.instants import EPOCH
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 _JSON_CONTENT: Final = ("input_messages", "output_messages")
-
-TraceKey = tuple[str, str]
-"""Project and trace."""
 
 
 def split_traces(spans: Iterable[PreparedSpan]) -> set[TraceKey]:
@@ -49,8 +48,21 @@ class Recount:
         self._batch = batch
         self._split = split
         self._full_text = full_text
-        self.settled: dict[str, list[datetime]] = {}
-        """Starts of the spans whose decision changed, by project."""
+        self._links = LinkedTraces(batch)
+        self.settled: dict[str, list[tuple[datetime, str]]] = {}
+        """Starts and traces of the spans whose decision changed, by project."""
+
+    async def note_answers(self, connection: asyncpg.Connection) -> None:
+        """Note the vendor's ids of the answers, before anything else of the batch is written."""
+        await self._links.note(connection)
+
+    async def lock_linked(self, connection: asyncpg.Connection, known: Mapping[TraceKey, bool]) -> None:
+        """Lock the traces that the ones in ``known`` are linked with, if the flag says so, before any of the batch is
+        written: writers of linked traces then take them in one order.
+        """
+        flagged = {trace for trace, is_linked in known.items() if is_linked}
+        if flagged:
+            await self._links.follow(connection, flagged)
 
     async def settle(
         self, connection: asyncpg.Connection, changes: Sequence[asyncpg.Record], *, spans_went: bool
@@ -67,37 +79,39 @@ class Recount:
             traces.update(
                 (row["project_id"], row["trace_id"]) for row in await _fetch(connection, "list_changed_traces")
             )
+        flagged = {(row["project_id"], row["trace_id"]) for row in changes if row["trace_id"] and row["is_linked"]}
+        traces |= await self._links.follow(connection, flagged)
         if not traces:
             return False
         await connection.fetchrow(statement("prefer_index_lookups"))
         columns = [list(column) for column in zip(*sorted(traces), strict=True)]
         reports: dict[TraceKey, list[asyncpg.Record]] = {}
-        for row in await _fetch(connection, "list_reports_to_count", *columns):
-            reports.setdefault((row["project_id"], row["trace_id"]), []).append(row)
-        between = {
-            (row["project_id"], row["trace_id"]): row
-            for row in await _fetch(connection, "list_spans_between", *columns)
-        }
+        between: dict[TraceKey, list[asyncpg.Record]] = {}
+        for name, groups in (("list_reports_to_count", reports), ("list_spans_between", between)):
+            for row in await _fetch(connection, name, *columns):
+                groups.setdefault(self._links.leader((row["project_id"], row["trace_id"])), []).append(row)
         changed = []
         for key in sorted(reports):
-            changed += self._decide(reports[key], between.get(key))
+            changed += self._decide(reports[key], between.get(key, ()))
         if not changed:
             return False
         documents = await self._documents(connection, changed)
         for row in (change.row for change in changed):
-            self.settled.setdefault(row["project_id"], []).append(row["ts"])
+            self.settled.setdefault(row["project_id"], []).append((row["ts"], row["trace_id"]))
         await _fetch(connection, "store_counts", orjson.dumps(documents).decode())
         return True
 
-    def _decide(self, rows: Sequence[asyncpg.Record], between: asyncpg.Record | None) -> list[_Change]:
-        """Return the changes among the reports of one trace."""
-        # A report of another trace was judged when both came together, and does not concern this trace.
+    def _decide(self, rows: Sequence[asyncpg.Record], between: Iterable[asyncpg.Record]) -> list[_Change]:
+        """Return the changes among the reports of one trace, or of several that are linked."""
+        # What was counted in another trace, when they were linked, does not concern this one any more.
         ids = {row["span_id"] for row in rows}
-        rows = [row for row in rows if row["counted_in"] is None or row["counted_in"] in ids]
+        is_parted = not self._links.parted.isdisjoint((row["project_id"], row["trace_id"]) for row in rows)
+        rows = [row for row in rows if is_parted or row["counted_in"] is None or row["counted_in"] in ids]
         by_id = {row["span_id"]: row for row in rows}
         decisions = decide_counts([*map(_report, rows), *_spans_between(between)])
         own = {span_id: _Own(row) for span_id, row in by_id.items()}
-        came = {span.key[2] for span in self._batch if span.key[1] == rows[0]["trace_id"]}
+        traces = {row["trace_id"] for row in rows}
+        came = {span.key[2] for span in self._batch if span.key[1] in traces}
         changes = []
         for span_id, decision in decisions.items():
             row = by_id[span_id]
@@ -178,11 +192,12 @@ class _Change:
         parts = {*self._taken, *self._own[self.row["span_id"]].inherited}
         return self.is_taken_anew and not parts.isdisjoint(CONTENT)
 
-    def readers(self) -> Iterable[tuple[str, datetime]]:
-        """Return the spans whose words are needed, with their starts."""
+    def readers(self) -> Iterable[tuple[str, str, datetime]]:
+        """Return the spans whose words are needed, with their traces and starts."""
         if self.takes_content:
             for span_id in (self.row["span_id"], *(self._taken[part] for part in CONTENT if part in self._taken)):
-                yield span_id, self._own[span_id]._row["ts"]
+                row = self._own[span_id]._row
+                yield row["trace_id"], span_id, row["ts"]
 
     def document(self, contents: Mapping[tuple[str, str, str], asyncpg.Record], *, full_text: bool) -> dict[str, Any]:
         """Return the decision as an object for store_counts, but for its dim_id."""
@@ -213,7 +228,7 @@ class _Change:
         source = self._taken.get(part, self.row["span_id"])
         if part not in self._taken and part in self._own[source].inherited:
             return dict.fromkeys(columns_of([part]))
-        stored = contents[self.row["project_id"], self.row["trace_id"], source]
+        stored = contents[self.row["project_id"], self._own[source]._row["trace_id"], source]
         return {
             column: orjson.Fragment(stored[column]) if column in _JSON_CONTENT and stored[column] else stored[column]
             for column in columns_of([part])
@@ -223,11 +238,7 @@ class _Change:
 async def _contents(
     connection: asyncpg.Connection, changes: Sequence[_Change]
 ) -> dict[tuple[str, str, str], asyncpg.Record]:
-    wanted = {
-        (change.row["project_id"], change.row["trace_id"], span_id, ts)
-        for change in changes
-        for span_id, ts in change.readers()
-    }
+    wanted = {(change.row["project_id"], *span) for change in changes for span in change.readers()}
     if not wanted:
         return {}
     columns = [list(column) for column in zip(*sorted(wanted), strict=True)]
@@ -261,8 +272,8 @@ def _report(row: asyncpg.Record) -> SpanView:
     )
 
 
-def _spans_between(row: asyncpg.Record | None) -> Iterable[SpanView]:
+def _spans_between(rows: Iterable[asyncpg.Record]) -> Iterable[SpanView]:
     """Return the spans that report nothing; where and when they were is not asked for."""
-    if row is not None:
+    for row in rows:
         for span_id, parent, operation in zip(row["span_ids"], row["parents"], row["operations"], strict=True):
             yield SpanView(span_id, parent, 0, 0, operation, "internal", reports=False)

@@ -97,3 +97,44 @@ CROSS JOIN LATERAL (
            (1, new_dim_id, new_is_generation, new_session_id, new_user_id)
 ) AS v (sign, dim_id, is_generation, session_id, user_id)
 RETURNING sign;
+
+-- name: note_responses
+-- Notes that the answers $2 were reported in the traces $3 of the projects $1, and returns the notes that came to name
+-- several traces. One that names more than $4 tells nothing, and is left as it is.
+WITH noted AS (
+    INSERT INTO response_notes AS n (project_id, response, traces)
+    SELECT k.project_id, hashtextextended(k.response_id, 0), (array_agg(DISTINCT k.trace_id))[:$4::integer + 1]
+    FROM unnest($1::text[], $2::text[], $3::text[]) AS k (project_id, response_id, trace_id)
+    GROUP BY 1, 2
+    ORDER BY 1, 2
+    ON CONFLICT (project_id, response) DO UPDATE
+        SET traces = ARRAY(SELECT DISTINCT unnest(n.traces || excluded.traces) ORDER BY 1 LIMIT $4::integer + 1)
+        WHERE cardinality(n.traces) <= $4::integer AND NOT n.traces @> excluded.traces
+    RETURNING project_id, traces
+)
+SELECT project_id, traces FROM noted WHERE cardinality(traces) > 1;
+
+-- name: link_traces
+-- Marks the traces $2 of the projects $1 as linked, and locks their summaries.
+UPDATE trace_summaries s SET is_linked = true
+FROM (
+    SELECT t.project_id, t.trace_id
+    FROM unnest($1::text[], $2::text[]) AS k (project_id, trace_id)
+    JOIN trace_summaries t ON t.project_id = k.project_id AND t.trace_id = k.trace_id
+    ORDER BY t.project_id, t.trace_id
+    FOR UPDATE OF t
+) AS locked
+WHERE s.project_id = locked.project_id AND s.trace_id = locked.trace_id;
+
+-- name: list_linked_traces
+-- The notes of answers in the traces $2 of the projects $1 that name several traces, at most $3.
+SELECT DISTINCT n.project_id, n.traces
+FROM unnest($1::text[], $2::text[]) AS k (project_id, trace_id)
+JOIN trace_summaries s ON s.project_id = k.project_id AND s.trace_id = k.trace_id
+JOIN llm_traces t ON t.project_id = k.project_id AND t.trace_id = k.trace_id AND t.ts BETWEEN s.start_ts AND s.end_ts
+JOIN response_notes n ON n.project_id = t.project_id
+                     AND n.response = hashtextextended(t.attributes ->> 'gen_ai.response.id', 0)
+WHERE (t.count_rule IS NOT NULL OR t.is_generation) AND cardinality(n.traces) BETWEEN 2 AND $3;
+
+-- name: forget_old_response_notes
+DELETE FROM response_notes WHERE noted_at < $1;

@@ -85,23 +85,24 @@ written AS (
         old.total_cost_usd AS old_total_cost_usd,
         new.project_id, new.trace_id, new.session_id, new.user_id, new.start_ts, new.end_ts, new.span_count,
         new.generation_count, new.error_count, new.prompt_tokens, new.completion_tokens, new.total_tokens,
-        new.total_cost_usd
+        new.total_cost_usd, new.is_linked
 )
 INSERT INTO pg_temp.trace_changes (
     sign, recomputed, project_id, trace_id, session_id, user_id, start_ts, end_ts, span_count, generation_count,
-    error_count, prompt_tokens, completion_tokens, total_tokens, total_cost_usd
+    error_count, prompt_tokens, completion_tokens, total_tokens, total_cost_usd, is_linked
 )
 SELECT -1, false, old_project_id, old_trace_id, old_session_id, old_user_id, old_start_ts, old_end_ts,
        old_span_count, old_generation_count, old_error_count, old_prompt_tokens, old_completion_tokens,
-       old_total_tokens, old_total_cost_usd
+       old_total_tokens, old_total_cost_usd, false
 FROM written WHERE old_trace_id IS NOT NULL
 UNION ALL
 SELECT 1, false, project_id, trace_id, session_id, user_id, start_ts, end_ts, span_count, generation_count,
-       error_count, prompt_tokens, completion_tokens, total_tokens, total_cost_usd
+       error_count, prompt_tokens, completion_tokens, total_tokens, total_cost_usd, is_linked
 FROM written
 RETURNING sign, span_count, session_id IS NOT NULL AS has_session, user_id IS NOT NULL AS has_user, project_id,
-          -- Whether its calls may be counted twice: one alone is not.
-          CASE WHEN sign < 0 OR generation_count > 1 THEN trace_id END AS trace_id;
+          is_linked,
+          -- Whether its calls may be counted twice: one alone is not, unless another trace has it too.
+          CASE WHEN sign < 0 OR generation_count > 1 OR is_linked THEN trace_id END AS trace_id;
 
 -- name: recompute_trace_summaries
 -- Reads start, end and names again from the rows of those traces from which a span went.

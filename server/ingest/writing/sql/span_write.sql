@@ -78,7 +78,8 @@ CREATE TEMP TABLE IF NOT EXISTS trace_changes (
     prompt_tokens     bigint NOT NULL,
     completion_tokens bigint NOT NULL,
     total_tokens      bigint NOT NULL,
-    total_cost_usd    numeric STORAGE PLAIN NOT NULL
+    total_cost_usd    numeric STORAGE PLAIN NOT NULL,
+    is_linked         boolean NOT NULL DEFAULT false
 ) ON COMMIT DELETE ROWS;
 
 -- name: prefer_index_lookups
@@ -91,11 +92,16 @@ SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 
 SELECT ensure_trace_partition($1);
 
 -- name: list_known_traces
--- Which of the traces $2 of the projects $1, pair by pair, have spans. Looked up one by one: a join could be planned
--- to read the whole table.
-SELECT k.project_id, k.trace_id
-FROM unnest($1::text[], $2::text[]) AS k (project_id, trace_id)
-WHERE (SELECT true FROM trace_summaries s WHERE s.project_id = k.project_id AND s.trace_id = k.trace_id);
+-- Which of the traces $2 of the projects $1, pair by pair, have spans, and whether they are linked with others. Looked
+-- up one by one: a join could be planned to read the whole table.
+SELECT project_id, trace_id, is_linked
+FROM (
+    SELECT k.project_id, k.trace_id,
+           (SELECT s.is_linked FROM trace_summaries s WHERE s.project_id = k.project_id AND s.trace_id = k.trace_id)
+    FROM unnest($1::text[], $2::text[]) AS k (project_id, trace_id)
+    OFFSET 0
+) AS found
+WHERE is_linked IS NOT NULL;
 
 -- columns: span_key
 project_id, ts, trace_id, span_id;
