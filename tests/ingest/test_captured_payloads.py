@@ -279,3 +279,12 @@ def test_nothing_is_cut_or_refused_in_an_ordinary_payload(scenario: str) -> None
         notes = record.dropped or {}
         assert set(notes) <= {"output_text"}
         assert notes.get("output_text") in (None, {"reason": "embedding_vectors"})
+
+
+def test_a_call_whose_usage_ag2_books_on_a_second_span_counts_once() -> None:
+    counted = [record for record in rows("ag2") if record.is_generation]
+    assert [record.operation_type for record in counted] == ["chat"] * 6  # four of OpenAI, two of Anthropic
+    assert sum(record.prompt_tokens or 0 for record in counted) == 6 * 900
+    assert sum(record.total_cost_usd or 0 for record in counted) == 4 * Decimal("0.000504") + 2 * Decimal("0.004377")
+    booked = [record for record in rows("ag2") if record.span_name.startswith("record_usage")]
+    assert [(record.count_rule, record.counted_in is not None) for record in booked] == [(7, True)] * 6

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 from server.ingest.dialects.attribute_table import read_table
 
 _provider_table = read_table("providers.json")
 _providers = _provider_table["providers"]
+_HOSTS: dict[str, str] = _provider_table["hosts"]
+_HOST = re.compile(r"^(?:(?:[a-z][a-z0-9+.-]*:)?//)?([^/:?#]*).*$", re.DOTALL)
 _operations = read_table("operations.json")
 
 _PROVIDERS: dict[str, str] = {alias: name for name, aliases in _providers.items() for alias in (name, *aliases)}
@@ -58,6 +61,13 @@ def canonical_provider(raw: str) -> str:
         if known is not None:
             return known
         head = head.rpartition(".")[0]
+    if "." in name:
+        host = _HOST.sub(r"\1", name, count=1)
+        found = next(
+            (provider for end, provider in _HOSTS.items() if host == end or host.endswith((f".{end}", f"-{end}"))), None
+        )
+        if found is not None:
+            return found
     service = name.rpartition(".")[2]
     return name.removesuffix(f".{service}") if service in _API_NAMES else name
 

@@ -32,7 +32,7 @@ COUNT_RULES: Final[Mapping[int, str]] = {
     SAME_RESPONSE: "does not count: a span with the same response id, within its time, reports the same call",
     SAME_WINDOW: "does not count: another instrumentation reports a call of the same time, model and usage",
     BILLED_OUTSIDE: "does not count: the span around it reports the same usage and what it cost",
-    REPEATED_USAGE: "does not count: its usage repeats that of the calls below or around it",
+    REPEATED_USAGE: "does not count: its usage repeats that of the calls below or around it, or of the one just before",
 }
 """What ``count_rule`` of a row says."""
 
@@ -42,6 +42,8 @@ _MOST_ALIKE: Final = 100
 """The same for calls of one usage, which are compared pair by pair."""
 _CLOCK_US: Final = 2_000
 """Two instrumentations round the times of one call differently by this much."""
+_BOOKED_US: Final = 1_000_000
+"""A framework that books the usage of a call in a span of its own does so within this time."""
 
 _DIRECT, _THROUGH_TRANSPORT, _THROUGH_CHAIN, _BOUNDARY = 0, 1, 2, 3
 
@@ -135,6 +137,7 @@ class _TraceDecision:
         for call in self._innermost_first(calls):
             self._count_nested(call, inner.get(call.span_id, []))
         self._count_usage_without_call()
+        self._count_bookings_once()
         self._count_views_once()
         self._point_at_what_counts()
         return self._decisions
@@ -285,6 +288,33 @@ class _TraceDecision:
                 taken.add((inner.span_id, outer.scope))
                 self._leave_out(outer, SAME_WINDOW, [inner])
 
+    def _count_bookings_once(self) -> None:
+        """Leave out spans of no length in which a framework books the usage of a call, each for one call. The call
+        itself may be counted in a span inside it.
+        """
+        bookings = [
+            span
+            for span in self._reporting
+            if not span.is_call
+            and span.total_tokens
+            and span.end_us - span.start_us <= _CLOCK_US
+            and self._decisions[span.span_id].counts
+        ]
+        if not bookings:
+            return
+        by_usage: dict[tuple[object, ...], list[SpanView]] = {}
+        for call in self._reporting:
+            if call.is_call:
+                by_usage.setdefault((call.prompt_tokens, call.completion_tokens, call.scope), []).append(call)
+        booked: set[str] = set()
+        for booking in bookings:
+            alike = by_usage.get((booking.prompt_tokens, booking.completion_tokens, booking.scope), ())
+            calls = [call for call in alike if call.span_id not in booked and _is_booking_of(booking, call)]
+            if calls:
+                call = max(calls, key=lambda span: (span.end_us, span.place))
+                booked.add(call.span_id)
+                self._decisions[booking.span_id] = Decision(False, REPEATED_USAGE, call.span_id)
+
     def _is_above(self, outer: SpanView, inner: SpanView) -> bool:
         """Return whether ``outer`` is an ancestor: what lies between has told already that they are two calls."""
         current = self._above[inner.span_id]
@@ -338,6 +368,13 @@ def _is_one_window(inner: SpanView, outer: SpanView) -> bool:
         and (not outer.is_call or operation_family(inner.operation) == operation_family(outer.operation))
         and is_same_model(inner.model, outer.model)
         and _is_one_time(inner, outer)
+    )
+
+
+def _is_booking_of(booking: SpanView, call: SpanView) -> bool:
+    return (
+        is_same_model(call.model, booking.model)
+        and call.end_us - _CLOCK_US <= booking.start_us <= call.end_us + _BOOKED_US
     )
 
 

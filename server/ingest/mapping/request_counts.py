@@ -51,7 +51,8 @@ def count_calls_once(records: Sequence[SpanRecord]) -> None:
 
 def _is_each_alone(records: Sequence[SpanRecord]) -> bool:
     """Return whether it is plain that each report is the only one of its call: none is above another, and none has the
-    response id of another, or its usage and another scope. Then what :func:`rule_alone` said of each is the decision.
+    response id of another, or its usage while their scopes or kinds differ. Then what :func:`rule_alone` said of each
+    is the decision.
     """
     parents = {record.span_id: record.parent_span_id for record in records}
     reports = [record for record in records if record.count_rule is not None]
@@ -66,10 +67,11 @@ def _is_each_alone(records: Sequence[SpanRecord]) -> bool:
                 return False
             seen.add(above)
             above = parents[above]
-    scopes = {record.attributes.get(SCOPE) for record in reports}
     usages = [(record.prompt_tokens, record.completion_tokens) for record in reports if record.total_tokens]
-    if len(scopes) > 1 and len(set(usages)) < len(usages):
-        return False
+    if len(set(usages)) < len(usages):
+        scopes = {record.attributes.get(SCOPE) for record in reports}
+        if len(scopes) > 1 or any(record.operation_type not in GENERATION_OPERATIONS for record in reports):
+            return False
     responses = [response for record in reports if (response := record.attributes.get(RESPONSE_ID))]
     return len({str(response) for response in responses}) == len(responses)
 

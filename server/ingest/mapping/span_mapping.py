@@ -27,7 +27,13 @@ from server.ingest.mapping.response_body import read_body
 from server.ingest.mapping.span_content import read_content
 from server.ingest.mapping.span_events import NO_FINDINGS, read_conversation, read_events, store_events, store_links
 from server.ingest.mapping.span_identity import IdentityCheck, is_identifier, read_session, read_tags
-from server.ingest.mapping.span_operation import ENTITY_OPERATIONS, read_entity, read_operation
+from server.ingest.mapping.span_operation import (
+    ENTITY_OPERATIONS,
+    FIRST_ENTITY,
+    read_entity,
+    read_operation,
+    read_typed_entities,
+)
 from server.ingest.mapping.span_outcome import read_outcome, read_ttft_ms
 from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.mapping.span_scores import carries_scores, has_scores, scores_of_span, take_scores
@@ -116,6 +122,8 @@ def map_span(
     for key, slot in traits.first:
         if key in span.attributes:
             fields.put_first(slot, key, span.attributes[key])
+    if FIRST_ENTITY in span.attributes:
+        read_typed_entities(fields, span.attributes)
     findings = read_events(span.events, fields) if span.events else NO_FINDINGS
     dialect = detect_dialect(fields.marks, scope.name, span.name, span.attributes)
     duration_ms = _duration_ms(span, fields)

@@ -8,7 +8,7 @@ from server.ingest.dialects.scope_traits import ScopeTraits
 from server.ingest.mapping.attribute_choice import BODY_RANK, IndexedGroup, SpanFields
 from server.ingest.mapping.mapping_result import MappingLimits
 from server.ingest.messages.coercion import to_text
-from server.ingest.otlp.payload import DecodedSpan
+from server.ingest.otlp.payload import Attributes, DecodedSpan
 
 ENTITY_OPERATIONS = frozenset({"agent", "tool"})
 """Operations of a thing with a name of its own."""
@@ -16,6 +16,8 @@ ENTITY_OPERATIONS = frozenset({"agent", "tool"})
 _VALUES: dict[str, dict[str, str]] = {
     key: values for table in dialect_tables() for key, values in table.get("values", {}).items()
 }
+_HINTS = keys_of("hints")
+"""Keys that other senders use for something else: a value that no table knows says nothing."""
 _STRUCTURAL = keys_of("structural")
 _MODEL_PATHS = keys_of("model_paths")
 _NAMED_BY_SPAN = frozenset(table["dialect"] for table in dialect_tables() if table.get("span_name_is_entity"))
@@ -25,6 +27,14 @@ _USAGE_SLOTS = ("prompt_tokens", "completion_tokens", "total_tokens", "total_cos
 _CONTENT_SLOTS = ("input", "output")
 _ENTITY_SLOTS = ("agent_name", "tool_name", "entity_name")
 _HTTP_KEYS = ("http.route", "http.request.method", "url.full", "url.path")
+
+
+FIRST_ENTITY = "entity.1.type"
+"""A span without it lists no entities."""
+_MOST_ENTITIES = 9
+_TYPED_SLOTS: dict[str, str] = {
+    kind: slot for table in dialect_tables() for kind, slot in table.get("typed_entities", {}).items()
+}
 
 
 def read_operation(fields: SpanFields, span: DecodedSpan, traits: ScopeTraits) -> tuple[str | None, str]:
@@ -39,6 +49,9 @@ def read_operation(fields: SpanFields, span: DecodedSpan, traits: ScopeTraits) -
     for candidate in fields.candidates("operation"):
         key, value = candidate[1], candidate[2] if isinstance(candidate[2], str) else ""
         known = _known_operation(key, value)
+        if known is None and key in _HINTS:
+            fields.keep(candidate)
+            continue
         if raw is None and value:
             raw = value.lower()
         if operation is None and known not in (None, "other"):
@@ -118,3 +131,19 @@ def read_entity(
                 fields.add("provider", BODY_RANK, key, provider.partition("/")[0])
         fields.keep((rank, key, value))
     return agent, tool
+
+
+def read_typed_entities(fields: SpanFields, attributes: Attributes) -> None:
+    """Add what the entities name that a span lists by number, each with a type and a name, as Monocle does:
+    ``entity.2.type`` = ``model.llm.gpt-4o`` and ``entity.2.name`` = ``gpt-4o`` name a model. A provider has no name;
+    the rest of its type is one.
+    """
+    for number in range(1, _MOST_ENTITIES):
+        kind, name = attributes.get(f"entity.{number}.type"), attributes.get(f"entity.{number}.name")
+        if not isinstance(kind, str):
+            continue
+        slot = next((slot for head, slot in _TYPED_SLOTS.items() if kind == head or kind.startswith(f"{head}.")), None)
+        if slot == "provider":
+            name = kind.partition(".")[2]
+        if slot is not None and isinstance(name, str) and name:
+            fields.add(slot, BODY_RANK, f"entity.{number}.name", name)

@@ -37,6 +37,7 @@ USAGE_RULES: Final[Mapping[int, str]] = {
 _HABITS = read_table("token_habits.json")
 _SCOPES: dict[str, str] = _HABITS["scopes"]
 _REASONING_AGAIN: dict[str, list[str]] = _HABITS["reasoning_added_again"]
+_REASONING_BESIDE: dict[str, list[str]] = _HABITS["reasoning_beside"]
 _INCLUSIVE_KEYS = frozenset(_HABITS["inclusive_keys"])
 _INCLUSIVE_ENDINGS = tuple(_HABITS["inclusive_endings"])
 _EXCLUSIVE_OF_ANTHROPIC = frozenset(_HABITS["exclusive_of_anthropic"])
@@ -190,7 +191,9 @@ def _normalise_output(counts: TokenCounts, evidence: CountEvidence) -> None:
             counts.reasoning = left_over
             counts.completion += left_over
         return
-    is_flat = evidence.sources.get("completion_tokens") in _EXCLUSIVE_OUTPUTS
+    is_flat = evidence.sources.get("completion_tokens") in _EXCLUSIVE_OUTPUTS or (
+        evidence.provider in _REASONING_BESIDE.get(evidence.scope, ())
+    )
     if rest > counts.completion or left_over == rest or (is_flat and left_over is None):
         counts.completion += rest
     elif (
