@@ -81,6 +81,14 @@ test-manifests: $(VENV)/installed-dev  ## the Kubernetes sample against the publ
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check kubernetes-validate==1.37.0
 	$(BIN)/pytest -n 0 tests/docs/test_deployment_samples.py
 
+CITUS_TESTS ?= tests/citus
+test-citus: $(VENV)/installed-dev  ## tests on a Citus cluster of three nodes (CITUS_BIN=folder of a PostgreSQL 18 with citus)
+	@if [ -x "$(CITUS_BIN)/postgres" ]; then \
+	    TEST_DISTRIBUTION=citus CITUS_BIN=$(CITUS_BIN) $(BIN)/pytest $(PYTEST_ARGS) $(CITUS_TESTS); \
+	else \
+	    echo "NOT RUN: set CITUS_BIN to the programs of a PostgreSQL 18 that has the extension citus 14 (docs/explanation/scaling.md)"; \
+	fi
+
 SUITE = promql-test-queries.yml
 test-promql: $(VENV)/installed-dev  ## the published PromQL compliance suite against a real Prometheus (SUITE=its promql-test-queries.yml)
 	$(BIN)/python -m tests.datasource.prometheus.compliance $(SUITE)

@@ -136,6 +136,7 @@ def build_services(settings: Settings) -> Services:
             acquire_timeout=settings.acquire_timeout,
             statement_timeout=timeout,
             application_name=f"llm-observatory {name}",
+            distribution=settings.database_distribution,
         )
 
     reads = build_reads(settings)
@@ -200,6 +201,7 @@ def build_reads(settings: Settings) -> SpreadReads:
             "acquire_timeout": settings.acquire_timeout,
             "statement_timeout": settings.statement_timeout,
             "application_name": "llm-observatory reads",
+            "distribution": settings.database_distribution,
         }
 
     primary = Primary(Database(**{**pool(settings.database_url), "size": 1, "statement_timeout": 1.0}))

@@ -285,9 +285,16 @@ class DatabaseUnavailable(ApiError):
     code = "database_unavailable"
     status = 503
 
-    def __init__(self, detail: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, detail: str | None = None, *, absent: Sequence[str] = (), **kwargs: Any) -> None:
+        """``absent``: the projects of the node that does not answer, where a database has several."""
         kwargs.setdefault("headers", {"Retry-After": "2"})
-        super().__init__(detail, **kwargs)
+        super().__init__(detail or (_absence(absent) if absent else None), **kwargs)
+        self.absent = tuple(absent)
+
+
+def _absence(projects: Sequence[str]) -> str:
+    named = f"project {projects[0]}" if len(projects) == 1 else f"projects {', '.join(projects)}"
+    return f"The node of the database that holds {named} does not answer; other projects are not affected"
 
 
 class Overloaded(ApiError):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from server.content_settings import ContentSettings
+from server.distribution_settings import DistributionSettings
 from server.embedding_settings import EmbeddingSettings
 from server.grafana_settings import GrafanaSettings
 from server.text.setting_values import (
@@ -36,7 +37,7 @@ class SettingsError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(ContentSettings, EmbeddingSettings, GrafanaSettings):
+class Settings(ContentSettings, EmbeddingSettings, GrafanaSettings, DistributionSettings):
     """Effective configuration. Durations are in seconds unless the name says otherwise."""
 
     # Location of the data.

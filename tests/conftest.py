@@ -31,6 +31,8 @@ from server.http.services import Services
 from server.schema.migrate import migrate
 from server.settings import Settings
 from server.storage.statements import statement
+from tests.citus import citus_cluster
+from tests.citus.citus_cluster import CitusCluster, is_on_citus
 from tests.quick_applications import compile_routers_once, read_certificates_once, read_paths_once, touch_up_once
 
 TEMPLATE = "observatory_template"
@@ -65,14 +67,17 @@ class RunningCluster:
 
     def __init__(self) -> None:
         self._folder: Path | None = None
-        self._services: EmbeddedServices | None = None
+        self._services: EmbeddedServices | CitusCluster | None = None
         self._cluster: Cluster | None = None
 
     def get(self) -> Cluster:
         if self._cluster is None:
             self._folder = Path(tempfile.mkdtemp(prefix="observatory-test-", dir=memory_folder()))
             self._folder.chmod(0o755)
-            self._services = EmbeddedServices(self._folder / "data", postgres_settings=FAST_SETTINGS)
+            if is_on_citus():
+                self._services = CitusCluster(self._folder, FAST_SETTINGS)
+            else:
+                self._services = EmbeddedServices(self._folder / "data", postgres_settings=FAST_SETTINGS)
             self._cluster = Cluster(self._services.start())
         return self._cluster
 
@@ -147,11 +152,18 @@ def template_database(cluster: Cluster) -> str:
             await admin.execute("SELECT pg_advisory_lock(4711)")
             if await admin.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", TEMPLATE):
                 return
-            await admin.execute(f"CREATE DATABASE {TEMPLATE}_new")
-            url = cluster.url(f"{TEMPLATE}_new", "owner_url")
-            await migrate(url)
+            anywhere, url = cluster.url("postgres", "owner_url"), cluster.url(f"{TEMPLATE}_new", "owner_url")
+            if is_on_citus():
+                await citus_cluster.make_database(anywhere, f"{TEMPLATE}_new")
+            else:
+                await admin.execute(f"CREATE DATABASE {TEMPLATE}_new")
+            await migrate(url, distribution=citus_cluster.distribution())
             await make_partitions(url)
-            await admin.execute(f"ALTER DATABASE {TEMPLATE}_new RENAME TO {TEMPLATE}")
+            if is_on_citus():
+                await citus_cluster.close_database(anywhere, f"{TEMPLATE}_new")
+                await citus_cluster.rename_database(anywhere, f"{TEMPLATE}_new", TEMPLATE)
+            else:
+                await admin.execute(f"ALTER DATABASE {TEMPLATE}_new RENAME TO {TEMPLATE}")
         finally:
             await admin.close()
 
@@ -183,6 +195,12 @@ def database_template(template_database: str) -> str:
 async def database_name(cluster: Cluster, database_template: str) -> AsyncIterator[str]:
     """A database of this test's own."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
+    if is_on_citus():
+        anywhere = cluster.url("postgres", "owner_url")
+        await citus_cluster.clone_database(anywhere, name, database_template)
+        yield name
+        await citus_cluster.drop_database(anywhere, name)
+        return
     admin = await asyncpg.connect(cluster.url("postgres", "owner_url"))
     try:
         await admin.execute(f"CREATE DATABASE {name} TEMPLATE {database_template} STRATEGY FILE_COPY")
@@ -235,6 +253,7 @@ def settings(database_url: str, cluster: Cluster, database_name: str, redis_url:
         database_owner_url=cluster.url(database_name, "owner_url"),
         database_worker_url=cluster.url(database_name, "worker_url"),
         redis_url=redis_url,
+        database_distribution=citus_cluster.distribution(),
         # A busy machine must not look like a lost Redis or PostgreSQL: tests of these set time-outs of their own.
         redis_timeout=2.0,
         acquire_timeout=15.0,

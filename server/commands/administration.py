@@ -33,7 +33,7 @@ def administrate(
     stores = Stores(environ, announce=say, join=True)
     with stores as settings:
         if stores.are_private:
-            asyncio.run(migrate(settings.owner_url))
+            asyncio.run(migrate(settings.owner_url, distribution=settings.database_distribution))
         try:
             return asyncio.run(_with_database(settings, work, as_worker))
         except ValueError as refusal:
@@ -49,6 +49,7 @@ async def _with_database(settings: Settings, work: Callable[[Database, Settings]
         acquire_timeout=10.0,
         statement_timeout=STATEMENT_SECONDS[role],
         application_name="llm-observatory command",
+        distribution=settings.database_distribution,
     )
     await database.open()
     try:

@@ -81,7 +81,7 @@ def run_serve(options: argparse.Namespace) -> int:
         if not stores.are_private:
             asyncio.run(_check_addresses(settings))
         if stores.are_private or options.migrate:
-            apply_migrations(settings.owner_url)
+            apply_migrations(settings)
         port = listeners[0].getsockname()[1]
         shared = {**server_environ(stores.environ, settings), "OBSERVATORY_PORT": str(port)}
         with companions_of(settings, shared) as (companions, server_environment):
@@ -122,18 +122,18 @@ def run_migrate(options: argparse.Namespace) -> int:
 
             sys.stdout.writelines(f"{line}\n" for line in lines(asyncio.run(plan_migrations(settings.owner_url))))
             return 0
-        applied = apply_migrations(settings.owner_url)
+        applied = apply_migrations(settings)
     sys.stdout.writelines(f"applied {name}\n" for name in applied)
     if not applied:
         sys.stdout.write("the schema is up to date\n")
     return 0
 
 
-def apply_migrations(owner_url: str) -> list[str]:
+def apply_migrations(settings: Settings) -> list[str]:
     """Return the names of the migrations that were applied now."""
     from server.schema.migrate import migrate
 
-    return asyncio.run(migrate(owner_url, warn=say))
+    return asyncio.run(migrate(settings.owner_url, distribution=settings.database_distribution, warn=say))
 
 
 def run_config(options: argparse.Namespace) -> int:

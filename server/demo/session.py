@@ -67,7 +67,7 @@ class DemoSession:
         with self._stores as settings:
             logs.configure(settings.log_level, settings.log_format)
             listeners = open_listeners(settings.host, settings.port, settings.workers)
-            asyncio.run(migrate(settings.owner_url))
+            asyncio.run(migrate(settings.owner_url, distribution=settings.database_distribution))
             grafana_key = self._prepare_project(settings)
             base_url = _base_url(settings, listeners[0])
             port = listeners[0].getsockname()[1]

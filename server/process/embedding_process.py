@@ -40,9 +40,9 @@ async def serve(settings: Settings, lifeline: socket.socket) -> None:
     if embedder is None:
         raise SettingsError("OBSERVATORY_SEMANTIC is endpoint, and EMBEDDINGS_URL is not set")
     pools = [
-        _pool(settings.database_url, "observatory_api"),
-        _pool(settings.database_url, "observatory_api"),
-        _pool(settings.worker_url, "observatory_worker"),
+        _pool(settings, settings.database_url, "observatory_api"),
+        _pool(settings, settings.database_url, "observatory_api"),
+        _pool(settings, settings.worker_url, "observatory_worker"),
     ]
     for pool in pools:
         await pool.open()
@@ -84,7 +84,7 @@ def price_per_million(settings: Settings) -> float:
     return 0.0 if card is None else float(card.band(1).prompt * 1_000_000)
 
 
-def _pool(url: str, role: str) -> Database:
+def _pool(settings: Settings, url: str, role: str) -> Database:
     return Database(
         url,
         role=role,
@@ -92,6 +92,7 @@ def _pool(url: str, role: str) -> Database:
         acquire_timeout=10.0,
         statement_timeout=60.0,
         application_name="llm-observatory embedding",
+        distribution=settings.database_distribution,
     )
 
 

@@ -29,7 +29,7 @@ LONG_PAUSE: Final = 5.0
 so rarer folds cost ingest less.
 """
 MOST_DELTAS: Final = 20_000
-"""Deltas taken in one transaction: bounds its memory and the time for which it holds the lock."""
+"""Deltas after which a transaction takes no further bucket: bounds its memory, and how long it holds the lock."""
 ACTORS_EVERY: Final = 15.0
 """Seconds between folds of users and sessions, whose packed hours are rewritten as a whole."""
 
@@ -101,7 +101,7 @@ async def fold_project(worker: Database, project: str, *, actors: bool = True) -
                 return folded
             taken = await _fold_deltas(connection, project)
         folded += taken
-        more = taken == MOST_DELTAS
+        more = taken >= MOST_DELTAS
     more = actors
     while more:
         async with worker.unscoped() as connection:

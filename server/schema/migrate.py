@@ -18,7 +18,10 @@ from importlib.resources import files
 
 import asyncpg
 
+from server.distribution_settings import NONE
 from server.schema import safeguards
+from server.schema.distribution import DistributionError, distribute
+from server.schema.sql_statements import split_statements
 
 logger = logging.getLogger("observatory.migrate")
 
@@ -71,13 +74,15 @@ def load_migrations() -> list[Migration]:
 async def migrate(
     url: str,
     *,
+    distribution: str = NONE,
     migrations: Sequence[Migration] | None = None,
     lock_timeout: float = 30.0,
     warn: Callable[[str], None] = logger.warning,
 ) -> list[str]:
     """Bring the database at ``url`` up to date; return the names of the files that were applied.
 
-    What a restore has lost is put back first (:mod:`server.schema.safeguards`). ``migrations`` None: all of them.
+    What a restore has lost is put back first (:mod:`server.schema.safeguards`). ``distribution``: how tables are spread
+    over nodes, afterwards (:mod:`server.schema.distribution`). ``migrations`` None: all of them.
     ``warn`` receives a sentence for each thing that was put back, and for each optional step that failed.
 
     Raises :class:`MigrationError` if nothing answers at ``url``, the server is too old, a file changed after it was
@@ -97,7 +102,13 @@ async def migrate(
         async with asyncio.timeout(lock_timeout + 300):
             await connection.execute("SELECT pg_advisory_lock($1)", _LOCK_KEY)
             await safeguards.restore(connection, warn)
-            done = await _apply_pending(connection, load_migrations() if migrations is None else migrations)
+            done = await _apply_pending(
+                connection, load_migrations() if migrations is None else migrations, apart=distribution != NONE
+            )
+            try:
+                await distribute(connection, distribution)
+            except (DistributionError, asyncpg.PostgresError) as error:
+                raise MigrationError(f"spreading the tables: {error}") from error
             await safeguards.record(connection)
             return done
 
@@ -129,7 +140,7 @@ async def pending_migrations(
     return [migration.name for migration in files if migration.number not in applied]
 
 
-async def _apply_pending(connection: asyncpg.Connection, migrations: Sequence[Migration]) -> list[str]:
+async def _apply_pending(connection: asyncpg.Connection, migrations: Sequence[Migration], *, apart: bool) -> list[str]:
     await connection.execute(_HISTORY)
     await _open_history_for_reading(connection)
     rows = await connection.fetch("SELECT number, checksum FROM schema_migrations")
@@ -145,7 +156,8 @@ async def _apply_pending(connection: asyncpg.Connection, migrations: Sequence[Mi
             continue
         try:
             async with connection.transaction():
-                await connection.execute(migration.sql)
+                for text in split_statements(migration.sql) if apart else (migration.sql,):
+                    await connection.execute(text)
                 await connection.execute(
                     "INSERT INTO schema_migrations (number, name, checksum) VALUES ($1, $2, $3)",
                     migration.number,

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import asyncpg
 import databases
 
+from server.distribution_settings import CITUS, CONNECTION_SETTINGS, NONE
 from server.errors import (
     ApiError,
     Conflict,
@@ -36,7 +37,9 @@ from server.errors import (
 )
 from server.fairness.fair_queue import FairQueue
 from server.fairness.tenants import Place
+from server.storage.read_source import read_source
 from server.storage.row_scope import RowScope
+from server.storage.statements import statement
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -108,10 +111,12 @@ class Database:
         acquire_timeout: float,
         statement_timeout: float,
         application_name: str,
+        distribution: str = NONE,
     ) -> None:
         """``role`` is taken on when connecting (None: stay the login role). Time-outs are in seconds; the server
         enforces ``statement_timeout``, so that an abandoned query really ends. Tenants share the connections fairly
-        (:mod:`server.fairness.fair_queue`).
+        (:mod:`server.fairness.fair_queue`). ``distribution``: how tables are spread
+        (:mod:`server.distribution_settings`).
         """
         server_settings = {
             "application_name": application_name,
@@ -120,10 +125,12 @@ class Database:
             "idle_in_transaction_session_timeout": "10000",
             "timezone": "UTC",
             "jit": "off",
+            **CONNECTION_SETTINGS[distribution],
         }
         if role is not None:
             server_settings["role"] = role
         self.size = size
+        self.distribution = distribution
         self._ending: set[asyncio.Task[None]] = set()
         self._acquire_timeout = acquire_timeout
         self._places = FairQueue(
@@ -194,7 +201,11 @@ class Database:
         order whatever their values are, so their plan is made once
         (docs/decisions/0032-reads-plan-for-their-values.md).
         """
-        begin = _BEGIN_INDEX_READ if follows_index else _BEGIN_PLANNED_READ
+        # Citus needs the project's value to know its node: one plan for all values has none.
+        has_one_plan = follows_index and self.distribution == NONE
+        begin = _BEGIN_INDEX_READ if has_one_plan else _BEGIN_PLANNED_READ
+        if self.distribution != NONE and len(scope.projects) > 1 and (note := read_source.get()) is not None:
+            note.is_one_snapshot = False
         async with self._transaction(scope.projects, begin, is_read=True) as connection:
             yield connection
 
@@ -219,18 +230,23 @@ class Database:
         self, projects: Sequence[str], begin: str, *, is_read: bool = False
     ) -> AsyncIterator[asyncpg.Connection]:
         opening = f"{begin}; {project_setting(projects)}" if projects else begin
+        # Citus hands the whole text of a message on for each SET LOCAL in it.
+        messages = opening.split("; ") if self.distribution == CITUS else (opening,)
         try:
             connection = await self._acquire()
             is_ours = True
             try:
-                await connection.execute(opening)
+                for message in messages:
+                    await connection.execute(message)
                 try:
                     yield connection
                 except (TimeoutError, asyncio.CancelledError, GeneratorExit):
                     raise  # nobody would receive a ROLLBACK, or it is sent while nobody waits
-                except BaseException:
+                except BaseException as error:
                     if not connection.is_closed():
                         await connection.execute("ROLLBACK")
+                        if self.distribution != NONE and _is_lost_node(error):
+                            raise await _absence(connection, projects) from error
                     raise
                 if is_read:
                     is_ours = False
@@ -318,6 +334,19 @@ class Database:
                 await pool.release(cast("PoolConnectionProxy[asyncpg.Record]", connection))
         finally:
             self._places.give_back(place)
+
+
+def _is_lost_node(error: BaseException) -> bool:
+    """Return whether a node kept the coordinator from going on; Citus has no SQLSTATE of its own for some ways."""
+    return isinstance(error, asyncpg.PostgresConnectionError) or (
+        isinstance(error, asyncpg.InternalServerError) and "connection marked as essential" in str(error)
+    )
+
+
+async def _absence(connection: asyncpg.Connection, projects: Sequence[str]) -> DatabaseUnavailable:
+    """Return the error that names those of ``projects`` whose node does not answer."""
+    rows = await connection.fetch(statement("list_projects_of_absent_nodes"), list(projects))
+    return DatabaseUnavailable(absent=[row["project_id"] for row in rows])
 
 
 def project_setting(projects: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Where the rows of an answer were read: on the primary or a replica, and how old they may be."""
+"""Where the rows of an answer were read: on the primary or a replica, how old they are, and whether of one moment."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Any
 
 @dataclass(slots=True)
 class ReadSource:
-    """The sources of the rows of one answer; empty while no read replicas are configured."""
+    """The sources of the rows of one answer; empty on one PostgreSQL without read replicas."""
 
     is_from_replica: bool = False
     is_from_primary: bool = False
     stale_seconds: float = 0.0
     """An upper bound: what was committed before, counted back from the question, is in the answer."""
+
+    is_one_snapshot: bool = True
+    """False: several nodes have answered, each as of its own moment."""
 
     def note_primary(self) -> None:
         """Note a read of the primary, which is never stale."""
@@ -32,10 +35,11 @@ class ReadSource:
 
     def meta(self) -> dict[str, Any]:
         """Return the members for ``meta``."""
+        snapshot = {} if self.is_one_snapshot else {"one_snapshot": False}
         if not (self.is_from_replica or self.is_from_primary):
-            return {}
+            return snapshot
         source = "replica" if self.is_from_replica else "primary"
-        return {"read_from": source, "stale_seconds": round(self.stale_seconds, 3)}
+        return {"read_from": source, "stale_seconds": round(self.stale_seconds, 3), **snapshot}
 
 
 read_source: ContextVar[ReadSource | None] = ContextVar("read_source", default=None)

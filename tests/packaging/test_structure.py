@@ -68,7 +68,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "datasource.payload_fields",
         "datasource.prometheus.promql",
     ),
-    ("server.content_settings", "server.embedding_settings", "server.grafana_settings"),
+    ("server.content_settings", "server.embedding_settings", "server.grafana_settings", "server.distribution_settings"),
     ("server.text",),
 )
 FLOOR_OF = {unit: floor for floor, units in enumerate(FLOORS) for unit in units}

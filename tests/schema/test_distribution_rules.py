@@ -7,10 +7,11 @@ import re
 import asyncpg
 import pytest
 
+from server.schema.distribution import TABLES, Place
+from server.schema.migrate import Migration, load_migrations
+from server.schema.sql_statements import split_statements
 from server.storage.statements import load_statements
 
-LOCAL = {"span_feed"}
-"""Walled tables that stay on one server, because they hold its transaction numbers."""
 WALLED = "SELECT polrelid::regclass::text FROM pg_policy WHERE polname = 'project_isolation'"
 KEYS = """
 SELECT i.indrelid::regclass::text AS name, i.indexrelid::regclass::text AS index
@@ -42,6 +43,12 @@ EVERY_PROJECT = {
 """Statements over walled tables that name no project, and the reason."""
 
 
+ALL_TABLES = """
+SELECT relname FROM pg_class
+WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+"""
+
+
 def code(sql: str) -> str:
     """``sql`` without comments and literals."""
     return re.sub(r"'[^']*'", "''", re.sub(r"--[^\n]*", "", sql))
@@ -53,6 +60,34 @@ async def test_every_key_of_a_walled_table_holds_the_project(owner: asyncpg.Conn
     assert [row[0] for row in await owner.fetch(TRIGGERS)] == [], "no triggers on distributed tables"
 
 
+async def test_every_table_has_a_place_and_walled_ones_are_with_their_project(owner: asyncpg.Connection) -> None:
+    assert {row[0] for row in await owner.fetch(ALL_TABLES)} == TABLES.keys()
+    walled = {row[0] for row in await owner.fetch(WALLED)}
+    # The feed holds transaction numbers, which are those of one server.
+    assert {name for name in walled if TABLES[name] is not Place.BY_PROJECT} == {"span_feed"}
+    assert {name for name, place in TABLES.items() if place is Place.BY_PROJECT} <= walled
+
+
+def test_sql_is_cut_between_statements_and_nowhere_else() -> None:
+    sql = """-- one; two
+    SELECT ';' AS "a;b";
+    CREATE FUNCTION f() RETURNS text LANGUAGE sql AS $$ SELECT 'x;'; $$;
+    DO $do$ BEGIN PERFORM $$;$$; END $do$; /* ; */ SELECT 2
+    -- the end; of it
+    """
+    assert [text.split("\n")[-1].strip()[:15] for text in split_statements(sql)] == [
+        'SELECT \';\' AS "', "CREATE FUNCTION", "DO $do$ BEGIN P", "-- the end; of "
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("migration", load_migrations(), ids=lambda migration: migration.name)
+def test_a_migration_can_be_cut_into_statements(migration: Migration) -> None:
+    parts = split_statements(migration.sql)
+    assert "".join("".join(parts).split()) == "".join(migration.sql.split())
+    assert all(part.endswith(";") for part in parts)
+    assert all(re.match(r"[A-Z]+ ", re.sub(r"--[^\n]*\n", "", part).lstrip()) for part in parts)
+
+
 @pytest.mark.parametrize("pattern", FORBIDDEN, ids=FORBIDDEN.get)
 def test_no_statement_uses_what_a_distributed_engine_refuses(pattern: str) -> None:
     found = [name for name, sql in load_statements().items() if re.search(pattern, code(sql), re.IGNORECASE)]
@@ -62,7 +97,8 @@ def test_no_statement_uses_what_a_distributed_engine_refuses(pattern: str) -> No
 async def test_a_statement_over_walled_tables_names_the_project(owner: asyncpg.Connection) -> None:
     walled = {row[0] for row in await owner.fetch(WALLED)}
     assert len(walled) > 20
-    tables = re.compile(rf"(?:FROM|JOIN|INTO|UPDATE|USING)\s+(?:{'|'.join(sorted(walled - LOCAL))})\b", re.IGNORECASE)
+    spread = sorted(name for name in walled if TABLES[name] is Place.BY_PROJECT)
+    tables = re.compile(rf"(?:FROM|JOIN|INTO|UPDATE|USING)\s+(?:{'|'.join(spread)})\b", re.IGNORECASE)
     nameless = {
         name
         for name, sql in load_statements().items()

@@ -296,6 +296,8 @@ class GroupCommit:
             except _VALUE_ERRORS as error:
                 raise _RefusedValue("a value cannot be encoded") from error
             except ApiError as error:
+                if isinstance(error, DatabaseUnavailable) and error.absent:
+                    raise
                 state = getattr(error.__cause__, "sqlstate", None) or ""
                 if state.startswith(_VALUE_STATES):
                     raise _RefusedValue(f"the database refuses a value (SQLSTATE {state})") from error

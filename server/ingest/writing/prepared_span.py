@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Final
 from uuid import UUID
 
@@ -40,6 +40,16 @@ COLUMNS: Final = (
     "search_vector", *SHARED_COLUMNS, "version", *JSON_COLUMNS, *PLAIN_COLUMNS, "project_id", "dim_id",
 )  # fmt: skip
 """Columns of llm_traces in the order of :attr:`PreparedSpan.values`, all but those with a default."""
+
+CHANGE_COLUMNS: Final = (
+    "project_id", "ts", "trace_id", "span_id", "parent_span_id", "span_name", "dim_id", "is_generation", "status_code",
+    "service_name", "environment", "session_id", "user_id", "prompt_tokens", "completion_tokens", "total_tokens",
+    "cached_tokens", "cache_write_tokens", "reasoning_tokens", "prompt_cost_usd", "completion_cost_usd",
+    "total_cost_usd", "cache_savings_usd", "duration_ms", "ttft_ms",
+)  # fmt: skip
+"""Columns of the TEMP table span_changes beside pass and sign: what summaries and rollups are made of."""
+change_values: Callable[[list[Any]], tuple[Any, ...]] = itemgetter(*map(COLUMNS.index, CHANGE_COLUMNS))
+"""Of :attr:`PreparedSpan.values`."""
 
 DIMENSIONS: Final = (
     "provider", "model", "operation_type", "service_name", "environment", "status_code", "error_type",

@@ -17,12 +17,13 @@ from typing import Final
 import asyncpg
 
 from server.cache.freshness import Freshness, Touched
+from server.distribution_settings import NONE
 from server.errors import ApiError
 from server.ingest.writing.copy_rows import copy_rows
 from server.ingest.writing.dimensions import Dimensions
 from server.ingest.writing.first_sightings import FirstSightings
 from server.ingest.writing.linked_traces import TraceKey
-from server.ingest.writing.prepared_span import COLUMNS, MONDAY, WEEK, PreparedSpan
+from server.ingest.writing.prepared_span import CHANGE_COLUMNS, COLUMNS, MONDAY, WEEK, PreparedSpan, change_values
 from server.ingest.writing.shared_content import ContentBatch, KeysChanged, SharedParts
 from server.ingest.writing.span_changes import ensure_change_tables, settle_span_changes
 from server.ingest.writing.stored_counts import Recount, split_traces
@@ -139,6 +140,10 @@ class SpanWriter:
         for partition in sorted(by_partition):
             rows = [span.values for span in by_partition[partition]]
             await copy_rows(connection, partition, rows, columns=COLUMNS)
+        if self._database.distribution != NONE:
+            # Partitions of an engine of several nodes have no triggers, and what nodes see is not here.
+            changes = (change_values(span.values) for span in new)
+            await copy_rows(connection, "span_changes", changes, columns=CHANGE_COLUMNS, schema="pg_temp")
 
     async def _ensure_partitions(self, batch: Iterable[PreparedSpan]) -> None:
         missing = {span.week for span in batch} - self._partitions.keys()
@@ -166,10 +171,12 @@ def latest_versions(spans: Sequence[PreparedSpan]) -> list[PreparedSpan]:
 
 async def _known_traces(connection: asyncpg.Connection, batch: Sequence[PreparedSpan]) -> dict[TraceKey, bool]:
     """Return the traces of the batch of which something is stored, and whether they are linked with others."""
-    traces = sorted({span.key[:2] for span in batch})
-    columns = [list(column) for column in zip(*traces, strict=True)]
-    rows = await connection.fetch(statement("list_known_traces"), *columns)
-    return {(row["project_id"], row["trace_id"]): row["is_linked"] for row in rows}
+    known: dict[TraceKey, bool] = {}
+    for project, group in groupby(batch, key=lambda span: span.key[0]):
+        traces = list({span.key[1] for span in group})
+        rows = await connection.fetch(statement("list_known_traces"), project, traces)
+        known.update({(project, row["trace_id"]): row["is_linked"] for row in rows})
+    return known
 
 
 def _sorted_out(

@@ -226,6 +226,7 @@ def component_schemas() -> dict[str, Schema]:
                 "cached": {"type": "boolean"},
                 "read_from": {"type": "string", "enum": ["primary", "replica"]},
                 "stale_seconds": {"type": "number"},
+                "one_snapshot": {"type": "boolean", "const": False},
                 "version": TEXT,
                 "request_id": nullable(TEXT),
                 "clipped_fields": list_of(TEXT),

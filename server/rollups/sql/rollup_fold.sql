@@ -17,12 +17,20 @@ SELECT pg_advisory_xact_lock(1819045746, hashtext($1));
 CREATE TEMP TABLE IF NOT EXISTS taken_delta (LIKE rollup_delta) ON COMMIT DELETE ROWS;
 
 -- name: take_rollup_deltas
--- Moves up to $2 pending deltas of a project, summed, into taken_delta. Returns the number of deltas taken.
+-- Moves pending deltas of a project, summed, into taken_delta: the earliest buckets, until $2 deltas are together or
+-- none is left. Returns the number of deltas taken. Whole buckets, since nodes of a distributed engine have no common
+-- row numbers.
 WITH picked AS MATERIALIZED (
-    SELECT ctid AS row_id FROM rollup_delta WHERE project_id = $1 LIMIT $2
+    SELECT bucket
+    FROM (
+        SELECT bucket, sum(count(*)) OVER (ORDER BY bucket) - count(*) AS earlier
+        FROM rollup_delta WHERE project_id = $1
+        GROUP BY bucket
+    ) AS pending
+    WHERE earlier < $2
 ),
 gone AS (
-    DELETE FROM rollup_delta AS d USING picked WHERE d.ctid = picked.row_id AND d.project_id = $1 RETURNING d.*
+    DELETE FROM rollup_delta AS d USING picked WHERE d.project_id = $1 AND d.bucket = picked.bucket RETURNING d.*
 ),
 summed AS (
     SELECT

@@ -92,16 +92,8 @@ SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 
 SELECT ensure_trace_partition($1);
 
 -- name: list_known_traces
--- Which of the traces $2 of the projects $1, pair by pair, have spans, and whether they are linked with others. Looked
--- up one by one: a join could be planned to read the whole table.
-SELECT project_id, trace_id, is_linked
-FROM (
-    SELECT k.project_id, k.trace_id,
-           (SELECT s.is_linked FROM trace_summaries s WHERE s.project_id = k.project_id AND s.trace_id = k.trace_id)
-    FROM unnest($1::text[], $2::text[]) AS k (project_id, trace_id)
-    OFFSET 0
-) AS found
-WHERE is_linked IS NOT NULL;
+-- Which of the traces $2 of project $1 have spans, and whether each is linked with others.
+SELECT trace_id, is_linked FROM trace_summaries WHERE project_id = $1 AND trace_id = ANY ($2::text[]);
 
 -- columns: span_key
 project_id, ts, trace_id, span_id;
