@@ -1,7 +1,7 @@
-"""Whether the caller of an answer that takes long may still have it: asked again while it is being sent.
+"""The right of a caller to an answer that takes long: checked again while it is being sent.
 
-Who loses a right should not have to wait for the end of a download: a credential that was revoked or has expired, a
-project that was taken away or deleted.
+A credential may be revoked or expire during a download, and a project may be taken away or deleted. The download
+then ends within seconds.
 """
 
 from __future__ import annotations
