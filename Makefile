@@ -70,7 +70,7 @@ test-senders: $(VENV)/installed-dev  ## the program on each page of docs/how-to/
 	$(BIN)/pytest -n 0 tests/clients/senders $(ARGS)
 
 capture-instrumentations: $(INSTRUMENTATIONS)/installed  ## renew tests/fixtures/otlp from the real instrumentations
-	$(INSTRUMENTATIONS)/bin/python tests/instrumentations/capture.py $(ARGS)
+	PYTHONPATH=$(CURDIR) $(INSTRUMENTATIONS)/bin/python tests/instrumentations/capture.py $(ARGS)
 
 $(INSTRUMENTATIONS)/installed: tests/instrumentations/requirements.txt
 	@$(PYTHON) -m venv $(INSTRUMENTATIONS)

@@ -56,6 +56,7 @@ ACTS = (
     Act("DELETE", "/api/v1/exports/{export_id}", "export.cancel"),
     Act("DELETE", "/api/v1/scores/s1?project_id=alpha", "score.delete"),
     Act("DELETE", f"/api/v1/traces/{TRACE}?project_id=alpha", "trace.delete"),
+    Act("DELETE", "/api/v1/users/u1?project_id=alpha", "user.erase"),
     Act("POST", "/api/v1/projects", "project.create", {"project_id": "gamma"}),
     Act("DELETE", "/api/v1/projects/gamma", "project.delete"),
 )  # fmt: skip
@@ -82,6 +83,7 @@ async def test_every_act_is_on_record_and_the_admin_of_the_project_reads_it(
     await project("alpha")
     await project("beta")
     await store(app_server.services, "alpha", make_span(trace_id=TRACE, ts=datetime.now(UTC)))
+    await store(app_server.services, "alpha", make_span(trace_id="b" * 32, ts=datetime.now(UTC), user_id="u1"))
     every = bearer("admin", ["*"], subject="root")
     score = {"score_id": "s1", "trace_id": TRACE, "name": "n", "value": 1}
     await client.post("/api/v1/scores?project_id=alpha", headers=every, json=score)

@@ -74,6 +74,7 @@ NARROWINGS = {
     "server/ingest/writing/dimensions.py": "the project that spans are being written to",
     "server/ingest/pricing/price_books.py": "the project that spans are being written to",
     "server/ingest/span_updates.py": "the project whose spans change",
+    "server/ingest/writing/user_erasure.py": "the project of which a caller may delete traces",
     "server/live/live_feed.py": "the projects of a stream's caller, to find what changed; each stream reads by its own",
     "server/queries/lists/change_reader.py": "no project: it counts the values that a filter binds",
     "server/export/export_store.py": "the projects of the caller's scope when the export was asked for",

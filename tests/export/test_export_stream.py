@@ -352,6 +352,7 @@ async def test_a_right_that_is_taken_away_ends_an_export(
     """Of a slow client: what it has not had yet it does not get, and its file looks cut."""
     monkeypatch.setattr(file_stream, "CHECK_SECONDS", 0.0)
     monkeypatch.setattr(file_stream, "SLICE_BYTES", 1024)
+    await app_server.services.exports.jobs.task.stop()  # it removes the record with the project
     made = (await api.post("/api/v1/keys", json={"label": "k", "kind": "service"})).json()["data"]
     send, sent = file_stream.FileStream.send, 0
 

@@ -20,7 +20,8 @@ from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from otlp_sink import otlp_sink
-from vendor_stub import vendor_stub
+
+from tests.instrumentations.vendor_stub import vendor_stub
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "otlp"
 REQUESTS: dict[str, type[Message]] = {"traces": ExportTraceServiceRequest, "logs": ExportLogsServiceRequest}

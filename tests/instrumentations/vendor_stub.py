@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
-from other_vendors import OTHER_VENDORS
+from tests.instrumentations.other_vendors import OTHER_VENDORS
 
 FIRST_TOKEN_DELAY_S = 0.05
 ANSWER = "It is sunny in Paris."

@@ -31,10 +31,9 @@ FIELDS = (
 @pytest.fixture
 async def vendor() -> AsyncIterator[str]:
     """The address of a stub of the vendors' APIs."""
-    stub = ROOT / "tests" / "instrumentations" / "vendor_stub.py"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(stub), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
+    command = (sys.executable, "-m", "tests.instrumentations.vendor_stub")
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdin=pipe, stdout=pipe)
     assert process.stdout is not None
     yield (await process.stdout.readline()).decode().strip()
     process.terminate()
