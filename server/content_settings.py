@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from server.text.setting_values import one_of, setting
+
+INLINE: Final = "inline"
+SHARED: Final = "shared"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,8 +17,8 @@ class ContentSettings:
 
     content_layout: str = setting(
         "OBSERVATORY_CONTENT_LAYOUT",
-        "inline",
+        INLINE,
         "How the prompts and answers of new spans are stored: `inline` (in each span) or `shared` (each message once a "
         "project and week). Stored spans stay as they are, and both are read. `shared` once all servers know it.",
-        parse=one_of("inline", "shared"),
+        parse=one_of(INLINE, SHARED),
     )

@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from server.content_settings import ContentSettings
-from server.distribution_settings import DistributionSettings
+from server.content_settings import SHARED, ContentSettings
+from server.distribution_settings import CITUS, DistributionSettings
 from server.embedding_settings import EmbeddingSettings
 from server.grafana_settings import GrafanaSettings
 from server.text.setting_values import (
@@ -458,6 +458,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         except ValueError as error:
             shown = "" if item.metadata["secret"] else f" (got {raw!r})"
             problems.append(f"{item.metadata['env']}: {error}{shown}")
+    if values.get("database_distribution") == CITUS and values.get("content_layout") == SHARED:
+        # Unused parts are noted by triggers on partitions, which Citus has not: deleted content would stay.
+        problems.append("OBSERVATORY_CONTENT_LAYOUT: shared is not for DATABASE_DISTRIBUTION=citus")
     if problems:
         raise SettingsError("; ".join(problems))
     return Settings(**values)

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 from server.commands.parsing import Commands, add_command
+from server.commands.server_options import add_server_options, server_of
 from server.imports.import_format import TOOLS
 from server.terminal.output import CommandFailed, say
 
-TOKEN_SECONDS = 86_400
 MOST_REASONS = 20
 
 
@@ -36,30 +36,23 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument("--from", required=True, dest="tool", choices=TOOLS, help="the tool that wrote the files")
-    parser.add_argument("--project", required=True, metavar="ID", help="the project they go to")
+    add_server_options(parser, project="the project they go to")
     parser.add_argument("--service", metavar="NAME", help="their service (default: the one named, else TOOL-import)")
-    parser.add_argument("--url", help="the server (default: OBSERVATORY_PUBLIC_URL, or host and port)")
-    parser.add_argument("--token-file", type=Path, metavar="FILE", help="file with an access token or API key")
 
 
 def run_import(options: argparse.Namespace) -> int:
     """Send the files; return 1 if something was left out or refused."""
     from server.commands.file_import import import_files
     from server.commands.otlp_files import FileIngestError
-    from server.commands.tokens import make_token
     from server.imports.rows import UnreadableFileError
-    from server.settings import load_settings
 
-    if options.token_file is not None:
-        token = options.token_file.read_text().strip()
-    else:
-        token = make_token(role="developer", projects=[options.project], seconds=TOKEN_SECONDS)
+    server = server_of(options)
     importing = import_files(
         options.tool,
         options.files,
-        base_url=options.url or load_settings().base_url,
-        token=token,
-        project=options.project,
+        base_url=server.base_url,
+        token=server.token,
+        project=server.project,
         service=options.service,
     )
     try:

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from server.commands.parsing import Commands, add_command
+from server.commands.server_options import add_server_options, server_of
 from server.terminal.output import CommandFailed, say
 
 if TYPE_CHECKING:
     from server.commands.file_ingest import FileProgress
-
-TOKEN_SECONDS = 3600
 
 
 def add(commands: Commands) -> None:
@@ -36,23 +35,16 @@ def add(commands: Commands) -> None:
         ),
     )
     ingest.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    ingest.add_argument("--project", required=True, metavar="ID", help="the project they go to")
-    ingest.add_argument("--url", help="the server (default: OBSERVATORY_PUBLIC_URL, or host and port)")
-    ingest.add_argument("--token-file", type=Path, metavar="FILE", help="file with an access token or API key")
+    add_server_options(ingest, project="the project they go to")
 
 
 def run_ingest(options: argparse.Namespace) -> int:
     """Send the files; return 1 if a span was refused."""
     from server.commands.file_ingest import ingest_files
     from server.commands.otlp_files import FileIngestError
-    from server.commands.tokens import make_token
-    from server.settings import load_settings
     from server.terminal.progress import Progress
 
-    if options.token_file is not None:
-        token = options.token_file.read_text().strip()
-    else:
-        token = make_token(role="developer", projects=[options.project], seconds=TOKEN_SECONDS)
+    server = server_of(options)
     total = sum(file.stat().st_size for file in options.files)
     progress = Progress("sending", total, "bytes")
     done: dict[Path, int] = {}
@@ -63,9 +55,9 @@ def run_ingest(options: argparse.Namespace) -> int:
 
     sending = ingest_files(
         options.files,
-        base_url=options.url or load_settings().base_url,
-        token=token,
-        project=options.project,
+        base_url=server.base_url,
+        token=server.token,
+        project=server.project,
         on_progress=show,
     )
     try:

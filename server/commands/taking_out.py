@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from server.commands.parsing import Commands, add_command
-
-if TYPE_CHECKING:
-    from server.commands.api_client import Server
-
-TOKEN_SECONDS = 86_400
+from server.commands.server_options import add_server_options, server_of
 
 
 def add(commands: Commands) -> None:
@@ -49,9 +44,7 @@ def add(commands: Commands) -> None:
     )
     for parser in (tail, export):
         parser.add_argument("filters", nargs="*", metavar="FILTER", help="NAME=VALUE, a query parameter of lists")
-        parser.add_argument("--project", required=True, metavar="ID", help="the project")
-        parser.add_argument("--url", help="the server (default: OBSERVATORY_PUBLIC_URL, or host and port)")
-        parser.add_argument("--token-file", type=Path, metavar="FILE", help="file with an access token or API key")
+        add_server_options(parser, project="the project")
     tail.add_argument("--json", action="store_true", help="print the events' rows as JSON, one a line")
     tail.add_argument("--count", type=int, metavar="N", help="end after N spans")
     export.add_argument("--output", required=True, type=Path, metavar="FILE", help="the file to write")
@@ -63,7 +56,7 @@ def run_tail(options: argparse.Namespace) -> int:
     """Show spans until interrupted, or until there were enough."""
     from server.commands.live_client import follow
 
-    follow(_server(options), options.filters, as_json=options.json, most=options.count)
+    follow(server_of(options), options.filters, as_json=options.json, most=options.count)
     return 0
 
 
@@ -72,18 +65,6 @@ def run_export(options: argparse.Namespace) -> int:
     from server.commands.export_client import write_export
 
     write_export(
-        _server(options), options.filters, options.output, kind=options.format, compression=options.compression
+        server_of(options), options.filters, options.output, kind=options.format, compression=options.compression
     )
     return 0
-
-
-def _server(options: argparse.Namespace) -> Server:
-    from server.commands.api_client import Server
-    from server.commands.tokens import make_token
-    from server.settings import load_settings
-
-    if options.token_file is not None:
-        token = options.token_file.read_text().strip()
-    else:
-        token = make_token(role="developer", projects=[options.project], seconds=TOKEN_SECONDS)
-    return Server(options.url or load_settings().base_url, token, options.project)

@@ -21,6 +21,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from server.cache.freshness import Freshness
+from server.content_settings import SHARED
 from server.errors import Overloaded
 from server.fairness.fair_queue import FairQueue
 from server.fairness.tenants import Place
@@ -117,7 +118,7 @@ class Ingestion:
         )
         self._writes = writes
         self._full_text = settings.full_text
-        self._shared = settings.content_layout == "shared"
+        self._shared = settings.content_layout == SHARED
         self.prices = PriceBooks(writes)
         self.projects = ProjectSettings(writes, redaction_key=settings.jwt_secret.encode())
         self.writer = SpanWriter(

@@ -10,6 +10,7 @@ import pytest
 from server.schema.distribution import TABLES, Place
 from server.schema.migrate import Migration, load_migrations
 from server.schema.sql_statements import split_statements
+from server.settings import SettingsError, load_settings
 from server.storage.statements import load_statements
 
 WALLED = "SELECT polrelid::regclass::text FROM pg_policy WHERE polname = 'project_isolation'"
@@ -105,3 +106,10 @@ async def test_a_statement_over_walled_tables_names_the_project(owner: asyncpg.C
         if tables.search(code(sql)) and "project_id" not in code(sql) and "{" not in code(sql)
     }
     assert nameless <= EVERY_PROJECT.keys()
+
+
+def test_content_stored_once_is_refused_on_a_cluster() -> None:
+    """Its unused parts are noted by triggers on partitions, so deleted content would stay."""
+    with pytest.raises(SettingsError, match="OBSERVATORY_CONTENT_LAYOUT: shared is not for DATABASE_DISTRIBUTION"):
+        load_settings({"DATABASE_DISTRIBUTION": "citus", "OBSERVATORY_CONTENT_LAYOUT": "shared"})
+    assert load_settings({"DATABASE_DISTRIBUTION": "citus"}).content_layout == "inline"
