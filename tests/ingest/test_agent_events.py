@@ -54,7 +54,7 @@ def captured(name: str, signal: str, shift_ns: int) -> bytes:
     return _TIME.sub(lambda found: found[1] + str(int(found[2]) + shift_ns), text).encode()
 
 
-CLAUDE = {"model": "claude-sonnet-4-5", "session__id": "s-1", "prompt__id": "p-1"}
+CLAUDE: dict[str, Any] = {"model": "claude-sonnet-4-5", "session__id": "s-1", "prompt__id": "p-1"}
 
 
 def test_a_turn_of_claude_code_is_a_trace_of_its_prompt_call_and_tool() -> None:
@@ -90,7 +90,7 @@ def test_events_within_a_trace_of_claude_code_are_told_by_its_spans() -> None:
 
 def test_codex_reports_the_tokens_of_a_completed_response() -> None:
     values: dict[str, Any] = {"conversation__id": "c-1", "model": "gpt-5.1-codex", "user__account_id": "7"}
-    counts = {
+    counts: dict[str, Any] = {
         "input_token_count": 700,
         "cached_token_count": 256,
         "output_token_count": 90,
