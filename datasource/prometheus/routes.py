@@ -125,9 +125,10 @@ async def list_labels(request: Request) -> HTTPResponse:
 
 
 @promql.get("/label/<name:str>/values", name="label_values")
+@promql.post("/label/<name:str>/values", name="label_values_form")
 @requires("metrics:read", cost=2, for_panels=True)
 async def list_label_values(request: Request, name: str) -> HTTPResponse:
-    """Return the values of one label."""
+    """Return the values of one label. Grafana 13 asks by POST for suggestions of filters, unlike Prometheus."""
     params = PrometheusParams.of(request)
     selectors = _selectors(params)
     source, start, end = await _window(request, params)

@@ -10,10 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from datasource.prometheus.promql.plan import Read
-from datasource.prometheus.promql.syntax import NAME_LABEL, Matcher
+from datasource.prometheus.promql.plan import Read, same_but_for_the_name
+from datasource.prometheus.promql.syntax import Matcher
 from datasource.prometheus.series_catalog import FAMILY_OF, SeriesFamily
 from server.queries.metrics.counter_reader import CounterQuestion, read_windows
 from server.queries.metrics.window_sums import WindowCounts
@@ -36,7 +34,7 @@ class SharedCounts:
         ``names`` returns the series that matchers choose.
         """
         for read in self.reads:
-            if read.form == question.form and _same_but_for_the_name(read, question):
+            if same_but_for_the_name(read, question):
                 for name in names(read.matchers):
                     other = FAMILY_OF.get(name)
                     if other and (other.family, other.presence) == (family.family, family.presence):
@@ -58,13 +56,3 @@ def _key(scope: RowScope, asked: CounterQuestion) -> Any:
     dimensions = tuple(dimension.name for dimension in asked.dimensions)
     windows = (asked.lows.tobytes(), asked.highs.tobytes())
     return scope, asked.family, asked.presence, dimensions, repr(asked.filter), windows, asked.lingers
-
-
-def _same_but_for_the_name(one: Read, other: Read) -> bool:
-    return (one.range, one.kept, _labels_of(one)) == (other.range, other.kept, _labels_of(other)) and np.array_equal(
-        one.times, other.times
-    )
-
-
-def _labels_of(read: Read) -> list[Matcher]:
-    return [item for item in read.matchers if item.name != NAME_LABEL]

@@ -89,6 +89,12 @@ class StoreSeries:
         is_one = len(names) == 1 and (_is_native(names[0]) or names[0].endswith("_bucket"))
         return is_one and not any(item.name == "le" for item in matchers)
 
+    def counts_alike(self, one: Sequence[Matcher], other: Sequence[Matcher]) -> bool:
+        """Return whether both choose counters of the same spans."""
+        families = {name: FAMILY_OF.get(name) for name in (*self.names(one), *self.names(other))}
+        spans = {family and (family.family, family.presence) for family in families.values()}
+        return len(spans) == 1 and None not in spans
+
     def names(self, matchers: Sequence[Matcher]) -> list[str]:
         """Return the names of series that ``matchers`` may choose and the caller may see."""
         return [
@@ -209,7 +215,7 @@ class StoreSeries:
             histogram=with_buckets,
             fraction=fraction,
             entries=entries,
-            lingers=question.form == "increase",
+            lingers=question.form == "increase" and question.lingers,
         )
         read = self.shared.read if is_plain else read_windows
         counted = await read(self.database, chosen.scope, asked)

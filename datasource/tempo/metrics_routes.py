@@ -27,7 +27,6 @@ _SERIES_WEIGHT: Final = 20
 _HOUR_MS: Final = 3_600_000
 _STEPS: Final = (1000, 2000, 5000, 10_000, 15_000, 30_000, 60_000, 300_000, 900_000, 3_600_000, 21_600_000, 86_400_000)
 _FEW_POINTS: Final = 120
-_ESCAPES: Final = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 
 
 @tempo_metrics.get("/query_range", name="range")
@@ -68,7 +67,7 @@ async def query_instant(request: Request) -> HTTPResponse:
 
     def rendered() -> HTTPResponse:
         found = [
-            {"labels": _labels(item), "value": float(item.values[0]), "promLabels": _prom_labels(item)}
+            {"labels": _labels(item), "value": float(item.values[0])}
             for item in series
             if not math.isnan(item.values[0])
         ]
@@ -109,7 +108,6 @@ def _ranged(series: SpanSeries, times: Any, exemplars: list[Exemplar]) -> dict[s
     return {
         "labels": _labels(series),
         "samples": samples,
-        "promLabels": _prom_labels(series),
         "exemplars": [
             {
                 "labels": [{"key": "trace:id", "value": {"stringValue": item.trace_id}}],
@@ -127,8 +125,3 @@ def _labels(series: SpanSeries) -> list[dict[str, Any]]:
         {"key": name, "value": {"stringValue": value} if isinstance(value, str) else {"doubleValue": value}}
         for name, value in series.labels.items()
     ]
-
-
-def _prom_labels(series: SpanSeries) -> str:
-    inner = ", ".join(f'{name}="{str(value).translate(_ESCAPES)}"' for name, value in series.labels.items())
-    return f"{{{inner}}}"

@@ -171,7 +171,7 @@ class _Question:
     def _labels(self, key: Sequence[str]) -> dict[str, str | float]:
         if not self.metric.by:
             return {"__name__": self.metric.function}
-        return {name: value or "nil" for name, value in zip(self.metric.by, key, strict=False)}
+        return {name: _shown(name, value) for name, value in zip(self.metric.by, key, strict=False)}
 
     def _histogram(self, counted: WindowCounts) -> list[SpanSeries]:
         """Return counts by powers of two of nanoseconds, as Tempo does; the label is the upper bound in seconds."""
@@ -191,6 +191,13 @@ class _Question:
                 labels = self._labels(key) if self.metric.by else {}
                 found.append(SpanSeries({**labels, "__bucket": 2.0**exponent / 1e9}, values.astype(np.float64)))
         return found
+
+
+def _shown(name: str, value: object) -> str:
+    """Return a value as TraceQL writes it in a label."""
+    if not value:
+        return "nil"
+    return str(value).lower() if field_name(name) == "status_code" else str(value)
 
 
 def _weight(counted: WindowCounts, times: int) -> int:
@@ -278,7 +285,7 @@ async def read_exemplars(
     )  # fmt: skip
     return [
         Exemplar(
-            {name: str(value_of(row, name) or "nil") for name in names} or {"__name__": query.metric.function},
+            {name: _shown(name, value_of(row, name)) for name in names} or {"__name__": query.metric.function},
             row["trace_id"],
             int(row["ts"].timestamp() * 1000),
             row["duration_ms"] / 1000,

@@ -14,9 +14,11 @@ from typing import Final, Literal, Protocol
 
 import numpy as np
 
+from datasource.prometheus.promql.binary import COMPARISONS
 from datasource.prometheus.promql.errors import TooMuch
 from datasource.prometheus.promql.histograms import BUCKET_LABEL
 from datasource.prometheus.promql.syntax import (
+    NAME_LABEL,
     Aggregation,
     Binary,
     Call,
@@ -54,6 +56,7 @@ class Read:
     ``values``: a :class:`Vector` with the value of each series at ``times``. ``samples``: :class:`Windows`.
     ``increase``: a Vector of how much each counter grew within ``range`` before each time. ``histogram``: the same as
     :class:`Histograms`; ``quantile``: one quantile of those. ``kept``: the labels to add up to, None for all labels.
+    ``lingers``: series that grew by nothing, but did shortly before, are wanted as zeros.
     """
 
     form: Form
@@ -62,6 +65,7 @@ class Read:
     range: int = 0
     kept: Kept | None = None
     quantile: float = 0.0
+    lingers: bool = True
     steps: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
@@ -78,6 +82,9 @@ class SeriesSource(Protocol):
         """Return whether they choose the buckets of a histogram, or a native histogram, that the source has sketches
         of.
         """
+
+    def counts_alike(self, one: Sequence[Matcher], other: Sequence[Matcher]) -> bool:
+        """Return whether both choose counters of the same spans, so that one is there wherever the other is."""
 
     async def read(self, question: Read) -> Value:
         """Answer one question."""
@@ -158,7 +165,16 @@ class Planner:
 
     def plan(self, expr: Expr, times: Ints) -> Planned:
         """Plan ``expr`` at ``times`` and note its reads. Raises :class:`TooMuch`."""
-        pushed = self._pushed(expr, times)
+        planned = self._plan(expr, times)
+        # Counters that are read at once are read alike.
+        self.reads = [
+            replace(read, lingers=any(item.lingers for item in self.reads if same_but_for_the_name(item, read)))
+            for read in self.reads
+        ]
+        return planned
+
+    def _plan(self, expr: Expr, times: Ints, *, lingers: bool = True) -> Planned:
+        pushed = self._pushed(expr, times, lingers=lingers)
         if pushed is not None:
             return pushed
         match expr:
@@ -170,22 +186,25 @@ class Planner:
             case Subquery():
                 return self._subquery(expr, times)
             case Negation(inner):
-                return PlannedNegation(self.plan(inner, times))
+                return PlannedNegation(self._plan(inner, times))
             case Binary(_, left, right):
-                return PlannedBinary(expr, self.plan(left, times), self.plan(right, times))
+                wants_zeros = not (_drops_zeros(expr) or self._is_found_with(expr, times))
+                return PlannedBinary(expr, self._plan(left, times, lingers=wants_zeros), self._plan(right, times))
             case Aggregation(_, inner, param):
-                planned = None if param is None else self.plan(param, times)
-                return PlannedAggregation(expr, self.plan(inner, times), planned)
+                planned = None if param is None else self._plan(param, times)
+                return PlannedAggregation(expr, self._plan(inner, times), planned)
             case Call("absent" | "absent_over_time" as function, args):
-                return Absent(function, self.plan(args[0], times), _matchers_of(args[0]))
+                return Absent(function, self._plan(args[0], times), _matchers_of(args[0]))
             case Call(function, args):
-                return PlannedCall(function, tuple(self.plan(item, times) for item in args))
+                return PlannedCall(function, tuple(self._plan(item, times) for item in args))
             case _:
                 return expr
 
     def _leaf(self, read: Read, divisor: float = 1.0) -> Leaf:
         for place, known in enumerate(self.reads):
             if _same(known, read):
+                if read.lingers:
+                    self.reads[place] = read
                 return Leaf(place, divisor)
         if len(self.reads) >= MOST_READS:
             raise TooMuch(f"the expression reads more than {MOST_READS} different series selectors")
@@ -209,9 +228,23 @@ class Planner:
         if self._steps > MOST_STEPS:
             raise TooMuch(f"the subqueries have more than {MOST_STEPS} steps: choose a wider resolution")
         inner = first + step * np.arange(count, dtype=np.int64)
-        return InnerSteps(self.plan(expr.expr, inner), inner, ends, expr.range)
+        return InnerSteps(self._plan(expr.expr, inner), inner, ends, expr.range)
 
-    def _pushed(self, expr: Expr, times: Ints) -> Planned | None:
+    def _is_found_with(self, expr: Binary, times: Ints) -> bool:
+        """Return whether the left side of ``x / (y > 0)`` matters only where ``y`` counted something, and ``x`` did so
+        too.
+        """
+        right = expr.right
+        if expr.op in ("or", "unless") or expr.matching.labels or expr.matching.on or expr.returns_bool:
+            return False
+        if not isinstance(right, Binary) or not _drops_zeros(right):
+            return False
+        one, other = self._counted(expr.left, times, _COUNTER), self._counted(right.left, times, _COUNTER)
+        if one is None or other is None or not same_but_for_the_name(one[0], other[0]):
+            return False
+        return self._source.counts_alike(one[0].matchers, other[0].matchers)
+
+    def _pushed(self, expr: Expr, times: Ints, *, lingers: bool) -> Planned | None:
         """Return the part as a leaf, when the source answers it whole."""
         match expr:
             case Call("histogram_quantile", (Number(fraction), inner)) if 0 <= fraction <= 1:
@@ -226,7 +259,7 @@ class Planner:
                 read, divisor = found
                 is_known = self._source.counts if read.kept is None else self._source.adds_up
                 if is_known(read.matchers):
-                    return self._leaf(read, divisor)
+                    return self._leaf(replace(read, lingers=lingers), divisor)
                 if read.form == "increase" and self._source.has_buckets(read.matchers) and _is_native(read.matchers):
                     return self._leaf(replace(read, form="histogram"), divisor)
                 return None
@@ -270,6 +303,25 @@ def _native_below(expr: Expr) -> bool:
             return _is_native(selector.matchers)
         case _:
             return False
+
+
+def _drops_zeros(expr: Binary) -> bool:
+    """Return whether ``expr`` compares its left side with a number that zero is not like, and keeps nothing of it."""
+    compares = COMPARISONS.get(expr.op)
+    if compares is None or expr.returns_bool or not isinstance(expr.right, Number):
+        return False
+    return not compares(np.zeros(1), np.array([expr.right.value]))[0]
+
+
+def same_but_for_the_name(one: Read, other: Read) -> bool:
+    """Return whether two reads differ in the names of their series alone."""
+    return (one.form, one.range, one.kept, _labels_of(one)) == (
+        other.form, other.range, other.kept, _labels_of(other)
+    ) and np.array_equal(one.times, other.times)  # fmt: skip
+
+
+def _labels_of(read: Read) -> list[Matcher]:
+    return [item for item in read.matchers if item.name != NAME_LABEL]
 
 
 def _same(one: Read, other: Read) -> bool:

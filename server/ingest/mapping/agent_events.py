@@ -19,12 +19,7 @@ from server.ingest.mapping.span_times import to_datetime
 from server.ingest.messages.coercion import to_number, to_text
 from server.ingest.otlp.payload import DecodedLog, DecodedLogRecords, DecodedSpan, DecodedSpans
 
-_TABLE: Final[dict[str, Any]] = read_table("agent_events.json")
-_AGENTS: Final[dict[str, dict[str, Any]]] = {
-    **_TABLE["agents"],
-    **{name: {**_TABLE["agents"][fork["of"]], **fork} for name, fork in _TABLE["forks"].items()},
-}
-_SCOPES: Final = {scope: agent for agent, table in _AGENTS.items() for scope in table.get("scopes", ())}
+_AGENTS: Final[dict[str, dict[str, Any]]] = read_table("agent_events.json")["agents"]
 _INTERNAL: Final = 1
 _ERROR: Final = 2
 
@@ -46,23 +41,20 @@ class AgentEvent:
     rule: dict[str, Any]
 
 
-def find_event(record: DecodedLog, scope: str = "") -> AgentEvent | None:
+def find_event(record: DecodedLog) -> AgentEvent | None:
     """Return the table's entry for ``record``; None for any other record.
 
-    The name is in the event name, an attribute or the body, in one of them with the agent before it; or the scope
-    tells the agent.
+    The name is in the event name, an attribute or the body, in one of them with the agent before it.
     """
     for name in (record.event_name, record.body, record.attributes.get("event.name")):
         if not isinstance(name, str):
             continue
-        agent, _, event = name.rpartition(".")
-        agent = agent or _SCOPES.get(scope, "")
+        agent, _, event = name.partition(".")
         rule = _AGENTS.get(agent, {}).get("events", {}).get(event)
         if rule is None:
             continue
         only = rule.get("only", {})
-        is_one = all(record.attributes.get(key) in values for key, values in only.items())
-        if is_one and all(record.attributes.get(key) for key in rule.get("needs", ())):
+        if all(record.attributes.get(key) in values for key, values in only.items()):
             return AgentEvent(agent, rule)
     return None
 

@@ -12,8 +12,7 @@ from typing import Any
 import orjson
 
 from server.ingest.messages.coercion import without_data
-from server.ingest.messages.message_parts import Part
-from server.ingest.messages.message_shapes import Message
+from server.ingest.messages.message_shapes import Message, Part
 
 _BARE_ROLES = ("user", "assistant")
 _MEDIA = frozenset({"image", "audio", "video"})

@@ -31,12 +31,19 @@ _WHOLE_COLUMNS: Final[dict[str, str]] = {"trace": "trace_id", "session": "sessio
 
 
 def compile_filter(
-    tree: Filter, params: list[Any], *, scope: RowScope, alias: str = "t", window: TimeRange | None = None
+    tree: Filter,
+    params: list[Any],
+    *,
+    scope: RowScope,
+    alias: str = "t",
+    window: TimeRange | None = None,
+    is_summary: bool = False,
 ) -> str:
     """Return the predicate over the row ``alias``, and append the values it binds to ``params``.
 
     ``window`` is the time range of the question; it bounds the search for other spans of a trace or session
-    (:data:`HAS_MARGIN`). The project predicate is not included: readers put it in front, outside the caller's tree.
+    (:data:`HAS_MARGIN`). ``is_summary``: the row is a trace's, whose own times bound it more. The project predicate
+    is not included: readers put it in front, outside the caller's tree.
 
     Raises:
         InsufficientScope: the filter is on content and ``scope`` may not read content.
@@ -44,7 +51,7 @@ def compile_filter(
     """
     check_readable(tree, scope)
     refuse_ranking(tree)
-    compiled = _Compiler(params, window or TimeRange()).compile(tree, alias)
+    compiled = _Compiler(params, window or TimeRange(), alias if is_summary else None).compile(tree, alias)
     if len(params) >= MOST_BINDS:
         raise AssertionError("the bounds of trace_filter keep statements below 1,000 binds")
     return compiled
@@ -62,9 +69,10 @@ def escape_like(text: str) -> str:
 
 
 class _Compiler:
-    def __init__(self, params: list[Any], window: TimeRange) -> None:
+    def __init__(self, params: list[Any], window: TimeRange, summary: str | None) -> None:
         self.params = params
         self.window = window
+        self.summary = summary
 
     def bind(self, value: Any, sql_type: str) -> str:
         self.params.append(value)
@@ -89,11 +97,16 @@ class _Compiler:
         raise AssertionError(tree)
 
     def has(self, column: str, part: Filter, alias: str) -> str:
-        bounds = ""
+        is_of_summary = alias == self.summary and column == "trace_id"
+        # Statistics know nothing of the newest hours: to PostgreSQL a window of them looks like one row, which it would
+        # look through again for every trace. So the trace's own times bound it, and the window's are out of its sight
+        # while it plans; they still leave out partitions.
+        edge = "(SELECT {})" if is_of_summary else "{}"
+        bounds = f" AND h.ts >= {alias}.start_ts AND h.ts <= {alias}.end_ts" if is_of_summary else ""
         if self.window.start is not None:
-            bounds += f" AND h.ts >= {self.bind(self.window.start - HAS_MARGIN, 'timestamptz')}"
+            bounds += f" AND h.ts >= {edge.format(self.bind(self.window.start - HAS_MARGIN, 'timestamptz'))}"
         if self.window.end is not None:
-            bounds += f" AND h.ts < {self.bind(self.window.end + HAS_MARGIN, 'timestamptz')}"
+            bounds += f" AND h.ts < {edge.format(self.bind(self.window.end + HAS_MARGIN, 'timestamptz'))}"
         return fragment("has_span").format(t=alias, column=column, bounds=bounds, part=self.compile(part, "h"))
 
     def comparison(self, field: TraceField, operator: str, value: Any, alias: str) -> str:

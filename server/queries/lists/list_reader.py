@@ -136,7 +136,8 @@ class _Reading:
             conditions.append(f"{time} < {self.bind(window.end, 'timestamptz')}")
         self.window = " AND ".join(conditions) or "true"
         if tree is not None:
-            conditions.append(compile_filter(tree, self.params, scope=scope, window=window))
+            is_summary = self.question.view == "traces"
+            conditions.append(compile_filter(tree, self.params, scope=scope, window=window, is_summary=is_summary))
         return " AND ".join(conditions) or "true"
 
     def search_rank(self) -> str | None:

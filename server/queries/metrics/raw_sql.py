@@ -51,9 +51,13 @@ RAW_DISTINCT: Final = {
     "session": "count(DISTINCT nullif(t.session_id, ''))",
 }
 
+# By way of the trace, few of which have errors: it tells since when to look for the failed call.
 _RETRY: Final = (
-    f"{CALL} AND EXISTS (SELECT FROM llm_traces AS failed WHERE failed.project_id = t.project_id"
-    " AND failed.trace_id = t.trace_id AND failed.parent_span_id IS NOT DISTINCT FROM t.parent_span_id"
+    f"{CALL} AND EXISTS (SELECT FROM trace_summaries AS told JOIN llm_traces AS failed"
+    " ON failed.project_id = told.project_id AND failed.trace_id = told.trace_id"
+    " AND failed.ts >= told.start_ts AND failed.ts <= told.end_ts"
+    " WHERE told.project_id = t.project_id AND told.trace_id = t.trace_id AND told.error_count > 0"
+    " AND failed.parent_span_id IS NOT DISTINCT FROM t.parent_span_id"
     " AND failed.span_name = t.span_name AND failed.is_generation AND failed.status_code = 'ERROR'"
     " AND failed.ts < t.ts)"
 )

@@ -142,6 +142,7 @@ EXAMPLES: Final[dict[str, Example]] = {
     "prometheus.format_query": Example(query=_PROMQL),
     "prometheus.format_query_form": Example(body=_PROMQL),
     "prometheus.label_values": Example(path={"name": "model"}),
+    "prometheus.label_values_form": Example(path={"name": "model"}, body={"match[]": ["llm_calls_total"]}),
     "prometheus.labels_form": Example(body={"match[]": ["llm_calls_total"]}),
     "prometheus.metadata": Example(query={"metric": "llm_calls_total"}),
     "prometheus.parse_query": Example(query=_PROMQL),

@@ -35,9 +35,9 @@ _PROMETHEUS_ROUTES: Final[dict[str, tuple[str, ...]]] = {
     "format_query": ("query",),
     "parse_query": ("query",),
     "query_exemplars": ("query", "start", "end"),
+    "label_values": ("match[]", "start", "end", "limit"),
 }
 _ALSO_BY_GET: Final[dict[str, tuple[str, ...]]] = {
-    "label_values": ("match[]", "start", "end", "limit"),
     "metadata": ("metric", "limit"),
 }
 

@@ -29,6 +29,9 @@ class SampleSource:
     def has_buckets(self, matchers: Sequence[Matcher]) -> bool:
         return False
 
+    def counts_alike(self, one: Sequence[Matcher], other: Sequence[Matcher]) -> bool:
+        return False
+
     async def read(self, question: Read) -> Value:
         chosen = [
             series

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from time import time as now
 
@@ -101,6 +102,51 @@ async def test_counters_over_the_same_spans_are_read_once(
     monkeypatch.setattr(shared_counts, "read_windows", counting)
     assert await prometheus.instant(query, seeded_history.end.timestamp())
     assert len(asked) == reads
+
+
+_LATE = "sum by (model) (increase(llm_calls_total[1m]))"
+_EARLY = "sum by (model) (increase(llm_errors_total[1m]))"
+_ZERO = "sum by (model) (increase(llm_calls_total[1m])) * 0"
+
+
+@pytest.mark.parametrize(
+    ("query", "lingers"),
+    [
+        (_LATE, [True]),
+        (f"{_LATE} >= 0", [True]),
+        (f"{_LATE} < 1", [True]),
+        (f"{_LATE} >= bool 1", [True]),
+        (f"{_LATE} >= 1", [False]),
+        (f"{_LATE} > 0", [False]),
+        (f"{_EARLY} / ({_LATE} > 0)", [False]),
+        (f"{_EARLY} / ({_LATE} >= 0)", [True]),
+        (f"{_LATE} and {_LATE} > 0", [False]),
+        (f"{_LATE} unless {_LATE} > 0", [True]),
+        (f"{_LATE} or {_LATE} > 0", [True]),
+        (f"{_LATE} + on (model) ({_LATE} > 0)", [True]),
+        (f"{_LATE} > 0 or {_EARLY} > 0 or {_ZERO}", [True]),
+        (f"({_LATE} > 0) / {_LATE}", [True]),
+    ],
+)
+async def test_silent_series_are_read_only_where_their_zeros_can_be_seen(
+    prometheus: PrometheusClient, seeded_history: Seed, monkeypatch: pytest.MonkeyPatch, query: str, lingers: list[bool]
+) -> None:
+    """No call lies in the window, so that every series is silent in it."""
+    asked: list[bool] = []
+
+    async def noting(database: Database, scope: RowScope, question: CounterQuestion) -> WindowCounts:
+        asked.append(question.lingers)
+        return await read_windows(database, scope, question)
+
+    async def lingering(database: Database, scope: RowScope, question: CounterQuestion) -> WindowCounts:
+        return await read_windows(database, scope, replace(question, lingers=True))
+
+    end = seeded_history.end.timestamp() - 2
+    monkeypatch.setattr(shared_counts, "read_windows", noting)
+    found = await prometheus.instant(query, end)
+    assert asked == lingers
+    monkeypatch.setattr(shared_counts, "read_windows", lingering)
+    assert await prometheus.instant(query, end + 0.001) == pytest.approx(found, nan_ok=True)
 
 
 async def test_an_instant_is_the_step_of_a_range(prometheus: PrometheusClient, seeded_history: Seed) -> None:
