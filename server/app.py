@@ -33,8 +33,7 @@ from server.http import cross_origin, error_responses
 from server.http.connection import EdgeRequest
 from server.http.deadlines import HEAD_SECONDS
 from server.http.http_app import HttpApp
-from server.http.implied_methods import add_head_and_options
-from server.http.query_router import QueryRouter
+from server.http.method_router import MethodRouter
 from server.http.services import Services
 from server.ingest.ingestion import Ingestion
 from server.live.live_tail import LiveTail
@@ -274,7 +273,7 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
     app: Sanic[Any, Any] = HttpApp(
         name,
         strict_slashes=True,
-        router=QueryRouter(),
+        router=MethodRouter(),
         request_class=EdgeRequest,
         config=Config(env_prefix=""),
         log_config={**LOGGING_CONFIG_DEFAULTS, "disable_existing_loggers": False},
@@ -303,7 +302,6 @@ def create_app(settings: Settings, *, name: str = "llm_observatory") -> Sanic[An
     error_responses.install(app)
     for blueprint in BLUEPRINTS:
         app.blueprint(blueprint)
-    add_head_and_options(app)
     cross_origin.install(app, settings.cors_origins)
 
     @app.before_server_start

@@ -297,8 +297,7 @@ async def start_app(settings: Settings) -> AsyncIterator[AppFactory]:
         app = create_app(replace(settings, **changes), name=f"test_{secrets.token_hex(6)}")
         listener = socket.create_server(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-        server = await app.create_server(sock=listener, return_asyncio_server=True)
-        assert server is not None
+        server: Any = await app.create_server(sock=listener, return_asyncio_server=True)
         await server.startup()
         await server.before_start()
         await server.after_start()

@@ -57,7 +57,7 @@ def install(app: Sanic[Any, Any], origins: Sequence[str]) -> None:
             "oas": False,
             "http_all_methods": False,
             "http_auto_head": False,
-            # sanic-ext answers preflights only with this on; every path already has an OPTIONS of ours.
+            # sanic-ext answers preflights only with this on; our router answers OPTIONS itself.
             # Without origins it would only compile all routes a second time.
             "http_auto_options": bool(origins),
             "http_auto_trace": False,

@@ -132,6 +132,7 @@ async def test_provider_that_fails_does_not_take_good_keys_away(
     idp = provider(issuer)
     await idp.verify(parse_token(issuer.token()))
     good = dict(issuer.answers)
+    bad: Any
     for bad in (b"", b"{", b"[]", {"keys": []}, {"keys": "x"}, None, {"keys": [{"kty": "oct", "k": "AAAA"}]},
                 b"[" * 100_000, b"x" * (2 << 20), f"{issuer.base_url}/elsewhere"):  # fmt: skip
         issuer.answers["/jwks"] = bad
@@ -149,6 +150,7 @@ async def test_provider_that_fails_does_not_take_good_keys_away(
 
 
 async def test_discovery_that_speaks_for_another_issuer_or_leads_elsewhere_is_refused(issuer: Issuer) -> None:
+    document: Any
     for document in (
         {"issuer": "https://evil.example", "jwks_uri": f"{issuer.base_url}/jwks"},
         {"issuer": f"{issuer.base_url}/", "jwks_uri": f"{issuer.base_url}/jwks"},

@@ -93,26 +93,25 @@ def acts(dice: random.Random, names: list[str]) -> tuple[str, str, dict[str, Any
     projects = dice.choice([["alpha"], ["beta"], ["alpha", "beta"], ["*"]])
     client = {"client_name": other, "role": dice.choice(["viewer", "admin"]), "projects": projects}
     key = {"label": name, "kind": "service", "projects": projects}
-    return dice.choice(
-        [
-            ("POST", "/api/v1/clients", {"json": {**client, "client_id": name}}),
-            ("POST", "/api/v1/clients", {"json": client}),
-            ("DELETE", f"/api/v1/clients/{name}", {}),
-            ("POST", f"/api/v1/clients/{name}/enable", {}),
-            ("POST", "/api/v1/keys", {"json": key}),
-            ("DELETE", f"/api/v1/keys/{name}", {}),
-            ("PUT", f"/api/v1/budgets/beta/{name.lower()}", {"json": {"name": "b", "amount_usd": 1, "period": "day"}}),
-            ("DELETE", "/api/v1/budgets/beta/unknown", {}),
-            ("PUT", "/api/v1/projects/beta/ingest-settings", {"json": {"ingest": {"max_spans_per_minute": 1}}}),
-            ("DELETE", "/api/v1/projects/beta", {}),
-            ("POST", "/api/v1/projects", {"json": {"project_id": "beta"}}),
-            ("POST", "/oauth/revoke", {"data": {"token": other}}),
-            ("POST", "/api/v1/prices", {"params": {"project_id": "beta"}, "json": {
-                "provider": "openai", "model": "gpt-4o", "input_usd_per_mtok": 1, "output_usd_per_mtok": 1}}),
-            ("DELETE", "/api/v1/scores/unknown", {"params": {"project_id": "beta"}}),
-            ("DELETE", "/api/v1/annotations/unknown", {"params": {"project_id": "beta"}}),
-        ]
-    )  # fmt: skip
+    possible: list[tuple[str, str, dict[str, Any]]] = [
+        ("POST", "/api/v1/clients", {"json": {**client, "client_id": name}}),
+        ("POST", "/api/v1/clients", {"json": client}),
+        ("DELETE", f"/api/v1/clients/{name}", {}),
+        ("POST", f"/api/v1/clients/{name}/enable", {}),
+        ("POST", "/api/v1/keys", {"json": key}),
+        ("DELETE", f"/api/v1/keys/{name}", {}),
+        ("PUT", f"/api/v1/budgets/beta/{name.lower()}", {"json": {"name": "b", "amount_usd": 1, "period": "day"}}),
+        ("DELETE", "/api/v1/budgets/beta/unknown", {}),
+        ("PUT", "/api/v1/projects/beta/ingest-settings", {"json": {"ingest": {"max_spans_per_minute": 1}}}),
+        ("DELETE", "/api/v1/projects/beta", {}),
+        ("POST", "/api/v1/projects", {"json": {"project_id": "beta"}}),
+        ("POST", "/oauth/revoke", {"data": {"token": other}}),
+        ("POST", "/api/v1/prices", {"params": {"project_id": "beta"}, "json": {
+            "provider": "openai", "model": "gpt-4o", "input_usd_per_mtok": 1, "output_usd_per_mtok": 1}}),
+        ("DELETE", "/api/v1/scores/unknown", {"params": {"project_id": "beta"}}),
+        ("DELETE", "/api/v1/annotations/unknown", {"params": {"project_id": "beta"}}),
+    ]  # fmt: skip
+    return dice.choice(possible)
 
 
 async def test_random_acts_of_an_admin_change_nothing_next_door(

@@ -151,11 +151,12 @@ async def test_jwks_of_a_client_must_be_public(
     client: httpx.AsyncClient, register: Any, es256: ECKey, bearer: Callable[..., dict[str, str]]
 ) -> None:
     del register
+    jwks: Any
     for jwks in ({"keys": [es256.as_dict(private=True)]}, {"keys": []}, {"keys": [{"kty": "oct", "k": "AAAA"}]}, {}):
         body = {"client_name": "x", "role": "viewer", "projects": ["alpha"], "jwks": jwks}
         answer = await client.post("/api/v1/clients", headers=bearer("admin", ["*"]), json=body)
         assert answer.status_code == 400
-        assert es256.as_dict(private=True)["d"] not in answer.text
+        assert str(es256.as_dict(private=True)["d"]) not in answer.text
 
 
 async def test_requests_that_are_wrong_get_the_errors_of_rfc_6749(client: httpx.AsyncClient, register: Any) -> None:

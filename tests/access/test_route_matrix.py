@@ -35,10 +35,9 @@ Headers = Callable[..., dict[str, str]]
 
 
 def application_routes() -> list[Route]:
-    """All routes, sorted; the OPTIONS that every path has are left out."""
+    """All routes, sorted."""
     app = create_app(Settings(jwt_secret=JWT_SECRET, database_url="postgresql://none/none"), name="route_inventory")
-    routes = [route for route in app.router.routes if route.methods != {"OPTIONS"}]
-    return sorted(routes, key=lambda route: (route.path, sorted(route.methods)))
+    return sorted(app.router.routes, key=lambda route: (route.path, sorted(route.methods)))
 
 
 ROUTES = application_routes()
@@ -46,7 +45,7 @@ GUARDED = [
     (method, route.path, policy.scope)
     for route in ROUTES
     if (policy := access_policy(route.handler)) is not None and policy.scope is not None
-    for method in sorted(route.methods)
+    for method in sorted({*route.methods, *(["HEAD"] if "GET" in route.methods else [])})
     if not hasattr(route.handler, "is_websocket")
 ]
 

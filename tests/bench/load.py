@@ -89,7 +89,7 @@ def rows(spans: int, days: int, end: datetime, dims: dict[tuple[str, str, str], 
         is_generation = place == 1
         failed = chance.random() < 0.03
         prompt, answer = (vocabulary.text(80), vocabulary.text(40)) if is_generation else (vocabulary.text(10), None)
-        tokens = (chance.randrange(50, 4000), chance.randrange(10, 800)) if is_generation else (None, None)
+        tokens = (chance.randrange(50, 4000), chance.randrange(10, 800)) if is_generation else None
         duration = chance.lognormvariate(6, 1)
         yield [
             PROJECT,
@@ -107,9 +107,9 @@ def rows(spans: int, days: int, end: datetime, dims: dict[tuple[str, str, str], 
             is_generation,
             prompt,
             answer,
-            *tokens,
-            sum(tokens) if is_generation else None,
-            f"{(tokens[0] * 2 + tokens[1] * 8) / 1e6:.7f}" if is_generation else None,
+            *(tokens or (None, None)),
+            sum(tokens) if tokens else None,
+            f"{(tokens[0] * 2 + tokens[1] * 8) / 1e6:.7f}" if tokens else None,
             "computed" if is_generation else "none",
             round(duration, 3),
             round(duration / 4, 3) if is_generation else None,

@@ -183,8 +183,8 @@ async def measure(urls: EmbeddedUrls, base_url: str, end: datetime, words: Words
     async with LoadConnection(base_url, headers) as one:
         _, body = await one.get(cached)
     rate = await ask("list of 50, cached", None, lambda: cached)
-    async with bare_route(body) as bare:
-        times, bare_rate = await put(bare.url, headers, lambda: "/x", 8, arguments.seconds)
+    async with bare_route(body) as route:
+        times, bare_rate = await put(route.url, headers, lambda: "/x", 8, arguments.seconds)
     print(f"| bare Sanic route, same bytes | | | | {statistics.median(times) * 1000:.1f} ms | | {bare_rate:,.0f} |")
     print(f"\ncached list / bare route: {rate / bare_rate:.2f}")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import itertools
 import os
 import statistics
@@ -86,7 +87,10 @@ async def measure(urls: EmbeddedUrls, base_url: str, worker: int, end: datetime,
         print(f"| {name} | {one:.2f} ms | {many:.2f} ms | {rate:,.0f} |")
         return rate
 
-    rates = {name: await row(f"{name}, remembered", lambda p=path: p) for name, path in addresses.remembered().items()}
+    rates = {
+        name: await row(f"{name}, remembered", functools.partial(str, path))
+        for name, path in addresses.remembered().items()
+    }
     for name, path in addresses.computed().items():
         await row(name, path)
     listed = addresses.remembered()["list of 50"]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import asyncpg
 import httpx
@@ -144,9 +145,10 @@ def test_variables_are_only_written_in_the_lossless_form() -> None:
 
 
 def test_a_dashboard_cannot_ask_for_what_does_not_exist() -> None:
-    for arguments in (("nonsense", {}), ("timeseries", {"colour": "red"})):
+    questions: tuple[tuple[str, dict[str, Any]], ...] = (("nonsense", {}), ("timeseries", {"colour": "red"}))
+    for name, fields in questions:
         with pytest.raises(ValueError, match=r"there is no target|takes no"):
-            target(arguments[0], **arguments[1])
+            target(name, **fields)
 
 
 async def test_every_query_of_every_dashboard_has_data(

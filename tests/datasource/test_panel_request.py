@@ -48,9 +48,10 @@ def test_times_are_iso_texts_or_milliseconds() -> None:
     start, end = datetime(2026, 11, 22, 10, tzinfo=UTC), datetime(2026, 11, 22, 11, tzinfo=UTC)
     for raw in ("2026-11-22T10:00:00.000Z", "2026-11-22T11:00:00+01:00", 1795341600000, "1795341600000"):
         assert parse_range({"from": raw, "to": "2026-11-22T11:00:00Z"}, "/range") == BoundedRange(start, end)
-    for raw in ("2026-11-22T10:00:00", "yesterday", None, True, 1e30, "99999999999999999999", {}):
+    bad: Any
+    for bad in ("2026-11-22T10:00:00", "yesterday", None, True, 1e30, "99999999999999999999", {}):
         with pytest.raises(InvalidBody) as caught:
-            parse_range({"from": raw, "to": "2026-11-22T11:00:00Z"}, "/range")
+            parse_range({"from": bad, "to": "2026-11-22T11:00:00Z"}, "/range")
         assert caught.value.errors[0]["pointer"] == "/range/from"
 
 

@@ -27,7 +27,11 @@ def family_table() -> str:
     rows = ["| Of | Heads | Words by slot |", "|---|---|---|"]
     for family in read_table("families.json")["families"]:
         heads = ", ".join("any" if head == "*" else "none" if head == "" else f"`{head}`" for head in family["heads"])
-        words = [f"`{slot}`: {', '.join(f'`{word}`' for word in names)}" for slot, names in family["words"].items()]
+        words = [
+            f"`{slot}`: {', '.join(f'`{word}`' for word in names)}" for slot, names in family.get("words", {}).items()
+        ]
+        slots = [f"`{slot.replace('<medium>', 'MEDIUM')}`" for slot in family.get("patterns", {})]
+        words += [f"{', '.join(slots)}: by pattern"] if slots else []
         rows.append(f"| {family['title']} | {heads} | {'<br>'.join(words)} |")
     return "\n".join(rows)
 

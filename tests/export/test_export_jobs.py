@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import asyncpg
 import httpx
@@ -132,9 +132,8 @@ async def test_a_job_that_cannot_read_fails_and_says_why(
 ) -> None:
     export_id = await asked(api)
 
-    async def away(*_: Any, **__: Any) -> AsyncIterator[Any]:
+    def away(*_: Any, **__: Any) -> NoReturn:
         raise DatabaseUnavailable()
-        yield
 
     monkeypatch.setattr(export_run.ExportRun, "pieces", away)
     assert await jobs.work()
@@ -205,7 +204,7 @@ async def test_a_job_that_cannot_be_understood_is_refused_with_a_pointer(
 @pytest.fixture
 def object_storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URL of a bucket of a real S3 server in this process."""
-    import boto3
+    import boto3  # type: ignore[import-untyped]
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

@@ -192,7 +192,7 @@ async def test_a_database_that_is_away_for_a_moment_costs_no_row(
 ) -> None:
     monkeypatch.setattr(pages, "RETRY_SECONDS", (0.0, 0.0))
     failures = iter([False, True, False, True, True, False])
-    listed = pages.list_spans
+    listed = list_reader.list_spans
 
     async def sometimes(*args: Any) -> Any:
         if next(failures, False):
@@ -209,7 +209,7 @@ async def cut_off(api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, **par
     monkeypatch.setattr(pages, "RETRY_SECONDS", ())
     monkeypatch.setattr(pages, "MOST_ROWS", 50)
     calls = 0
-    listed = pages.list_spans
+    listed = list_reader.list_spans
 
     async def failing(*args: Any) -> Any:
         nonlocal calls
@@ -264,7 +264,7 @@ async def test_a_client_that_leaves_frees_its_place_and_leaves_a_record(
     api: httpx.AsyncClient, app_server: AppServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pages, "MOST_ROWS", 20)
-    listed = pages.list_spans
+    listed = list_reader.list_spans
 
     async def slow(*args: Any) -> Any:
         await asyncio.sleep(0.05)
@@ -309,7 +309,7 @@ async def test_one_caller_has_few_streams_at_once(start_app: Any, api: httpx.Asy
         assert (await http.get(EXPORT)).status_code == 200
         taken = server.services.exports.streams.take
 
-        def full(principal: Any) -> str:
+        def full(principal: Any) -> Any:
             taken(principal)
             return taken(principal)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 
-from server.ingest.mapping.span_times import EPOCH
+from server.text.instants import EPOCH
 
 TABLES = ("llm_traces", "trace_summaries", "session_summaries", "user_summaries", "user_sessions", "rollup_delta")
 
@@ -50,7 +50,7 @@ def recomputed_summaries(spans: Iterable[asyncpg.Record]) -> dict[str, dict[tupl
     by_trace: dict[tuple[str, str], list[asyncpg.Record]] = defaultdict(list)
     for span in spans:
         by_trace[span["project_id"], span["trace_id"]].append(span)
-    traces = {key: _trace(key, members) for key, members in by_trace.items()}
+    traces: dict[tuple[str, ...], dict[str, Any]] = {key: _trace(key, members) for key, members in by_trace.items()}
     return {
         "trace": traces,
         "session": _grouped(traces.values(), "session_id"),

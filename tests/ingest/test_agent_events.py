@@ -32,8 +32,8 @@ def event(name: str, at: int = NOW_NS, trace_id: str = "", span_id: str = "", **
     }  # fmt: skip
 
 
-def mapped(*records: dict[str, Any]) -> MappedLogs:
-    document = {"resourceLogs": [{"scopeLogs": [{"logRecords": list(records)}]}]}
+def mapped(*records: dict[str, Any], scope: str = "") -> MappedLogs:
+    document = {"resourceLogs": [{"scopeLogs": [{"scope": {"name": scope}, "logRecords": list(records)}]}]}
     return map_logs(decode_logs(as_json(document), JSON), now=NOW)
 
 
@@ -54,7 +54,7 @@ def captured(name: str, signal: str, shift_ns: int) -> bytes:
     return _TIME.sub(lambda found: found[1] + str(int(found[2]) + shift_ns), text).encode()
 
 
-CLAUDE = {"model": "claude-sonnet-4-5", "session__id": "s-1", "prompt__id": "p-1"}
+CLAUDE: dict[str, Any] = {"model": "claude-sonnet-4-5", "session__id": "s-1", "prompt__id": "p-1"}
 
 
 def test_a_turn_of_claude_code_is_a_trace_of_its_prompt_call_and_tool() -> None:
@@ -90,7 +90,7 @@ def test_events_within_a_trace_of_claude_code_are_told_by_its_spans() -> None:
 
 def test_codex_reports_the_tokens_of_a_completed_response() -> None:
     values: dict[str, Any] = {"conversation__id": "c-1", "model": "gpt-5.1-codex", "user__account_id": "7"}
-    counts = {
+    counts: dict[str, Any] = {
         "input_token_count": 700,
         "cached_token_count": 256,
         "output_token_count": 90,
@@ -119,6 +119,35 @@ def test_gemini_cli_counts_thoughts_beside_the_answer() -> None:
     (call,) = calls(mapped(record))
     assert (call.prompt_tokens, call.completion_tokens, call.reasoning_tokens, call.total_tokens) == (100, 50, 20, 150)
     assert (call.provider, call.output_text, call.session_id) == ("google", "yes", "s-1")
+
+
+def test_the_scope_tells_the_agent_where_no_name_does() -> None:
+    request = event("", event__name="api_request", input_tokens=6, output_tokens=5, **CLAUDE)
+    (call,) = calls(mapped(request, scope="com.anthropic.claude_code.events"))
+    assert (call.operation_type, call.prompt_tokens, call.session_id) == ("chat", 6, "s-1")
+    assert mapped(request).ignored == 1
+
+
+def test_a_failed_request_of_codex_is_a_call_and_one_that_is_answered_is_told_by_the_answer() -> None:
+    refused = event("codex.api_request", conversation__id="c", model="gpt-5-codex", error__message="slow down")
+    answered = event("codex.api_request", conversation__id="c", model="gpt-5-codex", attempt=1)
+    result = mapped(refused, answered)
+    (call,) = calls(result)
+    assert (call.status_code, call.error_message, call.session_id) == ("ERROR", "slow down", "c")
+    assert result.ignored == 1
+
+
+def test_a_prompt_opens_the_turn_of_its_calls() -> None:
+    asked = event("gemini_cli.user_prompt", session__id="s", prompt_id="p", prompt="fix it")
+    response = event("gemini_cli.api_response", session__id="s", prompt_id="p", model="gemini-2.5-pro")
+    turn, call = calls(mapped(asked, response))
+    assert (turn.operation_type, turn.input_text, turn.session_id) == ("agent", "fix it", "s")
+    assert (call.trace_id, call.parent_span_id) == (turn.trace_id, turn.span_id)
+
+
+def test_a_fork_sends_the_events_of_its_origin_and_has_a_provider_of_its_own() -> None:
+    (call,) = calls(mapped(event("qwen-code.api_response", model="qwen3-coder", input_token_count=7)))
+    assert (call.operation_type, call.prompt_tokens, call.provider) == ("chat", 7, None)
 
 
 @pytest.mark.parametrize("at", [0, NOW_NS + 10**15])

@@ -273,6 +273,23 @@ def test_agentops_calls_count_once_and_an_embedding_is_one() -> None:
     assert {record.provider for record in counted} == {"openai"}
 
 
+def test_llama_index_tells_its_calls_in_events() -> None:
+    counted = [record for record in rows("llamaindex") if record.is_generation]
+    assert [record.finish_reason for record in counted] == ["stop", "stop", "tool_calls", "stop"]
+    for record in counted:
+        assert (record.model, record.prompt_tokens, record.cached_tokens) == ("gpt-4.1-mini", 120, 100)
+        assert (record.completion_tokens, record.reasoning_tokens) == (30, 10)
+        assert record.total_cost_usd == Decimal("0.000066")
+    assert texts(counted[:2]) == [("system: Be brief.\nuser: where is parcel 12", ANSWER), ("say hi", ANSWER)]
+    assert counted[2].output_text == '[tool_call weather({"city":"Paris"})]'
+    others = {record.span_name: record.operation_type for record in rows("llamaindex") if not record.is_generation}
+    assert others == {
+        "FunctionAgent.run": "agent",
+        "FunctionTool.acall": "tool",
+        "OpenAI._prepare_chat_with_tools": "chain",
+    }
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_nothing_is_cut_or_refused_in_an_ordinary_payload(scenario: str) -> None:
     for record in rows(scenario):

@@ -194,14 +194,15 @@ def test_bytes_that_are_not_utf8_cost_the_character_in_json_too() -> None:
 @pytest.mark.parametrize("where", ["attribute", "list", "key", "name", "event", "status"])
 def test_bytes_that_are_not_utf8_cost_the_character_in_protobuf(where: str) -> None:
     mark = "QQQQ"
-    values: dict[str, Any] = {"attribute": {"note": mark}, "list": {"note": [{"x": mark}]}, "key": {mark: 1}}.get(
-        where, {}
-    )
-    fields: dict[str, Any] = {
+    values_of: dict[str, dict[str, Any]] = {
+        "attribute": {"note": mark}, "list": {"note": [{"x": mark}]}, "key": {mark: 1},
+    }  # fmt: skip
+    fields_of: dict[str, dict[str, Any]] = {
         "name": {"name": mark},
         "status": {"status": {"code": 2, "message": mark}},
         "event": {"events": [{"name": mark, "timeUnixNano": str(NOW_NS), "attributes": []}]},
-    }.get(where, {})
+    }
+    values, fields = values_of.get(where, {}), fields_of.get(where, {})
     whole = as_protobuf(request(span(values, **fields), span({"note": "whole"})))
     broken = spans_of(whole.replace(mark.encode(), b"\xffab\xc3"), PROTOBUF)
     assert broken[1].attributes == {"note": "whole"}

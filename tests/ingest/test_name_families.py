@@ -17,7 +17,7 @@ USED = {**CALL, "gen_ai.usage.input_tokens": 1000, "gen_ai.usage.output_tokens":
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.title)
 def test_each_word_under_each_head_feeds_its_slot(family: Family) -> None:
-    for head in family.heads:
+    for head in (*family.heads, *(f"anything{ending}" for ending in family.endings)):
         for word, (slot, _) in family.words.items():
             key = word if head == "" else f"anything.{word}" if head == "*" else f"{head}.{word}"
             found = slot_of_name(key)
@@ -30,7 +30,7 @@ def test_each_word_under_each_head_feeds_its_slot(family: Family) -> None:
     [
         "gen_ai.request.max_tokens", "gen_ai.usage.partial.input_tokens", "gen_ai.aggregated_usage.input_tokens",
         "db.user_id", "messaging.conversation_id", "http.request.header.user_id", "max_input_tokens", "cost_center",
-        "gen_ai.usage.cost.currency", "net.thread.id", "not_time_to_first_token.at", "x" * 200 + ".ttft",
+        "gen_ai.usage.cost_center.currency", "net.thread.id", "not_time_to_first_token.at", "x" * 200 + ".ttft",
     ],
 )  # fmt: skip
 def test_a_name_that_only_resembles_means_nothing(key: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from genai_prices import Usage as CatalogUsage
@@ -12,8 +13,9 @@ from genai_prices.data_snapshot import get_snapshot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.ingest.pricing.price_book import PriceBook, PriceOverride, ProjectPrices, Usage
+from server.ingest.pricing.price_book import PriceBook, PriceOverride, Usage
 from server.ingest.pricing.price_catalog import PriceCatalog, catalog_version
+from server.ingest.pricing.project_prices import ProjectPrices
 from tests.ingest.spans_in_both_encodings import map_document, map_one, request, span, usd
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -189,7 +191,7 @@ def test_override_without_a_cache_rate_charges_the_input_rate() -> None:
     at = datetime(2026, 2, 1, tzinfo=UTC)
     quote = PriceBook(OVERRIDES).quote("azure", "our-deployment", at, Usage(10**6, 0, 10**6))
     assert quote is not None
-    assert (quote.prompt_usd, quote.cache_savings_usd) == (1, 0)
+    assert (quote.prompt_usd, quote.cache_savings_usd) == (Decimal(1), Decimal(0))
 
 
 CALL = {
@@ -227,7 +229,8 @@ def test_span_that_cannot_count_is_not_priced() -> None:
 def test_unpriced_models_are_counted() -> None:
     unknown = {**CALL, "gen_ai.response.model": "home-made"}
     silent = {"gen_ai.provider.name": "openai", "gen_ai.response.model": "home-made"}
-    spans = [span(values, spanId=f"{number:016x}") for number, values in enumerate((unknown, unknown, silent, CALL), 1)]
+    calls: list[dict[str, Any]] = [unknown, unknown, silent, CALL]
+    spans = [span(values, spanId=f"{number:016x}") for number, values in enumerate(calls, 1)]
     batch = map_document(request(*spans))
     assert batch.unpriced == {("openai", "home-made"): 2}
 

@@ -15,7 +15,7 @@ def scores(values: dict[str, Any] | None = None, **fields: Any) -> list[ScoreRec
 
 
 def test_an_evaluation_event_is_a_score_of_its_span() -> None:
-    values = {
+    values: dict[str, Any] = {
         "gen_ai__evaluation__name": "toxicity", "gen_ai__evaluation__score__value": 0.25,
         "gen_ai__evaluation__explanation": "mild", "gen_ai__evaluation__evaluator__id": "judge-3",
     }  # fmt: skip

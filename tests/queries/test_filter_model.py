@@ -80,7 +80,7 @@ def comparisons(draw: Any) -> dict[str, Any]:
     """A leaf with a field, an operator that it takes and a value of the right shape."""
     name = draw(st.sampled_from([*SEARCHED, "text", "attribute.team", "attribute.size"]))
     if name.startswith("attribute."):
-        operators = KEYED_OPERATORS
+        operators: tuple[str, ...] = KEYED_OPERATORS
         one = st.sampled_from(["search", "Ads", "100%", "2.5", "true", 1, 2.5, True])
         number = st.sampled_from([1, 2, 2.5])
     elif name == "text":
@@ -202,10 +202,10 @@ async def test_each_field_and_each_operator_and_the_negation_are_all_rows(stored
         everything = (await list_spans(stored.reads, SCOPE, ListQuestion(view=view.name, limit=1000))).rows
         cells: list[tuple[str, TraceField | None, str]] = []
         seen: set[FieldType] = set()
-        for name, field in view.fields.items():
+        for name, known in view.fields.items():
             # All operators of a type once; after that the fields differ in their expression only.
-            cells += [(name, field, operator) for operator in field.operators[: 1 if field.type in seen else None]]
-            seen.add(field.type)
+            cells += [(name, known, operator) for operator in known.operators[: 1 if known.type in seen else None]]
+            seen.add(known.type)
         if view.name == "spans":
             keys = ("attribute.size", "resource.host", "score.q")
             cells += [(name, None, operator) for name in keys for operator in KEYED_OPERATORS]

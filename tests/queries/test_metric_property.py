@@ -104,20 +104,20 @@ async def _ask_and_compare(services: Services, chance: random.Random, spans: lis
     chosen = [span for span in spans if start <= span.ts < end and holds(span)]
     if set(keys) <= CALLS_ONLY:
         chosen = [span for span in chosen if span.is_generation]
-    cells: dict[tuple[tuple[str, ...], int], list[SpanRecord]] = defaultdict(list)
+    cells: dict[tuple[tuple[str | None, ...], int], list[SpanRecord]] = defaultdict(list)
     named = {tuple(group.labels.values()) for group in answer.groups if not group.is_other}
     for span in chosen:
         bucket = sum(boundary <= span.ts for boundary in boundaries[1:-1])
         for labels in _labels(span, question.group_by):
-            key = tuple(label or None for label in labels)
-            cells[key if key in named else ("other",) * len(labels), bucket].append(span)  # type: ignore[index]
+            named_by = tuple(label or None for label in labels)
+            cells[named_by if named_by in named else ("other",) * len(labels), bucket].append(span)
     if answer.meta.groups_total <= question.limit:
         assert {key for key, _ in cells} <= named | {()}, question
     for group in answer.groups:
         label = tuple(group.labels.values())
         for key in keys:
             for bucket, value in enumerate(group.values[key]):
-                _compare(key, value, cells.get((label, bucket), []), answer.meta.precision, question)  # type: ignore[arg-type]
+                _compare(key, value, cells.get((label, bucket), []), answer.meta.precision, question)
     return answer.meta.plan
 
 

@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import asyncpg
 import pytest
@@ -41,6 +42,14 @@ SELECT (SELECT count(*) FROM llm_traces),
 """
 
 
+async def check_balance(owner: asyncpg.Connection, grain: str) -> None:
+    """Check that deltas and ``grain`` together hold each span and its cost once."""
+    row = await owner.fetchrow(BALANCE.format(grain=grain))
+    assert row is not None
+    spans, counted, cost, summed = row
+    assert (spans, cost) == (counted, summed)
+
+
 def traffic_of(services: Services, seed: int) -> Traffic:
     return Traffic(services, "alpha", random.Random(seed), START, LENGTH)
 
@@ -71,8 +80,7 @@ async def test_deltas_and_grain_together_equal_the_raw_rows_after_any_fold(
         await traffic.step()
         if step % 2:
             await fold_pending(services.worker)
-        spans, counted, cost, summed = await owner.fetchrow(BALANCE.format(grain=grain))
-        assert (spans, cost) == (counted, summed)
+        await check_balance(owner, grain)
 
 
 async def test_two_writers_a_folder_and_a_rebuild_at_once_never_double_or_lose(
@@ -81,8 +89,8 @@ async def test_two_writers_a_folder_and_a_rebuild_at_once_never_double_or_lose(
     await project("alpha")
     # On a busy machine a rebuild holds its lock for longer than a writer waits before it answers 503.
     for database in (services.writes, services.worker):
-        assert database.raw_pool is not None
-        database.raw_pool._connect_kwargs["server_settings"]["lock_timeout"] = "30000"
+        pool: Any = database.raw_pool
+        pool._connect_kwargs["server_settings"]["lock_timeout"] = "30000"
     running = True
     checks = 0
 
@@ -105,8 +113,7 @@ async def test_two_writers_a_folder_and_a_rebuild_at_once_never_double_or_lose(
         nonlocal checks
         while running:
             # One statement is one snapshot.
-            spans, counted, cost, summed = await owner.fetchrow(BALANCE.format(grain="rollup_1h"))
-            assert (spans, cost) == (counted, summed)
+            await check_balance(owner, "rollup_1h")
             checks += 1
             await asyncio.sleep(0.02)
 
@@ -117,8 +124,7 @@ async def test_two_writers_a_folder_and_a_rebuild_at_once_never_double_or_lose(
     await asyncio.gather(folding, checking)
     assert checks > 5
     await fold_pending(services.worker)
-    spans, counted, cost, summed = await owner.fetchrow(BALANCE.format(grain="rollup_1d"))
-    assert (spans, cost) == (counted, summed)
+    await check_balance(owner, "rollup_1d")
     assert await owner.fetchval("SELECT count(*) FROM rollup_delta") == 0
 
 

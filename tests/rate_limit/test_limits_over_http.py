@@ -192,7 +192,7 @@ class SlowRoutes:
                 values = []
             return success(request, [value.decode() if value else None for value in values])
 
-        @self.blueprint.websocket("/test/socket")
+        @self.blueprint.websocket("/test/socket")  # type: ignore[untyped-decorator]
         @requires("metrics:read", long_lived=True)
         async def socket(request: Request, ws: Any) -> None:
             for _ in range(2):
@@ -282,7 +282,12 @@ async def test_limit_and_cache_lookup_share_one_round_trip(
     await server.services.access.state.task.stop()  # it asks Redis, too
     trips: list[str] = []
     calls = RedisLine.calls
-    monkeypatch.setattr(RedisLine, "calls", lambda line, *args: trips.append("calls") or calls(line, *args))
+
+    def counted(line: RedisLine, *args: Any) -> Any:
+        trips.append("calls")
+        return calls(line, *args)
+
+    monkeypatch.setattr(RedisLine, "calls", counted)
     monkeypatch.setattr(RedisLine, "post", lambda *_: trips.append("post"))
     async with httpx.AsyncClient(base_url=server.base_url) as http:
         headers = bearer("viewer", [alpha])

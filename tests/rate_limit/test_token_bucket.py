@@ -187,7 +187,9 @@ async def test_times_keep_their_milliseconds_and_tokens_their_fractions(
     bucket = Bucket("precise", per_minute=100_000, capacity=120_000)
     before = int(time.time() * 1000)
     await buckets.judge([bucket])
-    tokens, since = (await redis_of(store).get(bucket.key)).split(b":")
+    kept = await redis_of(store).get(bucket.key)
+    assert isinstance(kept, bytes)
+    tokens, since = kept.split(b":")
     assert before - 5 <= int(since) <= before + 2000
     assert len(tokens.split(b".")[1]) == 6
 

@@ -55,7 +55,7 @@ async def test_spans_taken_by_one_process_are_seen_through_another_within_a_seco
     writer, reader = await start_app(), await start_app()
     now = int(time.time())
     closed = f"from={now - 6 * 3600}&to={now - 2 * 3600}"
-    paths = {
+    paths: dict[str, Callable[[int], Callable[[Any], bool]]] = {
         "/api/v1/traces?from=now-1h&model=gpt-4o": lambda count: lambda body: len(body["data"]) == count,
         "/api/v1/traces?view=traces&from=now-1h": lambda count: lambda body: len(body["data"]) == 1,
         f"/api/v1/traces/{'a' * 32}": lambda count: lambda body: body["data"]["totals"]["span_count"] == count,

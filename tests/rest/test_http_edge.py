@@ -23,14 +23,14 @@ SMUGGLED = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 async def exchange(server: AppServer, sent: bytes) -> bytes:
-    """Everything that the server says to ``sent`` until it closes or is silent for a moment."""
+    """Return everything that the server says to ``sent`` until it closes; where nothing makes it close, for a moment."""
     host, _, port = server.base_url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(sent)
     await writer.drain()
     received = b""
     try:
-        async with asyncio.timeout(0.7):
+        async with asyncio.timeout(20 if b"HTTP/1.0" in sent or b"Connection: close" in sent else 0.7):
             while chunk := await reader.read(65536):
                 received += chunk
     except TimeoutError:
@@ -91,7 +91,7 @@ async def test_a_chunk_size_that_is_not_plain_hexadecimal_is_refused(app_server:
 
 async def test_a_well_formed_chunked_body_is_read_to_its_end(app_server: AppServer, bearer: Bearer) -> None:
     head = search_head(bearer) + b"Transfer-Encoding: chunked\r\n\r\n"
-    received = await exchange(app_server, head + b"5\r\nhello\r\n0\r\n\r\n" + SMUGGLED)
+    received = await exchange(app_server, head + b"5\r\nhello\r\n0\r\n\r\n" + SMUGGLED.replace(b"1.1", b"1.0"))
     assert len(statuses(received)) == 2
 
 

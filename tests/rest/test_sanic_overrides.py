@@ -31,6 +31,7 @@ KNOWN = {
     "Request.__init__": "4a06f423f959dea7",
     "Request.respond": "732ed7264f5678b9",
     "RouteMixin._determine_error_format": "570fbd74ae4683e7",
+    "Router._get": "9e56f6cd663ac711",
     "Sanic.__init__": "67097570ad7a3eb2",
     "Sanic.handle_request": "6bfd95fd4e503d6a",
     "SanicProtocol.pause_writing": "dc1e8d629e8b14ad",

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from server.cache.freshness import Touched
 from tests.conftest import AppServer, ProjectMaker
 from tests.span_factory import make_span, store
 
@@ -116,8 +117,6 @@ async def test_a_hit_says_so_and_a_new_span_is_seen_within_a_second(
     assert int(hit.headers["age"]) >= 0
     late = make_span(trace_id="mine", span_id="late", parent_span_id="s0", ts=START)
     await store(server.services, "alpha", late)
-    from server.ingest.writing.span_writer import Touched
-
     await server.services.freshness.touched({"alpha": Touched(START, START, frozenset({"mine"}))})
     await asyncio.sleep(0.3)
     fresh = await client.get("/api/v1/traces/mine", headers=headers)

@@ -228,8 +228,10 @@ async def test_rows_of_the_traces_view_are_sums(api: httpx.AsyncClient) -> None:
 
 
 async def test_structural_filters_look_at_the_whole_trace_and_session(api: httpx.AsyncClient) -> None:
-    has_error = {"has": {"field": "status", "operator": "eq", "value": "error"}}
-    body = {"filter": {"and": [{"trace": has_error}, {"field": "status", "operator": "ne", "value": "error"}]}}
+    has_error: dict[str, Any] = {"has": {"field": "status", "operator": "eq", "value": "error"}}
+    body: dict[str, Any] = {
+        "filter": {"and": [{"trace": has_error}, {"field": "status", "operator": "ne", "value": "error"}]}
+    }
     found = (await api.post("/api/v1/traces/search", json=body)).json()["data"]
     assert [int(row["span_id"], 16) for row in found] == [7, 2, 1]
     body = {"filter": {"session": {"has": {"field": "duration", "operator": "eq", "value": 500}}}}

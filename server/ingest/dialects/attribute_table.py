@@ -14,7 +14,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
 
-from server.ingest.dialects.name_families import holds_members, slot_of_name
+from server.ingest.dialects.name_families import holds_members, is_usage_object, slot_of_name
 
 _RANK_STEP = 1000
 INDEXED_OFFSET = 500
@@ -200,7 +200,7 @@ class AttributeTable(dict[str, KeyMeaning]):
             name = key.removeprefix(prefix)
             if name and name != key and not any(fnmatchcase(name, pattern) for pattern in self._not_tags):
                 return KeyMeaning(TAG_SLOT, 0, marks, TagKey(name))
-        return KeyMeaning(None, 0, marks, ObjectKey() if key in self._expanded else None)
+        return KeyMeaning(None, 0, marks, ObjectKey() if key in self._expanded or is_usage_object(key) else None)
 
 
 @cache

@@ -37,6 +37,12 @@ TRANSPARENT_OPERATIONS: frozenset[str] = frozenset(_operations["transparent"])
 BOUNDARY_OPERATIONS: frozenset[str] = frozenset(_operations["boundaries"])
 """Spans under which another call is made, not the same one again."""
 
+OTHER_REQUESTS: tuple[str, ...] = tuple(_operations["other_requests"])
+"""Patterns of span names of a vendor's client that asks for something else than an answer."""
+
+NAMING_OPERATIONS: frozenset[str] = frozenset(_operations["naming"])
+"""Raw operation names behind which the name of a span has that of an agent or a tool."""
+
 OPERATIONS_WITHOUT_USAGE: frozenset[str] = frozenset(_operations["without_usage"])
 """Raw operation names that repeat the usage of an earlier call."""
 

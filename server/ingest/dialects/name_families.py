@@ -12,10 +12,12 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
+from itertools import count
 from typing import Final
 
 _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _LONGEST: Final = 120
+_MOST_SEGMENTS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +26,40 @@ class Family:
 
     title: str
     heads: frozenset[str]
+    endings: tuple[str, ...]
+    """Ends of heads, each with its dot."""
     words: dict[str, tuple[str, int]]
     """Slot and place of each word."""
+    patterns: tuple[tuple[re.Pattern[str], str, int], ...] = ()
+    """The same for words that are many."""
+
+    def has_head(self, head: str) -> bool:
+        """Return whether names of this family begin with ``head``."""
+        return head in self.heads or "*" in self.heads or head.endswith(self.endings)
+
+    def slot_of_word(self, word: str) -> tuple[str, int] | None:
+        """Return the slot and the place of ``word``, None for a word of another family."""
+        found = self.words.get(word)
+        if found is not None:
+            return found
+        return next(((slot, place) for pattern, slot, place in self.patterns if pattern.fullmatch(word)), None)
 
 
 def _load() -> tuple[tuple[Family, ...], frozenset[str]]:
     text = resources.files("server.ingest").joinpath("dialects", "families.json").read_text(encoding="utf-8")
     table = json.loads(text)
     families = []
-    place = 0
+    places = count()
     for family in table["families"]:
-        words = {}
-        for slot, names in family["words"].items():
-            for name in names:
-                words[name] = (slot, place)
-                place += 1
-        families.append(Family(family["title"], frozenset(family["heads"]), words))
+        words = {name: (slot, next(places)) for slot, names in family.get("words", {}).items() for name in names}
+        patterns = [
+            (re.compile(pattern.replace("<medium>", medium)), slot.replace("<medium>", medium), next(places))
+            for slot, pattern in family.get("patterns", {}).items()
+            for medium in (family["media"] if "<medium>" in slot else ("",))
+        ]
+        heads = frozenset(head for head in family["heads"] if not head.startswith("*."))
+        endings = tuple(head[1:] for head in family["heads"] if head.startswith("*."))
+        families.append(Family(family["title"], heads, endings, words, tuple(patterns)))
     return tuple(families), frozenset(table["objects_of"])
 
 
@@ -62,9 +82,9 @@ def slot_of_name(key: str) -> tuple[str, int] | None:
         return None
     segments = plain_form(key).split(".")
     for family in FAMILIES:
-        for count in range(1, min(len(segments), 3) + 1):
-            found = family.words.get(".".join(segments[-count:]))
-            if found is not None and ("*" in family.heads or ".".join(segments[:-count]) in family.heads):
+        for length in range(min(len(segments), _MOST_SEGMENTS), 0, -1):
+            found = family.slot_of_word(".".join(segments[-length:]))
+            if found is not None and family.has_head(".".join(segments[:-length])):
                 return found
     return None
 
@@ -73,4 +93,18 @@ def slot_of_name(key: str) -> tuple[str, int] | None:
 def holds_members(key: str) -> bool:
     """Return whether the value of ``key`` may be an object whose members say what single attributes do elsewhere."""
     form = plain_form(key)
-    return bool(form) and any(form in family.heads for family in FAMILIES if family.title in _OF_OBJECTS)
+    return bool(form) and any(
+        form in family.heads or form.endswith(family.endings) for family in FAMILIES if family.title in _OF_OBJECTS
+    )
+
+
+_USAGE_OBJECT: Final = re.compile(
+    r"(?:usage|(?:gen_ai|llm|ai|openai|anthropic|response)\.(?:[a-z_]+\.)*usage)"
+    r"(?:\.(?:raw|details|cache_creation|(?:input|output|prompt|completion)_tokens?_details))?"
+)
+
+
+@lru_cache(maxsize=4096)
+def is_usage_object(key: str) -> bool:
+    """Return whether an object under ``key`` has counts of tokens as its members."""
+    return len(key) <= _LONGEST and _USAGE_OBJECT.fullmatch(plain_form(key)) is not None

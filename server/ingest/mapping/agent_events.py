@@ -19,7 +19,12 @@ from server.ingest.mapping.span_times import to_datetime
 from server.ingest.messages.coercion import to_number, to_text
 from server.ingest.otlp.payload import DecodedLog, DecodedLogRecords, DecodedSpan, DecodedSpans
 
-_AGENTS: Final[dict[str, dict[str, Any]]] = read_table("agent_events.json")["agents"]
+_TABLE: Final[dict[str, Any]] = read_table("agent_events.json")
+_AGENTS: Final[dict[str, dict[str, Any]]] = {
+    **_TABLE["agents"],
+    **{name: {**_TABLE["agents"][fork["of"]], **fork} for name, fork in _TABLE["forks"].items()},
+}
+_SCOPES: Final = {scope: agent for agent, table in _AGENTS.items() for scope in table.get("scopes", ())}
 _INTERNAL: Final = 1
 _ERROR: Final = 2
 
@@ -41,20 +46,23 @@ class AgentEvent:
     rule: dict[str, Any]
 
 
-def find_event(record: DecodedLog) -> AgentEvent | None:
+def find_event(record: DecodedLog, scope: str = "") -> AgentEvent | None:
     """Return the table's entry for ``record``; None for any other record.
 
-    The name is in the event name, an attribute or the body, in one of them with the agent before it.
+    The name is in the event name, an attribute or the body, in one of them with the agent before it; or the scope
+    tells the agent.
     """
     for name in (record.event_name, record.body, record.attributes.get("event.name")):
         if not isinstance(name, str):
             continue
-        agent, _, event = name.partition(".")
+        agent, _, event = name.rpartition(".")
+        agent = agent or _SCOPES.get(scope, "")
         rule = _AGENTS.get(agent, {}).get("events", {}).get(event)
         if rule is None:
             continue
         only = rule.get("only", {})
-        if all(record.attributes.get(key) in values for key, values in only.items()):
+        is_one = all(record.attributes.get(key) in values for key, values in only.items())
+        if is_one and all(record.attributes.get(key) for key in rule.get("needs", ())):
             return AgentEvent(agent, rule)
     return None
 

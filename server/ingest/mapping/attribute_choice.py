@@ -41,6 +41,8 @@ _CONTENT_SLOTS = frozenset({"input", "output", "system_instructions", "output_to
 """Slots whose other candidates contain the same words in another form: they are not kept twice."""
 
 
+_NOTHING = ("", "null", "None")
+"""Texts in place of a value that the sender does not have."""
 _EXPAND_DEPTH = 3
 _MOST_MEMBERS = 100
 _LITERAL_LENGTH = 4096
@@ -228,8 +230,7 @@ class SpanFields:
                 result, chosen = value, candidate
                 self.sources[column] = candidate[1]
             else:
-                self.drop(column, reason)
-                self.keep(candidate)
+                self._refuse(column, reason, candidate)
         return result
 
     def _take_only(self, column: str, candidate: Candidate, coerce: Callable[[Any], Coerced]) -> Any:
@@ -237,9 +238,13 @@ class SpanFields:
         if reason is None:
             self.sources[column] = candidate[1]
             return value
-        self.drop(column, reason)
-        self.keep(candidate)
+        self._refuse(column, reason, candidate)
         return None
+
+    def _refuse(self, column: str, reason: str, candidate: Candidate) -> None:
+        if candidate[2] not in _NOTHING:
+            self.drop(column, reason)
+        self.keep(candidate)
 
     def take_text(self, column: str, slot: str, limit: int) -> str | None:
         """Return the first candidate of ``slot`` that is a text with something in it, cut to ``limit`` bytes."""

@@ -77,7 +77,7 @@ def map_logs(
                     spans.setdefault((record.trace_id, record.span_id), []).append(record)
                 else:
                     result.rejected.append(RejectedSpan(reason, record.span_id[:64], index))
-            elif (event := find_event(record)) is not None:
+            elif (event := find_event(record, group.scope.name)) is not None:
                 reason = check.time_reason(record)
                 if reason is None:
                     add_event(result.events, group, record, event)

@@ -15,6 +15,8 @@ _COLUMNS: Final = ("prompt_cost_usd", "completion_cost_usd", "total_cost_usd")
 _BUCKETS: Final[dict[str, str]] = read_table("cost_buckets.json")["prefixes"]
 """By dialect: the prefix of attributes that are each the cost of one bucket."""
 
+_SIGNS: Final = {"$": "USD", "US$": "USD", "€": "EUR", "£": "GBP"}
+
 
 @dataclass(slots=True)
 class ReportedCost:
@@ -49,9 +51,12 @@ def read_reported_cost(
     if prompt is None and completion is None and total is None:
         return None
     currency = fields.take_text("cost_currency", "cost_currency", 8)
-    if currency is None or currency.upper() == "USD":
+    if currency is None and "." not in fields.sources.get("total_cost_usd", "."):
+        currency = fields.take_text("cost_currency", "bare_currency", 8)
+    code = "USD" if currency is None else _SIGNS.get(currency, currency.upper())
+    if code == "USD":
         return ReportedCost(prompt, completion, total)
-    return _converted(fields, currency.upper(), prompt, completion, total, pricing)
+    return _converted(fields, code, prompt, completion, total, pricing)
 
 
 def _sum_of_parts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +13,13 @@ from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.messages.coercion import decode_json, readable, storable, to_text, unquoted, without_data
 from server.ingest.messages.indexed_messages import assemble_messages
 from server.ingest.messages.message_limits import fit_messages
+from server.ingest.messages.message_parts import read_parts, with_calls
 from server.ingest.messages.message_rendering import is_multimodal, render_messages, render_parts
-from server.ingest.messages.message_shapes import Message, read_messages, read_parts
+from server.ingest.messages.message_shapes import Message, read_messages
 
 _ROLE = {"input": "user", "output": "assistant"}
+_FIRST_OF_TUPLE = re.compile(r"[\[(]'([^']*)'")
+"""The first of several texts as Python writes a list or a tuple of them."""
 _TYPED_VALUES = keys_of("typed_values")
 """Attributes whose value is an object of a type and the value itself."""
 
@@ -50,6 +54,9 @@ def read_content(fields: SpanFields, limits: MappingLimits, operation: str | Non
     is_tool = operation == "tool"
     if is_tool:
         _take_tool_events(fields)
+        for slot, named in (("input", "tool_arguments"), ("output", "tool_result")):
+            if named in fields.found:
+                fields.found.setdefault(slot, []).extend(fields.found.pop(named))
     text, messages, size = _read_slot(fields, "input", is_tool=is_tool)
     if messages is None and not text and "input_ref" in fields.found:
         messages = _by_reference(fields, "input_ref", "input")
@@ -150,6 +157,9 @@ def _read_candidate(candidate: Candidate, role: str, is_tool: bool) -> tuple[str
         return None, _storable(read_messages(list(value), role) or []), len(to_text(list(value)))
     if isinstance(value, str):
         decoded = decode_json(value)
+        if decoded is None and value[:2] in ('"[', '"{'):  # JSON in a text of JSON
+            value = unquoted(value)
+            decoded = decode_json(value)
         messages = None if decoded is None else read_messages(decoded, role)
         if messages:
             return None, _storable(messages) if "\0" in value else messages, len(value)
@@ -207,7 +217,8 @@ def _with_tool_calls(
             continue
         parts = read_parts([{**call, "type": "tool_call"} for call in calls if isinstance(call, dict)])
         if messages:
-            messages = [*messages[:-1], {**messages[-1], "parts": [*messages[-1]["parts"], *parts]}]
+            parts = with_calls(messages[-1]["parts"], parts)
+            messages = [*messages[:-1], {**messages[-1], "parts": parts}]
         else:
             messages = [{"role": "assistant", "parts": [*read_parts(text), *parts]}]
         fields.sources.setdefault("output_text", key)
@@ -227,7 +238,8 @@ def _finish_reason(fields: SpanFields, messages: list[Message] | None, limits: M
     for candidate in fields.candidates("finish_reason"):
         value = candidate[2]
         if isinstance(value, str):
-            value = decode_json(value) or unquoted(value)
+            found = _FIRST_OF_TUPLE.match(value)
+            value = decode_json(value) or (found[1] if found is not None else unquoted(value))
         reasons = [to_text(item) for item in value] if isinstance(value, list) else [to_text(value)]
         if reasons and reasons[0]:
             fields.sources["finish_reason"] = candidate[1]

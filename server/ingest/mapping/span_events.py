@@ -23,6 +23,7 @@ _MERGED = frozenset(EVENTS["merged"])
 _MERGED_BY_ATTRIBUTE = tuple(EVENTS["merged_by_attribute"])
 _FIRST_TOKEN = frozenset(EVENTS["first_token"])
 _EXCEPTION = frozenset(EVENTS["exception"])
+_TOOL_RESULTS: dict[str, dict[str, list[str]]] = EVENTS["tool_results"]
 
 _BLOCK_KEYS = frozenset({"text", "toolUse", "toolResult", "type", "image", "document", "reasoningContent"})
 
@@ -53,6 +54,11 @@ def read_events(events: list[DecodedEvent], fields: SpanFields) -> EventFindings
         if name in MESSAGE_EVENTS:
             rule = MESSAGE_EVENTS[name]
             messages.setdefault(rule["slot"], MessageEvents()).append(event_message(event.attributes, rule["role"]))
+        if name in _TOOL_RESULTS:
+            for slot, keys in _TOOL_RESULTS[name].items():
+                text = _first_text(event.attributes, tuple(keys))
+                if text:
+                    fields.add(slot, EVENT_OFFSET, f"event {name}", text)
         if name in _MERGED or any(key in event.attributes for key in _MERGED_BY_ATTRIBUTE):
             fields.collect(event.attributes, EVENT_OFFSET)
         if findings.first_token_ns is None and event.time_ns and tells_first_token(name):

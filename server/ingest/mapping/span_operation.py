@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
 from server.ingest.dialects.attribute_table import dialect_tables, keys_of
-from server.ingest.dialects.canonical_names import GENERATION_OPERATIONS, canonical_operation
+from server.ingest.dialects.canonical_names import (
+    GENERATION_OPERATIONS,
+    NAMING_OPERATIONS,
+    OTHER_REQUESTS,
+    canonical_operation,
+)
 from server.ingest.dialects.scope_traits import ScopeTraits
 from server.ingest.mapping.attribute_choice import BODY_RANK, IndexedGroup, SpanFields
 from server.ingest.mapping.mapping_result import MappingLimits
@@ -16,6 +23,10 @@ ENTITY_OPERATIONS = frozenset({"agent", "tool"})
 _VALUES: dict[str, dict[str, str]] = {
     key: values for table in dialect_tables() for key, values in table.get("values", {}).items()
 }
+_SPAN_NAMES: dict[str, str] = {
+    name: operation for table in dialect_tables() for name, operation in table.get("span_names", {}).items()
+}
+"""Names of spans that mean an operation where no attribute tells one."""
 _HINTS = keys_of("hints")
 """Keys that other senders use for something else: a value that no table knows says nothing."""
 _STRUCTURAL = keys_of("structural")
@@ -66,7 +77,7 @@ def read_operation(fields: SpanFields, span: DecodedSpan, traits: ScopeTraits) -
     if operation in GENERATION_OPERATIONS and source in _STRUCTURAL and not _is_call(fields):
         operation = "chain"
     if operation is None:
-        operation = _unnamed_operation(fields, traits) if raw is None else "other"
+        operation = _unnamed_operation(fields, span, traits) if raw is None else "other"
     elif source:
         fields.sources["operation_type"] = source
     return raw, operation
@@ -96,13 +107,19 @@ def _is_call(fields: SpanFields) -> bool:
     return any(isinstance(value, IndexedGroup) for slot in _CONTENT_SLOTS for _, _, value in found.get(slot, ()))
 
 
-def _unnamed_operation(fields: SpanFields, traits: ScopeTraits) -> str:
+def _unnamed_operation(fields: SpanFields, span: DecodedSpan, traits: ScopeTraits) -> str:
     found = fields.found
+    named = _SPAN_NAMES.get(span.name)
+    if named is not None:
+        return named
     if not any(slot in found for slot in _MODEL_SLOTS):
         return "other"
     if traits.without_operation is not None:
         return traits.without_operation
-    shows_a_call = any(slot in found for slot in (*_USAGE_SLOTS, *_CONTENT_SLOTS))
+    has_usage = any(slot in found for slot in _USAGE_SLOTS)
+    if not has_usage and any(fnmatchcase(span.name, pattern) for pattern in OTHER_REQUESTS):
+        return "other"
+    shows_a_call = has_usage or any(slot in found for slot in _CONTENT_SLOTS)
     return "chat" if shows_a_call or not any(key in fields.rest for key in _HTTP_KEYS) else "other"
 
 
@@ -118,11 +135,15 @@ def read_entity(
     tool = fields.take_text("tool_name", "tool_name", limits.name)
     entity = fields.found.pop("entity_name", ())
     missing = ENTITY_OPERATIONS.intersection((operation,)) and (agent if operation == "agent" else tool) is None
-    if missing and (entity or dialect in _NAMED_BY_SPAN):
+    if missing:
         column = f"{operation}_name"
-        fields.sources[column] = entity[0][1] if entity else "name"
-        name = fields.clean(column, to_text(entity[0][2]) if entity else span.name, limits.name) or None
-        return (name, tool) if operation == "agent" else (agent, name)
+        name = fields.take_text(column, f"named_{operation}", limits.name)
+        told = "" if dialect in _NAMED_BY_SPAN else _told_by_name(span.name)
+        if name is None and (entity or told or dialect in _NAMED_BY_SPAN):
+            fields.sources[column] = entity[0][1] if entity else "name"
+            name = fields.clean(column, to_text(entity[0][2]) if entity else told or span.name, limits.name) or None
+        if name is not None:
+            return (name, tool) if operation == "agent" else (agent, name)
     for rank, key, value in entity:
         if operation in GENERATION_OPERATIONS and key in _MODEL_PATHS and isinstance(value, str):
             provider, _, model = value.rpartition("/")
@@ -131,6 +152,12 @@ def read_entity(
                 fields.add("provider", BODY_RANK, key, provider.partition("/")[0])
         fields.keep((rank, key, value))
     return agent, tool
+
+
+def _told_by_name(span_name: str) -> str:
+    """Return the name behind the operation, as the convention forms the names of spans: ``execute_tool map``."""
+    operation, _, name = span_name.partition(" ")
+    return name if operation in NAMING_OPERATIONS else ""
 
 
 def read_typed_entities(fields: SpanFields, attributes: Attributes) -> None:

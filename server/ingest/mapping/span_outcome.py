@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from server.ingest.dialects.scope_traits import ScopeTraits
@@ -24,9 +25,11 @@ _ERROR_LEVELS = frozenset({"ERROR", "FATAL", "CRITICAL"})
 _NO_ERROR = frozenset({"false", "none", "null", "0", "no", "ok"})
 _TTFT_TOLERANCE_MS = 1000.0
 _NANOSECOND = 1e-6 * 1.5
+_LONGEST_WAIT_S = 60.0
+_TTFT_UNITS = (("ttft_ms", 1.0), ("ttft_us", 1e-3), ("ttft_ns", 1e-6))
 
-_ERROR_CLASS = re.compile(r"([A-Za-z_][\w.]{0,200}(?:Error|Exception)|Error): ")
-"""The class of an error, as languages put it before the message."""
+_ERROR_CLASS = re.compile(r"([A-Za-z_][\w.]{0,200}(?:Error|Exception)|Error)(?:: |\()")
+"""The class of an error, as languages put it before the message; in Python's ``repr`` a bracket follows."""
 
 
 @dataclass(slots=True)
@@ -167,16 +170,17 @@ def read_ttft_ms(
 ) -> float | None:
     """Time to the first token in milliseconds: reported in seconds, in milliseconds, as a time, or by an event.
 
-    The convention has seconds as a fraction. A whole number that would end after the span is in the largest of
-    milliseconds, microseconds and nanoseconds in which it does not.
+    The convention has seconds as a fraction. A whole number that would end after the span, or any of more than a
+    minute, is in the largest of milliseconds, microseconds and nanoseconds in which it does not.
     """
     ttft: float | None = None
     found = fields.found
     if "ttft_seconds" in found:
         latest_ms = duration_ms + _TTFT_TOLERANCE_MS if span.end_ns else math.inf
         ttft = fields.take("ttft_ms", "ttft_seconds", lambda value: _from_seconds(value, traits, latest_ms))
-    if ttft is None and "ttft_ms" in found:
-        ttft = fields.take("ttft_ms", "ttft_ms", lambda value: to_milliseconds(value, 1.0))
+    for slot, factor in _TTFT_UNITS:
+        if ttft is None and slot in found:
+            ttft = fields.take("ttft_ms", slot, partial(to_milliseconds, factor=factor))
     if ttft is None and "first_token_time" in found:
         ttft = _since_start(span, fields, fields.take("ttft_ms", "first_token_time", to_time_ns))
     if ttft is None and findings.first_token_ns is not None:
@@ -190,7 +194,7 @@ def read_ttft_ms(
 
 def _from_seconds(value: Any, traits: ScopeTraits, latest_ms: float) -> Coerced:
     factor = traits.ttft_factor
-    if isinstance(value, int | float) and math.isfinite(value) and value == int(value):
+    if isinstance(value, int | float) and math.isfinite(value) and (value == int(value) or value > _LONGEST_WAIT_S):
         while value * factor > latest_ms and factor > _NANOSECOND:
             factor /= 1000.0
     return to_milliseconds(value, factor)

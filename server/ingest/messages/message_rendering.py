@@ -12,7 +12,8 @@ from typing import Any
 import orjson
 
 from server.ingest.messages.coercion import without_data
-from server.ingest.messages.message_shapes import Message, Part
+from server.ingest.messages.message_parts import Part
+from server.ingest.messages.message_shapes import Message
 
 _BARE_ROLES = ("user", "assistant")
 _MEDIA = frozenset({"image", "audio", "video"})

@@ -8,13 +8,21 @@ AI, LangChain, and objects that hold such a list under ``messages``, ``contents`
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from server.ingest.messages.coercion import decode_json, to_text
+from server.ingest.messages.message_parts import (
+    VENDOR_CALLS,
+    Part,
+    is_own_text,
+    read_part,
+    read_parts,
+    tool_call,
+    with_calls,
+    without_none,
+)
 
 Message = dict[str, Any]
-Part = dict[str, Any]
 
 _MAX_UNWRAP = 4
 
@@ -44,7 +52,10 @@ request to a completions or responses API. Alone it may be the argument of any f
 
 _OWN_ROLES = frozenset({"system", "user", "assistant"})
 
-_LONE_PARTS = {"function_call": "assistant", "function_call_output": "tool", "reasoning": "assistant"}
+_LONE_PARTS = {
+    "function_call": "assistant", "function_call_output": "tool", "reasoning": "assistant",
+    **dict.fromkeys(VENDOR_CALLS, "assistant"),
+}  # fmt: skip
 """Parts that occur in a list of messages without being in a message, and the roles they belong to."""
 
 
@@ -62,8 +73,12 @@ def _read(value: Any, default_role: str, depth: int) -> list[Message] | None:
     if isinstance(value, dict):
         return _read_object(value, default_role, depth)
     if isinstance(value, list) and value:
-        if len(value) == 1 and isinstance(value[0], list):  # LangChain: one list for each prompt
+        if (
+            len(value) == 1 and isinstance(value[0], list) and _pair(value[0]) is None
+        ):  # LangChain: one list for each prompt
             return _read(value[0], default_role, depth + 1)
+        if all(isinstance(item, dict) and "block_type" in item for item in value):  # LlamaIndex: one message's blocks
+            return [{"role": default_role, "parts": read_parts(value)}]
         messages = []
         unread = 0
         for item in value:
@@ -77,13 +92,41 @@ def _read(value: Any, default_role: str, depth: int) -> list[Message] | None:
                 if not isinstance(item, dict | list) or unread * 2 >= len(value):
                     return None
                 message = {"role": default_role, "parts": read_parts(item)}
-            messages.append(message)
+            if message["parts"] or not _is_lone_part(item):
+                messages.append(message)
+        if default_role == "assistant" and len(messages) > 1:
+            messages = _joined(value, messages)
         # A list in which most items are no messages is a plain value; an odd one in a conversation costs itself only.
         return messages if unread * 2 < len(messages) else None
     return None
 
 
+def _joined(items: list[Any], messages: list[Message]) -> list[Message]:
+    """Return the messages of an answer with the pieces of one message put together: all but the last piece say that
+    they have no finish reason.
+    """
+    if len(items) != len(messages) or any(_is_finished(item) for item in items[:-1]):
+        return messages
+    parts = [part for message in messages for part in message["parts"]]
+    if any(message["role"] != "assistant" for message in messages):
+        return messages
+    words = [part for part in parts if is_own_text(part)]
+    others = [part for part in parts if not is_own_text(part)]
+    text = "".join(part["content"] for part in words)
+    return [{**messages[-1], "parts": [*([{"type": "text", "content": text}] if words else []), *others]}]
+
+
+def _is_finished(item: Any) -> bool:
+    """Return whether a message says a finish reason, or nothing about it."""
+    return not isinstance(item, dict) or bool(item.get("finish_reason", True))
+
+
 def _read_object(value: dict[str, Any], default_role: str, depth: int) -> list[Message] | None:
+    arguments = value.get("args")
+    if isinstance(arguments, list) and arguments and isinstance(arguments[0], dict):  # a call of a client's method
+        messages = _read_object(arguments[0], default_role, depth + 1) if depth < _MAX_UNWRAP else None
+        if messages is not None:
+            return messages
     for key in _LIST_KEYS:
         inner = value.get(key)
         if isinstance(inner, list):
@@ -94,7 +137,7 @@ def _read_object(value: dict[str, Any], default_role: str, depth: int) -> list[M
                 if system:
                     return [{"role": "system", "parts": read_parts(system)}, *messages]
                 return messages
-    if default_role == "user" and not _REQUEST_SIGNS.isdisjoint(value):
+    if default_role == "user" and (value.keys() == {"prompt"} or not _REQUEST_SIGNS.isdisjoint(value)):
         text = next((value[key] for key in _REQUEST_TEXT if isinstance(value.get(key), str)), None)
         if text:
             system = value.get("system") or value.get("instructions")
@@ -104,10 +147,22 @@ def _read_object(value: dict[str, Any], default_role: str, depth: int) -> list[M
     return None if message is None else [message]
 
 
+def _pair(item: Any) -> Message | None:
+    """Return the message in a pair of role and text, as LangChain takes them."""
+    if not isinstance(item, list) or len(item) != 2 or not all(isinstance(part, str) for part in item):
+        return None
+    role = _ROLES.get(item[0].lower())
+    return None if role is None else {"role": role, "parts": read_parts(item[1])}
+
+
+def _is_lone_part(item: Any) -> bool:
+    return isinstance(item, dict) and item.get("role") is None and item.get("type") in _LONE_PARTS
+
+
 def _read_message(item: Any, default_role: str) -> Message | None:
     """Return one message, or None if the item is something else."""
     if not isinstance(item, dict):
-        return None
+        return _pair(item)
     role, parts = item.get("role"), item.get("parts")
     if type(parts) is list and type(role) is str and role in _OWN_ROLES:
         return _own_message(item, role, parts)
@@ -128,7 +183,7 @@ def _read_message(item: Any, default_role: str) -> Message | None:
     if role is None and isinstance(item.get("content"), dict) and "parts" in item["content"]:  # a Gemini candidate
         return _read_message({"finish_reason": item.get("finishReason"), **item["content"]}, default_role)
     if role is None and isinstance(kind, str) and kind in _LONE_PARTS:  # an item of OpenAI's responses API
-        return {"role": _LONE_PARTS[kind], "parts": _read_part(item)}
+        return {"role": _LONE_PARTS[kind], "parts": read_part(item)}
     if role is None and not isinstance(item.get("parts"), list):
         return None
     if not isinstance(role, str) or not role:
@@ -150,15 +205,11 @@ def _is_tool_definition(item: Any) -> bool:
     return isinstance(function, dict) and "parameters" in function
 
 
-def _is_own_text(part: Any) -> bool:
-    return type(part) is dict and part.get("type") == "text" and type(part.get("content")) is str
-
-
 def _own_message(item: Message, role: str, parts: list[Any]) -> Message:
     """Return a message that is already in the shape, as most are; only parts of other shapes are converted."""
     message: Message = {
         "role": role,
-        "parts": [own for part in parts for own in ((part,) if _is_own_text(part) else _read_part(part))],
+        "parts": [own for part in parts for own in ((part,) if is_own_text(part) else read_part(part))],
     }
     for key in ("name", "finish_reason"):
         if isinstance(item.get(key), str) and item[key]:
@@ -172,221 +223,25 @@ def _langchain_role(identifier: list[Any]) -> str:
 
 
 def _message_parts(item: dict[str, Any], role: str) -> list[Part]:
-    if isinstance(item.get("parts"), list):
-        parts = read_parts(item["parts"])
+    listed = next((item[key] for key in ("parts", "blocks") if isinstance(item.get(key), list)), None)
+    if listed is not None:
+        parts = read_parts(listed)
     else:
         parts = read_parts(item.get("content"))
+    if not parts:
+        audio = item.get("audio")
+        said = item.get("refusal") or (audio.get("transcript") if isinstance(audio, dict) else None)
+        parts = read_parts(said) if isinstance(said, str) else parts
     thinking = item.get("reasoning_content") or item.get("reasoning")
     if isinstance(thinking, str):
         parts.insert(0, {"type": "reasoning", "content": thinking})
     calls = item.get("tool_calls")
     if isinstance(calls, list):
-        _add_calls(parts, [_tool_call(call) for call in calls if isinstance(call, dict)])
+        parts = with_calls(parts, [tool_call(call) for call in calls if isinstance(call, dict)])
     if isinstance(item.get("function_call"), dict) and not calls:
-        parts.append(_tool_call(item))
+        parts.append(tool_call(item))
     if role == "tool" and parts and all(part["type"] == "text" for part in parts):
         call_id = item.get("tool_call_id") or item.get("id")
         response = "\n".join(to_text(part.get("content")) for part in parts)
-        return [_without_none({"type": "tool_call_response", "id": call_id, "response": response})]
+        return [without_none({"type": "tool_call_response", "id": call_id, "response": response})]
     return parts
-
-
-def _add_calls(parts: list[Part], calls: list[Part]) -> None:
-    """Add tool calls that are not already among the parts: some senders report them in both places."""
-    known = [(part.get("id"), part.get("name")) for part in parts if part.get("type") == "tool_call"]
-    parts.extend(call for call in calls if (call.get("id"), call.get("name")) not in known)
-
-
-def read_parts(content: Any) -> list[Part]:
-    """Return the parts of a message's content: a text, a list of parts, or one part."""
-    if content is None or content == "":
-        return []
-    if isinstance(content, str):
-        return [{"type": "text", "content": content}]
-    if isinstance(content, list):
-        return [part for item in content for part in _read_part(item)]
-    return _read_part(content)
-
-
-def _read_part(item: Any) -> list[Part]:
-    if not isinstance(item, dict):
-        return [{"type": "text", "content": to_text(item)}]
-    kind = item.get("type")
-    if kind is None:
-        for key, reader in _UNTYPED.items():
-            if key in item:
-                return [reader(item)]
-        return [{"type": "json", "content": item}]
-    if kind == "message":  # OpenAI responses: a message inside the list of outputs
-        return read_parts(item.get("content"))
-    typed = _TYPED.get(kind) if isinstance(kind, str) else None
-    part = typed(item) if typed is not None else item
-    # The responses API sends reasoning without a word where it is encrypted.
-    return [] if part["type"] == "reasoning" and not part.get("content") else [part]
-
-
-def _without_none(part: Part) -> Part:
-    return {key: value for key, value in part.items() if value is not None}
-
-
-def _text(item: Part) -> Part:
-    text = item.get("content", item.get("text"))
-    return {"type": "text", "content": text if isinstance(text, str) else to_text(text)}
-
-
-def _reasoning(item: Part) -> Part:
-    text = next((item[key] for key in ("content", "thinking", "text", "reasoning", "summary") if item.get(key)), "")
-    if isinstance(text, list):
-        text = "\n".join(to_text(part.get("text") if isinstance(part, dict) else part) for part in text)
-    return {"type": "reasoning", "content": to_text(text)}
-
-
-_CALL_WRAPPERS = ("function", "function_call", "functionCall", "toolUse", "toolRequest", "tool_call")
-_RESPONSE_WRAPPERS = ("functionResponse", "function_response", "toolResult", "toolResponse", "tool_call_result")
-_CALL_IDS = ("id", "call_id", "tool_use_id", "toolCallId", "toolUseId", "ref")
-_CALL_NAMES = ("name", "toolName", "tool_name")
-
-
-def _tool_call(item: Part) -> Part:
-    function = next((item[key] for key in _CALL_WRAPPERS if item.get(key)), None)
-    source = function if isinstance(function, dict) else item
-    arguments = next(
-        (source[key] for key in ("arguments", "input", "args", "parameters") if source.get(key) is not None), None
-    )
-    if isinstance(arguments, str):
-        decoded = decode_json(arguments)
-        arguments = arguments if decoded is None else decoded
-    identifier = next((source[key] for key in _CALL_IDS if source.get(key)), None)
-    if identifier is None and source is not item:
-        identifier = next((item[key] for key in _CALL_IDS if item.get(key)), None)
-    name = next((item[key] for item in (source, item) for key in _CALL_NAMES if item.get(key)), None)
-    return _without_none({"type": "tool_call", "id": identifier, "name": name, "arguments": arguments})
-
-
-def _tool_response(item: Part) -> Part:
-    wrapped = next((item[key] for key in _RESPONSE_WRAPPERS if item.get(key)), None)
-    source = wrapped if isinstance(wrapped, dict) else item
-    response = next(
-        (source[key] for key in ("response", "result", "output", "content") if source.get(key) is not None), None
-    )
-    if isinstance(response, dict) and response.keys() == {"type", "value"}:  # Vercel AI SDK 5 and later
-        response = response["value"]
-    if isinstance(response, list):
-        texts = [part.get("text") for part in response if isinstance(part, dict)]
-        if texts and all(isinstance(text, str) for text in texts):
-            response = "\n".join(str(text) for text in texts)
-    origin = source.get("origin")  # Haystack: the call that is answered
-    places = (item, source, origin if isinstance(origin, dict) else {})
-    identifier = next((place[key] for place in places for key in _CALL_IDS if place.get(key)), None)
-    return _without_none({"type": "tool_call_response", "id": identifier, "response": response})
-
-
-def _image(item: Part) -> Part:
-    image = item.get("image_url") or item.get("image")
-    if isinstance(image, dict) and "image" in image:  # OpenInference, put together from image.image.url
-        image = image["image"]
-    url = image.get("url") if isinstance(image, dict) else image
-    if isinstance(url, dict):
-        url = url.get("url")
-    source = item.get("source")
-    if not isinstance(url, str) and isinstance(source, dict):
-        url = source.get("url") or f"data:{source.get('media_type', '')};base64,{source.get('data', '')}"
-    return _media("image", url)
-
-
-def _media(modality: str, url: Any) -> Part:
-    """Return a blob for a ``data:`` URL (RFC 2397), and a uri part for another URL."""
-    if _is_data(url):
-        head, _, data = url[5:].partition(",")
-        mime_type = head.partition(";")[0] or None
-        return _without_none({"type": "blob", "modality": modality, "mime_type": mime_type, "content": data})
-    return _without_none({"type": "uri", "modality": modality, "uri": url if isinstance(url, str) else None})
-
-
-def _uri(item: Part) -> Part:
-    """Return a part in the shape already, but for a ``data:`` URL, which is a blob."""
-    uri = item.get("uri")
-    return _media(str(item.get("modality") or "document"), uri) if _is_data(uri) else item
-
-
-def _media_part(item: Part) -> Part:
-    """Genkit: ``{"media": {"url": …, "contentType": …}}``."""
-    media = item["media"]
-    url = media.get("url") if isinstance(media, dict) else media
-    kind = str(media.get("contentType") or "") if isinstance(media, dict) else ""
-    modality = kind.partition("/")[0]
-    return _media(modality if modality in ("image", "audio", "video") else "document", url)
-
-
-def _is_data(url: Any) -> bool:
-    return isinstance(url, str) and url.startswith("data:")
-
-
-def _audio(item: Part) -> Part:
-    audio = item.get("input_audio") or item.get("audio")
-    data = audio.get("data") if isinstance(audio, dict) else item.get("data")
-    return _without_none({"type": "blob", "modality": "audio", "content": data})
-
-
-def _document(item: Part) -> Part:
-    source = item.get("file") or item.get("source")
-    identifier = item.get("file_id") or (source.get("file_id") if isinstance(source, dict) else None)
-    media = item.get("mediaType") or item.get("mimeType")
-    modality = str(media).partition("/")[0] if media else "document"
-    if modality not in ("image", "audio", "video"):
-        modality = "document"
-    return _without_none({"type": "file", "modality": modality, "file_id": identifier, "mime_type": media})
-
-
-def _inline_data(item: Part) -> Part:
-    data = item.get("inline_data") or item.get("inlineData") or {}
-    mime_type = data.get("mime_type") or data.get("mimeType")
-    modality = str(mime_type or "document/").partition("/")[0]
-    return _without_none({"type": "blob", "modality": modality, "mime_type": mime_type, "content": data.get("data")})
-
-
-_TYPED: dict[str, Callable[[Part], Part]] = {
-    "text": _text,
-    "input_text": _text,
-    "output_text": _text,
-    "reasoning": _reasoning,
-    "thinking": _reasoning,
-    "tool_call": _tool_call,
-    "tool_use": _tool_call,
-    "tool-call": _tool_call,
-    "function": _tool_call,
-    "function_call": _tool_call,
-    "tool_call_response": _tool_response,
-    "tool_result": _tool_response,
-    "tool-result": _tool_response,
-    "function_call_output": _tool_response,
-    "image": _image,
-    "image_url": _image,
-    "input_image": _image,
-    "input_audio": _audio,
-    "audio": _audio,
-    "document": _document,
-    "input_file": _document,
-    "uri": _uri,
-}
-"""How a part is read, by its type. ``blob`` and ``file`` are already in the shape."""
-
-_UNTYPED: dict[str, Callable[[Part], Part]] = {
-    "text": _text,
-    "functionCall": _tool_call,
-    "function_call": _tool_call,
-    "toolUse": _tool_call,
-    "toolRequest": _tool_call,
-    "tool_call": _tool_call,
-    "functionResponse": _tool_response,
-    "function_response": _tool_response,
-    "toolResult": _tool_response,
-    "toolResponse": _tool_response,
-    "tool_call_result": _tool_response,
-    "media": _media_part,
-    "inlineData": _inline_data,
-    "inline_data": _inline_data,
-    "image": _image,
-    "content": _text,
-}
-"""Readers of parts without a type (Gemini, Bedrock), by the key that identifies them; the first key counts."""

@@ -18,6 +18,7 @@ MAKERS: Final[tuple[str, ...]] = tuple(NAMES["makers"])
 
 _PATHS: Final = [re.compile(f"(?:.*?){path}" if not path.startswith("^") else path) for path in NAMES["paths"]]
 _SUFFIX: Final = re.compile(f":(?:{'|'.join(NAMES['suffixes'])})$")
+_EDITION: Final = re.compile(NAMES["edition"])
 _BEDROCK: Final = re.compile(rf"^(?:[a-z]{{2,6}}(?:-gov)?\.)?(?:{'|'.join(NAMES['bedrock_vendors'])})\.[a-z]")
 _CLOSED_WEIGHTS: Final = tuple(NAMES["closed_weights"])
 
@@ -88,6 +89,8 @@ def _forms(model: str) -> Iterator[str]:
         yield model
     if "@" in model:
         yield model.replace("@", "-")
+    if _EDITION.search(model) is not None:  # Google's number of a model that does not change any more
+        yield _EDITION.sub("", model)
 
 
 def provider_of_model(model: str) -> str | None:

@@ -24,10 +24,6 @@ from server.rest.openapi.operations import OPERATIONS
 from server.rest.openapi.schemas import Schema, component_schemas, envelope, reference
 from server.text.json_text import API_VERSION
 
-IMPLIED_METHODS: Final = frozenset({"HEAD", "OPTIONS"})
-"""Methods that server/http/implied_methods.py adds to every path; mentioned once in the description, not at each
-path.
-"""
 TAGS: Final[dict[str, str]] = {
     "analytics": "Reports on cost, speed, quality and models.",
     "annotations": "Marks on dashboards: releases, incidents.",
@@ -110,7 +106,7 @@ def described_routes(app: Sanic[Any, Any]) -> Iterator[DescribedRoute]:
     for route in app.router.routes:
         name = route.name.partition(".")[2]
         policy = access_policy(route.handler)
-        if policy is None or route.methods <= IMPLIED_METHODS:
+        if policy is None:
             continue
         path = "/" + _PARAMETER.sub(r"{\1}", route.path)
         # Docstrings write code as ``x``, Markdown (and so OpenAPI) as `x`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import time as now
+from typing import Any
 
 import httpx
 import pytest
@@ -42,7 +43,7 @@ async def test_a_form_is_taken_like_a_query_string(prometheus: PrometheusClient,
 
 
 RELABELLED = 'label_replace(vector(1), "a", "b", "", "")'
-REFUSED = (
+REFUSED: tuple[tuple[str, dict[str, Any], int, str], ...] = (
     ("query", {"query": ""}, 400, "no expression found in input"),
     ("query", {"query": "sum(rate(llm_calls_total[5m])"}, 400, "1:30: parse error: unclosed left parenthesis"),
     ("query", {"query": "1 +\n nope(x)"}, 400, '2:2: parse error: unknown function with name "nope"'),
