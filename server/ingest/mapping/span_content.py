@@ -19,7 +19,7 @@ from server.ingest.messages.message_shapes import Message, read_messages
 
 _ROLE = {"input": "user", "output": "assistant"}
 _FIRST_OF_TUPLE = re.compile(r"[\[(]'([^']*)'")
-"""The first of several texts as Python writes a list or a tuple of them."""
+"""What a list or a tuple of texts begins with where Python wrote it."""
 _TYPED_VALUES = keys_of("typed_values")
 """Attributes whose value is an object of a type and the value itself."""
 
@@ -233,13 +233,18 @@ def _fitted(fields: SpanFields, column: str, messages: list[Message], limit: int
     return kept
 
 
+def _first_of_tuple(text: str) -> str:
+    """Return the first of several texts, written as Python writes a list or a tuple of them; else ``text`` itself."""
+    found = _FIRST_OF_TUPLE.match(text) if text[:1] in ("[", "(") else None
+    return unquoted(text) if found is None else found[1]
+
+
 def _finish_reason(fields: SpanFields, messages: list[Message] | None, limits: MappingLimits) -> str | None:
     """Return the finish reason of the first choice. Several different ones stay among the attributes."""
     for candidate in fields.candidates("finish_reason"):
         value = candidate[2]
         if isinstance(value, str):
-            found = _FIRST_OF_TUPLE.match(value)
-            value = decode_json(value) or (found[1] if found is not None else unquoted(value))
+            value = decode_json(value) or _first_of_tuple(value)
         reasons = [to_text(item) for item in value] if isinstance(value, list) else [to_text(value)]
         if reasons and reasons[0]:
             fields.sources["finish_reason"] = candidate[1]

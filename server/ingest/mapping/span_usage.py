@@ -140,7 +140,8 @@ def read_usage(
 
 _RAW = "prompt_tokens_raw"
 _LIFETIMES = {"cache_write_5m_tokens": "cache_write_5m", "cache_write_1h_tokens": "cache_write_1h"}
-_DETAIL_NAMES = frozenset({*DETAIL_SLOTS, *_LIFETIMES})
+_DETAILS = {**DETAIL_SLOTS, **_LIFETIMES}
+_DETAIL_NAMES = frozenset(_DETAILS)
 
 
 def usage_of(column: Callable[[str], Any]) -> tuple[Usage, str | None]:
@@ -176,9 +177,11 @@ def _read_semantics(fields: SpanFields) -> str | None:
 def _read_details(fields: SpanFields, counts: TokenCounts) -> dict[str, Any]:
     """Count by medium, cache writes by lifetime, and what is billed beside tokens. All stay attributes too."""
     details: dict[str, Any] = {}
-    for slot, name in {**DETAIL_SLOTS, **_LIFETIMES}.items():
-        candidates = list(fields.found.get(slot, ()))
-        count = fields.take(name, slot, to_tokens) if candidates else None
+    for slot, name in _DETAILS.items():
+        if slot not in fields.found:
+            continue
+        candidates = list(fields.found[slot])
+        count = fields.take(name, slot, to_tokens)
         for candidate in candidates:
             fields.keep(candidate)
         if not count:

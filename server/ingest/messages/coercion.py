@@ -137,23 +137,36 @@ def storable(value: Any) -> tuple[Any, int]:
 
     NUL becomes U+FFFD; a float that JSON cannot express (NaN, infinity) becomes its name as text.
     """
+    if _is_storable(value):
+        return value, 0
     if isinstance(value, str):
-        count = value.count("\0")
-        return (value.replace("\0", REPLACEMENT), count) if count else (value, 0)
-    if isinstance(value, float) and not math.isfinite(value):
+        return value.replace("\0", REPLACEMENT), value.count("\0")
+    if isinstance(value, float):
         return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[repr(value)], 0
     if isinstance(value, list):
         pairs = [storable(item) for item in value]
         return [item for item, _ in pairs], sum(count for _, count in pairs)
-    if isinstance(value, dict):
-        result: dict[str, Any] = {}
-        total = 0
-        for key, item in value.items():
-            clean_key, key_count = storable(key)
-            result[clean_key], count = storable(item)
-            total += key_count + count
-        return result, total
-    return value, 0
+    result: dict[str, Any] = {}
+    total = 0
+    for key, item in value.items():
+        clean_key, key_count = storable(key)
+        result[clean_key], count = storable(item)
+        total += key_count + count
+    return result, total
+
+
+def _is_storable(value: Any) -> bool:
+    """Return whether nothing has to be replaced, as is usual: to look is cheaper than to copy."""
+    kind = type(value)
+    if kind is str:
+        return "\0" not in value
+    if kind is list:
+        return all(map(_is_storable, value))
+    if kind is dict:
+        return all(map(_is_storable, value)) and all(map(_is_storable, value.values()))
+    if kind is float:
+        return math.isfinite(value)
+    return not isinstance(value, str | list | dict | float)
 
 
 def cut_text(text: str, limit: int) -> tuple[str, int | None]:

@@ -6,6 +6,7 @@ messages (``message_shapes``).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from server.ingest.messages.coercion import decode_json
@@ -23,8 +24,7 @@ def assemble_messages(values: list[IndexedValue], default_role: str) -> list[Mes
     tree: dict[Any, Any] = {}
     for index, path, value in values:
         node = tree.setdefault(index, {})
-        segments = [part for part in path.split(".") if part not in _WRAPPERS] or ["text"]
-        _insert(node, segments, value)
+        _insert(node, _segments(path), value)
     messages: list[Message] = []
     for index in sorted(tree):
         item = _as_lists(tree[index])
@@ -47,14 +47,24 @@ def _structured(content: Any) -> Any:
     return content
 
 
-def _insert(node: dict[Any, Any], segments: list[str], value: Any) -> None:
-    for segment in segments[:-1]:
-        key: Any = int(segment) if segment.isascii() and segment.isdigit() and len(segment) <= 6 else segment
+@lru_cache(maxsize=4096)
+def _segments(path: str) -> tuple[tuple[str | int, ...], str]:
+    """Return the keys of the nodes that ``path`` leads through, and the last one, which holds the value."""
+    segments = [part for part in path.split(".") if part not in _WRAPPERS] or ["text"]
+    return tuple(
+        int(segment) if segment.isascii() and segment.isdigit() and len(segment) <= 6 else segment
+        for segment in segments[:-1]
+    ), segments[-1]
+
+
+def _insert(node: dict[Any, Any], segments: tuple[tuple[str | int, ...], str], value: Any) -> None:
+    way, last = segments
+    for key in way:
         child = node.setdefault(key, {})
         if not isinstance(child, dict):  # "content" and "content.0" both sent: the first one stays
             return
         node = child
-    node.setdefault(segments[-1], value)
+    node.setdefault(last, value)
 
 
 def _as_lists(node: Any) -> Any:

@@ -54,6 +54,8 @@ def _without_blobs(messages: list[Message]) -> int:
     for message in messages:
         for part in message["parts"]:
             content = part.get("content")
+            if type(content) is str and len(content) <= _BLOB_BYTES and part.get("type") == "text":
+                continue
             if part.get("type") == "blob" and isinstance(content, str) and len(content) > _BLOB_BYTES:
                 total += len(content)
                 del part["content"]

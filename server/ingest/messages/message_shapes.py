@@ -73,18 +73,17 @@ def _read(value: Any, default_role: str, depth: int) -> list[Message] | None:
     if isinstance(value, dict):
         return _read_object(value, default_role, depth)
     if isinstance(value, list) and value:
-        if (
-            len(value) == 1 and isinstance(value[0], list) and _pair(value[0]) is None
-        ):  # LangChain: one list for each prompt
+        if len(value) == 1 and isinstance(value[0], list) and _pair(value[0]) is None:
+            # LangChain: one list for each prompt
             return _read(value[0], default_role, depth + 1)
-        if all(isinstance(item, dict) and "block_type" in item for item in value):  # LlamaIndex: one message's blocks
+        if isinstance(value[0], dict) and "block_type" in value[0]:  # LlamaIndex: the blocks of one message
             return [{"role": default_role, "parts": read_parts(value)}]
         messages = []
         unread = 0
         for item in value:
             if isinstance(item, str):  # a list attribute, each message as JSON text
                 item = decode_json(item)
-            if _is_tool_definition(item):
+            if type(item) is dict and item.get("role") == "tool" and _is_tool_definition(item):
                 continue
             message = _read_message(item, default_role)
             if message is None:
@@ -198,9 +197,9 @@ def _read_message(item: Any, default_role: str) -> Message | None:
     return message
 
 
-def _is_tool_definition(item: Any) -> bool:
+def _is_tool_definition(item: Message) -> bool:
     """Return whether the item is a tool that was offered, which some callbacks put among the messages as a tool's."""
-    content = item.get("content") if isinstance(item, dict) and item.get("role") == "tool" else None
+    content = item.get("content")
     function = content.get("function") if isinstance(content, dict) else None
     return isinstance(function, dict) and "parameters" in function
 
@@ -223,9 +222,10 @@ def _langchain_role(identifier: list[Any]) -> str:
 
 
 def _message_parts(item: dict[str, Any], role: str) -> list[Part]:
-    listed = next((item[key] for key in ("parts", "blocks") if isinstance(item.get(key), list)), None)
-    if listed is not None:
-        parts = read_parts(listed)
+    if isinstance(item.get("parts"), list):
+        parts = read_parts(item["parts"])
+    elif isinstance(item.get("blocks"), list):
+        parts = read_parts(item["blocks"])
     else:
         parts = read_parts(item.get("content"))
     if not parts:
