@@ -47,7 +47,7 @@ from server.ingest.writing.group_commit import GroupCommit
 from server.ingest.writing.prepared_span import PreparedSpan, UnstorableSpan, prepare_span
 from server.ingest.writing.score_writer import ScoreWriter
 from server.ingest.writing.span_writer import SpanWriter
-from server.ingest.writing.text_index import TextIndexUpkeep
+from server.ingest.writing.text_index import MOST_SHARED_WORDS, MOST_WORDS, TextIndexUpkeep
 from server.ingest.writing.unused_content import UnusedContent
 from server.rate_limit.token_bucket import TokenBuckets
 from server.settings import Settings
@@ -141,6 +141,7 @@ class Ingestion:
             worker,
             written=lambda: self.writer.words_written,
             pending=lambda: self.commits.pending_rows,
+            most=MOST_SHARED_WORDS if self._shared else MOST_WORDS,
             processes=settings.workers,
         )
         self.unused_content = UnusedContent(worker)

@@ -81,10 +81,12 @@ def talk(turns: int, number: int = 0, secret: str = "") -> list[SpanRecord]:
     spans = []
     for turn in range(turns):
         said.append(message("user", f"question {turn} of talk {number} {secret}"))
-        answer = message("assistant", f"answer {turn} of talk {number}", finish_reason="stop")
-        spans.append(
-            call(said, [answer], ts=START + timedelta(minutes=number, seconds=turn), trace_id=f"{number + 1:032x}")
-        )
+        answer = message("assistant", f"answer {turn} of talk {number}")
+        place: dict[str, Any] = {
+            "ts": START + timedelta(minutes=number, seconds=turn),
+            "trace_id": f"{number + 1:032x}",
+        }
+        spans.append(call(said, [{**answer, "finish_reason": "stop"}], finish_reason="stop", **place))
         said = [*said, answer]
     return spans
 
@@ -162,6 +164,11 @@ async def test_whatever_is_asked_both_layouts_answer_alike(
     assert len(alpha) > 40
     assert alpha == beta
     assert (await counts(owner))[1] > 25, "most spans are stored apart"
+    short = ListQuestion(previews=True, limit=100)
+    pages = [await list_spans(services.reads, scope(name), short) for name in layouts.values()]
+    assert pages[0].clipped_fields == pages[1].clipped_fields == ("input_text", "output_text")
+    cut = [[(row["input_text"], row["output_text"]) for row in page.rows] for page in pages]
+    assert cut[0] == cut[1]
     for document in questions(chance):
         found = [await rows_of(services, name, document) for name in layouts.values()]
         assert found[0] == found[1], document
@@ -207,7 +214,8 @@ def random_span(chance: random.Random, known: Sequence[SpanRecord]) -> SpanRecor
             return {"role": role, "parts": [{"type": "uri", "modality": "image", "uri": "https://example.com/1.png"}]}
         if kind == 4:
             return {"role": role, "parts": []}
-        return message(role, *(words(5) for _ in range(chance.randint(1, 2))), name=words(1))
+        length = chance.choice([1, 1, 1, 80])
+        return message(role, *(words(5) * length for _ in range(chance.randint(1, 2))), name=words(1))
 
     history = []
     if known and chance.random() < 0.6:
@@ -228,7 +236,11 @@ def random_span(chance: random.Random, known: Sequence[SpanRecord]) -> SpanRecor
         return make_span(**more, input_text=words(4) or "other", input_messages=[message("user", words(5))])
     if kind == 2:
         return make_span(**more)
-    return call(asked or None, [random_message()] if chance.random() < 0.8 else None, **more)
+    more["finish_reason"] = chance.choice(["stop", None])
+    answers = [
+        {**random_message(), **chance.choice([{}, {"finish_reason": "stop"}])} for _ in range(chance.randint(0, 2))
+    ]
+    return call(asked or None, answers or None, **more)
 
 
 def later(chance: random.Random, span: SpanRecord) -> SpanRecord:

@@ -60,7 +60,8 @@ SELECT t.*,
        coalesce(t.input_text, shared_text(t.project_id, t.ts, t.parts[1:t.input_parts])) AS whole_input_text,
        coalesce(t.input_messages, shared_messages(t.project_id, t.ts, t.parts[1:t.input_parts])) AS whole_input_messages,
        coalesce(t.output_text, shared_text(t.project_id, t.ts, t.parts[t.input_parts + 1:])) AS whole_output_text,
-       coalesce(t.output_messages, shared_messages(t.project_id, t.ts, t.parts[t.input_parts + 1:])) AS whole_output_messages
+       coalesce(t.output_messages, shared_answers(t.project_id, t.ts, t.parts[t.input_parts + 1:],
+                                                  CASE WHEN t.states_finish THEN t.finish_reason END)) AS whole_output_messages
 FROM trace_summaries s
 JOIN llm_traces t ON t.project_id = s.project_id AND t.trace_id = s.trace_id AND t.ts BETWEEN s.start_ts AND s.end_ts
 WHERE s.project_id = $1 AND s.trace_id = $2 AND t.span_id = $3

@@ -1,7 +1,7 @@
 """The content of a span in the parts that several spans may share: messages, and texts that are none.
 
 Only content whose texts follow from its messages can be taken apart; :func:`split_content` says so by comparing. The
-statements that put it together again are in migration 0070.
+statements that put it together again are in migrations 0070 and 0071.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import orjson
 
 from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.messages.message_rendering import render_parts
+from server.queries.records.message_text import text_of_parts
 
 BARE_ROLES = ("user", "assistant")
 """Roles that the only message of a side does not name in its text."""
@@ -27,7 +28,7 @@ class ContentPart:
     words: str
     """Its text, without the role."""
     text: str | None
-    """The same where it is not simply that of the only part."""
+    """The same where it does not follow from the body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class SharedContent:
 
     parts: tuple[ContentPart, ...]
     inputs: int
+    states_finish: bool
+    """Each message of the output states the finish reason of the span; the parts are without it."""
 
     @property
     def size(self) -> int:
@@ -45,11 +48,23 @@ class SharedContent:
 
 def split_content(record: SpanRecord) -> SharedContent | None:
     """Return the parts of the content of ``record``; None if there is none, or its texts do not follow from them."""
+    answers, states_finish = _without_finish(record.output_messages, record.finish_reason)
     asked = _split(record.input_messages, record.input_text)
-    answered = _split(record.output_messages, record.output_text)
+    answered = _split(answers, record.output_text)
     if asked is None or answered is None or not (asked or answered):
         return None
-    return SharedContent((*asked, *answered), len(asked))
+    return SharedContent((*asked, *answered), len(asked), states_finish)
+
+
+def _without_finish(messages: Any, reason: str | None) -> tuple[Any, bool]:
+    """Return ``messages`` without the finish reason, if it is ``reason`` in each of them: the history of later calls
+    has the same message without it. Also returns whether that is so.
+    """
+    if reason is None or not isinstance(messages, list) or not messages:
+        return messages, False
+    if not all(isinstance(message, dict) and message.get("finish_reason") == reason for message in messages):
+        return messages, False
+    return [{key: value for key, value in message.items() if key != "finish_reason"} for message in messages], True
 
 
 def _split(messages: Any, text: str | None) -> list[ContentPart] | None:
@@ -67,7 +82,8 @@ def _split(messages: Any, text: str | None) -> list[ContentPart] | None:
             return None
         if not isinstance(role, str):
             return None
-        is_plain = bool(inner) and inner[0].get("content") == words
-        parts.append(ContentPart(orjson.dumps(message).decode(), words, None if is_plain else words))
+        parts.append(
+            ContentPart(orjson.dumps(message).decode(), words, None if text_of_parts(inner) == words else words)
+        )
         lines.append(words if len(messages) == 1 and role in BARE_ROLES else f"{role}: {words}")
     return parts if parts and "\n".join(lines) == text else None

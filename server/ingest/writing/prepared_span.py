@@ -33,7 +33,7 @@ PLAIN_COLUMNS: Final = (
 )  # fmt: skip
 """Fields of a span that are stored as they are."""
 
-SHARED_COLUMNS: Final = ("parts", "input_parts", "content_bytes")
+SHARED_COLUMNS: Final = ("parts", "input_parts", "content_bytes", "states_finish")
 """The content of a span in the layout ``shared``."""
 
 COLUMNS: Final = (
@@ -123,7 +123,10 @@ class PreparedSpan:
         """Name the stored parts of its :attr:`content`."""
         if self.content is None:
             raise AssertionError("the span has its content in itself")
-        self.values[_PARTS_PLACE : _PARTS_PLACE + 3] = list(ids), self.content.inputs, self.content.size
+        content = self.content
+        self.values[_PARTS_PLACE : _PARTS_PLACE + len(SHARED_COLUMNS)] = (
+            list(ids), content.inputs, content.size, content.states_finish or None
+        )  # fmt: skip
 
     def part_ids(self) -> Sequence[UUID]:
         """Return the ids given by :meth:`set_parts`."""
@@ -159,7 +162,7 @@ def prepare_span(
     texts = (record.input_text, record.output_text, *documents)
     size = 500 + (2 * len(searchable) if vector is None else len(vector)) + sum(map(len, filter(None, texts)))
     version = start + _MONDAY_US + round(record.duration_ms * 1000)
-    values = [vector, None, None, None, version, *documents, *_plain(record), project_id]
+    values = [vector, *[None] * len(SHARED_COLUMNS), version, *documents, *_plain(record), project_id]
     if content is not None:
         for place in _CONTENT_PLACES:
             values[place] = None

@@ -47,10 +47,12 @@ class ContentBatch:
     """Of its projects."""
     generations: dict[str, int] = field(default_factory=dict)
     """Of the projects, in the transaction that stores the batch."""
+    named: int = 0
+    """How many parts its spans name."""
     added: list[PartKey] = field(default_factory=list)
     """Parts that were not there."""
     words: int = 0
-    """About how many entries those add to the text index."""
+    """About how many entries those add to the text index, and spans to the index of parts."""
 
 
 class SharedParts:
@@ -81,6 +83,7 @@ class SharedParts:
                 ids.append(part_id)
                 found.parts[span.project_id, week, part_id] = part
             span.set_parts(ids)
+            found.named += len(ids)
         return found
 
     async def store(self, connection: asyncpg.Connection, batch: ContentBatch) -> None:
@@ -88,7 +91,7 @@ class SharedParts:
 
         Raises :class:`KeysChanged`, after which the batch must be named again in a new transaction.
         """
-        batch.added, batch.words = [], 0
+        batch.added, batch.words = [], batch.named
         held = await connection.fetch(statement("hold_content"), sorted(batch.keys))
         if {row["project_id"]: row["key"] for row in held} != batch.keys:
             for project in batch.keys:
@@ -103,7 +106,7 @@ class SharedParts:
         for row in await connection.fetch(statement("store_content_parts"), *columns):
             batch.added.append((row["project_id"], row["week"], row["part_id"]))
         if batch.added:
-            batch.words = sum(map(_entries, columns[5], columns[6])) * len(batch.added) // len(missing)
+            batch.words += sum(map(_entries, columns[5], columns[6])) * len(batch.added) // len(missing)
 
     async def note_unused(
         self, connection: asyncpg.Connection, batch: ContentBatch, spans: Iterable[PreparedSpan]

@@ -24,22 +24,32 @@ MOST_WORDS: Final = 4_000_000
 """Of all processes together. A search reads the whole list: 4 million entries are 112 MB or some 6,000 spans of long
 texts, and cost it about 30 ms.
 """
+MOST_SHARED_WORDS: Final = 250_000
+"""The same where content is stored once: a tenth of the words comes in, and the file keeps the room of the longest
+list, which would be larger than the index.
+"""
 
 
 class TextIndexUpkeep:
     """Background work; processes that run one at the same time leave the work to the first."""
 
     def __init__(
-        self, worker: Database, *, written: Callable[[], int], pending: Callable[[], int], processes: int = 1
+        self,
+        worker: Database,
+        *,
+        written: Callable[[], int],
+        pending: Callable[[], int],
+        most: int = MOST_WORDS,
+        processes: int = 1,
     ) -> None:
         """``worker``: a pool of the role observatory_worker. ``written``: number of words this process has written for
-        the index since it started; ``pending``: number of spans on their way. ``processes``: number of processes that
-        share :data:`MOST_WORDS`.
+        the index since it started; ``pending``: number of spans on their way. ``most``: words that may wait, which
+        ``processes`` share.
         """
         self._worker = worker
         self._written = written
         self._pending = pending
-        self._most = MOST_WORDS // processes
+        self._most = most // processes
         self._seen = 0
         self._settled = 0
         self._settled_at = -LONGEST_SECONDS

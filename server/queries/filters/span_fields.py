@@ -174,9 +174,14 @@ _SIDES: Final = {"input": "1:{t}.input_parts", "output": "{t}.input_parts + 1:"}
 
 
 def _content(name: str, field_type: FieldType, sentence: str, *, previewed: bool = False) -> TraceField:
-    """Return a column of content: its value is in the row, or in parts of several rows (migration 0070)."""
+    """Return a column of content: its value is in the row, or in parts of several rows (migrations 0070 and
+    0071).
+    """
     side, _, form = name.partition("_")
-    shared = f"shared_{form}({{t}}.project_id, {{t}}.ts, {{t}}.parts[{_SIDES[side]}])"
+    of_parts = f"{{t}}.project_id, {{t}}.ts, {{t}}.parts[{_SIDES[side]}]"
+    shared = f"shared_{form}({of_parts})"
+    if name == "output_messages":
+        shared = f"shared_answers({of_parts}, CASE WHEN {{t}}.states_finish THEN {{t}}.finish_reason END)"
     field = _payload(name, field_type, "io", sentence, previewed=previewed)
     return replace(field, sql=f"coalesce({{t}}.{name}, {shared})")
 

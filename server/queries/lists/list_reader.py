@@ -19,6 +19,7 @@ from server.queries.filters.shared_words import find_shared_words
 from server.queries.filters.time_range import TimeRange
 from server.queries.lists.keyset import Position, Segment, segments
 from server.queries.lists.list_question import RANK, VIEWS, ListQuestion, View, search_text_of
+from server.queries.lists.part_contents import fill_contents
 from server.queries.lists.query_plan import explain_statement
 from server.queries.lists.row_extras import add_extras
 from server.queries.lists.row_layout import Row, row_layout
@@ -82,6 +83,7 @@ async def list_spans(database: Database, scope: RowScope, question: ListQuestion
         if total is not None and total.value < len(page):
             total = Total(len(page), total.relation)  # a sample may miss what the page shows
         rows = layout.rows(page)
+        await fill_contents(connection, layout.in_parts, page, rows, layout.clipped)
         if question.include:
             extras = [layout.key_values(record) for record in page]
             await add_extras(connection, scope, question, extras)
@@ -109,6 +111,7 @@ class _Reading:
             scope.may_read_content,
             self.search_rank(),
             question.clipped(),
+            reads_parts=True,
         )
         is_by_time = self.layout.keys[0].name == "ts"
         # By time an index returns rows in order; otherwise rows are sorted, and should be narrow for that.

@@ -18,6 +18,7 @@ import orjson
 from server.queries.filters.span_fields import TYPE_SQL, FieldType, TraceField
 from server.queries.lists.keyset import Position, SortKey
 from server.queries.lists.list_question import PREVIEW_LENGTH, RANK, VIEWS, Sort, View
+from server.queries.lists.part_contents import COLUMNS, SIDES
 
 Row = dict[str, Any]
 
@@ -49,6 +50,10 @@ class RowLayout:
     is_heavy: bool
     """Whether sorting all the columns costs more than fetching those of the page after sorting only the keys. Not so
     for spans without large columns: planning the join over partitions takes 3 ms.
+    """
+    in_parts: tuple[str, ...]
+    """Fields of which the select lists have the value only if it is in the row itself; records have what
+    :func:`server.queries.lists.part_contents.fill_contents` needs for the others.
     """
     _documents: tuple[str, ...]
     _key_places: tuple[int, ...]
@@ -91,28 +96,40 @@ def row_layout(
     may_read_content: bool,
     rank: str | None,
     clipped: tuple[str, ...] = (),
+    *,
+    reads_parts: bool = False,
 ) -> RowLayout:
     """Return the layout of rows with the fields ``selected`` in the order ``sort``. ``rank``: the SQL of the search
-    rank; ``clipped``: which of the fields are shown in part.
+    rank; ``clipped``: which of the fields are shown in part. ``reads_parts``: the caller reads contents that are in
+    parts itself (:attr:`RowLayout.in_parts`).
     """
     view = VIEWS[view_name]
     keys = _total_order(view, sort, rank)
     fields = [view.fields[name] for name in selected]
     hidden = tuple(field.name for field in fields if field.is_content and not may_read_content)
-    shown = {field.name: "NULL" if field.name in hidden else field.expression() for field in fields}
+    in_parts = tuple(name for name in selected if reads_parts and name in SIDES and name not in hidden)
+    shown = {
+        field.name: "NULL"
+        if field.name in hidden
+        else f"t.{field.name}"
+        if field.name in in_parts
+        else field.expression()
+        for field in fields
+    }
     names = (*selected, RANK) if keys[0].name == RANK else selected
     beside = {key.name: key.expression for key in keys if key.name not in shown}
     if keys[0].name == RANK:
         beside = {RANK: beside[RANK], **beside}  # shown in rows: the first of the columns beyond the fields
-    places = [*shown, *beside]
+    content = {name: expression.format(t="t") for name, expression in COLUMNS.items()} if in_parts else {}
+    places = [*shown, *beside, *content]
     clipped = tuple(name for name in clipped if name not in hidden)
     return RowLayout(
         keys,
         names,
         hidden,
-        columns=_select_list({**shown, **beside}),
+        columns=_select_list({**shown, **beside, **content}),
         key_columns=_select_list({key.name: key.expression for key in keys}),
-        late_columns=_select_list({**shown, **{name: f"page.{name}" for name in beside}}),
+        late_columns=_select_list({**shown, **{name: f"page.{name}" for name in beside}, **content}),
         same_row=" AND ".join(f"{view.fields[name].expression()} = page.{name}" for name in view.tie_breakers),
         clipped=clipped,
         preview_columns=_select_list(
@@ -120,6 +137,7 @@ def row_layout(
         ),
         is_heavy=not view.is_partitioned
         or any(field.is_large for field in fields if field.name not in hidden and field.name not in clipped),
+        in_parts=in_parts,
         _documents=tuple(field.name for field in fields if field.type is FieldType.JSON and field.name not in hidden),
         _key_places=tuple(places.index(key.name) for key in keys),
     )

@@ -19,6 +19,7 @@ from server.errors import Conflict, InvalidCursor, SpanNotFound, TraceNotFound
 from server.fairness.off_loop import off_loop
 from server.queries.filters.filter_sql import fragment
 from server.queries.filters.span_fields import FIELDS, FieldType, TraceField
+from server.queries.lists.part_contents import COLUMNS, SIDES, fill_contents
 from server.queries.lists.query_plan import explain_statement
 from server.queries.lists.score_reader import Score, list_scores, scores_of_span
 from server.queries.lists.span_tree import PlacedSpan, SpanNode, arrange
@@ -198,18 +199,22 @@ async def _rows(
 ) -> list[tuple[SpanPosition, dict[str, Any]]]:
     wanted = [FIELDS[name] for name in fields]
     hidden = frozenset() if scope.may_read_content else frozenset(field.name for field in wanted if field.is_content)
-    columns = [f"{field.expression()} AS {field.name}" for field in wanted if field.name not in hidden]
+    in_parts = [name for name in fields if name in SIDES and name not in hidden]
+    shown = {field.name: field.expression() for field in wanted if field.name not in hidden}
+    shown |= {name: f"t.{name}" for name in in_parts}
+    if in_parts:
+        shown |= {name: expression.format(t="t") for name, expression in COLUMNS.items()}
+    columns = [f"{expression} AS {name}" for name, expression in shown.items()]
     text = statement("list_trace_spans").replace(
         "{columns}", ", ".join([*columns, "t.span_id AS at_id, t.ts AS at_ts"])
     )
     rows = await connection.fetch(text, *_bounds(summary), list(span_ids))
-    return [
-        (
-            SpanPosition(row["at_id"], row["at_ts"]),
-            {field.name: None if field.name in hidden else _value(field, row[field.name]) for field in wanted},
-        )
+    spans = [
+        {field.name: None if field.name in hidden else _value(field, row[field.name]) for field in wanted}
         for row in rows
     ]
+    await fill_contents(connection, in_parts, rows, spans)
+    return [(SpanPosition(row["at_id"], row["at_ts"]), span) for row, span in zip(rows, spans, strict=True)]
 
 
 def _value(field: TraceField, value: Any) -> Any:

@@ -40,7 +40,8 @@ SELECT t.project_id, t.trace_id, t.span_id, t.input_type,
        coalesce(t.input_text, shared_text(t.project_id, t.ts, t.parts[1:t.input_parts])) AS input_text,
        coalesce(t.input_messages, shared_messages(t.project_id, t.ts, t.parts[1:t.input_parts])) AS input_messages,
        coalesce(t.output_text, shared_text(t.project_id, t.ts, t.parts[t.input_parts + 1:])) AS output_text,
-       coalesce(t.output_messages, shared_messages(t.project_id, t.ts, t.parts[t.input_parts + 1:])) AS output_messages
+       coalesce(t.output_messages, shared_answers(t.project_id, t.ts, t.parts[t.input_parts + 1:],
+                                                  CASE WHEN t.states_finish THEN t.finish_reason END)) AS output_messages
 FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) AS k (project_id, trace_id, span_id, ts)
 JOIN llm_traces t ON t.project_id = k.project_id AND t.trace_id = k.trace_id AND t.span_id = k.span_id AND t.ts = k.ts;
 
@@ -74,6 +75,7 @@ written AS (
         parts = CASE WHEN d.takes_content THEN NULL ELSE t.parts END,
         input_parts = CASE WHEN d.takes_content THEN NULL ELSE t.input_parts END,
         content_bytes = CASE WHEN d.takes_content THEN NULL ELSE t.content_bytes END,
+        states_finish = CASE WHEN d.takes_content THEN NULL ELSE t.states_finish END,
         search_vector =
             CASE WHEN d.takes_content THEN to_tsvector('simple', coalesce(d.search_text, '')) ELSE t.search_vector END
     FROM decided d

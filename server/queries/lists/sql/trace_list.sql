@@ -82,3 +82,10 @@ SELECT t.trace_id, t.span_id, t.ts,
        coalesce(t.output_text, shared_text(t.project_id, t.ts, t.parts[t.input_parts + 1:])) AS output_text
 FROM llm_traces t
 WHERE t.project_id = $1 AND t.trace_id = ANY ($2::text[]) AND t.span_id = ANY ($3::text[]) AND t.ts >= $4 AND t.ts < $5
+
+-- name: read_content_parts
+-- The parts $3 of the week $2 of project $1. One week, so that only its partition is looked at: choosing it for each part
+-- costs more than the look-up.
+SELECT c.part_id, c.body, c.text
+FROM content_parts c
+WHERE c.project_id = $1 AND c.part_id = ANY ($3::uuid[]) AND c.week = $2
