@@ -58,7 +58,7 @@ def explains_itself(failure: Exception) -> bool:
 
     from server.embedded import EmbeddedError
     from server.errors import ApiError
-    from server.process.listeners import ListenError
+    from server.process.listener import ListenError
     from server.schema.migrate import MigrationError
     from server.settings import SettingsError
 

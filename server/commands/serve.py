@@ -66,7 +66,7 @@ def run_serve(options: argparse.Namespace) -> int:
     """Serve until told to stop."""
     from server.embedded.stores import Stores, server_environ
     from server.process.companions import companions_of
-    from server.process.listeners import open_listeners
+    from server.process.listener import open_listener
     from server.process.supervisor import Supervisor
     from server.telemetry import logs
 
@@ -77,16 +77,17 @@ def run_serve(options: argparse.Namespace) -> int:
     with stores as settings:
         logs.configure(settings.log_level, settings.log_format)
         # Before the schema is touched: a taken port ends the command here.
-        listeners = open_listeners(settings.host, settings.port, settings.workers)
+        listener = open_listener(settings.host, settings.port)
         if not stores.are_private:
             asyncio.run(_check_addresses(settings))
         if stores.are_private or options.migrate:
             apply_migrations(settings)
-        port = listeners[0].getsockname()[1]
+        port = listener.getsockname()[1]
         shared = {**server_environ(stores.environ, settings), "OBSERVATORY_PORT": str(port)}
         with companions_of(settings, shared) as (companions, server_environment):
             return Supervisor(
-                listeners,
+                listener,
+                settings.workers,
                 server_environment,
                 stop_seconds=settings.drain_delay + settings.drain_timeout,
                 on_ready=lambda: say(f"serving on http://{settings.host}:{port}"),

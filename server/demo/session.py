@@ -26,7 +26,7 @@ from server.demo.sender import UNSETTLED_DAYS, DemoError, Sender, Stopped, fill,
 from server.embedded.data_dir import write_private
 from server.embedded.stores import Stores, server_environ
 from server.process.companions import companions_of
-from server.process.listeners import open_listeners
+from server.process.listener import open_listener
 from server.process.supervisor import Supervisor
 from server.schema.migrate import migrate
 from server.settings import Settings
@@ -66,11 +66,11 @@ class DemoSession:
         """Run everything from start to end; return the exit code. Main thread only."""
         with self._stores as settings:
             logs.configure(settings.log_level, settings.log_format)
-            listeners = open_listeners(settings.host, settings.port, settings.workers)
+            listener = open_listener(settings.host, settings.port)
             asyncio.run(migrate(settings.owner_url, distribution=settings.database_distribution))
             grafana_key = self._prepare_project(settings)
-            base_url = _base_url(settings, listeners[0])
-            port = listeners[0].getsockname()[1]
+            base_url = _base_url(settings, listener)
+            port = listener.getsockname()[1]
 
             def start_traffic() -> None:
                 say(f"serving on {base_url}")
@@ -87,7 +87,8 @@ class DemoSession:
             }
             with companions_of(settings, shared) as (companions, environ):
                 supervisor = Supervisor(
-                    listeners,
+                    listener,
+                    settings.workers,
                     environ,
                     stop_seconds=settings.drain_delay + settings.drain_timeout,
                     on_ready=start_traffic,

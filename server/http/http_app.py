@@ -29,8 +29,8 @@ class HttpApp(Sanic[Any, Any]):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        # A server.process.connection_balance.ConnectionBalance if there are other processes beside this one.
-        self.ctx.balance = None
+        # A server.process.accept_gate.AcceptGate if there are other processes beside this one.
+        self.ctx.gate = None
 
     def _determine_error_format(self, handler: Any) -> str:
         return "json"

@@ -140,19 +140,16 @@ class EdgeProtocol(WebSocketProtocol):
         return is_late
 
     def connection_made(self, transport: Any) -> None:
-        """Open like Sanic's method, unless another process takes the connection."""
-        balance = self.app.ctx.balance
-        if balance is None:
-            super().connection_made(transport)  # type: ignore[no-untyped-call]
-        elif not balance.passes_on(transport, len(self.connections) + 1):
-            super().connection_made(transport)  # type: ignore[no-untyped-call]
-            balance.note(len(self.connections))
+        """Open like Sanic's method, and tell the other processes."""
+        super().connection_made(transport)  # type: ignore[no-untyped-call]
+        if self.app.ctx.gate is not None:
+            self.app.ctx.gate.note(len(self.connections))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Close like Sanic's method, and tell the other processes."""
         super().connection_lost(exc)  # type: ignore[no-untyped-call]
-        if self.app.ctx.balance is not None:
-            self.app.ctx.balance.note(len(self.connections))
+        if self.app.ctx.gate is not None:
+            self.app.ctx.gate.note(len(self.connections))
 
 
 def protocol_of(app: Sanic[Any, Any], connections: set[Any]) -> Callable[[], EdgeProtocol]:

@@ -12,7 +12,7 @@ from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import start_http_server
 
-from server.process.listeners import ListenError, explain_failure
+from server.process.listener import ListenError, explain_failure
 from server.telemetry.prometheus import registry_of
 
 

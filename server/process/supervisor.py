@@ -2,8 +2,8 @@
 
 Sanic does not replace a dead worker, and its manager kills everything if one cannot start. Here each process is a plain
 child with a single server in it (:mod:`server.process.worker_process`): a dead one is replaced, with growing delays if
-it keeps dying. :mod:`server.process.listeners` takes care of connections meanwhile,
-:mod:`server.process.connection_balance` of their distribution.
+it keeps dying. :mod:`server.process.listener` keeps connections meanwhile,
+:mod:`server.process.accept_gate` spreads them.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ from types import FrameType
 
 from prometheus_client.multiprocess import mark_process_dead
 
+from server.process.accept_gate import ConnectionTable
 from server.process.companion import Companion
-from server.process.connection_balance import BalanceHub
-from server.process.listeners import renewed
 from server.process.metrics_page import metrics_page
 
 logger = logging.getLogger("observatory.supervisor")
@@ -53,7 +52,6 @@ class Slot:
     """A place for one server process, while processes come and go."""
 
     place: int
-    listener: socket.socket
     process: subprocess.Popen[bytes] | None = None
     lifeline: socket.socket | None = None
     started_at: float = 0.0
@@ -68,7 +66,8 @@ class Supervisor:
 
     def __init__(
         self,
-        listeners: list[socket.socket],
+        listener: socket.socket,
+        processes: int,
         environ: Mapping[str, str],
         *,
         stop_seconds: float,
@@ -78,7 +77,9 @@ class Supervisor:
         metrics_address: tuple[str, int] | None = None,
         companions: Sequence[Companion] = (),
     ) -> None:
-        """:param environ: environment of the server processes; it holds their settings.
+        """:param listener: the socket from which all server processes accept connections.
+        :param processes: how many server processes to run.
+        :param environ: environment of the server processes; it holds their settings.
         :param stop_seconds: how long a drain may take in all.
         :param on_ready: called once, when the first process serves.
         :param on_stop: called once, before the processes are told to drain.
@@ -86,8 +87,9 @@ class Supervisor:
         :param metrics_address: host and port of a page with the metrics of all processes; None: they serve it.
         :param companions: processes to run beside the servers.
         """
-        self._slots = [Slot(place, listener) for place, listener in enumerate(listeners)]
-        self._balance = BalanceHub.for_processes(len(listeners))
+        self._listener = listener
+        self._slots = [Slot(place) for place in range(processes)]
+        self._table, self._table_descriptor = ConnectionTable.create(processes)
         self._environ = dict(environ)
         self._stop_seconds = stop_seconds
         self._on_ready = on_ready
@@ -143,7 +145,6 @@ class Supervisor:
             return
         status, pid = slot.process.returncode, slot.process.pid
         self._forget(slot)
-        slot.listener = renewed(slot.listener)
         if status == os.EX_CONFIG:
             # It has reported the reason, and another one would fail in the same way.
             self._is_misconfigured = True
@@ -169,13 +170,13 @@ class Supervisor:
     def _start(self, slot: Slot, now: float) -> None:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        own = (slot.listener.fileno(), theirs.fileno())
-        shared = self._balance.descriptors(slot.place) if self._balance is not None else ()
+        own = (self._listener.fileno(), theirs.fileno())
+        among_others = (slot.place, self._table_descriptor) if len(self._slots) > 1 else ()
         with theirs:
             slot.process = subprocess.Popen(
-                [sys.executable, "-m", "server.process.worker_process", *map(str, (*own, slot.place, *shared))],
+                [sys.executable, "-m", "server.process.worker_process", *map(str, own + among_others)],
                 env=self._environ,
-                pass_fds=own + shared,
+                pass_fds=(*own, *among_others[1:]),
                 stdin=subprocess.DEVNULL,
                 # Ctrl-C in the terminal reaches only this process, which then drains the others.
                 start_new_session=True,
@@ -219,9 +220,9 @@ class Supervisor:
         """Let the processes finish; a second signal or the deadline cuts them off."""
         logger.info("stopping: running requests may finish")
         self._on_stop()
+        # Once its last copy is closed, the port refuses at once instead of queueing for nobody.
+        self._listener.close()
         for slot in self._slots:
-            # Once its last copy is closed, the port refuses at once instead of queueing for nobody.
-            slot.listener.close()
             if slot.process is not None:
                 slot.process.terminate()
         for companion in self._companions:
@@ -240,8 +241,8 @@ class Supervisor:
         return 0
 
     def _kill_all(self) -> None:
+        self._listener.close()
         for slot in self._slots:
-            slot.listener.close()
             if slot.process is not None:
                 if slot.process.poll() is None:
                     slot.process.kill()
@@ -249,12 +250,10 @@ class Supervisor:
                 self._forget(slot)
         for companion in self._companions:
             companion.kill()
-        if self._balance is not None:
-            self._balance.close()
+        os.close(self._table_descriptor)
 
     def _forget(self, slot: Slot) -> None:
-        if self._balance is not None:
-            self._balance.table.set_absent(slot.place)
+        self._table.set_absent(slot.place)
         if slot.process is not None:
             self._forget_metrics(slot.process.pid)
         slot.process = None

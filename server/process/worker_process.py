@@ -1,10 +1,9 @@
-"""One server process: ``python -m server.process.worker_process LISTENER LIFELINE [PLACE FD…]``.
+"""One server process: ``python -m server.process.worker_process LISTENER LIFELINE [PLACE TABLE]``.
 
-The supervisor starts it. It inherits the socket to listen on (:mod:`server.process.listeners`). The lifeline is a
+The supervisor starts it. It inherits the socket to listen on (:mod:`server.process.listener`). The lifeline is a
 socket to the supervisor: the first byte on it means "serving", later ones, one a second, that the event loop still
-runs; its end means that the supervisor is gone. If there are several
-processes, the arguments end with the place of this one and the descriptors that they share to spread connections
-(:mod:`server.process.connection_balance`).
+runs; its end means that the supervisor is gone. If there are several processes, the arguments end with the place of
+this one in the table of connections and the descriptor of that table (:mod:`server.process.accept_gate`).
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from sanic import Sanic
 
 from server.app import create_app
 from server.http.protocol import protocol_of
-from server.process.connection_balance import ConnectionBalance
-from server.process.listeners import BACKLOG
+from server.process.accept_gate import AcceptGate, ConnectionTable
+from server.process.listener import BACKLOG
 from server.settings import Settings, SettingsError, load_settings
 from server.telemetry import logs
 from server.terminal.output import say
@@ -36,21 +35,20 @@ READY = b"+"
 HEARTBEAT_SECONDS = 1.0
 
 
-async def serve(
-    settings: Settings, listener: socket.socket, lifeline: socket.socket, balance: ConnectionBalance | None
-) -> None:
+async def serve(settings: Settings, listener: socket.socket, lifeline: socket.socket, gate: AcceptGate | None) -> None:
     """Serve until told to stop, then drain."""
     app = create_app(settings)
-    app.ctx.balance = balance
+    app.ctx.gate = gate
     stop = stop_event(lifeline)
     server: Any = await app.create_server(
         sock=listener, return_asyncio_server=True, backlog=BACKLOG, asyncio_server_kwargs={"start_serving": False}
     )
     await server.startup()
     await server.before_start()
-    if balance is not None:
-        balance.start(asyncio.get_running_loop(), protocol_of(app, server.connections))
-    await server.start_serving()
+    if gate is None:
+        await server.start_serving()
+    else:
+        gate.start(asyncio.get_running_loop(), protocol_of(app, server.connections))
     await server.after_start()
     spare_long_lived_objects()
     heartbeat = asyncio.create_task(beat(lifeline))
@@ -100,14 +98,14 @@ def stop_event(lifeline: socket.socket) -> asyncio.Event:
 async def drain(app: Sanic[Any, Any], server: Any, settings: Settings) -> None:
     """Finish accepted requests within the time that the settings allow, and close everything."""
     app.ctx.services.draining = True
-    balance: ConnectionBalance | None = app.ctx.balance
-    if balance is not None:
-        balance.withdraw()
+    gate: AcceptGate | None = app.ctx.gate
+    if gate is not None:
+        gate.withdraw()
     await asyncio.sleep(max(settings.drain_delay, SETTLE_SECONDS))
     closing = server.close()
     loop = asyncio.get_running_loop()
-    if balance is not None:
-        balance.stop(loop)
+    if gate is not None:
+        gate.stop()
     await app.ctx.services.live.drain()
     deadline = loop.time() + settings.drain_timeout
     for connection in list(server.connections):
@@ -135,11 +133,13 @@ def main(arguments: list[str]) -> None:
     listener.setblocking(False)
     lifeline = socket.socket(fileno=int(arguments[1]))
     lifeline.setblocking(False)
-    place, *shared = map(int, arguments[2:]) if len(arguments) > 2 else (0,)
-    balance = ConnectionBalance.inherited(place, shared) if shared else None
+    gate = None
+    if len(arguments) > 2:
+        place, table = map(int, arguments[2:])
+        gate = AcceptGate(place, ConnectionTable(table), listener.dup())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(serve(settings, listener, lifeline, balance))
+            runner.run(serve(settings, listener, lifeline, gate))
         except SettingsError as unusable:
             say(str(unusable))
             sys.exit(os.EX_CONFIG)

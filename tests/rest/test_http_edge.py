@@ -23,7 +23,7 @@ SMUGGLED = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 async def exchange(server: AppServer, sent: bytes) -> bytes:
-    """Return everything that the server says to ``sent`` until it closes; where nothing makes it close, for a moment."""
+    """Return what the server says to ``sent`` until it closes, or, where nothing makes it close, for a moment."""
     host, _, port = server.base_url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(sent)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from server.process.connection_balance import BalanceHub, ConnectionTable
+from server.process.accept_gate import ConnectionTable
 from tests.process.conftest import Starter
 from tests.process.program import Program
 
@@ -100,22 +99,27 @@ async def test_a_process_that_is_gone_gets_no_connection_and_its_successor_does(
             assert spread(server) == [4, 4]
 
 
-def test_the_table_counts_what_is_on_its_way() -> None:
-    with tempfile.TemporaryFile() as file:
-        file.truncate(ConnectionTable.size(2))
-        table = ConnectionTable(file.fileno(), 2)
-        table.set_absent(1)
-        assert table.load(1) is None
-        table.set_open(1, 3)
-        table.note_given(0, 1)
-        assert table.load(1) == 4
-        table.note_taken(0, 1)
-        table.set_open(1, 4)
-        assert table.load(1) == 4
-        table.note_given(0, 1)
-        table.note_given(0, 1, -1)
-        assert (table.load(0), table.load(1)) == (0, 4)
+async def test_connections_pass_by_a_process_that_stands_still(start: Starter) -> None:
+    server = start("--workers", "2")
+    server.wait_for("server process serves", times=2)
+    with connections(server, 4):
+        frozen, awake = server.worker_pids()
+        os.kill(frozen, signal.SIGSTOP)
+        try:
+            with connections(server, 3):  # each is answered, though the frozen process has fewer from the first on
+                assert served_by(awake, int(server.base_url.rpartition(":")[2])) == 5
+        finally:
+            os.kill(frozen, signal.SIGCONT)
 
 
-def test_one_process_needs_no_hub() -> None:
-    assert BalanceHub.for_processes(1) is None
+def test_the_table_knows_who_has_fewest_of_those_who_take_connections() -> None:
+    table, descriptor = ConnectionTable.create(3)
+    os.close(descriptor)
+    table.set_open(0, 3)
+    assert table.has_fewest(0), "the others are absent"
+    table.set_open(1, 2)
+    table.set_open(2, 2)
+    assert [table.has_fewest(process) for process in range(3)] == [False, True, True]
+    table.set_absent(1)
+    table.set_open(2, 3)
+    assert table.has_fewest(0)

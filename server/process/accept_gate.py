@@ -1,0 +1,154 @@
+"""Even distribution of a port's connections over the server processes.
+
+All processes accept from one socket, and of those that wait for a connection the kernel mostly wakes the same one. Of
+the four that a Collector or a Grafana keeps open it may get all: one process works and the others wait. So a process
+that has more connections than another leaves a new one to it for a moment; it takes the connection itself if that
+moment passes, such as while the other process is frozen.
+
+A table in shared memory has the number of connections of each process. Each process writes only its own number, so
+nothing needs a lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import mmap
+import os
+import socket
+import tempfile
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from typing import Any, Final
+
+logger = logging.getLogger("observatory.accept")
+
+RETRY_SECONDS: Final = 0.005
+PATIENCE_SECONDS: Final = 0.05
+"""How long a connection is left to a process with fewer. A process whose event loop is busy for longer is no better
+off with it.
+"""
+
+REST_SECONDS: Final = 1.0
+
+_ABSENT: Final = -1
+_NUMBER_SIZE: Final = 8
+
+
+class ConnectionTable:
+    """The number of connections of each process."""
+
+    def __init__(self, descriptor: int) -> None:
+        """``descriptor``: a file with eight bytes for each process."""
+        self._numbers = memoryview(mmap.mmap(descriptor, os.fstat(descriptor).st_size)).cast("q")
+
+    @classmethod
+    def create(cls, processes: int) -> tuple[ConnectionTable, int]:
+        """Return a table of ``processes`` that are all absent, and the descriptor of its memory."""
+        with tempfile.TemporaryFile() as file:
+            file.truncate(processes * _NUMBER_SIZE)
+            descriptor = os.dup(file.fileno())
+        table = cls(descriptor)
+        for process in range(processes):
+            table.set_absent(process)
+        return table, descriptor
+
+    def set_open(self, process: int, connections: int) -> None:
+        """Note how many connections ``process`` has."""
+        self._numbers[process] = connections
+
+    def set_absent(self, process: int) -> None:
+        """Note that ``process`` takes no connections."""
+        self._numbers[process] = _ABSENT
+
+    def has_fewest(self, process: int) -> bool:
+        """Return whether no other process that takes connections has fewer."""
+        own = self._numbers[process]
+        return not any(_ABSENT < number < own for number in self._numbers)
+
+
+class AcceptGate:
+    """Accepts the connections of one process, and leaves them to others that have fewer."""
+
+    def __init__(self, process: int, table: ConnectionTable, listener: socket.socket) -> None:
+        self._process = process
+        self._table = table
+        self._listener = listener
+        self._is_serving = False
+        self._open = 0
+        self._arriving: set[asyncio.Task[Any]] = set()
+        self._left_since = self._left_last = float("-inf")
+
+    def start(self, loop: AbstractEventLoop, protocol: Callable[[], asyncio.Protocol]) -> None:
+        """Accept connections from now on, each served by a new ``protocol()``."""
+        self._loop = loop
+        self._protocol = protocol
+        self._is_serving = True
+        self._note()
+        loop.add_reader(self._listener, self._on_connection)
+
+    def withdraw(self) -> None:
+        """Leave new connections to the other processes as long as there are any that take them."""
+        self._is_serving = False
+        self._table.set_absent(self._process)
+
+    def stop(self) -> None:
+        """Accept no more connections."""
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
+
+    def note(self, connections: int) -> None:
+        """Tell the others how many connections this process has."""
+        self._open = connections
+        self._note()
+
+    def _note(self) -> None:
+        if self._is_serving:
+            self._table.set_open(self._process, self._open + len(self._arriving))
+
+    def _on_connection(self) -> None:
+        if self._leaves_it():
+            self._pause(RETRY_SECONDS)
+            return
+        try:
+            connection, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return  # another process took it, or the client has gone
+        except OSError as failure:
+            logger.error("no connection can be accepted for a second", extra={"error": str(failure)})
+            self._pause(REST_SECONDS)  # no descriptors or no memory: the connection waits
+            return
+        task = self._loop.create_task(self._serve(connection))
+        self._arriving.add(task)
+        task.add_done_callback(self._arrived)
+        self._note()
+
+    def _leaves_it(self) -> bool:
+        """Return whether a process with fewer connections may still take the one that waits."""
+        if self._is_serving and self._table.has_fewest(self._process):
+            return False
+        now = self._loop.time()
+        if now - self._left_last > 4 * RETRY_SECONDS:
+            self._left_since = now  # nothing waited in between
+        self._left_last = now
+        return now - self._left_since < PATIENCE_SECONDS
+
+    def _pause(self, seconds: float) -> None:
+        self._loop.remove_reader(self._listener)
+        self._loop.call_later(seconds, self._look_again)
+
+    def _look_again(self) -> None:
+        if self._listener.fileno() >= 0:
+            self._loop.add_reader(self._listener, self._on_connection)
+
+    async def _serve(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            await self._loop.connect_accepted_socket(self._protocol, connection)
+        except OSError:
+            connection.close()  # the client has disconnected
+
+    def _arrived(self, task: asyncio.Task[Any]) -> None:
+        self._arriving.discard(task)
+        self._note()
