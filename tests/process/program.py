@@ -15,7 +15,7 @@ from types import TracebackType
 import httpx
 
 PROGRAM = Path(sys.executable).with_name("llm-observatory")
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 _ADDRESS = re.compile(r"serving on (http://\S+)")
 
 
