@@ -226,7 +226,7 @@ def build_exports(
 def build_meaning(settings: Settings, reads: Database) -> MeaningSearch:
     """Make what lists by meaning need."""
     questions = QuestionVectors(open_embedder(settings), settings.embedding_model)
-    return MeaningSearch(reads, questions, most_rows=settings.semantic_most_rows)
+    return MeaningSearch(reads, questions, most_rows=settings.semantic_most_rows, memory_bytes=settings.semantic_memory)
 
 
 def build_panels(services: Services) -> PanelEngine:

@@ -73,6 +73,13 @@ class EmbeddingSettings:
         "Vectors of a project that one question looks at, the newest of its range.",
         parse=whole(1000, 100_000_000),
     )
+    semantic_memory: int = setting(
+        "OBSERVATORY_SEMANTIC_MEMORY",
+        64 * 1024 * 1024,
+        "Bytes per process in which it keeps what a search by meaning compares first, about 100 a vector: what is kept "
+        "needs not be read again. 0: nothing is kept.",
+        parse=whole(0, 64 * 1024**3),
+    )
 
     @property
     def embedding_model(self) -> str:

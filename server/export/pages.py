@@ -34,6 +34,8 @@ FIRST_ROWS: Final = 50
 """Rows of the first page: small, so that the first bytes leave at once."""
 FEWEST_ROWS: Final = 10
 MOST_ROWS: Final = 5_000
+MOST_VALUES: Final = 100_000
+"""Values of a page: as Python objects they need some 100 bytes each, also where a format makes nothing of them."""
 PAGE_BYTES: Final = 2 << 20
 """How large a page is meant to be once it is encoded; the number of rows follows the size of those before."""
 RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -64,12 +66,13 @@ class PageReader:
         self._question = question
         self._scores_until = scores_until
         self._rows = FIRST_ROWS
+        self._most = max(FEWEST_ROWS, min(MOST_ROWS, MOST_VALUES // max(1, len(question.shown()))))
 
     def encoded(self, rows: int, size: int) -> None:
         """Note that ``rows`` rows became ``size`` bytes."""
         if rows and size:
             wanted = rows * PAGE_BYTES // size
-            self._rows = max(FEWEST_ROWS, min(MOST_ROWS, wanted, self._rows * 4))
+            self._rows = max(FEWEST_ROWS, min(self._most, wanted, self._rows * 4))
 
     async def pages(self) -> AsyncIterator[Page]:
         """Yield every page; at least one, which may be empty.

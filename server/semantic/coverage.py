@@ -33,10 +33,6 @@ class Coverage:
         """Spans that have one: each span has at most one vector."""
         return sum(self.vectors)
 
-    def looked_at(self, most: int) -> int:
-        """Return how many of them a question without a filter compares, at most ``most`` of a project and model."""
-        return sum(min(count, most) for count in self.vectors)
-
 
 async def read_coverage(reads: Database, scope: RowScope, window: TimeRange, model_ids: Sequence[int]) -> Coverage:
     """Return the coverage of the spans within ``window``. Raises the database's errors."""

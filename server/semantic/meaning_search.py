@@ -33,6 +33,7 @@ from server.queries.lists.ranking import Ranking, joined, ranking_of
 from server.queries.lists.row_extras import add_extras
 from server.queries.lists.row_layout import row_layout
 from server.queries.lists.shown_rows import render_rows
+from server.queries.lists.vector_memory import VectorMemory
 from server.semantic.coverage import read_coverage
 from server.semantic.embedding_models import EmbeddingModel, EmbeddingModels
 from server.semantic.question_vectors import QuestionVectors
@@ -58,11 +59,14 @@ class _Asked:
 class MeaningSearch:
     """Reads such lists for all surfaces of one process."""
 
-    def __init__(self, reads: Database, questions: QuestionVectors, *, most_rows: int) -> None:
-        """``most_rows``: vectors of a project that one question looks at."""
+    def __init__(self, reads: Database, questions: QuestionVectors, *, most_rows: int, memory_bytes: int) -> None:
+        """``most_rows``: vectors of a project that one question looks at. ``memory_bytes``: how much of their signs is
+        kept.
+        """
         self._reads = reads
         self._questions = questions
         self._most = most_rows
+        self._memory = VectorMemory(memory_bytes)
         self._models = EmbeddingModels(reads)
         self._known: tuple[float, list[EmbeddingModel]] = (0.0, [])
 
@@ -84,14 +88,13 @@ class MeaningSearch:
         check_readable(question.filter, scope)
         if not scope.projects:
             return ListPage([], meaning={"rows_in_range": 0, "rows_with_vectors": 0, "rows_looked_at": 0, "ranked": 0})
-        cut, distances = (None, None) if question.position is None else _first_page(question.position)
+        cut: datetime | None = None if question.position is None else question.position[0]
         near_question = NearQuestion(
             view=question.view,
             window=question.window,
             filter=ranking.rest,
             most=self._most,
             cut=cut,
-            distances=distances,
         )
         models = await self._all_models()
         asked = await self._asked(scope, ranking.by, near_question, models)
@@ -109,19 +112,16 @@ class MeaningSearch:
             [(as_key(span), span.ts) for span in found],
             folds=folds,
         )
-        kept = {model_id: part.distance for model_id, part in zip(asked.vectors, near, strict=True) if part.distance}
-        start = (cut or moment, ",".join(f"{model_id}={distance}" for model_id, distance in kept.items()))
-        page = await self._page(scope, question, ranking, ranked, start)
+        page = await self._page(scope, question, ranking, ranked, (cut or moment,))
         names = {model.model_id: model.name for model in models}
-        passed = [part.looked_at for part in near if part.looked_at is not None]
         facts = {
             "models": [names[model_id] for model_id in asked.vectors],
             "rows_in_range": covered.rows,
             "rows_with_vectors": covered.with_vectors,
-            "rows_looked_at": sum(passed) if passed else covered.looked_at(self._most),
+            "rows_looked_at": sum(part.looked_at for part in near),
             "ranked": len(ranked),
         }
-        notes = self._notes(facts, asked, is_filtered=bool(passed))
+        notes = self._notes(facts, asked, is_bounded=any(part.is_bounded for part in near))
         if folds and any(row["same_text"] for row in page.rows):
             notes.append("Some rows stand for others that say the same, word for word: same_text counts them.")
         if page.next_position is None and max(len(found), *(len(part.spans) for part in near), 0) >= POOL:
@@ -198,11 +198,13 @@ class MeaningSearch:
         self, scope: RowScope, question: NearQuestion, asked: _Asked, plans: list[dict[str, Any]] | None
     ) -> tuple[datetime, list[Nearest]]:
         """Return the database's moment and a ranking for each model, without the row that was named."""
-        async with self._reads.read(scope) as connection:
+        # Its statements read an index in its order; planning them each time, over all partitions, costs some ms.
+        follows_index = question.filter is None and question.view == "spans"
+        async with self._reads.read(scope, follows_index=follows_index) as connection:
             moment: datetime = await connection.fetchval(statement("database_now"))
             seen = explained(connection, plans)
             rankings = [
-                await read_nearest(seen, scope, question, model_id, vector)
+                await read_nearest(seen, scope, question, model_id, vector, self._memory, now=moment)
                 for model_id, vector in asked.vectors.items()
             ]
         if asked.itself is not None:
@@ -266,7 +268,7 @@ class MeaningSearch:
             shown, (*start, *taken[-1].order) if has_more else None, None, layout.hidden, None, layout.clip(shown)
         )
 
-    def _notes(self, facts: Mapping[str, Any], asked: _Asked, *, is_filtered: bool) -> list[str]:
+    def _notes(self, facts: Mapping[str, Any], asked: _Asked, *, is_bounded: bool) -> list[str]:
         """Return what a reader must know of the rows that the list does not have."""
         notes = []
         rows, vectors = facts["rows_in_range"], facts["rows_with_vectors"]
@@ -274,20 +276,13 @@ class MeaningSearch:
             notes.append(
                 "Rows without a vector say nothing, or are not embedded yet: only a search by words finds them."
             )
-        if vectors > facts["rows_looked_at"] and not is_filtered:
+        if is_bounded and vectors > facts["rows_looked_at"]:
             notes.append(f"Only the newest {self._most} rows of each project with vectors were looked at.")
         if asked.unasked:
             notes.append(
                 f"Rows with vectors of {', '.join(asked.unasked)} were not looked at: that model does not answer."
             )
         return notes
-
-
-def _first_page(position: Position) -> tuple[datetime, dict[int, int]]:
-    """Return what a later page has from the first: its moment, and the distances by model."""
-    moment, distances = position[:2]
-    pairs = (pair.split("=") for pair in filter(None, distances.split(",")))
-    return moment, {int(model_id): int(distance) for model_id, distance in pairs}
 
 
 def _span_key(span: NearSpan) -> Key:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -155,12 +156,12 @@ class VectorWriter:
             if not rows:
                 return 0
             await connection.fetch(
-                statement("store_vectors"), project, model.model_id, *map(list, zip(*rows, strict=True))
+                statement("store_vectors"), project, model.model_id, *map(list, zip(*rows, strict=True)), _mark()
             )
             moved = [_id(span.key) for span in read if span.is_update]
             if moved:
                 await connection.execute(statement("drop_moved_vectors"), project, *map(list, zip(*moved, strict=True)))
-            await connection.execute(statement("fold_vector_counts"), project, list({row[2] for row in rows}))
+            await connection.execute(statement("fold_vector_counts"), project, list({row[2] for row in rows}), _mark())
         return len(rows)
 
     async def _ensure_partition(self, ts: datetime) -> None:
@@ -169,6 +170,11 @@ class VectorWriter:
         async with self._writes.plain() as connection:
             await connection.execute(statement("ensure_vector_partition"), ts)
         self._days.add(ts.date())
+
+
+def _mark() -> int:
+    """Return a number that no other change of an hour has."""
+    return secrets.randbits(63)
 
 
 def _id(key: SpanKey) -> tuple[str, str, datetime]:

@@ -34,6 +34,7 @@ from server.embedding.vectors import Vector, from_bytes, similarities, to_bits, 
 from server.embedding_settings import OFFLINE_MODEL
 from server.queries.filters.time_range import TimeRange
 from server.queries.lists.nearest_reader import NearQuestion, read_nearest
+from server.queries.lists.vector_memory import VectorMemory
 from server.rollups.rebuild import rebuild_rollups
 from server.schema.migrate import migrate
 from server.settings import Settings
@@ -147,17 +148,19 @@ class Bare:
     """The statements of a search as the server sends them, over a connection of our own, and their comparison."""
 
     def __init__(self, reader: asyncpg.Connection, model: int, window: TimeRange) -> None:
-        self.reader, self.model = reader, model
+        self.reader, self.model, self.memory = reader, model, VectorMemory(64 << 20)
         self.asked = NearQuestion(view="spans", window=window, filter=None, most=500_000)
 
     async def near(self, project: str, question: Vector) -> tuple[float, list[Any]]:
         """Seconds, and the spans."""
         started = time.perf_counter()
-        async with self.reader.transaction(readonly=True):
+        async with self.reader.transaction(isolation="repeatable_read", readonly=True):
             await self.reader.execute(
-                f"SET LOCAL app.projects = '{project}'; SET LOCAL plan_cache_mode = force_custom_plan"
+                f"SET LOCAL app.projects = '{project}'; SET LOCAL plan_cache_mode = force_generic_plan"
             )
-            near = await read_nearest(self.reader, RowScope((project,)), self.asked, self.model, question)
+            near = await read_nearest(
+                self.reader, RowScope((project,)), self.asked, self.model, question, self.memory, now=datetime.now(UTC)
+            )
         return time.perf_counter() - started, near.spans
 
 

@@ -139,6 +139,7 @@ async def test_parquet_is_read_with_the_right_types_by_the_libraries_people_use(
     import duckdb
     import pandas
     import polars
+    import pyarrow.parquet as pq
 
     answer = await api.get(EXPORT, params={"format": "parquet", "fields": "all"})
     path = tmp_path / "traces.parquet"
@@ -147,6 +148,10 @@ async def test_parquet_is_read_with_the_right_types_by_the_libraries_people_use(
     query = "SELECT count(*), sum(total_cost_usd), min(typeof(ts)), count(DISTINCT user_id) FROM read_parquet(?)"
     found = duckdb.execute(query, [str(path)]).fetchone()
     assert found == (COUNT, expected, "TIMESTAMP WITH TIME ZONE", len(ODD_USERS))
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    columns = {group.column(n).path_in_schema: group.column(n) for n in range(group.num_columns)}
+    assert columns["ts"].statistics.has_min_max
+    assert columns["input_text"].statistics is None, "a writer keeps them to the end of the file"
     frame = polars.read_parquet(path)
     assert frame["total_cost_usd"].sum() == expected
     assert frame.schema["ts"] == polars.Datetime("us", "UTC")

@@ -8,13 +8,8 @@ from itertools import pairwise
 from typing import Any
 
 import httpx
-import numpy as np
-import pytest
 
-from server.embedding.vectors import from_bytes, similarities, to_bits, to_bytes, unit
 from server.queries.filters.time_range import TimeRange
-from server.queries.lists import vector_cut
-from server.queries.lists.nearest_reader import Nearest, NearQuestion, read_nearest
 from server.semantic.coverage import read_coverage
 from server.storage.row_scope import RowScope
 from server.upkeep.retention import apply_retention
@@ -141,54 +136,3 @@ async def test_a_bound_that_was_reached_is_told(
     assert len(answer["data"]) == 3
     assert answer["meta"]["meaning"]["rows_looked_at"] == 3
     assert any("Only the newest 3 rows" in note for note in answer["meta"]["meaning"]["notes"])
-
-
-async def test_candidates_by_distance_are_those_that_a_full_comparison_finds(
-    server: AppServer, project: ProjectMaker, owner: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also where the sample misleads: all that is near came within an hour that no sample looks at."""
-    for name in ("alpha", "beta"):
-        await project(name)
-    await owner.execute("SELECT ensure_vector_partition(now()), ensure_vector_partition(now() - interval '7 days')")
-    await owner.execute("INSERT INTO embedding_models (name, dimensions) VALUES ('m', 64)")
-    generator = np.random.default_rng(5)
-    vectors = unit(generator.standard_normal((1200, 64)).astype(np.float32))
-    question = unit(generator.standard_normal((1, 64)).astype(np.float32))[0]
-    vectors[600:640] = unit(question + vectors[600:640] * np.float32(0.3))
-    hour = NOW.replace(minute=0, second=0, microsecond=0)
-    starts = [hour - timedelta(minutes=n if 590 <= n < 650 else 0, hours=n // 10) for n in range(1200)]
-    names = ("project_id", "ts", "trace_id", "span_id", "model_id", "version", "text_hash", "bits", "vector")
-    rows = [
-        ("beta" if n % 3 == 0 else "alpha", ts, f"t{n}", f"s{n}", 1, 1, b"x", to_bits(vector), to_bytes(vector))
-        for n, (ts, vector) in enumerate(zip(starts, vectors, strict=True))
-    ]
-    await owner.copy_records_to_table("span_vectors", records=rows, columns=names)
-    await owner.execute(f"INSERT INTO vector_counts (project_id, model_id, hour, vectors) {COUNTED}")
-    scope = RowScope(("alpha", "beta"))
-    asked = NearQuestion(view="spans", window=TimeRange(), filter=None, most=10_000)
-
-    async def ask(**changes: Any) -> Nearest:
-        async with server.services.reads.read(scope) as connection:
-            return await read_nearest(connection, scope, replace(asked, **changes), 1, question)
-
-    everything = await ask()
-    assert everything.distance == vector_cut.EVERYTHING
-    expected = [f"s{n}" for n in np.argsort(-similarities(from_bytes(map(to_bytes, vectors), 64), question))[:30]]
-    assert [span.span_id for span in everything.spans[:30]] == expected
-
-    monkeypatch.setattr("server.queries.lists.nearest_reader.POOL", 50)
-    monkeypatch.setattr(vector_cut, "CANDIDATES", 100)
-    cut = await ask()
-    assert cut.distance is not None
-    assert cut.distance < 32
-    assert [span.span_id for span in cut.spans[:30]] == expected
-    again = await ask(distances={1: cut.distance}, cut=datetime.now(UTC))
-    assert again.spans == cut.spans
-
-    monkeypatch.setattr(vector_cut, "CANDIDATES", 1)  # far too near: it has to be widened
-    widened = await ask()
-    assert len(widened.spans) == 50
-    assert [span.span_id for span in widened.spans[:30]] == expected
-
-    newest = await ask(most=20)
-    assert {span.ts for span in newest.spans} <= set(starts[:70])

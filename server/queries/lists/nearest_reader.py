@@ -1,8 +1,8 @@
 """The spans whose vectors are nearest to a question's, within a range and a filter.
 
-There are three steps (docs/decisions/0170-vectors-in-plain-postgresql.md, 0174-candidates-by-distance.md): the signs of
-the vectors' elements, which an index has beside project and time, choose some thousand candidates; the same signs, each
-by its weight in the question, choose :data:`POOL` of them; then their vectors are compared exactly, here.
+There are two steps (docs/decisions/0193-bits-are-compared-in-memory.md): the signs of the vectors' elements, each by
+its weight in the question, choose :data:`COMPARED` rows; then their vectors are compared exactly, here. The signs of a
+whole range are compared in this process, those of rows that pass a filter in the database.
 """
 
 from __future__ import annotations
@@ -10,23 +10,34 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import asyncpg
 import numpy as np
 
 from server.embedding.vectors import Vector, from_bytes, similarities, to_bits
+from server.fairness.off_loop import off_loop
 from server.queries.filters.filter_sql import compile_filter, fragment
 from server.queries.filters.filter_tree import Filter
 from server.queries.filters.time_range import TimeRange
 from server.queries.lists.list_question import VIEWS, Sort
 from server.queries.lists.row_layout import row_layout
-from server.queries.lists.vector_cut import CANDIDATES, EVERYTHING, bit_planes, choose_distance
+from server.queries.lists.vector_cut import NOTHING, Chosen, Measure, bit_planes
+from server.queries.lists.vector_memory import BitQuestion, VectorMemory, as_moments
 from server.storage.project_branches import project_branches
 from server.storage.row_scope import RowScope
+from server.storage.statements import statement
 
+COMPARED: Final = 1250
+"""Rows that are compared exactly."""
 POOL: Final = 1000
-"""Rows that are compared exactly, and so ranked."""
+"""Rows that are ranked."""
+PASSING: Final = 4000
+"""Rows with a filter whose signs are weighed, by the number of their signs that differ."""
+ROWS_A_VALUE: Final = 32
+"""Rows whose signs are compared in the time of one value of :mod:`server.fairness.off_loop`."""
 TRACE_MARGIN: Final = timedelta(days=1)
 """How long after the start of its trace a span is looked for."""
 _SAME: Final = {
@@ -50,20 +61,18 @@ class NearSpan(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Nearest:
-    """Spans, nearest first. ``looked_at``: how many passed the filter and were compared; None: there was no filter.
-    ``distance``: the distance within which rows were looked at more closely.
+    """Spans, nearest first. ``looked_at``: how many were compared. ``is_bounded``: there are older ones beyond
+    ``NearQuestion.most``.
     """
 
     spans: list[NearSpan]
-    looked_at: int | None = None
-    distance: int | None = None
+    looked_at: int
+    is_bounded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NearQuestion:
-    """Where to look for near spans. ``cut``: only vectors that were there at that moment of the database's clock.
-    ``distances``: those of the first page, by model; every page has the same candidates.
-    """
+    """Where to look for near spans. ``cut``: only vectors that were there at that moment of the database's clock."""
 
     view: str
     window: TimeRange
@@ -71,7 +80,6 @@ class NearQuestion:
     most: int
     """Rows of a project that are looked at, the newest of the range; with a filter all that pass it."""
     cut: datetime | None = None
-    distances: Mapping[int, int] | None = None
 
     def span_window(self) -> TimeRange:
         """Return the range of the spans: for traces it is that of their starts."""
@@ -94,100 +102,120 @@ class _Binds:
 
 
 async def read_nearest(
-    connection: asyncpg.Connection, scope: RowScope, question: NearQuestion, model_id: int, vector: Vector
-) -> Nearest:
-    """Return up to :data:`POOL` spans with vectors of the model, in a transaction of ``scope``."""
-    if question.filter is not None or question.view != "spans":
-        records = await _read(connection, scope, question, model_id, vector, None)
-        return Nearest(_ranked(records, vector), _candidates(records))
-    # Nothing but the index has to be read; a scan of the table would read the vectors too.
-    await connection.execute(fragment("prefer_vector_index"))
-    if question.distances is not None:
-        distance, total = question.distances.get(model_id, EVERYTHING), question.most + 1
-    else:
-        distance, total = await choose_distance(
-            connection, scope, question.window, model_id, vector, most=question.most
-        )
-    bounded = total > question.most
-    records = await _read(connection, scope, question, model_id, vector, distance, bounded=bounded)
-    step = len(vector) // 16
-    while question.distances is None and _candidates(records) < POOL and distance < EVERYTHING:
-        # The sample was not like the rest.
-        distance, step = (distance + step, 2 * step) if distance + step < len(vector) else (EVERYTHING, 0)
-        records = await _read(connection, scope, question, model_id, vector, distance, bounded=bounded)
-    return Nearest(_ranked(records, vector), distance=distance)
-
-
-async def _read(
     connection: asyncpg.Connection,
     scope: RowScope,
     question: NearQuestion,
     model_id: int,
     vector: Vector,
-    distance: int | None,
+    memory: VectorMemory,
     *,
-    bounded: bool = False,
-) -> list[asyncpg.Record]:
-    """Return the pool: of rows within ``distance``, or (None) of those that pass the filter. ``bounded``: only the
-    newest of a project are looked at.
+    now: datetime,
+) -> Nearest:
+    """Return up to :data:`POOL` spans with vectors of the model, in a transaction of ``scope``. ``now``: the moment of
+    that transaction.
     """
+    if question.filter is not None:
+        return await _passing(connection, scope, question, model_id, vector, question.span_window())
+    later = None
+    end = question.window.end
+    if question.view == "traces" and end is not None and end < now:
+        # Spans that came after the range, of traces that started in it.
+        later = await _passing(connection, scope, question, model_id, vector, TimeRange(end, end + TRACE_MARGIN))
+    # Nothing but the index has to be read; a scan of the table would read the vectors too.
+    await connection.execute(fragment("prefer_vector_index"))
+    nearest = await _of_range(connection, scope, question, model_id, vector, memory)
+    if later is None:
+        return nearest
+    spans = sorted([*nearest.spans, *later.spans], key=lambda span: -span.similarity)[:POOL]
+    return Nearest(spans, nearest.looked_at + later.looked_at, nearest.is_bounded)
+
+
+async def _of_range(
+    connection: asyncpg.Connection,
+    scope: RowScope,
+    question: NearQuestion,
+    model_id: int,
+    vector: Vector,
+    memory: VectorMemory,
+) -> Nearest:
+    """Return the nearest of all rows of the range."""
+    measure, chosen = Measure(vector), NOTHING
+    asked = BitQuestion(window=question.window, model_id=model_id, most=question.most, cut=question.cut)
+    looked_at = dict.fromkeys(scope.projects, 0)
+    async for parts in memory.read(connection, scope, asked):
+        for part in parts:
+            looked_at[part.project_id] += len(part.ts)
+        values = sum(len(part.ts) for part in parts)
+        chosen = await off_loop(values // ROWS_A_VALUE, partial(measure.choose, parts, COMPARED, chosen))
+    total = sum(looked_at.values())
+    spans = await _compared(connection, chosen, model_id, vector) if total else []
+    # Whether there were more than that in the range is not worth a statement.
+    return Nearest(spans, total, max(looked_at.values(), default=0) >= question.most)
+
+
+async def _compared(connection: asyncpg.Connection, chosen: Chosen, model_id: int, vector: Vector) -> list[NearSpan]:
+    """Return the spans of chosen rows that are still there, nearest first, of equal ones the newest."""
+    found: list[NearSpan] = []
+    for project in sorted(set(chosen.projects.tolist())):
+        mine = np.flatnonzero(chosen.projects == project)
+        span_ids = [span_id.decode() for span_id in chosen.span_ids[mine].tolist()]
+        moments = as_moments(chosen.ts[mine])
+        (record,) = await connection.fetch(statement("read_chosen_vectors"), project, moments, span_ids, model_id)
+        if record["places"] is None:
+            continue
+        near = similarities(from_bytes([record["vectors"]], len(vector)), vector).tolist()
+        found += [
+            NearSpan(project, moments[place - 1], trace_id, span_ids[place - 1], value, text)
+            for place, trace_id, value, text in zip(
+                record["places"], record["trace_ids"], near, record["texts"], strict=True
+            )
+        ]
+    found.sort(key=attrgetter("ts", "span_id"), reverse=True)
+    found.sort(key=attrgetter("similarity"), reverse=True)
+    return found[:POOL]
+
+
+async def _passing(
+    connection: asyncpg.Connection,
+    scope: RowScope,
+    question: NearQuestion,
+    model_id: int,
+    vector: Vector,
+    spans: TimeRange,
+) -> Nearest:
+    """Return the nearest of the rows that pass the filter, of which the spans lie within ``spans``."""
     bind = _Binds()
-    pool = bind(POOL, "bigint")
+    compared, passing = bind(COMPARED, "bigint"), bind(PASSING, "bigint")
     shared = {"bits": bind(to_bits(vector), "bit varying"), "model": bind(model_id, "smallint")}
     weight = " + ".join(
         f"{1 << place} * bit_count(differ & {bind(plane, 'bit varying')})"
         for place, plane in enumerate(bit_planes(vector))
     )
-    if distance is None:
-        branches = _filtered(scope, question, bind, shared)
-        most = bind(CANDIDATES, "bigint")
-        text = fragment("nearest_filtered").format(
-            branches=" UNION ALL ".join(branches), weight=weight, pool=pool, most_candidates=most
-        )
-    else:
-        branches = _unfiltered(scope, question, bind, {**shared, "distance": bind(distance, "bigint")}, bounded=bounded)
-        text = fragment("nearest").format(
-            branches=" UNION ALL ".join(branches), weight=weight, pool=pool, model=shared["model"]
-        )
-    records: list[asyncpg.Record] = await connection.fetch(text, *bind.values)
-    return records
-
-
-def _candidates(records: Sequence[asyncpg.Record]) -> int:
-    return records[0]["candidates"] if records else 0
-
-
-def _ranked(records: Sequence[asyncpg.Record], vector: Vector) -> list[NearSpan]:
-    """Return the spans of ``records``, nearest first."""
+    branches = _filtered(scope, question, spans, bind, shared)
+    text = fragment("nearest_filtered").format(
+        branches=" UNION ALL ".join(branches), weight=weight, pool=compared, most_candidates=passing
+    )
+    records = await connection.fetch(text, *bind.values)
     if not records:
-        return []
+        return Nearest([], 0)
     near = similarities(from_bytes((record["vector"] for record in records), len(vector)), vector)
     values = near.tolist()
     # Of equally near ones the newest is first: they come in that order.
-    ordered = [(records[place], values[place]) for place in np.argsort(-near, kind="stable").tolist()]
-    return [
-        NearSpan(project, ts, trace_id, span_id, value, text_hash)
-        for (project, ts, trace_id, span_id, text_hash, *_), value in ordered
-    ]
+    ordered = [(records[place], values[place]) for place in np.argsort(-near, kind="stable")[:POOL].tolist()]
+    return Nearest(
+        [
+            NearSpan(project, ts, trace_id, span_id, value, text_hash)
+            for (project, ts, trace_id, span_id, text_hash, *_), value in ordered
+        ],
+        records[0]["candidates"],
+    )
 
 
-def _unfiltered(
-    scope: RowScope, question: NearQuestion, bind: _Binds, shared: Mapping[str, str], *, bounded: bool
+def _filtered(
+    scope: RowScope, question: NearQuestion, spans: TimeRange, bind: _Binds, shared: Mapping[str, str]
 ) -> list[str]:
-    window = _window("t", question.span_window(), bind, cut=question.cut)
-    if bounded:
-        shared = {**shared, "most": bind(question.most, "bigint")}
-    return [
-        fragment("nearest_newest_branch" if bounded else "nearest_branch").format(
-            **shared, project=project, window=window
-        )
-        for project in project_branches(scope.projects, bind.values)
-    ]
-
-
-def _filtered(scope: RowScope, question: NearQuestion, bind: _Binds, shared: Mapping[str, str]) -> list[str]:
     view = VIEWS[question.view]
-    window = _window("v", question.span_window(), bind, cut=question.cut)
+    window = _window("v", spans, bind, cut=question.cut)
     predicate = view_predicate(question.view, scope, question.window, question.filter, bind)
     return [
         fragment("nearest_filtered_branch").format(

@@ -52,6 +52,7 @@ FOR KEY SHARE OF t;
 SELECT ensure_vector_partition($1);
 
 -- name: store_vectors
+-- Also where their number stays the same, the mark $10 tells of the change.
 WITH stored AS (
     INSERT INTO span_vectors AS v (project_id, model_id, trace_id, span_id, ts, version, text_hash, bits, vector)
     SELECT $1, $2, * FROM unnest($3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::bytea[], $8::bit varying[], $9::bytea[])
@@ -61,11 +62,11 @@ WITH stored AS (
     RETURNING new.ts AS ts, CASE WHEN new.bits IS NOT NULL THEN new.model_id END AS model_now,
               CASE WHEN old.bits IS NOT NULL THEN old.model_id END AS model_before
 )
-INSERT INTO vector_counts (project_id, model_id, hour, vectors)
-SELECT $1, model_id, date_trunc('hour', ts, 'UTC'), sum(sign)
+INSERT INTO vector_counts (project_id, model_id, hour, vectors, mark)
+SELECT $1, model_id, date_trunc('hour', ts, 'UTC'), sum(sign), $10::bigint
 FROM (SELECT ts, model_now AS model_id, 1 AS sign FROM stored UNION ALL SELECT ts, model_before, -1 FROM stored) AS changes
 WHERE model_id IS NOT NULL
-GROUP BY 1, 2, 3 HAVING sum(sign) <> 0;
+GROUP BY 1, 2, 3;
 
 -- name: drop_moved_vectors
 -- Vectors of the spans $2, $3 from when they had another start than $4.
@@ -78,7 +79,7 @@ INSERT INTO vector_counts (project_id, model_id, hour, vectors)
 SELECT $1, model_id, date_trunc('hour', ts, 'UTC'), -count(*) FROM gone WHERE counts GROUP BY 1, 2, 3;
 
 -- name: fold_vector_counts
--- Makes one row of those of an hour, in the hours of $2, where there are many.
+-- Makes one row of those of an hour, in the hours of $2, where there are many, with the mark $3.
 WITH many AS (
     SELECT model_id, hour FROM vector_counts
     WHERE project_id = $1 AND hour IN (SELECT date_trunc('hour', ts, 'UTC') FROM unnest($2::timestamptz[]) AS k (ts))
@@ -88,8 +89,8 @@ WITH many AS (
     WHERE c.project_id = $1 AND c.hour = many.hour AND c.model_id = many.model_id
     RETURNING c.model_id, c.hour, c.vectors
 )
-INSERT INTO vector_counts (project_id, model_id, hour, vectors)
-SELECT $1, model_id, hour, sum(vectors) FROM taken GROUP BY 1, 2, 3 HAVING sum(vectors) <> 0;
+INSERT INTO vector_counts (project_id, model_id, hour, vectors, mark)
+SELECT $1, model_id, hour, sum(vectors), $3::bigint FROM taken GROUP BY 1, 2, 3 HAVING sum(vectors) <> 0;
 
 -- name: count_vectors
 -- How many vectors of each of the models $2 each of the projects $1 has: by the hour from $4 to $5, and one by one from $3 to $4

@@ -10,39 +10,39 @@ EXISTS (SELECT FROM span_vectors t WHERE {project} AND t.model_id = m.model_id A
 -- name: prefer_vector_index
 SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off
 
--- name: vector_extents
--- About how many vectors of the model $2 each of the projects $1 has from $3 to $4, and the hours they lie between.
-SELECT project_id, sum(vectors)::bigint AS vectors, min(hour) AS first, max(hour) + interval '1 hour' AS last
+-- name: vector_marks
+-- The hours from $3 to $4 in which each of the projects $1 has vectors of the model $2, how many, and what changes with
+-- every change of them: see migration 0063.
+SELECT project_id, hour, sum(vectors)::bigint AS vectors, count(*) AS changes, bit_xor(mark) AS mark
 FROM vector_counts
-WHERE project_id = ANY ($1::text[]) AND model_id = $2::smallint
-  AND hour > $3::timestamptz - interval '1 hour' AND ($4::timestamptz IS NULL OR hour < $4)
-GROUP BY project_id HAVING sum(vectors) > 0;
+WHERE project_id = ANY ($1::text[]) AND model_id = $2::smallint AND hour >= $3::timestamptz AND hour < $4::timestamptz
+GROUP BY project_id, hour HAVING sum(vectors) > 0;
 
--- name: sample_distance
--- The distance from the bits $1 within which the part $7 of a sample lies: of the project $2 and the model $3, the $6 rows
--- that follow each of the moments $4, before $5.
-SELECT percentile_disc($7::double precision) WITHIN GROUP (ORDER BY bit_count(sampled.bits # $1::bit varying))
-FROM unnest($4::timestamptz[]) AS place (ts)
+-- name: read_vector_bits
+-- The bits of the project $1 and the model $2 in the hours $3, each column end to end in the same order. The index has all
+-- that this reads.
+SELECT h.hour, b.*
+FROM unnest($3::timestamptz[]) AS h (hour)
 CROSS JOIN LATERAL (
-    SELECT t.bits FROM span_vectors t
-    WHERE t.project_id = $2::text AND t.model_id = $3::smallint AND t.bits IS NOT NULL
-      AND t.ts >= place.ts AND ($5::timestamptz IS NULL OR t.ts < $5)
-    ORDER BY t.ts LIMIT $6::bigint
-) AS sampled;
+    SELECT count(*) AS vectors, string_agg(timestamptz_send(t.ts), '') AS ts,
+           string_agg(timestamptz_send(t.added_at), '') AS added_at, string_agg(varbit_send(t.bits), '') AS bits,
+           array_agg(t.span_id) AS span_ids
+    FROM span_vectors t
+    WHERE t.project_id = $1::text AND t.model_id = $2::smallint AND t.bits IS NOT NULL
+      AND t.ts >= h.hour AND t.ts < h.hour + interval '1 hour'
+) AS b;
 
--- name: nearest
--- The rows whose bits differ least from the question's, each bit by its weight, with their vectors.
-WITH candidates AS MATERIALIZED ({branches}),
-near AS MATERIALIZED (
-    SELECT project_id, ts, span_id FROM candidates ORDER BY {weight}, ts DESC LIMIT {pool}
-)
-SELECT v.project_id, v.ts, v.trace_id, v.span_id, v.text_hash, v.vector, (SELECT count(*) FROM candidates) AS candidates
-FROM near JOIN span_vectors v ON v.project_id = near.project_id AND v.model_id = {model} AND v.bits IS NOT NULL
-                             AND v.ts = near.ts AND v.span_id = near.span_id
-ORDER BY v.ts DESC, v.trace_id, v.span_id
+-- name: read_chosen_vectors
+-- The vectors of the rows $2, $3 of the project $1, as far as they are there, end to end in the order of "places".
+SELECT array_agg(k.place) AS places, array_agg(v.trace_id) AS trace_ids, array_agg(v.text_hash) AS texts,
+       string_agg(v.vector, '') AS vectors
+FROM unnest($2::timestamptz[], $3::text[]) WITH ORDINALITY AS k (ts, span_id, place)
+JOIN span_vectors v ON v.project_id = $1::text AND v.model_id = $4::smallint AND v.bits IS NOT NULL
+                   AND v.ts = k.ts AND v.span_id = k.span_id;
 
 -- name: nearest_filtered
--- The same of rows that pass a filter, and how many of them there are.
+-- The rows that pass a filter whose bits differ least from the question's, each bit by its weight, with their vectors, and
+-- how many rows pass.
 WITH passing AS MATERIALIZED ({branches}),
 candidates AS MATERIALIZED (SELECT * FROM passing ORDER BY bit_count(differ), ts DESC LIMIT {most_candidates}),
 near AS MATERIALIZED (
@@ -52,20 +52,6 @@ SELECT v.project_id, v.ts, v.trace_id, v.span_id, v.text_hash, v.vector, (SELECT
 FROM near JOIN span_vectors v ON v.project_id = near.project_id AND v.trace_id = near.trace_id
                              AND v.span_id = near.span_id AND v.ts = near.ts
 ORDER BY v.ts DESC, v.trace_id, v.span_id
-
--- name: nearest_branch
--- Rows of a project in the range that are within a distance. The index has all that this reads.
-SELECT t.project_id, t.ts, t.span_id, t.bits # {bits} AS differ
-FROM span_vectors t
-WHERE {project} AND t.model_id = {model} AND t.bits IS NOT NULL AND {window} AND bit_count(t.bits # {bits}) <= {distance}
-
--- name: nearest_newest_branch
--- The same of the newest rows of a project.
-SELECT project_id, ts, span_id, bits # {bits} AS differ
-FROM (SELECT t.project_id, t.ts, t.span_id, t.bits FROM span_vectors t
-      WHERE {project} AND t.model_id = {model} AND t.bits IS NOT NULL AND {window}
-      ORDER BY t.ts DESC LIMIT {most}) AS newest
-WHERE bit_count(bits # {bits}) <= {distance}
 
 -- name: nearest_filtered_branch
 -- The vectors of those rows of {table} that pass the filter.
