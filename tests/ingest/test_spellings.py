@@ -297,6 +297,11 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
             ("gemini-2.5-flash-001", "google", "0.00055"),
         )
     },
+    "request of an embedding model under the word for all requests": (
+        {"langfuse.observation.type": "generation", "langfuse.observation.model.name": "text-embedding-3-small"},
+        {},
+        {"operation_type": "embedding", "is_generation": True},
+    ),
     "embedding of Laminar": (
         {"lmnr.span.type": "LLM", "gen_ai.request.model": "text-embedding-3-small"},
         {"name": "openai.embeddings", "scope": "lmnr.tracer"},

@@ -8,6 +8,17 @@ from functools import lru_cache
 _DEALER = re.compile(r"(?:[a-z][a-z-]*\.)+(?=[a-z])")
 """Region and vendor before the name, as Bedrock writes them: ``us.anthropic.``. No digit: ``gpt-4.1`` has no dealer."""
 _EDITION = re.compile(r"(?:[-@](?:20\d{6}|20\d{2}-\d{2}-\d{2}|latest|\d{3,4}))?(?:-v\d+(?::\d+)?)?$")
+_EMBEDS = re.compile(r"(?:^|[-_/.:])embed")
+
+
+@lru_cache(maxsize=4096)
+def is_embedding_model(model: str) -> bool:
+    """Return whether the name says that the model makes vectors, whatever the sender calls the request.
+
+    >>> is_embedding_model("text-embedding-3-small"), is_embedding_model("amazon.titan-embed-text-v2:0")
+    (True, True)
+    """
+    return _EMBEDS.search(model.lower()) is not None
 
 
 @lru_cache(maxsize=4096)

@@ -17,6 +17,7 @@ from server.ingest.dialects.canonical_names import (
     canonical_provider,
 )
 from server.ingest.dialects.dialect import detect_dialect
+from server.ingest.dialects.model_stem import is_embedding_model
 from server.ingest.dialects.scope_traits import NO_TRAITS, ScopeTraits, scope_traits
 from server.ingest.mapping.attribute_choice import SpanFields
 from server.ingest.mapping.exported_spans import EXPORT_SCOPE, restore_span
@@ -135,6 +136,8 @@ def map_span(
     provider = _provider(fields, limits)
     request_model = fields.take_text("request_model", "request_model", limits.name)
     model = _model(fields, request_model, limits)
+    if operation == "chat" and model is not None and is_embedding_model(model):
+        operation = "embedding"  # some senders have one word for every request
     is_call = operation in GENERATION_OPERATIONS and raw_operation not in OPERATIONS_WITHOUT_USAGE
     ts = to_datetime(span.start_ns)
     usage = read_usage(

@@ -241,7 +241,10 @@ def _message_parts(item: dict[str, Any], role: str) -> list[Part]:
     if isinstance(item.get("function_call"), dict) and not calls:
         parts.append(tool_call(item))
     if role == "tool" and parts and all(part["type"] == "text" for part in parts):
-        call_id = item.get("tool_call_id") or item.get("id")
+        more = item.get("additional_kwargs")  # LlamaIndex
+        call_id = (
+            item.get("tool_call_id") or item.get("id") or (more if isinstance(more, dict) else {}).get("tool_call_id")
+        )
         response = "\n".join(to_text(part.get("content")) for part in parts)
         return [without_none({"type": "tool_call_response", "id": call_id, "response": response})]
     return parts
