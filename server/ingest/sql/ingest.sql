@@ -56,11 +56,12 @@ DELETE FROM span_updates WHERE received_at < $1;
 
 -- name: read_stored_span
 -- One span with all columns of llm_traces that a SpanRecord has, and its version; its content, whatever the layout.
-SELECT t.*,
+SELECT t.*, CASE WHEN t.more_parts > 0 THEN shared_attributes(t.project_id, t.ts, t.attributes,
+                  t.parts[cardinality(t.parts) - t.more_parts + 1:]) ELSE t.attributes END AS whole_attributes,
        coalesce(t.input_text, shared_text(t.project_id, t.ts, t.parts[1:t.input_parts])) AS whole_input_text,
        coalesce(t.input_messages, shared_messages(t.project_id, t.ts, t.parts[1:t.input_parts])) AS whole_input_messages,
-       coalesce(t.output_text, shared_text(t.project_id, t.ts, t.parts[t.input_parts + 1:])) AS whole_output_text,
-       coalesce(t.output_messages, shared_answers(t.project_id, t.ts, t.parts[t.input_parts + 1:],
+       coalesce(t.output_text, shared_text(t.project_id, t.ts, t.parts[t.input_parts + 1:cardinality(t.parts) - coalesce(t.more_parts, 0)])) AS whole_output_text,
+       coalesce(t.output_messages, shared_answers(t.project_id, t.ts, t.parts[t.input_parts + 1:cardinality(t.parts) - coalesce(t.more_parts, 0)],
                                                   CASE WHEN t.states_finish THEN t.finish_reason END)) AS whole_output_messages
 FROM trace_summaries s
 JOIN llm_traces t ON t.project_id = s.project_id AND t.trace_id = s.trace_id AND t.ts BETWEEN s.start_ts AND s.end_ts

@@ -1,7 +1,8 @@
-"""The content of a span in the parts that several spans may share: messages, and texts that are none.
+"""The content of a span in the parts that several spans may share: messages, texts that are none, and long attributes.
 
 Only content whose texts follow from its messages can be taken apart; :func:`split_content` says so by comparing. The
-statements that put it together again are in migrations 0070 and 0071.
+statements that put it together again are in migrations 0070 to
+0073.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ from server.queries.records.message_text import text_of_parts
 BARE_ROLES = ("user", "assistant")
 """Roles that the only message of a side does not name in its text."""
 
+LONG_ATTRIBUTE = 512
+"""Characters from which on an attribute is a part, whether others have it or not: a row of its own takes about 130."""
+
 
 @dataclass(frozen=True, slots=True)
 class ContentPart:
-    """A message, or a text alone."""
+    """A message, a text alone, or an attribute."""
 
     body: str
-    """As JSON: the message, or a string."""
+    """As JSON: the message, a string, or an object of one member."""
     words: str
     """Its text, without the role."""
     text: str | None
@@ -33,12 +37,14 @@ class ContentPart:
 
 @dataclass(frozen=True, slots=True)
 class SharedContent:
-    """The parts of a span: those of the input, then those of the output."""
+    """The parts of a span: those of the input, those of the output, then those of attributes."""
 
     parts: tuple[ContentPart, ...]
     inputs: int
     states_finish: bool
     """Each message of the output states the finish reason of the span; the parts are without it."""
+    attributes: tuple[str, ...]
+    """Which attributes are parts."""
 
     @property
     def size(self) -> int:
@@ -53,7 +59,18 @@ def split_content(record: SpanRecord) -> SharedContent | None:
     answered = _split(answers, record.output_text)
     if asked is None or answered is None or not (asked or answered):
         return None
-    return SharedContent((*asked, *answered), len(asked), states_finish)
+    long = {key: part for key, value in record.attributes.items() if (part := _long_attribute(key, value)) is not None}
+    return SharedContent((*asked, *answered, *long.values()), len(asked), states_finish, tuple(long))
+
+
+def _long_attribute(key: str, value: Any) -> ContentPart | None:
+    """Return the part of an attribute; None if it is short, and takes less room in the row."""
+    if not isinstance(value, str | list | dict):
+        return None
+    if isinstance(value, str) and len(value) < LONG_ATTRIBUTE:
+        return None
+    body = orjson.dumps({key: value}).decode()
+    return ContentPart(body, "", None) if len(body) >= LONG_ATTRIBUTE else None
 
 
 def _without_finish(messages: Any, reason: str | None) -> tuple[Any, bool]:

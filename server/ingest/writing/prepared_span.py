@@ -33,7 +33,7 @@ PLAIN_COLUMNS: Final = (
 )  # fmt: skip
 """Fields of a span that are stored as they are."""
 
-SHARED_COLUMNS: Final = ("parts", "input_parts", "content_bytes", "states_finish")
+SHARED_COLUMNS: Final = ("parts", "input_parts", "content_bytes", "states_finish", "more_parts")
 """The content of a span in the layout ``shared``."""
 
 COLUMNS: Final = (
@@ -125,7 +125,8 @@ class PreparedSpan:
             raise AssertionError("the span has its content in itself")
         content = self.content
         self.values[_PARTS_PLACE : _PARTS_PLACE + len(SHARED_COLUMNS)] = (
-            list(ids), content.inputs, content.size, content.states_finish or None
+            list(ids), content.inputs, content.size, content.states_finish or None,
+            len(content.attributes) or None,
         )  # fmt: skip
 
     def part_ids(self) -> Sequence[UUID]:
@@ -151,7 +152,7 @@ def prepare_span(
         content = split_content(record) if shared else None
         documents = [
             None if value is None else "[]" if value == [] else orjson.dumps(value).decode()
-            for value in (_json(record) if content is None else _json_but_messages(record))
+            for value in (_json(record) if content is None else _json_but_parts(record, content))
         ]
     except TypeError as error:
         raise UnstorableSpan("an attribute value cannot be stored as JSON") from error
@@ -182,8 +183,10 @@ def prepare_span(
     )
 
 
-def _json_but_messages(record: SpanRecord) -> tuple[Any, ...]:
-    return None, None, *_other_json(record)
+def _json_but_parts(record: SpanRecord, content: SharedContent) -> tuple[Any, ...]:
+    """Return the values of :data:`JSON_COLUMNS`, null for messages and for those of the attributes that are parts."""
+    attributes, *others = _other_json(record)
+    return None, None, {**attributes, **dict.fromkeys(content.attributes)}, *others
 
 
 def _check(record: SpanRecord) -> None:

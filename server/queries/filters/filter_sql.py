@@ -17,7 +17,7 @@ from server.queries.filters.filter_tree import And, FieldKey, Filter, Has, Leaf,
 from server.queries.filters.operators import OPERATORS
 from server.queries.filters.search_text import SearchTerm, search_query
 from server.queries.filters.shared_words import SearchedText
-from server.queries.filters.span_fields import FIELDS, TYPE_SQL, FieldType, TraceField
+from server.queries.filters.span_fields import FIELDS, TYPE_SQL, FieldType, TraceField, attributes_with
 from server.queries.filters.time_range import TimeRange
 from server.storage.row_scope import RowScope
 from server.storage.statements import statement
@@ -188,8 +188,9 @@ class _Compiler:
         bound = self.bind(key, "text")
         if operator == "exists":
             return f"({alias}.{column} ? {bound})" if value else f"(NOT {alias}.{column} ? {bound})"
-        text = f"({alias}.{column} ->> {bound})"
-        number = fragment("attribute_number").format(column=f"{alias}.{column}", key=bound)
+        document = attributes_with(bound, alias) if column == "attributes" else f"{alias}.{column}"
+        text = f"({document} ->> {bound})"
+        number = fragment("attribute_number").format(column=document, key=bound)
         return self.text_or_number(text, number, "numeric", operator, value)
 
     def element(self, column: str, key: str, operator: str, value: Any, alias: str) -> str:

@@ -169,7 +169,10 @@ def _payload(
     )
 
 
-_SIDES: Final = {"input": "1:{t}.input_parts", "output": "{t}.input_parts + 1:"}
+_SIDES: Final = {
+    "input": "1:{t}.input_parts",
+    "output": "{t}.input_parts + 1:cardinality({t}.parts) - coalesce({t}.more_parts, 0)",
+}
 """Which of the parts of a row are of a side."""
 
 
@@ -184,6 +187,19 @@ def _content(name: str, field_type: FieldType, sentence: str, *, previewed: bool
         shared = f"shared_answers({of_parts}, CASE WHEN {{t}}.states_finish THEN {{t}}.finish_reason END)"
     field = _payload(name, field_type, "io", sentence, previewed=previewed)
     return replace(field, sql=f"coalesce({{t}}.{name}, {shared})")
+
+
+_WHOLE_ATTRIBUTES: Final = (
+    "CASE WHEN {t}.more_parts > 0 THEN shared_attributes({t}.project_id, {t}.ts, {t}.attributes, "
+    "{t}.parts[cardinality({t}.parts) - {t}.more_parts + 1:]) ELSE {t}.attributes END"
+)
+"""Long ones are in parts (migration 0073), and null in the row."""
+
+
+def attributes_with(key: str, alias: str = "t") -> str:
+    """Return attributes in SQL, of which the one called ``key`` (an expression) is there; others may be null."""
+    whole = _WHOLE_ATTRIBUTES.format(t=alias)
+    return f"(CASE WHEN {alias}.attributes -> {key} = 'null' THEN {whole} ELSE {alias}.attributes END)"
 
 
 _SPAN_KINDS = ("internal", "server", "client", "producer", "consumer", "unspecified")
@@ -313,7 +329,10 @@ _TABLE: Final[tuple[TraceField, ...]] = (
     _content("output_text", FieldType.TEXT, "The answer as text.", previewed=True),
     _content("output_messages", FieldType.JSON, "The answer as messages."),
     # raw: everything that was sent
-    _payload("attributes", FieldType.JSON, "raw", "All attributes of the span; filter with `attribute.KEY`."),
+    replace(
+        _payload("attributes", FieldType.JSON, "raw", "All attributes of the span; filter with `attribute.KEY`."),
+        sql=_WHOLE_ATTRIBUTES,
+    ),
     _payload(
         "resource_attributes",
         FieldType.JSON,

@@ -20,13 +20,14 @@ from server.storage.statements import statement
 COLUMNS: Final = {
     "own_parts": "{t}.parts",
     "own_inputs": "{t}.input_parts",
+    "own_more": "coalesce({t}.more_parts, 0)",
     "own_finish": "CASE WHEN {t}.states_finish THEN {t}.finish_reason END",
     "own_project": "{t}.project_id",
     "own_ts": "{t}.ts",
 }
 """Columns that a record needs beside its own, over a row of llm_traces called ``{t}``."""
-SIDES: Final = {"input_text": 0, "input_messages": 0, "output_text": 1, "output_messages": 1}
-"""Fields that may be in parts: those of the input, then those of the output."""
+SIDES: Final = {"input_text": 0, "input_messages": 0, "output_text": 1, "output_messages": 1, "attributes": 2}
+"""Fields that may be in parts: of the input, of the output, and of what else there is."""
 _BARE_ROLES: Final = (None, "user", "assistant")
 
 _FIRST_PARTS: Final = 2
@@ -60,6 +61,10 @@ class _Content:
         parts = [found[part] for part in ids if part in found]
         if len(parts) < len(ids):
             return False  # deleted since the page was read, as the row
+        if self.name == "attributes":
+            for part in parts:
+                self.row[self.name].update(part.message)
+            return False
         if not self.name.endswith("_text"):
             self.row[self.name] = _messages(parts, self.finish)
             return False
@@ -100,16 +105,19 @@ def _contents(record: asyncpg.Record, row: dict[str, Any], names: Sequence[str])
         return
     ts, inputs = record["own_ts"], record["own_inputs"]
     starts = ts.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=ts.weekday())
-    sides = ids[:inputs], ids[inputs:]
+    outputs = len(ids) - record["own_more"]
+    sides = ids[:inputs], ids[inputs:outputs], ids[outputs:]
     for name in names:
         place = SIDES[name]
-        finish = record["own_finish"] if place else None
+        finish = record["own_finish"] if place == 1 else None
         yield _Content(row, name, (record["own_project"], starts), sides[place], finish, len(sides[place]))
 
 
 def _part(body: Any, text: str | None) -> _Part:
     if isinstance(body, str):
         return _Part(None, None, body)
+    if len(body) == 1:  # an attribute; a message has a role and parts
+        return _Part(body, None, "")
     return _Part(body, body["role"], text_of_parts(body["parts"]) if text is None else text)
 
 

@@ -15,7 +15,7 @@ from server.errors import InsufficientScope, InvalidParameter
 from server.queries.filters.filter_sql import compile_filter, fragment
 from server.queries.filters.filter_tree import And, FieldKey, Filter, Leaf, find_field
 from server.queries.filters.shared_words import find_shared_words
-from server.queries.filters.span_fields import FIELDS, KEYED_FIELDS, FieldType, field_named
+from server.queries.filters.span_fields import FIELDS, KEYED_FIELDS, FieldType, attributes_with, field_named
 from server.queries.filters.time_range import TimeRange
 from server.queries.lists.query_plan import explained
 from server.queries.metrics.metric_catalog import find_dimension
@@ -112,7 +112,8 @@ def facet_source(name: str) -> FacetSource:
         raise InvalidParameter.named("field", str(error)) from error
     if isinstance(keyed, FieldKey) and keyed.family.prefix in {"attribute", "resource"}:
         json_column = KEY_LISTS[f"{keyed.family.prefix}_keys"]
-        value = f"(t.{json_column} ->> {{key}})"
+        document = attributes_with("{key}") if json_column == "attributes" else f"t.{json_column}"
+        value = f"({document} ->> {{key}})"
         return FacetSource(keyed.name, value, "sample.value", MOST_WIDE_ROWS, keyed.family.is_content, keyed.key)
     raise InvalidParameter.named("field", f"has no values to choose from; there are {', '.join(facet_fields())}")
 

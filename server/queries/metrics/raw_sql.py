@@ -17,6 +17,7 @@ from typing import Any, Final
 from server.queries.filters.filter_sql import compile_filter
 from server.queries.filters.filter_tree import Filter
 from server.queries.filters.operators import OPERATORS
+from server.queries.filters.span_fields import attributes_with
 from server.queries.filters.time_range import TimeRange
 from server.queries.metrics.metric_catalog import (
     ActorKind,
@@ -145,7 +146,8 @@ def _is_of_the_span(dimension: Dimension) -> bool:
 def raw_group(dimension: Dimension, binds: Binds, family: Family) -> str:
     """Return the value of a dimension in a raw row, '' if there is none."""
     if dimension.is_attribute:
-        return f"coalesce(t.attributes ->> {binds.add(dimension.column, 'text')}, '')"
+        key = binds.add(dimension.column, "text")
+        return f"coalesce({attributes_with(key)} ->> {key}, '')"
     if dimension.is_multiple:
         return "coalesce(tag.value, '')"
     if dimension.family == "scores" or (dimension.name == "project" and family == "scores"):

@@ -17,7 +17,7 @@ SELECT t.project_id, t.trace_id, t.span_id, t.parent_span_id, t.ts, t.duration_m
        t.attributes ->> 'gen_ai.response.id' AS response_id, t.attributes ->> 'otel.scope.name' AS scope,
        t.input_text IS NOT NULL OR t.input_messages IS NOT NULL OR coalesce(t.input_parts > 0, false) AS has_input,
        t.output_text IS NOT NULL OR t.output_messages IS NOT NULL
-       OR coalesce(cardinality(t.parts) > t.input_parts, false) AS has_output
+       OR coalesce(cardinality(t.parts) - coalesce(t.more_parts, 0) > t.input_parts, false) AS has_output
 FROM unnest($1::text[], $2::text[]) AS k (project_id, trace_id)
 JOIN trace_summaries s ON s.project_id = k.project_id AND s.trace_id = k.trace_id
 JOIN llm_traces t ON t.project_id = k.project_id AND t.trace_id = k.trace_id AND t.ts BETWEEN s.start_ts AND s.end_ts
@@ -39,8 +39,8 @@ GROUP BY k.project_id, k.trace_id;
 SELECT t.project_id, t.trace_id, t.span_id, t.input_type,
        coalesce(t.input_text, shared_text(t.project_id, t.ts, t.parts[1:t.input_parts])) AS input_text,
        coalesce(t.input_messages, shared_messages(t.project_id, t.ts, t.parts[1:t.input_parts])) AS input_messages,
-       coalesce(t.output_text, shared_text(t.project_id, t.ts, t.parts[t.input_parts + 1:])) AS output_text,
-       coalesce(t.output_messages, shared_answers(t.project_id, t.ts, t.parts[t.input_parts + 1:],
+       coalesce(t.output_text, shared_text(t.project_id, t.ts, t.parts[t.input_parts + 1:cardinality(t.parts) - coalesce(t.more_parts, 0)])) AS output_text,
+       coalesce(t.output_messages, shared_answers(t.project_id, t.ts, t.parts[t.input_parts + 1:cardinality(t.parts) - coalesce(t.more_parts, 0)],
                                                   CASE WHEN t.states_finish THEN t.finish_reason END)) AS output_messages
 FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) AS k (project_id, trace_id, span_id, ts)
 JOIN llm_traces t ON t.project_id = k.project_id AND t.trace_id = k.trace_id AND t.span_id = k.span_id AND t.ts = k.ts;
@@ -71,11 +71,8 @@ written AS (
         input_messages = CASE WHEN d.takes_content THEN d.input_messages ELSE t.input_messages END,
         output_text = CASE WHEN d.takes_content THEN d.output_text ELSE t.output_text END,
         output_messages = CASE WHEN d.takes_content THEN d.output_messages ELSE t.output_messages END,
-        -- What is taken from several spans stands in this one.
+        -- What is taken from several spans stands in this one; the trigger note_content_of_update sees to the rest.
         parts = CASE WHEN d.takes_content THEN NULL ELSE t.parts END,
-        input_parts = CASE WHEN d.takes_content THEN NULL ELSE t.input_parts END,
-        content_bytes = CASE WHEN d.takes_content THEN NULL ELSE t.content_bytes END,
-        states_finish = CASE WHEN d.takes_content THEN NULL ELSE t.states_finish END,
         search_vector =
             CASE WHEN d.takes_content THEN to_tsvector('simple', coalesce(d.search_text, '')) ELSE t.search_vector END
     FROM decided d

@@ -33,7 +33,8 @@ EXISTS (SELECT 1 FROM trace_summaries w
 
 -- name: has_shared_words
 -- One of the parts of a row has a word or phrase.
-shared_words_match({t}.project_id, {t}.ts, {t}.parts, to_tsquery('simple', {word}))
+shared_words_match({t}.project_id, {t}.ts, {t}.parts[:cardinality({t}.parts) - coalesce({t}.more_parts, 0)],
+                   to_tsquery('simple', {word}))
 
 -- name: find_parts
 -- Which parts of the projects $1 have a word or phrase, among those of spans from $2 and before $3; $4 at most.
