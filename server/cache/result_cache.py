@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -38,6 +39,9 @@ CACHE_NAME: Final = "results"
 LOCK_MS: Final = 3000
 _FIRST_WAIT_SECONDS: Final = 0.01
 _LONGEST_WAIT_SECONDS: Final = 0.1
+_GRACE_SECONDS: Final = 0.1
+"""A computation whose callers are gone goes on for so long: most are done by then, and ending a statement costs a
+connection."""
 
 
 class KeyReader(Protocol):
@@ -130,6 +134,8 @@ class ResultCache:
         self._max_bytes = max_bytes
         self._copies = Copies()
         self._flights: dict[_Flight, asyncio.Task[CachedAnswer]] = {}
+        self._awaited: Counter[asyncio.Task[CachedAnswer]] = Counter()
+        """How many callers wait for each."""
         self._era = 0
 
     async def answer(
@@ -154,7 +160,15 @@ class ResultCache:
             flight = asyncio.create_task(self._produce(question, key, tokens, compute, is_locked=is_locked))
             self._flights[name] = flight
             flight.add_done_callback(lambda task: self._landed(name, task))
-        return await asyncio.shield(flight)
+        self._awaited[flight] += 1
+        try:
+            return await asyncio.shield(flight)
+        finally:
+            self._awaited[flight] -= 1
+            if not self._awaited[flight]:
+                del self._awaited[flight]
+                if not flight.done():
+                    asyncio.get_running_loop().call_later(_GRACE_SECONDS, self._give_up, name, flight)
 
     def begin_era(self) -> None:
         """Let no later caller share a computation that is in progress: it may have read what was deleted meanwhile."""
@@ -175,8 +189,18 @@ class ResultCache:
         flights = self._flights.items()
         return next((flight for (name, _, era), flight in flights if name == key and era == self._era), None)
 
+    def _give_up(self, name: _Flight, flight: asyncio.Task[CachedAnswer]) -> None:
+        """End a computation whose callers are all gone. Else whoever hangs up has work done beyond all limits."""
+        if not self._awaited[flight]:
+            self._forget(name, flight)  # at once: nobody may join it any more
+            flight.cancel()
+
+    def _forget(self, name: _Flight, flight: asyncio.Task[CachedAnswer]) -> None:
+        if self._flights.get(name) is flight:
+            del self._flights[name]
+
     def _landed(self, name: _Flight, task: asyncio.Task[CachedAnswer]) -> None:
-        del self._flights[name]
+        self._forget(name, task)
         if not task.cancelled():
             task.exception()  # all waiting callers may be gone, and then nobody else would retrieve it
 
@@ -277,6 +301,9 @@ class ResultCache:
                 )
             except RedisUnavailable:
                 return None, None
+            except asyncio.CancelledError:
+                self._store.post(["DEL", lock])  # as in _lookup
+                raise
             if isinstance(locked, ReplyError):
                 return None, None  # Redis answers but does not store: it is full or read-only
             try:

@@ -132,6 +132,10 @@ class FairQueue:
             self._leave(tenant, place.principal, waiter)
             raise
 
+    def is_shared(self, place: Place) -> bool:
+        """Return whether other tenants than the holder of ``place`` are about."""
+        return place.tenant is not None and self._others_are_about(place.tenant, monotonic())
+
     def waiting(self) -> int:
         """How many uses wait."""
         return sum(tenant.waiting_count for tenant in self._queued)

@@ -1,4 +1,8 @@
-"""Long computations of one request beside the event loop, in threads that tenants share."""
+"""Long computations of one request beside the event loop, in threads that tenants share.
+
+A thread shares the interpreter with the event loop, which is slower while it works. So after each use that took long it
+rests for as long as it worked, if other tenants are about: half of the time the loop has the interpreter to itself.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
+from time import thread_time
 from typing import Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from server.errors import Overloaded
 from server.fairness.fair_queue import FairQueue
-from server.fairness.tenants import Place
 
 T = TypeVar("T")
 
@@ -21,6 +25,9 @@ SMALL: Final = 2000
 _THREADS: Final = 2
 _PATIENCE_SECONDS: Final = 20.0
 _QUICK_SECONDS: Final = 0.25
+_SHORT_SECONDS: Final = 0.005
+"""No rest after so little work."""
+_LONGEST_REST_SECONDS: Final = 1.0
 
 _executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="computing")
 _queues: WeakKeyDictionary[asyncio.AbstractEventLoop, FairQueue] = WeakKeyDictionary()
@@ -39,21 +46,42 @@ async def in_thread(work: Callable[[], T]) -> T:
 
     A thread cannot be stopped, so it is held until ``work`` ends, also when the caller goes away before.
     """
-    queue = _queue()
+    loop, queue = asyncio.get_running_loop(), _queue()
     place = await queue.take()
+    use = _Use()
     try:
-        result = asyncio.get_running_loop().run_in_executor(_executor, partial(copy_context().run, work))
+        result = loop.run_in_executor(_executor, partial(copy_context().run, use.timed, work))
     except BaseException:
         queue.give_back(place)
         raise
-    result.add_done_callback(partial(_ended, queue, place))
+
+    def ended(result: asyncio.Future[T]) -> None:
+        if use.seconds >= _SHORT_SECONDS and queue.is_shared(place):
+            loop.call_later(min(use.seconds, _LONGEST_REST_SECONDS), queue.give_back, place)
+        else:
+            queue.give_back(place)
+        if not result.cancelled():
+            result.exception()  # the caller may be gone, and then nobody else would retrieve it
+
+    result.add_done_callback(ended)
     return await asyncio.shield(result)
 
 
-def _ended(queue: FairQueue, place: Place, result: asyncio.Future[T]) -> None:
-    queue.give_back(place)
-    if not result.cancelled():
-        result.exception()  # the caller may be gone, and then nobody else would retrieve it
+class _Use:
+    """CPU time that a thread needed."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def timed(self, work: Callable[[], T]) -> T:
+        """Return the result of ``work``."""
+        began = thread_time()
+        try:
+            return work()
+        finally:
+            self.seconds = thread_time() - began
 
 
 def _queue() -> FairQueue:

@@ -28,9 +28,10 @@ class Party:
     @property
     def projects(self) -> list[str]:
         """The projects of the tenant, or the kind of caller."""
-        return self.tenant.split(_BETWEEN)
+        return projects_of(self.tenant)
 
 
+UNKNOWN_CALLERS: Final = "unknown callers"
 SERVER = Party("", "")
 """The server's own work: background tasks, health checks. No share bounds it."""
 
@@ -41,6 +42,11 @@ current_party: ContextVar[Party] = ContextVar("party", default=SERVER)
 def tenant_of(projects: Iterable[str]) -> str:
     """Return the name of the tenant with these projects."""
     return _BETWEEN.join(sorted(projects)) or "no project"
+
+
+def projects_of(tenant: str) -> list[str]:
+    """Return the projects in the name of a tenant."""
+    return tenant.split(_BETWEEN)
 
 
 def context_of(party: Party) -> Context:
@@ -57,4 +63,4 @@ def server_context() -> Context:
 
 def unknown_caller(address: str) -> Party:
     """The party of a caller at ``address`` whose credential is still to be verified."""
-    return Party("unknown callers", address)
+    return Party(UNKNOWN_CALLERS, address)

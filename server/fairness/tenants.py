@@ -21,7 +21,7 @@ class Parts:
     """What one tenant may hold while no other is about: a newcomer still finds room."""
     contended: float = 0.4
     """The same while others are about."""
-    slow: float = 0.2
+    slow: float = 0.1
     """The same for a tenant whose uses take long."""
     all_slow: float = 0.6
     """What all slow tenants may hold together."""

@@ -8,11 +8,12 @@ HALF_LIFE_SECONDS: Final = 5.0
 
 
 class Usage:
-    """A sum that halves every five seconds."""
+    """A sum that halves every few seconds."""
 
-    __slots__ = ("_at", "_sum")
+    __slots__ = ("_at", "_half_life", "_sum")
 
-    def __init__(self) -> None:
+    def __init__(self, half_life: float = HALF_LIFE_SECONDS) -> None:
+        self._half_life = half_life
         self._sum = 0.0
         self._at = 0.0
 
@@ -23,4 +24,4 @@ class Usage:
 
     def at(self, now: float) -> float:
         """The sum as it is at ``now``."""
-        return self._sum and self._sum * 0.5 ** ((now - self._at) / HALF_LIFE_SECONDS)
+        return self._sum and self._sum * 0.5 ** ((now - self._at) / self._half_life)

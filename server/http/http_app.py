@@ -9,7 +9,11 @@ from sanic.exceptions import ServerError
 from sanic.http.constants import Stage
 from sanic.response import BaseHTTPResponse
 
-from server.fairness.party import SERVER, current_party
+from server.access.rate_policy import network_of
+from server.errors import RateLimited
+from server.fairness.party import SERVER, UNKNOWN_CALLERS, current_party
+from server.fairness.refusals import Refusals
+from server.http.client_address import client_address
 from server.http.connection import PreparedResponse
 from server.http.guard import admit_early
 from server.http.protocol import EdgeProtocol
@@ -31,6 +35,7 @@ class HttpApp(Sanic[Any, Any]):
         super().__init__(*args, **options)
         # A server.process.accept_gate.AcceptGate if there are other processes beside this one.
         self.ctx.gate = None
+        self.ctx.refusals = Refusals()
 
     def _determine_error_format(self, handler: Any) -> str:
         return "json"
@@ -82,6 +87,7 @@ class HttpApp(Sanic[Any, Any]):
             elif not is_websocket:
                 raise ServerError(f"a handler returned {response!r}, which is not an answer")
         except Exception as error:  # noqa: BLE001  # whatever it is, it becomes an answer
+            await self._pace(request, error)
             await self.handle_exception(request, error, run_middleware=not is_routed)
         finally:
             stream.let_go_of_body()
@@ -90,6 +96,15 @@ class HttpApp(Sanic[Any, Any]):
                     await stream.protocol.taken()
                 finally:
                     self.ctx.services.answers.give_back(answer_place)
+
+    async def _pace(self, request: Request, error: Exception) -> None:
+        """Let a caller wait that is refused too often: one that nobody knows, or that is beyond its limits."""
+        party = current_party.get()
+        is_known = party.tenant not in (SERVER.tenant, UNKNOWN_CALLERS)
+        if not is_known:
+            await self.ctx.refusals.pace(network_of(client_address(request)))
+        elif isinstance(error, RateLimited):
+            await self.ctx.refusals.pace(f"{party.tenant}\n{party.principal}")
 
 
 def answer_size(response: HTTPResponse) -> int:

@@ -9,6 +9,7 @@ import asyncio
 import gzip
 import itertools
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
@@ -22,6 +23,7 @@ from tests.ingest.otlp_payloads import JSON, PROTOBUF
 
 PARALLEL: Final = 12
 _ANNOUNCED_BYTES: Final = 8 << 20
+_BURN_SECONDS: Final = 0.01
 _ALL_TIME: Final = "from=now-30d"
 
 
@@ -189,6 +191,15 @@ ATTACKS: Final[dict[str, Callable[[Attacker], Awaitable[None]]]] = {
         searches, metrics, panels, exports, heads, slow_bodies, members, groups, bodies, credentials, aborts, lists,
     )
 }  # fmt: skip
+
+
+def burn(cores: float) -> None:
+    """Use as much of the processors as an attacker did, without asking anybody for anything, until it is ended."""
+    while True:
+        began, work_ends = time.monotonic(), time.process_time() + cores * _BURN_SECONDS
+        while time.process_time() < work_ends:
+            pass
+        time.sleep(max(0.0, began + _BURN_SECONDS - time.monotonic()))
 
 
 def attack(name: str, base_url: str, token: str) -> None:

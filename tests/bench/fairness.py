@@ -5,6 +5,11 @@ them. First the tenant is alone, then a neighbour does its worst in each of twel
 turn with the tenant alone again. The bar: p99 of reads at most twice its own alone, the median of ingest at most 1.3
 times its own alone, no request fails, /live answers within 100 ms. The exit code is 1 where it is missed.
 
+The neighbour's own process needs processors, too, and so does whatever else the machine does. So two more figures stand
+beside the bar, which stays what it is: the same multiples beside a process that uses as much of the processors as the
+neighbour did but asks for nothing, and the part of its time that the server with its PostgreSQL was ready to run and
+waited for a processor.
+
 With ``--base`` the server of another checkout is measured, too, on services of its own.
 """
 
@@ -14,11 +19,13 @@ import argparse
 import asyncio
 import itertools
 import multiprocessing
+import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -29,7 +36,7 @@ from server.access.access_token import issue_token
 from server.access.principal import Role
 from server.embedded import EmbeddedServices, EmbeddedUrls
 from server.settings import Settings
-from tests.bench.attacks import ATTACKS, attack
+from tests.bench.attacks import ATTACKS, attack, burn
 from tests.bench.http_load import LoadConnection
 from tests.bench.ingest import Payloads
 from tests.bench.load import PROJECT as NEIGHBOUR
@@ -143,9 +150,45 @@ class Compared:
     way: str
     alone: Felt
     beside: Felt
+    beside_burner: Felt
+    cores: float
+    """What the neighbour's process used."""
+    withheld: float
+    """The part of its time that the server waited for a processor."""
 
 
-async def measure(base_url: str, urls: EmbeddedUrls, arguments: argparse.Namespace) -> list[Compared]:
+def _scheduled(pids: Iterable[int]) -> tuple[float, float]:
+    """Return the seconds that these processes ran, and those that they waited for a processor."""
+    ran = waited = 0
+    for pid in pids:
+        for file in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            with suppress(OSError):
+                thread_ran, thread_waited, _ = map(int, file.read_text().split())
+                ran, waited = ran + thread_ran, waited + thread_waited
+    return ran / 1e9, waited / 1e9
+
+
+def _served_by(worker: int) -> list[int]:
+    """Return the processes of the server and of the PostgreSQL on this benchmark's data."""
+    parents = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(file.parent.name)] = int(file.read_text().rpartition(")")[2].split()[1])
+    found: list[int] = []
+    wanted = {os.getpid()}
+    while wanted:
+        wanted = {pid for pid, parent in parents.items() if parent in wanted}
+        found += wanted
+    return [worker, *(pid for pid in found if _is_postgres(pid))]
+
+
+def _is_postgres(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().startswith("postgres")
+    return False
+
+
+async def measure(base_url: str, urls: EmbeddedUrls, worker: int, arguments: argparse.Namespace) -> list[Compared]:
     """Let the neighbour do its worst in each way, in turn with none."""
     settings = Settings(jwt_secret=urls.jwt_secret)
     tenant = Tenant(base_url, issue_token(settings, role=Role.DEVELOPER, projects=[TENANT]))
@@ -159,13 +202,26 @@ async def measure(base_url: str, urls: EmbeddedUrls, arguments: argparse.Namespa
         process.start()
         try:
             await asyncio.sleep(1.5)  # it starts
+            watched = _served_by(worker)
+            used, (ran, waited), began = _scheduled([process.pid or 0])[0], _scheduled(watched), time.monotonic()
             beside = await tenant.feel(arguments.seconds)
+            cores = (_scheduled([process.pid or 0])[0] - used) / (time.monotonic() - began)
+            ran, waited = (now - then for now, then in zip(_scheduled(watched), (ran, waited), strict=True))
         finally:
             process.kill()
             await asyncio.to_thread(process.join)
         await asyncio.sleep(0.5)  # what it left behind is abandoned
         after = await tenant.feel(arguments.seconds / 2)
-        compared.append(Compared(name, before.and_then(after), beside))
+        burner = spawn.Process(target=burn, args=(cores,), daemon=True)
+        burner.start()
+        try:
+            await asyncio.sleep(1)
+            beside_burner = await tenant.feel(arguments.seconds / 2)
+        finally:
+            burner.kill()
+            await asyncio.to_thread(burner.join)
+        alone = before.and_then(after)
+        compared.append(Compared(name, alone, beside, beside_burner, cores, waited / max(ran + waited, 1e-9)))
         before = after
     return compared
 
@@ -174,8 +230,9 @@ def report(title: str, compared: list[Compared]) -> bool:
     """Print the table; return whether the bar was met."""
     print(f"\n{title}; p99 and ingest as multiples of the tenant's own alone, just before and after")
     print(f"| the neighbour's way | p99 ({P99_BAR:g}×) | ingest ({INGEST_BAR:g}×) | failed (0) "
-          f"| /live ({LIVE_BAR_SECONDS * 1000:g} ms) | alone: p99, ingest, failed, /live | |\n"
-          "|---|---|---|---|---|---|---|")  # fmt: skip
+          f"| /live ({LIVE_BAR_SECONDS * 1000:g} ms) | alone: p99, ingest, failed, /live "
+          "| beside a burner: cores, p99, ingest | withheld | |\n"
+          "|---|---|---|---|---|---|---|---|---|")  # fmt: skip
     met = True
     for item in compared:
         alone, felt = item.alone, item.beside
@@ -185,7 +242,10 @@ def report(title: str, compared: list[Compared]) -> bool:
         verdict = "met" if is_met else "missed"
         own = (f"{alone.p99 * 1000:.0f} ms, {alone.ingest * 1000:.0f} ms, {len(alone.failures)}, "
                f"{max(alone.lives) * 1000:.0f} ms")  # fmt: skip
-        print(f"| {item.way} | {p99:.2f} | {ingest:.2f} | {failed} | {live * 1000:.0f} | {own} | {verdict} |")
+        burner = item.beside_burner
+        mere = f"{item.cores:.2f}, {burner.p99 / alone.p99:.2f}, {burner.ingest / alone.ingest:.2f}"
+        print(f"| {item.way} | {p99:.2f} | {ingest:.2f} | {failed} | {live * 1000:.0f} | {own} | {mere} "
+              f"| {item.withheld:.0%} | {verdict} |")  # fmt: skip
         met = met and is_met
     return met
 
@@ -208,7 +268,7 @@ def bench(checkout: Path, folder: Path, arguments: argparse.Namespace) -> bool:
         with Program(folder, ["serve", "--workers", str(arguments.workers)], environment) as program:
             program.wait_for("serving on http", seconds=90)
             program.wait_until_serving()
-            compared = asyncio.run(measure(program.base_url, urls, arguments))
+            compared = asyncio.run(measure(program.base_url, urls, program.worker_pids()[0], arguments))
     return report(str(checkout.name), compared)
 
 

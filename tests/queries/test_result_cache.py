@@ -169,6 +169,25 @@ async def test_the_query_outlives_the_caller_that_started_it(cache: ResultCache)
     assert reader.calls == 1
 
 
+async def test_a_query_that_nobody_waits_for_any_more_ends(cache: ResultCache) -> None:
+    reader, ended = Counter(delay=30), asyncio.Event()
+
+    async def compute() -> Answer:
+        try:
+            return await reader()
+        finally:
+            ended.set()
+
+    callers = [asyncio.create_task(cache.answer(question(), compute)) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    for caller in callers:
+        caller.cancel()
+    async with asyncio.timeout(5):
+        await ended.wait()
+        reader.delay = 0
+        assert orjson.loads((await cache.answer(question(), compute)).data)["call"] == 2  # and its lock is free
+
+
 CORRUPTIONS: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda value: b"",
     "truncated": lambda value: value[:-1],

@@ -15,6 +15,7 @@ import asyncpg
 import numpy as np
 from numpy.typing import NDArray
 
+from server.fairness.off_loop import off_loop
 from server.queries.metrics.actor_reader import ActorTable, count_actors, plan_actors, read_actor_names, read_actors
 from server.queries.metrics.metric_catalog import ActorKind, Rate, Ratio, Total
 from server.queries.metrics.metric_fetch import Fetched, fetch
@@ -28,6 +29,8 @@ _KINDS: Final[dict[str, ActorKind]] = {"user": "user", "session": "session"}
 _COUNTERS: Final = ("spans", "calls", "errors", "successes", "total_tokens", "total_cost")
 # Candidates are chosen by floats and compared exactly, so choose some more than requested in case of near ties.
 _SPARE: Final = 64
+_AMOUNTS_WEIGHT: Final = 4
+"""Values that cost as much as the amounts of one group in one bucket."""
 
 
 async def fetch_distinct(
@@ -109,7 +112,8 @@ class ActorGroups:
         if not _are_packed(needs) or not await self._load(timeline):
             return None
         table, totals, uses_raw = self._read[timeline.boundaries]
-        cells = self._cells(needs, table, totals, selection)
+        size = len(table.buckets) * (len(selection.groups) + 2) * _AMOUNTS_WEIGHT
+        cells = await off_loop(size, lambda: self._cells(needs, table, totals, selection))
         return Fetched(cells, list(selection.groups), table.rows_read, uses_raw=uses_raw)
 
     async def _load(self, timeline: Timeline) -> bool:
