@@ -19,6 +19,8 @@ from server.queries.metrics.metric_catalog import DIMENSIONS
 from server.storage.database import Database
 from server.storage.row_scope import RowScope
 
+ANYTHING: Final = ".*"
+"""The pattern of a variable of Grafana at "All": it takes the empty label, too, and so is no condition."""
 _OWN_LABELS: Final = frozenset({NAME_LABEL, "token_type", "le"})
 _LONGEST_LIST: Final = 100
 
@@ -49,6 +51,8 @@ async def label_filter(
                 return None
         elif family.family != "spans":
             needed.add(item.name)
+        elif item.kind == "=~" and item.value == ANYTHING:
+            continue
         elif item.kind in ("=~", "!~"):
             patterns.append(item)
         else:
@@ -60,10 +64,12 @@ async def label_filter(
         columns = tuple(dict.fromkeys(DIMENSIONS[item.name].column for item in patterns))
         known = await read_dimension_values(database, scope, columns)
         for item in patterns:
-            values = tuple(value for value in ("", *known[DIMENSIONS[item.name].column]) if item.accepts(value))
+            every = ("", *known[DIMENSIONS[item.name].column])
+            values = tuple(value for value in every if item.accepts(value))
             if not values:
                 return None
-            parts.append(_equals(item.name, values))
+            if len(values) < len(every):
+                parts.append(_equals(item.name, values))
     return LabelFilter(
         scope, None if not parts else parts[0] if len(parts) == 1 else And(tuple(parts)), frozenset(needed)
     )

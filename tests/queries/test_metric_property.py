@@ -59,7 +59,7 @@ async def test_random_questions_equal_the_oracle(services: Services, project: Pr
     chance = random.Random(seed)
     traffic = Traffic(services, "alpha", chance, START, LENGTH)
     if seed % 2:
-        # Without 5-minute rows the ends of a range are hours, from which raw rows take away what is outside.
+        # Without 5-minute rows raw rows take away from hours, else from five minutes, what is outside of a range.
         async with services.worker.unscoped() as connection:
             since = (START + LENGTH / 2).replace(hour=0, minute=0, second=0)
             await connection.execute("UPDATE rollup_state SET rollup_5m_since = $1", since)
@@ -73,7 +73,7 @@ async def test_random_questions_equal_the_oracle(services: Services, project: Pr
             await rebuild_rollups(services.worker, ["alpha"], START, START + LENGTH)
         plans = [await _ask_and_compare(services, chance, list(traffic.spans.values())) for _ in range(12)]
         taken_away += sum("less llm_traces" in line for plan in plans for line in plan)
-    assert bool(taken_away) == bool(seed % 2)
+    assert taken_away
 
 
 async def _ask_and_compare(services: Services, chance: random.Random, spans: list[SpanRecord]) -> tuple[str, ...]:

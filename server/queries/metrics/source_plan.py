@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
 from server.errors import InvalidBody
@@ -120,9 +120,14 @@ class SourcePlan:
 
 
 def plan_sources(
-    target: Target, needs: Needs, timeline: Timeline, rollup_5m_since: datetime, raw_since: datetime = EPOCH
+    target: Target,
+    needs: Needs,
+    timeline: Timeline,
+    rollup_5m_since: datetime,
+    raw_since: datetime = EPOCH,
+    now: datetime | None = None,
 ) -> SourcePlan:
-    """Choose the sources for the parts that ``needs`` names."""
+    """Choose the sources for the parts that ``needs`` names. ``now``: hardly any span is later."""
     columns = rolled_up_columns(target.dimensions, target.filter)
     whole = (timeline.start, timeline.end)
     if columns is None or needs.family != "spans":
@@ -136,6 +141,8 @@ def plan_sources(
         _split(whole, widest, rollup_5m_since, plan)
         if widest <= HOURS:
             _take_from_hours(plan, raw_since)
+        if plan.rollups and timeline.buckets == 1:
+            _take_from_five_minutes(plan, max(rollup_5m_since, raw_since), now or datetime.now(UTC))
     elif (calendar or irregular) and timeline.buckets <= _MOST_CALENDAR_BUCKETS:
         # Days that begin at half past an hour of UTC, windows of an alert that follow no interval: whole hours
         # inside, finer parts at both ends.
@@ -183,6 +190,25 @@ def _take_from_hours(plan: SourcePlan, raw_since: datetime) -> None:
             kept.append((low, high))
             continue
         plan.rollups.setdefault("rollup_1h", []).append((first, first + width))
+        plan.less += [piece for piece in ((first, low), (high, first + width)) if piece[0] < piece[1]]
+    plan.raw = kept
+
+
+def _take_from_five_minutes(plan: SourcePlan, since: datetime, now: datetime) -> None:
+    """If most of what five minutes have so far is wanted, read all of it and subtract the rest.
+
+    A question that ends now wants all that the latest five minutes have: thousands of spans of a busy project, again
+    for each question of an alert rule.
+    """
+    width = GRAINS[-1].width
+    kept = []
+    for low, high in plan.raw:
+        first = floor_to(low, width)
+        before, after = low - first, max(min(first + width, now) - high, timedelta(0))
+        if high > first + width or first < since or before + after > (high - low) / 2:
+            kept.append((low, high))
+            continue
+        plan.rollups.setdefault("rollup_5m", []).append((first, first + width))
         plan.less += [piece for piece in ((first, low), (high, first + width)) if piece[0] < piece[1]]
     plan.raw = kept
 

@@ -149,6 +149,27 @@ async def test_silent_series_are_read_only_where_their_zeros_can_be_seen(
     assert await prometheus.instant(query, end + 0.001) == pytest.approx(found, nan_ok=True)
 
 
+async def test_patterns_that_take_everything_are_no_condition(
+    prometheus: PrometheusClient, seeded_history: Seed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rollups of single labels answer then, as without a pattern."""
+    asked: list[CounterQuestion] = []
+
+    async def noting(database: Database, scope: RowScope, question: CounterQuestion) -> WindowCounts:
+        asked.append(question)
+        return await read_windows(database, scope, question)
+
+    monkeypatch.setattr(shared_counts, "read_windows", noting)
+    end = seeded_history.end.timestamp()
+    plain = await prometheus.instant("sum by (model) (increase(llm_calls_total[3h]))", end)
+    for pattern, is_filter in ((".*", False), ("(.|\\n)*", False), (".*5.*|", True), (".+", True)):
+        query = f'sum by (model) (increase(llm_calls_total{{model=~"{pattern}",tool=~".*"}}[3h]))'
+        found = await prometheus.instant(query, end)
+        assert (asked[-1].filter is not None) is is_filter, pattern
+        assert found == plain or is_filter, pattern
+    assert len(asked) == 5
+
+
 async def test_an_instant_is_the_step_of_a_range(prometheus: PrometheusClient, seeded_history: Seed) -> None:
     end = seeded_history.end.timestamp()
     for query in (
