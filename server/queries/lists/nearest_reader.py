@@ -36,7 +36,7 @@ POOL: Final = 1000
 """Rows that are ranked."""
 PASSING: Final = 4000
 """Rows with a filter whose signs are weighed, by the number of their signs that differ."""
-ROWS_A_VALUE: Final = 32
+ROWS_A_VALUE: Final = 64
 """Rows whose signs are compared in the time of one value of :mod:`server.fairness.off_loop`."""
 TRACE_MARGIN: Final = timedelta(days=1)
 """How long after the start of its trace a span is looked for."""
