@@ -3,6 +3,7 @@
 VENV := .venv
 INSTRUMENTATIONS := $(VENV)/instrumentations
 SITE := $(VENV)/site
+GENERATOR := $(VENV)/generator
 BIN := $(VENV)/bin
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
 PACKAGES := server datasource plugin dashboards
@@ -10,7 +11,7 @@ ARGS ?=
 PYTEST_ARGS ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve soak test coverage test-instrumentations test-senders capture-instrumentations test-grafana-data test-clients docs-site render-dashboards lint format types build docs check clean test-promql
+.PHONY: help run serve soak test coverage test-instrumentations test-senders capture-instrumentations test-grafana-data test-clients test-generated-types test-keycloak docs-site render-dashboards lint format types build docs check clean test-promql
 
 help:  ## this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -62,6 +63,30 @@ $(CLIENT_TOOLS)/node_modules/.installed: $(CLIENT_TOOLS)/package.json
 	@command -v npm >/dev/null || { echo "npm is needed: install Node 20 or newer"; exit 1; }
 	cd $(CLIENT_TOOLS) && npm install --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
+
+test-generated-types: $(VENV)/installed-dev $(GENERATOR)/installed  ## types for Go and Java from the OpenAPI, compiled (needs Java, Maven, Go)
+	PATH="$(abspath $(GENERATOR))/bin:$$PATH" $(BIN)/pytest -n 0 tests/clients/generated
+
+$(GENERATOR)/installed: docs/clients/java.md
+	@$(PYTHON) -m venv $(GENERATOR)
+	@$(GENERATOR)/bin/python -m pip install --quiet --disable-pip-version-check $$(grep -om1 'openapi-generator-cli==[0-9.]*' $<)
+	@touch $@
+
+KEYCLOAK_VERSION := 26.7.3
+KEYCLOAK := $(VENV)/keycloak-$(KEYCLOAK_VERSION)
+test-keycloak: $(VENV)/installed-dev $(KEYCLOAK)/installed  ## tokens of a real Keycloak (needs Java 17, Maven, unzip)
+	@$(KEYCLOAK)/bin/kc.sh start-dev --http-host 127.0.0.1 --http-port 18180 > $(KEYCLOAK)/log & server=$$!; \
+	trap "kill $$server" EXIT; \
+	until grep -q "started in" $(KEYCLOAK)/log; do kill -0 $$server || exit 1; sleep 1; done; \
+	KEYCLOAK_URL=http://127.0.0.1:18180 $(BIN)/pytest -n 0 tests/access/test_keycloak.py
+
+$(KEYCLOAK)/installed:
+	@mvn --quiet --batch-mode dependency:copy -Dartifact=org.keycloak:keycloak-quarkus-dist:$(KEYCLOAK_VERSION):zip -DoutputDirectory=$(VENV)
+	@cd $(VENV) && unzip -qo keycloak-quarkus-dist-$(KEYCLOAK_VERSION).zip
+	@touch $@
+
+test-keycloak: export KC_BOOTSTRAP_ADMIN_USERNAME = admin
+test-keycloak: export KC_BOOTSTRAP_ADMIN_PASSWORD = admin
 
 test-instrumentations: $(INSTRUMENTATIONS)/installed  ## real LLM instrumentations against stub vendors, in their own environment
 	cd tests/instrumentations && PYTHONPATH=$(CURDIR) $(abspath $(INSTRUMENTATIONS))/bin/python -m pytest -q

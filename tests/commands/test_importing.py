@@ -51,11 +51,11 @@ def read(tool: str, files: list[Path]) -> tuple[list[Item], list[str]]:
     return list(reader.items()), reasons
 
 
-def mapped(items: list[Item]) -> dict[str, Any]:
+def mapped(items: list[Item], now: datetime | None = None) -> dict[str, Any]:
     """The rows that the spans become, by span id."""
     spans = [item.span for item in items if item.span is not None]
     body = dumps({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]})
-    batch = map_spans(decode_traces(body, "application/json"), now=datetime.now(UTC))
+    batch = map_spans(decode_traces(body, "application/json"), now=now or datetime.now(UTC))
     assert batch.rejected == []
     return {record.span_id: record for record in batch.records}
 
@@ -100,6 +100,26 @@ def test_a_call_keeps_its_ids_tokens_cost_and_content_and_what_is_left_out_is_na
         (row.total_cost_usd or Decimal(0) for row in rows.values() if row.trace_id == call.trace_id), Decimal(0)
     )
     assert spent == Decimal(cost), "once, though a tool repeats it on the parents"
+
+
+@pytest.mark.parametrize("name", ["mlflow-to-json.jsonl", "mlflow-search-traces.jsonl"])
+def test_files_that_the_tool_itself_wrote_are_read(name: str) -> None:
+    """MLflow 3.17: ``Trace.to_json()``, a line each, and the data frame of ``search_traces()`` as JSON lines."""
+    items, reasons = read("mlflow", [FIXTURES / "written" / name])
+    assert reasons == [f"{name}, line 2, score 4: has no value"], "an expectation is not a score"
+    rows = {row.span_name: row for row in mapped(items, now=datetime(2026, 11, 30, tzinfo=UTC)).values()}
+    assert (rows["carrier"].status_code, rows["carrier"].error_message) == (
+        "ERROR",
+        "TimeoutError: no answer from the carrier",
+    )
+    call, root = rows["chat"], rows["support"]
+    assert (call.trace_id, call.parent_span_id) == (root.trace_id, root.span_id)
+    assert (call.model, call.provider, call.is_generation) == ("gpt-4.1-mini", "openai", True)
+    assert (call.prompt_tokens, call.cached_tokens, call.completion_tokens) == (100, 40, 50)
+    assert (call.user_id, call.session_id) == ("ada", "conversation-9")
+    assert (call.input_text, call.output_text) == ("Where is my parcel?", "It is in Lyon.")
+    scores = {item.score["name"]: item.score["value"] for item in items if item.score}
+    assert scores == {"grounded": True, "helpfulness": 0.75, "tone": "kind"}
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ PHRASES = {
     r"\banew\b": "again",
     r"\bmade ready\b": "prepared",
     r"\b(says|decides|tells|knows|does|shows) (who|whose)\b": "put the subject before the verb",
-    r"(?:^|[.;:] )(What|Who|Whose)\b(?![^.]*\?)": "begin with a noun, not with a clause",
+    r"(?:^|[.;:] )(What|Who|Whose)\b(?![^.]*\?)(?! [^.|]*\|)": "begin with a noun, not with a clause",
     r"\bis no (expression|object|number|text|list|JSON)\b": "is not a …",
     r"\bin heaps\b": "in batches",
     r"\bto be had\b": "available",

@@ -209,11 +209,9 @@ _REPRICED: Final[Mapping[str, Schema]] = {
     **dict.fromkeys(("calls", "changed", "unpriced"), COUNT),
     **dict.fromkeys(("old_cost_usd", "new_cost_usd", "difference_usd"), MONEY),
 }
-_BINS: Final[Schema] = list_of(record(le=NUMBER, count=COUNT))
-_VALUES: Final[Schema] = {
-    "type": "object",
-    "additionalProperties": list_of({"oneOf": [FIGURE, _BINS]}),
-}
+# One schema with several types: of a oneOf with a list in it, the generator for Java makes code that does not compile.
+_VALUE: Final[Schema] = {"type": ["number", "array", "null"], "items": record(le=NUMBER, count=COUNT)}
+_VALUES: Final[Schema] = {"type": "object", "additionalProperties": list_of(_VALUE)}
 _SERIES: Final = record(labels={"type": "object", "additionalProperties": NAME}, is_other=FLAG, values=_VALUES,
                         compared=nullable(_VALUES))  # fmt: skip
 _TOTAL: Final = record(value=FIGURE, previous=FIGURE, change_percent=FIGURE, unit=TEXT)

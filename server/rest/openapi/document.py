@@ -27,7 +27,7 @@ from server.text.json_text import API_VERSION
 TAGS: Final[dict[str, str]] = {
     "analytics": "Reports on cost, speed, quality and models.",
     "annotations": "Marks on dashboards: releases, incidents.",
-    "audit": "Who did what, and what was refused.",
+    "audit": "The record of acts and of refusals.",
     "budgets": "Amounts of money for a period, and how much is spent.",
     "clients": "OAuth clients that get tokens from this server.",
     "coding_agents": "Daily figures of coding agents.",
@@ -47,7 +47,7 @@ TAGS: Final[dict[str, str]] = {
     "metrics": "Aggregates: counts, money, tokens, percentiles.",
     "oauth": "Access tokens.",
     "otlp": "The receiver of OpenTelemetry.",
-    "prices": "Prices of models, and stored spans priced anew.",
+    "prices": "Prices of models, and stored spans priced again.",
     "projects": "Projects (tenants).",
     "prometheus": "Prometheus' query API, with PromQL.",
     "scores": "Evaluations and feedback.",

@@ -147,7 +147,7 @@ def _search() -> Schema:
             "filter": reference("Filter"),
             "from": moment,
             "to": moment,
-            "project_id": {"oneOf": [TEXT, list_of(TEXT)]},
+            "project_id": {"type": ["string", "array"], "items": TEXT},
             "view": {"type": "string", "enum": list(VIEWS)},
             "sort": {**list_of(sort), "maxItems": 3},
             "fields": list_of(TEXT),
