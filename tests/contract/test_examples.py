@@ -14,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
@@ -23,6 +24,7 @@ from server.rest.openapi.document import build_document
 from server.rest.openapi.examples import PROJECT, SPAN_ID, TRACE_ID
 from server.rest.openapi.operations import OPERATIONS
 from tests.conftest import AppFactory, AppServer, ProjectMaker
+from tests.contract.further_requests import further_requests
 from tests.docs.curl_page import ADDRESS, Command, commands
 from tests.span_factory import make_span, store
 
@@ -76,6 +78,23 @@ async def server(start_app: AppFactory, project: ProjectMaker, tmp_path: Path) -
         for day in range(10)
     ]
     spans.append(make_span(ts=now, trace_id="e" * 32, user_id="user-2"))
+    # A part of a trace with everything that answers have places for.
+    spans.append(
+        make_span(
+            ts=now,
+            trace_id=TRACE_ID,
+            parent_span_id=SPAN_ID,
+            status_code="ERROR",
+            error_type="timeout",
+            error_message="No answer",
+            ttft_ms=120.0,
+            prompt_tokens=10,
+            completion_tokens=5,
+            total_tokens=15,
+            events=[{"name": "retry", "time": now.isoformat(), "attributes": {"attempt": 2, "is_last": True}}],
+            links=[{"trace_id": "e" * 32, "span_id": "b" * 16}],
+        )
+    )
     await store(server.services, PROJECT, spans)
     return server
 
@@ -121,7 +140,7 @@ async def test_every_example_is_answered_and_every_parameter_is_described(
             refused.append((name, status, body[:300]))
             continue
         remember(body, variables)
-        against_schema += differences(document, command, status, body)
+        against_schema += differences(document, command.route.path, command.route.method, status, body)
         described = {item["name"] for item in OPERATIONS[name].parameters} if name in OPERATIONS else set()
         expected = read - REFUSED.get(name, set())
         if read and expected != described and command.route.path.startswith(("/api/v1/", "/v1/")):
@@ -129,19 +148,39 @@ async def test_every_example_is_answered_and_every_parameter_is_described(
             wrong.append((name, "not described", sorted(expected - described), "not read", unread))
     assert refused == []
     assert wrong == []
+    against_schema += await further_differences(document, server.base_url, variables["TOKEN"])
     assert not against_schema, "\n".join(against_schema)
 
 
-def differences(document: dict[str, Any], command: Command, status: int, body: str) -> list[str]:
+async def further_differences(document: dict[str, Any], base_url: str, token: str) -> list[str]:
+    """Ask for the forms of answers that no example gets, errors included."""
+    found = []
+    async with httpx.AsyncClient(base_url=base_url, headers={"Authorization": f"Bearer {token}"}) as http:
+        for method, path, arguments, status in further_requests():
+            answer = await http.request(method, path, **arguments)
+            assert answer.status_code == status, (path, arguments, answer.text[:500])
+            kind = answer.headers["content-type"].partition(";")[0]
+            found += [f"{arguments} {text}" for text in differences(document, path, method, status, answer.text, kind)]
+    return found
+
+
+def differences(
+    document: dict[str, Any], path: str, method: str, status: int, body: str, kind: str = "application/json"
+) -> list[str]:
     """What an answer has that its schema does not allow, members that the schema does not name included."""
-    key = "x-query" if command.route.method == "QUERY" else command.route.method.lower()
-    answer = document["paths"][command.route.path][key]["responses"][str(status)]
-    schema = answer.get("content", {}).get("application/json", {}).get("schema")
-    if not schema:
+    key = "x-query" if method == "QUERY" else method.lower()
+    answer = document["paths"][path][key]["responses"][str(status)]
+    if "$ref" in answer:
+        answer = document["components"]["responses"][answer["$ref"].rpartition("/")[2]]
+    content = answer.get("content", {})
+    if kind not in content and kind != "application/json":
+        return [f"{method} {path} {status} has no {kind}"]
+    schema = content.get(kind, {}).get("schema")
+    if not schema or not kind.endswith("json"):
         return []
     whole = {**strict(schema), "components": {"schemas": strict(document["components"]["schemas"])}}
     found = Draft202012Validator(whole, format_checker=FormatChecker()).iter_errors(json.loads(body))
-    return [f"{command.route.name} {error.json_path}: {error.message[:200]}" for error in found]
+    return [f"{method} {path} {error.json_path}: {error.message[:200]}" for error in found]
 
 
 def strict(schema: Any, name: str = "") -> Any:

@@ -15,6 +15,7 @@ FOLDERS = (
     "server/queries/filters",
     "server/queries/lists",
     "server/rate_limit",
+    "server/rest/openapi",
     "server/receiver",
     "server/reports",
     "server/rollups",

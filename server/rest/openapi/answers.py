@@ -216,6 +216,21 @@ _SERIES: Final = record(labels={"type": "object", "additionalProperties": NAME},
                         compared=nullable(_VALUES))  # fmt: skip
 _TOTAL: Final = record(value=FIGURE, previous=FIGURE, change_percent=FIGURE, unit=TEXT)
 _SPLITS_OF_FIGURES: Final = tuple(name for name in SPLITS if name != "day")
+_EXPLAINED: Final = object_of(
+    {
+        "index": COUNT,
+        "span_id": TEXT,
+        "stored": FLAG,
+        "reason": TEXT,
+        "detail": TEXT,
+        "dialect": NAME,
+        "columns": list_of(object_of({"column": TEXT, "value": {}, "from": NAME, "rule": NAME}, required=("column",))),
+        "price": nullable(FREE),
+        "unused": TEXTS,
+        "dropped": FREE,
+    },
+    required=("index", "span_id", "stored"),
+)
 _SETTINGS: Final = record(ingest=FREE, redaction=FREE, prices=FREE)
 
 ANSWERS: Final[Mapping[str, Schema]] = {
@@ -348,6 +363,7 @@ ANSWERS: Final[Mapping[str, Schema]] = {
         no_change_reasons=REASONS,
         top={"type": "object", "additionalProperties": list_of({"type": "object", "additionalProperties": True})},
     ),
+    "otlp.explain_traces": record(spans=list_of(_EXPLAINED)),
     "prices.list": list_of(PRICE),
     "prices.store": PRICE,
     "prices.delete": record(provider=TEXT, model=TEXT, valid_from=TIME, deleted=FLAG),

@@ -21,6 +21,7 @@ from server.rest.openapi.answers import ANSWERS, PAGED
 from server.rest.openapi.examples import MADE_VALUES, PATH_VALUES, example_of
 from server.rest.openapi.operation import Operation, Parameter
 from server.rest.openapi.operations import OPERATIONS
+from server.rest.openapi.other_answers import BODILESS, COMPONENTS, FILES, HEALTH, OTHER_ANSWERS
 from server.rest.openapi.schemas import Schema, component_schemas, envelope, reference
 from server.text.json_text import API_VERSION
 
@@ -85,6 +86,7 @@ _OF_DATA: Final = (401, 403, 409, 422, 429, 503, 504)
 _OF_PATHS: Final = (404,)
 _OF_BODIES: Final = (404, 415)
 _OF_WEBSOCKETS: Final = 426
+HEALTH_PATHS: Final = ("/ready", "/health")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,7 @@ def build_document(app: Sanic[Any, Any]) -> dict[str, Any]:
         "tags": [{"name": name, "description": TAGS[name]} for name in names],
         "paths": paths,
         "components": {
-            "schemas": component_schemas(),
+            "schemas": {**component_schemas(), **COMPONENTS},
             "responses": {
                 f"{surface}{status}": _error(surface, status) for surface in _SURFACES for status in _STATUSES
             },
@@ -229,19 +231,30 @@ def _responses(route: DescribedRoute, row: Operation) -> dict[str, Any]:
     if route.is_websocket:
         responses: dict[str, Any] = {"101": {"description": "The connection becomes a WebSocket."}}
     else:
-        responses = {str(status): _success(route, row) for status in row.statuses}
+        responses = {str(status): _success(route, row, status) for status in row.statuses}
     if row.is_conditional:
         responses["304"] = {"description": "The caller has it already (If-None-Match)."}
     surface = _surface(route.path)
     for status in sorted(set(_error_statuses(route))):
         responses[str(status)] = {"$ref": f"#/components/responses/{surface}{status}"}
+    if route.path in HEALTH_PATHS:
+        content = {"application/json": {"schema": HEALTH}}
+        responses["503"] = {"description": "Unavailable.", "headers": _headers(route, row), "content": content}
     return responses
 
 
-def _success(route: DescribedRoute, row: Operation) -> dict[str, Any]:
+def _success(route: DescribedRoute, row: Operation, status: int) -> dict[str, Any]:
     described: dict[str, Any] = {"description": "Success.", "headers": _headers(route, row)}
     data = row.data if row.data is not None else ANSWERS.get(route.name)
-    if data is not None:
+    if (route.name, status) in BODILESS:
+        return described
+    if route.name in OTHER_ANSWERS:
+        described["content"] = {"application/json": {"schema": OTHER_ANSWERS[route.name]}}
+        if route.name.startswith("otlp."):
+            described["content"]["application/x-protobuf"] = {"schema": {}}
+    elif route.name in FILES:
+        described["content"] = {FILES[route.name]: {"schema": {"type": "string"}}}
+    elif data is not None:
         schema = envelope(data, is_paged=row.is_paged or route.name in PAGED)
         described["content"] = {"application/json": {"schema": schema}}
     elif row.media_types:
@@ -264,7 +277,7 @@ def _error_statuses(route: DescribedRoute) -> Iterable[int]:
     yield from _OF_EVERY_ROUTE
     if route.policy.scope is not None or route.path.startswith("/oauth/"):
         yield from _OF_DATA
-    if route.path in ("/ready", "/health"):
+    if route.path in HEALTH_PATHS:
         yield 503
     if "{" in route.path or route.method == "DELETE":
         yield from _OF_PATHS
@@ -289,31 +302,32 @@ def _security_schemes() -> dict[str, Any]:
     }
 
 
-# Surfaces by path prefix: name, media type and schema of an error's body. The first match counts.
-_SURFACES: Final[dict[str, tuple[str, str | None, Schema]]] = {
-    "Grafana": ("/grafana", "application/json", reference("GrafanaError")),
-    "Otlp": ("/v1/", None, {}),
-    "Jaeger": ("/jaeger/", "application/json", {}),
-    "Prometheus": ("/prometheus/", "application/json", reference("PrometheusError")),
-    "Tempo": ("/tempo/", None, {}),
-    "OAuth": ("/oauth/", None, reference("OAuthError")),
-    "Problem": ("", "application/problem+json", reference("Problem")),
+_PROBLEM: Final[Schema] = {"application/problem+json": reference("Problem")}
+_PLAIN: Final[Schema] = {"text/plain": {"type": "string"}}
+# Surfaces by path prefix, with the schemas of an error's body by media type. The first match counts.
+_SURFACES: Final[dict[str, tuple[str, dict[str, Schema]]]] = {
+    "Grafana": ("/grafana", {"application/json": reference("GrafanaError")}),
+    "Otlp": ("/v1/", {"application/json": reference("RpcStatus"), "application/x-protobuf": {}}),
+    "Jaeger": ("/jaeger/", {"application/json": reference("JaegerError"), **_PLAIN}),
+    "Prometheus": ("/prometheus/", {"application/json": reference("PrometheusError")}),
+    "Tempo": ("/tempo/", _PLAIN),
+    "OAuth": ("/oauth/", {"application/json": reference("OAuthError"), **_PROBLEM}),
+    "Problem": ("", _PROBLEM),
 }
 _STATUSES: Final = sorted({*_OF_EVERY_ROUTE, *_OF_DATA, *_OF_PATHS, *_OF_BODIES, _OF_WEBSOCKETS})
 
 
 def _surface(path: str) -> str:
-    return next(name for name, (prefix, _, _) in _SURFACES.items() if path.startswith(prefix))
+    return next(name for name, (prefix, _) in _SURFACES.items() if path.startswith(prefix))
 
 
 def _error(surface: str, status: int) -> dict[str, Any]:
-    _, media_type, schema = _SURFACES[surface]
+    _, bodies = _SURFACES[surface]
     kinds = [kind for kind in catalogue() if kind.status == status]
     names = ["X-Request-ID", *(["Retry-After"] if status in (429, 503) else [])]
     described: dict[str, Any] = {
         "description": " ".join(f"{kind.code}: {kind.title()}." for kind in kinds) or "Error.",
         "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
     }
-    if media_type is not None:
-        described["content"] = {media_type: {"schema": schema}}
+    described["content"] = {media_type: {"schema": schema} for media_type, schema in bodies.items()}
     return described

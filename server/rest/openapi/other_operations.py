@@ -1,6 +1,6 @@
 """Input of the routes that speak another API: Prometheus', Jaeger's, Tempo's, Grafana's JSON data source, OAuth.
 
-Rows are those of server/rest/openapi/operations.py. What these routes answer is described where the API is from.
+Rows are those of server/rest/openapi/operations.py. Their answers are in other_answers.py.
 """
 
 from __future__ import annotations

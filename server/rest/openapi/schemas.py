@@ -236,7 +236,10 @@ def component_schemas() -> dict[str, Schema]:
             required=("timestamp", "execution_time_ms", "cached", "version", "request_id"),
         ),
         "Problem": _problem(),
-        "GrafanaError": object_of({"message": TEXT, "error": object_of({"code": TEXT, "message": TEXT})}),
+        "GrafanaError": object_of(
+            {"message": TEXT, "error": object_of({"code": TEXT, "message": TEXT}), "request_id": nullable(TEXT)},
+            required=("message", "error"),
+        ),
         "PrometheusError": object_of(
             {"status": {"type": "string", "const": "error"}, "errorType": TEXT, "error": TEXT},
             required=("status", "errorType", "error"),
