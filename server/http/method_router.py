@@ -7,12 +7,13 @@ they are asked for, since a route for each would triple the time in which an app
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, cast
 
 from sanic import HTTPMethod, HTTPResponse, Request
-from sanic.exceptions import MethodNotAllowed
+from sanic.exceptions import MethodNotAllowed, NotFound
 from sanic.router import Router
 from sanic_routing.route import Route
 
@@ -20,9 +21,6 @@ from server.http.guard import public
 
 Found = tuple[Route, Callable[..., Any], dict[str, Any]]
 """A route, the function that answers, and its arguments from the path."""
-
-NO_METHOD = "-"
-"""What no route has: the refusal names the methods that there are."""
 
 
 class MethodRouter(Router):
@@ -32,18 +30,29 @@ class MethodRouter(Router):
 
     def _get(self, path: str, method: str, host: str | None) -> Found:
         try:
-            return super()._get(path, NO_METHOD if method == "OPTIONS" else method, host)
-        except MethodNotAllowed as refused:
-            declared = set(refused.allowed_methods or ())
-            get = super()._get(path, "GET", host) if "GET" in declared else None
-            has_head = get is not None and not hasattr(get[1], "is_websocket")
-            if get is not None and has_head and method == "HEAD":
-                return get
-            allowed = sorted(declared | {"OPTIONS"} | ({"HEAD"} if has_head else set()))
-            if method == "OPTIONS" and declared:
-                route, _, arguments = get or super()._get(path, min(declared - {"OPTIONS"}), host)
-                return route, _options(", ".join(allowed)), arguments
-            raise MethodNotAllowed(str(refused), method=method, allowed_methods=allowed) from None
+            if method != "OPTIONS":
+                return super()._get(path, method, host)
+        except MethodNotAllowed:
+            pass
+        declared = dict(self._declared(path, host))
+        if not declared:
+            return super()._get(path, method, host)
+        get = declared.get("GET")
+        has_head = get is not None and not hasattr(get[1], "is_websocket")
+        if get is not None and has_head and method == "HEAD":
+            return get
+        allowed = sorted({*declared, "OPTIONS"} | ({"HEAD"} if has_head else set()))
+        if method == "OPTIONS":
+            route, _, arguments = next(iter(declared.values()))
+            return route, _options(", ".join(allowed)), arguments
+        raise MethodNotAllowed(f"Method {method} not allowed for URL {path}", method=method, allowed_methods=allowed)
+
+    def _declared(self, path: str, host: str | None) -> Iterator[tuple[str, Found]]:
+        """Yield each method that a route of the address has; Sanic's refusal does not always name them."""
+        for method in self.ALLOWED_METHODS:
+            if method != "OPTIONS":
+                with suppress(MethodNotAllowed, NotFound):
+                    yield method, super()._get(path, method, host)
 
 
 @lru_cache(maxsize=64)

@@ -160,6 +160,7 @@ async def test_wrong_methods_are_405_and_name_the_right_ones(client: httpx.Async
         ("DELETE", "/live", {"GET", "HEAD", "OPTIONS"}),
         ("PUT", "/api/v1/traces/search", {"POST", "OPTIONS"}),
         ("POST", "/openapi.json", {"GET", "HEAD", "OPTIONS"}),
+        ("PUT", "/api/v1/traces/unknown", {"GET", "HEAD", "DELETE", "OPTIONS"}),
     ):
         answer = await client.request(method, path)
         check_problem(answer, 405, "method_not_allowed")
