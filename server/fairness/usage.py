@@ -8,12 +8,11 @@ HALF_LIFE_SECONDS: Final = 5.0
 
 
 class Usage:
-    """A sum that halves every few seconds."""
+    """A sum that halves every five seconds."""
 
-    __slots__ = ("_at", "_half_life", "_sum")
+    __slots__ = ("_at", "_sum")
 
-    def __init__(self, half_life: float = HALF_LIFE_SECONDS) -> None:
-        self._half_life = half_life
+    def __init__(self) -> None:
         self._sum = 0.0
         self._at = 0.0
 
@@ -24,4 +23,4 @@ class Usage:
 
     def at(self, now: float) -> float:
         """The sum as it is at ``now``."""
-        return self._sum and self._sum * 0.5 ** ((now - self._at) / self._half_life)
+        return self._sum and self._sum * 0.5 ** ((now - self._at) / HALF_LIFE_SECONDS)

@@ -21,7 +21,6 @@ import uvloop
 from sanic import Sanic
 
 from server.app import create_app
-from server.fairness.loop_turns import LoopTurns
 from server.http.protocol import protocol_of
 from server.process.accept_gate import AcceptGate, ConnectionTable
 from server.process.listener import BACKLOG
@@ -40,7 +39,6 @@ SWITCH_SECONDS = 0.0005
 
 async def serve(settings: Settings, listener: socket.socket, lifeline: socket.socket, gate: AcceptGate | None) -> None:
     """Serve until told to stop, then drain."""
-    LoopTurns(asyncio.get_running_loop()).start()
     app = create_app(settings)
     app.ctx.gate = gate
     stop = stop_event(lifeline)

@@ -1,0 +1,25 @@
+"""Callers that are refused again and again hear it at a steady pace."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+
+import pytest
+
+from server.fairness import refusals
+from server.fairness.refusals import Refusals
+
+
+async def test_refusals_come_at_a_steady_pace_for_each_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "AT_ONCE", 5)
+    paced = Refusals()
+    for _ in range(5):
+        await paced.pace("rude")
+    began = monotonic()
+    await asyncio.gather(*(paced.pace("rude") for _ in range(20)))
+    assert monotonic() - began >= 0.35  # twenty at fifty a second
+    began = monotonic()
+    polite = asyncio.create_task(paced.pace("polite"))
+    await asyncio.sleep(0)
+    assert polite.done(), "another caller does not wait"
