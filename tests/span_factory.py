@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
+
+import httpx
 
 from server.http.services import Services
 from server.ingest.mapping.span_record import SpanRecord
@@ -52,3 +55,11 @@ async def store(services: Services, project: str, records: SpanRecord | Iterable
     writer = SpanWriter(services.writes, Dimensions(services.writes, most_combinations=20_000), None)
     # As the queue of the server does.
     return await repeat_after_deadlock(lambda: writer.store([prepare_span(project, record) for record in batch]))
+
+
+async def texts(
+    client: httpx.AsyncClient, headers: Mapping[str, str], filters: Mapping[str, str] = MappingProxyType({})
+) -> list[dict[str, Any]]:
+    """Inputs and outputs of the listed spans as readers get them, in whichever layout they are stored."""
+    asked = {**filters, "fields": "input_text,output_text"}
+    return (await client.get("/api/v1/traces", params=asked, headers=headers)).json()["data"]  # type: ignore[no-any-return]

@@ -20,6 +20,7 @@ from server.ingest.otlp.decode import decode_logs
 from server.ingest.otlp.payload import DecodedTraces
 from tests.conftest import ProjectMaker
 from tests.ingest.spans_in_both_encodings import JSON, NOW, NOW_NS, as_json, attributes
+from tests.span_factory import texts
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "otlp"
 
@@ -168,7 +169,8 @@ async def test_what_claude_code_sends_by_default_is_stored_once_with_its_cost(
         assert (response.status_code, response.json()) == (200, {})
     rows = await owner.fetch("SELECT * FROM llm_traces WHERE is_generation ORDER BY ts")
     assert [row["total_cost_usd"] for row in rows] == [Decimal("0.0009494999999999999").quantize(Decimal("1e-10"))] * 2
-    assert [row["output_text"] for row in rows] == [None, "In Lyon."]
+    listed = await texts(client, headers, {"is_generation": "true", "sort_order": "asc"})
+    assert [row["output_text"] for row in listed] == [None, "In Lyon."]
     summary = await owner.fetchrow("SELECT * FROM trace_summaries")
     assert summary is not None
     assert (summary["root_span_name"], summary["generation_count"]) == ("claude_code.interaction", 2)
@@ -188,4 +190,5 @@ async def test_claude_code_with_traces_on_counts_each_call_once(
     ] * 2
     tool = await owner.fetchrow("SELECT * FROM llm_traces WHERE operation_type = 'tool'")
     assert tool is not None
-    assert (tool["tool_name"], tool["input_text"]) == ("Bash", "echo in Lyon")
+    (listed,) = await texts(client, headers, {"operation_type": "tool"})
+    assert (tool["tool_name"], listed["input_text"]) == ("Bash", "echo in Lyon")

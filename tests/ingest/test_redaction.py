@@ -218,11 +218,21 @@ async def test_no_text_surface_keeps_a_secret(
     headers = {**bearer("developer", ["alpha"]), "content-type": PROTOBUF}
     response = await client.post("/v1/traces", content=request.SerializeToString(), headers=headers)
     assert (response.status_code, response.content) == (200, b"")
-    for table in ("llm_traces", "trace_summaries", "span_dimensions", "rollup_delta", "first_sightings"):
+    for table in (
+        "llm_traces",
+        "content_parts",
+        "trace_summaries",
+        "span_dimensions",
+        "rollup_delta",
+        "first_sightings",
+    ):
         stored = str([dict(row) for row in await owner.fetch(f"SELECT * FROM {table}")])
         for secret in (*SECRETS, "4111111111111111"):
             assert secret not in stored, table
-    vector = await owner.fetchval("SELECT search_vector::text FROM llm_traces")
+    vector = await owner.fetchval(
+        "SELECT concat((SELECT search_vector::text FROM llm_traces),"
+        " (SELECT string_agg(words::text, ' ') FROM content_parts))"
+    )
     assert "example" not in vector
     assert "4111" not in vector
     assert "data" in vector

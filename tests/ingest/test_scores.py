@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from tests.conftest import AppServer, ProjectMaker
 from tests.ingest.otlp_payloads import PROTOBUF, attribute
 from tests.ingest.stored_state import counted_totals
-from tests.span_factory import make_span, store
+from tests.span_factory import make_span, store, texts
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 Post = Callable[..., Any]
@@ -232,8 +232,9 @@ async def test_content_that_comes_as_a_log_record_fills_its_span(
     await store(app_server.services, "alpha", span)
     row = await owner.fetchrow("SELECT * FROM llm_traces")
     assert row is not None
-    assert "Where is my order?" in row["input_text"]
-    assert (row["output_text"], row["agent_name"], row["total_tokens"]) == ("kept", "support", 3)
+    (listed,) = await texts(client, headers)
+    assert "Where is my order?" in listed["input_text"]
+    assert (listed["output_text"], row["agent_name"], row["total_tokens"]) == ("kept", "support", 3)
     assert await owner.fetchval("SELECT count(*) FROM span_updates") == 0
     assert (await counted_totals(owner))["total_tokens"] == 3
 
@@ -259,8 +260,8 @@ async def test_messages_of_one_call_in_several_log_requests_are_added_up_once_ea
     if not span_first:
         await store(app_server.services, "alpha", span)
         assert await app_server.services.ingestion.updates.apply_held() == 1
-    text = await owner.fetchval("SELECT input_text FROM llm_traces")
-    assert text == "system: Be kind.\nuser: Name a lake.\nuser: Now."
+    (listed,) = await texts(client, headers)
+    assert listed["input_text"] == "system: Be kind.\nuser: Name a lake.\nuser: Now."
 
 
 async def test_a_log_record_completes_an_input_that_is_instructions_alone(
@@ -279,4 +280,5 @@ async def test_a_log_record_completes_an_input_that_is_instructions_alone(
     body = logs(("gen_ai.client.inference.operation.details", event), trace_id=span.trace_id, span_id=span.span_id)
     headers = {**bearer("developer", ["alpha"]), "content-type": PROTOBUF}
     assert (await client.post("/v1/logs", content=body, headers=headers)).status_code == 200
-    assert await owner.fetchval("SELECT input_text FROM llm_traces") == "system: Be kind.\nuser: Name a lake."
+    (listed,) = await texts(client, headers)
+    assert listed["input_text"] == "system: Be kind.\nuser: Name a lake."
