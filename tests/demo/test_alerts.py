@@ -58,7 +58,9 @@ TROUBLES: dict[str, tuple[Trouble, ...]] = {
     "LLMScoreRegression": (worse(score_name="helpfulness"),),
 }
 """What has to fire, for each of its troubles. A rule that is not named here has to be silent."""
-MAY_FIRE = {"LLMRateLimited": (OUTAGE,), "LLMErrorRateElevated": (OUTAGE,), "LLMScoreRegression": (worse(),)}
+BY_CHANCE = november(17, 12, 12, provider="openai")
+"""Two of nineteen or twenty calls of an hour were refused, which is just about the bound."""
+MAY_FIRE = {"LLMRateLimited": (OUTAGE, BY_CHANCE), "LLMErrorRateElevated": (OUTAGE,), "LLMScoreRegression": (worse(),)}
 
 
 def demo(shift: timedelta) -> Iterator[DemoTrace]:
