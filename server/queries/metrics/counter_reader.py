@@ -8,6 +8,7 @@ question, from the same tables by the same statements; a window is the sum of it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -23,8 +24,9 @@ from server.queries.metrics.metric_catalog import HISTOGRAM_BOUNDS, Dimension, F
 from server.queries.metrics.metric_fetch import Fetched, fetch, fetch_sketches
 from server.queries.metrics.metric_formula import MONEY_COUNTERS, Needs
 from server.queries.metrics.metric_interval import Interval
-from server.queries.metrics.raw_sql import Target
+from server.queries.metrics.raw_sql import Piece, Target
 from server.queries.metrics.source_plan import GRAINS, SourcePlan, Timeline, plan_sources
+from server.queries.metrics.span_total import estimate_spans
 from server.queries.metrics.window_sums import (
     EXACT_MS,
     HOUR_MS,
@@ -41,8 +43,10 @@ from server.storage.statements import statement
 
 MOST_CELLS: Final = 4_000_000
 """Groups times places in time, times the buckets of a histogram."""
-LONGEST_RAW: Final = timedelta(hours=6)
-"""How much time is read from single spans, for edges that fit no rollup; beyond it edges move to the next rollup."""
+SHORT_RAW: Final = timedelta(minutes=15)
+"""How much time is read from single spans whatever their number, for edges that fit no rollup."""
+MOST_RAW_SPANS: Final = 200_000
+"""About how many spans are read one by one for more than that; beyond it edges move to the next rollup."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +84,9 @@ class CounterQuestion:
 async def read_windows(database: Database, scope: RowScope, question: CounterQuestion) -> WindowCounts:
     """Answer ``question`` over the rows of ``scope``, in one snapshot.
 
-    Edges are exact to the millisecond where rollups fit them or at most :data:`LONGEST_RAW` of single spans fill the
-    gaps; else they are moved to the nearest five minutes or hour, and ``milliseconds`` and a notice say so.
+    Edges are exact to the millisecond where rollups fit them, or single spans fill the gaps: those of
+    :data:`SHORT_RAW`, or about :data:`MOST_RAW_SPANS`. Else edges are moved to the nearest five minutes or hour, and
+    ``milliseconds`` and a notice say so.
 
     Raises:
         InsufficientScope: it counts money, or splits or filters by money or content, that ``scope`` may not read.
@@ -124,7 +129,7 @@ class _Reading:
     async def run(self) -> ReadCells:
         """Read what ``question`` needs."""
         question = self.question
-        grain, lows, highs = self._edges_that_fit()
+        grain, lows, highs = await self._edges_that_fit()
         edges = np.unique(np.concatenate((lows, highs)))
         linger = _linger_edges(highs) if question.lingers else np.empty(0, dtype=np.int64)
         shares_cells = not (edges % HOUR_MS).any() and len(linger) > 0
@@ -141,7 +146,7 @@ class _Reading:
             question, grain, lows, highs, edges, first, last, linger, of_percentile, fetched, entries, before
         )
 
-    def _edges_that_fit(self) -> tuple[int, Ints, Ints]:
+    async def _edges_that_fit(self) -> tuple[int, Ints, Ints]:
         """Return the finest grain that can be read, and the windows moved to it."""
         question = self.question
         for grain in (EXACT_MS, int(GRAINS[-1].width.total_seconds() * 1000), HOUR_MS):
@@ -150,11 +155,18 @@ class _Reading:
             plan = self._plan(question.needs(of_percentile=False), timeline)
             if not plan.rollups and question.family != "spans":
                 break
-            read = sum((high - low for low, high in (*plan.raw, *plan.less)), timedelta())
             gone = any(low < self.raw_since for low, _ in plan.raw)
-            if read <= LONGEST_RAW and not gone:
+            if not gone and await self._are_few([*plan.raw, *plan.less]):
                 break
         return grain, lows, highs
+
+    async def _are_few(self, pieces: Sequence[Piece]) -> bool:
+        """Return whether the spans of ``pieces`` may be read one by one."""
+        length = sum((high - low for low, high in pieces), timedelta())
+        if length <= SHORT_RAW:
+            return True
+        scope = self.target.scope
+        return await estimate_spans(self.connection, scope, pieces, self.rollup_5m_since) <= MOST_RAW_SPANS
 
     def _plan(self, needs: Needs, timeline: Timeline) -> SourcePlan:
         return plan_sources(self.target, needs, timeline, self.rollup_5m_since, self.raw_since)

@@ -7,9 +7,11 @@ from dataclasses import replace
 from datetime import timedelta
 from time import time as now
 
+import asyncpg
 import pytest
 
 from datasource.prometheus import shared_counts
+from server.queries.metrics import counter_reader
 from server.queries.metrics.counter_reader import CounterQuestion, read_windows
 from server.queries.metrics.window_sums import WindowCounts
 from server.storage.database import Database
@@ -192,6 +194,33 @@ async def test_windows_are_counted_and_not_extrapolated(prometheus: PrometheusCl
     assert await prometheus.instant(query, end) == await prometheus.instant("sum(increase(llm_calls_total[57m]))", end)
     difference = "sum(llm_calls_total) - sum(llm_calls_total offset 2h)"
     assert await prometheus.instant(difference, end) == {"": 16}
+
+
+@pytest.mark.parametrize(
+    ("most_spans", "moved"), [(200_000, []), (400, []), (40, ["windows are moved to whole hours"])]
+)
+async def test_windows_that_fit_no_rollup_are_counted_from_single_spans_if_those_are_few(
+    prometheus: PrometheusClient,
+    seeded_history: Seed,
+    owner: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    most_spans: int,
+    moved: list[str],
+) -> None:
+    """Nine hours in steps of a minute, with some 200 spans, without five-minute rollups."""
+    monkeypatch.setattr(counter_reader, "MOST_RAW_SPANS", most_spans)
+    await owner.execute("UPDATE rollup_state SET rollup_5m_since = now() + interval '1 day'")
+    end = seeded_history.end.timestamp() - 7
+    asked = {
+        "query": 'sum(increase(llm_calls_total{model="gpt-5"}[15m]))',
+        "start": end - 9 * HOUR,
+        "end": end,
+        "step": 61,
+    }
+    answer = (await prometheus.get("query_range", asked)).json()
+    assert answer.get("infos", []) == moved
+    values = {float(value) for _, value in answer["data"]["result"][0]["values"]}
+    assert (values == {0, 1}) is (not moved), values
 
 
 async def test_a_series_that_falls_silent_is_zero_for_a_day(prometheus: PrometheusClient, seeded_history: Seed) -> None:
