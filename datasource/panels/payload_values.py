@@ -4,13 +4,17 @@ The plugin replaces variables in the browser, and what arrives depends on the ed
 and how many values are chosen (docs/reference/grafana-datasource.md lists every form). This module turns each of them
 back into values:
 
-========================== =========================== ========================================== form example written
-by ========================== =========================== ========================================== query string
-(lossless) ``var-model=a&var-model=b`` ``${model:queryparam}``; All: ``$__all`` JSON array ``["a", "b"]`` ``$model``
-unquoted; ``${model:json}`` regular expression ``(gpt-5|gpt-4\\.1)`` builder mode, for two or more values escaped text
-``gpt-4\\.1`` builder mode, for one value comma list ``a,b`` ``${model:csv}`` braces, percent-encoded ``%7Ba%2Cb%7D``
-``${model:percentencode}`` braces ``{a,b}`` ``${model:glob}`` ========================== ===========================
-==========================================
+==========================  ===========================  ==========================================
+form                        example                      written by
+==========================  ===========================  ==========================================
+query string (lossless)     ``var-model=a&var-model=b``  ``${model:queryparam}``; All: ``$__all``
+JSON array                  ``["a", "b"]``               ``$model`` unquoted; ``${model:json}``
+regular expression          ``(gpt-5|gpt-4\\.1)``         builder mode, for two or more values
+escaped text                ``gpt-4\\.1``                 builder mode, for one value
+comma list                  ``a,b``                      ``${model:csv}``
+braces, percent-encoded     ``%7Ba%2Cb%7D``              ``${model:percentencode}``
+braces                      ``{a,b}``                    ``${model:glob}``
+==========================  ===========================  ==========================================
 
 Nothing chosen, ``$__all``, ``All``, ``*`` and ``.*`` mean "no filter". A reference that was not replaced (``$model``)
 is an error: taking it for a value would answer another question.

@@ -6,7 +6,7 @@ whose tokens differ from the current ones is not used. Redis has three kinds of 
     live    changes with every commit: answers whose window ends less than an hour ago
     closed  changes when a commit touched spans older than that hour: answers of older windows
     traces  changes when a commit had too many traces to name each; else there is one token per trace
-    gone    changes when something was deleted: what may be a few seconds old, and still must not show deleted content
+    gone    changes when something was deleted: answers that may be some seconds old, but must not show deleted content
 
 A token is random and outlives every answer that was stored under it, so it may expire: afterwards "no token" is again a
 state that no stored answer shares.
@@ -35,11 +35,11 @@ TOKEN_SECONDS: Final = 2 * LONGEST_TTL_SECONDS
 COALESCE_SECONDS: Final = 0.2
 RETRY_SECONDS: Final = 0.5
 GONE_PATIENCE_SECONDS: Final = 2.5
-"""A deletion waits so long for a Redis that fails, just longer than its breaker stays open."""
+"""Seconds that a deletion waits for a failing Redis: just longer than the circuit breaker stays open."""
 MAX_NAMED_TRACES: Final = 1000
 _GONE_PAUSE_SECONDS: Final = 0.05
 
-# Clocks of two machines may differ, so a commit counts as older than the hour this much earlier.
+# Allowance for clocks of two machines that differ: a commit counts as older than an hour this much earlier.
 _CLOCK_MARGIN: Final = timedelta(minutes=2)
 
 
@@ -51,7 +51,7 @@ class Touched:
     max_ts: datetime
     trace_ids: frozenset[str]
     has_deleted: bool = False
-    """Whether content went."""
+    """Whether content was deleted."""
 
     def merged(self, other: Touched) -> Touched:
         """Return both changes as one."""
@@ -108,20 +108,21 @@ class Freshness:
         self._edit_watchers.append(watcher)
 
     def on_commit(self, watcher: Callable[[Iterable[str]], None]) -> None:
-        """Call ``watcher`` with the projects of every commit of this process, at once."""
+        """Call ``watcher`` with the projects of every commit of this process, without delay."""
         self._commit_watchers.append(watcher)
 
     async def edited(self, project_id: str, start: datetime, end: datetime) -> None:
-        """Mark an edit by a person between ``start`` and ``end`` like :meth:`touched`; its author looks at once."""
+        """Mark an edit by a person between ``start`` and ``end``, like :meth:`touched`, but at once: its author looks
+        at the result next."""
         self._tell()
         await self.touched({project_id: Touched(start, end, frozenset())})
 
     async def deleted(self, project_id: str, change: Touched) -> None:
         """Mark a deletion. Call after COMMIT, and answer the caller only afterwards.
 
-        It does not wait for its turn, as other changes do: when this returns, no process answers with the deleted
-        content any more. Only while Redis fails for longer than it waits (then nothing can be read from it either) a
-        process that reaches Redis first may do so, for half a second.
+        Unlike other changes it is written at once: when this returns, no process answers with the deleted content any
+        more. There is one exception: if Redis fails for longer than this waits, nothing can be read from it meanwhile,
+        but a process that reaches it first may answer with deleted content for half a second.
         """
         self._tell()
         self._remember({project_id: replace(change, has_deleted=True)})
@@ -134,7 +135,7 @@ class Freshness:
             self._write_soon()
 
     async def deletions(self, projects: Sequence[str]) -> tuple[Any, ...]:
-        """Return a value that changes with every deletion in ``projects``; while Redis is away, only with those of this
+        """Return a value that changes with every deletion in ``projects``; while Redis is down, only with those of this
         process.
         """
         edits = self._edits
@@ -199,7 +200,7 @@ class Freshness:
 
     async def _write(self) -> bool:
         """Write all pending tokens. Return False, losing nothing, if Redis is down."""
-        async with self._writing:  # what somebody else is just writing may fail, and is then pending again
+        async with self._writing:  # a write in progress may fail, and its tokens are then pending again
             changes, self._pending = self._pending, {}
             if not changes:
                 return True

@@ -40,8 +40,8 @@ LOCK_MS: Final = 3000
 _FIRST_WAIT_SECONDS: Final = 0.01
 _LONGEST_WAIT_SECONDS: Final = 0.1
 _GRACE_SECONDS: Final = 0.1
-"""A computation whose callers are gone goes on for so long: most are done by then, and ending a statement costs a
-connection."""
+"""Seconds for which a computation goes on after all its callers are gone: most end by then, and cancelling a statement
+costs a connection."""
 
 
 class KeyReader(Protocol):
@@ -53,8 +53,8 @@ class KeyReader(Protocol):
         """Return the values of ``names``. If the first still starts with ``known`` (unless empty), return only that
         prefix.
 
-        ``lock`` is a key and milliseconds: one more value comes last; it is not None if the first value is missing and
-        the lock was taken.
+        ``lock`` is a key and milliseconds: one more value comes last, which is not None if the first value is missing
+        and the lock was taken.
         """
 
 
@@ -135,7 +135,7 @@ class ResultCache:
         self._copies = Copies()
         self._flights: dict[_Flight, asyncio.Task[CachedAnswer]] = {}
         self._awaited: Counter[asyncio.Task[CachedAnswer]] = Counter()
-        """How many callers wait for each."""
+        """Number of callers that wait for each computation."""
         self._era = 0
 
     async def answer(
@@ -171,7 +171,8 @@ class ResultCache:
                     asyncio.get_running_loop().call_later(_GRACE_SECONDS, self._give_up, name, flight)
 
     def begin_era(self) -> None:
-        """Let no later caller share a computation that is in progress: it may have read what was deleted meanwhile."""
+        """Let no later caller share a computation that is in progress: it may have read rows that were deleted
+        meanwhile."""
         self._era += 1
 
     def fresh(self, answer: Answer) -> CachedAnswer:
@@ -183,16 +184,17 @@ class ResultCache:
         return CachedAnswer(data, answer.pagination, meta, fingerprint, is_hit=False, stored_at=time.time())
 
     def _any_flight(self, key: str) -> asyncio.Task[CachedAnswer] | None:
-        """Return a computation in progress. Without Redis nobody knows what is fresh, so it serves as well as another
-        one.
+        """Return a computation of ``key`` in progress, begun under any tokens: without Redis no answer can be known to
+        be fresher.
         """
         flights = self._flights.items()
         return next((flight for (name, _, era), flight in flights if name == key and era == self._era), None)
 
     def _give_up(self, name: _Flight, flight: asyncio.Task[CachedAnswer]) -> None:
-        """End a computation whose callers are all gone. Else whoever hangs up has work done beyond all limits."""
+        """End a computation whose callers are all gone. Otherwise callers that hang up could cause work beyond all
+        limits."""
         if not self._awaited[flight]:
-            self._forget(name, flight)  # at once: nobody may join it any more
+            self._forget(name, flight)  # at once, so that no caller joins it now
             flight.cancel()
 
     def _forget(self, name: _Flight, flight: asyncio.Task[CachedAnswer]) -> None:
@@ -219,7 +221,7 @@ class ResultCache:
             observe(CacheAsked(CACHE_NAME, "unavailable"))
             return None, None, False
         except asyncio.CancelledError:
-            # It may have been taken for us; others would wait until it expires.
+            # The lock may have been taken for us; others would wait until it expires.
             self._store.post(["DEL", question.lock[0]])
             raise
         return *self._judge(key, values), locked is not None
@@ -233,8 +235,8 @@ class ResultCache:
     def _judge(self, key: str, values: Sequence[bytes | None]) -> tuple[tuple[bytes, ...], CachedAnswer | None]:
         """Return the current tokens, and the stored answer if it is intact and was stored under these tokens.
 
-        A Redis that was restored from its disk, or took over from another, may have lost the newest tokens and still
-        hold an answer that they had made stale. So the server counts as a token, too.
+        A Redis that was restored from disk, or took over from another, may have lost the newest tokens and still hold
+        an answer that they had made stale. So the identity of the Redis server counts as a token, too.
         """
         tokens = (*[value or b"" for value in values[1:]], self._store.server_id)
         stored = values[0]
@@ -319,9 +321,9 @@ class ResultCache:
 
 
 def _fingerprint(data: bytes, pagination: Mapping[str, Any] | None) -> str:
-    # The continuation of a list follows from its rows, but also names the moment of the request, so it is left out.
+    # The continuation of a list follows from its rows, but also contains the moment of the request, so it is left out.
     page = {name: value for name, value in (pagination or {}).items() if name != "continuation"}
-    # Processors have instructions for SHA-256: it takes a third of the time of others.
+    # Processors have instructions for SHA-256, so it takes a third of the time of other hashes.
     digest = hashlib.sha256(data, usedforsecurity=False)
     digest.update(orjson.dumps(page, option=orjson.OPT_SORT_KEYS))
     return digest.hexdigest()[:32]

@@ -1,7 +1,7 @@
-"""The form in which an answer is stored in Redis, and the copies that a process keeps of what it read there.
+"""The form in which an answer is stored in Redis, and the copies that a process keeps of answers it read.
 
-A stored value names the key that it was stored under: a value that Redis, or something on the way to it, handed out for
-another key is noticed.
+A stored value names the key that it was stored under, so that a value returned for another key, by Redis or a proxy
+before it, is noticed.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Copies:
         return held[1], held[2]
 
     def keep(self, key: str, checksum: bytes, tokens: tuple[bytes, ...], answer: CachedAnswer) -> None:
-        """Keep a copy, unless it is larger than all copies may be together."""
+        """Keep a copy, unless it alone is larger than the limit for all copies."""
         self.drop(key)
         if len(answer.data) <= COPIES_BYTES:
             self._held[key] = (checksum, tokens, answer)

@@ -34,7 +34,8 @@ _queues: WeakKeyDictionary[asyncio.AbstractEventLoop, FairQueue] = WeakKeyDictio
 
 
 async def off_loop(values: int, work: Callable[[], T]) -> T:
-    """The result of ``work``, which handles about so many ``values``: at once when they are few, else from a thread.
+    """Return the result of ``work``, which handles about ``values`` values: run at once if they are few, else in a
+    thread.
 
     Raises ShareExhausted or Overloaded when no thread gets free in time.
     """
@@ -42,9 +43,10 @@ async def off_loop(values: int, work: Callable[[], T]) -> T:
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """The result of ``work``, which takes long however little it is about. Raises like :func:`off_loop`.
+    """Return the result of ``work``, run in a thread because it takes long whatever it handles. Raises like
+    :func:`off_loop`.
 
-    A thread cannot be stopped, so it is held until ``work`` ends, also when the caller goes away before.
+    A thread cannot be stopped, so it stays in use until ``work`` ends, even if the caller goes away before.
     """
     loop, queue = asyncio.get_running_loop(), _queue()
     place = await queue.take()

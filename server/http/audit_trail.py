@@ -51,7 +51,7 @@ def noting(request: Request, action: str, *, projects: Iterable[str], **fields: 
 def refuse(request: Request, error: Exception) -> None:
     """Record a refused access (401 or 403). Other errors are not refusals.
 
-    Those who may read it are the admins of the projects that the credential opens, or would open if it were still good.
+    The admins of the projects that the credential opens, or opened while it was valid, may read the entry.
     """
     if not isinstance(error, ApiError) or error.status not in (401, 403):
         return

@@ -8,15 +8,14 @@ from typing import Final
 
 from sanic import Request
 
-# Longer than any address with a zone and surrounding blanks; invented text must not fill the memory of addresses.
+# Longer than any address with a zone and surrounding blanks. Invented text must not fill the cache of addresses.
 _LONGEST_ADDRESS: Final = 128
 
 
 def client_address(request: Request) -> str:
     """Return the caller's IP address in its shortest form, as the proxies in front report it (``PROXIES_COUNT``).
 
-    A reported address may be any text that a header can hold: anything but an address is ignored, and the peer's own
-    address is used.
+    A header can report any text. If it is not an address, it is ignored and the peer's own address is used.
     """
     return normal_address(request.client_ip) or normal_address(request.ip) or "unknown"
 

@@ -24,7 +24,7 @@ from server.http.envelope import meta_text, shared_meta
 from server.text.json_text import dumps
 
 VARY: Final = "Authorization, X-API-Key, Accept, Accept-Encoding"
-# Only the caller may keep it, and must revalidate it at each use: our own invalidation cannot reach there.
+# Only the caller may keep an answer, and must revalidate it at each use: our invalidation cannot reach its cache.
 CACHE_CONTROL: Final = "private, no-cache"
 
 # entity-tag = [ "W/" ] DQUOTE *etagc DQUOTE

@@ -35,7 +35,7 @@ from server.http.request_lifecycle import RequestContext, begin_request, finish_
 from server.telemetry.observations import WrongProtocolSpoken, observe
 
 BODY_STEP: Final = 256 * 1024
-"""So many bytes of a body are counted, and received, at a time."""
+"""Bytes of a body that are counted and received in one step."""
 _END_OF_HEAD: Final = b"\r\n\r\n"
 # Set by the connection itself, for each answer.
 _FRAMING: Final = frozenset({"connection", "content-length", "transfer-encoding"})
@@ -79,8 +79,8 @@ class EdgeRequest(Request[Any, Any]):
 
 
 class PreparedResponse(HTTPResponse):
-    """An answer whose headers and body are already in the form in which they are sent: lines, each with its line break,
-    and parts, which are joined only then.
+    """An answer whose headers and body are already in the form in which they are sent: header lines, each with its line
+    break, and the parts of the body, which are joined only when they are sent.
     """
 
     __slots__ = ("header_lines", "parts")
@@ -171,7 +171,7 @@ class EdgeHttp(Http):
         )
 
     def _expect_body(self, request: EdgeRequest) -> bool:
-        """Prepare to read the body that ``request`` announces; return whether it comes in chunks."""
+        """Prepare to read the body that ``request`` announces; return whether it is sent in chunks."""
         headers = request.headers
         expected = headers.get("expect")
         if expected is not None:
@@ -188,11 +188,11 @@ class EdgeHttp(Http):
     async def read_whole(self, limit: int) -> bytes:
         """Return the body of the request in one piece.
 
-        Raises PayloadTooLarge beyond ``limit`` bytes, ShareExhausted and Overloaded where there is no room for it.
+        Raises PayloadTooLarge beyond ``limit`` bytes, ShareExhausted and Overloaded if there is no memory for it.
 
 
-        Sanic's read() returns it in the pieces in which it arrives, stops the connection after each 64 KiB of them, and
-        copies each piece three times.
+        Sanic's read() returns the pieces as they arrive, pauses the connection after every 64 KiB, and copies each
+        piece three times.
         """
         self.request_max_size = limit
         protocol = self.protocol
@@ -232,8 +232,8 @@ class EdgeHttp(Http):
             size += len(chunk)
 
     async def _hold_body(self, size: int) -> None:
-        """Count ``size`` bytes in all as the memory of this request's body: what has come and the next step, not what
-        is announced."""
+        """Count ``size`` bytes in total as the memory of this request's body: the bytes received and the next step, not
+        the announced length."""
         if size > self._held_bytes:
             more = size - self._held_bytes
             self._body_places.append(await self.protocol.app.ctx.services.bodies.take(more))
@@ -248,7 +248,7 @@ class EdgeHttp(Http):
         self._held_bytes = 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Throw away what is left of a body that nobody wants, for a short time: then the connection ends."""
+        """Throw away the rest of an unwanted body for a short time; then end the connection."""
         rest_has_come = self._rest_has_come()
         self.request_max_size = float("inf")
         try:
@@ -262,17 +262,17 @@ class EdgeHttp(Http):
         self.keep_alive = self.keep_alive and rest_has_come
 
     def _rest_has_come(self) -> bool:
-        """Return whether what is left of the body lies in the buffer."""
+        """Return whether the rest of the body is in the buffer."""
         return self.request_body is True and len(self.recv_buffer) >= self.request_bytes_left
 
     def create_empty_request(self) -> None:
-        """Create a request to report a bad head with. Sanic's method fails if the URL is part of what is bad."""
+        """Create a request that reports a malformed head. Sanic's own method fails if the URL is malformed, too."""
         if self.url is not None and not self.url.startswith("/"):
             self.url = None
         super().create_empty_request()
 
     async def http1_response_header(self, data: bytes, end_stream: bool) -> None:
-        """Send a complete answer, as nearly all are; the start of any other goes Sanic's way."""
+        """Send a complete answer, as nearly all are. Leave the start of any other to Sanic."""
         response, lines, protocol = self.response, self.request.ctx.header_lines, self.protocol
         body: Sequence[bytes] = (response.body,) if response.body else ()
         if isinstance(response, PreparedResponse):
@@ -311,7 +311,7 @@ class EdgeHttp(Http):
 
 @lru_cache(maxsize=2048)
 def header_line(name: str, value: Any) -> bytes:
-    """Return one header as it is sent, without line breaks of its own. Cached: most headers are always the same."""
+    """Return one header as it is sent. Line breaks in its value are removed. Cached, since most headers repeat."""
     clean = HTTPResponse._sanitize_header_value
     return b"%b: %b\r\n" % (clean(name).encode("ascii"), clean(f"{value}").encode(errors="surrogateescape"))
 

@@ -1,7 +1,7 @@
-"""How long a client may take for what it sends and for what it is sent.
+"""Deadlines for clients, for sending a request and for receiving its answer.
 
-Each byte of a slow client would put off a time-out that counts from the last one; so heads have a deadline, bodies and
-answers a least rate.
+A time-out that counts from the last byte never expires while a slow client sends one now and then. So a head has a
+deadline, and a body and an answer have a least rate.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ ANSWER_GRACE_SECONDS: Final = 10.0
 LEAST_ANSWER_RATE: Final = 16 * 1024
 """Bytes a second at which an answer has to be taken."""
 LINGER_SECONDS: Final = 2.0
-"""So long the rest of a refused body is received and thrown away, for the client to see the answer before the end."""
+"""Seconds for which the rest of a refused body is received and thrown away, so that the client sees the answer before
+the connection ends."""
 CHECK_SECONDS: Final = 2.5
 
 
 def body_is_overdue(elapsed: float, received: int) -> bool:
-    """Return whether a body of which ``received`` bytes came in ``elapsed`` seconds comes too slowly."""
+    """Return whether a body is too slow, with ``received`` bytes after ``elapsed`` seconds."""
     return elapsed > BODY_SECONDS or (elapsed > BODY_GRACE_SECONDS and received < elapsed * LEAST_BODY_RATE)
 
 

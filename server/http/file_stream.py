@@ -14,13 +14,14 @@ from typing import Any, Final
 from sanic import Request
 
 SLICE_BYTES: Final = 64 * 1024
-"""How much is handed to the connection at once: what a slow client makes the server hold."""
+"""Bytes handed to the connection at once, so also the most that a slow client makes the server hold."""
 STALL_SECONDS: Final = 45.0
-"""A client that takes nothing for so long is gone, whatever TCP says."""
+"""Seconds after which a client that takes nothing counts as gone, whatever TCP reports."""
 CHECK_SECONDS: Final = 2.0
-"""Pause between two looks whether the client may still have the file."""
+"""Seconds between two checks of the client's right to the file."""
 
-# Proxies must not collect the file on their disk (nginx would, and then report what nobody got as delivered).
+# Proxies must not collect the file on their disk: nginx would, and would report bytes as delivered that no client
+# received.
 STREAM_HEADERS: Final = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
 
 
@@ -35,7 +36,7 @@ class FileStream:
         self._response: Any = None
 
     async def begin(self, content_type: str, headers: Mapping[str, str]) -> None:
-        """Answer 200 with ``headers``; from here on only :meth:`abort` can tell of an error."""
+        """Answer 200 with ``headers``. From here on only :meth:`abort` can report an error."""
         self._response = await self._request.respond(content_type=content_type, headers={**STREAM_HEADERS, **headers})
 
     async def send(self, data: bytes) -> None:
@@ -54,7 +55,7 @@ class FileStream:
                 await self._response.send(data[start : start + SLICE_BYTES])
 
     def abort(self) -> None:
-        """Cut the connection, so that the client cannot take what it has for the whole."""
+        """Cut the connection, so that the client cannot mistake a part for the whole."""
         transport: Any = self._request.transport
         if transport is not None:
             transport.abort()

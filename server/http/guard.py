@@ -1,8 +1,8 @@
 """Access declarations of routes, and their enforcement.
 
 ``@requires("traces:read")`` authenticates the caller, takes ``cost`` from its rate limit, checks the scope and leaves
-the principal in ``request.ctx.principal``; ``@public`` declares that a route is meant for everybody. A route with
-neither is a mistake that a test finds.
+the principal in ``request.ctx.principal``. ``@public`` declares that a route is open to everybody. A test fails for a
+route with neither.
 
 For a request with a body all of this happens before the body is read, for a WebSocket before its handshake
 (:func:`admit_early`).
@@ -49,21 +49,21 @@ class AccessPolicy:
     scope: str | None
     cost: int = 1
     with_lookup: bool = False
-    """The handler asks a cache by ``request.ctx.trip``, which judges the limit in the same round trip."""
+    """The handler reads a cache through ``request.ctx.trip``, which judges the limit in the same round trip."""
     long_lived: bool = False
-    """Streams and sockets: they bound their own number and do not count in the concurrency limit."""
+    """For streams and sockets, which limit their own number and do not count in the concurrency limit."""
     for_panels: bool = False
-    """What dashboards ask: many at a time, which wait for their turn as long as a panel may take."""
+    """For questions of dashboards, which send many at a time: each waits for its turn as long as a panel may take."""
 
 
 def requires(
     scope: str, *, cost: int = 1, with_lookup: bool = False, long_lived: bool = False, for_panels: bool = False
 ) -> Callable[[Handler], Handler]:
-    """Let only principals with ``scope`` in; the call takes ``cost`` from their rate limit.
+    """Admit only principals with ``scope``; the call takes ``cost`` from their rate limit.
 
-    ``with_lookup``: the handler asks a cache by ``request.ctx.trip``, so that limit and cache cost one round trip.
-    ``for_panels``: the call waits for its share of the server as long as a panel may take.
-    Raises ValueError, at import, for an unknown scope and for a cost that no tier could pay.
+    ``with_lookup``: the handler reads a cache through ``request.ctx.trip``, so that limit and cache cost one round
+    trip. ``for_panels``: the call waits for its share of the server as long as a panel may take. Raises ValueError, at
+    import, for an unknown scope and for a cost that no tier could pay.
     """
     if scope not in SCOPES:
         raise ValueError(f"there is no scope {scope}")
@@ -121,8 +121,8 @@ async def row_scope(request: Request, requested: Sequence[str] = ()) -> RowScope
 async def reauthenticate(request: Request) -> Principal:
     """Return the current principal of a long-lived ``request``: for streams and sockets, every few seconds.
 
-    Raises the errors of admission: InvalidToken for a credential that has expired or was revoked. Other than at
-    admission a token ends when it says so; clocks that differ are no reason to go on for longer.
+    Raises the errors of admission: InvalidToken for a credential that has expired or was revoked. Unlike at admission,
+    a token gets no allowance for clocks that differ: it ends at the moment it names.
     """
     principal: Principal = request.ctx.principal
     if principal.kind == "anonymous":
@@ -149,10 +149,10 @@ def challenge(services: Services, error: str | None = None, **parameters: str) -
 
 
 async def _admit(services: Services, request: Request, policy: AccessPolicy, scope: str, *, may_defer: bool) -> None:
-    """Authenticate, limit, check the scope, in this order, so that every refusal of a known caller has its limit
-    headers and costs it a token.
+    """Authenticate, limit and check the scope, in this order: every refusal of a known caller then has limit headers
+    and costs a token.
 
-    ``may_defer``: the handler's question to the cache judges the limit.
+    ``may_defer``: the limit may be judged later, with the handler's question to the cache.
     """
     try:
         principal = await _principal_of(services, request, scope)

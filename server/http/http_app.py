@@ -1,4 +1,5 @@
-"""Sanic's application with the way of a request written out: the parts this server uses, and nothing in between."""
+"""Sanic's application with the steps of a request written out: the parts that this server uses, and nothing in
+between."""
 
 from __future__ import annotations
 
@@ -20,15 +21,15 @@ from server.http.protocol import EdgeProtocol
 from server.http.request_head import body_limit
 
 SMALL_ANSWER_BYTES: Final = 64 * 1024
-"""Answers up to this size are not counted: that much may wait for each connection in any case."""
+"""Answers up to this many bytes are not counted: any connection may have that much waiting."""
 
 
 class HttpApp(Sanic[Any, Any]):
     """Sanic, except for two things.
 
     A request goes from the router to its handler and back without signals, which Sanic would look up and start a task
-    for; middleware runs if there is any. And routes are not parsed for the kind of answer they return, which would take
-    most of the start-up time: every error here is JSON.
+    for; middleware runs if there is any. Routes are not parsed for the kind of answer they return: that would take most
+    of the start-up time, and every error here is JSON.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -53,7 +54,7 @@ class HttpApp(Sanic[Any, Any]):
         is_routed = False
         stream: Any = request.stream
         answer_place = None
-        current_party.set(SERVER)  # until the caller is known; the task of a connection serves several callers
+        current_party.set(SERVER)  # until the caller is known: one connection's task can serve several callers
         try:
             route, handler, arguments = self.router.get(request.path, request.method, request.headers.get("host"))
             request.route, request._match_info = route, {**arguments}
@@ -98,7 +99,7 @@ class HttpApp(Sanic[Any, Any]):
                     self.ctx.services.answers.give_back(answer_place)
 
     async def _pace(self, request: Request, error: Exception) -> None:
-        """Let a caller wait that is refused too often: one that nobody knows, or that is beyond its limits."""
+        """Delay the answer to a caller that is refused too often, be it unknown or beyond its limits."""
         party = current_party.get()
         is_known = party.tenant not in (SERVER.tenant, UNKNOWN_CALLERS)
         if not is_known:

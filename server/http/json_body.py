@@ -95,7 +95,7 @@ def read_object(
 
 
 def expectation(check: Check) -> str:
-    """Return the expectation of ``check``, in words for the caller."""
+    """Return what ``check`` accepts, in words for the caller."""
     words = re.split(r"[:.]", check.__doc__ or "another type", maxsplit=1)[0]
     return words[:1].lower() + words[1:]
 

@@ -1,8 +1,8 @@
-"""Sanic's router, with the methods that no route has to write: QUERY, HEAD and OPTIONS.
+"""Sanic's router, with QUERY, HEAD and OPTIONS for every route.
 
 QUERY (RFC 10008) is a safe request whose body contains the question; routes declare it like any other method. HEAD does
-what the GET of the same address does (RFC 9110 9.3.2), OPTIONS names the methods (9.3.7): the router finds both when
-they are asked for, since a route for each would triple the time in which an application is made.
+what the GET of the same address does (RFC 9110 9.3.2), OPTIONS names the methods (9.3.7). The router finds both when
+they are asked for, since a route for each would triple the time it takes to build an application.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sanic_routing.route import Route
 from server.http.guard import public
 
 Found = tuple[Route, Callable[..., Any], dict[str, Any]]
-"""A route, the function that answers, and its arguments from the path."""
+"""A route, its handler, and the handler's arguments from the path."""
 
 
 class MethodRouter(Router):

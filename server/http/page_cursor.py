@@ -1,7 +1,7 @@
 """Cursors in answers that may be cached and shared; see server/queries/lists/cursor.py.
 
 A cached answer contains the place where its list goes on (``continuation``), which is the same for all callers with the
-same rows. Only when it is sent does that become the cursor of one caller.
+same rows. It becomes the cursor of one caller when the answer is sent.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def open_position(
 
 
 def unsealed(next_position: Position | None, question: Mapping[str, Any], limit: int) -> dict[str, Any]:
-    """Return the ``pagination`` of an answer that may be cached; its list goes on at ``next_position`` (None: it
-    ends).
+    """Return the ``pagination`` of an answer that may be cached; its list goes on at ``next_position`` (None: this is
+    the last page).
     """
     start = None
     if next_position is not None:
@@ -56,7 +56,8 @@ def sealed(request: Request, answer: CachedAnswer, projects: Sequence[str]) -> C
 
 
 def caller_binding(request: Request, projects: Sequence[str]) -> dict[str, Any]:
-    """Return the owner of a cursor and its rights: another caller, or the same with fewer rights, cannot use it."""
+    """Return the caller and its rights, to which a cursor is bound: with other rights, or by another caller, it is
+    invalid."""
     principal: Principal = request.ctx.principal
     return {
         "subject": principal.subject,

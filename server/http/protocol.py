@@ -1,4 +1,4 @@
-"""One connection: what it is given to, how long its client may take, and which process serves it."""
+"""One connection: the reader of its bytes, the deadlines of its client, and the process that serves it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from server.http.deadlines import CHECK_SECONDS, answer_is_overdue, body_is_over
 
 
 class EdgeProtocol(WebSocketProtocol):
-    """The protocol of a connection. One of several processes passes a connection on while another has fewer."""
+    """The protocol of a connection. With several processes, a connection is passed on to one that has fewer."""
 
     __slots__ = (
         "_arrival", "_body_bytes", "_is_body_awaited", "_is_new", "_paused_at", "_phase_began", "_unsent",
@@ -35,12 +35,12 @@ class EdgeProtocol(WebSocketProtocol):
         super().__init__(**options)
         self._arrival: asyncio.Future[None] = self.loop.create_future()
         self.wanted_bytes = 0
-        """So many bytes are taken in before the sender has to wait and the reader is woken; 0: the reader is woken by
-        each piece, and the sender waits after REQUEST_BUFFER_SIZE bytes."""
+        """Bytes taken in before the sender has to wait and the reader is woken. 0: each piece wakes the reader, and the
+        sender waits after REQUEST_BUFFER_SIZE bytes."""
         self._phase_began = 0.0
         """When the last head or body began."""
         self._is_new = True
-        """Whether nothing has been asked yet."""
+        """Whether no request has come yet."""
         self._is_body_awaited = False
         self._body_bytes = 0
         self._paused_at: float | None = None
@@ -52,13 +52,13 @@ class EdgeProtocol(WebSocketProtocol):
         self._is_new = False
 
     def expect_body(self) -> None:
-        """Note that a body is read from now on."""
+        """Note that the body is read from now on."""
         self._phase_began = monotonic()
         self._is_body_awaited = True
         self._body_bytes = len(self.recv_buffer)
 
     def body_ended(self) -> None:
-        """Note that the body has come, or is not wanted any more."""
+        """Note that the body is complete, or no longer wanted."""
         self._is_body_awaited = False
         self.wanted_bytes = 0
 
@@ -84,7 +84,7 @@ class EdgeProtocol(WebSocketProtocol):
             self._arrival.set_result(None)
 
     async def send(self, data: bytes) -> None:
-        """Send like Sanic's method, without looking for listeners; wait only while the other side reads slowly."""
+        """Send like Sanic's method, without looking up listeners. Wait only while the client reads slowly."""
         if not self._can_write.is_set():
             await self._can_write.wait()
         if self.transport.is_closing():
@@ -93,11 +93,11 @@ class EdgeProtocol(WebSocketProtocol):
         self._time = monotonic()
 
     async def taken(self) -> None:
-        """Wait until the other side has taken nearly all of what it was sent, or is gone."""
+        """Wait until the client has received nearly everything that it was sent, or is gone."""
         await self._can_write.wait()
 
     def pause_writing(self) -> None:
-        """Pause like Sanic's method, and note that the other side is slow."""
+        """Pause like Sanic's method, and note that the client is slow."""
         super().pause_writing()  # type: ignore[no-untyped-call]
         self._paused_at, self._unsent = monotonic(), self.transport.get_write_buffer_size()
 
@@ -122,7 +122,7 @@ class EdgeProtocol(WebSocketProtocol):
         self._callback_check_timeouts = self.loop.call_later(CHECK_SECONDS, self.check_timeouts)
 
     def _is_overdue(self, stage: Stage, now: float) -> bool:
-        """Return whether the client, or the handler, took too long; note what is then answered."""
+        """Return whether the client or the handler took too long, and note the answer for that case."""
         quiet, elapsed = now - self._time, now - self._phase_began
         if stage is Stage.IDLE:
             allowed: float = self.request_timeout if self._is_new else self.keep_alive_timeout

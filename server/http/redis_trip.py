@@ -1,4 +1,4 @@
-"""The one round trip to Redis of a request: it judges the caller's rate limit and reads what the cache asks for."""
+"""A request's one round trip to Redis, which judges the caller's rate limit and reads the keys of the cache."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from server.telemetry.observations import RateLimitHit, observe
 class RedisTrip:
     """A request's business with Redis.
 
-    The guard puts the limits into it. If the handler asks a cache, :meth:`read` takes the keys along; otherwise the
-    guard sends the limits alone by :meth:`judge`.
+    The guard puts the limits into it. If the handler reads a cache, :meth:`read` sends the keys with them; otherwise
+    the guard sends the limits alone, by :meth:`judge`.
     """
 
     __slots__ = ("_buckets", "_limits", "_store", "is_judged", "limit_lines")
@@ -30,17 +30,17 @@ class RedisTrip:
         """The headers of the rate limit, once it is judged, as they are sent: lines, each with its line break."""
 
     async def judge(self) -> None:
-        """Judge the limit unless that was done. Raises :class:`RateLimited`."""
+        """Judge the limit unless it has been judged. Raises :class:`RateLimited`."""
         if not self.is_judged:
             await self._send()
 
     async def read(
         self, names: Sequence[str], known: bytes = b"", lock: tuple[str, int] | None = None
     ) -> list[bytes | None]:
-        """Return the values of the keys ``names``, and judge the limit unless that was done; see
+        """Return the values of the keys ``names``, and judge the limit unless it has been judged; see
         :class:`~server.cache.result_cache.KeyReader` for ``known`` and ``lock``.
 
-        Raises :class:`RateLimited`, and :class:`RedisUnavailable` if there are names and Redis did not answer.
+        Raises :class:`RateLimited`, and :class:`RedisUnavailable` if ``names`` is not empty and Redis did not answer.
         """
         if not self.is_judged:
             values = await self._send(names, known, lock)

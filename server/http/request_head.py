@@ -25,7 +25,7 @@ _LENGTH: Final = re.compile(rb"[0-9]{1,15}")
 MAX_HEADERS: Final = 100
 
 HTTP_2_PREFACE: Final = b"PRI * HTTP/2.0"
-"""What a client that speaks HTTP/2 begins with (RFC 9113 3.4), in place of a request line."""
+"""The first bytes of a client that speaks HTTP/2 (RFC 9113 3.4), in place of a request line."""
 
 # Headers that may occur only once: with two of them, two readers may disagree.
 _SINGLE: Final = frozenset(
@@ -56,7 +56,7 @@ class RequestLine:
     raw: bytes
     method: str
     url: bytes
-    """The intended address (:func:`joined_url`)."""
+    """The address that the caller meant (:func:`joined_url`)."""
     target: str
     """The same as text."""
     is_http_10: bool
@@ -71,11 +71,11 @@ class HeaderFields:
     headers: Header
     keep_alive: bool
     is_upgrade: bool
-    """Whether the connection is to become a WebSocket."""
+    """Whether the client asks for a WebSocket."""
     has_body: bool
     """Whether a body is announced."""
     known: dict[str, Any] = field(default_factory=dict)
-    """Cache for facts that others derive from these lines."""
+    """Cache for values that other modules derive from these lines."""
 
 
 def read_request_line(line: bytes) -> RequestLine:
@@ -150,10 +150,10 @@ def joined_url(url: bytes, method: str) -> bytes:
     """Return ``url`` without superfluous slashes from joining a base address and a path: before, inside and after the
     part that names a surface, and at the end.
 
-    Grafana's data sources join like that, and their display of a 404 does not show the reason. Nothing else is changed:
-    in the middle of a path a missing id is a 404, and at the end it is one for methods that change or delete, so that
-    ``DELETE /api/v1/keys/`` never means another resource. Addresses outside the surfaces (``/metrics``, ``/oauth``)
-    stay exact, since a proxy in front may close them by name.
+    Grafana's data sources join addresses like that, and do not show why they get a 404. Nothing else is changed. An
+    empty segment in the middle of a path, where an id is missing, stays a 404; so does one at the end for methods that
+    change or delete, so that ``DELETE /api/v1/keys/`` never means another resource. Addresses outside the surfaces
+    (``/metrics``, ``/oauth``) stay exact, since a proxy in front may close them by name.
     """
     path, mark, query = url.partition(b"?")
     if b"//" not in path and not path.endswith(b"/"):

@@ -1,4 +1,4 @@
-"""Facts noted about every request, from its head to its answer: id, span, limit, and its place in metrics and log."""
+"""Facts noted about every request, from its head to its answer: id, span, limit, metrics and log line."""
 
 from __future__ import annotations
 

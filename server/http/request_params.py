@@ -1,8 +1,8 @@
 """Query strings, read strictly.
 
-A parameter that is dropped or guessed silently widens the answer, so nothing is: unknown names, blanks, repeated
-scalars, invalid UTF-8 and NUL are errors that name the parameter. The raw query string is parsed here, because the
-framework's own parsing drops blanks and repairs bytes.
+A parameter that is silently dropped or guessed widens the answer. So unknown names, blanks, repeated scalars, invalid
+UTF-8 and NUL are errors that name the parameter. The raw query string is parsed here, because the framework's own
+parsing drops blanks and repairs bytes.
 
     params = RequestParams.of(request)
     limit = params.integer("limit", default=50, low=1, high=1000)
@@ -85,11 +85,11 @@ class RequestParams:
         return tuple(dict.fromkeys(self.items(name, most=most)))
 
     def items(self, name: str, *, most: int = LONGEST_LIST) -> tuple[str, ...]:
-        """Return the same values, with duplicates."""
+        """Return the values of a list parameter like :meth:`texts`, duplicates included."""
         return _split(name, self._take(name), most)
 
     def read(self, name: str, reader: Callable[[str], Value], default: Value) -> Value:
-        """Return the value as ``reader`` understands it; its ValueError becomes :class:`InvalidParameter`."""
+        """Return the parameter as read by ``reader``, whose ValueError becomes :class:`InvalidParameter`."""
         text = self.text(name)
         if text is None:
             return default

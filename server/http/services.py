@@ -30,11 +30,11 @@ class Services:
 
     settings: Settings
     reads: Database
-    """Questions, as role observatory_api."""
+    """For questions, as the role observatory_api."""
     writes: Database
-    """Ingest and other changes, as role observatory_api."""
+    """For ingest and other changes, as the role observatory_api."""
     worker: Database
-    """Background work, as role observatory_worker: sees every project."""
+    """For background work, as the role observatory_worker, which sees every project."""
     redis: RedisStore
     bodies: FairQueue
     """Bytes of request bodies that are held in memory."""
@@ -56,13 +56,13 @@ class Services:
     retention: Retention
     """Makes partitions ahead and drops old ones, once a server has started it."""
     statistics: PartitionStatistics
-    """Tells the planner about young partitions, once a server has started it."""
+    """Analyzes young partitions for the planner, once a server has started it."""
     exports: Exports
-    """Streams and jobs that write lists into files."""
+    """Exports: streams and jobs that write lists into files."""
     meaning: MeaningSearch
-    """Lists by meaning."""
+    """Search by meaning."""
     live: LiveTail
-    """Streams of what is being stored."""
+    """Live streams of spans as they are stored."""
     draining: bool = field(default=False)
     """True once the process was told to stop; /ready reports it."""
 

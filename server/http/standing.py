@@ -1,4 +1,4 @@
-"""The right of a caller to an answer that takes long: checked again while it is being sent.
+"""A caller's right to a long answer, checked again while the answer is being sent.
 
 A credential may be revoked or expire during a download, and a project may be taken away or deleted. The download
 then ends within seconds.
@@ -17,12 +17,12 @@ from server.http.services import services_of
 from server.storage.row_scope import RowScope
 
 ENDING: Final = (InvalidToken, MissingToken, InsufficientScope, ProjectForbidden)
-"""What ends such an answer. Any other error means that nobody can tell at the moment."""
+"""Errors that end such an answer. After any other error the right is unknown for the moment."""
 
 
 async def current_scope(request: Request, requested: Sequence[str], needed: Sequence[str]) -> RowScope:
-    """Return the rows that the caller may see by now. Raises the errors of admission, also for a scope in ``needed``
-    that it has lost.
+    """Return the rows that the caller may see now. Raises the errors of admission, also for a scope in ``needed`` that
+    the caller has lost.
     """
     principal = await reauthenticate(request)
     for scope in needed:

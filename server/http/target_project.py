@@ -27,12 +27,12 @@ async def target_project(request: Request, parameter: str = "project", *, known:
         params.texts(name)
     params.finish()
     if len(named) > 1:
-        raise InvalidParameter.named(parameter, "two different projects are named")
+        raise InvalidParameter.named(parameter, "two different projects are named; a request writes to one")
     scope = await row_scope(request, tuple(named))
     if len(scope.projects) != 1:
         raise InvalidParameter.named(
             parameter,
-            "the credential has not exactly one project: name it in the X-Observatory-Project header, "
+            "the credential does not have exactly one project: name it in the X-Observatory-Project header, "
             f"or with {parameter}= in the address",
         )
     return scope.projects[0]

@@ -2,8 +2,8 @@
 
 ``X-RateLimit-Limit`` is the sustained rate per minute. ``X-RateLimit-Remaining`` is the content of the bucket, which
 after a rest is more than the rate, because a burst is allowed. ``RateLimit-Policy`` and ``RateLimit`` express the same
-in the form of the IETF draft (draft-ietf-httpapi-ratelimit-headers): the quota and the seconds in which it refills, the
-rest and the seconds until it is whole.
+in the form of the IETF draft (draft-ietf-httpapi-ratelimit-headers): the quota with the seconds in which it refills,
+and the remaining tokens with the seconds until the bucket is full.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def rate_limit_lines(verdict: Verdict) -> bytes:
 
 
 def rate_limit_headers(verdict: Verdict) -> dict[str, str]:
-    """Return the same by name, with the time to try again for a refused request."""
+    """Return the same headers by name, with ``Retry-After`` if the request was refused."""
     lines = rate_limit_lines(verdict).decode("ascii").splitlines()
     headers = {name: value for name, _, value in (line.partition(": ") for line in lines)}
     if not verdict.allowed:

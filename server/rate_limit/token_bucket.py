@@ -32,7 +32,8 @@ class Bucket:
     """One bucket and what one request takes from it."""
 
     identifier: str
-    """The counted party and resource. Hashed before it becomes a key, because it contains text of callers."""
+    """The party and the resource that are counted. Hashed before it becomes a key, because callers chose part of the
+    text."""
     per_minute: float
     capacity: float
     cost: float = 1
@@ -93,10 +94,10 @@ class Verdict(NamedTuple):
 
 
 class LocalBuckets:
-    """Buckets of this process, with the same arithmetic. Least recently used ones are forgotten."""
+    """Buckets of this process, with the arithmetic of the Redis script. Least recently used ones are forgotten."""
 
     def __init__(self, instances: int) -> None:
-        """``instances``: number of processes that share each limit; each grants its part."""
+        """``instances``: number of processes that share each limit; each grants its share of it."""
         self._instances = instances
         self._levels: LRUCache[str, tuple[float, float]] = LRUCache(MAX_LOCAL_BUCKETS)
 
@@ -150,7 +151,7 @@ class TokenBuckets:
     """Judges requests in Redis, or locally while Redis does not answer. Never raises for Redis.
 
     Identical requests in one turn of the event loop (a dashboard's viewers behind one credential) are judged by one
-    call that takes their total cost from the buckets. If that is too much, as many pass as there is room for.
+    call that takes their total cost from the buckets. If that is too much, as many of them pass as the buckets allow.
     """
 
     def __init__(self, store: RedisStore, *, instances: int) -> None:

@@ -62,7 +62,7 @@ FORECAST_PERIODS: Final = {"next_week": 7, "next_month": 30, "next_quarter": 90}
 
 _SHORT_RANGE: Final = "the range has not two complete ones."
 _DAY_WEIGHT: Final = 500
-"""Values that cost as much as one day of a forecast's history."""
+"""Work for one day of a forecast's history, as a number of values (see :func:`off_loop`)."""
 
 
 async def summarize_costs(source: ReportSource, window: ReportWindow, *, top: int) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """Forecasts of a daily series with a weekly rhythm: level, damped trend, season, honest intervals.
 
-The model is additive exponential smoothing with a damped trend and a season of seven days (ETS(A,Ad,A) in
-Hyndman et al., *Forecasting with Exponential Smoothing*, 2008); with less than three weeks of history the season is
-left out. Smoothing weights are chosen by the one-step errors over the history. Intervals come from simulated
-futures that redraw the model's own past errors, so they widen with the horizon and need no normal
-distribution; the interval of a total is taken from the totals of those futures, since days of one future hang
-together. How good the forecast is, is measured on the past: the last days are forecast from what came before.
+The model is additive exponential smoothing with a damped trend and a season of seven days (ETS(A,Ad,A) in Hyndman et
+al., *Forecasting with Exponential Smoothing*, 2008); with less than three weeks of history the season is left out.
+Smoothing weights are chosen by the one-step errors over the history. Intervals come from simulated futures that redraw
+the model's own past errors, so they widen with the horizon and need no normal distribution; the interval of a total is
+taken from the totals of those futures, since the days of one future depend on each other. The forecast is tried on the
+past: the last days are forecast from the days before.
 
 Everything is deterministic: the random numbers have a fixed seed.
 """
@@ -34,7 +34,7 @@ _DAMPING: Final = 0.9
 
 @dataclass(frozen=True, slots=True)
 class ForecastPoint:
-    """One future day: the expected value and the bounds between which it lies with the asked probability."""
+    """One future day: the expected value, and bounds that contain the value with the requested probability."""
 
     value: float
     lower: float
@@ -59,7 +59,7 @@ class Backtest:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Future days, their total, and how well the same method did on the past (None when it is too short)."""
+    """Future days, their total, and the same method's result on the past (None if the past is too short)."""
 
     points: tuple[ForecastPoint, ...]
     total: ForecastPoint
@@ -79,8 +79,8 @@ class _Fit:
 def forecast(history: Sequence[float], days: int, *, confidence: float = 0.95) -> Forecast:
     """Forecast the ``days`` after ``history`` (daily values, oldest first, days without traffic as 0, no gaps).
 
-    Values are never below zero. Raises ValueError for less than four days of history, for ``days`` outside of
-    1 to 365, and for a ``confidence`` outside of 0.5 to 0.999.
+    Values are never below zero. Raises ValueError for fewer than four days of history, for ``days`` outside 1 to 365,
+    and for a ``confidence`` outside 0.5 to 0.999.
     """
     if len(history) < SHORTEST_HISTORY:
         raise ValueError(f"a forecast needs at least {SHORTEST_HISTORY} days of history, there are {len(history)}")
@@ -153,7 +153,7 @@ def _simulate(fit: _Fit, days: int, period: int, *, errors: Floats | None = None
     level_weight, trend_weight, season_weight = fit.weights
     if errors is None:
         past = fit.errors[min(period, len(fit.errors) - 2) :]
-        # Smoothing fitted its weights to these errors: the correction makes up for the lost degrees of freedom.
+        # The weights were fitted to these errors, so the correction makes up for the lost degrees of freedom.
         spread = np.sqrt(len(past) / max(len(past) - 3, 1))
         errors = np.random.default_rng(1).choice((past - past.mean()) * spread, size=(_FUTURES, days))
     count = len(errors)

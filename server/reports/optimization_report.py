@@ -1,8 +1,8 @@
 """Recommendations computed from the data, each with its evidence.
 
 A rule looks at the figures that ``/analytics/models`` shows and speaks only if they are significant: enough calls, a
-difference that matters, and, for money, an amount that follows from prices this project has really paid. Nothing is
-guessed: a saving that cannot be computed is null.
+difference that matters, and, for money, an amount that follows from prices this project has really paid. A saving that
+cannot be computed is null, not guessed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SMALLEST_SAVING_SHARE: Final = Decimal("0.01")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recommendation:
-    """One piece of advice. ``potential_savings_usd`` is for a window as long as the one looked at."""
+    """One recommendation. ``potential_savings_usd`` is for a window as long as the one that was examined."""
 
     kind: str
     title: str
@@ -78,7 +78,7 @@ class ModelFigures:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Everything the rules look at."""
+    """All figures that the rules examine."""
 
     models: tuple[ModelFigures, ...]
     total: dict[str, Decimal]
@@ -95,7 +95,7 @@ Rule = Callable[[Findings], Iterator[Recommendation]]
 
 
 async def recommend(source: ReportSource, window: ReportWindow) -> dict[str, Any]:
-    """Return recommendations, most money first, and three scores from 0 to 1 with their derivation."""
+    """Return recommendations, the largest saving first, and three scores from 0 to 1 with their derivation."""
     findings = await _look(source, window)
     found = [item for rule in RULES for item in rule(findings)]
     found.sort(key=lambda item: (-(item.potential_savings_usd or _ZERO), item.kind, item.model or ""))
@@ -159,7 +159,7 @@ def cheaper_model(findings: Findings) -> Iterator[Recommendation]:
         ]
         if not peers or model.amount("calls") < FEWEST_CALLS:
             continue
-        # The nearest in price is the smallest step, and the likeliest to be good enough.
+        # The model nearest in price is the smallest step, and the most likely to be good enough.
         peer = max(peers, key=lambda item: item.amount("cost_per_1k_tokens"))
         saving = model.amount("cost") - model.amount("total_tokens_sum") / 1000 * peer.amount("cost_per_1k_tokens")
         if findings.cost and saving / findings.cost >= SMALLEST_SAVING_SHARE:
@@ -199,7 +199,8 @@ def prompt_caching(findings: Findings) -> Iterator[Recommendation]:
             continue
         saving = None
         if cached and model.amount("cache_savings") > 0:
-            # The average saving of a cached token on this model so far, for the tokens that are missing to the goal.
+            # The average saving per cached token on this model so far, times the tokens by which the share misses the
+            # goal.
             saving = model.amount("cache_savings") / cached * (prompt * Decimal(str(CACHE_SHARE_GOAL)) - cached)
         yield Recommendation(
             kind="prompt_caching",

@@ -58,18 +58,18 @@ class ReportSource:
     answered: list[MetricMeta] = field(default_factory=list, compare=False, repr=False)
 
     async def ask(self, question: MetricQuestion) -> MetricAnswer:
-        """Return the engine's answer."""
+        """Return the engine's answer, and note its facts for :meth:`told`."""
         answer = await query_metrics(self.database, self.scope, question)
         self.answered.append(answer.meta)
         return answer
 
     async def total(self, window: ReportWindow, *measures: str, **more: Any) -> MetricGroup:
-        """Return one group over the whole window, without a split."""
+        """Return the totals over the whole window: one group, not split."""
         answer = await self.ask(window.question(*measures, **more))
         return answer.groups[0]
 
     async def compare(self, window: ReportWindow, *measures: str) -> tuple[MetricGroup, dict[str, Change]]:
-        """Return one group over the whole window, and the change of each measure against the period before."""
+        """Return the totals over the whole window, and the change of each measure against the period before."""
         answer = await self.ask(window.question(*measures, compare="previous_period"))
         group, gap = answer.groups[0], answer.meta.no_change_reason
         before = group.compared or {}
@@ -122,7 +122,7 @@ class Change:
 
 def change(now: Value, before: Value, gap: str | None = None) -> Change:
     """Return the change from ``before`` to ``now``. There is none if there was nothing before, or if data do not cover
-    the earlier range, which ``gap`` says.
+    the earlier range; ``gap`` is the reason then.
     """
     earlier = number(before)
     if gap is not None or not earlier:

@@ -39,21 +39,21 @@ async def _over_time(request: Request, report: OverTime) -> HTTPResponse:
 
 
 def report_meta(window: ReportWindow, source: ReportSource) -> Mapping[str, Any]:
-    """Return the facts about an answer: its range, and how it was made."""
+    """Return the facts about an answer: its range and its sources."""
     return {"from": window.start, "to": window.end, "time_zone": window.time_zone, **source.told()}
 
 
 @analytics.get("/costs", name="costs")
 @requires("costs:read", cost=2)
 async def show_costs(request: Request) -> HTTPResponse:
-    """Return money over time, by provider, model and user."""
+    """Return costs over time, by provider, model and user."""
     return await _over_time(request, report_costs)
 
 
 @analytics.get("/performance", name="performance")
 @requires("metrics:read", cost=2)
 async def show_performance(request: Request) -> HTTPResponse:
-    """Return latency percentiles, throughput, time to the first token."""
+    """Return latency percentiles, throughput and time to the first token."""
     return await _over_time(request, report_performance)
 
 

@@ -53,21 +53,21 @@ FIELDS: Final = {
 @annotation_log.post("/api/v1/annotations", name="add_annotation")
 @requires("annotations:write")
 async def add(request: Request) -> HTTPResponse:
-    """Add an annotation. ``time`` defaults to now; with ``time_end`` it covers a stretch of time.
+    """Add an annotation. ``time`` defaults to now; with ``time_end`` it covers a range of time.
 
     ``project_id`` is needed if the credential has several projects.
     """
     body = read_object(request, FIELDS, required=("title",))
     scope = await row_scope(request, [body["project_id"]] if "project_id" in body else [])
     if len(scope.projects) != 1:
-        raise InvalidBody.at("/project_id", "is needed: the credential has several projects")
+        raise InvalidBody.at("/project_id", "is required, because the credential has several projects")
     ts = _instant(body, "time") or datetime.now(UTC)
     end_ts = _instant(body, "time_end")
     if end_ts is not None and end_ts < ts:
         raise InvalidBody.at("/time_end", "must not be before time")
     tags = body.get("tags", [])
     if len(tags) > MAX_TAGS or not all(1 <= len(tag) <= LONGEST_TAG for tag in tags):
-        raise InvalidBody.at("/tags", f"must be up to {MAX_TAGS} texts of 1 to {LONGEST_TAG} characters")
+        raise InvalidBody.at("/tags", f"must be at most {MAX_TAGS} texts of 1 to {LONGEST_TAG} characters each")
     stored = await add_annotation(
         services_of(request).writes,
         scope.projects[0],
@@ -86,8 +86,8 @@ async def add(request: Request) -> HTTPResponse:
 @annotation_log.get("/api/v1/annotations", name="list_annotations")
 @requires("metrics:read")
 async def show(request: Request) -> HTTPResponse:
-    """Return annotations that overlap ``from``–``to`` (default: the last 30 days), newest first; ``tags``: any of
-    these.
+    """Return annotations that overlap ``from``–``to`` (default: the last 30 days), newest first; ``tags`` keeps those
+    with any of these tags.
     """
     params = RequestParams.of(request)
     now = datetime.now(UTC)
@@ -112,7 +112,7 @@ async def show(request: Request) -> HTTPResponse:
 @annotation_log.delete("/api/v1/annotations/<annotation_id:str>", name="delete_annotation")
 @requires("annotations:write")
 async def remove(request: Request, annotation_id: str) -> HTTPResponse:
-    """Delete one of the caller's projects."""
+    """Delete an annotation of one of the caller's projects."""
     scope = await row_scope(request)
     note = partial(_noting, request, "annotation.delete")
     deleted = await delete_annotation(services_of(request).writes, scope.projects, annotation_id, note)
@@ -154,5 +154,5 @@ def _instant(body: dict[str, Any], key: str) -> datetime | None:
 def _text(body: dict[str, Any], key: str, *, least: int, most: int) -> str:
     value: str = body.get(key, "")
     if not least <= len(value) <= most:
-        raise InvalidBody.at(f"/{key}", f"must have {least} to {most} characters")
+        raise InvalidBody.at(f"/{key}", f"must be {least} to {most} characters long")
     return value

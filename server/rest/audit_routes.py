@@ -30,8 +30,8 @@ async def list_audit(request: Request) -> HTTPResponse:
     """List actions and refused requests, newest first.
 
     Parameters: ``from``, ``to``, ``action``, ``actor``, ``outcome`` (done or refused), ``limit``, ``cursor``. An admin
-    of named projects sees the rows about any of those; one of every project also sees the rows that are about none,
-    such as unknown credentials.
+    of named projects sees the rows about any of these projects. An admin of every project also sees the rows about no
+    project, such as those of unknown credentials.
     """
     services, principal = services_of(request), request.ctx.principal
     params = RequestParams.of(request)
@@ -68,7 +68,7 @@ async def list_audit(request: Request) -> HTTPResponse:
 
 
 def _readable(detail: dict[str, Any], projects: list[str] | None) -> dict[str, Any]:
-    """Return ``detail`` without the projects that the reader does not see."""
+    """Return ``detail`` without the projects that the reader may not see."""
     if projects is None or "projects" not in detail:
         return detail
     return {**detail, "projects": [name for name in detail["projects"] if name in projects]}

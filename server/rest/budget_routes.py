@@ -149,5 +149,5 @@ def _budget(project_id: str, budget_id: str, members: dict[str, Any], subject: s
 def _amount(members: dict[str, Any], name: str, default: Decimal | None, largest: Decimal) -> Decimal:
     amount = decimal_of(members.get(name, default)) or Decimal(0)
     if not _SMALLEST <= amount < largest:
-        raise InvalidBody.at(f"/{name}", f"expected a number from {_SMALLEST:f} on and below {largest}")
+        raise InvalidBody.at(f"/{name}", f"expected a number of at least {_SMALLEST:f} and below {largest}")
     return amount

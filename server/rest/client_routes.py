@@ -1,4 +1,4 @@
-"""OAuth clients over HTTP: register, list, disable. For admins, within their projects."""
+"""OAuth clients over HTTP: register, list, disable and enable. For admins, within their projects."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ async def create_client(request: Request) -> HTTPResponse:
     """
     services, principal = services_of(request), request.ctx.principal
     if principal.kind == "api_key":
-        raise GrantForbidden("A client would outlive your key and its limit: register it with an access token.")
+        raise GrantForbidden(
+            "A client outlives the key that registers it and escapes the key's limit: use an access token instead."
+        )
     body = read_object(request, FIELDS, required=("client_name", "role"))
     projects = await grantable_projects(request, body.get("projects"))
     try:
@@ -57,8 +59,8 @@ async def create_client(request: Request) -> HTTPResponse:
         if new.scopes is None:
             new = narrowed(new, principal)
         if new.client_id is not None and not principal.sees_every_project:
-            # Client ids are unique in the installation: one could be taken from a neighbour, and a refusal would
-            # tell that the neighbour has it.
+            # Client ids are unique in the installation: a caller could claim one that a neighbour wants, and a refusal
+            # would reveal that a neighbour has it.
             raise GrantForbidden("Only an admin of every project may choose the id of a client.")
     except ValueError as error:
         raise InvalidBody(str(error)) from error
@@ -97,7 +99,7 @@ async def disable_client(request: Request, client_id: str) -> HTTPResponse:
 @clients.post("/api/v1/clients/<client_id:str>/enable", name="enable_client")
 @requires("clients:manage")
 async def enable_client(request: Request, client_id: str) -> HTTPResponse:
-    """Undo disabling a client: within seconds it is served again, with its unexpired tokens and its keys."""
+    """Enable a disabled client: within seconds its keys and unexpired tokens are accepted again."""
     services, principal = services_of(request), request.ctx.principal
     async with services.writes.write(()) as connection:
         row = await administration.enable_client(connection, client_id, projects=_within(principal))

@@ -21,9 +21,9 @@ coding_agents = Blueprint("coding_agents")
 PARAMETERS: Final[dict[str, str]] = {
     "from": "First day (UTC): RFC 3339 with a zone, epoch seconds or ms, or relative (now-7d); default now-30d.",
     "to": "Last day (UTC), included; default now.",
-    "project_id": "Projects to look at; default: all that the credential grants.",
+    "project_id": "Projects to read; default: all that the credential grants.",
     "figure": f"Figures, of {', '.join(FIGURES)}; default all. `cost_usd` needs costs:read.",
-    "group_by": f"Columns that split the figures, of {', '.join(SPLITS)}; default day.",
+    "group_by": f"Columns to split the figures by, of {', '.join(SPLITS)}; default day.",
 }
 _RANGE: Final = timedelta(days=30)
 

@@ -26,7 +26,7 @@ DEFAULT_CONFIDENCE = 0.95
 @costs.get("/summary", name="summary")
 @requires("costs:read", cost=2)
 async def show_summary(request: Request) -> HTTPResponse:
-    """Return totals with their change, splits, daily and weekly trends."""
+    """Return total costs with their change, splits, and daily and weekly trends."""
     asked = ReportRequest(request, default_range=COSTS_RANGE)
     top = asked.params.integer("top", default=10, low=1, high=100)
     window = asked.window()

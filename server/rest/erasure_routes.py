@@ -23,13 +23,13 @@ erasure = Blueprint("erasure")
 async def remove_user(request: Request, user_id: str) -> HTTPResponse:
     """Erase a user: every trace that belongs to it or in which a span names it, its scores and its daily figures.
 
-    Sums and metrics are without them at once. Sums of days whose spans retention has dropped stay, without the name.
-    Works for up to 20 seconds; where ``is_complete`` is false, the same request goes on.
+    Sums and metrics exclude them at once. Sums of days whose spans retention has dropped stay, without the user's name.
+    A request works for up to 20 seconds. If ``is_complete`` is false, send it again to continue.
     """
     services, user_id = services_of(request), path_value(user_id, "user_id")
     project_id = await target_project(request, "project_id")
     # Recorded first: a request that breaks off half way has deleted traces all the same. The log outlives the user, so
-    # it has a digest of the id: who knows the id can look for it.
+    # it holds a digest of the id, which can be searched for only by somebody who knows the id.
     digest = hashlib.sha256(f"{project_id}\0{user_id}".encode()).hexdigest()[:32]
     event = audit_event(request, "user.erase", projects=[project_id], target_type="user", target_id=digest)
     await services.access.audit.record(event)

@@ -45,7 +45,7 @@ JOB_MEMBERS: Final = (
 async def create(request: Request) -> HTTPResponse:
     """Create an export job; the body is a search document with `format`, `compression` and `guard`.
 
-    A server process writes it in parts; ask for its state until that is `complete`.
+    A server process writes the files in parts; poll the state of the job until it is `complete`.
     """
     services, principal = services_of(request), request.ctx.principal
     principal.require("traces:read")
@@ -73,7 +73,7 @@ async def create(request: Request) -> HTTPResponse:
     )
     if not await store.add(export, most_open=most):
         raise TooManyConcurrent(
-            f"At most {most} of your export jobs may wait or be at work.", headers={"Retry-After": "30"}
+            f"You have {most} export jobs that wait or run, which is the limit.", headers={"Retry-After": "30"}
         )
     await services.access.audit.record(
         audit_event(
@@ -92,8 +92,8 @@ async def create(request: Request) -> HTTPResponse:
 @export_jobs.get("", name="list")
 @requires("exports:create")
 async def list_exports(request: Request) -> HTTPResponse:
-    """List the caller's exports, streams and jobs, newest first, at most 200; those of projects that it has lost
-    meanwhile are left out.
+    """List the caller's exports, streams and jobs, newest first, at most 200. Exports of projects that the caller has
+    lost since are left out.
     """
     RequestParams.of(request).finish()
     granted = await row_scope(request)
@@ -107,9 +107,9 @@ async def list_exports(request: Request) -> HTTPResponse:
 async def read(request: Request, export_id: str) -> HTTPResponse:
     """Return one export: its state, rows, bytes, checksum and files.
 
-    For a stream that was cut off, `after` is what to go on with: cut your file to `resume_bytes` and append the
-    answer to the same request with that `after`. With the parameter `bytes`, the size of your file, that is the last
-    such place in it.
+    To continue a stream that was cut off, cut your file to `resume_bytes` and append the answer to the same request
+    with the `after` of this answer. Give the size of your file as the parameter `bytes` to get the last such place
+    within it.
     """
     params = RequestParams.of(request)
     size = params.integer("bytes", default=MOST_BYTES, low=0, high=MOST_BYTES)
@@ -125,7 +125,7 @@ async def read(request: Request, export_id: str) -> HTTPResponse:
 @export_jobs.delete("/<export_id:str>", name="cancel")
 @requires("exports:create")
 async def cancel(request: Request, export_id: str) -> HTTPResponse:
-    """Cancel an export that waits or is at work, and remove the files of a job."""
+    """Cancel an export that waits or runs, and remove the files of a job."""
     services = services_of(request)
     export = await _find(request, export_id)
     cancelled = await services.exports.store.cancel(export.export_id, export.owner)
@@ -169,7 +169,7 @@ _UNSTORED: Final = {"Cache-Control": "no-store"}
 
 
 async def _find(request: Request, export_id: str) -> Export:
-    """Return the caller's export. Projects that the caller has lost meanwhile hide it."""
+    """Return the caller's export. An export of a project that the caller has lost since is hidden."""
     found = await services_of(request).exports.store.read(path_value(export_id, "export_id"), readable_owners(request))
     if found is None:
         raise NotFound("You have no such export.")
@@ -179,7 +179,7 @@ async def _find(request: Request, export_id: str) -> Export:
 
 
 def _may_see(export: Export, granted: RowScope) -> bool:
-    """Return whether the caller, with the rights of this moment, may see an export of its own."""
+    """Return whether the caller, with its present rights, may see an export of its own."""
     return set(export.projects) <= set(granted.projects) and granted.may_read_content >= export.may_read_content
 
 

@@ -1,4 +1,5 @@
-"""From a request to the question of an export: that of a list, without what pages it, and with what writes a file."""
+"""Conversion of a request to an export: the question of a list without its paging parameters, and the options of a
+file."""
 
 from __future__ import annotations
 
@@ -26,18 +27,18 @@ from server.rest.list_request import ListRequest, request_from_document, request
 
 EXPORT_PARAMETERS: Final[dict[str, str]] = {
     "format": f"{', '.join(FORMATS)}; default ndjson.",
-    "compression": "none (default), gzip or zstd; in Parquet the codec of its columns, by default zstd.",
+    "compression": "none (default), gzip or zstd; for Parquet the codec of the columns, by default zstd.",
     "guard": (
-        "CSV: true (default) puts an apostrophe before texts that a spreadsheet would compute or take for a number."
+        "CSV: true (default) puts an apostrophe before texts that a spreadsheet would compute or read as a number."
     ),
     "trailer": "NDJSON and OTLP: true (default) ends the file with a line that has the number of rows and a checksum.",
-    "after": "Where to go on with an export that was cut off: `after` of GET /api/v1/exports/{export_id}.",
+    "after": "The place from which to continue an export that was cut off: `after` of GET /api/v1/exports/{export_id}.",
 }
 NOT_TAKEN: Final = ("cursor", "limit", "include", "total", "explain", "meaning", "like")
 """Parameters of lists that an export, which has every row, refuses."""
 
 NOT_OF_WHOLE_SPANS: Final = ("fields", "view")
-"""The same of formats that have whole spans."""
+"""Parameters of lists that formats with whole spans refuse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class ExportRequest:
     def question(self, now: datetime) -> ListQuestion:
         """Return the list question.
 
-        :raises InvalidParameter: a condition or the order cannot be used.
+        :raises InvalidParameter: a condition or the order cannot be used here.
         """
         question = self.asked.question(now)
         if [key.field for key in question.sort] != ["ts"]:
@@ -64,7 +65,7 @@ class ExportRequest:
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """Where an export goes on, and how much of it there is already."""
+    """The place from which an export continues, and the rows and bytes before it."""
 
     position: Position
     rows: int
@@ -83,12 +84,12 @@ def export_from_params(params: RequestParams) -> ExportRequest:
     after = params.text("after")
     for refused in NOT_TAKEN:
         if (refused, False) in params.given:
-            raise InvalidParameter.named(refused, "an export has every row and takes no such parameter")
+            raise InvalidParameter.named(refused, "an export has every row and does not take this parameter")
     if FORMATS[name].has_whole_spans:
         for refused in NOT_OF_WHOLE_SPANS:
             if (refused, False) in params.given:
                 raise InvalidParameter.named(
-                    refused, f"a file of format {name} has whole spans and takes no such parameter"
+                    refused, f"a file of format {name} has whole spans and does not take this parameter"
                 )
     return ExportRequest(request_from_params(params), name, options, after)
 
@@ -97,7 +98,7 @@ def export_from_document(document: dict[str, Any]) -> ExportRequest:
     """Read the document that creates a job: that of a search, with ``format`` and the options of the file."""
     for refused in NOT_TAKEN:
         if refused in document:
-            raise InvalidBody.at(f"/{refused}", "an export has every row and takes no such member")
+            raise InvalidBody.at(f"/{refused}", "an export has every row and does not take this member")
     question = dict(document)
     name = _choice(question, "format", tuple(FORMATS), "parquet")
     options = EncodingOptions(
@@ -108,19 +109,19 @@ def export_from_document(document: dict[str, Any]) -> ExportRequest:
     if FORMATS[name].has_whole_spans:
         for refused in NOT_OF_WHOLE_SPANS:
             if refused in document:
-                raise InvalidBody.at(f"/{refused}", f"format {name} has whole spans and takes no such member")
+                raise InvalidBody.at(f"/{refused}", f"format {name} has whole spans and does not take this member")
     return ExportRequest(request_from_document(question), name, options)
 
 
 def open_resumption(request: Request, asked: ExportRequest) -> Resumption | None:
-    """Return where ``asked`` goes on; None for an export from the start.
+    """Return the place from which ``asked`` continues; None for an export from the start.
 
-    :raises InvalidCursor: ``after`` is not of this caller and this question, or its format cannot be continued.
+    :raises InvalidCursor: ``after`` belongs to another caller or question, or the format cannot be continued.
     """
     if asked.after is None:
         return None
     if not FORMATS[asked.format].can_resume:
-        raise InvalidCursor(f"A {asked.format} file cannot be continued: begin again, or export from a later time.")
+        raise InvalidCursor(f"A {asked.format} file cannot be continued. Begin again, or export from a later time.")
     binding = caller_binding(request, asked.asked.projects)
     opened = services_of(request).cursors.open(asked.after, binding=binding)
     opened.check_question(export_identity(document_of(asked.question(opened.now)), asked.format, asked.options))
@@ -129,7 +130,7 @@ def open_resumption(request: Request, asked: ExportRequest) -> Resumption | None
 
 
 def sealed_resumption(request: Request, export: Export, part: Part) -> str | None:
-    """Return the ``after`` with which the caller goes on behind ``part``; None where that is not possible."""
+    """Return the ``after`` with which the caller continues after ``part``; None if that is not possible."""
     if part.position is None or not FORMATS[export.format].can_resume:
         return None
     options = stored_options(export)
@@ -141,32 +142,33 @@ def sealed_resumption(request: Request, export: Export, part: Part) -> str | Non
 
 
 def export_identity(document: Mapping[str, Any], name: str, options: EncodingOptions) -> dict[str, Any]:
-    """Return what must stay the same in a request that goes on with an export of the question ``document``."""
+    """Return everything that a request must repeat to continue an export of the question ``document``."""
     return {**document, "export": [name, options.compression, options.guard, options.trailer]}
 
 
 def stored_options(export: Export) -> EncodingOptions:
-    """Return how the files of ``export`` are written."""
+    """Return the options with which the files of ``export`` are written."""
     return EncodingOptions(
         compression=export.compression, guard=export.options["guard"], trailer=export.options["trailer"]
     )
 
 
 def options_of(asked: ExportRequest, resumption: Resumption | None) -> EncodingOptions:
-    """Return how the file is written."""
+    """Return the options with which the file is written."""
     return asked.options if resumption is None else resumed(asked.options, resumption.rows)
 
 
 def owner_of(request: Request) -> str:
     """Return the key under which the exports of the caller of ``request`` are found: its account, since the operator
-    may have given one subject to several tenants.
+    may have given the same subject to several tenants.
     """
     principal: Principal = request.ctx.principal
     return owner_key({"kind": principal.kind, "account": principal.account or principal.subject})
 
 
 def readable_owners(request: Request) -> tuple[str, ...]:
-    """Return the keys of the exports that the caller may read: its own; with the grant ``*`` the daily ones, too."""
+    """Return the keys of the exports that the caller may read: its own, and with the grant ``*`` the daily ones,
+    too."""
     own = owner_of(request)
     return (own, SCHEDULE_OWNER) if request.ctx.principal.sees_every_project else (own,)
 

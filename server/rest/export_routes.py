@@ -41,16 +41,16 @@ exports = Blueprint("exports", url_prefix="/api/v1/export")
 STREAM_COST: Final = 10
 """Tokens of the rate limit that an export takes, however large it is."""
 PATIENCE_SECONDS: Final = 60.0
-"""A stream waits so long for its project's share of the database and the threads."""
+"""Seconds that a stream waits for its project's share of the database and the threads."""
 NEEDED: Final = ("exports:create", "traces:read")
 STREAM_KEPT: Final = timedelta(hours=24)
-"""How long a stream's record is kept: as long as a cursor lives."""
+"""The record of a stream is kept as long as a cursor is valid."""
 
 
 @exports.get("/traces", name="stream")
 @requires("exports:create", cost=STREAM_COST, long_lived=True)
 async def export_traces(request: Request) -> None:
-    """Stream every span (or whole trace) that matches, in the order of time.
+    """Stream every span (or whole trace) that matches, sorted by time.
 
     The connection is cut when the export cannot be finished; `GET /api/v1/exports/{export_id}` reports how far it got
     and the `after` to continue with. The id is in the header `X-Export-Id`.
@@ -65,7 +65,8 @@ async def export_traces(request: Request) -> None:
         scope = await row_scope(request, asked.asked.projects)
         export, run = await _start(request, asked, resumption, scope)
         pieces = run.pieces()
-        # The first page before the answer: what is wrong with the question is then still an error like any other.
+        # The first page is read before the answer starts, so that a fault of the question is still an error like any
+        # other.
         first = await anext(pieces)
         await services.exports.store.add(export)
         await services.access.audit.record(
@@ -129,7 +130,7 @@ async def _send(
         await _finish(store, export, run, "cancelled", None)
         return
     problem: str | None = None
-    # A slow client may take minutes for one page; without a sign of life its export would count as lost.
+    # A slow client may take minutes for one page. Without a heartbeat its export would count as lost.
     heartbeat = PeriodicTask("export heartbeat", lambda: store.beat(export.export_id), pause=HEARTBEAT_EVERY)
     heartbeat.start()
     try:
@@ -161,7 +162,8 @@ async def _send(
 
 
 async def _note(store: ExportStore, export: Export, run: ExportRun, piece: Piece, number: int) -> bool:
-    """Store where the export may go on. A failure costs only that place. False: it was cancelled."""
+    """Store a place from which the export may continue; return False if it was cancelled. A failure costs only that
+    place."""
     part = Part(number=number, row_count=piece.rows - export.rows_before, byte_count=run.size, position=piece.position)
     try:
         return await store.advance(export.export_id, part, run.hidden_fields)
@@ -191,7 +193,7 @@ async def _finish(store: ExportStore, export: Export, run: ExportRun, state: str
             problem=problem,
         )
     except ApiError:
-        return  # its heartbeat ends, and upkeep calls it failed
+        return  # its heartbeat ends, so upkeep marks it as failed
 
 
 async def _chained(first: Piece, rest: AsyncIterator[Piece]) -> AsyncIterator[Piece]:

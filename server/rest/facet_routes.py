@@ -29,7 +29,7 @@ DEFAULT_WINDOW: Final = timedelta(days=1)
 @facets.get("/api/v1/facets/<field:str>", name="list_facet_values")
 @requires("traces:read", with_lookup=True)
 async def list_facet_values(request: Request, field: str) -> HTTPResponse:
-    """List the values of a field with the number of spans that have them, under the filters of a list."""
+    """List the values of a field, each with its number of spans, among the spans that match the filters of a list."""
     field = path_value(field, "field")
     params = RequestParams.of(request)
     now = datetime.now(UTC)

@@ -21,14 +21,15 @@ CHECK_SECONDS = 1.0
 @health.get("/live", name="live")
 @public
 async def live(_: Request) -> HTTPResponse:
-    """Report whether the event loop answers. Depends on nothing else."""
+    """Report whether the event loop answers. This depends on no other service."""
     return json_response({"status": "ok"})
 
 
 @health.get("/ready", name="ready")
 @public
 async def ready(request: Request) -> HTTPResponse:
-    """Report whether this process should get requests: database reachable, schema current, not draining."""
+    """Report whether this process should get requests: the database is reachable, the schema is current, and the
+    process is not stopping."""
     report = await check(services_of(request))
     return json_response(report, status=200 if report["status"] != "unavailable" else 503)
 
@@ -36,7 +37,7 @@ async def ready(request: Request) -> HTTPResponse:
 @health.get("/health", name="health")
 @public
 async def report_health(request: Request) -> HTTPResponse:
-    """Report the same checks for people and monitors: never with an empty body."""
+    """Report the checks of ``/ready`` for people and monitors, with the state of each dependency."""
     report = await check(services_of(request))
     return json_response(report, status=200 if report["status"] != "unavailable" else 503)
 
@@ -44,7 +45,8 @@ async def report_health(request: Request) -> HTTPResponse:
 @health.get("/metrics", name="metrics")
 @public
 async def show_metrics(request: Request) -> HTTPResponse:
-    """Return the server's own metrics for Prometheus; 404 with OBSERVATORY_ADMIN_PORT, which has them then."""
+    """Return the server's own metrics for Prometheus. If OBSERVATORY_ADMIN_PORT is set, they are on that port, and this
+    address is a 404."""
     if services_of(request).settings.admin_port:
         raise NotFound()
     return HTTPResponse(prometheus.exposition(), content_type=prometheus.CONTENT_TYPE)

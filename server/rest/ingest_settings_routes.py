@@ -29,7 +29,7 @@ _MOST: Final = 1_000_000_000_000
 @ingest_settings.get("/api/v1/projects/<project_id:str>/ingest-settings", name="read")
 @requires("projects:manage")
 async def read_settings(request: Request, project_id: str) -> HTTPResponse:
-    """Return rates, redaction rules and prices of a project; empty if the server's defaults are in force."""
+    """Return the rates, redaction rules and prices of a project; empty if the server's defaults apply."""
     project_id = await _named(request, project_id)
     async with services_of(request).reads.plain() as connection:
         text = await connection.fetchval(statement("project_ingest_settings"), project_id)
@@ -40,8 +40,8 @@ async def read_settings(request: Request, project_id: str) -> HTTPResponse:
 @ingest_settings.put("/api/v1/projects/<project_id:str>/ingest-settings", name="replace")
 @requires("projects:manage")
 async def replace_settings(request: Request, project_id: str) -> HTTPResponse:
-    """Replace rates, redaction rules and prices; omitted members return to the default. In force within 10 seconds in
-    every server process. Stored spans stay as they are.
+    """Replace rates, redaction rules and prices; omitted members return to the default. Every server process applies
+    them within 10 seconds. Stored spans stay as they are.
     """
     services, project_id = services_of(request), await _named(request, project_id)
     body = read_object(request, FIELDS)
@@ -65,7 +65,7 @@ async def replace_settings(request: Request, project_id: str) -> HTTPResponse:
 
 
 async def _named(request: Request, project_id: str) -> str:
-    """Return the project of the path. Raises ProjectForbidden for one of others and for none."""
+    """Return the project of the path. Raises ProjectForbidden if it does not exist or is not the caller's."""
     scope = await row_scope(request, [path_value(project_id, "project_id")])
     return scope.projects[0]
 
@@ -75,4 +75,4 @@ def _check_rates(rates: dict[str, Any]) -> None:
         if name not in _RATES:
             raise InvalidBody.at(f"/ingest/{name[:64]}", f"is unknown; expected {', '.join(_RATES)}")
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST:
-            raise InvalidBody.at(f"/ingest/{name}", f"is not a whole number from 0 to {_MOST}")
+            raise InvalidBody.at(f"/ingest/{name}", f"must be a whole number from 0 to {_MOST}")

@@ -65,7 +65,7 @@ async def create_key(request: Request) -> HTTPResponse:
     if new.scopes is None:
         new = narrowed(new, principal)
     if new.expires_at > latest_expiry(services.settings.api_key_max_days):
-        raise GrantForbidden(f"A key lives {services.settings.api_key_max_days} days at most.")
+        raise GrantForbidden(f"A key is valid for {services.settings.api_key_max_days} days at most.")
     async with services.writes.write(()) as connection:
         text, row = await administration.create_key(connection, new, created_by=principal.subject)
         detail = {"kind": row["kind"], "role": row["role"], "projects": projects, "label": row["label"]}
@@ -127,13 +127,13 @@ async def grantable_projects(request: Request, asked: list[str] | None) -> list[
     """Return the projects that the caller grants to a key or client: the requested ones, or all its own.
 
     Raises :class:`~server.errors.ProjectForbidden` for others, existing or not, and :class:`~server.errors.InvalidBody`
-    for an empty list: nobody who writes "none" means "all".
+    for an empty list: somebody who names none does not mean all.
     """
     principal: Principal = request.ctx.principal
     if asked == []:
-        raise InvalidBody.at("/projects", "expected at least one; leave it out for all of yours")
+        raise InvalidBody.at("/projects", "expected at least one project; leave it out for all of yours")
     if asked is None and principal.sees_every_project:
-        raise InvalidBody.at("/projects", "is required with a grant of every project")
+        raise InvalidBody.at("/projects", "is required, because your credential grants every project")
     if asked == [EVERY_PROJECT] and principal.sees_every_project:
         return [EVERY_PROJECT]
     return list((await row_scope(request, asked or ())).projects)
@@ -151,24 +151,24 @@ def narrowed(new: Grant, principal: Principal) -> Grant:
     """Return ``new`` with those scopes that the caller has as well, if none were requested."""
     scopes = principal.scopes.intersection(new.effective_scopes)
     if not scopes:
-        raise GrantForbidden("Role, kind and your own scopes have no scope in common.")
+        raise GrantForbidden("The role, the kind and your own scopes have no scope in common.")
     return replace(new, scopes=scopes)
 
 
 def counted_with(principal: Principal, asked: int | None) -> dict[str, Any]:
-    """Limit and account of a key that ``principal`` makes, as arguments of :class:`NewKey`.
+    """Return the limit and the account of a key that ``principal`` makes, as arguments of :class:`NewKey`.
 
-    A key with a limit of its own hands it on, and all keys made with it draw on the one budget: else a hundred of
+    A key with a limit of its own passes it on, and all keys made with it share that one limit: otherwise a hundred of
     them would have a hundred times the limit. Raises :class:`GrantForbidden` for a limit beyond the caller's.
     """
     own, account = principal.rate_limit_per_minute, principal.account or principal.subject
     if asked is not None and principal.role is not Role.ADMIN:
         raise GrantForbidden("Only an admin may set the limit of a key.")
     if asked is not None and not principal.sees_every_project and asked > tier_of(principal).per_minute:
-        raise GrantForbidden("The limit goes beyond yours.")
+        raise GrantForbidden("The limit is higher than yours.")
     if own is not None:
         if asked is not None and asked > own:
-            raise GrantForbidden("The limit goes beyond yours.")
+            raise GrantForbidden("The limit is higher than yours.")
         return {"rate_limit_per_minute": asked or own, "account": account}
     return {"rate_limit_per_minute": asked, "account": account if asked is None else None}
 
@@ -189,5 +189,5 @@ def _expiry(services: Services, principal: Principal, value: str | None) -> date
     except ValueError as error:
         raise InvalidBody.at("/expires_at", str(error)) from error
     if principal.expires_at is not None and expiry > principal.expires_at:
-        raise GrantForbidden("The key would outlive yours.")
+        raise GrantForbidden("The key would outlive yours: choose an earlier end.")
     return expiry

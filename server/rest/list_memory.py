@@ -1,8 +1,8 @@
 """Cache of parsed list requests by address and caller, kept for a second, for busy panels.
 
 Reading the parameters of a list, resolving its times and deriving its cache key costs several times as much as the
-answer. The result depends only on the address, the caller and the existing projects. Access is checked before, for each
-request; the cache decides whether the answer still counts.
+answer. The result depends only on the address, the caller and the existing projects. Access is checked first, for each
+request; the result cache decides whether an answer is still valid.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ class KnownList:
     scope: RowScope
     question: ListQuestion
     now: datetime
-    """The moment against which relative times were resolved."""
+    """The moment that relative times were resolved against."""
     cached: CacheQuestion
     address: bytes | None = None
-    """The address of the list, if its pages are linked to."""
+    """The address of the list, if its answers link to the next page."""
     _source: weakref.ref[CachedAnswer] | None = None
     _rendered: Rendered | None = None
 
     def rendered(self, answer: CachedAnswer, render: Callable[[], Rendered]) -> Rendered:
-        """Return the parts of the response that are the same as long as ``answer`` is."""
+        """Return the parts of the response that stay the same as long as ``answer`` does."""
         if self._rendered is None or self._source is None or self._source() is not answer:
             self._rendered = render()
-            # Not the answer itself: it may be large, and the cache decides how many answers are kept.
+            # The answer itself is not kept here: it may be large, and the result cache limits the number of answers.
             self._source = weakref.ref(answer)
         return self._rendered
 
@@ -61,8 +61,8 @@ class ListMemory:
         self._known: TTLCache[tuple[bytes, int], KnownList] = TTLCache(MOST_KEPT, KEPT_SECONDS)
 
     def find(self, address: bytes, principal: Principal) -> KnownList | None:
-        """Return the meaning of ``address`` for this very ``principal`` less than a second ago. The caller compares
-        whether the same projects exist.
+        """Return the list that ``address`` meant for this very ``principal`` less than a second ago. The caller checks
+        that the same projects exist.
         """
         known = self._known.get((address, id(principal)))
         return known if known is not None and known.principal is principal else None

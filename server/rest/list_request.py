@@ -1,6 +1,6 @@
 """Conversion of a request to a :class:`ListQuestion`: query parameters and the search document are equivalent.
 
-Both readers check everything that can be checked without the database, and name the fault.
+Both forms are checked as far as possible without the database, and errors name the parameter or member.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Value = TypeVar("Value")
 
 ORDERS: Final = ("asc", "desc")
 TEXT: Final = FIELDS["text"]
-NO_TOTAL: Final = "a search by meaning has no total: meta.meaning says how many rows were ranked"
+NO_TOTAL: Final = "a search by meaning has no total; meta.meaning has the number of ranked rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class ListRequest:
     explain: bool
     raw_window: tuple[str | int | None, str | int | None]
     question: Callable[[datetime], ListQuestion]
-    """Returns the question with relative times resolved against a moment: now, or that of the first page."""
+    """Resolves relative times against a moment (now, or that of the first page) and returns the question."""
 
     @property
     def is_relative(self) -> bool:
@@ -63,19 +63,19 @@ class ListRequest:
 LIST_PARAMETERS: Final[dict[str, str]] = {
     "from": "Start of the time range, included: RFC 3339 with a zone, epoch seconds or ms, or relative (now-6h).",
     "to": "End of the time range, not included.",
-    "project_id": "Projects to look in; default: all that the credential grants.",
+    "project_id": "Projects to search; default: all that the credential grants.",
     "view": "spans (default) or traces.",
-    "meaning": "Rows near in meaning to this text, in any language, nearest first; see Search by meaning.",
-    "like": "Rows near in meaning to this one: TRACE_ID or TRACE_ID/SPAN_ID.",
+    "meaning": "Rows close in meaning to this text, in any language, closest first; see Search by meaning.",
+    "like": "Rows close in meaning to this one: TRACE_ID or TRACE_ID/SPAN_ID.",
     "sort_by": "Up to three fields to sort by; default ts.",
     "sort_order": "desc (default) or asc.",
-    "fields": "Fields and groups of fields that rows have; default: all but the large ones, and the first 1,000 "
+    "fields": "Fields and groups of fields in each row; default: all but the large ones, and the first 1,000 "
     "characters of input_text and output_text.",
     "include": "scores (also called evaluations and feedback), children, snippets.",
     "total": "none (default), estimate, capped or exact.",
-    "limit": "Rows of a page, 1 to 1,000; default 50.",
-    "cursor": "pagination.cursor of the page before.",
-    "explain": "true: how the database found the rows; needs the grant `*`.",
+    "limit": "Rows per page, 1 to 1,000; default 50.",
+    "cursor": "pagination.cursor of the previous page.",
+    "explain": "true: include how the database found the rows; needs the grant `*`.",
 }
 
 
@@ -125,7 +125,7 @@ def request_from_params(params: RequestParams) -> ListRequest:
 
 
 def _ranking(params: RequestParams) -> Leaf | None:
-    """Return the order by meaning that is asked for, if any."""
+    """Return the requested order by meaning, if any."""
     found = []
     for name in ("meaning", "like"):
         value = params.read(name, partial(read_operand, TEXT, name, now=EPOCH), None)
@@ -172,10 +172,11 @@ def request_from_document(document: Mapping[str, Any]) -> ListRequest:
         fields = _checked(lambda: select_fields(view, names), lambda detail: InvalidBody.at("/fields", detail))
 
     def resolve(name: str) -> TraceField | None:
-        # A whole trace has no text, but the ranking of traces, and the words beside it, are about that of their spans.
+        # A whole trace has no text. A ranking of traces by meaning, and the words searched with it, are about the text
+        # of their spans.
         return TEXT if name == TEXT.name else view.resolve(name)
 
-    # The parser knows the fields of spans by their own function: only they have keys such as attribute.KEY.
+    # Fields of spans have a function of their own, since only spans have keys such as attribute.KEY.
     resolve_field = resolve if view.name == "traces" else view.resolve
 
     def question(now: datetime) -> ListQuestion:
@@ -210,7 +211,7 @@ def _refuse_text(view: View, tree: Filter | None) -> None:
 
 
 def _own_leaves(tree: Filter) -> Iterator[Leaf]:
-    """Yield the comparisons with the row itself, not with spans of its trace."""
+    """Yield the comparisons of the row itself, without those of spans of its trace."""
     match tree:
         case Leaf():
             yield tree

@@ -1,4 +1,4 @@
-"""A request for a live tail: the filters, fields and projects of lists, and the place to go on from."""
+"""A request for a live tail: the filters, fields and projects of lists, and the event to continue after."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from server.rest.list_request import LIST_PARAMETERS, request_from_params
 from server.storage.row_scope import RowScope
 
 TAKEN: Final = ("project_id", "fields")
-"""The parameters of lists, beside the filters, that a live tail has."""
+"""The parameters of lists, besides the filters, that a live tail takes."""
 NOT_TAKEN: Final = tuple(name for name in LIST_PARAMETERS if name not in TAKEN)
 LIVE_PARAMETERS: Final[dict[str, str]] = {
-    "last_event_id": "The id of the last event that you have, from at most ten minutes ago: goes on behind it. The "
-    "header Last-Event-ID does the same, and has precedence.",
+    "last_event_id": "The id of the last event that you received, at most ten minutes ago: the stream continues "
+    "after it. The header Last-Event-ID does the same and has precedence.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class LiveRequest:
-    """One stream that is asked for."""
+    """A requested stream."""
 
     selection: Selection
     projects: tuple[str, ...]
-    """Those that the caller named."""
+    """The projects that the caller named."""
     last_id: str | None
 
 
@@ -42,7 +42,9 @@ async def live_request(request: Request) -> LiveRequest:
     params = RequestParams.of(request)
     for refused in NOT_TAKEN:
         if (refused, False) in params.given:
-            raise InvalidParameter.named(refused, "a live tail has no such parameter: it shows spans as they come")
+            raise InvalidParameter.named(
+                refused, "a live tail does not take this parameter: it shows spans as they are stored"
+            )
     last_id = params.text("last_event_id")
     asked = request_from_params(params)
     scope = await row_scope(request, asked.projects)
@@ -55,5 +57,5 @@ async def live_request(request: Request) -> LiveRequest:
 
 
 async def current_scope(request: Request, asked: LiveRequest) -> RowScope:
-    """Return the rows that the caller may see by now. Raises the errors of admission."""
+    """Return the rows that the caller may see now. Raises the errors of admission."""
     return await standing.current_scope(request, asked.projects, ("traces:read",))

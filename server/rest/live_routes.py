@@ -26,7 +26,7 @@ live = Blueprint("live", url_prefix="/api/v1/traces")
 STREAM_COST: Final = 5
 """Tokens of the rate limit that a stream takes."""
 RECONNECT_MS: Final = 2000
-"""When an EventSource whose connection broke comes back."""
+"""Milliseconds after which an EventSource reconnects."""
 
 CLOSE_CODES: Final = {
     "invalid_token": 4401,
@@ -36,7 +36,7 @@ CLOSE_CODES: Final = {
     "draining": 1001,
     "scope_changed": 1012,
 }
-"""Close codes of WebSockets by the reason of the goodbye; others are 1011."""
+"""Close codes of WebSockets by the reason in the goodbye event; 1011 for any other."""
 OTHER_CLOSE_CODE: Final = 1011
 _NOT_UNDERSTOOD: Final[dict[type, int]] = {str: 1008, bytes: 1003}
 """Close codes for messages of clients, by type."""
@@ -48,7 +48,7 @@ async def follow_spans(request: Request) -> None:
     """Send spans as they are stored, as Server-Sent Events.
 
     Takes the filters of lists. The events `span`, `update`, `heartbeat`, `gap` and `goodbye` are described in
-    docs/reference/live-tail.md. A client that comes back with `Last-Event-ID` within ten minutes misses nothing.
+    docs/reference/live-tail.md. A client that reconnects within ten minutes with `Last-Event-ID` misses nothing.
     """
     async with _opened(request) as (stream, parcels):
         answer = FileStream(request)
@@ -67,7 +67,7 @@ async def follow_spans(request: Request) -> None:
             stream.end(Goodbye("client_stalled"))
             answer.abort()
         except Exception:
-            answer.abort()  # otherwise the body would end as if all were well
+            answer.abort()  # otherwise the body would end as if it were complete
             raise
 
 
@@ -79,7 +79,7 @@ async def follow_spans_by_socket(request: Request) -> None:
     """
     if request.headers.get("upgrade", "").lower() != "websocket":
         raise UpgradeRequired(
-            "Connect with a WebSocket client; a proxy on the way has to pass on the headers Upgrade and Connection.",
+            "Connect with a WebSocket client. A proxy in between must pass on the headers Upgrade and Connection.",
             headers={"Upgrade": "websocket"},
         )
     _check_origin(request)
@@ -91,7 +91,7 @@ async def follow_spans_by_socket(request: Request) -> None:
         try:
             await asyncio.wait((sending, hearing), return_when=asyncio.FIRST_COMPLETED)
             if hearing.done() and not hearing.cancelled() and (kind := hearing.result()) is not None:
-                await _close(socket, _NOT_UNDERSTOOD[kind], "this stream takes no messages")
+                await _close(socket, _NOT_UNDERSTOOD[kind], "this stream does not accept messages")
             elif sending.done():
                 sending.result()
         finally:
@@ -154,7 +154,7 @@ async def _handshake(request: Request, protocol: Any) -> Any:
 
 
 async def _send_frames(protocol: Any, socket: Any, stream: LiveStream, parcels: AsyncIterator[Parcel]) -> None:
-    """Send what comes until the stream or the connection ends."""
+    """Send the events of ``parcels`` until the stream or the connection ends."""
     try:
         async for parcel in parcels:
             if socket.ws_proto.state is not State.OPEN:
@@ -172,7 +172,7 @@ async def _send_frames(protocol: Any, socket: Any, stream: LiveStream, parcels: 
 
 
 async def _hear(socket: Any) -> type | None:
-    """Return the type of the first message; None when the client is gone."""
+    """Wait for a message of the client and return its type; None when the client is gone."""
     with suppress(ConnectionClosed, WebsocketClosed):
         message = await socket.recv()
         return None if message is None else type(message)

@@ -37,18 +37,18 @@ METRIC_PARAMETERS: Final[dict[str, str]] = {
     "metric": "What to measure: calls, cost, duration.p95 and so on; by repeats or commas. Required.",
     "from": "Start of the range, included: RFC 3339 with a zone, epoch seconds or ms, or relative (now-24h). Required.",
     "to": "End of the range, not included; default now.",
-    "project_id": "Projects to look at; default: all that the credential grants.",
+    "project_id": "Projects to read; default: all that the credential grants.",
     "group_by": "Up to five dimensions.",
     "interval": "Width of a bucket: 30s, 5m, 1h, 1d, 1w, 1M, or auto. Without it one value for the whole range.",
-    "max_points": "Most buckets; a narrower interval is raised, with a notice. Default 11,000.",
+    "max_points": "Most buckets; an interval that would need more is widened, with a notice. Default 11,000.",
     "time_zone": "IANA name of the zone that days and longer buckets follow; default UTC.",
-    "fill": "Empty buckets: null (default), zero, previous, or none for no row at all.",
+    "fill": "Values of empty buckets: null (default), zero, previous, or none to leave the buckets out.",
     "order_by": "The metric that groups are ranked by; default: the first.",
     "order": "desc (default) or asc.",
     "limit": "Most groups, 1 to 1,000; default 10.",
     "other": "true (default): sum the groups beyond the limit in one group named other.",
     "compare": "previous_period or year_ago: the values of an earlier range beside each value.",
-    "explain": "true: which table answered which part, and what the database did; needs the grant `*`.",
+    "explain": "true: include which table answered which part, and the plans of the database; needs the grant `*`.",
 }
 
 
@@ -163,7 +163,7 @@ DOCUMENT_MEMBERS: Final[dict[str, Callable[[Any], bool]]] = {
 def metric_request_from_document(document: Mapping[str, Any], now: datetime) -> MetricRequest:
     """Read the body of a query. Raises :class:`InvalidBody` or :class:`UnknownMetric` with a JSON pointer."""
     if document.get("project_id") == []:
-        raise InvalidBody.at("/project_id", "is empty: name projects, or leave it out for all")
+        raise InvalidBody.at("/project_id", "must not be empty: name projects, or leave it out for all")
     tree = parse_filter(document["filter"], now=now) if "filter" in document else None
     return _request(document, tree, now)
 
@@ -171,9 +171,9 @@ def metric_request_from_document(document: Mapping[str, Any], now: datetime) -> 
 def _request(members: Mapping[str, Any], tree: Filter | None, now: datetime) -> MetricRequest:
     measures = members.get("metrics") or []
     if not measures:
-        raise InvalidBody.at("/metrics", "is required, as calls or duration.p95")
+        raise InvalidBody.at("/metrics", "is required, for example calls or duration.p95")
     if members.get("from") is None:
-        raise InvalidBody.at("/from", "is required, as now-24h or 2026-11-01T00:00:00Z")
+        raise InvalidBody.at("/from", "is required, for example now-24h or 2026-11-01T00:00:00Z")
     compare = members.get("compare")
     for name, choices in (("compare", COMPARISONS), ("fill", FILLS), ("order", _ORDERS)):
         if members.get(name) is not None and members[name] not in choices:
@@ -213,9 +213,9 @@ def _measure(item: Any, pointer: str) -> Measure:
     if isinstance(item, str):
         return parse_measure(item)
     if not isinstance(item, dict) or not item.keys() <= {"metric", "aggregation"} or "metric" not in item:
-        raise InvalidBody.at(pointer, 'expected a text as duration.p95, or {"metric", "aggregation"}')
+        raise InvalidBody.at(pointer, 'expected a text such as duration.p95, or {"metric", "aggregation"}')
     if not all(isinstance(value, str) for value in item.values()):
-        raise InvalidBody.at(pointer, "metric and aggregation are texts")
+        raise InvalidBody.at(pointer, "metric and aggregation must be texts")
     return Measure(item["metric"], item.get("aggregation", ""))
 
 
@@ -238,7 +238,7 @@ def _at(pointer: str, read: Callable[[], Value]) -> Value:
 
 
 def about_parameters(error: ApiError) -> ApiError:
-    """Return the same error for the simple form, which has parameters instead of a body."""
+    """Return ``error`` for the simple form, which has parameters instead of a body."""
     renamed = []
     for item in error.errors:
         name = item.get("pointer", "").split("/")[1:2]

@@ -51,12 +51,13 @@ _TOP: Final = ("model", "service", "user", "error_type")
 @metric_api.get("", name="rows")
 @requires("metrics:read", cost=2)
 async def list_metric_rows(request: Request) -> HTTPResponse:
-    """Return metrics as flat rows ``{time, time_ms, metric, value, <labels>}``, for Infinity and spreadsheets."""
+    """Return metrics as flat rows ``{time, time_ms, metric, value, <labels>}``, for Grafana's Infinity data source and
+    spreadsheets."""
     asked = metric_request_from_params(RequestParams.of(request), datetime.now(UTC))
     try:
         return await _answer(request, asked, "rows", render_rows)
     except InvalidBody as error:
-        # Only the engine can detect these, once it knows how many groups there are.
+        # Only the engine can detect these faults, once it knows the number of groups.
         raise about_parameters(error) from error
 
 
@@ -75,7 +76,7 @@ async def query(request: Request) -> HTTPResponse:
 @metric_api.get("/catalog", name="catalog")
 @requires("metrics:read")
 async def show_catalog(request: Request) -> HTTPResponse:
-    """List every metric with unit, aggregations and the scope it needs, and every dimension."""
+    """List every metric with its unit, aggregations and required scope, and every dimension."""
     RequestParams.of(request).finish()
     return success(
         request,
@@ -120,7 +121,7 @@ async def show_catalog(request: Request) -> HTTPResponse:
 @metric_api.get("/summary", name="summary")
 @requires("metrics:read", cost=3)
 async def show_summary(request: Request) -> HTTPResponse:
-    """Return totals with the previous period beside them, and the top models, services, users and kinds of error."""
+    """Return totals with those of the previous period, and the top models, services, users and kinds of error."""
     asked = ReportRequest(request, default_range=SUMMARY_RANGE)
     top = asked.params.integer("top", default=5, low=1, high=50)
     window = asked.window()

@@ -1,7 +1,8 @@
-"""The OAuth 2.0 endpoints and the metadata documents that lead clients to them.
+"""The OAuth 2.0 endpoints, and the metadata documents by which clients find them.
 
-Each endpoint reads a form, reads the client it names from the database, lets :mod:`server.access.oauth_server` decide,
-and stores the decision. Errors have the form of RFC 6749, 5.2, which OAuth clients expect, not that of the REST API.
+Each endpoint reads a form, loads the client named in it from the database, lets :mod:`server.access.oauth_server`
+decide, and stores the decision. Errors have the form of RFC 6749, 5.2, which OAuth clients expect, not that of the REST
+API.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ _FORM_TYPE: Final = "application/x-www-form-urlencoded"
 _CLIENT_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _AFTER_AUTHENTICATION: Final = ("invalid_scope", "unauthorized_client")
-"""Errors of a client that has proved who it is."""
+"""Errors of clients that have authenticated."""
 _METADATA_HEADERS: Final = {"Cache-Control": "public, max-age=300"}
 
 Endpoint = Callable[[OAuthServer, GrantRequest], Reply]
@@ -59,7 +60,7 @@ async def token(request: Request) -> HTTPResponse:
     """Issue an access token to a client (RFC 6749, 4.4): ``grant_type=client_credentials``.
 
     The client authenticates by HTTP Basic, by ``client_id`` and ``client_secret`` in the form, or by
-    ``private_key_jwt``. ``scope`` asks for less than all that the client has.
+    ``private_key_jwt``. ``scope`` asks for a part of the client's scopes.
     """
     return await _answer(request, OAuthServer.token)
 
@@ -74,7 +75,7 @@ async def revoke(request: Request) -> HTTPResponse:
 @oauth.post("/oauth/introspect", name="introspect")
 @public
 async def introspect(request: Request) -> HTTPResponse:
-    """Describe an access token of the calling client (RFC 7662); for others: ``{"active": false}``."""
+    """Describe an access token of the calling client (RFC 7662); for any other token: ``{"active": false}``."""
     return await _answer(request, OAuthServer.introspection)
 
 
@@ -161,7 +162,8 @@ async def _answer(request: Request, endpoint: Endpoint) -> HTTPResponse:
         verdict = await guard.was_wrong(address)
     if reply[0] == 401:
         observe(AuthenticationRefused("invalid_client", address))
-        # Its admins learn that somebody tries their client; of an id that nobody has, only the installation's do.
+        # The client's admins see failed attempts to use it. Attempts with an unknown id are seen by admins of the
+        # installation only.
         event = audit_event(
             request,
             "oauth",
@@ -192,7 +194,7 @@ async def _carry_out(
     by = {"actor": client_subject(client_id), "actor_kind": "client", "target_type": "token"}
     async with services.writes.write(()) as connection:
         if assertion is not None:
-            # Kept an hour longer than the assertion, whatever the difference of clocks.
+            # Kept an hour longer than the assertion is valid, which covers clocks that differ.
             gone = datetime.fromtimestamp(float(assertion["exp"]), UTC) + timedelta(hours=1)
             if await connection.fetchrow(statement("claim_assertion"), client_id, assertion["jti"], gone) is None:
                 return False
@@ -220,7 +222,9 @@ def read_form(request: Request) -> dict[str, str]:
     """
     media_type = (request.headers.get("content-type") or "").partition(";")[0].strip().lower()
     if media_type != _FORM_TYPE or len(request.body) > MAX_FORM_BYTES or request.query_string:
-        raise InvalidRequestError(description="A form of at most 16 KiB is needed, and nothing in the address.")
+        raise InvalidRequestError(
+            description="The body must be a form of at most 16 KiB; parameters in the address are not accepted."
+        )
     form: dict[str, str] = {}
     try:
         text = request.body.decode("ascii")
@@ -240,14 +244,14 @@ def read_form(request: Request) -> dict[str, str]:
 
 
 def named_client(form: Mapping[str, str], headers: Mapping[str, str]) -> str:
-    """Return the id of the client that the request claims to be; "" if it claims none.
+    """Return the client id that the request claims; "" without one.
 
     Raises InvalidRequestError if it authenticates in more than one way (RFC 6749, 2.3).
     """
     basic = _basic_user(headers.get("authorization", ""))
     ways = [basic is not None, "client_secret" in form, "client_assertion" in form]
     if sum(ways) > 1:
-        raise InvalidRequestError(description="More than one way of client authentication.")
+        raise InvalidRequestError(description="The client authenticates in more than one way; use one.")
     claimed = basic if basic is not None else form.get("client_id", "")
     if "client_assertion" in form:
         try:

@@ -118,7 +118,7 @@ class ReadOpened(Observation):
 
 @dataclass(frozen=True, slots=True)
 class ReplicaLost(Observation):
-    """A read replica is left out: it does not answer, does not receive the log, or is none of this primary."""
+    """A read replica is left out: it does not answer, does not receive the log, or belongs to another primary."""
 
     number: int
 
@@ -169,8 +169,8 @@ class RollupsFolded(Observation):
 
 @dataclass(frozen=True, slots=True)
 class TextsEmbedded(Observation):
-    """Vectors of stored spans were made. ``texts`` were sent to the embedder, which counted ``tokens``; spans with a
-    text that was known, or with none, cost nothing.
+    """Vectors of stored spans were made. ``texts`` were sent to the embedder, which counted ``tokens``; spans whose
+    text was known, or that have none, cost nothing.
     """
 
     texts: int
@@ -182,7 +182,7 @@ class TextsEmbedded(Observation):
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingBacklog(Observation):
-    """So many spans wait for their vectors. ``is_walking``: what is stored has not been looked through to its end."""
+    """Number of spans that wait for their vectors. ``is_walking``: stored spans are still being looked through."""
 
     waiting: int
     is_walking: bool
@@ -266,7 +266,7 @@ class _ThisTurn:
     def _tell_later(self) -> None:
         try:
             self._loop = asyncio.get_running_loop()
-        except RuntimeError:  # no running loop could do it later
+        except RuntimeError:  # without a running loop nothing could send them later
             self.tell()
         else:
             self._loop.call_soon(self.tell)

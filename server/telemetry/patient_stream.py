@@ -15,7 +15,7 @@ from typing import Final
 from server.telemetry.observations import LogLinesLost, observe
 
 MOST_CHARACTERS: Final = 4 * 1024 * 1024
-"""Of lines that wait to be written."""
+"""Characters of lines that wait to be written."""
 EXIT_SECONDS: Final = 1.0
 
 

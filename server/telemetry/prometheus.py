@@ -89,13 +89,13 @@ EXPORT_BYTES = Counter("observatory_export_bytes", "Bytes of exports handed over
 LIVE_STREAMS = Gauge("observatory_live_streams", "Live streams that are open.", multiprocess_mode="livesum")
 LIVE_STREAMS_ENDED = Counter("observatory_live_streams_ended", "Live streams that ended.", ["reason"])
 LIVE_EVENTS = Counter("observatory_live_events", "Spans and updates handed to live streams that have ended.")
-LIVE_EVENTS_LOST = Counter("observatory_live_events_lost", "The same for which a client was too slow.")
+LIVE_EVENTS_LOST = Counter("observatory_live_events_lost", "Spans and updates lost to slow clients.")
 EMBEDDED_TEXTS = Counter("observatory_embedded_texts", "Texts of spans that the embedder made vectors of.")
 EMBEDDED_SPANS = Counter(
     "observatory_embedded_spans", "Spans whose vectors were stored, those without a text included."
 )
 EMBEDDING_TOKENS = Counter("observatory_embedding_tokens", "Tokens that the embedder counted for stored texts.")
-EMBEDDING_COST = Counter("observatory_embedding_cost_usd", "What those tokens cost, at EMBEDDINGS_USD_PER_MTOK.")
+EMBEDDING_COST = Counter("observatory_embedding_cost_usd", "Cost of those tokens, at EMBEDDINGS_USD_PER_MTOK.")
 EMBEDDING_SECONDS = Histogram(
     "observatory_embedding_batch_seconds", "Time to embed and store a batch.", buckets=_SECONDS
 )
@@ -164,7 +164,7 @@ class ProviderNames:
         self._known: set[str] = set()
 
     def label(self, provider: str) -> str:
-        """Return ``provider`` itself, or a word for all that are not shown."""
+        """Return ``provider`` itself, or the label that all others share."""
         if not self.are_shown:
             return self.ANY
         if provider not in self._known:

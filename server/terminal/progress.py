@@ -1,4 +1,4 @@
-"""Progress on the terminal: one line that is rewritten, or a line now and then in a log."""
+"""Progress on the terminal: one line that is rewritten, or, in a log, a new line now and then."""
 
 from __future__ import annotations
 

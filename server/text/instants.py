@@ -120,7 +120,7 @@ def _shift(moment: datetime, count: int, unit: str) -> datetime:
     year, month = divmod(months, 12)
     if not 1 <= year <= 9999:
         raise OverflowError
-    # 31 January minus a month or so: the last day that the target month has.
+    # 31 March minus a month is the last day of February.
     for day in range(moment.day, 27, -1):
         try:
             return moment.replace(year=year, month=month + 1, day=day)

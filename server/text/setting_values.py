@@ -107,7 +107,7 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
 
 def address(*schemes: str) -> Callable[[str], str]:
-    """Return a parser of addresses that begin with one of ``schemes``; the rest is for the driver to judge."""
+    """Return a parser of addresses that begin with one of ``schemes``; the driver checks the rest."""
 
     def parse(raw: str) -> str:
         if not raw.startswith(tuple(f"{scheme}://" for scheme in schemes)):

@@ -1,4 +1,4 @@
-"""JSON without constructs that two readers would understand differently, or could not write again."""
+"""JSON without constructs that two parsers would read differently, or could not write again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 class StrictDecoder(json.JSONDecoder):
     """Decoder that refuses ambiguous JSON with ValueError, for ``json.loads(text, cls=StrictDecoder)``.
 
-    It refuses duplicate members (some readers use the last, some the first), NaN and Infinity, which are not JSON, and
+    It refuses duplicate members (some parsers use the last, some the first), NaN and Infinity, which are not JSON, and
     ``\\ud800`` without its other half, which UTF-8 text cannot hold (RFC 8259 section 8.2). Deep nesting raises
     RecursionError.
     """

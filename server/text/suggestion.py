@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from typing import Final
 
 _LONGEST_NAME: Final = 64
-"""Comparing names takes the product of their lengths; no name of ours is as long."""
+"""Longest name that is compared, since the time grows with the product of both lengths. No name of ours is as long."""
 _LIKENESS: Final = 0.6
 """Share of common characters above which a name is worth suggesting; the default of difflib."""
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
-    """Return the one of ``known`` that ``name`` is most likely a misspelling of; None if there is none."""
+    """Return the name in ``known`` that ``name`` most likely misspells, or None."""
     by_folded = {item.lower(): item for item in known}
     near = difflib.get_close_matches(name[:_LONGEST_NAME].lower(), by_folded, n=1, cutoff=_LIKENESS)
     return by_folded[near[0]] if near else None

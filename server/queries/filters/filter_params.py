@@ -23,7 +23,7 @@ ROOTS_WORD: Final = "none"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterParameter:
-    """One query parameter; the ``name`` of a keyed one ends with a dot, and the key follows."""
+    """One query parameter. The ``name`` of a keyed parameter ends with a dot, after which a request writes the key."""
 
     name: str
     field: str
@@ -68,10 +68,10 @@ def _of_field(field: TraceField) -> Iterable[FilterParameter]:
         )
     if low:
         yield FilterParameter(
-            name=f"min_{low}", field=field.name, operator="gte", sentence=f"Least value of {field.name}."
+            name=f"min_{low}", field=field.name, operator="gte", sentence=f"Smallest value of {field.name}, included."
         )
         yield FilterParameter(
-            name=f"max_{low}", field=field.name, operator="lte", sentence=f"Greatest value of {field.name}."
+            name=f"max_{low}", field=field.name, operator="lte", sentence=f"Largest value of {field.name}, included."
         )
 
 
@@ -86,7 +86,7 @@ _EXTRA: Final = (
         name="contains",
         field="text",
         operator="contains",
-        sentence="Substring of prompt or answer, in any letter case. Reads every row of the range: keep it short.",
+        sentence="Substring of prompt or answer; case is ignored. Reads every row of the range: keep it short.",
         is_negatable=True,
     ),
 )
@@ -134,7 +134,7 @@ def filter_from_params(given: Iterable[GivenParameter], *, now: datetime | None 
             limits = bounds.setdefault(part.field.name, {})
             limits[part.operator] = part.value
             if len(limits) == 2 and limits["gte"] > limits["lte"]:
-                raise InvalidParameter.named(item.name, "the least value is greater than the greatest")
+                raise InvalidParameter.named(item.name, "the smallest value is larger than the largest")
     if len(parts) > MOST_LEAVES:
         raise FilterTooComplex(f"A filter has at most {MOST_LEAVES} comparisons.")
     if not parts:
@@ -170,7 +170,7 @@ def _comparison(item: GivenParameter, parameter: FilterParameter, now: datetime)
         ids = [value for value in item.values if value != ROOTS_WORD]
         roots = Leaf(FIELDS["is_root"], "eq", True)
         return Or((roots, Leaf(field, "in", tuple(ids)))) if ids else roots
-    # Attributes are compared as text; scores are compared as numbers if they look like it.
+    # Attributes are compared as text; scores are compared as numbers if the value is a number.
     is_text = isinstance(field, FieldKey) and parameter.field != "score"
     values = list(item.values) if is_text else [read_parameter(table, text) for text in item.values]
     raw = values if parameter.is_list else values[0]

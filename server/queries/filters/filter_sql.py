@@ -1,8 +1,8 @@
 """Translation of a checked filter into an SQL predicate: the only place that composes SQL about spans.
 
 Statements are composed of fragments of this module and expressions of the table of fields. Everything that comes from a
-caller, keys of attributes included, is bound as ``$n`` (or is one of the table's own words). A comparison with a
-missing value is NULL in SQL; ``IS NOT TRUE`` makes each negation the exact complement.
+caller, keys of attributes included, is bound as ``$n``, or is one of the words in the table of fields. A comparison
+with a missing value is NULL in SQL; ``IS NOT TRUE`` makes each negation the exact complement.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ def compile_filter(
     """Return the predicate over the row ``alias``, and append the values it binds to ``params``.
 
     ``window`` is the time range of the question; it bounds the search for other spans of a trace or session
-    (:data:`HAS_MARGIN`). ``is_summary``: the row is a trace's, whose own times bound it more. The project predicate
-    is not included: readers put it in front, outside the caller's tree.
+    (:data:`HAS_MARGIN`). ``is_summary``: the row is a trace's, whose own times narrow that search. The project
+    predicate is not included: readers put it in front, outside the caller's tree.
 
     Raises:
         InsufficientScope: the filter is on content and ``scope`` may not read content.
-        BadRequest: the filter asks for an order, which only lists have.
+        BadRequest: the filter contains an order (``meaning``, ``like``), which only lists take.
     """
     check_readable(tree, scope)
     refuse_ranking(tree)
@@ -98,9 +98,9 @@ class _Compiler:
 
     def has(self, column: str, part: Filter, alias: str) -> str:
         is_of_summary = alias == self.summary and column == "trace_id"
-        # Statistics know nothing of the newest hours: to PostgreSQL a window of them looks like one row, which it would
-        # look through again for every trace. So the trace's own times bound it, and the window's are out of its sight
-        # while it plans; they still leave out partitions.
+        # The planner's statistics lack the newest hours: for a window within them it expects one row, and would scan
+        # that window again for every trace. So the trace's own times are the bounds, and those of the window are hidden
+        # from the planner; they still exclude partitions.
         edge = "(SELECT {})" if is_of_summary else "{}"
         bounds = f" AND h.ts >= {alias}.start_ts AND h.ts <= {alias}.end_ts" if is_of_summary else ""
         if self.window.start is not None:
@@ -159,14 +159,14 @@ class _Compiler:
         return f"({' OR '.join(f'{FIELDS[name].expression(alias)} ILIKE {pattern}' for name in _TEXTS)})"
 
     def search(self, expression: str, value: str, alias: str) -> str:
-        """Compile a search over the words in the row, or over those of its parts: there each word or phrase must be in
+        """Compile a search over the words of the row, or of its parts if it has parts: each word or phrase must be in
         one part, and all of them in the parts together.
         """
         query = search_query(value)
         if query.tsquery is None:
             return "false"
         own = f"{expression} @@ to_tsquery('simple', {self.bind(query.tsquery, 'text')})"
-        # One value for all of them, so that the number of values stays within bounds.
+        # One bound value for all of them, so that the number of bound values stays within its limit.
         unknown: list[str] = []
         words = ""
 
@@ -194,8 +194,8 @@ class _Compiler:
         return self.text_or_number(text, number, "numeric", operator, value)
 
     def element(self, column: str, key: str, operator: str, value: Any, alias: str) -> str:
-        """Compile a comparison with any element of ``events`` or ``links``: ``:name`` is its own, other keys are of its
-        attributes.
+        """Compile a comparison with any element of ``events`` or ``links``. ``:name`` is a member of the element; other
+        keys name its attributes.
         """
         item = "e.item" if key.startswith(":") else "(e.item -> 'attributes')"
         bound = self.bind(key.removeprefix(":"), "text")
@@ -260,12 +260,12 @@ def _negated(operator: str) -> str | None:
 
 
 def _has_own_negation(field: TraceField | FieldKey) -> bool:
-    """Return whether ``ne`` is about one element of several: another may equal the value all the same."""
+    """Return whether ``ne`` holds for a row if one of several elements differs, even if another equals the value."""
     return isinstance(field, FieldKey) and field.family.prefix in _OF_ELEMENTS
 
 
 def _own_word(field: TraceField, operator: str, value: Any) -> str | None:
-    """Return the single choice of ``field`` that is wanted, in the table's own spelling.
+    """Return the one choice of ``field`` that the value names, in the table's own spelling.
 
     It is written out instead of bound, so that a plan for all values may use a partial index.
     """

@@ -1,8 +1,8 @@
 """The filter tree: one grammar for REST search, metrics, Grafana's ad hoc filters and exports.
 
     filter = {"and": [filter, …]} | {"or": [filter, …]} | {"not": filter}
-           | {"trace": {"has": filter}}      the trace has a span, this or another, where …
-           | {"session": {"has": filter}}    the session has one
+           | {"trace": {"has": filter}}      a span of the trace, this or another, passes
+           | {"session": {"has": filter}}    a span of the session passes
            | {"field": name, "operator": name, "value": …}
 
 :func:`parse_filter` checks everything about a document that can be checked without the database, and reports a fault
@@ -126,7 +126,7 @@ def parse_filter(
 
 
 class _Parser:
-    """One pass over a document, which counts the leaves on the way."""
+    """One pass over a document; counts comparisons as it goes."""
 
     def __init__(self, now: datetime, resolve: Resolve) -> None:
         self.now = now
@@ -148,7 +148,7 @@ class _Parser:
         (word, content), *_ = document.items()
         if word not in _BRANCHES:
             raise InvalidBody.at(
-                f"{pointer}/{escape_pointer(word)}", f"unknown; expected one of {', '.join(_BRANCHES)}"
+                f"{pointer}/{escape_pointer(word)}", f"unknown member; expected one of {', '.join(_BRANCHES)}"
             )
         inner = f"{pointer}/{word}"
         if word == "not":
@@ -178,7 +178,9 @@ class _Parser:
             raise _too_many(pointer)
         for key in document:
             if key not in {"field", "operator", "value"}:
-                raise InvalidBody.at(f"{pointer}/{escape_pointer(key)}", "unknown; expected field, operator and value")
+                raise InvalidBody.at(
+                    f"{pointer}/{escape_pointer(key)}", "unknown member; expected field, operator and value"
+                )
         for key in ("field", "operator", "value"):
             if key not in document:
                 raise InvalidBody.at(f"{pointer}/{key}", "missing")
@@ -245,8 +247,8 @@ def leaves(tree: Filter) -> Iterator[Leaf]:
 
 
 def looks_beyond_row(tree: Filter) -> bool:
-    """Return whether a row's result may change without the row: through other spans of its trace or session, or
-    scores.
+    """Return whether the result for a row may change while the row does not: through other spans of its trace or
+    session, or scores.
     """
     match tree:
         case Leaf(FieldKey(family)):
@@ -272,7 +274,7 @@ def check_readable(tree: Filter, scope: RowScope) -> None:
 
 
 def refuse_ranking(tree: Filter) -> None:
-    """Raise :class:`BadRequest` for ``meaning`` and ``like``, where rows are chosen and not put in an order."""
+    """Raise :class:`BadRequest` for ``meaning`` and ``like``: for questions that choose rows but do not order them."""
     for leaf in leaves(tree):
         if OPERATORS[leaf.operator].is_ranking:
             raise BadRequest(

@@ -68,7 +68,7 @@ def read_operand(field: TraceField | None, operator: str, raw: Any, *, now: date
 
 
 def read_parameter(field: TraceField | None, text: str) -> Any:
-    """Return the JSON value that the text of a query parameter means; :func:`read_operand` checks it further."""
+    """Convert the text of a query parameter to a JSON value, which :func:`read_operand` then checks."""
     if field is None:
         return Decimal(text) if _DECIMAL.fullmatch(text) else text
     match field.type:

@@ -19,13 +19,13 @@ Operand = Literal["one", "list", "pair", "truth", "text", "pattern", "search", "
 class Operator:
     """One operator.
 
-    ``operand``: one value, a list, a pair of bounds, a truth value, a text, a regular expression, a search, a text
-    whose meaning counts, or a trace or span (``TRACE_ID``, ``TRACE_ID/SPAN_ID``). ``sql``: the predicate over an
+    ``operand``: one value, a list, a pair of bounds, a truth value, a text, a regular expression, a search, a text to
+    compare by meaning, or a trace or span (``TRACE_ID``, ``TRACE_ID/SPAN_ID``). ``sql``: the predicate over an
     expression ``{x}`` and a bound value ``{v}``; None where the field's type decides. ``like``: the LIKE pattern that a
     text is put into. ``negates``: the operator of which this is the complement. ``sign``: its sign in ad hoc filters
-    and TraceQL; ``negated_sign``: that of its complement, where the complement has no name here. ``compare``: the same
-    for two numbers in Python. ``is_ranking``: it puts the rows of a list in an order instead of choosing among them, so
-    it has no SQL predicate.
+    and TraceQL; ``negated_sign``: that of its complement, where the complement has no name here. ``compare``: the
+    comparison of two numbers in Python. ``is_ranking``: the operator orders the rows of a list instead of choosing
+    among them, so it has no SQL predicate.
     """
 
     operand: Operand
@@ -72,14 +72,14 @@ OPERATORS: Final[dict[str, Operator]] = {
     "not_in": Operator("list", "Not `in`: rows without a value are included.", negates="in", sign="!=|"),
     "exists": Operator("truth", "`true`: has a value; `false`: has none."),
     "contains": Operator(
-        "text", "Has this substring, in any letter case; no character is a wildcard.", sql=_LIKE, like="%{}%"
+        "text", "Has this substring; case is ignored, and no character is a wildcard.", sql=_LIKE, like="%{}%"
     ),
     "not_contains": Operator("text", "Not `contains`: rows without a value are included.", negates="contains"),
-    "starts_with": Operator("text", "Begins with this, in any letter case.", sql=_LIKE, like="{}%"),
-    "ends_with": Operator("text", "Ends with this, in any letter case.", sql=_LIKE, like="%{}"),
+    "starts_with": Operator("text", "Begins with this text; case is ignored.", sql=_LIKE, like="{}%"),
+    "ends_with": Operator("text", "Ends with this text; case is ignored.", sql=_LIKE, like="%{}"),
     "regex": Operator(
         "pattern",
-        "Matches a restricted regular expression somewhere; see Regular expressions.",
+        "A part matches a restricted regular expression; see Regular expressions.",
         sql="{x} ~ {v}",
         sign="=~",
         negated_sign="!~",
@@ -89,11 +89,11 @@ OPERATORS: Final[dict[str, Operator]] = {
     "search": Operator("search", "Full-text search in web-search syntax; see docs/reference/search.md."),
     "meaning": Operator(
         "meaning",
-        "Nearest in meaning to this text, in any language: an order of lists; see docs/reference/semantic-search.md.",
+        "Closest in meaning to this text, in any language: an order of lists; see docs/reference/semantic-search.md.",
         is_ranking=True,
     ),
     "like": Operator(
-        "reference", "Nearest in meaning to this trace or span: `TRACE_ID` or `TRACE_ID/SPAN_ID`.", is_ranking=True
+        "reference", "Closest in meaning to this trace or span: `TRACE_ID` or `TRACE_ID/SPAN_ID`.", is_ranking=True
     ),
 }
 
@@ -101,7 +101,7 @@ SIGNS: Final[dict[str, tuple[str, bool]]] = {
     **{row.sign: (name, False) for name, row in OPERATORS.items() if row.sign is not None},
     **{row.negated_sign: (name, True) for name, row in OPERATORS.items() if row.negated_sign is not None},
 }
-"""Sign → operator, and whether its complement is meant."""
+"""Sign → the operator, and whether the sign means its complement."""
 
 NUMBER_OPERATORS: Final = {name: row.compare for name, row in OPERATORS.items() if row.compare is not None}
 """Operators that compare two numbers, as functions."""

@@ -1,9 +1,9 @@
 """The regular expressions that filters accept: a subset that cannot blow up.
 
 PostgreSQL matches these with automata, in time linear in the text. Constructs that make automata explode are refused
-here, before any SQL is built: back references, look-around, quantifiers within quantified groups, and large bounds. The
-rest is allowed: literals, ``.``, ``[a-z]``, ``\\d \\w \\s``, ``^ $``, groups, ``|``, ``* + ?`` and ``{m,n}`` up to 20,
-with ``(?i)`` in front for any letter case.
+here, before any SQL is built: back references, look-around, quantifiers within quantified groups, and large bounds.
+Allowed are literals, ``.``, ``[a-z]``, ``\\d \\w \\s``, ``^ $``, groups, ``|``, ``* + ?`` and ``{m,n}`` up to 20, with
+``(?i)`` in front to ignore case.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def check_regex(pattern: str) -> None:
 
 
 class _Scanner:
-    """Recursive descent over the pattern; each method consumes one construct and says whether it repeats."""
+    """Recursive descent over the pattern; each method consumes one construct and returns whether it repeats."""
 
     def __init__(self, pattern: str, position: int) -> None:
         self.pattern = pattern
@@ -43,7 +43,7 @@ class _Scanner:
     def take(self) -> str:
         character = self.peek()
         if not character:
-            self.refuse("it ends too early")
+            self.refuse("the pattern ends too early")
         self.position += 1
         return character
 

@@ -1,7 +1,7 @@
-"""Full text in any language: the same words are cut from documents and from questions.
+"""Full text in any language: documents and questions are cut into words in the same way.
 
 A document is indexed as ``to_tsvector('simple', search_document(text))`` and searched with ``to_tsquery('simple', …)``;
-PostgreSQL's parser only ever sees words between spaces, so that addresses, hyphenated words and file names are found by
+PostgreSQL's parser sees nothing but words between spaces, so addresses, hyphenated words and file names are found by
 each of their words.
 
 * Letter case and compatibility forms (full-width letters, ligatures) are folded, Arabic vowel
@@ -23,11 +23,11 @@ from dataclasses import dataclass
 DOCUMENT_BYTES = 262_144
 """A longer document is indexed from its start only: a tsvector may not exceed 1 MB (error 54000)."""
 LONGEST_WORD = 128
-"""Longer words (base64, hashes) are not indexed; nobody types them and they bloat the index."""
+"""Longer words (base64, hashes) are not indexed: nobody searches for them, and they bloat the index."""
 LONGEST_QUERY = 1000
 MOST_TERMS = 50
 
-# Ranges of the scripts that put no space between words, with Hangul, whose words carry particles.
+# Ranges of the scripts without spaces between words, and of Hangul, whose words carry particles.
 _UNSPACED = (
     "\u0e01-\u0e5b\u0e81-\u0edf\u1000-\u109f\u1780-\u17dd"
     "\u3005-\u3007\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff"
@@ -58,8 +58,8 @@ def search_document(*texts: str | None) -> str:
 
 
 def _has_long_word(document: str) -> bool:
-    """Return whether a word may be too long: checked in steps of half the limit, since a long word fills at least
-    one.
+    """Return whether a word may be too long. Steps of half the limit suffice, since a long word fills at least one
+    step.
     """
     step = LONGEST_WORD // 2
     return any(" " not in document[start : start + step] for start in range(0, len(document) - step + 1, step))
@@ -78,7 +78,7 @@ class SearchTerm:
         return f"!{self.operand()}" if self.negated else self.operand()
 
     def operand(self) -> str:
-        """Render what must, or must not, be there."""
+        """Render the term without its negation."""
         tokens: list[str] = []
         for word in self.words:
             tokens += _tokens(word)
@@ -94,7 +94,7 @@ class SearchTerm:
 
 @dataclass(frozen=True, slots=True)
 class SearchQuery:
-    """A parsed question: any of the alternatives, each of which needs all of its terms."""
+    """A parsed question: alternatives, of which one must hold; an alternative holds if all of its terms do."""
 
     alternatives: tuple[tuple[SearchTerm, ...], ...]
 
@@ -106,7 +106,7 @@ class SearchQuery:
 
     @property
     def any_word(self) -> str:
-        """The same for any of the words and phrases that are asked for; empty if there are none."""
+        """Text for ``to_tsquery`` that finds any of the words and phrases searched for; empty without any."""
         return " | ".join(term.operand() for terms in self.alternatives for term in terms if not term.negated)
 
 

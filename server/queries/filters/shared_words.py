@@ -1,8 +1,8 @@
-"""Which shared parts have the words of a search: asked before the search itself, so that it can go by their ids.
+"""The shared parts that contain the words of a search, found before the search itself, so that it can use their ids.
 
-A rare word is in few parts, and an index leads from these to their spans. A common word is in too many to name: then
-the spans are looked at one by one, newest first, which soon finds enough of them. How common it is only the database
-knows.
+A rare word is in few parts, and an index leads from these to their spans. A common word is in too many parts to name:
+then spans are examined one by one, newest first, which soon finds enough of them. Only the database knows how common a
+word is.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from server.storage.row_scope import RowScope
 from server.storage.statements import statement
 
 MOST_PARTS: Final = 500
-"""Parts that are named; a row is compared with each of them if no index leads to it."""
+"""Most parts that are named: without an index, a row is compared with each of them."""
 MOST_TERMS: Final = 20
-"""Words and phrases that are asked for; a filter with more is answered without."""
+"""Most words and phrases that are looked up; a filter with more is answered without a lookup."""
 
 Parts = Mapping[str, Sequence[UUID] | None]
-"""By the word or phrase; None: too many."""
+"""Ids of parts by word or phrase; None: too many to name."""
 
 
 class SearchedText(str):
-    """The text of a search, and which parts have its words."""
+    """The text of a search, and the parts that contain its words."""
 
     found: Parts = {}
 
     @classmethod
     def of(cls, text: str, found: Parts) -> SearchedText:
-        """Return ``text`` with what was found."""
+        """Return ``text`` with the parts that were found."""
         searched = cls(text)
         searched.found = found
         return searched
@@ -45,8 +45,8 @@ class SearchedText(str):
 async def find_shared_words(
     connection: asyncpg.Connection, scope: RowScope, tree: Filter | None, window: TimeRange
 ) -> Filter | None:
-    """Return ``tree`` with its searches as :class:`SearchedText`, in the transaction that is to use it. The database
-    asks itself again in ``has``: other spans of the trace may lie outside of ``window``.
+    """Return ``tree`` with its searches as :class:`SearchedText`, in the transaction that will use it. Within ``has``
+    the database looks the words up itself, because other spans of the trace may lie outside ``window``.
     """
     if tree is None or not scope.may_read_content:
         return tree

@@ -62,18 +62,18 @@ class TraceField:
     name: str
     type: FieldType
     group: str
-    """The name under which it can be selected together with others: ``fields=core,usage``."""
+    """The group by which fields are selected together: ``fields=core,usage``."""
     sentence: str
     parameter: str | None = None
-    """Query parameter that takes a list of wanted values; also a second name for the field in filters."""
+    """Query parameter that takes a list of values; also a second name for the field in filters."""
     range_parameter: str | None = None
     """``x`` adds the query parameters ``min_x`` and ``max_x``, both included."""
     aliases: tuple[str, ...] = ()
-    """Names that other APIs have for it, which filters and orders also take."""
+    """Names of this field in other APIs; filters and orders accept them, too."""
     sql: str | None = None
     """Expression over the alias ``{t}``; None: the column of the same name."""
     choices: tuple[str, ...] = ()
-    """The only possible values; written in any letter case."""
+    """All possible values; callers may write them in any case."""
     choice_aliases: tuple[tuple[str, str], ...] = ()
     nullable: bool = False
     sortable: bool | None = None
@@ -85,7 +85,7 @@ class TraceField:
     is_large: bool = False
     """Fetched only on request."""
     is_previewed: bool = False
-    """Large, and yet rows of lists have its first characters if no ``fields`` are named."""
+    """Large, but rows of lists have its first characters if no ``fields`` are named."""
 
     def expression(self, alias: str = "t") -> str:
         """Return the field in SQL, over a row of llm_traces called ``alias``."""
@@ -112,7 +112,7 @@ class TraceField:
 
     @property
     def is_default(self) -> bool:
-        """Whether rows have it if no ``fields`` are named."""
+        """Whether rows include it if no ``fields`` are named."""
         return self.selectable and not self.is_large
 
 
@@ -140,7 +140,7 @@ def _money(name: str, sentence: str, range_parameter: str, *aliases: str) -> Tra
 
 
 def _detail(key: str, name: str, sentence: str) -> TraceField:
-    """Return a count of usage_details: only in filters."""
+    """Return the field of one count in usage_details, which only filters take."""
     return TraceField(
         name=name,
         type=FieldType.INTEGER,
@@ -173,12 +173,12 @@ _SIDES: Final = {
     "input": "1:{t}.input_parts",
     "output": "{t}.input_parts + 1:cardinality({t}.parts) - coalesce({t}.more_parts, 0)",
 }
-"""Which of the parts of a row are of a side."""
+"""SQL for the parts of a row that belong to one side (input or output)."""
 
 
 def _content(name: str, field_type: FieldType, sentence: str, *, previewed: bool = False) -> TraceField:
-    """Return a column of content: its value is in the row, or in parts of several rows (migrations 0070 and
-    0071).
+    """Return the field of a content column, whose value is in the row or in parts that several rows share (migrations
+    0070 and 0071).
     """
     side, _, form = name.partition("_")
     of_parts = f"{{t}}.project_id, {{t}}.ts, {{t}}.parts[{_SIDES[side]}]"
@@ -193,11 +193,11 @@ _WHOLE_ATTRIBUTES: Final = (
     "CASE WHEN {t}.more_parts > 0 THEN shared_attributes({t}.project_id, {t}.ts, {t}.attributes, "
     "{t}.parts[cardinality({t}.parts) - {t}.more_parts + 1:]) ELSE {t}.attributes END"
 )
-"""Long ones are in parts (migration 0073), and null in the row."""
+"""Long attributes are in parts (migration 0073), and null in the row."""
 
 
 def attributes_with(key: str, alias: str = "t") -> str:
-    """Return attributes in SQL, of which the one called ``key`` (an expression) is there; others may be null."""
+    """Return the attributes in SQL, with the value of ``key`` (an SQL expression); others may be null."""
     whole = _WHOLE_ATTRIBUTES.format(t=alias)
     return f"(CASE WHEN {alias}.attributes -> {key} = 'null' THEN {whole} ELSE {alias}.attributes END)"
 
@@ -262,7 +262,7 @@ _TABLE: Final[tuple[TraceField, ...]] = (
         sentence="True for a span that counts in sums: a call of a model, or an agent whose calls report no usage.",
         parameter="is_generation",
     ),
-    _keyword("request_model", "generation", "The model that was asked for.", nullable=True),
+    _keyword("request_model", "generation", "The requested model.", nullable=True),
     _keyword("agent_name", "generation", "Name of the agent.", nullable=True),
     _keyword("tool_name", "generation", "Name of the tool.", nullable=True),
     _keyword("prompt_name", "generation", "Name of the prompt template.", nullable=True),
@@ -351,7 +351,7 @@ _TABLE: Final[tuple[TraceField, ...]] = (
         name="usage_rule",
         type=FieldType.INTEGER,
         group="record",
-        sentence="Which rule made the token counts inclusive; see docs/explanation/token-semantics.md.",
+        sentence="The rule that made the token counts inclusive; see docs/explanation/token-semantics.md.",
         nullable=True,
         sortable=False,
     ),
@@ -359,14 +359,14 @@ _TABLE: Final[tuple[TraceField, ...]] = (
         name="count_rule",
         type=FieldType.INTEGER,
         group="record",
-        sentence="Why the span counts or not; see docs/explanation/token-semantics.md.",
+        sentence="The rule by which the span counts or not; see docs/explanation/token-semantics.md.",
         nullable=True,
         sortable=False,
     ),
     _keyword(
         "counted_in",
         "record",
-        "The span that counts for the same call, where it is not this one.",
+        "The span that counts for the same call, if it is not this one.",
         parameter=None,
         nullable=True,
     ),
@@ -374,14 +374,14 @@ _TABLE: Final[tuple[TraceField, ...]] = (
         "usage_details",
         FieldType.JSON,
         "record",
-        "Tokens by medium, cache writes by lifetime, searches, service tier, and a cost in another currency.",
+        "Tokens by medium, cache writes by lifetime, web searches, service tier, and a cost in another currency.",
         content=False,
     ),
     _payload(
         "inherited",
         FieldType.JSON,
         "record",
-        "What the span took from other reports of its call: the part, and the span it is from.",
+        "Parts that the span took from other reports of its call: each part, and the span that it is from.",
         content=False,
     ),
     TraceField(name="ingested_at", type=FieldType.TIME, group="record", sentence="When the span was stored."),
@@ -393,12 +393,12 @@ _TABLE: Final[tuple[TraceField, ...]] = (
     _detail("output_image", "output_image_tokens", "Output tokens of images."),
     _detail("cache_write_5m", "cache_write_5m_tokens", "Input tokens written to the cache for five minutes."),
     _detail("cache_write_1h", "cache_write_1h_tokens", "Input tokens written to the cache for an hour."),
-    _detail("compaction_input", "compaction_input_tokens", "Input tokens of shortening the conversation."),
-    _detail("web_searches", "web_searches", "Searches of the web that the vendor billed."),
+    _detail("compaction_input", "compaction_input_tokens", "Input tokens spent on shortening the conversation."),
+    _detail("web_searches", "web_searches", "Web searches that the vendor billed."),
     _keyword(
         "service_tier",
         "virtual",
-        "How the vendor served the call: `batch`, `flex`, `priority` and so on.",
+        "Service tier of the call: `batch`, `flex`, `priority` and so on.",
         sql="{t}.usage_details ->> 'service_tier'",
         nullable=True,
         selectable=False,
@@ -433,7 +433,7 @@ _ALIASES: Final[dict[str, str]] = {
 
 
 def field_named(name: str) -> TraceField | None:
-    """Return the field called ``name``, by its own name or by that of its parameter (``status``, ``cost``)."""
+    """Return the field called ``name``, which is its own name or that of its parameter (``status``, ``cost``)."""
     return FIELDS.get(name) or FIELDS.get(_ALIASES.get(name, ""))
 
 
@@ -452,8 +452,10 @@ LONGEST_KEY: Final = 256
 KEYED_FIELDS: Final[dict[str, KeyedField]] = {
     field.prefix: field
     for field in (
-        KeyedField("attribute", "An attribute of the span, compared as text, or as a number with a number.", True),
-        KeyedField("resource", "A resource attribute, compared likewise.", False),
+        KeyedField(
+            "attribute", "An attribute of the span, compared as text, or as a number if the value is a number.", True
+        ),
+        KeyedField("resource", "A resource attribute, compared like a span's attribute.", False),
         KeyedField("score", "A score of the span or of its whole trace, by name.", False),
     )
 }

@@ -21,7 +21,7 @@ class TimeRange:
 
 @dataclass(frozen=True, slots=True)
 class BoundedRange(TimeRange):
-    """A window with both ends; ``is_relative`` when it was asked for as ``now-6h`` and so on, and moves with now."""
+    """A window with both ends. ``is_relative``: it was given as ``now-6h`` or the like, and moves with the clock."""
 
     start: datetime
     end: datetime
@@ -34,10 +34,9 @@ class BoundedRange(TimeRange):
 
 
 def check_range(window: TimeRange, *, now: datetime, longest: timedelta = LONGEST_RANGE) -> TimeRange:
-    """Return ``window`` if it may be asked for.
+    """Return ``window`` if it is acceptable.
 
-    Raises ValueError when it ends before it starts or spans more than ``longest`` (an open end
-    counts as now).
+    Raises ValueError if it ends before it starts or is longer than ``longest`` (an open end counts as now).
     """
     if window.start is not None:
         end = window.end or max(now, window.start)

@@ -1,4 +1,4 @@
-"""Spans that were stored since a reader last looked, each once, and which of several filters they match."""
+"""Spans that were stored since a reader last looked, each once, with the filters that each matches."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from server.storage.row_scope import RowScope
 from server.storage.statements import statement
 
 FEED_ROWS: Final = 8
-"""Rows of the feed that are read at once; each names the spans of one transaction and project."""
+"""Rows of the feed that one statement reads; each row names the spans of one transaction and project."""
 MOST_BINDS: Final = 500
-"""Of all the filters of one statement; a filter may have about as many for itself."""
+"""Most comparisons in all filters of one statement; a single filter may have about as many."""
 _TIME: Final = (Sort("ts"),)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A span that came, or (``is_update``) took the place of an earlier report of itself."""
+    """A span that is new, or (``is_update``) that replaced an earlier report of itself."""
 
     project_id: str
     trace_id: str
@@ -39,13 +39,13 @@ class Change:
 
     @property
     def key(self) -> tuple[str, str, str, datetime]:
-        """The values that tell its row from all others."""
+        """The values that identify its row."""
         return self.project_id, self.trace_id, self.span_id, self.ts
 
 
 @dataclass(frozen=True, slots=True)
 class FeedPage:
-    """Some changes in their order, and the position behind them. ``has_more``: there are others already."""
+    """Some changes in their order, and the position after them. ``has_more``: others can be read at once."""
 
     changes: list[Change]
     position: FeedPosition
@@ -53,7 +53,7 @@ class FeedPage:
 
 
 async def feed_now(connection: asyncpg.Connection) -> FeedPosition:
-    """Return the place behind everything that the transaction of ``connection`` sees."""
+    """Return the position after everything that the transaction of ``connection`` sees."""
     return FeedPosition(await connection.fetchval(statement("feed_now")))
 
 
@@ -62,7 +62,7 @@ async def read_feed(
 ) -> FeedPage:
     """Return about ``most`` changes after ``position``, in a transaction with one snapshot for all statements.
 
-    ``until``: stop at this place, which must be one without an end of its own.
+    ``until``: stop at this position, whose own ``until`` must be empty.
     """
     snapshot = position.until or (until or await feed_now(connection)).after
     rows = await connection.fetch(
@@ -88,7 +88,7 @@ async def read_feed(
 
 
 def _latest(changes: list[Change]) -> list[Change]:
-    """Leave out a change of a span that changes again: both would show the row as it is now."""
+    """Leave out a change of a span that changes again later: both would show the row as it is now."""
     last = {change.key: index for index, change in enumerate(changes)}
     if len(last) == len(changes):
         return changes
@@ -102,7 +102,7 @@ def _latest(changes: list[Change]) -> list[Change]:
 
 @dataclass(frozen=True, slots=True)
 class ChangedSpan:
-    """A change with its row, as lists show it; ``matches`` are the numbers of the filters that it passes."""
+    """A change with its row, as lists show it. ``matches``: the indexes of the filters that the row passes."""
 
     change: Change
     row: Row
@@ -119,7 +119,7 @@ async def read_changed_spans(
     clipped: tuple[str, ...] = (),
 ) -> list[ChangedSpan]:
     """Return those of ``changes`` that pass at least one of ``filters``, with ``fields``. A span that is gone is left
-    out. Of the fields ``clipped`` rows have the first characters, and one more if there are more.
+    out. Of the fields ``clipped``, rows have the first characters, and one more if the text is longer.
     """
     if not changes:
         return []
@@ -134,7 +134,8 @@ async def read_changed_spans(
     if layout.clipped:
         others = ", ".join(("place", *(f"matches_{n}" for n in range(len(filters)))))
         text = fragment("clip_changed_spans").format(spans=text, columns=layout.preview_columns, others=others)
-    # In the order of the feed, which is not that of the rows: a sort here costs less than one in the statement.
+    # Sorted in the order of the feed, which differs from that of the rows: sorting here costs less than in the
+    # statement.
     first = -len(filters)
     records = sorted(await connection.fetch(text, *params), key=lambda record: int(record[first - 1]))
     rows = render_rows(layout.rows(records))

@@ -36,7 +36,7 @@ _compact: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).en
 
 @dataclass(frozen=True, slots=True)
 class OpenedCursor:
-    """A cursor whose signature, age and owner are right; the question has yet to be compared."""
+    """A cursor with a valid signature, age and owner; its question is not compared yet."""
 
     position: Position
     now: datetime
@@ -49,7 +49,8 @@ class OpenedCursor:
 
 
 def continuation(position: Position, *, question: Any, now: datetime) -> dict[str, Any]:
-    """Return where a list goes on, as a JSON document that may be kept with a shared answer: not yet anybody's cursor.
+    """Return the place where a list goes on, as a JSON document that may be stored with a shared answer: it is not a
+    cursor of any caller yet.
 
     ``question`` is a JSON document too; ``now`` is the moment against which its relative times were resolved.
     """
@@ -144,4 +145,6 @@ def decode_value(value: Any) -> Any:
 
 
 def _invalid() -> InvalidCursor:
-    return InvalidCursor("The cursor is not valid for this request: it was changed, is too old, or belongs elsewhere.")
+    return InvalidCursor(
+        "The cursor is not valid for this request: it was changed, has expired, or is for another question or caller."
+    )

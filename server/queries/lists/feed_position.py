@@ -1,9 +1,9 @@
-"""A place in the feed of stored spans, as text that a client can keep and come back with.
+"""A position in the feed of stored spans, as text that a client keeps and sends to continue.
 
-A reader that goes by a number or a time misses the transaction that began earlier and committed later. So a place is a
-snapshot of the database (``pg_snapshot``: which transactions it shows): what comes next is whatever that snapshot does
-not show yet. In the middle of a batch the place is two snapshots, the one before the batch and the one that it was
-read with, and the last span of it that was taken.
+A reader that goes by a number or a time misses a transaction that began earlier and committed later. So a position is a
+snapshot of the database (``pg_snapshot``: the transactions that it shows), and everything that this snapshot does not
+show comes next. Within a batch the position is two snapshots, the one before the batch and the one that it was read
+with, and the last span that was taken from it.
 """
 
 from __future__ import annotations
@@ -19,35 +19,36 @@ _FORM: Final = re.compile(rf"(\d{{1,12}})/({_SNAPSHOT})(?:/({_SNAPSHOT})/(\d{{1,
 
 @dataclass(frozen=True, slots=True)
 class FeedPosition:
-    """Behind all that ``after`` shows and, if there is an ``until``, behind a part of what that shows more."""
+    """The position after everything that ``after`` shows and, with ``until``, after a part of what only ``until``
+    shows."""
 
     after: str
     until: str = ""
     seq: int = 0
     """The last row of the feed that was read within ``until``."""
     place: int = 0
-    """How many of that row's spans were taken."""
+    """Number of that row's spans that were taken."""
 
     def behind(self, seq: int, place: int, until: str) -> FeedPosition:
-        """Return the place behind the first ``place`` spans of the row ``seq``, read with the snapshot ``until``."""
+        """Return the position after the first ``place`` spans of the row ``seq``, read with the snapshot ``until``."""
         return FeedPosition(self.after, until, seq, place)
 
     @property
     def newest_transaction(self) -> int:
-        """The first transaction that its snapshots know nothing about."""
+        """The first transaction that is unknown to its snapshots."""
         return int((self.until or self.after).split(":")[1])
 
     def text(self, seconds: int) -> str:
-        """Return the place as text, with the moment at which it was valid in ``seconds`` of the epoch."""
+        """Return the position as text, with the moment at which it was valid, in epoch ``seconds``."""
         if not self.until:
             return f"{seconds}/{self.after}"
         return f"{seconds}/{self.after}/{self.until}/{self.seq}/{self.place}"
 
 
 def parse_position(text: str) -> tuple[int, FeedPosition]:
-    """Return the moment and the place that :meth:`FeedPosition.text` wrote. Raises ValueError for anything else."""
+    """Return the moment and the position that :meth:`FeedPosition.text` wrote. Raises ValueError for anything else."""
     match = _FORM.fullmatch(text) if len(text) <= LONGEST else None
     if match is None:
-        raise ValueError("not an id of this stream")
+        raise ValueError("is not an id of an event of this stream")
     seconds, after, until, seq, place = match.groups()
     return int(seconds), FeedPosition(after, until or "", int(seq or 0), int(place or 0))

@@ -1,8 +1,8 @@
 """Keyset paging over any list of sort keys.
 
-A page continues after the *position* of the last row of the previous page: the values of its sort keys. Nothing is
-counted or skipped, so page 1,000 costs as much as page 1, and rows that come and go between pages move no other row.
-See docs/explanation/pagination.md.
+A page continues after the *position* of the last row of the previous page: the values of its sort keys. No rows are
+counted or skipped, so page 1,000 costs as much as page 1, and rows that come or go between two pages do not shift the
+others. See docs/explanation/pagination.md.
 
 Rows without a value come last in both directions. If the first key may be missing, a list is read as two *segments*,
 the rows with a value and then those without, because an index serves each of them but not both together.
@@ -27,7 +27,7 @@ class SortKey:
     descending: bool
     nullable: bool = False
     is_filled: bool = False
-    """The column may lack values, but the segment only has rows with one."""
+    """The column may be NULL, but the segment only has rows with a value."""
 
     @property
     def direction(self) -> str:
@@ -40,8 +40,8 @@ class SortKey:
 
     @property
     def nulls(self) -> str:
-        """Place of missing values. In a segment without any it only has to suit the index, which has them last when
-        read downwards and so first when read upwards.
+        """The place of missing values. In a segment without any it only has to match the index, which has them last in
+        one direction and therefore first in the other.
         """
         if self.is_filled:
             return " NULLS LAST" if self.descending else " NULLS FIRST"
@@ -131,7 +131,7 @@ def _after_one(key: SortKey, value: Any, later: str, bind: Any) -> str:
     keys.
     """
     if value is None:
-        # Missing values come last: only their own later keys lie beyond them.
+        # Missing values come last, so only other missing values follow, in the order of the later keys.
         return f"({key.expression} IS NULL AND {later})" if later else "false"
     placeholder = bind(value, key.sql_type)
     beyond = f"{key.expression} {'<' if key.descending else '>'} {placeholder}"

@@ -26,7 +26,7 @@ PREVIEW_LENGTH: Final = 1000
 RANK: Final = "rank"
 INCLUDES: Final = ("scores", "children", "snippets")
 INCLUDE_ALIASES: Final = {"evaluations": "scores", "feedback": "scores"}
-"""Names that other APIs have for the same."""
+"""Names that other APIs use for the same extras."""
 TOTALS: Final = ("none", "estimate", "capped", "exact")
 
 
@@ -42,18 +42,18 @@ class View:
     fields: Mapping[str, TraceField]
     resolve: Callable[[str], TraceField | None]
     tie_breakers: tuple[str, ...]
-    """Fields that together are unique: they end every order, so that no two rows are equal in it."""
+    """Fields that are unique together. They end every order, so that no two rows are equal in it."""
     is_partitioned: bool
     sentence: str
     time_indexes: Mapping[str, Any]
-    """Fields with an index that has the rows with one value in the order of time: with any value (None), or with this
-    one.
+    """Fields with an index that has the rows of one value in the order of time, either for any value (None) or for the
+    value given here.
     """
 
     default_fields: tuple[str, ...] = field(init=False)
     """The fields of rows if no ``fields`` are named."""
     previewed_fields: tuple[str, ...] = field(init=False)
-    """Further fields of which such rows may have the first characters."""
+    """Further fields; rows may have their first characters."""
 
     def __post_init__(self) -> None:
         items = self.fields.items()
@@ -61,7 +61,7 @@ class View:
         object.__setattr__(self, "previewed_fields", tuple(name for name, item in items if item.is_previewed))
 
     def keeps_time_order(self, tree: Filter | None) -> bool:
-        """Return whether an index has the rows that ``tree`` lets through in the order of time, whatever its values."""
+        """Return whether an index has the rows that pass ``tree`` in the order of time, whatever its values."""
         match tree:
             case None:
                 return True
@@ -120,7 +120,7 @@ class ListQuestion:
     filter: Filter | None = None
     sort: tuple[Sort, ...] = (Sort("ts"),)
     fields: tuple[str, ...] | None = None
-    """None: all that are not large."""
+    """None: all fields that are not large."""
     previews: bool = False
     """Without ``fields``, rows also have the first :data:`PREVIEW_LENGTH` characters of prompts and answers."""
     include: frozenset[str] = frozenset()
@@ -133,7 +133,7 @@ class ListQuestion:
         return VIEWS[self.view].default_fields if self.fields is None else self.fields
 
     def clipped(self) -> tuple[str, ...]:
-        """Return the names of the fields of which rows have the first characters alone."""
+        """Return the names of the fields that are shown by their first characters."""
         return VIEWS[self.view].previewed_fields if self.previews and self.fields is None else ()
 
     def shown(self) -> tuple[str, ...]:
@@ -203,7 +203,7 @@ def read_sort(view: View, keys: Sequence[tuple[str, bool]], tree: Filter | None)
     """
     if ranking_of(tree) is not None:
         if tuple(keys) not in {(), ((RANK, True),)}:
-            raise ValueError("with meaning or like, rows come in the order of rank, the nearest first")
+            raise ValueError("with meaning or like, rows are sorted by rank, the closest first")
         return (Sort(RANK),)
     if len(keys) > MOST_SORT_KEYS:
         raise ValueError(f"at most {MOST_SORT_KEYS} keys")
@@ -212,7 +212,7 @@ def read_sort(view: View, keys: Sequence[tuple[str, bool]], tree: Filter | None)
         item = view.resolve(name)
         if name == RANK:
             if view.name != "spans" or search_text_of(tree) is None:
-                raise ValueError("rank needs view=spans and a search")
+                raise ValueError("rank requires view=spans and a search")
         elif item is None or not item.is_sortable:
             names = [*view.sortable(), RANK]
             raise ValueError(f"{shown(name)} cannot be sorted by (sortable: {', '.join(names)}){suggest(name, names)}")
@@ -233,7 +233,8 @@ def search_text_of(tree: Filter | None) -> str | None:
 def lift_to_traces(tree: Filter | None) -> Filter | None:
     """Return a filter of query parameters for ``view=traces``: fields that a trace lacks apply to one of its spans.
 
-    All such conditions must hold for one and the same span. A ranking by meaning, and the words beside it, stay.
+    All such conditions must hold for one and the same span. A ranking by meaning, and the words searched with it, stay
+    as they are.
     """
     ranking = ranking_of(tree)
     if ranking is not None:

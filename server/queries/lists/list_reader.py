@@ -31,7 +31,7 @@ TOTAL_CAP: Final = 10_000
 ESTIMATE_SAMPLE: Final = 5_000
 """Newest rows of a project in which an estimated total looks for matches; fewer rows are counted exactly."""
 FIRST_SLICE: Final = timedelta(days=7)
-"""The part of a search by time that is read first: the length of a partition."""
+"""The part of the time range that a full-text search reads first: the length of a partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,8 @@ class Total:
 
 @dataclass(frozen=True, slots=True)
 class ListPage:
-    """One page. ``next_position`` is None on the last page; ``hidden_fields`` were requested but may not be seen (their
-    values are None), ``clipped_fields`` have longer values in some of the rows.
+    """One page. ``next_position`` is None on the last page; ``hidden_fields`` were requested but the caller may not see
+    them (their values are None). ``clipped_fields`` are cut in some of the rows.
     """
 
     rows: list[Row]
@@ -55,7 +55,7 @@ class ListPage:
     plan: list[dict[str, Any]] | None = None
     clipped_fields: tuple[str, ...] = ()
     meaning: dict[str, Any] | None = None
-    """Of a search by meaning: how much of the range it covers."""
+    """For a search by meaning: the coverage of the range."""
 
 
 async def list_spans(database: Database, scope: RowScope, question: ListQuestion, *, explain: bool = False) -> ListPage:
@@ -81,7 +81,7 @@ async def list_spans(database: Database, scope: RowScope, question: ListQuestion
         total = await reading.count(connection)
         page = records[: question.limit]
         if total is not None and total.value < len(page):
-            total = Total(len(page), total.relation)  # a sample may miss what the page shows
+            total = Total(len(page), total.relation)  # a sample may miss rows that the page shows
         rows = layout.rows(page)
         await fill_contents(connection, layout.in_parts, page, rows, layout.clipped)
         if question.include:
@@ -114,7 +114,7 @@ class _Reading:
             reads_parts=True,
         )
         is_by_time = self.layout.keys[0].name == "ts"
-        # By time an index returns rows in order; otherwise rows are sorted, and should be narrow for that.
+        # For an order by time an index returns sorted rows; otherwise rows are sorted, and should be narrow for that.
         self.is_sorted_wide = not is_by_time or search_text_of(question.filter) is not None
         # A single index plan is right for any values, so a generic plan may be used.
         self.follows_index = (
@@ -173,15 +173,15 @@ class _Reading:
         return [part for segment in whole for part in segment.cut(head, cut, len(self.params) + 1)]
 
     def first_slice_end(self) -> datetime | None:
-        """Return the moment at which a list by time is cut in two; None: it is read at once.
+        """Return the moment at which a list by time is cut in two; None: it is read in one piece.
 
-        The index of words has no time: its matches are fetched from the whole range and sorted, however few rows are
-        wanted. Most of these rows are in the first days.
+        The index of words does not contain times, so matches are fetched from the whole range and sorted, however few
+        rows the page needs. Most pages find all their rows in the first days.
         """
         head, window, position = self.layout.keys[0], self.question.window, self.question.position
         if not self.view.is_partitioned or head.name != "ts" or search_text_of(self.question.filter) is None:
             return None
-        now = datetime.now(UTC)  # spans end there, whatever a range says
+        now = datetime.now(UTC)  # no span is later, whatever the range is
         newest = now if window.end is None else min(window.end, now)
         begin, end = (newest, window.start) if head.descending else (window.start, window.end)
         begin = begin if position is None else position[0]
@@ -235,10 +235,10 @@ class _Reading:
         return Total(await self.count_sampled(connection), "approximate")
 
     async def count_sampled(self, connection: asyncpg.Connection) -> int:
-        """Return the share of matches among the newest rows, times the number of all rows in the window.
+        """Estimate the total: the share of matches among the newest rows, times the number of all rows in the window.
 
-        Only rows of the question's own projects are looked at. The planner's estimate would cost less, but its
-        statistics are over the rows of all projects, so it tells what a neighbour has.
+        Only rows of the question's own projects are read. The planner's estimate would cost less, but its statistics
+        cover all projects, so it would reveal something about a neighbour's rows.
         """
         branches = " UNION ALL ".join(
             fragment("sample_branch").format(

@@ -35,11 +35,11 @@ COMPARED: Final = 1250
 POOL: Final = 1000
 """Rows that are ranked."""
 PASSING: Final = 4000
-"""Rows with a filter whose signs are weighed, by the number of their signs that differ."""
+"""Rows that pass a filter whose signs are weighed; they are chosen by the number of signs that differ."""
 ROWS_A_VALUE: Final = 64
-"""Rows whose signs are compared in the time of one value of :mod:`server.fairness.off_loop`."""
+"""Rows whose signs are compared in the time of one value (see :mod:`server.fairness.off_loop`)."""
 TRACE_MARGIN: Final = timedelta(days=1)
-"""How long after the start of its trace a span is looked for."""
+"""Time after the start of a trace within which its spans are searched for."""
 _SAME: Final = {
     "spans": ("project_id", "trace_id", "span_id", "ts"),
     "traces": ("project_id", "trace_id"),
@@ -56,13 +56,13 @@ class NearSpan(NamedTuple):
     span_id: str
     similarity: float
     text: bytes = b""
-    """The same for spans that say the same, word for word."""
+    """Equal for spans whose texts are equal, word for word."""
 
 
 @dataclass(frozen=True, slots=True)
 class Nearest:
-    """Spans, nearest first. ``looked_at``: how many were compared. ``is_bounded``: there are older ones beyond
-    ``NearQuestion.most``.
+    """Spans, nearest first. ``looked_at``: the number of spans compared. ``is_bounded``: older spans were left out
+    because of ``NearQuestion.most``.
     """
 
     spans: list[NearSpan]
@@ -72,17 +72,17 @@ class Nearest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NearQuestion:
-    """Where to look for near spans. ``cut``: only vectors that were there at that moment of the database's clock."""
+    """Where to search for near spans. ``cut``: only vectors that were stored at that moment of the database's clock."""
 
     view: str
     window: TimeRange
     filter: Filter | None
     most: int
-    """Rows of a project that are looked at, the newest of the range; with a filter all that pass it."""
+    """Most rows of a project that are compared: the newest of the range. With a filter, all that pass it are."""
     cut: datetime | None = None
 
     def span_window(self) -> TimeRange:
-        """Return the range of the spans: for traces it is that of their starts."""
+        """Return the range of the spans; for traces the window is about their starts."""
         end = self.window.end
         if self.view == "traces" and end is not None:
             end += TRACE_MARGIN
@@ -119,9 +119,9 @@ async def read_nearest(
     later = None
     end = question.window.end
     if question.view == "traces" and end is not None and end < now:
-        # Spans that came after the range, of traces that started in it.
+        # Includes spans after the range, of traces that started within it.
         later = await _passing(connection, scope, question, model_id, vector, TimeRange(end, end + TRACE_MARGIN))
-    # Nothing but the index has to be read; a scan of the table would read the vectors too.
+    # The index has everything that is needed; a scan of the table would read the vectors, too.
     await connection.execute(fragment("prefer_vector_index"))
     nearest = await _of_range(connection, scope, question, model_id, vector, memory)
     if later is None:
@@ -149,12 +149,13 @@ async def _of_range(
         chosen = await off_loop(values // ROWS_A_VALUE, partial(measure.choose, parts, COMPARED, chosen))
     total = sum(looked_at.values())
     spans = await _compared(connection, chosen, model_id, vector) if total else []
-    # Whether there were more than that in the range is not worth a statement.
+    # It is not worth a statement to find out whether the range has more rows.
     return Nearest(spans, total, max(looked_at.values(), default=0) >= question.most)
 
 
 async def _compared(connection: asyncpg.Connection, chosen: Chosen, model_id: int, vector: Vector) -> list[NearSpan]:
-    """Return the spans of chosen rows that are still there, nearest first, of equal ones the newest."""
+    """Return the spans of those chosen rows that still exist, nearest first; among equally near ones, the newest
+    first."""
     found: list[NearSpan] = []
     for project in sorted(set(chosen.projects.tolist())):
         mine = np.flatnonzero(chosen.projects == project)
@@ -183,7 +184,7 @@ async def _passing(
     vector: Vector,
     spans: TimeRange,
 ) -> Nearest:
-    """Return the nearest of the rows that pass the filter, of which the spans lie within ``spans``."""
+    """Return the nearest of the rows that pass the filter and whose spans are within ``spans``."""
     bind = _Binds()
     compared, passing = bind(COMPARED, "bigint"), bind(PASSING, "bigint")
     shared = {"bits": bind(to_bits(vector), "bit varying"), "model": bind(model_id, "smallint")}
@@ -200,7 +201,7 @@ async def _passing(
         return Nearest([], 0)
     near = similarities(from_bytes((record["vector"] for record in records), len(vector)), vector)
     values = near.tolist()
-    # Of equally near ones the newest is first: they come in that order.
+    # The sort is stable and rows come newest first, so that among equally near ones the newest is first.
     ordered = [(records[place], values[place]) for place in np.argsort(-near, kind="stable")[:POOL].tolist()]
     return Nearest(
         [
@@ -234,7 +235,7 @@ def _filtered(
 async def models_in_range(
     connection: asyncpg.Connection, scope: RowScope, window: TimeRange, model_ids: Sequence[int]
 ) -> set[int]:
-    """Return which of ``model_ids`` have vectors in the range."""
+    """Return those of ``model_ids`` that have vectors in the range."""
     if not model_ids:
         return set()
     bind = _Binds()

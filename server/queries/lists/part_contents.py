@@ -1,5 +1,5 @@
-"""Contents of the rows of a page that are stored in parts: each part of the page is read once, however many rows have
-it, and put together here as the database does it for filters (migrations 0070 and 0071).
+"""Contents of a page's rows that are stored in parts. Each part is read once, however many rows share it, and parts are
+put together here as the database does it for filters (migrations 0070 and 0071).
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ COLUMNS: Final = {
     "own_project": "{t}.project_id",
     "own_ts": "{t}.ts",
 }
-"""Columns that a record needs beside its own, over a row of llm_traces called ``{t}``."""
+"""Further columns that a record needs, over a row of llm_traces called ``{t}``."""
 SIDES: Final = {"input_text": 0, "input_messages": 0, "output_text": 1, "output_messages": 1, "attributes": 2}
-"""Fields that may be in parts: of the input, of the output, and of what else there is."""
+"""Fields that may be in parts: of the input, of the output, and others."""
 _BARE_ROLES: Final = (None, "user", "assistant")
 
 _FIRST_PARTS: Final = 2
-"""Parts of a side that mostly suffice for its beginning."""
+"""Number of parts that usually suffice for the beginning of a side."""
 
 _Week = tuple[str, datetime]
 """A project and the start of a week."""
@@ -60,7 +60,7 @@ class _Content:
         ids = self.ids[: self.count]
         parts = [found[part] for part in ids if part in found]
         if len(parts) < len(ids):
-            return False  # deleted since the page was read, as the row
+            return False  # deleted since the page was read, like the row
         if self.name == "attributes":
             for part in parts:
                 self.row[self.name].update(part.message)
@@ -80,7 +80,7 @@ async def fill_contents(
     clipped: Sequence[str] = (),
 ) -> None:
     """Set the fields ``names`` (of :data:`SIDES`) in those ``rows`` whose records, which have :data:`COLUMNS` too, have
-    parts. Messages that several rows have are the same objects. Of texts among ``clipped`` the beginning is enough.
+    parts. Rows that share a message share the object. For fields in ``clipped`` only the beginning is read.
     """
     wanted = [content for record, row in zip(records, rows, strict=True) for content in _contents(record, row, names)]
     for content in wanted:

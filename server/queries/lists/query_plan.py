@@ -12,7 +12,7 @@ from server.queries.filters.filter_sql import fragment
 
 
 async def explain_statement(connection: asyncpg.Connection, statement: str, params: Sequence[Any]) -> dict[str, Any]:
-    """Return the plan of ``statement`` with actual figures, and in short the indexes used and the rows read."""
+    """Return the plan of ``statement`` with actual figures, and a summary: the indexes used and the rows read."""
     text = await connection.fetchval(fragment("explain_analyze").format(statement=statement.rstrip(" \n;")), *params)
     plan = orjson.loads(text)[0]
     indexes: set[str] = set()
@@ -37,7 +37,7 @@ async def explain_statement(connection: asyncpg.Connection, statement: str, para
 def explained(connection: asyncpg.Connection, plans: list[dict[str, Any]] | None) -> asyncpg.Connection:
     """Return ``connection``, wrapped so that the database's work for each fetched statement is added to ``plans``.
 
-    Readers of many statements need not know about it. Every statement runs twice.
+    Readers with many statements need no change for it. Every statement runs twice.
     """
     return connection if plans is None else cast(asyncpg.Connection, _Explained(connection, plans))
 

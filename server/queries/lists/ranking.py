@@ -1,7 +1,7 @@
 """The order by meaning that a list question may ask for, and the parts of its filter that go with it.
 
-``meaning`` and ``like`` are comparisons in form only: they choose no rows but put them in an order. So their place is
-the top of a filter, or its outermost ``and``; so is that of a ``search`` that finds further rows beside them.
+``meaning`` and ``like`` are comparisons in form only: they do not choose rows but sort them. So they must be at the top
+of a filter, or in its outermost ``and``; a ``search`` in the same place finds further rows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from server.queries.filters.span_fields import TraceField
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The comparison that rows are near by, the words that find them too, and the filter that all of them pass."""
+    """The comparison that sorts rows, the words that find further rows, and the filter that all rows pass."""
 
     by: Leaf
     search: Leaf | None
@@ -23,9 +23,9 @@ class Ranking:
 
 
 def ranking_of(tree: Filter | None) -> Ranking | None:
-    """Return the order by meaning that ``tree`` asks for, if any.
+    """Return the order by meaning in ``tree``, if any.
 
-    :raises ValueError: it is where it cannot be, or there are two of them.
+    :raises ValueError: it is in another place, or there is more than one.
     """
     if tree is None:
         return None
@@ -33,11 +33,11 @@ def ranking_of(tree: Filter | None) -> Ranking | None:
     if not asked:
         return None
     if len(asked) > 1:
-        raise ValueError("meaning and like can be asked for once")
+        raise ValueError("meaning and like can be given only once")
     parts = tree.parts if isinstance(tree, And) else (tree,)
     by = next((part for part in parts if is_ranking(part)), None)
     if not isinstance(by, Leaf):
-        raise ValueError(f"{asked[0].operator} belongs to the top of a filter or its outermost `and`")
+        raise ValueError(f"{asked[0].operator} must be at the top of a filter or in its outermost `and`")
     search = next((part for part in parts if _is_search(part)), None)
     others = tuple(part for part in parts if part is not by and part is not search)
     rest = None if not others else others[0] if len(others) == 1 else And(others)
@@ -45,7 +45,7 @@ def ranking_of(tree: Filter | None) -> Ranking | None:
 
 
 def joined(*parts: Filter | None) -> Filter | None:
-    """Return the filter that all ``parts`` pass; None for none."""
+    """Return the conjunction of ``parts``; None if there are none."""
     flat = tuple(
         item for part in parts if part is not None for item in (part.parts if isinstance(part, And) else (part,))
     )

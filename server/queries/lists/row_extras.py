@@ -20,7 +20,7 @@ from server.storage.row_scope import RowScope
 MOST_CHILDREN: Final = 100
 """Children shown for one row."""
 MARGIN: Final = timedelta(days=1)
-"""How far from its parent, or from the start of its trace, to look for a child."""
+"""Longest time between a child and its parent, or the start of its trace, within which it is searched for."""
 _SNIPPET_FIELDS: Final = ("output_text", "input_text")
 
 Row = dict[str, Any]

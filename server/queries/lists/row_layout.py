@@ -1,8 +1,8 @@
 """Layout of a list's records: the columns to select, and the mapping of a record to a row.
 
-It depends only on the view, the fields, the order and the rights, so it is computed once for all requests that share
-them. Columns come in the order in which rows show them, followed by further columns that the order needs; a record
-becomes a row in one step.
+A layout depends only on the view, the fields, the order and the rights, so it is computed once for all requests that
+share them. Columns come in the order in which rows show them, followed by further columns that the order needs; a
+record becomes a row in one step.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class RowLayout:
     """Columns of a list's statements, and the meaning of its records."""
 
     keys: tuple[SortKey, ...]
-    """The order: the requested keys and then those that make it total, in the direction of the last requested one."""
+    """The order: the requested keys, then the keys that make it total, in the direction of the last requested key."""
     names: tuple[str, ...]
-    """The keys of a row. A record has a value for each, then those of the sort keys that are not among them."""
+    """The keys of a row. A record has a value for each, followed by the values of sort keys that are not shown."""
     hidden: tuple[str, ...]
-    """Fields that were requested but may not be seen: NULL in every record."""
+    """Fields that were requested but that the caller may not see: NULL in every record."""
     columns: str
     """The select list over ``t``."""
     key_columns: str
@@ -42,18 +42,18 @@ class RowLayout:
     same_row: str
     """The predicate that finds a row of ``page`` again in ``t``."""
     clipped: tuple[str, ...]
-    """Fields of which rows have the first characters alone."""
+    """Fields of which rows have only the first characters."""
     preview_columns: str
     """The select list over a ``page`` that was read with :attr:`columns`: the first characters of clipped fields, and
-    one more if there are more. Only the rows of the page are cut: a row that is sorted away is not unpacked.
+    one more if there are more. Only the rows of the page are cut: rows that do not get onto the page are not unpacked.
     """
     is_heavy: bool
-    """Whether sorting all the columns costs more than fetching those of the page after sorting only the keys. Not so
-    for spans without large columns: planning the join over partitions takes 3 ms.
+    """Whether it is cheaper to sort only the keys and then fetch the columns of the page than to sort all columns. It
+    is not for spans without large columns: planning the join over partitions takes 3 ms.
     """
     in_parts: tuple[str, ...]
-    """Fields of which the select lists have the value only if it is in the row itself; records have what
-    :func:`server.queries.lists.part_contents.fill_contents` needs for the others.
+    """Fields whose value is selected only if it is in the row itself. For values in parts, records have what
+    :func:`server.queries.lists.part_contents.fill_contents` needs.
     """
     _documents: tuple[str, ...]
     _key_places: tuple[int, ...]
@@ -69,7 +69,7 @@ class RowLayout:
         return rows
 
     def clip(self, rows: Sequence[Row]) -> tuple[str, ...]:
-        """Cut the texts of which ``rows`` show the beginning; return the names of the fields that were longer."""
+        """Cut the clipped texts of ``rows``; return the names of the fields in which a text was longer."""
         cut = []
         for name in self.clipped:
             longer = [row for row in rows if row[name] is not None and len(row[name]) > PREVIEW_LENGTH]
@@ -100,8 +100,8 @@ def row_layout(
     reads_parts: bool = False,
 ) -> RowLayout:
     """Return the layout of rows with the fields ``selected`` in the order ``sort``. ``rank``: the SQL of the search
-    rank; ``clipped``: which of the fields are shown in part. ``reads_parts``: the caller reads contents that are in
-    parts itself (:attr:`RowLayout.in_parts`).
+    rank; ``clipped``: the fields that are shown in part. ``reads_parts``: the caller itself reads contents that are in
+    parts (:attr:`RowLayout.in_parts`).
     """
     view = VIEWS[view_name]
     keys = _total_order(view, sort, rank)

@@ -67,8 +67,8 @@ USERS: Final = SummaryKind(
 class SummaryQuestion:
     """A question for a list of sessions or users.
 
-    ``window``: those active at some moment of it. ``names``: only these ids. ``user_ids``: only sessions in which one
-    of these users took part. ``position``: sort value, project and id of the last row of the previous page.
+    ``window``: only those active at some moment of it. ``names``: only these ids. ``user_ids``: only sessions in which
+    one of these users took part. ``position``: sort value, project and id of the last row of the previous page.
     """
 
     kind: SummaryKind
@@ -130,7 +130,7 @@ async def read_summary(
     if not found:
         raise kind.missing
     if len(found) > 1:
-        raise Conflict(f"Several of your projects have that {kind.id}: name one with project_id.")
+        raise Conflict(f"Several of your projects have this {kind.id}; name one with project_id.")
     return _row(found[0])
 
 

@@ -1,4 +1,4 @@
-"""Rows as JSON shows them: flat, every key always there, times both for people and for Grafana."""
+"""Rows as JSON shows them: flat, with every key always present, and times both for people and for Grafana."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The fields of a whole trace, from trace_summaries: the rows of lists with ``view=traces``.
 
-Sums count model calls only. A filter on any other field matches traces that *have a span* like that.
+Sums count model calls only. A filter on any other field matches traces that have a span with such a value.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TABLE: Final[tuple[TraceField, ...]] = (
     ),
     _identity("trace_id", "The trace.", nullable=False, parameter="trace_id"),
     _identity("project_id", "The project (tenant).", nullable=False, filterable=False),
-    _identity("root_span_id", "Its root span."),
+    _identity("root_span_id", "The root span of the trace."),
     _identity("root_span_name", "Name of the root span."),
     _identity("service_name", "Service of the root span.", parameter="service"),
     _identity("environment", "Deployment environment.", parameter="environment"),

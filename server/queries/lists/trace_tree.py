@@ -2,7 +2,7 @@
 
 The tree is built from ids alone, which is cheap for any trace; payloads are then read only for the requested page. A
 page ends at ``limit`` spans or at 4 MiB of stored payload, whichever comes first, and the next one starts after its
-last span. A trace above 50,000 spans is cut there, and the answer says so.
+last span. A trace of more than 50,000 spans is cut there, and the answer says so.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class SpanPosition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceQuestion:
-    """A trace, and the part of it that is wanted.
+    """A trace, and the part of it to return.
 
     ``fields``: names from :data:`server.queries.filters.span_fields.FIELDS`. ``after``: end of the previous page.
     """
@@ -79,8 +79,8 @@ async def read_trace(
 
     Sums of tokens and money count model calls only, as everywhere. Raises :class:`TraceNotFound` for a trace of another
     project or none at all; :class:`Conflict` if several of the scope's projects have a trace of that id;
-    :class:`InvalidCursor` if ``after`` is gone. The work of the database is added to ``plans``, if given (for
-    administrators).
+    :class:`InvalidCursor` if ``after`` is gone. If ``plans`` is given (for administrators), the work of the database is
+    added to it.
     """
     async with database.read(_findable(scope, question.trace_id, TraceNotFound)) as connection:
         summary = await _find(connection, scope, question.trace_id, TraceNotFound)
@@ -128,7 +128,7 @@ async def read_span(
 
 
 def _findable(scope: RowScope, trace_id: str, missing: type[TraceNotFound]) -> RowScope:
-    """Return ``scope``, unless no row can match: then the answer needs no connection."""
+    """Return ``scope``. Raises ``missing`` if no row can match, so that this answer needs no connection."""
     if not scope.projects or not 1 <= len(trace_id) <= _LONGEST_ID:
         raise missing
     return scope
@@ -141,7 +141,7 @@ async def _find(
     if not found:
         raise missing
     if len(found) > 1:
-        raise Conflict("Several of your projects have a trace of that id: name one with project_id.")
+        raise Conflict("Several of your projects have a trace with this id; name one with project_id.")
     return found[0]
 
 
@@ -161,7 +161,7 @@ def _start(placed: Sequence[PlacedSpan], after: SpanPosition | None) -> int:
     for index, item in enumerate(placed):
         if item.node.span_id == after.span_id and item.node.ts == after.ts:
             return index + 1
-    raise InvalidCursor("The span where the page before ended is gone.")
+    raise InvalidCursor("The span at which the previous page ended is gone.")
 
 
 def _page(placed: Sequence[PlacedSpan], start: int, limit: int) -> Sequence[PlacedSpan]:

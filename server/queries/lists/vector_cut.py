@@ -1,7 +1,7 @@
-"""The rows whose signs are the least unlike a question's, each sign by its weight in the question.
+"""The rows whose signs differ least from a question's, each sign by its weight in the question.
 
-Signs alone are coarse: where the question's element is near zero, another sign in a stored vector means little.
-Weighed, they order stored vectors nearly as well as the vectors themselves would
+Signs alone are coarse: if the question's element is near zero, another sign in a stored vector means little. With
+weights, signs order stored vectors nearly as well as the vectors themselves would
 (docs/decisions/0174-candidates-by-distance.md, 0193-bits-are-compared-in-memory.md).
 """
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from server.embedding.vectors import Vector, to_bits
 
 PLANES: Final = 3
-"""Bits of a weight: the sum of 4,096 weights fits into 16 bits."""
+"""Bits per weight: the sum of 4,096 weights fits into 16 bits."""
 _WIDEST: Final = 2.5
 WORD_BYTES: Final = 8
 
@@ -41,7 +41,7 @@ class Bits:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all of it."""
+        """Bytes of all arrays."""
         return self.ts.nbytes + self.added.nbytes + self.span_ids.nbytes + self.words.nbytes
 
     def rows(self, which: slice | NDArray[np.bool_] | NDArray[np.int64]) -> Bits:
@@ -49,7 +49,7 @@ class Bits:
         return Bits(self.project_id, self.ts[which], self.added[which], self.span_ids[which], self.words[:, which])
 
     def within(self, start: int, end: int, cut: int | None) -> Bits:
-        """Return the rows from ``start`` to before ``end`` that were there at ``cut``."""
+        """Return the rows from ``start`` to before ``end`` that were stored at ``cut``."""
         first, last = np.searchsorted(self.ts, (start, end))
         found = self if last - first == len(self.ts) else self.rows(slice(int(first), int(last)))
         if cut is not None and (found.added > cut).any():
@@ -59,7 +59,7 @@ class Bits:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Rows, the best first."""
+    """Chosen rows, the closest first."""
 
     scores: NDArray[np.uint16]
     projects: NDArray[np.object_]
@@ -71,7 +71,7 @@ NOTHING: Final = Chosen(np.empty(0, np.uint16), np.empty(0, object), np.empty(0,
 
 
 class Measure:
-    """How unlike a question rows are."""
+    """The difference of rows from a question."""
 
     def __init__(self, question: Vector) -> None:
         levels = weights(question)
@@ -87,7 +87,7 @@ class Measure:
         return total
 
     def choose(self, parts: Sequence[Bits], most: int, earlier: Chosen = NOTHING) -> Chosen:
-        """Return the ``most`` least unlike rows of ``parts`` and ``earlier``, of equal ones the newest."""
+        """Return the ``most`` rows of ``parts`` and ``earlier`` that differ least; among equal ones, the newest."""
         scores = [self.of(part.words) for part in parts]
         every = np.concatenate([earlier.scores, *scores])
         limit = np.partition(every, most - 1)[most - 1] if len(every) > most else np.iinfo(np.uint16).max
@@ -104,7 +104,7 @@ class Measure:
 
 
 def weights(question: Vector) -> NDArray[np.uint8]:
-    """Return how much each element weighs, from 0 to 7."""
+    """Return the weight of each element, from 0 to 7."""
     sizes = np.abs(question)
     levels = np.minimum(sizes / (_WIDEST * sizes.mean()) * (1 << PLANES), (1 << PLANES) - 1)
     found: NDArray[np.uint8] = levels.astype(np.uint8)

@@ -1,8 +1,8 @@
-"""The bits of vectors as a process keeps them, by project, model and day.
+"""The process's cache of vectors' bits, by project, model and day.
 
 An hour is read again when its marks have changed; see migration 0063. Marks and bits are read in one snapshot, so the
-memory never tells more or less than the database. Rows that it has and that are gone by now are not found when their
-vectors are read, which is also where row-level security is asked again.
+cache never shows more or less than the database. A cached row that has been deleted since is not found when its vector
+is read, and row-level security is applied then, too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from server.text.instants import EARLIEST, LATEST, ceil_to, floor_to
 HOUR: Final = 3_600_000_000
 DAY: Final = 24 * HOUR
 ROWS_AT_ONCE: Final = 100_000
-"""Rows that one question holds beside those that are kept."""
+"""Most rows that one question holds besides those that are cached."""
 HOUR_BYTES: Final = 300
 _LENGTH_BYTES: Final = 4
 
@@ -51,13 +51,14 @@ class _Day:
 
     @property
     def size(self) -> int:
-        """Bytes, about."""
+        """Approximate size in bytes."""
         return self.bits.nbytes + HOUR_BYTES * len(self.hours)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BitQuestion:
-    """Which bits: at most the newest ``most`` rows of each project, and those alone that were there at ``cut``."""
+    """The bits to read: at most the newest ``most`` rows of each project, and only those that were stored at
+    ``cut``."""
 
     window: TimeRange
     model_id: int
@@ -70,25 +71,25 @@ class _Round:
     """The progress of one question."""
 
     left: dict[str, int]
-    """Rows of each project that may still be looked at."""
+    """Number of rows of each project that may still be read."""
     room: int
-    """Bytes of memory that it may still fill."""
+    """Bytes of the cache that this question may still fill."""
     batch: list[tuple[str, int, Hours]] = field(default_factory=list)
     rows: int = 0
 
 
 class VectorMemory:
-    """The memory of one process."""
+    """The cache of one process."""
 
     def __init__(self, most_bytes: int) -> None:
-        """``most_bytes``: 0 keeps nothing. One question fills half of it at most."""
+        """``most_bytes``: 0 caches nothing. One question fills at most half of it."""
         self._room = most_bytes // 2
         self._days: LRUCache[tuple[str, int, int], _Day] = LRUCache(max(most_bytes, 1), getsizeof=lambda day: day.size)
 
     async def read(
         self, connection: asyncpg.Connection, scope: RowScope, question: BitQuestion
     ) -> AsyncIterator[list[Bits]]:
-        """Return the rows asked for, in parts that fit into memory, the newest days of each project first.
+        """Yield the requested rows, in parts that fit into memory, the newest days of each project first.
 
         ``connection`` is in a transaction of ``scope`` with one snapshot.
         """
@@ -154,7 +155,7 @@ class VectorMemory:
         days: Sequence[tuple[int, Hours]],
         state: _Round,
     ) -> list[Bits]:
-        """Return the rows of whole days, from memory where it still holds them."""
+        """Return the rows of whole days, from the cache if it still holds them."""
         kept = [self._days.get((project, model_id, day)) for day, _ in days]
         missing = [
             hour
@@ -190,7 +191,7 @@ def _microseconds(moment: datetime) -> int:
 
 
 def as_moments(microseconds: NDArray[np.int64]) -> list[datetime]:
-    """Return the moments that are so many microseconds after the year 2000 began."""
+    """Convert microseconds since 2000-01-01 UTC to datetimes."""
     naive: list[datetime] = (np.datetime64("2000-01-01", "us") + microseconds.astype("timedelta64[us]")).tolist()
     return [moment.replace(tzinfo=UTC) for moment in naive]
 

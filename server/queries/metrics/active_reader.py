@@ -1,4 +1,4 @@
-"""How many different users or sessions were active within a sliding window, at many moments at once."""
+"""The number of different users or sessions that were active within a sliding window, at many moments at once."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from server.storage.row_scope import RowScope
 
 Ints = NDArray[np.int64]
 LONGEST_ACTIVE_MS: Final = 86_400_000
-"""How far the moments may lie apart: distinct counts do not add up, so spans are read."""
+"""Longest distance between the first and the last moment: distinct counts do not add up, so spans are read."""
 
 
 async def read_active(database: Database, scope: RowScope, kind: ActorKind, times: Ints, width: int) -> Ints:
-    """Return for each of ``times`` (ms) how many actors have a span in the ``width`` ms before it.
+    """Return, for each of ``times`` (ms), the number of actors with a span in the ``width`` ms before it.
 
-    Every edge of a window cuts the range into buckets. An actor seen in a bucket is active at the moments whose window
-    holds the whole bucket: a stretch of moments, which is joined with the actor's stretch before it.
+    Every edge of a window cuts the range into buckets. An actor seen in a bucket is active at all moments whose window
+    contains the whole bucket. These moments are a run, which is joined with the actor's previous run.
     """
     moments = np.unique(times)
     edges = np.unique(np.concatenate((moments - width, moments)))

@@ -1,8 +1,8 @@
 """Users and sessions over long ranges, from packed hours, days and weeks instead of millions of rows.
 
-Whole hours come from the packed values, the ends of a range from raw rows, and unfolded spans from the pending deltas,
-so the counts are exact. Beyond :data:`MOST_EXACT_IDS` ids to merge, distinct counts are estimated from the ids with the
-lowest hashes, a random sample of at least half that many, with an error of about 0.1 %.
+Whole hours are read from the packed values, the ends of a range from raw rows, and unfolded spans from the pending
+deltas, so the counts are exact. Beyond :data:`MOST_EXACT_IDS` ids to merge, distinct counts are estimated from the ids
+with the lowest hashes, a random sample of at least half that many, with an error of about 0.1 %.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ _LOWEST: Final = -(2**63)
 _HOUR: Final = Grain("rollup_1h", timedelta(hours=1))
 
 _PACK_WEIGHT: Final = 500
-"""Values that cost as much as one packed hour or day."""
+"""Work for one packed hour or day, as a number of values (see :func:`off_loop`)."""
 
 
 @dataclass(slots=True)
 class ActorPlan:
-    """Pieces of a range by source: ``packed`` of whole hours within one bucket each, the rest from raw rows."""
+    """Pieces of a range by source. ``packed``: whole hours, each piece within one bucket; the rest is read from raw
+    rows."""
 
     packed: list[Piece] = field(default_factory=list)
     raw: list[Piece] = field(default_factory=list)
@@ -90,7 +91,7 @@ async def choose_packs(connection: asyncpg.Connection, scope: RowScope, kind: Ac
 
 @dataclass(slots=True)
 class ActorTable:
-    """Merged users or sessions of each bucket, and the names that came with unfolded rows."""
+    """Merged users or sessions of each bucket, and the names found in rows that are not folded yet."""
 
     buckets: list[Actors]
     names: dict[int, str]
@@ -125,7 +126,7 @@ async def count_actors(
     """Return (distinct users or sessions in each bucket, whether the counts are estimates, rows read)."""
     loose = await _loose(connection, scope, kind, plan, timeline)
     if any(row["spans"] <= 0 for _, row in loose):
-        # An unfolded removal is pending: only the amounts tell whether a user still has a span.
+        # A removal is not folded yet, so only the amounts show whether a user still has a span.
         table = await read_actors(connection, scope, kind, plan, timeline)
         return [int((actors.column("spans") > 0).sum()) for actors in table.buckets], False, table.rows_read
     packs = await choose_packs(connection, scope, kind, plan)
@@ -146,7 +147,7 @@ async def read_actor_names(
 
 
 Loose = list[tuple[int, asyncpg.Record]]
-"""Rows of single users or sessions, with the bucket each belongs to."""
+"""Rows of single users or sessions, each with its bucket."""
 
 
 async def _loose(
@@ -192,7 +193,7 @@ def _counted(packed: list[asyncpg.Record], loose: Loose, timeline: Timeline, hal
         parts[bucket].append(np.array([row["actor_hash"] for row in rows], dtype=np.int64))
     counts = []
     for found in parts:
-        # The stable kind merges runs that are sorted already, as each packed value is: an eighth of the time.
+        # A stable sort merges runs that are sorted already, as each packed value is, in an eighth of the time.
         ids = np.sort(np.concatenate([np.empty(0, dtype=np.int64), *found]), kind="stable")
         if halvings:
             ids = ids[: np.searchsorted(ids, _LOWEST + 2 ** (64 - halvings))]

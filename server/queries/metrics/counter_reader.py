@@ -1,9 +1,9 @@
-"""Counters over many windows at once: what a language of time series (PromQL, TraceQL metrics) asks of the engine.
+"""Counters over many windows at once, for languages of time series (PromQL, TraceQL metrics).
 
-A :class:`~server.queries.metrics.metric_question.MetricQuestion` splits a range into buckets; here windows may
-overlap, have gaps and begin anywhere. Their edges cut the range into cells, which are read like the buckets of any
-question, from the same tables by the same statements; a window is the sum of its cells. Sums are of whole numbers
-(money in 1e-10 US dollars, durations in microseconds), so that no order of adding changes a digit.
+A :class:`~server.queries.metrics.metric_question.MetricQuestion` splits a range into buckets; here windows may overlap,
+have gaps and begin anywhere. Their edges cut the range into cells, which are read like the buckets of any question,
+from the same tables by the same statements; a window is the sum of its cells. Sums are of whole numbers (money in 1e-10
+US dollars, durations in microseconds), so the order of adding cannot change a digit.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ from server.storage.row_scope import RowScope
 from server.storage.statements import statement
 
 MOST_CELLS: Final = 4_000_000
-"""Groups times places in time, times the buckets of a histogram."""
+"""Most cells: groups times points in time, times the buckets of a histogram."""
 SHORT_RAW: Final = timedelta(minutes=15)
-"""How much time is read from single spans whatever their number, for edges that fit no rollup."""
+"""Time that is read from single spans whatever their number, for edges that fit no rollup."""
 MOST_RAW_SPANS: Final = 200_000
-"""About how many spans are read one by one for more than that; beyond it edges move to the next rollup."""
+"""Approximate number of single spans that are read for a longer time; beyond it, edges move to those of a rollup."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CounterQuestion:
-    """The counts wanted within each of the windows ``[lows[i], highs[i])``, in ms since 1970, for every group.
+    """The requested counts within each of the windows ``[lows[i], highs[i])``, in ms since 1970, for every group.
 
-    ``presence`` is the counter that tells whether a group has anything at all. ``sketch`` names the values of which
-    ``histogram`` asks counts up to :data:`HISTOGRAM_BOUNDS`, ``fraction`` one percentile, ``entries`` the bins.
-    ``lingers``: groups with nothing in a window but something in the day before it are given with zero.
+    ``presence`` is the counter that decides whether a group exists. ``sketch`` names the sketch of values:
+    ``histogram`` requests counts up to :data:`HISTOGRAM_BOUNDS`, ``fraction`` one percentile, ``entries`` the bins.
+    ``lingers``: groups with nothing in a window, but something in the day before it, are returned with zero.
     """
 
     family: Family
@@ -72,7 +72,7 @@ class CounterQuestion:
     lingers: bool = True
 
     def needs(self, *, of_percentile: bool) -> Needs:
-        """Return the parts to read; percentiles ready made where every window is one cell."""
+        """Return the parts to read; percentiles are read precomputed if every window is one cell."""
         counters = tuple(dict.fromkeys((self.presence, *self.counters)))
         fractions: dict[str, tuple[float, ...]] = {}
         if of_percentile and self.sketch and self.fraction:
@@ -84,12 +84,13 @@ class CounterQuestion:
 async def read_windows(database: Database, scope: RowScope, question: CounterQuestion) -> WindowCounts:
     """Answer ``question`` over the rows of ``scope``, in one snapshot.
 
-    Edges are exact to the millisecond where rollups fit them, or single spans fill the gaps: those of
-    :data:`SHORT_RAW`, or about :data:`MOST_RAW_SPANS`. Else edges are moved to the nearest five minutes or hour, and
-    ``milliseconds`` and a notice say so.
+    Edges are exact to the millisecond if rollups fit them, or if single spans fill the gaps: those of
+    :data:`SHORT_RAW`, or about :data:`MOST_RAW_SPANS` of them. Otherwise edges are moved to the nearest five minutes or
+    hour; ``milliseconds`` has the resulting lengths, and a notice is added.
 
     Raises:
-        InsufficientScope: it counts money, or splits or filters by money or content, that ``scope`` may not read.
+        InsufficientScope: the question counts money, or splits or filters by money or content, and ``scope`` may not
+            read that.
         QueryTooLarge: more than :data:`MOST_CELLS` cells.
         QueryTimeout: it took longer than the pool's statement time-out.
 
@@ -99,7 +100,7 @@ async def read_windows(database: Database, scope: RowScope, question: CounterQue
         (state,) = await connection.fetch(statement("read_rollup_state"))
         target = Target(scope, question.dimensions, question.filter)
         found = await _Reading(connection, target, question, state["raw_since"], state["rollup_5m_since"]).run()
-    # Adding up takes a while for many series, and needs no connection.
+    # Adding up takes long for many series, and needs no connection.
     return await off_loop(found.weight, found.counts)
 
 
@@ -184,13 +185,13 @@ class _Reading:
         width = 1 + len(HISTOGRAM_BOUNDS) * question.histogram
         if len(fetched.groups) * timeline.buckets * width > MOST_CELLS:
             raise QueryTooLarge(
-                f"{len(fetched.groups)} series at {timeline.buckets} places are too many: sum by fewer labels, or"
-                " choose a shorter range or a wider step."
+                f"{len(fetched.groups)} series at {timeline.buckets} points in time are too many: sum by fewer labels, "
+                "or choose a shorter range or a wider step."
             )
         return fetched, entries
 
     async def _fetch_lingering(self, linger: Ints) -> Fetched:
-        """Read what counted something in the whole hours of the day before."""
+        """Read the groups that counted something in the whole hours of the day before."""
         question = self.question
         needs = Needs(question.family, question.presence, (question.presence,), {}, frozenset(), ())
         timeline = _timeline(linger)
@@ -198,7 +199,7 @@ class _Reading:
 
 
 def _moved(lows: Ints, highs: Ints, grain: int) -> tuple[Ints, Ints]:
-    """Return windows with edges at multiples of ``grain``, as nearly as possible as long as before."""
+    """Return the windows with edges at multiples of ``grain``, as close as possible to their former lengths."""
     if grain == EXACT_MS:
         return lows, highs
     ends = (highs + grain // 2) // grain * grain

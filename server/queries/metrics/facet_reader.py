@@ -1,7 +1,7 @@
 """Values of a field with counts, under a filter: the source of filter menus and Grafana's variables.
 
 If the rollups know the field and everything in the filter, the counts are exact over any range. Otherwise a bounded
-number of the newest matching rows is counted, and the answer says whether that was all.
+number of the newest matching rows is counted, and the answer says whether these were all.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from server.storage.row_scope import RowScope
 
 LARGEST_LIMIT: Final = 1000
 MOST_ROWS: Final = 20_000
-"""Most rows counted if rollups cannot answer: spans are wide, and this is about 150 MB of them."""
+"""Most rows counted if rollups cannot answer. Spans are wide: this many are about 150 MB."""
 MOST_WIDE_ROWS: Final = 5_000
-"""The same for attributes, which are stored outside the row."""
+"""Most rows counted for a facet of attributes, which are stored outside the row."""
 _LEAST_ROWS: Final = 500
 
 KEY_LISTS: Final[dict[str, str]] = {"attribute_keys": "attributes", "resource_keys": "resource_attributes"}
@@ -41,7 +41,7 @@ _SPANS: Final = Measure("spans")
 
 @dataclass(frozen=True, slots=True)
 class FacetSource:
-    """Source of a facet's values: SQL for a row's value, and for the values in it."""
+    """Source of a facet's values: SQL for the value of a row, and for the single values in it."""
 
     name: str
     value: str
@@ -54,9 +54,7 @@ class FacetSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FacetQuestion:
-    """Values of ``field`` in ``[start, end)`` that begin with ``prefix`` and contain ``contains``, in any letter
-    case.
-    """
+    """Values of ``field`` in ``[start, end)`` that begin with ``prefix`` and contain ``contains``, ignoring case."""
 
     field: str
     start: datetime
@@ -76,7 +74,7 @@ class FacetValue(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class FacetAnswer:
-    """Values by count, most frequent first, and how they were found.
+    """Values by count, most frequent first, and facts about the count.
 
     ``is_exact``: every matching span was counted. ``distinct``: number of values before the limit.
     """
@@ -115,7 +113,7 @@ def facet_source(name: str) -> FacetSource:
         document = attributes_with("{key}") if json_column == "attributes" else f"t.{json_column}"
         value = f"({document} ->> {{key}})"
         return FacetSource(keyed.name, value, "sample.value", MOST_WIDE_ROWS, keyed.family.is_content, keyed.key)
-    raise InvalidParameter.named("field", f"has no values to choose from; there are {', '.join(facet_fields())}")
+    raise InvalidParameter.named("field", f"has no list of values; these fields have: {', '.join(facet_fields())}")
 
 
 async def read_facet(
@@ -163,7 +161,7 @@ async def _from_rollups(
             end=question.end,
             group_by=(dimension.name,),
             filter=tree,
-            # One more, because the spans without a value are a group too, which is not shown.
+            # One more, because the spans without a value are a group, too, which is not shown.
             limit=min(question.limit + 1, LARGEST_LIMIT),
             other=False,
         ),

@@ -30,7 +30,7 @@ _COUNTERS: Final = ("spans", "calls", "errors", "successes", "total_tokens", "to
 # Candidates are chosen by floats and compared exactly, so choose some more than requested in case of near ties.
 _SPARE: Final = 64
 _AMOUNTS_WEIGHT: Final = 4
-"""Values that cost as much as the amounts of one group in one bucket."""
+"""Work for the amounts of one group in one bucket, as a number of values (see :func:`off_loop`)."""
 
 
 async def fetch_distinct(
@@ -76,7 +76,8 @@ class ActorGroups:
         return cls(connection, target, _KINDS[target.dimensions[0].name], since)
 
     async def select(self, needs: Needs, question: MetricQuestion, whole: Timeline) -> tuple[Selection, int] | None:
-        """Return the best groups over the whole range, and the number of groups. None: no whole hour in the range."""
+        """Return the best groups over the whole range, and the number of groups. None if the range has no whole
+        hour."""
         if not await self._load(whole):
             return None
         table, totals, _ = self._read[whole.boundaries]
@@ -106,8 +107,8 @@ class ActorGroups:
     async def fetch(self, needs: Needs, timeline: Timeline, selection: Selection) -> Fetched | None:
         """Return the cells of the selected groups.
 
-        None if packed values do not have them: the buckets are not made of whole hours, or the metrics of the question
-        are of several families and ``needs`` is of another one.
+        None if packed values do not have them: the buckets are not made of whole hours, or ``needs`` belongs to another
+        of several families of metrics in the question.
         """
         if not _are_packed(needs) or not await self._load(timeline):
             return None

@@ -11,7 +11,7 @@ from typing import Any, Literal
 OTHER = "other"
 
 HistogramBin = tuple[float | None, int]
-"""Upper bound (None: above the last) and count of the values up to it and above the previous bound."""
+"""Upper bound (None: no upper bound), and the count of values up to it and above the previous bound."""
 
 Value = int | float | Decimal | tuple[HistogramBin, ...] | None
 """int for counts, Decimal for money, float for the rest; None means no data."""
@@ -21,8 +21,8 @@ Value = int | float | Decimal | tuple[HistogramBin, ...] | None
 class MetricGroup:
     """One combination of dimension values; ``values[key][i]`` belongs to ``MetricAnswer.times[i]``.
 
-    Labels are None where spans have no value. ``is_other``: the sum of the groups beyond the limit,
-    every label being ``"other"``. ``compared`` has the same keys and lengths, for the earlier range.
+    Labels are None for spans without a value. ``is_other``: the sum of the groups beyond the limit; every label is
+    ``"other"``. ``compared`` has the values of the earlier range, with the same keys and lengths.
     """
 
     labels: Mapping[str, str | None]
@@ -54,16 +54,16 @@ class MetricMeta:
     groups_total: int = 0
     """Number of groups before the limit."""
     plan: tuple[str, ...] = ()
-    """The table that answered each part, in words; for ``explain``."""
+    """The table that answered each part, as sentences for ``explain``."""
     compared_start: datetime | None = None
     compared_end: datetime | None = None
     no_change_reason: str | None = None
-    """Why no change against the earlier range may be told: data do not cover it. None where one may."""
+    """Reason why a change against the earlier range has no meaning: data do not cover it. None if they do."""
 
 
 @dataclass(frozen=True, slots=True)
 class MetricAnswer:
-    """Groups in rank order, "other" last. Without an interval ``times`` holds the start of the range alone.
+    """Groups in rank order, "other" last. Without an interval, ``times`` holds only the start of the range.
 
     ``skips_empty``: the question asked for no rows where there is no data (fill "none").
     """
@@ -77,14 +77,14 @@ class MetricAnswer:
 
     @property
     def size(self) -> int:
-        """How many values there are."""
+        """Number of values."""
         return len(self.groups) * len(self.keys) * len(self.times)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield flat rows ``{time, metric, value, <labels>}``, one per measure, group and time, in order of time.
 
-        With a comparison rows also have ``compared``. Readers that make series of such rows (Grafana's Infinity data
-        source does) give up on times that go back.
+        With a comparison rows also have ``compared``. Readers that make series of such rows, as Grafana's Infinity data
+        source does, fail if times go back.
         """
         for index, time in enumerate(self.times):
             for group in self.groups:

@@ -44,7 +44,7 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A counter divided by the seconds of the bucket that lie within the range and are past."""
+    """A counter divided by the seconds of the bucket that are within the range and in the past."""
 
     counter: str
 
@@ -90,8 +90,8 @@ class Metric:
 class Dimension:
     """One way to split. ``column`` is the column of llm_traces, or of the family's own table.
 
-    ``is_rolled_up``: rollups know it, so long ranges stay cheap. ``has_many_values``: there may be millions, so only a
-    top-N with "other" is returned. ``is_multiple``: one span may have several values and counts under each, so that the
+    ``is_rolled_up``: rollups know it, so long ranges stay cheap. ``has_many_values``: millions are possible, so only a
+    top-N with "other" is returned. ``is_multiple``: one span may have several values and counts under each, so the
     parts may add up to more than the whole. ``is_attribute``: ``column`` is a key of the span's attributes, which only
     readers of content may see.
     """
@@ -151,7 +151,7 @@ _METRICS: Final = (
         "short",
         ("avg", "min", "max", *PERCENTILES, "histogram"),
         Distribution("speed", "speed_tokens", "speed_us", factor=1_000_000),
-        "Output tokens by seconds of duration, of calls with output; avg is all tokens by all seconds.",
+        "Output tokens per second of duration, of calls with output; avg is all tokens divided by all seconds.",
     ),
     *(
         Metric(f"{kind}_tokens", "short", ("sum", "avg"), Total(f"{kind}_tokens"), sentence)
@@ -169,7 +169,7 @@ _METRICS: Final = (
         "currencyUSD",
         ("sum",),
         Total("prompt_cost"),
-        "Money for input tokens.",
+        "Cost of input tokens.",
         permission=_COST,
     ),
     Metric(
@@ -177,16 +177,16 @@ _METRICS: Final = (
         "currencyUSD",
         ("sum",),
         Total("completion_cost"),
-        "Money for output tokens.",
+        "Cost of output tokens.",
         permission=_COST,
     ),
-    Metric("cost", "currencyUSD", ("sum",), Total("total_cost"), "Money for model calls.", permission=_COST),
+    Metric("cost", "currencyUSD", ("sum",), Total("total_cost"), "Cost of model calls.", permission=_COST),
     Metric(
         "cost_per_call",
         "currencyUSD",
         ("avg",),
         Ratio("total_cost", "calls"),
-        "Money per model call.",
+        "Cost per model call.",
         permission=_COST,
     ),
     Metric(
@@ -194,7 +194,7 @@ _METRICS: Final = (
         "currencyUSD",
         ("avg",),
         Ratio("total_cost", "total_tokens", 1000),
-        "Money per thousand tokens.",
+        "Cost per thousand tokens.",
         permission=_COST,
     ),
     Metric(
@@ -202,7 +202,7 @@ _METRICS: Final = (
         "currencyUSD",
         ("sum",),
         Total("error_cost"),
-        "Money for model calls that failed.",
+        "Cost of model calls that failed.",
         permission=_COST,
     ),
     Metric(
@@ -218,7 +218,7 @@ _METRICS: Final = (
         "short",
         ("distinct",),
         Distinct("user"),
-        "Different users with at least one span; 0 where none.",
+        "Different users with at least one span; 0 if there are none.",
         "actors",
     ),
     Metric(
@@ -226,7 +226,7 @@ _METRICS: Final = (
         "short",
         ("distinct",),
         Distinct("session"),
-        "Different sessions with at least one span; 0 where none.",
+        "Different sessions with at least one span; 0 if there are none.",
         "actors",
     ),
     Metric("scores", "short", ("sum",), Total("scores"), "Scores given, by the time they were given.", "scores"),
@@ -268,7 +268,7 @@ _DIMENSIONS: Final = (
     Dimension("session", "session_id", "Session; top-N with other.", has_many_values=True),
     Dimension("tag", "tags", "Tag; a span counts under each of its tags.", has_many_values=True, is_multiple=True),
     Dimension("span_name", "span_name", "Name of the span.", has_many_values=True),
-    Dimension("request_model", "request_model", "Model that was asked for."),
+    Dimension("request_model", "request_model", "Requested model."),
     Dimension("service_version", "service_version", "Version of the service."),
     Dimension("score_name", "name", "Name of the score.", family="scores"),
     Dimension("score_source", "source", "Origin of the score: human, eval or api.", family="scores"),
@@ -295,7 +295,7 @@ def find_dimension(name: str) -> Dimension | None:
     return Dimension(name, match[1], f"Span attribute {match[1]}.", has_many_values=True, is_attribute=True)
 
 
-# Words of other tools: such a question is refused with the name to use.
+# Names in other tools: a question with one of them is refused with the name to use.
 _ELSEWHERE: Final = {
     "latency": "duration", "response_time": "duration", "ttft": "time_to_first_token", "tps": "throughput",
     "requests": "calls", "count": "calls", "tokens": "total_tokens", "input_tokens": "prompt_tokens",

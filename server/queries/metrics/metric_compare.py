@@ -1,4 +1,4 @@
-"""The earlier range with which a question is compared, cut so that each bucket is beside its counterpart.
+"""The earlier range that a question is compared with, cut so that each bucket has a counterpart.
 
 A calendar range cannot be moved by seconds: a week in which clocks change has an hour more or less than the week
 before, and three months differ in days from the three before.
@@ -19,10 +19,10 @@ Shift = Callable[[datetime], datetime]
 
 
 def earlier_timeline(question: MetricQuestion, timeline: Timeline) -> Timeline | None:
-    """Return the buckets with which those of ``timeline`` are compared, one for each; None without a comparison.
+    """Return the buckets that those of ``timeline`` are compared with, one for each; None without a comparison.
 
-    ``previous_period`` moves by the length of the range, or with an interval by as many whole buckets as the range
-    takes; ``year_ago`` keeps the local time. 29 February is compared with nothing if the year before has none.
+    ``previous_period`` moves back by the length of the range or, with an interval, by the number of buckets in the
+    range; ``year_ago`` keeps the local time. 29 February is compared with nothing if the year before has none.
     """
     if question.compare is None:
         return None

@@ -23,13 +23,13 @@ from server.storage.statements import statement
 from server.text.instants import floor_to
 
 _PRECOMPUTED_ORDER: Final = tuple(PERCENTILES.values())
-# Deltas first: the hours they touch show where stored percentiles are stale.
+# Deltas first: the hours that they change have stale stored percentiles.
 _ORDER: Final[tuple[RollupTable, ...]] = ("rollup_delta", "rollup_5m", "slice_1h", "rollup_1h", "rollup_1d")
 
 MOST_CELLS: Final = 1_000_000
-"""Groups times places in time: what is held of one counter."""
+"""Most values of one counter in memory: groups times points in time."""
 _SKETCH_WEIGHT: Final = 40
-"""Values that cost as much as one sketch: some tenth of a millisecond."""
+"""Work for one sketch, about a tenth of a millisecond, as a number of values (see :func:`off_loop`)."""
 
 Key = tuple[Any, ...]
 
@@ -169,8 +169,8 @@ def _merged(gathering: _Gathering, plan: SourcePlan) -> Fetched:
     size = len(gathering.groups) * gathering.buckets
     if size > MOST_CELLS:
         raise QueryTooLarge(
-            f"{len(gathering.groups)} series at {gathering.buckets} places are too many: sum by fewer labels, or"
-            " choose a shorter range or a wider step."
+            f"{len(gathering.groups)} series at {gathering.buckets} points in time are too many: sum by fewer labels, "
+            "or choose a shorter range or a wider step."
         )
     cells = Cells(needs, size)
     for name in needs.counters:
@@ -221,7 +221,7 @@ def _spread(name: str, gathering: _Gathering, cells: Cells, size: int, *, precom
 
 
 def _stored_sketches(gathering: _Gathering, name: str) -> tuple[list[int], list[bytes]]:
-    """Return every sketch that was read, with the cell it belongs to."""
+    """Return every sketch that was read, with its cell."""
     packed: list[bytes] = []
     packed_of: list[int] = []
     for owners, sketches in gathering.selected(f"s_{name}"):

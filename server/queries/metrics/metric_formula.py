@@ -51,14 +51,14 @@ class Needs:
 
     @property
     def sketches(self) -> tuple[str, ...]:
-        """Every sketch from which something is wanted."""
+        """Every sketch that a measure needs."""
         return tuple(dict.fromkeys((*self.fractions, *sorted(self.histograms))))
 
 
 def needs_of(measures: Iterable[Measure], family: Family) -> Needs:
     """Return the parts of those ``measures`` that belong to ``family``."""
     measures = tuple(measures)
-    # Users are counted over all spans; so a group or bucket exists, for every metric, if it has any span.
+    # Users are counted over all spans, so a group or bucket exists, for every metric, if it has any span.
     everything = any(isinstance(measure.definition.formula, Distinct) for measure in measures)
     counters: dict[str, None] = {}
     fractions: dict[str, set[float]] = {}
@@ -100,7 +100,7 @@ def needs_of(measures: Iterable[Measure], family: Family) -> Needs:
 
 
 def fraction_of(aggregation: str) -> float | None:
-    """Return the quantile that an aggregation means, if it means one."""
+    """Return the quantile of ``aggregation``; None if it is not a quantile."""
     return {"min": 0.0, "max": 1.0, **PERCENTILES}.get(aggregation)
 
 
@@ -133,7 +133,7 @@ class Cells:
         return self.reader(measure)(cell, seconds)
 
     def reader(self, measure: Measure) -> CellReader:
-        """Return a function from cells to the values of ``measure``; it looks the formula up once for many cells."""
+        """Return a function from cells to the values of ``measure``, for which the formula is looked up only once."""
         formula = measure.definition.formula
         if isinstance(formula, Distinct):
             distinct = self.distinct[formula.actor]
@@ -181,7 +181,7 @@ def _bins(counts: list[int]) -> Value:
 
 
 def plain_decimal(value: Decimal) -> Decimal:
-    """Return the same amount without trailing zeros and without an exponent, so that equal amounts look equal."""
+    """Return the amount without trailing zeros and without an exponent, so that equal amounts look equal."""
     short = value.normalize()
     return short if int(short.as_tuple().exponent) <= 0 else short.quantize(Decimal(1))
 

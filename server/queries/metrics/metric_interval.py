@@ -56,7 +56,7 @@ class Interval:
         return f"{self.seconds}s"
 
 
-# Widths from which "auto" chooses, and to which a too narrow interval is raised.
+# Widths that "auto" chooses from, and to one of which a too narrow interval is widened.
 LADDER: Final = (
     *(Interval(seconds=seconds) for seconds in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800)),
     *(Interval(seconds=3600 * hours) for hours in (1, 2, 3, 6, 12)),
@@ -82,7 +82,7 @@ def parse_interval(text: str) -> Interval:
 def _read_interval(text: str) -> Interval:
     match = _INTERVAL.fullmatch(text)
     if match is None or int(match[1]) == 0:
-        raise ValueError("expected a number and a unit, as 30s, 5m, 1h, 1d, 1w, 1M, 1Q or 1y, or auto")
+        raise ValueError("expected a number and a unit, such as 30s, 5m, 1h, 1d, 1w, 1M, 1Q or 1y, or auto")
     count, unit = int(match[1]), match[2]
     if unit in _MONTHS:
         return Interval(months=count * _MONTHS[unit])
@@ -92,7 +92,7 @@ def _read_interval(text: str) -> Interval:
     if seconds % DAY_SECONDS == 0:
         return Interval(days=seconds // DAY_SECONDS)
     if seconds > DAY_SECONDS:
-        raise ValueError("an interval of more than a day is a whole number of days")
+        raise ValueError("an interval of more than a day must be a whole number of days")
     return Interval(seconds=seconds)
 
 
@@ -118,7 +118,7 @@ def bucket_boundaries(start: datetime, end: datetime, interval: Interval, zone: 
     found = [midnight(local, zone)]
     while found[-1] < end:
         local = _next_date(local, interval)
-        # If a zone skipped a whole day, two calendar days begin at one moment: keep one.
+        # If a zone skipped a whole day, two calendar days begin at the same moment: keep one.
         begins = midnight(local, zone)
         if begins > found[-1]:
             found.append(begins)

@@ -1,4 +1,4 @@
-"""A validated question to the metric engine: nothing impossible gets as far as the database."""
+"""A validated question to the metric engine: no impossible question reaches the database."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Having:
-    """Condition on groups: ``measure``, over the whole range, compares so with ``value``."""
+    """Condition on groups: the comparison of ``measure``, over the whole range, with ``value``."""
 
     measure: Measure
     operator: str
@@ -94,21 +94,22 @@ class MetricQuestion:
     def __post_init__(self) -> None:
         """Check everything; fill in ``dimensions`` and ``zone``."""
         if not 1 <= len(self.measures) <= MAX_MEASURES:
-            raise _bad("/metrics", f"from 1 to {MAX_MEASURES} metrics: ask for the others in another question")
+            raise _bad("/metrics", f"expected 1 to {MAX_MEASURES} metrics: ask for the others in another question")
         for index, measure in enumerate(self.measures):
             _check_measure(measure, f"/metrics/{index}")
         if self.start.tzinfo is None or self.end.tzinfo is None:
-            raise ValueError("start and end need a time zone")
+            raise ValueError("start and end must have a time zone")
         if self.end <= self.start:
             raise _bad("/to", "the range is empty or reversed: to must be later than from")
         if (self.end - self.start).days > MAX_RANGE_DAYS:
             raise _bad("/from", f"the range is longer than {MAX_RANGE_DAYS} days: ask for a shorter one")
         if len(self.group_by) > MAX_GROUP_BY:
-            raise _bad("/group_by", f"at most {MAX_GROUP_BY} dimensions: leave out {len(self.group_by) - MAX_GROUP_BY}")
+            surplus = len(self.group_by) - MAX_GROUP_BY
+            raise _bad("/group_by", f"expected at most {MAX_GROUP_BY} dimensions: leave out {surplus}")
         if not 1 <= self.limit <= MAX_GROUPS:
             raise _bad("/limit", f"expected a number of groups from 1 to {MAX_GROUPS}; the rest is summed as other")
         if not 1 <= self.max_points <= MAX_POINTS:
-            raise _bad("/max_points", f"a number from 1 to {MAX_POINTS}")
+            raise _bad("/max_points", f"expected a number from 1 to {MAX_POINTS}")
         try:
             object.__setattr__(self, "zone", ZoneInfo(self.time_zone))
         except (KeyError, ValueError, OSError) as error:
@@ -116,7 +117,7 @@ class MetricQuestion:
         for index, item in enumerate(self.having):
             _check_measure(item.measure, f"/having/{index}/metric")
         if self.having and not self.group_by:
-            raise _bad("/having", "keeps or drops groups: name dimensions in group_by")
+            raise _bad("/having", "having selects groups: name dimensions in group_by")
         if self.order_by is not None:
             _check_measure(self.order_by, "/order_by")
         object.__setattr__(self, "dimensions", self._checked_dimensions())
@@ -137,7 +138,7 @@ class MetricQuestion:
         for index, dimension in enumerate(found):
             if dimension.family == "scores" and families != {"scores"}:
                 known = ", ".join(name for name, metric in METRICS.items() if metric.family == "scores")
-                raise _bad(f"/group_by/{index}", f"{dimension.name} splits metrics of scores alone: {known}")
+                raise _bad(f"/group_by/{index}", f"{dimension.name} splits only metrics of scores: {known}")
         return tuple(found)
 
     @property
@@ -154,9 +155,10 @@ class MetricQuestion:
 
     @property
     def permissions(self) -> Mapping[str, str]:
-        """The scopes a caller needs for this question, each with the metric or field that first needs it.
+        """The scopes that a caller needs for this question, each with the first metric or field that needs it.
 
-        A caller may neither filter, rank nor keep by anything it may not see: counts would reveal it by bisection.
+        A caller may not filter, rank or select groups by a value that it may not see: counts would reveal the value by
+        bisection.
         """
         asked: list[tuple[str, str]] = [(item.definition.permission, item.metric) for item in self.all_measures]
         filtered = leaves(self.filter) if self.filter is not None else ()
@@ -181,13 +183,13 @@ def _check_measure(measure: Measure, pointer: str) -> None:
     if aggregation and aggregation not in metric.aggregations:
         having = [name for name, other in METRICS.items() if aggregation in other.aggregations]
         detail = f"{metric.name} has no aggregation {aggregation[:80]}, only {', '.join(metric.aggregations)}"
-        raise _bad(
-            pointer, f"{detail}; {aggregation} is of {', '.join(having)}" if 0 < len(having) <= _MOST_NAMED else detail
-        )
+        if 0 < len(having) <= _MOST_NAMED:
+            detail = f"{detail}; {aggregation} is available for {', '.join(having)}"
+        raise _bad(pointer, detail)
 
 
 def parse_measure(text: str) -> Measure:
-    """Parse ``calls``, ``duration.p95`` or ``duration_p95``; the question checks whether they exist."""
+    """Parse ``calls``, ``duration.p95`` or ``duration_p95``; :class:`MetricQuestion` checks that the metric exists."""
     metric, dot, aggregation = text.partition(".")
     if dot:
         return Measure(metric, aggregation)

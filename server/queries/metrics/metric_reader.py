@@ -1,7 +1,7 @@
 """The metric engine: one question in, one answer out, the same for REST, Grafana, export and alerts.
 
-A question runs in one REPEATABLE READ transaction: rank the groups, read the selected ones from the planned sources, do
-it again for the compared range, then compute values from merged parts.
+A question runs in one REPEATABLE READ transaction: rank the groups, read the selected ones from the planned sources,
+read them again for the compared range, and compute values from merged parts.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ class _Run:
     actors: ActorGroups | None = None
 
     def note(self, fetched: Fetched) -> None:
-        """Note how something was read, for the answer's meta."""
+        """Note the source and precision of ``fetched`` for the answer's meta."""
         self.rows_read += fetched.rows_read
         self.is_sketched = self.is_sketched or fetched.is_sketched
         self.is_estimated = self.is_estimated or fetched.is_estimated
 
     def note_packed(self, fetched: Fetched, purpose: str) -> None:
-        """Note the same for packed users and sessions."""
+        """Note the same about packed users and sessions."""
         self.note(fetched)
         self.packed_sources |= {"rollup", "raw"} if fetched.uses_raw else {"rollup"}
         self.packed_plan.append(f"{purpose}: actor_pack")
@@ -80,12 +80,12 @@ async def query_metrics(
 ) -> MetricAnswer:
     """Answer ``question`` over the rows of ``scope``.
 
-    ``now`` (default: the present moment) decides which buckets are incomplete. The caller checks whether it may see
-    metrics other than money (``question.permissions``). The work of the database is added to ``plans``.
+    ``now`` (default: the present moment) decides which buckets are incomplete. The caller of this function checks the
+    scopes for everything but money (``question.permissions``). The work of the database is added to ``plans``.
 
     Raises:
-        InsufficientScope: it groups or filters by content, or selects or filters by money, that ``scope`` may not
-            read.
+        InsufficientScope: the question groups or filters by content, or selects or filters by money, and ``scope`` may
+            not read that.
         InvalidBody: too many values, or metrics that cannot be combined.
         QueryTimeout: it took longer than the pool's statement time-out.
     """
@@ -97,15 +97,15 @@ async def query_metrics(
     families = {measure.definition.family for measure in question.ranking_measures}
     if len(families) > 1:
         raise InvalidBody.at(
-            "/having", "order_by and having must be of one family (spans, retries or scores): ask two questions"
+            "/having", "order_by and having must be of the same family (spans, retries or scores): ask two questions"
         )
     timeline = timeline_of(question, question.start, question.end)
     target = Target(scope, question.dimensions, question.filter)
-    check_size(question, timeline, 1)  # whatever the groups will be
+    check_size(question, timeline, 1)  # refused early, whatever the number of groups
     if not scope.projects:
         return _answer(question, timeline, _nothing(question, timeline), _meta(question, timeline, None, now, None))
     async with db.read(scope) as connection:
-        # Of any time: a comparison reads an earlier range too.
+        # Of any time, because a comparison reads an earlier range, too.
         target = replace(target, filter=await find_shared_words(connection, scope, question.filter, TimeRange()))
         (state,) = await connection.fetch(statement("read_rollup_state"))
         reading = explained(connection, plans)
@@ -129,7 +129,7 @@ async def query_metrics(
 
 
 def _count_groups(selection: Selection | None, groups_total: int) -> int:
-    """Return how many groups the answer has; all that were not chosen are one, "other"."""
+    """Return the number of groups in the answer; all groups that were not chosen are one, "other"."""
     if selection is None:
         return 1
     chosen = len(selection.groups)
@@ -144,7 +144,7 @@ async def _select(run: _Run, timeline: Timeline) -> tuple[Selection | None, int]
     whole = Timeline(timeline.start, timeline.end, (timeline.start, timeline.end))
     ranking = question.ranking_measures
     family = ranking[0].definition.family
-    # A group that has spans but no calls counts as a group if anything in the question counts spans.
+    # A group with spans but without calls exists if anything in the question counts spans.
     presence = needs_of(question.all_measures, family).presence
     needs = needs_of(ranking, family)
     needs = replace(needs, presence=presence, counters=tuple(dict.fromkeys((presence, *needs.counters))))
@@ -259,7 +259,7 @@ def _filled(column: list[Value], question: MetricQuestion) -> list[Value]:
 
 
 def _nothing(question: MetricQuestion, timeline: Timeline) -> list[MetricGroup]:
-    """Return the answer for a caller without any project: no groups, or one without values."""
+    """Return the answer for a caller without any project: no groups, or one group without values."""
     if question.dimensions:
         return []
     values: dict[str, tuple[Value, ...]] = {

@@ -52,7 +52,8 @@ RAW_DISTINCT: Final = {
     "session": "count(DISTINCT nullif(t.session_id, ''))",
 }
 
-# By way of the trace, few of which have errors: it tells since when to look for the failed call.
+# Through the summary of the trace: few traces have errors, and it has the time from which to search for the failed
+# call.
 _RETRY: Final = (
     f"{CALL} AND EXISTS (SELECT FROM trace_summaries AS told JOIN llm_traces AS failed"
     " ON failed.project_id = told.project_id AND failed.trace_id = told.trace_id"
@@ -62,7 +63,7 @@ _RETRY: Final = (
     " AND failed.span_name = t.span_name AND failed.is_generation AND failed.status_code = 'ERROR'"
     " AND failed.ts < t.ts)"
 )
-# The span that a score judges: the one it names, else the root of its trace.
+# The span that a score judges: the span that it names, else the root of its trace.
 _JUDGED: Final = (
     " LEFT JOIN LATERAL (SELECT x.* FROM llm_traces AS x WHERE x.project_id = s.project_id AND x.trace_id = s.trace_id"
     " AND (x.span_id = s.span_id OR s.span_id IS NULL AND x.parent_span_id IS NULL) ORDER BY x.ts LIMIT 1) AS t ON true"
@@ -71,7 +72,7 @@ _JUDGED: Final = (
 
 @dataclass(slots=True)
 class Binds:
-    """Values of one statement, in order."""
+    """Bound values of one statement, in order."""
 
     values: list[Any] = field(default_factory=list)
 
@@ -83,7 +84,7 @@ class Binds:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The groups of an answer, numbered from 1; ``with_other``: all the rest is group 0."""
+    """The groups of an answer, numbered from 1. ``with_other``: all others are group 0."""
 
     groups: Sequence[tuple[str, ...]]
     with_other: bool
@@ -104,7 +105,7 @@ def pieces_of(
     """Return the rows of ``table`` within ``pieces`` of time, as a FROM item called ``alias``."""
     projects = binds.add(list(scope.projects), "text[]")
     if len(pieces) <= MOST_BRANCHES:
-        # One branch per piece: the planner sees constants, leaves out partitions and uses the index.
+        # One branch per piece: the planner sees constants, excludes partitions and uses the index.
         branches = " UNION ALL ".join(
             f"SELECT * FROM {table} WHERE project_id = ANY ({projects}) AND {extra}"
             f" AND {column} >= {binds.add(low, 'timestamptz')} AND {column} < {binds.add(high, 'timestamptz')}"
@@ -139,7 +140,7 @@ def raw_relation(
 
 
 def _is_of_the_span(dimension: Dimension) -> bool:
-    """Return whether a score has the dimension from the span that it judges; its project is its own."""
+    """Return whether a score takes the dimension from the span that it judges. It has a project of its own."""
     return dimension.family == "spans" and dimension.name != "project"
 
 
@@ -208,8 +209,8 @@ def raw_statement(
 ) -> tuple[str, list[Any]]:
     """Return the statement for sums over raw rows.
 
-    ``exact``: percentiles as arrays ``q_NAME`` (percentile_disc); else, and for histograms, sketches ``s_NAME``.
-    ``taken_away``: everything negative, to be added to a result that contains it already.
+    ``exact``: percentiles as arrays ``q_NAME`` (percentile_disc); otherwise, and for histograms, sketches ``s_NAME``.
+    ``taken_away``: everything is negative, so that adding it subtracts rows that a result contains.
     """
     binds = Binds()
     source, where, time = raw_relation(target, needs.family, pieces, binds, calls_only=needs.is_calls_only)

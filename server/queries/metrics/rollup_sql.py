@@ -59,10 +59,10 @@ def _looks_elsewhere(tree: Filter) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """A read of slice_1h by one ``column`` (None: the total).
+    """A way to read slice_1h, by one ``column`` (None: the total).
 
-    ``precomputed``: every cell is one hour of one project, so the stored percentiles serve; sketches are read only for
-    the group "other" and for the hours in ``pending``.
+    ``precomputed``: every cell is one hour of one project, so the stored percentiles are used; sketches are read only
+    for the group "other" and for the hours in ``pending``.
     """
 
     column: str | None
@@ -96,8 +96,8 @@ def rollup_statement(
     where = " AND ".join(f"({condition})" for condition in conditions) or "true"
     merged, sketches = "true", "r.{}"
     if slice_ is None:
-        # Groups and filter depend on combinations of dimensions, so they are computed once per combination and not per
-        # row. The index then finds the rows of the combinations that the filter leaves, so that no others are read.
+        # Groups and filter depend on the combination of dimensions, so they are computed once per combination instead
+        # of once per row. The index then finds the rows of the combinations that pass the filter; no others are read.
         labels = ", ".join(f"nullif({column}, '') AS {column}" for column in _COLUMNS)
         known = (
             f"SELECT t.project_id, t.dim_id, t.is_generation{''.join(f', {column}' for column in grouping.columns)}"
@@ -140,10 +140,10 @@ def rollup_statement(
 
 
 def _with_pending_sketches(rows: str, is_pending: str, needs: Needs) -> str:
-    """Return ``rows`` with their sketches as ``pending_COLUMN`` if ``is_pending`` holds, and NULL where stored
-    percentiles serve.
+    """Return ``rows`` with their sketches as ``pending_COLUMN`` if ``is_pending`` holds, and NULL if stored percentiles
+    are used.
 
-    A sort would carry all sketches along, a kilobyte per row. OFFSET 0 keeps the planner from undoing this.
+    Otherwise a sort would carry all sketches along, a kilobyte per row. OFFSET 0 keeps the planner from undoing this.
     """
     columns = sorted({SPAN_SKETCHES[name].column for name in needs.sketches})
     pending = ", ".join(f"CASE WHEN {is_pending} THEN r.{column} END AS pending_{column}" for column in columns)

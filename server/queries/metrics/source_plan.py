@@ -1,7 +1,8 @@
 """Choice of the source for each part of a range.
 
-Rollups answer whole buckets of their grain, raw rows the ragged ends: a range from 10:03 on is raw rows to 10:05,
-5-minute rows to 11:00, hours to midnight, then days. Pending deltas are added wherever rollups are used.
+Rollups answer whole buckets of their grain, and raw rows the ragged ends. A range from 10:03 on is read from raw rows
+to 10:05, from 5-minute rows to 11:00, from hours to midnight, and then from days. Pending deltas are added wherever
+rollups are used.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ GRAINS: Final = (
     Grain("rollup_5m", timedelta(minutes=5)),
 )
 HOURS: Final = 1
-"""Index of the hour among them."""
+"""Index of the hour in GRAINS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Timeline:
         return len(self.boundaries) - 1
 
     def seconds(self, now: datetime) -> list[float]:
-        """Return the length of each bucket as far as it lies in the range and in the past."""
+        """Return the seconds of each bucket that are in the range and in the past."""
         end = min(self.end, max(now, self.start))
         return [
             max((min(high, end) - max(low, self.start)).total_seconds(), 0.0)
@@ -76,7 +77,7 @@ class Timeline:
 
 
 def timeline_of(question: MetricQuestion, start: datetime, end: datetime) -> Timeline:
-    """Return the buckets of ``question`` over ``[start, end)``; a too narrow interval is raised, with a notice."""
+    """Return the buckets of ``question`` over ``[start, end)``; a too narrow interval is widened, with a notice."""
     if question.interval is None:
         return Timeline(start, end, (start, end))
     if question.interval == "auto":
@@ -86,7 +87,7 @@ def timeline_of(question: MetricQuestion, start: datetime, end: datetime) -> Tim
     notices: tuple[str, ...] = ()
     if (end - start).total_seconds() / interval.nominal_seconds + 2 > max(question.max_points, 3):
         wider = choose_interval(start, end, question.max_points)
-        notices = (f"interval raised from {interval} to {wider}: at most {question.max_points} points",)
+        notices = (f"interval widened from {interval} to {wider}: at most {question.max_points} points",)
         interval = wider
     boundaries = bucket_boundaries(start, end, interval, question.zone)
     return Timeline(start, end, tuple(boundaries), interval, notices)
@@ -105,7 +106,7 @@ def check_size(question: MetricQuestion, timeline: Timeline, groups: int) -> Non
 class SourcePlan:
     """Pieces of time by source. ``slice`` is set when hours come from slice_1h instead of rollup_1h.
 
-    ``less``: pieces that the rollups count too much; their raw rows are subtracted.
+    ``less``: pieces that the rollups count in excess; their raw rows are subtracted.
     """
 
     raw: list[Piece] = field(default_factory=list)
@@ -115,7 +116,7 @@ class SourcePlan:
 
     @property
     def rolled_up(self) -> list[Piece]:
-        """Everything that rollups answer, where pending deltas count too."""
+        """All pieces that rollups answer, to which pending deltas are added."""
         return joined(sorted(piece for pieces in self.rollups.values() for piece in pieces))
 
 
@@ -127,7 +128,7 @@ def plan_sources(
     raw_since: datetime = EPOCH,
     now: datetime | None = None,
 ) -> SourcePlan:
-    """Choose the sources for the parts that ``needs`` names. ``now``: hardly any span is later."""
+    """Choose the sources for the parts that ``needs`` names. ``now``: almost no span is later."""
     columns = rolled_up_columns(target.dimensions, target.filter)
     whole = (timeline.start, timeline.end)
     if columns is None or needs.family != "spans":
@@ -144,8 +145,8 @@ def plan_sources(
         if plan.rollups and timeline.buckets == 1:
             _take_from_five_minutes(plan, max(rollup_5m_since, raw_since), now or datetime.now(UTC))
     elif (calendar or irregular) and timeline.buckets <= _MOST_CALENDAR_BUCKETS:
-        # Days that begin at half past an hour of UTC, windows of an alert that follow no interval: whole hours
-        # inside, finer parts at both ends.
+        # Days that begin at half past an hour of UTC, or windows of an alert without an interval: whole hours inside,
+        # finer parts at both ends.
         for low, high in zip((timeline.start, *inner), (*inner, timeline.end), strict=True):
             _split((low, high), 0, rollup_5m_since, plan)
     else:
@@ -167,8 +168,8 @@ def _widest_grain(inner: Sequence[datetime]) -> int | None:
 
 
 def _is_precomputed(target: Target, needs: Needs, timeline: Timeline, columns: frozenset[str]) -> bool:
-    """Return whether each cell is one slice row: an hour of one project and one value, not several that a filter
-    chose.
+    """Return whether each cell is one slice row: an hour of one project and one value. A filter may choose several
+    values.
     """
     single_project = len(target.scope.projects) == 1 or any(item.name == "project" for item in target.dimensions)
     return (
@@ -195,9 +196,9 @@ def _take_from_hours(plan: SourcePlan, raw_since: datetime) -> None:
 
 
 def _take_from_five_minutes(plan: SourcePlan, since: datetime, now: datetime) -> None:
-    """If most of what five minutes have so far is wanted, read all of it and subtract the rest.
+    """If the range needs most of the latest five minutes, read all of them and subtract the rest.
 
-    A question that ends now wants all that the latest five minutes have: thousands of spans of a busy project, again
+    A question that ends now needs everything in the latest five minutes: in a busy project thousands of spans, again
     for each question of an alert rule.
     """
     width = GRAINS[-1].width
@@ -250,7 +251,7 @@ def split_piece(
 
 
 def joined(pieces: Sequence[Piece]) -> list[Piece]:
-    """Merge adjacent pieces, to have as few as possible."""
+    """Merge adjacent pieces, so that there are as few as possible."""
     found: list[Piece] = []
     for low, high in sorted(pieces):
         if found and found[-1][1] == low:

@@ -1,4 +1,4 @@
-"""The number of stored spans of ranges, from rollups: as cheap for millions as for ten."""
+"""The number of stored spans in ranges, from rollups: as cheap for millions as for ten."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from server.storage.statements import statement
 from server.text.instants import ceil_to, floor_to
 
 END_OF_TIME: Final = datetime(2100, 1, 1, tzinfo=UTC)
-"""No span is later."""
+"""Later than any span."""
 _NEEDS: Final = Needs("spans", "spans", ("spans",), {}, frozenset(), ())
 
 
 async def count_spans(connection: asyncpg.Connection, scope: RowScope, window: TimeRange) -> int:
     """Return how many spans of ``scope`` start within ``window``, in a transaction of that scope.
 
-    What the transaction does afterwards joins by hash (``join_by_hash``).
+    Later statements of the transaction join by hash, too (``join_by_hash``).
     """
     (state,) = await connection.fetch(statement("read_rollup_state"))
     start, end = stored_window(window, state["raw_since"])

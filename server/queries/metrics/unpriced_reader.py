@@ -1,4 +1,4 @@
-"""Model calls with tokens and without a price, by minute: what money lacks."""
+"""Model calls with tokens but without a price, by minute: the calls that are missing in sums of money."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from server.storage.statements import statement
 Ints = NDArray[np.int64]
 Key = tuple[str, str, str]
 LONGEST_UNPRICED_MS: Final = 31 * 86_400_000
-"""How far the moments may lie apart: there is no rollup, so spans are counted."""
+"""Longest distance between the first and the last moment: there is no rollup, so spans are counted."""
 
 
 async def read_unpriced(database: Database, scope: RowScope, times: Ints, width: int) -> dict[Key, Ints]:
-    """Return by project, provider and model how many such calls began in the ``width`` ms before each of ``times``.
+    """Return, by project, provider and model, the number of such calls that began in the ``width`` ms before each of
+    ``times``.
 
     Calls are counted by whole minutes. The spans are found through an index that holds nothing else.
     """

@@ -1,4 +1,4 @@
-"""The sums of windows from the cells that were read for them: pure arithmetic, which may take a while."""
+"""The sums of windows, from the cells that were read for them: pure arithmetic, which may take long."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ Flags = NDArray[np.bool_]
 Key = tuple[str, ...]
 
 MONEY_UNIT: Final = 10**10
-"""How many units of a money counter are one US dollar."""
+"""Units of a money counter per US dollar."""
 SCORE_UNIT: Final = 10**6
-"""How many units of the counter score_sum are one point."""
+"""Units of the counter score_sum per point."""
 LINGER_MS: Final = 86_400_000
-"""A series is there, with the value zero, for a day after it last counted something."""
+"""Time for which a series still exists, with the value zero, after it last counted something."""
 HOUR_MS: Final = 3_600_000
 EXACT_MS: Final = 1
 _SKETCH_WEIGHT: Final = 50
 _MOST_BINS: Final = 16_000_000
-"""Bins of a merged sketch times windows."""
+"""Most bins of merged sketches, times windows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,10 @@ class SketchEntries:
 
 @dataclass(slots=True)
 class WindowCounts:
-    """Sums by group and window. ``milliseconds``: the length of each window as it was read.
+    """Sums by group and window. ``milliseconds``: the length of each window that was read.
 
-    ``present`` tells which groups are there at which window. ``buckets[group, window, bound]`` counts values up to
-    each bound (the last: all).
+    ``present`` is true where a group exists in a window. ``buckets[group, window, bound]`` counts values up to each
+    bound (the last: all).
     """
 
     groups: list[Key]
@@ -71,8 +71,8 @@ class WindowCounts:
 
 @dataclass(frozen=True, slots=True)
 class ReadCells:
-    """All that was read for a question whose windows, moved to multiples of ``grain``, begin at ``lows`` and end at
-    ``highs``: cells between ``edges``, of which each window has those from ``first`` on and below ``last``.
+    """The data read for a question whose windows, moved to multiples of ``grain``, begin at ``lows`` and end at
+    ``highs``. There is a cell between each two ``edges``; a window has the cells from ``first`` to before ``last``.
     """
 
     question: CounterQuestion
@@ -90,7 +90,7 @@ class ReadCells:
 
     @property
     def weight(self) -> int:
-        """About how many values are added up."""
+        """Approximate number of values to add up."""
         cells = len(self.fetched.groups) * len(self.edges)
         sketches = 0 if self.entries is None else len(self.entries[1])
         return cells * len(self.fetched.cells.needs.counters) + _SKETCH_WEIGHT * sketches
@@ -121,7 +121,7 @@ class ReadCells:
         return counts
 
     def _add_lingering(self, counts: WindowCounts, found: Fetched) -> None:
-        """Mark what counted something in the day before, and add the groups that only did so."""
+        """Mark the groups that counted something in the day before as present, and add those that counted only then."""
         linger = self.linger
         buckets = len(linger) - 1
         running = _running(_table(found.cells.counters[self.question.presence], len(found.groups), buckets))
@@ -155,7 +155,7 @@ def _table(cells: Sequence[object], groups: int, buckets: int) -> NDArray[np.gen
 
 
 def _running(table: NDArray[np.generic]) -> Ints:
-    """Sum up to each edge."""
+    """Return running sums up to each edge."""
     running = np.zeros((table.shape[0], table.shape[1] + 1), dtype=np.int64)
     np.cumsum(table, axis=1, out=running[:, 1:])
     return running
@@ -186,7 +186,7 @@ def _window_buckets(cells: Sequence[Sequence[int]], fetched: Fetched, edges: Int
 def _window_entries(
     entries: tuple[list[int], list[bytes]], buckets: int, first: Ints, last: Ints, groups: int
 ) -> SketchEntries:
-    """Return the bins of each window: sketches of its cells merged, one group after the other."""
+    """Return the bins of each window: the merged sketches of its cells, one group after the other."""
     owners, sketches = np.array(entries[0], dtype=np.int64), entries[1]
     cells, bins_of, counts_of = [], [], []
     windows = len(first)

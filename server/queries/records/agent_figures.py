@@ -11,7 +11,7 @@ from server.storage.row_scope import RowScope
 from server.storage.statements import statement
 
 SPLITS: Final = ("day", "kind", "agent", "person", "repository", "model", "tool")
-"""What figures can be grouped by."""
+"""Columns that figures can be split by."""
 MAX_ROWS: Final = 10_000
 
 

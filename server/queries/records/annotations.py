@@ -1,4 +1,4 @@
-"""Moments worth a line in a chart: added by people, or derived from stored spans.
+"""Annotations of charts: added by people, or derived from stored data.
 
 Three sources: custom annotations (table ``annotations``), the first sighting of service versions, models and prompt
 versions (``first_sightings``, kept by the span writer), and price changes.
@@ -22,7 +22,7 @@ from server.storage.statements import statement
 SIGHTING_KINDS: Final = ("service_version", "model", "prompt_version")
 MAX_ROWS: Final = 1000
 
-# Dimension to the kind of sighting that names it, and whether the name is that of the owner.
+# Dimension → the kind of sighting that has its values, and whether the value is the sighting's owner.
 _SIGHTED: Final = {
     "model": ("model", False),
     "provider": ("model", True),
@@ -32,7 +32,7 @@ _SIGHTED: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Annotation:
-    """A remark about a moment, or about the stretch up to ``end_ts``."""
+    """A remark about a moment, or about the range up to ``end_ts``."""
 
     project_id: str
     annotation_id: str
@@ -86,7 +86,7 @@ async def add_annotation(
     created_by: str,
     note: Callable[[Annotation], Step],
 ) -> Annotation:
-    """Store a remark and return it with its new id; what ``note`` returns is done in the same transaction."""
+    """Store a remark and return it with its new id. The step that ``note`` returns runs in the same transaction."""
     async with database.write((project_id,)) as connection:
         row = await connection.fetchrow(
             statement("add_annotation"),
@@ -101,8 +101,8 @@ async def add_annotation(
 async def delete_annotation(
     database: Database, projects: Sequence[str], annotation_id: str, note: Callable[[Annotation], Step]
 ) -> Annotation | None:
-    """Remove a remark from whichever of ``projects`` has it and return it; None if none has it. What ``note`` returns
-    is done in the same transaction.
+    """Remove a remark of one of ``projects`` and return it; None if there is no such remark. The step that ``note``
+    returns runs in the same transaction.
     """
     async with database.write(projects) as connection:
         for project_id in projects:
@@ -145,7 +145,7 @@ async def list_sightings(
 async def list_first_seen(database: Database, scope: RowScope, dimension: str) -> list[str]:
     """Return the values of ``model``, ``provider`` or ``service`` in the order in which they were first seen.
 
-    Empty for every other dimension, whose first sightings nobody keeps.
+    Empty for every other dimension, because its first sightings are not recorded.
     """
     kind = _SIGHTED.get(dimension)
     if kind is None:

@@ -63,7 +63,7 @@ async def find_budget(database: Database, scope: RowScope, project_id: str, budg
 
 
 async def put_budget(database: Database, budget: Budget, note: Step | None = None) -> tuple[Budget, bool]:
-    """Create or replace ``budget``; the second value says whether it is new. ``note`` is done in the same transaction.
+    """Create or replace ``budget``; the second value is whether it is new. ``note`` runs in the same transaction.
 
     Raises :class:`Conflict` above 200.
     """
@@ -87,14 +87,14 @@ async def put_budget(database: Database, budget: Budget, note: Step | None = Non
             not row["replaced"]
             and await connection.fetchval(statement("count_budgets"), budget.project_id) > MOST_BUDGETS
         ):
-            raise Conflict(f"A project has at most {MOST_BUDGETS} budgets.")
+            raise Conflict(f"The project has {MOST_BUDGETS} budgets, which is the limit.")
         if note is not None:
             await note(connection)
     return _budget(row), not row["replaced"]
 
 
 async def delete_budget(database: Database, project_id: str, budget_id: str, note: Step) -> None:
-    """Remove a budget and do ``note`` in the same transaction. Raises :class:`BudgetNotFound`."""
+    """Remove a budget, and run ``note`` in the same transaction. Raises :class:`BudgetNotFound`."""
     async with database.write((project_id,)) as connection:
         if await connection.fetchval(statement("delete_budget"), project_id, budget_id) is None:
             raise BudgetNotFound

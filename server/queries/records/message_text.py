@@ -1,4 +1,4 @@
-"""The text that follows from a message which is stored as a part."""
+"""The text of a message that is stored as a part."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 
 def text_of_parts(inner: Any) -> Any:
-    """Return what the database's function part_text() makes of the ``parts`` of a message; other texts are stored."""
+    """Return the text that the database's function part_text() derives from the ``parts`` of a message; other texts are
+    stored."""
     if not inner:
         return None
     first = inner[0]

@@ -1,8 +1,8 @@
 """The projects of the installation, cached for a moment.
 
 Every request needs the list (to turn a ``*`` grant into projects and to hide deleted ones), so it is read once every
-few seconds and not once per request. A project that a caller expects and the list does not have may be newer than the
-list, made by another process: then it is read again at once.
+few seconds and not once per request. If the list lacks a project that a caller expects, another process may have
+created it since: then the list is read again at once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class ProjectList:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._ids: tuple[str, ...] | None = None
-        self._deleted: frozenset[str] = frozenset()  # never used again: nobody needs to look for these
+        self._deleted: frozenset[str] = frozenset()  # never used again, so no reason to read again
         self._read_at = float("-inf")
         self._reading: asyncio.Task[None] | None = None
         self._next_reading: asyncio.Task[None] | None = None
@@ -53,12 +53,13 @@ class ProjectList:
         return self._ids
 
     def _read(self) -> asyncio.Task[None]:
-        """Begin to read the list. Nobody's share is charged for it, because everybody waits for it."""
+        """Begin to read the list. No project's share is charged for it, because everybody waits for it."""
         self._reading = asyncio.create_task(self._fetch(None), context=server_context())
         return self._reading
 
     def _read_anew(self) -> asyncio.Task[None]:
-        """Return a reading that begins from now on; all who ask for one while another is at work share the next."""
+        """Return a reading that begins after this call. Callers that come while a reading is in progress share the next
+        one."""
         if self._reading is None:
             return self._read()
         if self._next_reading is None:
@@ -75,7 +76,8 @@ class ProjectList:
                 rows = await connection.fetch(statement("list_project_ids"))
             ids = tuple(row["project_id"] for row in rows if not row["is_deleted"])
             self._deleted = frozenset(row["project_id"] for row in rows if row["is_deleted"])
-            # The same tuple for the same projects: callers compare what they derived from it by identity.
+            # The same tuple as long as the projects are the same: callers check by identity whether their derived
+            # values still hold.
             self._ids = self._ids if ids == self._ids else ids
             self._read_at = began
         finally:

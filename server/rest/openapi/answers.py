@@ -1,4 +1,5 @@
-"""The ``data`` of answers whose rows are no spans, traces or summaries: reports, records of people, acts.
+"""Schemas of ``data`` in answers other than spans, traces and summaries: reports, records made by people, audit
+entries.
 
 By route name. Figures come from the tables of the reports where those have one; a test holds every answer of an example
 against its schema, member by member.
@@ -209,7 +210,7 @@ _REPRICED: Final[Mapping[str, Schema]] = {
     **dict.fromkeys(("calls", "changed", "unpriced"), COUNT),
     **dict.fromkeys(("old_cost_usd", "new_cost_usd", "difference_usd"), MONEY),
 }
-# One schema with several types: of a oneOf with a list in it, the generator for Java makes code that does not compile.
+# One schema with several types: for a oneOf with a list in it, the Java generator writes code that does not compile.
 _VALUE: Final[Schema] = {"type": ["number", "array", "null"], "items": record(le=NUMBER, count=COUNT)}
 _VALUES: Final[Schema] = {"type": "object", "additionalProperties": list_of(_VALUE)}
 _SERIES: Final = record(labels={"type": "object", "additionalProperties": NAME}, is_other=FLAG, values=_VALUES,

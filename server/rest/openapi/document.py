@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 description of the server, built from the tables that the server itself uses.
 
 Paths and methods come from the router, scopes from the access policies, sentences from the handlers, parameters and
-rows from the tables of fields, errors from the catalogue. So it cannot drift; tests/contract holds it against the
+rows from the tables of fields, errors from the catalogue. So it cannot drift; tests/contract compares it with the
 running server.
 """
 
@@ -28,8 +28,8 @@ from server.text.json_text import API_VERSION
 TAGS: Final[dict[str, str]] = {
     "analytics": "Reports on cost, speed, quality and models.",
     "annotations": "Marks on dashboards: releases, incidents.",
-    "audit": "The record of acts and of refusals.",
-    "budgets": "Amounts of money for a period, and how much is spent.",
+    "audit": "The audit log: actions and refused requests.",
+    "budgets": "Limits on spending per period, and the spending so far.",
     "clients": "OAuth clients that get tokens from this server.",
     "coding_agents": "Daily figures of coding agents.",
     "costs": "Totals, shares and forecasts of money.",
@@ -64,18 +64,18 @@ _BODY_METHODS: Final = frozenset({"POST", "PUT", "PATCH", "QUERY"})
 
 HEADERS: Final[dict[str, tuple[str, Schema]]] = {
     "X-Request-ID": (
-        "The id of the request, given by the caller or made; logs and errors have it.",
+        "The id of the request, from the caller or generated; it is also in logs and errors.",
         {"type": "string"},
     ),
     "X-RateLimit-Limit": ("Requests a minute, sustained.", {"type": "integer"}),
-    "X-RateLimit-Remaining": ("Requests that are left at once.", {"type": "integer"}),
-    "X-RateLimit-Reset": ("Epoch seconds at which the limit is whole again.", {"type": "integer"}),
+    "X-RateLimit-Remaining": ("Requests that may be sent at once.", {"type": "integer"}),
+    "X-RateLimit-Reset": ("Epoch seconds at which the bucket is full again.", {"type": "integer"}),
     "RateLimit-Policy": ("The limit in the form of the IETF's draft.", {"type": "string"}),
-    "RateLimit": ("What is left in the form of the IETF's draft.", {"type": "string"}),
+    "RateLimit": ("The remaining requests in the form of the IETF's draft.", {"type": "string"}),
     "ETag": ("The entity tag, for If-None-Match.", {"type": "string"}),
     "Retry-After": ("Seconds after which to try again.", {"type": "integer"}),
 }
-"""Headers of answers, with what they say."""
+"""Headers of answers, with their meaning."""
 OF_LIMITED_ROUTES: Final = (
     "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "RateLimit-Policy", "RateLimit",
 )  # fmt: skip
@@ -133,7 +133,7 @@ def build_document(app: Sanic[Any, Any]) -> dict[str, Any]:
             "version": API_VERSION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             "description": (
-                "Every GET is also there as HEAD, and every path answers OPTIONS. Unknown parameters are errors. "
+                "Every GET also answers HEAD, and every path answers OPTIONS. Unknown parameters are errors. "
                 "Beside the parameters listed, lists and facets take attribute.KEY, resource.KEY, score.NAME, "
                 "min_score.NAME and max_score.NAME."
             ),
@@ -233,7 +233,7 @@ def _responses(route: DescribedRoute, row: Operation) -> dict[str, Any]:
     else:
         responses = {str(status): _success(route, row, status) for status in row.statuses}
     if row.is_conditional:
-        responses["304"] = {"description": "The caller has it already (If-None-Match)."}
+        responses["304"] = {"description": "The caller has this version already (If-None-Match)."}
     surface = _surface(route.path)
     for status in sorted(set(_error_statuses(route))):
         responses[str(status)] = {"$ref": f"#/components/responses/{surface}{status}"}

@@ -1,6 +1,6 @@
-"""An example of each request: shown in the OpenAPI document, as cURL command and in the Postman collection.
+"""An example of each request, shown in the OpenAPI document, as a cURL command and in the Postman collection.
 
-A test sends every one of them to a server. A route without a row here is asked without parameters.
+A test sends each of them to a server. A route without a row here is sent a request without parameters.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ PATH_VALUES: Final[dict[str, str]] = {
     "field": "model",
     "service": "checkout",
 }
-"""What path parameters have in examples."""
+"""Values of path parameters in examples."""
 MADE_VALUES: Final[dict[str, str]] = {
     "annotation_id": "0199c0de-0000-7000-8000-000000000001",
     "export_id": "0199c0de-0000-7000-8000-000000000002",
     "key_id": "k0v1x2y3z4",
 }
-"""The same for ids that the server makes: those that it gave to what was created before."""
+"""Placeholders for ids that the server makes: the answer to the creating request has them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,9 +21,9 @@ class Operation:
     is_paged: bool = False
     statuses: tuple[int, ...] = (200,)
     media_types: tuple[str, ...] = ()
-    """Of a file that it answers with instead of the envelope."""
+    """Media type of the file that the route answers with instead of the envelope."""
     is_conditional: bool = False
-    """It has an entity tag and may answer 304."""
+    """Whether answers have an entity tag, so that the route may answer 304."""
 
 
 def query(name: str, schema: Schema, description: str) -> Parameter:

@@ -1,4 +1,4 @@
-"""Input and output of each route, as far as its handler, its path and its access policy do not define them.
+"""The input and output of each route, except what its handler, path and access policy define.
 
 A route without a row here is still in the document, with its path parameters, its scope and the envelope.
 tests/contract checks that no row is left over.
@@ -40,7 +40,7 @@ from server.rest.openapi.other_operations import OTHER_OPERATIONS
 from server.rest.openapi.schemas import TEXT, Schema, list_of, object_of, reference, value_schema
 from server.rest.report_request import REPORT_PARAMETERS
 
-# At most 100 different values: repeats do not count, so maxItems would say too much.
+# At most 100 different values: repeats do not count, so maxItems would refuse valid requests.
 LISTED: Final[Schema] = {**list_of({"type": "string", "minLength": 1}), "minItems": 1}
 FLAG: Final[Schema] = {"type": "string", "enum": ["true", "false", "1", "0"]}
 ORDER: Final[Schema] = {"type": "string", "enum": ["asc", "desc"]}
@@ -83,8 +83,8 @@ REPORT: Final = tuple(
 )
 CURSOR: Final = query("cursor", TEXT, LIST_PARAMETERS["cursor"])
 EXPLAIN: Final = query("explain", FLAG, LIST_PARAMETERS["explain"])
-ONE_PROJECT: Final = _project("Needed only when several of your projects have one of that id.")
-_TARGET: Final = _project("The project; needed where the credential grants several.")
+ONE_PROJECT: Final = _project("The project; needed only if several of your projects have this id.")
+_TARGET: Final = _project("The project; needed if the credential grants several.")
 PROJECTS: Final = _project(LIST_PARAMETERS["project_id"])
 WINDOW: Final = tuple(query(name, TEXT, LIST_PARAMETERS[name]) for name in ("from", "to"))
 
@@ -114,8 +114,8 @@ def _summary(item: str) -> Operation:
     return Operation(
         parameters=(
             ONE_PROJECT,
-            query("sort_order", ORDER, "Order of the traces by start; asc is the default."),
-            query("limit", page_size(LARGEST_LIMIT), "Traces of a page, 1 to 1,000; default 50."),
+            query("sort_order", ORDER, "Order of the traces by start: asc (default) or desc."),
+            query("limit", page_size(LARGEST_LIMIT), "Traces per page, 1 to 1,000; default 50."),
             CURSOR,
             EXPLAIN,
         ),
@@ -147,7 +147,7 @@ _OTLP: Final = Operation(
     body_types=("application/x-protobuf", "application/json"),
     parameters=(query("project", TEXT, "The project."),),
 )
-_FIELDS_PARAMETER: Final = query("fields", LISTED, "Fields and groups of fields that spans have; default all.")
+_FIELDS_PARAMETER: Final = query("fields", LISTED, "Fields and groups of fields in each span; default all.")
 _REPORT: Final = Operation(parameters=(*REPORT, *FILTERS))
 _OVER_TIME: Final = Operation(
     parameters=(*REPORT, *FILTERS, query("interval", TEXT, "Width of the buckets, such as 5m, 1h, 1d; default auto."))
@@ -188,7 +188,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
         parameters=(
             ONE_PROJECT,
             _FIELDS_PARAMETER,
-            query("limit", page_size(1000), "Spans of a page, 1 to 1,000; default 1,000."),
+            query("limit", page_size(1000), "Spans per page, 1 to 1,000; default 1,000."),
             CURSOR,
             EXPLAIN,
         ),
@@ -207,9 +207,9 @@ OPERATIONS: Final[dict[str, Operation]] = {
         parameters=(
             *WINDOW,
             PROJECTS,
-            query("prefix", {**TEXT, "minLength": 1}, "Only values that begin with this, in any letter case."),
+            query("prefix", {**TEXT, "minLength": 1}, "Only values that begin with this text; case is ignored."),
             # "contains" has the same name as a filter of lists; here it is about the values.
-            query("contains", {**TEXT, "minLength": 1}, "Only values that contain this, in any letter case."),
+            query("contains", {**TEXT, "minLength": 1}, "Only values that contain this text; case is ignored."),
             query("limit", page_size(LARGEST_FACET_LIMIT), "Values, 1 to 1,000; default 50."),
             EXPLAIN,
             *(parameter for parameter in FILTERS if parameter["name"] != "contains"),
@@ -224,7 +224,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
         parameters=(*REPORT, *FILTERS, query("limit", page_size(200), "Models, 1 to 200; default 50."))
     ),
     "analytics.models_compare": Operation(
-        parameters=(*REPORT, *FILTERS, query("models", LISTED, "The models to compare, two at least."))
+        parameters=(*REPORT, *FILTERS, query("models", LISTED, "The models to compare, two to ten."))
     ),
     "analytics.optimization": _REPORT,
     "mcp.messages": Operation(body={"type": "object"}, statuses=(200, 202)),
@@ -251,7 +251,13 @@ OPERATIONS: Final[dict[str, Operation]] = {
         statuses=(202,),
     ),
     "export_jobs.read": Operation(
-        parameters=(query("bytes", {"type": "integer", "minimum": 0}, "The size of your file: where in it to go on."),)
+        parameters=(
+            query(
+                "bytes",
+                {"type": "integer", "minimum": 0},
+                "The size of your file in bytes, to get the last place to continue from within it.",
+            ),
+        )
     ),
     "export_jobs.file": Operation(media_types=("application/octet-stream", "application/json")),
     "coding_agents.figures": Operation(
@@ -264,7 +270,11 @@ OPERATIONS: Final[dict[str, Operation]] = {
         parameters=(
             *REPORT,
             *FILTERS,
-            query("dimension", {"type": "string", "enum": list(ATTRIBUTION_DIMENSIONS)}, "What to split by. Required."),
+            query(
+                "dimension",
+                {"type": "string", "enum": list(ATTRIBUTION_DIMENSIONS)},
+                "The dimension to split by. Required.",
+            ),
             query("min_total_cost", {"type": "number"}, "Leave out values that cost less, in US dollars."),
             query("limit", page_size(1000), "Values, 1 to 1,000; default 100."),
         )
@@ -273,10 +283,16 @@ OPERATIONS: Final[dict[str, Operation]] = {
         parameters=(
             *REPORT,
             *FILTERS,
-            query("period", {"type": "string", "enum": list(FORECAST_PERIODS)}, "How far; default next_month."),
-            query("days", {"type": "integer", "minimum": 1, "maximum": 365}, "The same in days."),
             query(
-                "confidence", {"type": "number", "minimum": 0.5, "maximum": 0.999}, "Of the intervals; default 0.95."
+                "period",
+                {"type": "string", "enum": list(FORECAST_PERIODS)},
+                "Length of the forecast; default next_month.",
+            ),
+            query("days", {"type": "integer", "minimum": 1, "maximum": 365}, "Length of the forecast in days."),
+            query(
+                "confidence",
+                {"type": "number", "minimum": 0.5, "maximum": 0.999},
+                "Probability that the intervals cover; default 0.95.",
             ),
         )
     ),
@@ -301,8 +317,8 @@ OPERATIONS: Final[dict[str, Operation]] = {
         parameters=(
             *WINDOW,
             PROJECTS,
-            query("tags", LISTED, "Those with any of these tags."),
-            query("limit", page_size(1000), "At most so many."),
+            query("tags", LISTED, "Only annotations with any of these tags."),
+            query("limit", page_size(1000), "Most annotations in the answer."),
         )
     ),
     "audit.list_audit": Operation(
@@ -311,9 +327,11 @@ OPERATIONS: Final[dict[str, Operation]] = {
             query("action", TEXT, "Only this action, such as api_key.create."),
             query("actor", TEXT, "Only this actor."),
             query(
-                "outcome", {"type": "string", "enum": list(audit_routes.OUTCOMES)}, "Only what was done, or refused."
+                "outcome",
+                {"type": "string", "enum": list(audit_routes.OUTCOMES)},
+                "Only actions that were done, or only those refused.",
             ),
-            query("limit", page_size(1000), "Rows of a page."),
+            query("limit", page_size(1000), "Rows per page."),
             CURSOR,
         )
     ),
@@ -346,7 +364,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
             ONE_PROJECT,
             {**query("provider", TEXT, "Provider of the price."), "required": True},
             {**query("model", TEXT, "Model of the price."), "required": True},
-            query("valid_from", TEXT, "From when on it counts; default: since the beginning."),
+            query("valid_from", TEXT, "Start of the price's validity; default: the beginning of time."),
         )
     ),
     "prices.unpriced": Operation(parameters=(PROJECTS, *WINDOW)),

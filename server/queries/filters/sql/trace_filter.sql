@@ -2,12 +2,12 @@
 -- placeholders of bound values, never text from a caller.
 
 -- name: has_span
--- The trace or session of a row has a span like that.
+-- The trace or session of a row has a span that passes a filter.
 EXISTS (SELECT 1 FROM llm_traces h
         WHERE h.project_id = {t}.project_id AND h.{column} = {t}.{column}{bounds} AND {part})
 
 -- name: has_score
--- The span, or its trace as a whole, has a score of that name like that.
+-- The span, or its trace as a whole, has a score of a name that passes a comparison.
 EXISTS (SELECT 1 FROM scores s
         WHERE s.project_id = {t}.project_id AND s.trace_id = {t}.trace_id
           AND (s.span_id IS NULL OR s.span_id = {t}.span_id)
@@ -18,16 +18,16 @@ EXISTS (SELECT 1 FROM scores s
 coalesce(s.string_value, CASE WHEN s.data_type = 'boolean' THEN (s.value = 1)::text END)
 
 -- name: attribute_number
--- An attribute as a number; CASE keeps the cast away from values that are none.
+-- An attribute as a number; CASE keeps the cast away from values that are not numbers.
 (CASE WHEN jsonb_typeof({column} -> {key}) = 'number' THEN ({column} ->> {key})::numeric END)
 
 -- name: has_element
--- An event or a link of the span is like that.
+-- An event or a link of the span passes a comparison.
 EXISTS (SELECT 1 FROM jsonb_array_elements(CASE jsonb_typeof({t}.{column}) WHEN 'array' THEN {t}.{column} ELSE '[]' END)
         AS e (item) WHERE {part})
 
 -- name: has_summary
--- The whole trace of the row is like that.
+-- The summary of the row's trace passes a comparison.
 EXISTS (SELECT 1 FROM trace_summaries w
         WHERE w.project_id = {t}.project_id AND w.trace_id = {t}.trace_id AND {part})
 
@@ -37,7 +37,7 @@ shared_words_match({t}.project_id, {t}.ts, {t}.parts[:cardinality({t}.parts) - c
                    to_tsquery('simple', {word}))
 
 -- name: find_parts
--- Which parts of the projects $1 have a word or phrase, among those of spans from $2 and before $3; $4 at most.
+-- The parts of the projects $1 that have a word or phrase, among those of spans from $2 to before $3; at most $4.
 SELECT {term} AS term, array_agg(p.part_id) AS parts
 FROM (SELECT c.part_id FROM content_parts c
       WHERE c.project_id = ANY ($1::text[])

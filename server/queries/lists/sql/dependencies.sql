@@ -1,6 +1,6 @@
 -- name: plan_dependencies
--- Row-level security hides from the planner how many spans there are: it takes one row for thousands and would
--- compare each with each. Only a hash join is left to it.
+-- Row-level security hides the number of spans from the planner: it expects one row where there
+-- are thousands, and would compare each with each. So only hash joins are enabled.
 SET LOCAL enable_nestloop = off;
 SET LOCAL enable_mergejoin = off;
 

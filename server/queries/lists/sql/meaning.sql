@@ -1,7 +1,7 @@
 -- Search by meaning. {…} are fragments made by server/queries/lists/nearest_reader.py.
 
 -- name: models_in_range
--- Which of the models $1 have vectors in the range.
+-- The models among $1 that have vectors in the range.
 SELECT m.model_id FROM unnest($1::smallint[]) AS m (model_id) WHERE {branches};
 
 -- name: model_branch
@@ -11,16 +11,16 @@ EXISTS (SELECT FROM span_vectors t WHERE {project} AND t.model_id = m.model_id A
 SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off
 
 -- name: vector_marks
--- The hours from $3 to $4 in which each of the projects $1 has vectors of the model $2, how many, and what changes with
--- every change of them: see migration 0063.
+-- The hours from $3 to $4 in which each of the projects $1 has vectors of the model $2, their
+-- number, and a value that changes whenever they change: see migration 0063.
 SELECT project_id, hour, sum(vectors)::bigint AS vectors, count(*) AS changes, bit_xor(mark) AS mark
 FROM vector_counts
 WHERE project_id = ANY ($1::text[]) AND model_id = $2::smallint AND hour >= $3::timestamptz AND hour < $4::timestamptz
 GROUP BY project_id, hour HAVING sum(vectors) > 0;
 
 -- name: read_vector_bits
--- The bits of the project $1 and the model $2 in the hours $3, each column end to end in the same order. The index has all
--- that this reads.
+-- The bits of the project $1 and the model $2 in the hours $3, each column end to end in the
+-- same order. The index has everything that this reads.
 SELECT h.hour, b.*
 FROM unnest($3::timestamptz[]) AS h (hour)
 CROSS JOIN LATERAL (
@@ -33,7 +33,7 @@ CROSS JOIN LATERAL (
 ) AS b;
 
 -- name: read_chosen_vectors
--- The vectors of the rows $2, $3 of the project $1, as far as they are there, end to end in the order of "places".
+-- The vectors of those rows $2, $3 of the project $1 that exist, end to end in the order of "places".
 SELECT array_agg(k.place) AS places, array_agg(v.trace_id) AS trace_ids, array_agg(v.text_hash) AS texts,
        string_agg(v.vector, '') AS vectors
 FROM unnest($2::timestamptz[], $3::text[]) WITH ORDINALITY AS k (ts, span_id, place)
@@ -41,8 +41,8 @@ JOIN span_vectors v ON v.project_id = $1::text AND v.model_id = $4::smallint AND
                    AND v.ts = k.ts AND v.span_id = k.span_id;
 
 -- name: nearest_filtered
--- The rows that pass a filter whose bits differ least from the question's, each bit by its weight, with their vectors, and
--- how many rows pass.
+-- Among the rows that pass a filter, those whose bits differ least from the question's, each bit
+-- by its weight, with their vectors; and the number of rows that pass.
 WITH passing AS MATERIALIZED ({branches}),
 candidates AS MATERIALIZED (SELECT * FROM passing ORDER BY bit_count(differ), ts DESC LIMIT {most_candidates}),
 near AS MATERIALIZED (
@@ -76,6 +76,6 @@ ORDER BY v.ts
 LIMIT 200;
 
 -- name: is_span_stored
--- Whether there is such a trace or span, with or without vectors.
+-- Whether the trace or span exists, with or without vectors.
 SELECT EXISTS (SELECT FROM llm_traces WHERE project_id = ANY ($1::text[]) AND trace_id = $2
                AND ($3::text IS NULL OR span_id = $3));

@@ -1,6 +1,6 @@
 -- name: list_services
--- Every service that ever sent a span to these projects: $1 projects, $2 most rows. From the interned
--- combinations of dimensions, a few thousand rows whatever the number of spans.
+-- Every service that ever sent a span to these projects: $1 projects, $2 most rows. Read from the
+-- interned combinations of dimensions: a few thousand rows, whatever the number of spans.
 SELECT DISTINCT service_name
 FROM span_dimensions
 WHERE project_id = ANY ($1::text[]) AND service_name <> ''

@@ -29,9 +29,9 @@ JOIN llm_traces t ON t.project_id = k.project_id AND t.trace_id = k.trace_id AND
 WHERE {any_match}
 
 -- name: clip_changed_spans
--- The same with the beginnings of long texts.
+-- Like list_changed_spans, with the beginnings of long texts.
 SELECT {columns}, {others} FROM ({spans}) AS page
 
 -- name: check_snapshot
--- Fails for a text that is no snapshot.
+-- Fails for a text that is not a snapshot.
 SELECT $1::text::pg_snapshot IS NOT NULL;

@@ -2,7 +2,8 @@
 -- server/queries/lists/session_reader.py replaces the braces, from its own tables of names.
 
 -- name: list_summaries_of_project
--- One page of one project (or of many, where a branch each would cost more). Those that were active at some moment of the window: $1 <= last_ts, first_ts < $2.
+-- One page of one project (or of many, if a branch for each would cost more). The rows
+-- were active at some moment of the window: $1 <= last_ts, first_ts < $2.
 SELECT {columns}
 FROM {table} AS t
 WHERE {project}

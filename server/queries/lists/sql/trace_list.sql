@@ -15,7 +15,7 @@ ORDER BY {order}
 LIMIT {limit}
 
 -- name: fetch_page
--- Columns are read and worked out for the rows of the page only, not for all that were sorted.
+-- Columns are read and computed only for the rows of the page, not for all rows that were sorted.
 WITH page AS MATERIALIZED ({page})
 SELECT {columns}
 FROM page JOIN {table} t ON {same_row}

@@ -2,7 +2,7 @@
 -- of fields and the filter, and placeholders of bound values.
 
 -- name: facet_branch
--- The newest matching rows of one project (or of many, where a branch each would cost more), {most} at most.
+-- The newest matching rows of one project (or of many, if a branch for each would cost more), {most} at most.
 SELECT {value} AS value
 FROM llm_traces t
 WHERE {project} AND t.ts >= $1 AND t.ts < $2 AND {predicate}
@@ -10,8 +10,8 @@ ORDER BY t.ts DESC
 LIMIT {most}
 
 -- name: facet_values
--- $3: values that begin with this, $5: that contain this, in any letter case; $4: how many values.
--- One row, also when there are none.
+-- $3: values that begin with this, $5: that contain this, both ignoring case; $4: how many values.
+-- One row, even if there are no values.
 WITH sample AS MATERIALIZED ({branches}),
 found AS (SELECT {expanded} AS value FROM sample),
 counted AS (

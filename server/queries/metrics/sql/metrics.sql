@@ -1,19 +1,19 @@
--- Fixed statements of the metric engine; the others are composed in metric_sql.py and metric_rollup_sql.py.
+-- Fixed statements of the metric engine; the others are composed in raw_sql.py and rollup_sql.py.
 
 -- name: read_rollup_state
--- From when on there are raw rows and 5-minute rollups.
+-- The times from which raw rows and 5-minute rollups are stored.
 SELECT raw_since, rollup_5m_since FROM rollup_state;
 
 -- name: join_by_hash
--- The planner takes the few dimensions that a filter leaves for one, and would then look each of them up in every
--- hour: four times the work of reading the range once.
+-- The planner expects one combination of dimensions where a filter leaves a few, and would look each
+-- of them up in every hour: four times the work of reading the range once.
 SET LOCAL enable_nestloop = off;
 
 -- name: join_as_planned
 SET LOCAL enable_nestloop = on;
 
 -- name: list_actor_packs
--- Which packed users or sessions (kind $2) of projects $1 lie within $3–$4, and how many ids each holds.
+-- The packed values of users or sessions (kind $2) of the projects $1 within $3–$4, each with its number of ids.
 SELECT p.project_id, p.hours, p.bucket, octet_length(p.ids) / 8 AS ids
 FROM unnest($3::timestamptz[], $4::timestamptz[]) AS piece (low, high)
 JOIN actor_pack AS p
@@ -28,8 +28,8 @@ JOIN actor_pack AS p
     ON p.project_id = chosen.project_id AND p.kind = $1 AND p.hours = chosen.hours AND p.bucket = chosen.bucket;
 
 -- name: read_actor_ids
--- The ids alone; of each packed value the first $5 of it (1: all), and 64 ids more. Ids are sorted hashes, so a
--- part from the front is a fair sample.
+-- Only the ids: of each packed value the share $5 from its start (1: all), and 64 ids more. Ids
+-- are sorted hashes, so the start of a value is a fair sample.
 SELECT p.bucket,
     substring(p.ids FOR (ceil(octet_length(p.ids) / 8 * $5::double precision)::integer + 64) * 8) AS ids
 FROM unnest($2::text[], $3::smallint[], $4::timestamptz[]) AS chosen (project_id, hours, bucket)

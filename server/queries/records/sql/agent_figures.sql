@@ -1,5 +1,5 @@
 -- name: list_agent_figures
--- $5 to $11 say which of the columns split the figures; the others are summed over.
+-- $5 to $11: whether each column splits the figures; the others are summed over.
 SELECT figure,
        CASE WHEN $5::boolean THEN day END AS day,
        CASE WHEN $6::boolean THEN kind END AS kind,

@@ -16,7 +16,7 @@ WHERE project_id = $1 AND budget_id = $2;
 SELECT count(*) FROM budgets WHERE project_id = $1;
 
 -- name: put_budget
--- Create or replace a budget; return it, and whether it was there.
+-- Create or replace a budget; return it, and whether it existed.
 INSERT INTO budgets AS b (project_id, budget_id, name, amount_usd, period, time_zone, dimension, value,
                           warning_pct, critical_pct, created_by)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)

@@ -3,7 +3,7 @@
 SELECT project_id, deleted_at IS NOT NULL AS is_deleted FROM projects ORDER BY project_id;
 
 -- name: create_project
--- Gives the id back, or nothing when the project was there.
+-- Returns the id, or nothing if the project existed.
 INSERT INTO projects (project_id, name) VALUES ($1, $2)
 ON CONFLICT (project_id) DO NOTHING
 RETURNING project_id;
