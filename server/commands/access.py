@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from server.commands.parsing import Commands, add_command, add_group, duration
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 ROLES = ("admin", "developer", "viewer", "billing")
 KEY_KINDS = ("ingest", "dashboard", "service")
-KEY_SECONDS = 90 * 86400
 
 
 def add(commands: Commands) -> None:
@@ -60,19 +60,19 @@ def _add_key(commands: Commands) -> None:
         ),
         examples=(
             "  llm-observatory key create --kind ingest --project shop --label 'checkout service'\n"
-            "  llm-observatory key create --kind dashboard --project shop --label grafana --ttl 365d\n"
+            "  llm-observatory key create --kind dashboard --project shop --label grafana --ttl 90d\n"
         ),
     )
-    create.add_argument("--kind", required=True, choices=KEY_KINDS)
+    create.add_argument("--kind", required=True, choices=KEY_KINDS, help="who uses it: a sender, a reader, a program")
     create.add_argument("--label", required=True, help="what it is for")
     create.add_argument("--role", choices=ROLES, help="default: developer, or viewer for a dashboard key")
     add_grant(create)
-    create.add_argument("--ttl", type=duration, default=KEY_SECONDS, help="lifetime: 12h, 30d (default 90d)")
+    create.add_argument("--ttl", type=duration, help="lifetime: 12h, 30d (default and longest: API_KEY_MAX_DAYS)")
     create.add_argument("--rate-limit", type=int, metavar="N", help="requests per minute, instead of the role's limit")
     add_command(
         commands,
         "list",
-        "list the keys, one per line: id, kind, role, projects, state, expiry, label",
+        "list the keys, one per line: id, kind, role, projects, state, expiry, last use, label",
         list_keys,
         examples="  llm-observatory key list\n",
     )
@@ -97,7 +97,7 @@ def _add_client(commands: Commands) -> None:
         examples="  llm-observatory client create --name 'nightly report' --role viewer --project shop\n",
     )
     create.add_argument("--name", required=True, help="what it is, for people")
-    create.add_argument("--role", required=True, choices=ROLES)
+    create.add_argument("--role", required=True, choices=ROLES, help="what it may do: docs/reference/access.md")
     add_grant(create)
     create.add_argument("--client-id", metavar="ID", help="an id of your choice (default: a random one)")
     add_command(
@@ -114,7 +114,7 @@ def _add_client(commands: Commands) -> None:
         disable_client,
         examples="  llm-observatory client disable client-abc\n",
     )
-    disable.add_argument("client_id", metavar="ID")
+    disable.add_argument("client_id", metavar="ID", help="the id, as `client list` shows it")
     enable = add_command(
         commands,
         "enable",
@@ -122,7 +122,7 @@ def _add_client(commands: Commands) -> None:
         enable_client,
         examples="  llm-observatory client enable client-abc\n",
     )
-    enable.add_argument("client_id", metavar="ID")
+    enable.add_argument("client_id", metavar="ID", help="the id, as `client list` shows it")
 
 
 def add_grant(parser: argparse.ArgumentParser) -> None:
@@ -164,20 +164,20 @@ def list_projects(options: argparse.Namespace) -> int:
 
 def create_key(options: argparse.Namespace) -> int:
     """Make a key and prints it."""
-    from datetime import UTC, datetime, timedelta
-
     from server.access import administration
     from server.access.principal import Role
     from server.commands.administration import ACTOR, change, note
 
     async def work(connection: asyncpg.Connection, settings: Settings) -> str:
-        if options.ttl > settings.api_key_max_days * 86400:
+        latest = administration.latest_expiry(settings.api_key_max_days)
+        expiry = datetime.now(UTC) + timedelta(seconds=options.ttl) if options.ttl else latest
+        if expiry > latest:
             raise ValueError(f"a key lives {settings.api_key_max_days} days at most (API_KEY_MAX_DAYS)")
         new = administration.NewKey(
             label=options.label,
             kind=options.kind,
             projects=options.project,
-            expires_at=datetime.now(UTC) + timedelta(seconds=options.ttl),
+            expires_at=expiry,
             role=Role(options.role) if options.role else None,
             scopes=options.scope,
             rate_limit_per_minute=options.rate_limit,
@@ -202,13 +202,20 @@ def list_keys(options: argparse.Namespace) -> int:
             row["kind"],
             row["role"],
             ",".join(row["projects"]),
-            "active" if row["revoked_at"] is None else "revoked",
+            _key_state(row),
             f"{row['expires_at']:%Y-%m-%d}",
+            f"{row['last_used_at']:%Y-%m-%dT%H:%MZ}" if row["last_used_at"] else "never",
             row["label"],
         )
         for row in rows
     )
     return 0
+
+
+def _key_state(row: Mapping[str, Any]) -> str:
+    if row["revoked_at"] is not None:
+        return "revoked"
+    return "expired" if row["expires_at"] <= datetime.now(UTC) else "active"
 
 
 def revoke_key(options: argparse.Namespace) -> int:

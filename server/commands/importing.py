@@ -34,7 +34,9 @@ def add(commands: Commands) -> None:
             "  llm-observatory import --from langsmith --project shop --service bot runs-*.parquet\n"
         ),
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="what the tool exported, all that belongs together"
+    )
     parser.add_argument("--from", required=True, dest="tool", choices=TOOLS, help="the tool that wrote the files")
     add_server_options(parser, project="the project they go to")
     parser.add_argument("--service", metavar="NAME", help="their service (default: the one named, else TOOL-import)")

@@ -34,7 +34,7 @@ def add(commands: Commands) -> None:
             "  llm-observatory ingest --project shop --url https://llm.example.org --token-file key.txt *.binpb.gz\n"
         ),
     )
-    ingest.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    ingest.add_argument("files", nargs="+", type=Path, metavar="FILE", help="OTLP in a form named above")
     add_server_options(ingest, project="the project they go to")
 
 

@@ -33,7 +33,7 @@ def _add_token(commands: Commands) -> None:
             "  llm-observatory token create --role viewer --project shop --project blog --scope metrics:read\n"
         ),
     )
-    create.add_argument("--role", required=True, choices=ROLES)
+    create.add_argument("--role", required=True, choices=ROLES, help="what it may do: docs/reference/access.md")
     add_grant(create)
     create.add_argument("--ttl", type=duration, default=TOKEN_SECONDS, help="lifetime: 900, 15m, 12h (default 1h)")
     create.add_argument("--subject", default="cli", help="who it is for, as it appears in logs (default cli)")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import time
 from collections.abc import Iterable
@@ -39,6 +40,7 @@ logger = logging.getLogger("observatory")
 # At DEBUG these print SQL arguments (prompts and key hashes) or request headers; at INFO a line per pool.
 LIBRARIES = ("databases", "asyncio", "httpx", "httpcore", "asyncpg", "sanic.root", "urllib3")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_PLAIN = re.compile(r"[\w.:/@+-]+", re.ASCII)
 _REPEAT_SECONDS = 60.0
 _MOST_KINDS = 1000
 
@@ -52,6 +54,21 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return _encoded(line)
+
+
+class TextLines(logging.Formatter):
+    """A line for people: the message, then the fields as ``name=value``; no field can break the line."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        fields = [f" {key}={_word(value)}" for key, value in vars(record).items() if key not in _STANDARD]
+        return super().formatMessage(record) + "".join(fields)
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) and _PLAIN.fullmatch(value) else _encoded(value)
 
 
 def _head(created: float, level: str, name: str, message: str) -> dict[str, Any]:
@@ -76,7 +93,7 @@ def _request_members(request: RequestFinished) -> str:
     return quick.decode() if quick.isascii() else _encoded(_members(request))
 
 
-def _encoded(line: dict[str, Any]) -> str:
+def _encoded(line: Any) -> str:
     try:
         quick = orjson.dumps(line, default=str)
     except TypeError:  # lone surrogates, large numbers
@@ -106,9 +123,7 @@ def configure(level: str, form: str) -> None:
     with suppress(OSError, ValueError, AttributeError):  # not a file, as in a test
         stream = PatientStream(sys.stderr.fileno())
     handler = LineHandler(stream) if form == "json" else logging.StreamHandler(stream)
-    handler.setFormatter(
-        JsonLines() if form == "json" else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    )
+    handler.setFormatter(JsonLines() if form == "json" else TextLines())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

@@ -88,7 +88,7 @@ def _command(words: str, parser: argparse.ArgumentParser) -> str:
         if action.choices and not action.metavar:
             value = "\\|".join(map(str, action.choices))
         name = " ".join(filter(None, [", ".join(action.option_strings), str(value)]))
-        needed = " Required." if action.required and action.option_strings else ""
+        needed = "; required" if action.required and action.option_strings else ""
         rows.append(f"| `{name}` | {_cell(action.help or '')}{needed} |")
     if rows:
         parts.append("\n".join(["| Argument | Meaning |", "|---|---|", *rows]))

@@ -7,6 +7,7 @@ import json
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
@@ -17,6 +18,7 @@ from server.cli import make_parser
 from server.settings import Settings
 from server.text.setting_values import masked
 from tests.conftest import ProjectMaker
+from tests.docs.render import commands
 from tests.process.conftest import Starter
 from tests.process.program import run
 
@@ -39,6 +41,13 @@ def test_every_command_explains_itself(words: tuple[str, ...], capsys: pytest.Ca
     assert text.startswith("usage: llm-observatory")
     groups = {path[:-1] for path in parsers(make_parser()) if path}
     assert words in groups or "examples:\n" in text
+
+
+def test_every_argument_says_what_it_is() -> None:
+    silent = [
+        (words, action.dest) for words, one in commands(make_parser()) for action in one._actions if not action.help
+    ]
+    assert silent == []
 
 
 def test_the_installed_program_prints_its_help_and_version() -> None:
@@ -166,7 +175,9 @@ def test_projects_keys_and_clients_are_managed_and_open_the_server(
 
     key = command("key", "create", "--kind", "ingest", "--project", "shop", "--label", "checkout").strip()
     key_id = key.split("_")[1]
-    assert command("key", "list").split("\t")[:5] == [key_id, "ingest", "developer", "shop", "active"]
+    year = f"{datetime.now(UTC) + timedelta(days=365):%Y-%m-%d}"
+    row = [key_id, "ingest", "developer", "shop", "active", year, "never", "checkout\n"]
+    assert command("key", "list").split("\t") == row, "as long as a key that was made over REST"
 
     credentials = dict(
         line.split("=", 1)

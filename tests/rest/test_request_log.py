@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from server.telemetry import observations
-from server.telemetry.logs import LineHandler
+from server.telemetry.logs import LineHandler, TextLines
 from server.telemetry.observations import (
     CacheAsked,
     Observation,
@@ -86,3 +86,13 @@ def test_each_request_has_a_line_of_json_that_nothing_in_it_can_break() -> None:
     assert first["ts"][10] == "T"
     assert first["ts"].endswith("Z")
     assert len(first["ts"]) == len("2026-01-01T00:00:00.000Z")
+
+
+def test_a_line_for_people_has_the_fields_and_none_of_them_can_break_it() -> None:
+    record = logging.makeLogRecord({"levelname": "WARNING", "name": "observatory", "msg": "credential refused"})
+    vars(record).update(reason="signature", client_address="::1", cause="a\nWARNING c\u2028", suppressed=0)
+    line = TextLines().format(record)
+    assert line.endswith(
+        'observatory: credential refused reason=signature client_address=::1 cause="a\\nWARNING c\\u2028" suppressed=0'
+    )
+    assert line.isprintable()
