@@ -3,6 +3,9 @@
 Each file runs once, in order, in a transaction of its own, under an advisory lock, so that any number of processes may
 start at the same time. The checksum of every applied file is kept, and a file that changed afterwards is refused,
 because otherwise two installations would differ silently.
+
+Servers go on meanwhile. Whoever waits for a lock of a table keeps all those waiting who come later, so a file that does
+not get its locks within a moment is rolled back and tried again.
 """
 
 from __future__ import annotations
@@ -11,15 +14,17 @@ import asyncio
 import hashlib
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 
 import asyncpg
 
 from server.distribution_settings import NONE
-from server.schema import safeguards
+from server.schema import partition_indexes, safeguards
 from server.schema.distribution import DistributionError, distribute
 from server.schema.sql_statements import split_statements
 
@@ -28,6 +33,9 @@ logger = logging.getLogger("observatory.migrate")
 MINIMUM_SERVER_VERSION = 180000
 _FILE_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 _LOCK_KEY = 0x6C6C6D6F
+QUEUE_SECONDS = 0.3
+"""How long a file waits for a lock, and so keeps others waiting, before it is tried again."""
+PAUSE_SECONDS = 0.7
 
 _HISTORY = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -83,7 +91,8 @@ async def migrate(
 
     What a restore has lost is put back first (:mod:`server.schema.safeguards`). ``distribution``: how tables are spread
     over nodes, afterwards (:mod:`server.schema.distribution`). ``migrations`` None: all of them.
-    ``warn`` receives a sentence for each thing that was put back, and for each optional step that failed.
+    ``lock_timeout``: seconds for which a file is tried again while others hold locks that it needs. ``warn`` receives a
+    sentence for each thing that was put back, and for each optional step that failed.
 
     Raises :class:`MigrationError` if nothing answers at ``url``, the server is too old, a file changed after it was
     applied, or a statement fails (then nothing of that file remains); asyncpg's errors if the database refuses the
@@ -102,15 +111,22 @@ async def migrate(
         async with asyncio.timeout(lock_timeout + 300):
             await connection.execute("SELECT pg_advisory_lock($1)", _LOCK_KEY)
             await safeguards.restore(connection, warn)
-            done = await _apply_pending(
-                connection, load_migrations() if migrations is None else migrations, apart=distribution != NONE
-            )
+            files = load_migrations() if migrations is None else migrations
+            done = await _apply_pending(connection, files, apart=distribution != NONE, patience=lock_timeout)
             try:
                 await distribute(connection, distribution)
             except (DistributionError, asyncpg.PostgresError) as error:
                 raise MigrationError(f"spreading the tables: {error}") from error
             await safeguards.record(connection)
-            return done
+        if distribution == NONE:
+            # A concurrent build waits for whoever has an older snapshot: nobody may wait for this connection then.
+            await connection.execute("SELECT pg_advisory_unlock_all(); SET lock_timeout = 0")
+            attach = partial(_patiently, connection, patience=lock_timeout, what="an index of partitions")
+            try:
+                await partition_indexes.finish(connection, attach)
+            except asyncpg.PostgresError as error:
+                raise MigrationError(f"an index of partitions: {error}: the next migrate goes on with it") from error
+        return done
 
 
 @asynccontextmanager
@@ -140,7 +156,9 @@ async def pending_migrations(
     return [migration.name for migration in files if migration.number not in applied]
 
 
-async def _apply_pending(connection: asyncpg.Connection, migrations: Sequence[Migration], *, apart: bool) -> list[str]:
+async def _apply_pending(
+    connection: asyncpg.Connection, migrations: Sequence[Migration], *, apart: bool, patience: float
+) -> list[str]:
     await connection.execute(_HISTORY)
     await _open_history_for_reading(connection)
     rows = await connection.fetch("SELECT number, checksum FROM schema_migrations")
@@ -154,21 +172,44 @@ async def _apply_pending(connection: asyncpg.Connection, migrations: Sequence[Mi
                     "go back to the version that made it, or begin with an empty database"
                 )
             continue
-        try:
-            async with connection.transaction():
-                for text in split_statements(migration.sql) if apart else (migration.sql,):
-                    await connection.execute(text)
-                await connection.execute(
-                    "INSERT INTO schema_migrations (number, name, checksum) VALUES ($1, $2, $3)",
-                    migration.number,
-                    migration.name,
-                    migration.checksum,
-                )
-        except asyncpg.PostgresError as error:
-            raise MigrationError(f"{migration.name}: {error}") from error
+        sql = migration.sql if apart else await partition_indexes.without_partitions(connection, migration.sql)
+
+        async def apply(migration: Migration = migration, sql: str = sql) -> None:
+            for text in split_statements(sql) if apart else (sql,):
+                await connection.execute(text)
+            await connection.execute(
+                "INSERT INTO schema_migrations (number, name, checksum) VALUES ($1, $2, $3)",
+                migration.number,
+                migration.name,
+                migration.checksum,
+            )
+
+        await _patiently(connection, apply, patience=patience, what=migration.name)
         done.append(migration.name)
     await _open_history_for_reading(connection)
     return done
+
+
+async def _patiently(
+    connection: asyncpg.Connection, work: Callable[[], Awaitable[None]], *, patience: float, what: str
+) -> None:
+    """Do ``work`` in a transaction, again while somebody holds a lock that it needs."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            async with connection.transaction():
+                await connection.execute(f"SET LOCAL lock_timeout = '{int(QUEUE_SECONDS * 1000)}ms'")
+                await work()
+                return
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
+            if time.monotonic() > deadline:
+                raise MigrationError(
+                    f"{what}: {error}: others have held a table for {patience:.0f} s; end the longest transactions of "
+                    "pg_stat_activity, or try again when there are none"
+                ) from error
+            await asyncio.sleep(PAUSE_SECONDS)
+        except asyncpg.PostgresError as error:
+            raise MigrationError(f"{what}: {error}") from error
 
 
 async def _open_history_for_reading(connection: asyncpg.Connection) -> None:

@@ -22,6 +22,8 @@ REWRITTEN_BYTES_PER_SECOND: Final = 50_000_000
 INDEXED_ROWS_PER_SECOND: Final = 200_000
 CHANGED_ROWS_PER_SECOND: Final = 50_000
 
+BESIDE_TRAFFIC: Final = "is altered for a moment; its partitions get an index afterwards, beside traffic"
+
 PREFIX: Final = "observatory_plan_"
 
 STOPS: Final = {
@@ -34,7 +36,7 @@ STOPS: Final = {
 """What each lock means for others, strongest first; weaker locks stop nobody."""
 
 _TABLES: Final = """
-SELECT c.oid, c.relname AS name, pg_relation_filenode(c.oid) AS file,
+SELECT c.oid, c.relname AS name, pg_relation_filenode(c.oid) AS file, c.relkind = 'p' AS is_partitioned,
        ARRAY(SELECT indexrelid FROM pg_index WHERE indrelid = c.oid) AS indexes
 FROM pg_class c WHERE c.relnamespace = $1::text::regnamespace AND c.relkind IN ('r', 'p')
 """
@@ -126,6 +128,7 @@ def _step(name: str, lock: str, work: str, rows: int, size: int) -> TableStep:
     seconds = {
         "is rewritten": size / REWRITTEN_BYTES_PER_SECOND,
         "gets an index": rows / INDEXED_ROWS_PER_SECOND,
+        BESIDE_TRAFFIC: rows / INDEXED_ROWS_PER_SECOND,
         "may change rows": rows / CHANGED_ROWS_PER_SECOND,
     }.get(work, 0.0)
     return TableStep(name, lock, work, rows, size, seconds)
@@ -168,7 +171,7 @@ def _work(before: asyncpg.Record, after: asyncpg.Record | None, lock: str) -> st
     if after["file"] != before["file"]:
         return "is rewritten"
     if set(after["indexes"]) - set(before["indexes"]):
-        return "gets an index"
+        return BESIDE_TRAFFIC if before["is_partitioned"] else "gets an index"
     if lock == "RowExclusiveLock":
         return "may change rows"
     return "is altered, or read once to check it"

@@ -69,6 +69,9 @@ SQLSTATE_ERRORS: dict[str, type[ApiError]] = {
     "58": DatabaseUnavailable,
 }
 
+LOCK_MILLISECONDS: Final = 4000
+"""How long a statement waits for a lock; at most half of its time-out."""
+
 RECOVERY_SECONDS: Final = 5.0
 """Time for a connection to answer after its statement was cancelled; then it is given up."""
 
@@ -121,7 +124,8 @@ class Database:
         server_settings = {
             "application_name": application_name,
             "statement_timeout": str(int(statement_timeout * 1000)),
-            "lock_timeout": "1000",
+            # A migration holds tables for a moment: whoever waits through it has an answer instead of a 503.
+            "lock_timeout": str(min(LOCK_MILLISECONDS, int(statement_timeout * 500))),
             "idle_in_transaction_session_timeout": "10000",
             "timezone": "UTC",
             "jit": "off",

@@ -134,7 +134,7 @@ async def keep_books(folder: Path, *, kills: int, seed: int, pause: float) -> tu
             await _progress(ledger, 10)
             stop.set()
             await asyncio.gather(*clients)
-            await _eventually(lambda: _compare(urls, ledger))
+            await _eventually(lambda: compare(urls.owner_url, ledger))
     finally:
         await asyncio.to_thread(services.stop)
     return ledger, killer.done
@@ -192,9 +192,9 @@ async def _eventually(check: Callable[[], Awaitable[None]]) -> None:
     await check()
 
 
-async def _compare(urls: EmbeddedUrls, ledger: Ledger) -> None:
+async def compare(owner_url: str, ledger: Ledger) -> None:
     """Compare the ledger with the tables, and the tables with each other."""
-    owner = await asyncpg.connect(urls.owner_url)
+    owner = await asyncpg.connect(owner_url)
     try:
         async with owner.transaction(isolation="repeatable_read"):
             spans = await owner.fetch("SELECT * FROM llm_traces")

@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from server.schema.migrate import load_migrations
+from server.schema.migration_plan import BESIDE_TRAFFIC, STOPS, plan_migrations
 from tests.schema.record_version import PREVIOUS
 
 BEFORE: dict[str, Any] = json.loads(PREVIOUS.read_text(encoding="utf-8"))
@@ -29,6 +30,11 @@ DEMANDS = """
 SELECT conrelid::regclass::text AS name, regexp_replace(pg_get_constraintdef(oid), '\\m\\w+\\.', '', 'g') AS rule
 FROM pg_constraint WHERE connamespace = $1::text::regnamespace AND contype IN ('c', 'u', 'p', 'x', 'f')
 """
+
+HARMLESS = ("is altered, or read once to check it", BESIDE_TRAFFIC)
+"""A check that would read is a new demand, which another test refuses."""
+SMALL = {"access_version"}
+"""Tables of a few rows."""
 
 
 async def by_table(connection: asyncpg.Connection, query: str, schema: str) -> dict[str, set[tuple[Any, ...]]]:
@@ -78,3 +84,19 @@ async def test_migrations_take_nothing_away_and_demand_nothing_new(
     for table in before:
         added = rules_now.get(table, set()) - rules.get(table, set())
         assert not added, f"{table}: older servers may break {sorted(added)}"
+
+
+async def test_no_migration_reads_or_writes_a_whole_table_while_others_wait(
+    owner: asyncpg.Connection, owner_url: str
+) -> None:
+    """What is pending for the version before only alters tables, makes new ones, or builds indexes beside traffic."""
+    await owner.execute("DELETE FROM schema_migrations WHERE NOT number = ANY ($1)", BEFORE["migrations"])
+    steps = await plan_migrations(owner_url)
+    assert len(steps) == len(load_migrations()) - len(BEFORE["migrations"])
+    long = {
+        (step.name, item.table, item.work)
+        for step in steps
+        for item in step.tables
+        if item.work not in HARMLESS and item.table not in SMALL and item.lock in STOPS
+    }
+    assert long == set(), "build it beside traffic, change rows in the background, or take two versions (decision 0192)"

@@ -50,7 +50,7 @@ _VALUE_STATES = ("22", "23", "54")
 _VALUE_ERRORS = (asyncpg.exceptions.DataError, OverflowError, TypeError, UnicodeError, ValueError)
 # Two transactions conflicted; the next attempt finds the other one finished.
 _CONFLICT_STATES = {"40001": 1, "40P01": 1, "55P03": 2}
-"""Weight of each: a lock that was waited for in vain (55P03) has taken a second, so it is tried only twice."""
+"""Weight of each: a lock that was waited for in vain (55P03) has taken seconds, so it is tried only twice."""
 _LOST_STATES = ("08", "57P01", "57P02")
 
 
