@@ -34,7 +34,7 @@ def _add_project(commands: Commands) -> None:
         "create",
         "create a project",
         create_project,
-        description="Fails if the id was ever used: data of a deleted project must not come back under a new one.",
+        description="Fails if the id was ever used: data of a deleted project must not reappear in a new project.",
         examples='  llm-observatory project create shop --name "Web shop"\n',
     )
     create.add_argument("project_id", metavar="ID", help="lower-case letters, digits, - and _; at most 63")
@@ -55,7 +55,7 @@ def _add_key(commands: Commands) -> None:
         "create an API key and print it",
         create_key,
         description=(
-            "Prints only the key, which is not kept anywhere. An ingest key can only send traces, a dashboard key\n"
+            "Prints only the key, which is not stored anywhere. An ingest key can only send traces, a dashboard key\n"
             "only read; a service key can do what its role can."
         ),
         examples=(
@@ -63,8 +63,8 @@ def _add_key(commands: Commands) -> None:
             "  llm-observatory key create --kind dashboard --project shop --label grafana --ttl 90d\n"
         ),
     )
-    create.add_argument("--kind", required=True, choices=KEY_KINDS, help="who uses it: a sender, a reader, a program")
-    create.add_argument("--label", required=True, help="what it is for")
+    create.add_argument("--kind", required=True, choices=KEY_KINDS, help="its user: a sender, a reader, a program")
+    create.add_argument("--label", required=True, help="a note about its use")
     create.add_argument("--role", choices=ROLES, help="default: developer, or viewer for a dashboard key")
     add_grant(create)
     create.add_argument("--ttl", type=duration, help="lifetime: 12h, 30d (default and longest: API_KEY_MAX_DAYS)")
@@ -84,7 +84,7 @@ def _add_key(commands: Commands) -> None:
         description="Every server process refuses it within seconds.",
         examples="  llm-observatory key revoke k7d2mzq4x5ab\n",
     )
-    revoke.add_argument("key_id", metavar="ID", help="the id, as `key list` shows it")
+    revoke.add_argument("key_id", metavar="ID", help="the id that `key list` shows")
 
 
 def _add_client(commands: Commands) -> None:
@@ -93,11 +93,11 @@ def _add_client(commands: Commands) -> None:
         "create",
         "register a client for /oauth/token",
         create_client,
-        description="Prints client_id and client_secret, which is not kept anywhere.",
+        description="Prints client_id and client_secret; the secret is not stored anywhere.",
         examples="  llm-observatory client create --name 'nightly report' --role viewer --project shop\n",
     )
-    create.add_argument("--name", required=True, help="what it is, for people")
-    create.add_argument("--role", required=True, choices=ROLES, help="what it may do: docs/reference/access.md")
+    create.add_argument("--name", required=True, help="name for people")
+    create.add_argument("--role", required=True, choices=ROLES, help="its permissions: docs/reference/access.md")
     add_grant(create)
     create.add_argument("--client-id", metavar="ID", help="an id of your choice (default: a random one)")
     add_command(
@@ -118,7 +118,7 @@ def _add_client(commands: Commands) -> None:
     enable = add_command(
         commands,
         "enable",
-        "undo disabling a client: its unexpired tokens and its keys are honoured again",
+        "enable a disabled client: its keys and unexpired tokens are accepted again",
         enable_client,
         examples="  llm-observatory client enable client-abc\n",
     )
@@ -126,17 +126,24 @@ def _add_client(commands: Commands) -> None:
 
 
 def add_grant(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say which projects and scopes something opens."""
+    """Add the options for the projects and scopes of a credential."""
     parser.add_argument(
-        "--project", required=True, action="append", metavar="ID", help="a project it opens; repeat it, or '*' for all"
+        "--project",
+        required=True,
+        action="append",
+        metavar="ID",
+        help="a project that it opens; repeat it, or use '*' for all",
     )
     parser.add_argument(
-        "--scope", action="append", metavar="SCOPE", help="narrow it to this scope; repeat it (default: the role's)"
+        "--scope",
+        action="append",
+        metavar="SCOPE",
+        help="limit it to this scope; repeat it for several (default: the role's)",
     )
 
 
 def create_project(options: argparse.Namespace) -> int:
-    """Make a project."""
+    """Create a project."""
     from server.access import administration
     from server.commands.administration import change, note
 
@@ -163,7 +170,7 @@ def list_projects(options: argparse.Namespace) -> int:
 
 
 def create_key(options: argparse.Namespace) -> int:
-    """Make a key and prints it."""
+    """Create a key and print it."""
     from server.access import administration
     from server.access.principal import Role
     from server.commands.administration import ACTOR, change, note
@@ -172,7 +179,7 @@ def create_key(options: argparse.Namespace) -> int:
         latest = administration.latest_expiry(settings.api_key_max_days)
         expiry = datetime.now(UTC) + timedelta(seconds=options.ttl) if options.ttl else latest
         if expiry > latest:
-            raise ValueError(f"a key lives {settings.api_key_max_days} days at most (API_KEY_MAX_DAYS)")
+            raise ValueError(f"a key is valid for at most {settings.api_key_max_days} days (API_KEY_MAX_DAYS)")
         new = administration.NewKey(
             label=options.label,
             kind=options.kind,
@@ -293,7 +300,7 @@ def disable_client(options: argparse.Namespace) -> int:
 
 
 def enable_client(options: argparse.Namespace) -> int:
-    """Serve a disabled client again."""
+    """Enable a disabled client."""
     from server.access import administration
     from server.commands.administration import change, note
 

@@ -18,17 +18,18 @@ from server.terminal.output import CommandFailed, say
 
 T = TypeVar("T")
 ACTOR = "cli"
-# Per statement: a command may take its time, but not forever.
+# Seconds per statement: a command may take long, but not forever.
 STATEMENT_SECONDS = {"observatory_api": 30.0, "observatory_worker": 3600.0}
 
 
 def administrate(
     environ: Mapping[str, str], work: Callable[[Database, Settings], Awaitable[T]], *, as_worker: bool = False
 ) -> T:
-    """Return the result of ``work`` on the running database, or on the private one, started for this call.
+    """Run ``work`` on the configured database, or on the private one, which is started for this call; return its
+    result.
 
     :param as_worker: use the role that sees every project's rows instead of the API's role.
-    :raises CommandFailed: the request is impossible (a ValueError of ``work``).
+    :raises CommandFailed: ``work`` raised a ValueError: the request is impossible.
     """
     stores = Stores(environ, announce=say, join=True)
     with stores as settings:
@@ -59,7 +60,7 @@ async def _with_database(settings: Settings, work: Callable[[Database, Settings]
 
 
 def change(environ: Mapping[str, str], work: Callable[[asyncpg.Connection, Settings], Awaitable[T]]) -> T:
-    """Return the result of ``work`` in one transaction of the API role; otherwise like :func:`administrate`."""
+    """Run ``work`` in one transaction of the API role, and otherwise like :func:`administrate`."""
 
     async def in_transaction(database: Database, settings: Settings) -> T:
         async with database.write(()) as connection:

@@ -1,4 +1,4 @@
-"""A running server as the commands that read from it see it."""
+"""A running server, for the commands that read from it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Params = list[tuple[str, str | int | float | bool | None]]
 
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 60.0
-"""A server that says nothing for so long is gone; heartbeats and pages come more often."""
+"""Seconds after which a silent server counts as gone; heartbeats and pages come more often."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Its address, a credential for it, and the project to read."""
+    """The server's address, a credential for it, and the project to read."""
 
     base_url: str
     token: str
@@ -36,9 +36,9 @@ class Server:
         )
 
     def params(self, filters: Sequence[str]) -> Params:
-        """Return the query parameters that ``filters`` (``NAME=VALUE``) and the project are.
+        """Return ``filters`` (``NAME=VALUE``) and the project as query parameters.
 
-        :raises CommandFailed: one has no value.
+        :raises CommandFailed: a filter has no value.
         """
         found: Params = [("project_id", self.project)]
         for item in filters:
@@ -50,9 +50,9 @@ class Server:
 
 
 def refuse(answer: httpx.Response) -> CommandFailed:
-    """Return the error for an ``answer`` that was read and is none of success, in the server's words."""
+    """Return the error for ``answer``, which was read and is not a success, in the server's words."""
     try:
         detail = answer.json()["detail"]
     except (ValueError, KeyError, TypeError):
         detail = answer.text[:200]
-    return CommandFailed(f"the server answers {answer.status_code}: {detail}")
+    return CommandFailed(f"the server answered {answer.status_code}: {detail}")

@@ -20,8 +20,9 @@ def add(commands: Commands) -> None:
         "start everything, with two months of believable traces",
         run_demo,
         description=(
-            "Starts the private services (unless DATABASE_URL is set) and the server, makes the project 'demo', sends\n"
-            "it two months of traces of an invented web shop over OTLP. Goes on with live ones, prints what to try.\n"
+            "Starts the private services (unless DATABASE_URL is set) and the server, creates the project 'demo',\n"
+            "sends it two months of traces of an invented web shop over OTLP, continues with live ones, and prints\n"
+            "what to try. "
             "A second start finds the data and sends only what is missing. Ctrl-C stops everything."
         ),
         examples="  llm-observatory demo\n  llm-observatory demo --port 9090 --days 7 --traces 1000\n",
@@ -29,7 +30,7 @@ def add(commands: Commands) -> None:
     add_address(demo)
     demo.add_argument("--days", type=count, default=DAYS, help=f"days of history (default {DAYS})")
     demo.add_argument("--traces", type=count, default=TRACES, help=f"traces in them (default {TRACES})")
-    demo.add_argument("--seed", type=count, default=SEED, help="seed of the traces: another number makes others")
+    demo.add_argument("--seed", type=count, default=SEED, help="seed of the traces; another number makes others")
     demo.add_argument(
         "--semantic", action="store_true", help="search by meaning, with the offline model (the extra 'semantic')"
     )

@@ -1,4 +1,4 @@
-"""An export written into a file, and gone on with when it breaks off."""
+"""An export written to a file, and continued when it breaks off."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from server.terminal.progress import Progress
 
 EXPORT = "/api/v1/export/traces"
 ATTEMPTS = 5
-"""How often in a row an export may break off without a byte more."""
+"""Most interruptions in a row without a further byte."""
 PAUSE_SECONDS = 1.0
 LOOK_SECONDS = 1.0
 _ENDED = ("complete", "failed", "cancelled")
 
 
 def write_export(server: Server, filters: Sequence[str], output: Path, *, kind: str, compression: str) -> None:
-    """Write the spans that match ``filters`` to ``output``, which gets its name once it is whole.
+    """Write the spans that match ``filters`` to ``output``; the file gets that name once it is complete.
 
-    :raises CommandFailed: the server refuses the question, or the export broke off again and again.
+    :raises CommandFailed: the server refuses the question, or the export breaks off again and again.
     """
     params = server.params(filters)
     unfinished = output.with_name(f"{output.name}.unfinished")
@@ -56,7 +56,7 @@ def write_export(server: Server, filters: Sequence[str], output: Path, *, kind: 
                 file.truncate()
                 failures = 0 if size else failures + 1
                 if failures >= ATTEMPTS:
-                    raise CommandFailed(f"the export broke off {ATTEMPTS} times; what there is is in {unfinished}")
+                    raise CommandFailed(f"the export broke off {ATTEMPTS} times; its part so far is in {unfinished}")
                 say(f"the export broke off ({record.get('problem') or 'connection lost'}), going on")
                 time.sleep(PAUSE_SECONDS)
             file.flush()
@@ -66,7 +66,8 @@ def write_export(server: Server, filters: Sequence[str], output: Path, *, kind: 
 
 
 def _estimate(client: httpx.Client, params: Params) -> int:
-    """Return about how many rows there are: for the bar alone. Says early what is wrong with the question."""
+    """Return the approximate number of rows, for the progress bar. A fault of the question is reported early this
+    way."""
     answer = client.get("/api/v1/traces", params=[*params, ("limit", "1"), ("total", "estimate")])
     if answer.status_code >= 500:
         return 0
@@ -98,7 +99,7 @@ def _download(client: httpx.Client, params: Params, after: str | None, file: Bin
 
 
 def _record(client: httpx.Client, export_id: str, size: int) -> dict[str, Any]:
-    """Return how the server sees the end of the export; what it is about to note is waited for."""
+    """Return the server's record of the export, once the server has noted its end."""
     found: dict[str, Any] = {}
     for _ in range(10):
         try:

@@ -1,6 +1,7 @@
 """Upload of another tool's export: the work of ``llm-observatory import``.
 
-Spans go in by OTLP, as from any sender, so that prices, redaction and limits are the same; scores by the REST API.
+Spans are sent over OTLP, as by any sender, so that prices, redaction and limits are the same; scores go through the
+REST API.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class ImportOutcome:
     reasons: list[str] = field(default_factory=list)
 
     def skip(self, file: Path, place: str, reason: str) -> None:
-        """Note a row that is left out."""
+        """Count a row that is left out, with the reason."""
         self.skipped += 1
         self.reasons.append(f"{file}, {place}: {reason}")
 
@@ -41,10 +42,10 @@ class ImportOutcome:
 async def import_files(
     tool: str, files: Sequence[Path], *, base_url: str, token: str, project: str, service: str | None = None
 ) -> ImportOutcome:
-    """Send the export that ``files`` are of ``tool`` to the server at ``base_url``; return what became of it.
+    """Send ``files``, an export of ``tool``, to the server at ``base_url``; return the counts.
 
-    Raises UnreadableFileError for a file of no known form, and :class:`FileIngestError` for an answer that a repetition
-    would not change.
+    Raises UnreadableFileError for a file of unknown form, and :class:`FileIngestError` for an error that a retry would
+    not mend.
     """
     outcome = ImportOutcome()
     reader = ExportReader(import_format(tool), files, outcome.skip)
@@ -115,7 +116,7 @@ class _Upload:
     async def send_scores(self) -> None:
         if not self.scores:
             return
-        # Of two scores of one id in a request the later counts.
+        # If a request has two scores with one id, the later one counts.
         batch = list({score["score_id"]: score for score in self.scores}.values())
         await answered(
             str(self.file),

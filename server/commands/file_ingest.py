@@ -1,6 +1,6 @@
 """Upload of OTLP files to a server: the work of ``llm-observatory ingest FILE…``.
 
-Requests that a busy server refuses are repeated. Sending a file twice stores nothing twice.
+Requests that a busy server refuses are sent again. A file may be sent twice: its spans are stored once.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _RETRIED: Final = (429, 502, 503, 504)
 
 @dataclass(slots=True)
 class FileProgress:
-    """Progress of one file. ``rejected`` items were refused by the server; ``reasons`` holds the server's, and what was
-    skipped.
+    """Progress of one file. ``rejected`` items were refused by the server; ``reasons`` has the server's reasons and the
+    items that were skipped.
     """
 
     file: Path
@@ -51,7 +51,7 @@ async def ingest_files(
     """Send ``files`` in order to the server at ``base_url``; return the totals of each file.
 
     ``project`` may be None if the token is for one project. Raises :class:`FileIngestError` for a file that cannot be
-    read and for an answer that a repetition would not change.
+    read and for an error that a retry would not mend.
     """
     headers = {"Authorization": f"Bearer {token}"} | ({"X-Observatory-Project": project} if project else {})
     totals = []
@@ -70,7 +70,7 @@ async def ingest_files(
 
 
 async def send(client: httpx.AsyncClient, request: FileRequest, progress: FileProgress) -> None:
-    """Send ``request`` and count in ``progress`` what became of it. Raises :class:`FileIngestError`."""
+    """Send ``request`` and add the result to ``progress``. Raises :class:`FileIngestError`."""
     body = await asyncio.to_thread(gzip.compress, request.body, 1)
     headers = {"Content-Type": request.content_type, "Content-Encoding": "gzip"}
     response = await answered(
@@ -80,10 +80,10 @@ async def send(client: httpx.AsyncClient, request: FileRequest, progress: FilePr
 
 
 async def answered(name: str, ask: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
-    """Return the answer of success to ``ask``, repeated while the server is busy or away.
+    """Return the successful answer to ``ask``, which is repeated while the server is busy or unreachable.
 
-    Raises :class:`FileIngestError`, about ``name``, for an answer that a repetition would not change, and after
-    :data:`TRIES` tries.
+    Raises :class:`FileIngestError`, about ``name``, for an error that a retry would not mend, and after :data:`TRIES`
+    tries.
     """
     for attempt in range(TRIES):
         try:

@@ -1,4 +1,4 @@
-"""``grafana``: puts dashboards, data sources and alert rules into a Grafana, checks them, and takes them away."""
+"""``grafana``: installs dashboards, data sources and alert rules into a Grafana, checks them, and removes them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OBSERVATORY = "http://127.0.0.1:8080"
 
 def add(commands: Commands) -> None:
     """Add the commands to the parser."""
-    group = add_group(commands, "grafana", "put dashboards and alerts into a Grafana, check them, take them away")
+    group = add_group(commands, "grafana", "install dashboards and alerts into a Grafana, check them, remove them")
     install = add_command(
         group,
         "install",
@@ -35,16 +35,16 @@ def add(commands: Commands) -> None:
     _add_grafana(install)
     install.add_argument("--key", default="", help="API key of kind dashboard for the data sources")
     install.add_argument(
-        "--observatory-token", metavar="TOKEN", default="", help="token with keys:manage, to make that key"
+        "--observatory-token", metavar="TOKEN", default="", help="token with keys:manage, to create that key"
     )
     install.add_argument("--project", help="the one project that the key reads (with --observatory-token)")
     _add_choices(install)
-    install.add_argument("--dry-run", action="store_true", help="only say what would be done")
-    install.add_argument("--force", action="store_true", help="replace what was edited in Grafana, too")
+    install.add_argument("--dry-run", action="store_true", help="only print what would be done")
+    install.add_argument("--force", action="store_true", help="also replace what was edited in Grafana")
     check = add_command(
         group,
         "check",
-        "have Grafana ask what every panel and alert asks; exit code 1 when something fails",
+        "let Grafana run the query of every panel and alert; exit code 1 if one fails",
         run_check,
         examples="  llm-observatory grafana check --url http://localhost:3000 --token $TOKEN\n",
     )
@@ -58,7 +58,7 @@ def add(commands: Commands) -> None:
         examples="  llm-observatory grafana uninstall --url http://localhost:3000 --token $TOKEN\n",
     )
     _add_grafana(uninstall)
-    uninstall.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    uninstall.add_argument("--dry-run", action="store_true", help="only print what would be done")
     provision = add_command(
         group,
         "provision",
@@ -69,21 +69,24 @@ def add(commands: Commands) -> None:
     )
     provision.add_argument("dir", type=Path, metavar="DIR", help="the folder to write to")
     provision.add_argument(
-        "--observatory-url", metavar="URL", default="${LLM_OBSERVATORY_URL}", help="this server as Grafana reaches it"
+        "--observatory-url",
+        metavar="URL",
+        default="${LLM_OBSERVATORY_URL}",
+        help="address of this server, as Grafana reaches it",
     )
     provision.add_argument(
-        "--key-file", default="/run/llm-observatory/grafana_key", help="where Grafana finds the API key"
+        "--key-file", default="/run/llm-observatory/grafana_key", help="file in which Grafana finds the API key"
     )
     provision.add_argument(
         "--dashboards",
         default="/var/lib/grafana/dashboards/llm-observatory",
-        help="where Grafana finds the dashboards",
+        help="folder in which Grafana finds the dashboards",
     )
     _add_choices(provision)
 
 
 def run_install(options: argparse.Namespace) -> int:
-    """Install, or with --dry-run say what would be done. Exit code 1 when a plugin is missing."""
+    """Install, or with --dry-run print what would be done. Exit code 1 if a plugin is missing."""
     from plugin.desired_state import DesiredState
     from plugin.grafana_api import GrafanaRefused
     from plugin.installer import CREATE, DELETE, UPDATE, missing_plugins, plan
@@ -115,7 +118,7 @@ def run_install(options: argparse.Namespace) -> int:
 
 
 def run_check(options: argparse.Namespace) -> int:
-    """Ask through Grafana what every panel asks. Exit code 1 when one fails."""
+    """Run the query of every panel through Grafana. Exit code 1 if one fails."""
     from plugin.checker import FAILED, check
     from plugin.desired_state import DesiredState
     from plugin.grafana_api import GrafanaRefused
@@ -179,13 +182,13 @@ def _add_flavour(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--without-plugin",
         action="store_true",
-        help="dashboards that ask Grafana's built-in Prometheus and Tempo sources: less on them, and no plugin needed",
+        help="dashboards for Grafana's built-in Prometheus and Tempo data sources: they need no plugin, and show less",
     )
     parser.add_argument(
         "--alerts",
         choices=("prometheus", "infinity"),
         default="prometheus",
-        help="what alert rules ask: Grafana's built-in Prometheus source (all rules), or the plugin Infinity (budgets)",
+        help="data source of alert rules: Grafana's built-in Prometheus (all rules) or the plugin Infinity (budgets)",
     )
 
 
@@ -195,12 +198,12 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
         "--runbooks",
         metavar="URL",
         default="",
-        help="where people read docs/reference/alerts.md: alerts get a link to their part of it",
+        help="address at which people read docs/reference/alerts.md: each alert gets a link to its section",
     )
 
 
 def _add_grafana(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--url", required=True, help="Grafana as the browser reaches it, with its sub-path")
+    parser.add_argument("--url", required=True, help="address of Grafana, as the browser reaches it, with its sub-path")
     parser.add_argument("--token", help=f"token of a service account of role Admin (default: {TOKEN_VARIABLE})")
     parser.add_argument("--user", metavar="NAME:PASSWORD", help="in place of a token")
     parser.add_argument("--ca", help="file of certificates to trust")
@@ -209,7 +212,7 @@ def _add_grafana(parser: argparse.ArgumentParser) -> None:
         "--observatory-url",
         metavar="URL",
         default=OBSERVATORY,
-        help=f"this server as Grafana reaches it (default {OBSERVATORY})",
+        help=f"address of this server, as Grafana reaches it (default {OBSERVATORY})",
     )
 
 
@@ -221,16 +224,16 @@ def _grafana(options: argparse.Namespace) -> Grafana:
             raise CommandFailed("--user is NAME:PASSWORD")
         return Grafana(options.url, (name, password), verify=options.ca or not options.insecure)
     if not token:
-        raise CommandFailed(f"Grafana wants a credential: --token, {TOKEN_VARIABLE}, or --user NAME:PASSWORD")
+        raise CommandFailed(f"Grafana needs a credential: --token, {TOKEN_VARIABLE}, or --user NAME:PASSWORD")
     return Grafana(options.url, token, verify=options.ca or not options.insecure)
 
 
 def _new_key(options: argparse.Namespace) -> str:
-    """Return a read-only key of one project, made with --observatory-token."""
+    """Return a read-only key of one project, created with --observatory-token."""
     import requests
 
     if not options.project:
-        raise CommandFailed("--observatory-token makes a key of one project: name it with --project")
+        raise CommandFailed("--observatory-token creates a key of one project: name the project with --project")
     try:
         answer = requests.post(
             f"{options.observatory_url.rstrip('/')}/api/v1/keys",
@@ -239,7 +242,7 @@ def _new_key(options: argparse.Namespace) -> str:
             timeout=30,
         )
     except requests.RequestException as error:
-        raise CommandFailed(f"{options.observatory_url} is not reached: {error}") from error
+        raise CommandFailed(f"{options.observatory_url} cannot be reached: {error}") from error
     if not answer.ok:
-        raise CommandFailed(f"no key was made: {answer.status_code} {answer.text[:300]}")
+        raise CommandFailed(f"no key was created: {answer.status_code} {answer.text[:300]}")
     return str(answer.json()["data"]["key"])

@@ -20,7 +20,7 @@ def add(commands: Commands) -> None:
     parser = add_command(
         commands,
         "import",
-        "bring traces and scores of another tool into a running server",
+        "import traces and scores of another tool into a running server",
         run_import,
         description=(
             "Takes the files that the other tool exports: JSON, JSON lines, CSV or Parquet, also with gzip. Files\n"
@@ -43,7 +43,7 @@ def add(commands: Commands) -> None:
 
 
 def run_import(options: argparse.Namespace) -> int:
-    """Send the files; return 1 if something was left out or refused."""
+    """Send the files; return 1 if a row was left out or refused."""
     from server.commands.file_import import import_files
     from server.commands.otlp_files import FileIngestError
     from server.imports.rows import UnreadableFileError

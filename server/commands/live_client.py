@@ -22,9 +22,9 @@ _FINAL = (400, 401, 403, 404)
 
 
 def follow(server: Server, filters: Sequence[str], *, as_json: bool, most: int | None) -> None:
-    """Print events as they come, ``most`` spans at most. A stream that breaks off goes on behind its last event.
+    """Print events as they arrive, at most ``most`` spans. A stream that breaks off continues after its last event.
 
-    :raises CommandFailed: the server refuses the question, or has ended the stream for good.
+    :raises CommandFailed: the server refuses the question, or has ended the stream permanently.
     """
     params = server.params(filters)
     last_id, shown, is_lost = "", 0, False
@@ -55,7 +55,7 @@ def _events(client: httpx.Client, params: Params, last_id: str) -> Iterator[dict
             answer.read()
             if answer.status_code in _FINAL:
                 raise refuse(answer)
-            raise httpx.ReadError(f"the server answers {answer.status_code}")
+            raise httpx.ReadError(f"the server answered {answer.status_code}")
         fields: dict[str, str] = {}
         for line in answer.iter_lines():
             name, _, value = line.partition(":")
@@ -79,7 +79,7 @@ def line_of(row: dict[str, Any], kind: str, *, coloured: bool) -> str:
     """Return the line that shows a row of a list."""
 
     def cell(name: str, width: int) -> str:
-        # Names come from telemetry: nothing of them may reach the terminal as a command.
+        # Names come from telemetry, so control characters in them must not reach the terminal.
         text = "".join(c if c.isprintable() else "?" for c in str(row.get(name) or "-"))
         return text[: width - 1].ljust(width)
 

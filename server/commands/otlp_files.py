@@ -45,7 +45,7 @@ _UNREADABLE: Final = (OSError, EOFError, zlib.error, zstd.ZstdError)
 
 
 class FileIngestError(Exception):
-    """A file cannot be sent; the message says which file, where and why."""
+    """A file cannot be sent; the message names the file, the place and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def read_requests(file: Path, on_skip: Callable[[str], None]) -> Iterator[FileRe
                     batch = pending[piece.signal.path, piece.content_type] = _Pending()
                 batch.add(piece)
         except (FileIngestError, *_UNREADABLE) as error:
-            # Items before the unreadable place are sent all the same.
+            # Items before the unreadable place are still sent.
             yield from (batch.request(raw.tell()) for batch in pending.values())
             if isinstance(error, FileIngestError):
                 raise
@@ -141,7 +141,7 @@ class _Pending:
     weight: int = 0
 
     def has_room_for(self, piece: _Piece) -> bool:
-        """Return whether ``piece`` fits as well. A single piece always fits."""
+        """Return whether ``piece`` fits into the request, too. A single piece always fits."""
         fits = self.items + piece.items <= ITEMS_A_REQUEST and self.weight + piece.weight <= BYTES_A_REQUEST
         return fits or not self.pieces
 
@@ -174,7 +174,7 @@ class _Reader:
         if head[:1] in (b"{", b" "):
             yield from self._lines(source)
         elif head[:1] == b"\x0a":
-            # The tag of a message's first field; a length prefix below 160 MB starts otherwise.
+            # The tag of a message's first field; a length prefix below 160 MB starts with another byte.
             yield from self._protobuf(source.read())
         else:
             for message in self._prefixed(source):

@@ -48,7 +48,7 @@ def duration(text: str) -> int:
     """Parse ``90``, ``15m``, ``12h`` or ``7d`` into seconds."""
     match = _DURATION.fullmatch(text)
     if match is None or int(match[1]) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a duration like 900, 15m, 12h or 7d")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration such as 900, 15m, 12h or 7d")
     return int(match[1]) * _SECONDS[match[2]]
 
 

@@ -19,15 +19,16 @@ REBUILD_DAYS = 90
 
 def add(commands: Commands) -> None:
     """Add the commands to the parser."""
-    rollups = add_group(commands, "rollup", "look after the aggregates that dashboards read")
+    rollups = add_group(commands, "rollup", "maintain the aggregates that dashboards read")
     rebuild = add_command(
         rollups,
         "rebuild",
         "rebuild aggregates from the stored spans",
         rebuild_rollups,
         description=(
-            "After a restore, a bulk load past the server, or a doubt. A day at a time and without stopping anything:\n"
-            "answers stay exact meanwhile. Days whose spans retention has dropped are left as they are."
+            "For use after a restore or a bulk load past the server, or when in doubt. Rebuilds one day at a time\n"
+            "while the server runs; answers stay exact meanwhile. Days whose spans retention has dropped stay as\n"
+            "they are."
         ),
         examples=(
             "  llm-observatory rollup rebuild\n"
@@ -46,7 +47,7 @@ def day(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a day like 2026-05-01") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a day such as 2026-05-01") from None
 
 
 def rebuild_rollups(options: argparse.Namespace) -> int:

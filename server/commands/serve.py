@@ -51,7 +51,7 @@ def add(commands: Commands) -> None:
             "  llm-observatory migrate --plan\n"
         ),
     )
-    migrate.add_argument("--plan", action="store_true", help="only tell what would be locked, and for about how long")
+    migrate.add_argument("--plan", action="store_true", help="only print what would be locked, and for about how long")
     add_command(
         commands,
         "config",

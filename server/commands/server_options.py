@@ -20,9 +20,10 @@ def add_server_options(parser: argparse.ArgumentParser, *, project: str) -> None
 
 
 def server_of(options: argparse.Namespace) -> Server:
-    """Return the server that ``options`` name; without a token file, with a developer's token that is made here.
+    """Return the server that ``options`` name. Without a token file, its credential is a developer's token created
+    here.
 
-    Raises SettingsError where there is no secret to make it with, and OSError for an unreadable file.
+    Raises SettingsError if there is no secret to sign it with, and OSError for an unreadable file.
     """
     from server.commands.api_client import Server
     from server.commands.tokens import make_token

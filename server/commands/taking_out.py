@@ -1,4 +1,4 @@
-"""``tail`` and ``export``: traces taken out of a running server, to the terminal or into a file."""
+"""``tail`` and ``export``: spans read from a running server, to the terminal or to a file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def add(commands: Commands) -> None:
     export = add_command(
         commands,
         "export",
-        "write spans into a file",
+        "write spans to a file",
         run_export,
         description=(
             "Every span that matches the FILTERs, which are query parameters of lists, such as from=now-7d or\n"
@@ -46,14 +46,14 @@ def add(commands: Commands) -> None:
         parser.add_argument("filters", nargs="*", metavar="FILTER", help="NAME=VALUE, a query parameter of lists")
         add_server_options(parser, project="the project")
     tail.add_argument("--json", action="store_true", help="print the events' rows as JSON, one a line")
-    tail.add_argument("--count", type=int, metavar="N", help="end after N spans")
+    tail.add_argument("--count", type=int, metavar="N", help="stop after N spans")
     export.add_argument("--output", required=True, type=Path, metavar="FILE", help="the file to write")
     export.add_argument("--format", default="ndjson", help="ndjson (default), csv, parquet or otlp")
     export.add_argument("--compression", default="none", help="none (default), gzip or zstd")
 
 
 def run_tail(options: argparse.Namespace) -> int:
-    """Show spans until interrupted, or until there were enough."""
+    """Show spans until interrupted, or until the requested number was shown."""
     from server.commands.live_client import follow
 
     follow(server_of(options), options.filters, as_json=options.json, most=options.count)

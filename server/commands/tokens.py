@@ -24,7 +24,7 @@ def _add_token(commands: Commands) -> None:
         "print a new access token",
         create_token,
         description=(
-            "Prints only the token, a JWT signed with JWT_SECRET (or the secret of the private services). It asks no\n"
+            "Prints only the token, a JWT signed with JWT_SECRET (or the secret of the private services). It needs no\n"
             "database, so it works before the server runs; a token for a project that does not exist opens nothing."
         ),
         examples=(
@@ -36,7 +36,7 @@ def _add_token(commands: Commands) -> None:
     create.add_argument("--role", required=True, choices=ROLES, help="what it may do: docs/reference/access.md")
     add_grant(create)
     create.add_argument("--ttl", type=duration, default=TOKEN_SECONDS, help="lifetime: 900, 15m, 12h (default 1h)")
-    create.add_argument("--subject", default="cli", help="who it is for, as it appears in logs (default cli)")
+    create.add_argument("--subject", default="cli", help="name of its holder, as logs show it (default cli)")
     rotate = add_command(
         commands,
         "rotate-key",
@@ -70,7 +70,7 @@ def make_token(
     """Return an access token, signed with the secret of the settings or of the private services.
 
     :raises SettingsError: there is no secret.
-    :raises CommandFailed: the grant is more than anybody may have.
+    :raises CommandFailed: nobody may have such a grant.
     """
     from dataclasses import replace
 
@@ -82,7 +82,7 @@ def make_token(
     settings = load_settings()
     if not settings.jwt_secret:
         if settings.database_url:
-            raise SettingsError("JWT_SECRET is not set: it must be the one of the server that the token is for")
+            raise SettingsError("JWT_SECRET is not set: set it to the secret of the server that the token is for")
         settings = replace(settings, jwt_secret=EmbeddedServices(settings.data_dir).jwt_secret())
     try:
         return issue_token(settings, role=Role(role), projects=projects, scopes=scopes, ttl=seconds, subject=subject)
@@ -99,6 +99,6 @@ def rotate_key(options: argparse.Namespace) -> int:
     if settings.jwt_keys_file is None or settings.jwt_algorithm == "HS256":
         raise CommandFailed("JWT_KEYS_FILE and a JWT_ALGORITHM other than HS256 must be set")
     if options.keep < 0:
-        raise CommandFailed("--keep is 0 or more")
+        raise CommandFailed("--keep must be 0 or more")
     sys.stdout.write(f"{rotate_key_file(settings.jwt_keys_file, settings.jwt_algorithm, keep=options.keep)}\n")
     return 0

@@ -1,4 +1,4 @@
-"""The shop's three budgets: one that is fine, one that is nearly used up, one that is over."""
+"""The shop's three budgets: one that is fine, one nearly used up, and one exceeded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BUDGETS: Final = (
 
 
 def set_budgets(sender: Sender, admin_token: Callable[[], str]) -> None:
-    """Set the budgets that are not there yet; those that are keep what somebody made of them."""
+    """Create the budgets that do not exist yet; existing ones keep the changes that somebody made."""
     known = {item["budget_id"] for item in sender.get("/api/v1/budgets", admin_token())["data"]}
     for budget in BUDGETS:
         if budget.budget_id in known:

@@ -58,7 +58,7 @@ class TraceWriter:
         self._now_ns += max(1, int(milliseconds * NANOSECONDS_A_MILLISECOND))
 
     def score(self, name: str, value: float | bool | str, source: str) -> None:
-        """Judge the trace; the same judgement of the same trace has the same id."""
+        """Add a score to the trace; the same score of the same trace has the same id."""
         self.trace.scores.append(
             {
                 "score_id": f"{self._trace_id.hex()}-{name}",
@@ -72,7 +72,7 @@ class TraceWriter:
 
     @contextmanager
     def span(self, name: str, *, is_client: bool = False, **attributes: Any) -> Iterator[DemoSpan]:
-        """Provide a span inside the open one; attribute names have ``__`` in place of dots."""
+        """Open a span inside the current one; attribute names have ``__`` in place of dots."""
         span = DemoSpan(
             name=name,
             trace_id=self._trace_id,

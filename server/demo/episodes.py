@@ -1,4 +1,4 @@
-"""The shop's troubles and their hours: outages, a slow provider, a costly job, an agent in circles, a worse prompt.
+"""The shop's troubles and their hours: outages, a slow provider, an expensive job, an agent in a loop, a worse prompt.
 
 Everything depends on the calendar alone, not on when the demo is started: a second start finds the same episodes,
 and its spans are replays of those already stored. The kinds take turns, so that every week has each of them.
@@ -24,18 +24,19 @@ _PROVIDERS: Final = ("openai", "anthropic", "gcp.gemini")
 _CYCLE: Final = 7
 
 SLOWNESS: Final = 3.0
-"""How much longer calls of the slow provider take."""
+"""Factor on the time of calls of the slow provider."""
 COSTLY_FACTOR: Final = 9
-"""How much longer the answers of the costly job are."""
+"""Factor on the length of the expensive job's answers."""
 LOOP_STEPS: Final = 18
-"""How many more steps an agent in circles takes."""
+"""Factor on the steps of an agent in a loop."""
 PROMPT_DAYS: Final = 12
 """Days from one version of the prompts to the next."""
 
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """One stretch of trouble: its ``kind``, whose it is, and its hours ``first_hour <= hour < last_hour`` (UTC)."""
+    """One time of trouble: its ``kind``, the provider or service concerned, and its hours ``first_hour <= hour <
+    last_hour`` (UTC)."""
 
     kind: str
     provider: str
@@ -54,7 +55,7 @@ def episode_of(day: date) -> Episode | None:
 
 
 def is_on(kind: str, moment: datetime, provider: str | None = None) -> bool:
-    """Return whether an episode of ``kind`` (of ``provider``, where one is named) goes on at ``moment``."""
+    """Return whether an episode of ``kind`` (of ``provider``, if given) is in progress at ``moment``."""
     found = episode_of(moment.date())
     if found is None or found.kind != kind or not found.first_hour <= moment.hour < found.last_hour:
         return False
@@ -67,5 +68,5 @@ def prompt_version(day: date) -> int:
 
 
 def is_worse_prompt(day: date) -> bool:
-    """Return every fourth version of the prompts makes the answers worse, until the next one."""
+    """Return whether the day's version of the prompts is worse: every fourth one is."""
     return day.toordinal() // PROMPT_DAYS % 4 == 1

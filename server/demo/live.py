@@ -1,4 +1,4 @@
-"""New traces once the past is filled: the same story goes on, as busy as it was."""
+"""Live traces after the history is sent: they continue it at the same rate."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ LOOK_SECONDS = 0.5
 
 
 def trickle(sender: Sender, schedule: Schedule, stopping: threading.Event) -> None:
-    """New visits as time passes, each trace sent when it has ended; returns when ``stopping`` is set.
+    """Send new visits as time passes, each trace when it has ended; return when ``stopping`` is set.
 
-    :raises DemoError: the server does not accept them any more.
+    :raises DemoError: the server no longer accepts them.
     """
     number = itertools.count()
     waiting: list[tuple[int, int, DemoTrace]] = []

@@ -1,4 +1,4 @@
-"""Demo traces as OTLP protobuf, the way an SDK's exporter writes them."""
+"""Demo traces as OTLP protobuf, in the form that an SDK's exporter writes."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def make_visit(rng: Random, start: datetime, session: str) -> list[DemoTrace]:
 
 
 def support(visit: Visit) -> list[DemoTrace]:
-    """Tell a conversation of one to four turns with retrieval, and a look into the order system when needed."""
+    """Write a conversation of one to four turns with retrieval, and a query of the order system when needed."""
     rng, visit = visit.rng, replace(visit, agent="support-assistant")
     language, topic, question, answer = rng.choice(texts()["conversations"])
     model = MODELS[choose(rng, visit.service.models)]
@@ -72,7 +72,7 @@ def support(visit: Visit) -> list[DemoTrace]:
 
 
 def search(visit: Visit) -> list[DemoTrace]:
-    """Tell one search: the query as a vector, candidates, ranking. Speaks OpenInference."""
+    """Write one search: the query's embedding, candidates, ranking. Uses OpenInference's names."""
     rng, query = visit.rng, visit.rng.choice(texts()["queries"])
     writer = visit.writer(visit.start, "openinference.instrumentation")
     with writer.span(
@@ -106,11 +106,11 @@ def search(visit: Visit) -> list[DemoTrace]:
 
 
 def code_review(visit: Visit) -> list[DemoTrace]:
-    """Tell a code review: an agent reads a change with its tools, thinks in several calls, and writes a review."""
+    """Write a code review: an agent reads a change with its tools, thinks in several calls, and writes a review."""
     rng = visit.rng
     subject, verdict, code = rng.choice(texts()["code_reviews"])
     model = MODELS[choose(rng, visit.service.models)]
-    # No customer of the shop: a developer, on every span of the trace.
+    # The user is a developer instead of a customer of the shop, on every span of the trace.
     visit = replace(visit, user=f"dev-{rng.randint(1, 24):02d}", agent="code-reviewer")
     writer = visit.writer(visit.start)
     with writer.span(
@@ -139,7 +139,7 @@ def code_review(visit: Visit) -> list[DemoTrace]:
 
 
 def coding(visit: Visit) -> list[DemoTrace]:
-    """Return a coding agent at work in a repository: it reads, edits, runs tests, and asks other models on the way."""
+    """Write a coding agent at work in a repository: it reads, edits, runs tests, and calls other models on the way."""
     rng = visit.rng
     subject, verdict, code = rng.choice(texts()["code_reviews"])
     repository = rng.choice(REPOSITORIES)
@@ -173,7 +173,7 @@ def coding(visit: Visit) -> list[DemoTrace]:
 
 
 def translation(visit: Visit) -> list[DemoTrace]:
-    """Tell one call that translates a text. Speaks OpenLLMetry."""
+    """Write one call that translates a text. Uses OpenLLMetry's names."""
     rng = visit.rng
     language, _, question, answer = rng.choice(texts()["conversations"])
     model = MODELS[choose(rng, visit.service.models)]
@@ -209,7 +209,7 @@ def translation(visit: Visit) -> list[DemoTrace]:
 
 
 def report(visit: Visit) -> list[DemoTrace]:
-    """Tell a batch job: sections in sequence by a reasoning model, long outputs."""
+    """Write a batch job: a reasoning model writes sections one after the other, with long outputs."""
     rng = visit.rng
     title, summary = rng.choice(texts()["reports"])
     model = MODELS[choose(rng, visit.service.models)]
@@ -232,7 +232,7 @@ def report(visit: Visit) -> list[DemoTrace]:
 
 
 def _judge_answer(writer: TraceWriter, visit: Visit, *, failed: bool) -> None:
-    """Judge some answers by a program, a few by the person; later prompt versions are better."""
+    """Score some answers by a program and a few by the person; later prompt versions are better."""
     rng = visit.rng
     quality = 0.3 if failed else 0.74 + 0.02 * visit.prompt_version
     if is_worse_prompt(visit.start.date()):

@@ -13,13 +13,13 @@ from server.demo.shop import HOURS, WEEKDAYS
 
 # Average number of traces per visit.
 TRACES_A_VISIT = 1.45
-# A trace that began this long ago has ended.
+# Longest duration of a trace: one that began this long ago has ended.
 SETTLED = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """``traces`` over ``days`` up to ``now``; ``seed`` makes another story."""
+    """``traces`` over ``days`` up to ``now``; another ``seed`` makes different traces."""
 
     now: datetime
     days: int
@@ -32,16 +32,17 @@ class Schedule:
         return [today - timedelta(days=age) for age in range(self.days, -1, -1)]
 
     def visits(self, day: date) -> int:
-        """Return how many visits begin on a day, whether before our time, in it, or later than now."""
+        """Return the number of visits that begin on a day, including those before the schedule's time or later than
+        now."""
         whole = sum(self._volume(each) * self._part_in_time(each) for each in self.dates())
         return round(self.traces / TRACES_A_VISIT * self._volume(day) / whole)
 
     def expected_visits(self, day: date) -> float:
-        """Return about how many of them lie in our time."""
+        """Return the approximate number of a day's visits that are within the schedule's time."""
         return self.visits(day) * self._part_in_time(day)
 
     def day_traces(self, day: date) -> Iterator[DemoTrace]:
-        """Yield the traces of a day that are over by now. The first is the same at any time."""
+        """Yield the traces of a day that have ended by now. The first is the same at any time."""
         for index in range(self.visits(day)):
             yield from self.visit_traces(day, index)
 
@@ -53,7 +54,7 @@ class Schedule:
         return self._visit(day, index, start, rng)
 
     def upcoming(self) -> Iterator[tuple[datetime, list[DemoTrace]]]:
-        """Return the visits after the schedule's time with their starts, in order, without end: as many as before."""
+        """Yield the visits after the schedule's time with their starts, in order, without end, at the same rate."""
         day = (self.now - SETTLED).date()
         while True:
             starts = sorted((self._start(day, index)[0], index) for index in range(self.visits(day)))
@@ -63,7 +64,7 @@ class Schedule:
             day += timedelta(days=1)
 
     def _start(self, day: date, index: int) -> tuple[datetime, Random]:
-        """Return when a visit begins, and the dice that decide the rest of it."""
+        """Return the start of a visit, and the random generator that decides the rest of it."""
         rng = Random(f"{self.seed} {day} {index}")  # noqa: S311 - a believable story, not a secret
         hour = rng.choices(range(24), HOURS)[0]
         midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
@@ -78,8 +79,8 @@ class Schedule:
         return WEEKDAYS[day.weekday()] * (1.5 - age / max(self.days, 1))
 
     def _part_in_time(self, day: date) -> float:
-        """Return the part of a day's visits that lies in our time: today, those until now; on the first day, the
-        others.
+        """Return the share of a day's visits that are within the schedule's time: today, those until now; on the first
+        day, those from then on.
         """
         if day == self.now.date():
             return self._elapsed
@@ -87,5 +88,5 @@ class Schedule:
 
     @property
     def _elapsed(self) -> float:
-        """The part of a day's visits that begins before this time of day: few do at night."""
+        """Share of a day's visits that begin before this time of day; few do at night."""
         return (sum(HOURS[: self.now.hour]) + HOURS[self.now.hour] * self.now.minute / 60) / sum(HOURS)

@@ -1,4 +1,4 @@
-"""Sender of demo traces, like any application: POST /v1/traces, OTLP protobuf."""
+"""Sender of demo traces; like any application it posts OTLP protobuf to /v1/traces."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONNECTIONS: Final = 3
 ATTEMPTS: Final = 6
 # Statuses that OTLP allows to retry.
 RETRYABLE: Final = frozenset({429, 502, 503, 504})
-# Days this recent are always sent again: part of them may have been missing the last time.
+# Days this recent are always sent again: a part of them may have been missing at the last start.
 UNSETTLED_DAYS: Final = 2
 
 
@@ -48,7 +48,7 @@ class Sender:
     def send(self, traces: Sequence[DemoTrace]) -> int:
         """Store traces and their scores; return the number of spans.
 
-        :raises DemoError: the server refuses them or stays away.
+        :raises DemoError: the server refuses them or stays unreachable.
         :raises Stopped: the demo is being ended.
         """
         if not traces:
@@ -79,11 +79,11 @@ class Sender:
         raise DemoError(f"the demo's traces were not taken: {reason}")
 
     def get(self, path: str, token: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return the body of an answer. Raises DemoError when the server refuses or stays away."""
+        """Return the body of an answer. Raises DemoError if the server refuses or stays unreachable."""
         return self._call("GET", path, token, params=params)
 
     def put(self, path: str, body: Mapping[str, Any], token: str) -> dict[str, Any]:
-        """Store ``body`` at ``path``. Raises DemoError when the server refuses or stays away."""
+        """Store ``body`` at ``path``. Raises DemoError if the server refuses or stays unreachable."""
         return self._call("PUT", path, token, json=body)
 
     def _call(self, method: str, path: str, token: str, **content: Any) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def fill(sender: Sender, schedule: Schedule, days: Sequence[date], on_spans: Cal
     They are the same at each start, so sending them twice changes nothing. The first trace of a day is sent after all
     others of it: if it is stored, the day is complete.
 
-    :raises DemoError: the server refuses them or stays away.
+    :raises DemoError: the server refuses them or stays unreachable.
     :raises Stopped: the demo is being ended.
     """
     with ThreadPoolExecutor(CONNECTIONS) as pool:

@@ -1,7 +1,7 @@
-"""Spans and scores of the files of an export.
+"""Spans and scores read from the files of an export.
 
-The files are read twice or thrice, as rows of one kind need those of another: first traces (their user, session and
-tags belong to all of their spans), then spans, then scores (which may name a span and not its trace).
+The files are read two or three times, since rows of one kind need those of another: first traces (their user, session
+and tags belong to all of their spans), then spans, then scores (which may name a span but not its trace).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Skipped = Callable[[Path, str, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A span in the JSON of OTLP with the service that it belongs to, or a score."""
+    """A span as OTLP JSON, with its service, or a score."""
 
     file: Path
     span: dict[str, Any] | None = None
@@ -35,15 +35,15 @@ class Item:
 
 @dataclass(slots=True)
 class ExportReader:
-    """One import: the table, the files, and what was learnt on the way."""
+    """One import: the table, the files, and the state collected while reading."""
 
     table: ImportFormat
     files: Sequence[Path]
     on_skipped: Skipped
     _contexts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Attributes of the rows of traces, by trace."""
+    """Attributes from rows of traces, by trace."""
     _alone: dict[str, tuple[Path, RowKind, Record]] = field(default_factory=dict)
-    """Traces of which no span was seen yet."""
+    """Traces without a span so far."""
     _trace_of_span: dict[str, str] = field(default_factory=dict)
 
     def items(self) -> Iterator[Item]:
@@ -83,7 +83,7 @@ class ExportReader:
                 return
         kind = self.table.kind_of(record)
         if kind is None:
-            self.on_skipped(file, place, f"is no row of an export of {self.table.title}")
+            self.on_skipped(file, place, f"is not a row of an export of {self.table.title}")
         elif kind.kind == "span":
             yield from self._span(file, place, kind, record, {})
         elif kind.kind == "trace":
@@ -102,7 +102,7 @@ class ExportReader:
         for number, span in enumerate(inner, start=1):
             kind = self.table.kind_of(span) if isinstance(span, dict) else None
             if kind is None or kind.kind != "span":
-                self.on_skipped(file, f"{place}, span {number}", "is no span")
+                self.on_skipped(file, f"{place}, span {number}", "is not a span")
                 continue
             for item in self._span(file, f"{place}, span {number}", kind, span, context):
                 trace_id = trace_id or (item.span or {}).get("traceId")
@@ -130,7 +130,7 @@ class ExportReader:
             yield Item(file, score=score)
 
     def _span_of_trace(self, trace_id: str, kind: RowKind, record: Record) -> dict[str, Any]:
-        """Return the one span of a trace that has no row of a span: it would be lost otherwise."""
+        """Return a span made from a trace that has no rows of spans: the trace would be lost otherwise."""
         start = str(nanoseconds(kind.part(record, "start")))
         attributes = span_attributes(self.table, kind, record)
         for name, given in kind.alone.items():

@@ -1,4 +1,5 @@
-"""Ids of OpenTelemetry from the ids of other tools: the same where they fit, else made from them, always alike."""
+"""Ids of OpenTelemetry from the ids of other tools: the same id if it fits, else one derived from it, the same every
+time."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ def _hex(text: str, digits: int) -> str | None:
 
 
 def _uuid(text: str, digits: int) -> str | None:
-    """Read a UUID: all of it is a trace's id, its second half (random in every version in use) a span's."""
+    """Read a UUID: the whole is a trace id, and its second half, which is random in every version in use, a span id."""
     return text.replace("-", "").lower()[-digits:] if _UUID.fullmatch(text) else None
 
 
@@ -38,7 +39,7 @@ FORMS: Final[Mapping[str, Callable[[str, int], str | None]]] = {"hex": _hex, "uu
 
 
 def identifier(source: Any, digits: int, forms: tuple[str, ...], *, within: str = "") -> str:
-    """Return the id that ``source`` is in one of ``forms``, or one made from it and ``within`` (its trace)."""
+    """Return ``source`` read as an id in one of ``forms``, or an id derived from it and ``within`` (its trace)."""
     text = str(source)
     for form in forms:
         found = FORMS[form](text, digits)

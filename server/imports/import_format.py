@@ -1,4 +1,4 @@
-"""The table of a tool's export: which rows are spans, traces or scores, and the path of each part."""
+"""The table of a tool's export: the rows that are spans, traces or scores, and the path of each of their parts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOOLS: Final = ("langfuse", "phoenix", "mlflow", "langsmith", "helicone")
 
 @dataclass(frozen=True, slots=True)
 class RowKind:
-    """One kind of row: ``has`` are paths that all have a value in such a row, ``paths`` those of its parts."""
+    """One kind of row. All paths in ``has`` have a value in such a row; ``paths`` lead to its parts."""
 
     kind: str
     has: Paths
@@ -27,13 +27,13 @@ class RowKind:
     attributes: Mapping[str, Paths] = field(default_factory=dict)
     constants: Mapping[str, Any] = field(default_factory=dict)
     otherwise: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Attributes that are read only where another is missing: ``{"without": ATTRIBUTE, "from": PATHS}``."""
+    """Attributes that are read only if another is missing: ``{"without": ATTRIBUTE, "from": PATHS}``."""
     alone: Mapping[str, Any] = field(default_factory=dict)
-    """Attributes of the span that is made of a trace without spans: paths, or a text as it is."""
+    """Attributes of the span that is made from a trace without spans: paths, or a literal text."""
     copied: Mapping[str, str] = field(default_factory=dict)
     """Members whose members become attributes, with the prefix of their names."""
     only_for: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Attributes that count only where another has one of ``values``."""
+    """Attributes that count only if another attribute has one of ``values``."""
     whole: frozenset[str] = frozenset()
     left_out: frozenset[str] = frozenset()
     flatten: bool = True
@@ -53,7 +53,7 @@ class RowKind:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """Rows that hold lists of spans and scores; ``attributes`` are put on all of their spans."""
+    """Rows that contain lists of spans and scores; all of their spans get ``attributes``."""
 
     spans: Paths
     scores: Paths
@@ -62,7 +62,7 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class ImportFormat:
-    """The table of one tool. Of ``kinds`` the first that fits a row counts."""
+    """The table of one tool. A row is of the first of ``kinds`` that fits it."""
 
     tool: str
     title: str

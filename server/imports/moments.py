@@ -1,4 +1,4 @@
-"""Moments of exports in nanoseconds: ISO 8601 (UTC where no zone is named), epochs of every usual unit."""
+"""Times in exports as nanoseconds: ISO 8601 (UTC if no zone is given), and epoch times in every usual unit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-# Numbers from here on are of that unit: as the next larger one they lie after the year 5138.
+# Numbers of at least this size are in that unit: read in the next larger unit they lie after the year 5138.
 _UNITS: Final = ((10**17, 1), (10**14, 1_000), (10**11, 1_000_000), (0, 1_000_000_000))
 
 

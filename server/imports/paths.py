@@ -37,7 +37,7 @@ def value_at(value: Any, path: str) -> Any:
         return None
     if path in value:
         return value[path]
-    # Names may have dots themselves: the shortest head that is there and leads on.
+    # Names may contain dots: take the shortest head that exists and leads to a value.
     for position in (match.start() for match in re.finditer(r"\.", path)):
         if path[:position] in value:
             found = value_at(value[path[:position]], path[position + 1 :])
@@ -47,7 +47,7 @@ def value_at(value: Any, path: str) -> Any:
 
 
 def opened(value: Any) -> Any:
-    """Return the object or list that ``value`` is the JSON text of, else ``value``."""
+    """Return the object or list in ``value`` if it is JSON text of one, else ``value``."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         try:
             return parsed(value)
@@ -57,7 +57,7 @@ def opened(value: Any) -> Any:
 
 
 def members_below(record: Record, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Yield name and value of all members below ``prefix``, in either form; an empty prefix means all."""
+    """Yield name and value of all members below ``prefix``, nested or flat; an empty prefix means all."""
     if not prefix:
         yield from record.items()
         return
@@ -85,5 +85,5 @@ def flattened(name: str, value: Any, whole: frozenset[str]) -> Iterator[tuple[st
 
 
 def snake_case(record: Record) -> Record:
-    """Return ``record`` with its own members named ``like_this`` that were named ``likeThis``."""
+    """Return ``record`` with its top-level members renamed from ``likeThis`` to ``like_this``."""
     return {_CAMEL.sub("_", name).lower(): value for name, value in record.items()}

@@ -1,4 +1,4 @@
-"""The rows of an export file, whatever holds them: JSON lines, a JSON document, CSV or Parquet, also with gzip."""
+"""The rows of an export file: JSON lines, a JSON document, CSV or Parquet, each also with gzip."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ Record = dict[str, Any]
 _GZIP: Final = b"\x1f\x8b"
 _PARQUET: Final = b"PAR1"
 _PAGE_MEMBERS: Final = ("data", "traces", "runs", "results")
-"""Members of a page of an API that hold its rows."""
+"""Names of the member that holds the rows in a page of an API."""
 _PARQUET_BATCH: Final = 1000
 
 
 class UnreadableFileError(Exception):
-    """A file is of no known form; the message names it."""
+    """The form of a file is unknown; the message names the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row, or the reason why it is none; ``place`` is a line or a position as people count."""
+    """One row, or the reason why it cannot be read. ``place`` is a line or a position, counted from 1."""
 
     place: str
     record: Record | None
@@ -79,7 +79,7 @@ def _json_rows(file: Path, source: IO[bytes]) -> Iterator[Row]:
     except (ValueError, RecursionError) as error:
         if b"\n" not in first or not first.lstrip().startswith(b"{"):
             raise UnreadableFileError(f"{file}: not valid JSON: {error}") from error
-        # Lines, of which the first is broken.
+        # JSON lines, of which the first is broken.
         source.seek(0)
         for number, line in enumerate(source, start=1):
             if line.strip():
@@ -114,7 +114,7 @@ def _csv_rows(lines: IO[str]) -> Iterator[Row]:
     csv.field_size_limit(sys.maxsize)
     for number, record in enumerate(csv.DictReader(lines), start=2):
         if None in record or None in record.values():
-            yield Row(f"row {number}", None, "not as many columns as the head")
+            yield Row(f"row {number}", None, "has another number of columns than the header")
         else:
             yield Row(f"row {number}", {name: value for name, value in record.items() if value != ""})
 

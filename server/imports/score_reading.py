@@ -1,4 +1,4 @@
-"""Scores of an export as ``POST /api/v1/scores/batch`` takes them."""
+"""Scores of an export, in the form of ``POST /api/v1/scores/batch``."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ _TRUE: Final = ("1", "true", "1.0")
 def read_score(
     table: ImportFormat, kind: RowKind, record: Record, trace_of_span: Mapping[str, str], trace_id: str | None
 ) -> dict[str, Any]:
-    """Return the score that ``record`` is.
+    """Read the score in ``record``.
 
-    Its trace is the one that it names, else ``trace_id``, else that of its span. Raises ValueError, with a sentence.
+    Its trace is the trace that it names, else ``trace_id``, else the trace of its span. Raises ValueError, with a
+    sentence.
     """
     named, source_span = kind.part(record, "trace_id"), kind.part(record, "span_id")
     if named is not None:
@@ -31,7 +32,7 @@ def read_score(
     elif trace_id is None and source_span is not None:
         trace_id = trace_of_span.get(str(source_span))
     if trace_id is None:
-        raise ValueError("belongs to no trace of these files")
+        raise ValueError("does not belong to a trace in these files")
     score: dict[str, Any] = {
         "trace_id": trace_id,
         "name": str(kind.part(record, "name") or "score")[:200],
@@ -51,7 +52,7 @@ def read_score(
 
 
 def scores_on_span(table: ImportFormat, kind: RowKind, record: Record, span: Mapping[str, Any]) -> Iterator[Record]:
-    """Yield the scores that the row of a span carries itself."""
+    """Yield the scores that are part of the row of a span."""
     by_name = opened(kind.part(record, "scores_by_name"))
     values: dict[str, Any] = dict(by_name) if isinstance(by_name, dict) else {}
     values |= {name: first_of(record, paths) for name, paths in kind.score_members.items()}
@@ -66,7 +67,8 @@ def scores_on_span(table: ImportFormat, kind: RowKind, record: Record, span: Map
 
 
 def _score_id(table: ImportFormat, source: Any, score: Mapping[str, Any]) -> str:
-    """Return the tool's id, or one made from what the score is about: a second import replaces the first."""
+    """Return the tool's id, or one derived from the subject of the score, so that a second import replaces the
+    first."""
     if source is not None and len(str(source)) <= _LONGEST_ID:
         return str(source)
     about = f"{table.tool}\0{score['name']}\0{score.get('span_id', '')}\0{source or ''}"

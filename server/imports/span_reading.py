@@ -23,9 +23,9 @@ _MESSAGE_LENGTH: Final = 4000
 
 
 def read_span(table: ImportFormat, kind: RowKind, record: Record, context: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the span that ``record`` is, with the attributes of ``context`` where it has none of its own.
+    """Read the span in ``record``, with the attributes of ``context`` that it lacks.
 
-    Raises ValueError, with a sentence, when a part that every span has is missing or makes no sense.
+    Raises ValueError, with a sentence, if a required part is missing or invalid.
     """
     source_trace, source_span = _needed(kind, record, "trace_id"), _needed(kind, record, "span_id")
     trace_id = identifier(source_trace, TRACE_DIGITS, table.ids)
@@ -50,7 +50,7 @@ def read_span(table: ImportFormat, kind: RowKind, record: Record, context: Mappi
 
 
 def span_attributes(table: ImportFormat, kind: RowKind, record: Record) -> dict[str, Any]:
-    """Return the attributes of the span that ``record`` is, as values of Python."""
+    """Return the attributes of the span in ``record``, as Python values."""
     found: dict[str, Any] = {TOOL_ATTRIBUTE: table.tool, **kind.constants}
     source_span = kind.part(record, "span_id")
     if source_span is not None:
@@ -89,7 +89,7 @@ def _any_value(value: Any) -> dict[str, Any]:
     if isinstance(value, int):
         return {"intValue": str(value)} if abs(value) < 1 << 63 else {"stringValue": str(value)}
     if isinstance(value, Decimal):
-        # As text it keeps its digits; the mapping reads numbers in texts.
+        # As text the number keeps its digits; the mapping reads numbers in texts.
         return {"stringValue": format(value, "f")}
     if isinstance(value, float):
         return {"doubleValue": value}

@@ -76,7 +76,7 @@ LEFT_OUT = {
     "phoenix": ["phoenix-annotations.json, row 2: belongs to no trace of these files"],
     "mlflow": ["mlflow-traces.jsonl, line 1, score 2: has no value"],
     "langsmith": [],
-    "helicone": ["helicone-requests.jsonl, line 3: is no row of an export of Helicone"],
+    "helicone": ["helicone-requests.jsonl, line 3: is not a row of an export of Helicone"],
 }
 
 
