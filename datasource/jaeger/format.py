@@ -23,12 +23,12 @@ _TYPES: Final = ((bool, "bool"), (int, "int64"), (float, "float64"))
 
 
 def envelope(data: Any, *, total: int = 0, limit: int = 0, errors: Any = None) -> dict[str, Any]:
-    """Return the frame around every answer."""
+    """Return the envelope of every answer."""
     return {"data": data, "total": total, "limit": limit, "offset": 0, "errors": errors}
 
 
 def jaeger_trace(trace_id: str, rows: Sequence[Row], warnings: Sequence[str] = ()) -> dict[str, Any]:
-    """Return one trace, the root first: Grafana names a trace of a search after its first span.
+    """Return one trace, the root first, because Grafana names a trace of a search after its first span.
 
     ``rows`` must not be empty: Grafana 12.4 fails on a trace without spans.
     """
@@ -51,8 +51,7 @@ def jaeger_trace(trace_id: str, rows: Sequence[Row], warnings: Sequence[str] = (
 
 
 def _root_first(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows with the root at the head: the first without a parent, else the first whose parent is not
-    here.
+    """Return the rows with the root first: the first row without a parent, else the first whose parent is missing.
     """
     known = {row["span_id"] for row in rows}
 

@@ -1,4 +1,4 @@
-"""Jaeger's query API, as far as Grafana's built-in Jaeger data source and the Jaeger UI use it.
+"""The part of Jaeger's query API that Grafana's built-in Jaeger data source and the Jaeger UI use.
 
 No plugin is needed: Explore, the Traces panel, "trace to …" links and the dependency graph work with it.
 """
@@ -61,7 +61,7 @@ async def show_operations(request: Request, service: str) -> HTTPResponse:
 @jaeger.get("/api/operations", name="operation_list")
 @requires("traces:read", for_panels=True)
 async def show_operations_with_kind(request: Request) -> HTTPResponse:
-    """List the same for ``?service=``, in the newer form."""
+    """List the names of the latest spans of ``?service=``, in Jaeger's newer form."""
     service = request.args.get("service", "")
     since = datetime.now(UTC) - OPERATIONS_SINCE
     names = await list_operations(services_of(request).reads, await row_scope(request), service, since)
@@ -81,7 +81,7 @@ async def show_trace(request: Request, trace_id: str) -> HTTPResponse:
 @jaeger.get("/api/traces", name="search")
 @requires("traces:read", cost=5, for_panels=True)
 async def search_traces(request: Request) -> HTTPResponse:
-    """Return the newest traces with a span of that service, operation, duration and tags."""
+    """Return the newest traces that have a span with the requested service, operation, duration and tags."""
     refuse_narrowing(request.args, OTHER_FILTERS)
     limit = _limit(request)
     window = _window(request)
@@ -173,14 +173,14 @@ def _moment(name: str, seconds: float) -> datetime:
     try:
         return datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError) as error:
-        raise InvalidParameter.named(name, "no such time") from error
+        raise InvalidParameter.named(name, "is not a time that exists") from error
 
 
 def jaeger_error(request: Request, error: ApiError) -> HTTPResponse:
     """Return errors in Jaeger's form; Grafana shows the message.
 
-    A refusal is plain text: Grafana reads a JSON body without a look at the status, finds no data in it, and its
-    "Save & test" passes with a wrong key.
+    A refusal is plain text: Grafana reads a JSON body without checking the status, finds no data in it, and its "Save &
+    test" would pass with a wrong key.
     """
     if error.status in (401, 403):
         headers = dict(error.headers)

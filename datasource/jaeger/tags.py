@@ -1,7 +1,7 @@
-"""Tags of a Jaeger search as filters of spans: every tag that a span shows is one that finds it.
+"""Tags of a Jaeger search as filters of spans: every tag that a span shows also finds it.
 
-Jaeger sends values as text. A tag may be one of our fields, an attribute that was kept as it came, or one of the
-resource, which Jaeger shows beside the process; a search looks at all that the name can be.
+Jaeger sends values as text. A tag may be one of our fields, an attribute that was stored unchanged, or an attribute of
+the resource, which Jaeger shows with the process. A search covers everything that the name can mean.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from server.errors import InvalidParameter
 from server.queries.filters.span_fields import FieldType, field_named
 
 _NUMBERS: Final = frozenset({FieldType.INTEGER, FieldType.NUMBER, FieldType.MONEY})
-# Names under which a field is shown: no kept attribute of that name is shown beside it.
+# Names under which a field is shown: a stored attribute with one of these names is not shown with it.
 _SHOWN: Final = frozenset(name for _, name in (*SPAN_COLUMNS, *RESOURCE_COLUMNS)) | JAEGER_TAGS.keys()
 
 
 def tag_filter(name: str, value: str) -> dict[str, Any]:
-    """Return the filter tree of one tag. Raises InvalidParameter for a text where the tag is a number."""
+    """Return the filter tree of one tag. Raises InvalidParameter for a text if the tag is a number."""
     if name == "error":
         return {"field": "has_error", "operator": "eq", "value": value.lower() == "true"}
     choices: list[dict[str, Any]] = []
@@ -58,7 +58,7 @@ def _of_field(name: str, value: str) -> dict[str, Any]:
 
 
 def _listed(value: str) -> list[str]:
-    """Return the tags of a list as it is shown, or the one tag that somebody typed."""
+    """Return the tags in ``value``: the items of a list as Jaeger shows it, or one typed tag."""
     try:
         found = json.loads(value)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Offers of Grafana's query builder, variables and filter menus."""
+"""Options shown in Grafana's query builder, variables and filter menus."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HEADINGS: Final[Mapping[str, str]] = {
     "error": "Error",
     "virtual": "Span",
 }
-# The fields that people filter by most, at the head of the menu.
+# The fields that people filter by most, first in the menu.
 _FIRST: Final = (
     "model", "user_id", "service_name", "error_type", "status_code", "provider", "environment", "agent_name",
     "tool_name", "session_id",
@@ -66,11 +66,11 @@ def fixed_options(item: PayloadField, payload: Mapping[str, Any]) -> list[Option
 
 
 def aggregations_of(payload: Mapping[str, Any]) -> list[str]:
-    """Return the aggregations for the metrics of a half-written ``payload``; all of them if none is chosen."""
+    """Return the aggregations for the metrics of an unfinished ``payload``; all aggregations if no metric is chosen."""
     try:
         chosen = [parse_measure(name).metric for name in parse_values("metric", payload.get("metric"), escaped=True)]
     except InvalidParameter:
-        # The builder asks while variables are still unknown: "$metric" is not an answer yet.
+        # The builder asks before variables are replaced: "$metric" is not the name of a metric yet.
         chosen = []
     metrics = [METRICS[name] for name in chosen if name in METRICS] or METRICS.values()
     return list(dict.fromkeys(name for metric in metrics for name in metric.aggregations if name != "histogram"))

@@ -1,14 +1,14 @@
-"""The engine that answers the targets of a panel: side by side, bounded, each question once.
+"""The engine that answers the targets of a panel: concurrently, within limits, each question once.
 
 * All panels of a process share a few places at the database, fairly by tenant, so that fifty open dashboards leave
-  connections for everything else that their own tenant asks. A dashboard asks for all of its panels at once, so they
-  wait longer than other questions; one that waits too long is answered 504.
-* Equal questions share one answer: while one is being computed (here and in other processes, by
+connections for all other questions of their tenant. A dashboard sends the questions of all its panels at once, so these
+may wait longer than other questions; one that waits too long is answered 504. * Equal questions share one answer: while
+one is being computed (here and in other processes, by
   :class:`~server.cache.result_cache.ResultCache`), and afterwards until data of its window changes.
 * Windows that move with now are moved in ticks of one to five seconds, so that the viewers of one
-  dashboard ask equal questions; within a tick an answer is not computed again even if data came in,
-  only if data was deleted.
-* One target that fails beside others that do not becomes a notice; when all fail, so does the request.
+  dashboard ask equal questions; within a tick an answer is computed again only if data was deleted, not if data was
+  added.
+* If some targets fail, each becomes a notice; if all fail, the request fails.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ LONGEST_TICK_SECONDS: Final = 5
 MAX_RECENT: Final = 200
 MAX_RECENT_BYTES: Final = 256 * 1024
 MAX_ANSWER_BYTES: Final = 5_000_000
-"""Of all targets of one panel together: more is more than a browser draws."""
+"""Most values of all targets of one panel together: a browser cannot draw more."""
 _TOO_LARGE: Final = "the panel has too many values: choose fewer groups, a shorter range or a wider interval"
 
 
@@ -58,9 +58,9 @@ class _Recent(NamedTuple):
     """An answer about a window that moves with now."""
 
     seconds: float
-    """For which it counts."""
+    """The tick for which the answer is valid."""
     deletions: tuple[Any, ...]
-    """As they were before it was computed."""
+    """The freshness tokens read before it was computed."""
     answer: bytes
 
 
@@ -78,7 +78,8 @@ class PanelEngine:
         timeout: float,
         meaning: MeaningSearch | None = None,
     ) -> None:
-        """``concurrency``: questions at the database at one time; ``timeout``: seconds for one, waiting included."""
+        """``concurrency``: most questions that use the database at the same time. ``timeout``: seconds per question,
+        waiting included."""
         self._database = database
         self._projects = projects
         self._cache = cache
@@ -92,12 +93,12 @@ class PanelEngine:
         freshness.on_edit(self._recent.clear)
 
     async def check(self) -> None:
-        """Ask the database for a sign of life. Raises the error to which the driver's failure is translated."""
+        """Check that the database answers. Raises the API's error for a failure of the driver."""
         async with self._database.plain() as connection:
             await connection.fetch(statement("list_project_ids"))
 
     async def values(self, asked: ValuesQuestion, principal: Principal) -> list[tuple[str, int | None]]:
-        """Return values of a field with counts, for variables and menus; cached like panels."""
+        """Return the values of a field with counts, for variables and menus; cached like panels."""
         principal.require(asked.question.definition.permission)
         projects = asked.question.projects
         scope = principal.scope(projects, await self._projects.ids(principal.expected(projects)))
@@ -138,7 +139,7 @@ class PanelEngine:
                 size += len(outcome)
         if failures and len(failures) == len(request.targets):
             raise failures[0][1]
-        # Last, because some panels only look at the first frame.
+        # Notices are last, because some panels only use the first frame.
         for target, error in failures:
             notice = Notice(f"Query {target.ref_id} failed: {error.detail}", "error")
             parts.append(dumps(notice_frame(target.ref_id, notice)))
@@ -188,7 +189,7 @@ class PanelEngine:
 
     @asynccontextmanager
     async def _in_time(self) -> AsyncIterator[None]:
-        """Take one of the places, and wait for the database longer than others do, but not without end."""
+        """Take one of the places; wait for the database longer than other questions do, but with a limit."""
         current_party.set(replace(current_party.get(), patience=self._timeout))
         try:
             async with asyncio.timeout(self._timeout), self._places.hold():
@@ -207,8 +208,8 @@ def tick_seconds(question: TargetQuestion) -> int:
 
 
 def align(time_range: BoundedRange, tick: int) -> BoundedRange:
-    """Return a window that moves with now, moved on to the next tick (so nothing new is cut off); others as they
-    are.
+    """Return a window that moves with now, moved forward to the next tick (so that no new data is cut off); any other
+    window unchanged.
     """
     if not time_range.is_relative:
         return time_range

@@ -30,7 +30,7 @@ grafana = Blueprint("grafana", url_prefix="/grafana")
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 DEFAULT_RANGE: Final = timedelta(days=7)
-"""For menus that Grafana opens without sending the time range."""
+"""The time range of menus that Grafana opens without sending one."""
 
 
 @grafana.get("/", name="health", strict_slashes=False)
@@ -54,7 +54,7 @@ async def list_targets(request: Request) -> HTTPResponse:
 @grafana.post("/search", name="search")
 @requires("metrics:read")
 async def search(request: Request) -> HTTPResponse:
-    """Return the same list in the form of SimpleJSON front ends: ``{text, value}``."""
+    """Return the targets in the form of SimpleJSON front ends: ``{text, value}``."""
     wanted = str(_read_body(request).get("target") or "").lower()
     entries = [{"text": item["label"], "value": item["value"]} for item in describe_targets("", {})]
     return json_response([item for item in entries if wanted in item["value"] or wanted in item["text"].lower()])
@@ -76,7 +76,7 @@ async def list_payload_options(request: Request) -> HTTPResponse:
         return json_response(fixed)
     if not item.source:
         return json_response([])
-    # The builder asks while it holds settings of the target itself and variables that are not known yet.
+    # The builder also sends settings of the target itself, and variables that are not replaced yet.
     narrowing = {key: value for key, value in payload.items() if _is_usable(key, value)}
     field = item.source.removeprefix("values:")
     asked = values_question(field, narrowing, _range_of(body), escaped=True)
@@ -137,7 +137,7 @@ async def list_tag_values(request: Request) -> HTTPResponse:
     body = _read_body(request)
     key = parse_text("key", body.get("key"))
     if key is None:
-        raise InvalidParameter.named("key", "names the field whose values are wanted")
+        raise InvalidParameter.named("key", "must name the field whose values to return")
     asked = values_question(key, {}, _range_of(body), filters=parse_filters(body))
     return json_response([{"text": value, "value": value} for value, _ in await _values(request, asked)])
 
@@ -149,7 +149,7 @@ async def _values(request: Request, asked: ValuesQuestion) -> list[tuple[str, in
 def _read_body(request: Request) -> dict[str, Any]:
     """Return the JSON object of the body, whatever its content type; an empty body is an empty object."""
     if len(request.body) > MAX_BODY_BYTES:
-        raise PayloadTooLarge(f"A request of the data source has at most {MAX_BODY_BYTES} bytes.")
+        raise PayloadTooLarge(f"The body of a data source request is limited to {MAX_BODY_BYTES} bytes.")
     return parse_object(request.body) if request.body.strip() else {}
 
 

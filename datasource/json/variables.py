@@ -1,9 +1,9 @@
 """Values for dashboard variables, filter menus and the query builder.
 
 A variable asks ``{"field": "model", "provider": "${provider:queryparam}"}`` (format "json") or, as text,
-``model{provider=openai, search=gpt}``. Fields go by the names of payload keys (``service``), of the field table
-(``service_name``), or ``attribute.KEY``; a plural is understood. ``projects``, ``metrics`` and ``dimensions``
-list what the server knows. Every other key narrows the values, as it narrows a panel.
+``model{provider=openai, search=gpt}``. Fields have the names of payload keys (``service``) or of the field table
+(``service_name``), or are ``attribute.KEY``; plurals are accepted. ``projects``, ``metrics`` and ``dimensions`` list
+those that the server has. Every other key narrows the values, as it narrows a panel.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ValuesQuestion:
 
 
 def read_variable(payload: Mapping[str, Any], time_range: BoundedRange) -> ValuesQuestion:
-    """Understand the payload of ``/variable``. Raises :class:`InvalidParameter` for an unknown field."""
+    """Read the payload of ``/variable``. Raises :class:`InvalidParameter` for an unknown field."""
     given = dict(payload)
     text = given.pop("target", None)
     escaped = False
@@ -56,9 +56,9 @@ def read_variable(payload: Mapping[str, Any], time_range: BoundedRange) -> Value
         given, escaped = {"field": name, **pairs, **given}, True
     field = parse_text("field", given.pop("field", None), escaped=escaped)
     if field is None:
-        raise InvalidParameter.named("field", "names the field whose values are wanted, for example model")
+        raise InvalidParameter.named("field", "must name the field whose values to return, for example model")
     search = parse_text("search", given.pop("search", None), escaped=escaped)
-    # Grafana may put its wildcard after what was typed.
+    # Grafana may add its wildcard to the typed text.
     search = search.rstrip("*%") if search is not None else None
     return values_question(field, given, time_range, search=search, escaped=escaped)
 
@@ -72,7 +72,7 @@ def values_question(
     escaped: bool = False,
     filters: tuple[AdHocFilter, ...] = (),
 ) -> ValuesQuestion:
-    """Return the question for values of ``field``. The field's own filter does not narrow its own values."""
+    """Return the question for values of ``field``. A filter by the field itself does not narrow its values."""
     name = resolve_field(field)
     own_key = next((key for key, column in _PAYLOAD_NAMES.items() if column == name), None)
     kept = {key: value for key, value in payload.items() if key != own_key}
@@ -99,7 +99,7 @@ def parse_query_text(text: str) -> tuple[str, dict[str, str]]:
 
 
 def resolve_field(name: str) -> str:
-    """Return the field table's name for ``name``. Raises :class:`InvalidParameter` with the nearest one."""
+    """Return the field table's name for ``name``. Raises :class:`InvalidParameter`, which suggests the nearest name."""
     plain = name.replace("\\", "")
     for candidate in (plain, plain.removesuffix("s"), plain.removesuffix("ies") + "y"):
         if candidate in KNOWN_LISTS or candidate.partition(".")[0] in KEYED_FIELDS:
@@ -114,7 +114,7 @@ def resolve_field(name: str) -> str:
 async def read_values(
     database: Database, scope: RowScope, asked: ValuesQuestion, limit: int = MAX_VALUES
 ) -> list[tuple[str, int | None]]:
-    """Return the values with the number of their occurrences (None if not counted), most frequent first."""
+    """Return the values, each with its number of occurrences (None if not counted), most frequent first."""
     if asked.field in KNOWN_LISTS:
         listed = {"projects": scope.projects, "metrics": METRICS, "dimensions": DIMENSIONS}[asked.field]
         return [(name, None) for name in listed if (asked.search or "").lower() in name.lower()]
@@ -141,7 +141,7 @@ async def read_values(
 
 
 def _contains(field: str, search: str) -> Filter | None:
-    """Return a filter for values that contain ``search`` anywhere; for some fields, that begin with it."""
+    """Return a filter for values that contain ``search``; for some fields, for values that begin with it."""
     known = field_named(field)
     if known is not None and ("contains" not in known.operators or known.choices):
         return None

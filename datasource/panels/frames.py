@@ -19,12 +19,13 @@ from typing import Any
 from server.text.instants import EPOCH
 
 NO_VALUE = "–"
-"""The text of a cell without a value: a tool span has no model. A claim such as "no traffic" would be wrong."""
+"""The text of a cell without a value, for example the model of a tool span. It must not claim anything, such as "no
+traffic"."""
 
 _TINY_MONEY = [
     {"type": "range", "options": {"from": 1e-15, "to": 9.999e-7, "result": {"text": "< $0.000001", "index": 0}}}
 ]
-"""What a cell shows instead of $1.2e-7, which Grafana makes of less than a millionth."""
+"""The text of a cell with less than a millionth, which Grafana would show as $1.2e-7."""
 
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -136,9 +137,9 @@ def _shown(config: Mapping[str, Any]) -> Mapping[str, Any]:
 def wire_frame(
     ref_id: str, name: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]], meta: FrameMeta | None = None
 ) -> dict[str, Any]:
-    """Return the same as Grafana's own back ends send it: schema and, column by column, the values.
+    """Return a table in the form of Grafana's own back ends: the schema and, column by column, the values.
 
-    An infinity is null among the values and named by its place among the ``entities``, as Grafana reads it.
+    As Grafana expects, an infinity is null among the values, and its position is listed in ``entities``.
     """
     values: list[list[Any]] = [[] for _ in columns]
     infinite: list[list[int]] = [[] for _ in columns]
@@ -168,7 +169,7 @@ def wire_frame(
 
 
 def frame_size(frame: Mapping[str, Any]) -> int:
-    """Return how many values ``frame`` has, in any of the three forms."""
+    """Return the number of values in ``frame``, in any of the three forms."""
     if "datapoints" in frame:
         return len(frame["datapoints"])
     if "rows" in frame:
@@ -177,12 +178,12 @@ def frame_size(frame: Mapping[str, Any]) -> int:
 
 
 def notice_frame(ref_id: str, notice: Notice) -> dict[str, Any]:
-    """Return a frame without data that only carries ``notice``: for a target that failed beside others that did not."""
+    """Return a frame without data that only carries ``notice``: for a target that failed while others did not."""
     return table(ref_id, "", [], [], FrameMeta(notices=[notice]))
 
 
 def epoch_ms(at: datetime) -> int:
-    """Whole milliseconds since the epoch."""
+    """Return whole milliseconds since the epoch."""
     return (at - EPOCH) // _MILLISECOND
 
 

@@ -1,8 +1,9 @@
-"""The body that Grafana sends to ``/query``, read leniently where Grafana decides and strictly where authors do.
+"""The body that Grafana sends to ``/query``: parts chosen by Grafana are read leniently, parts written by authors
+strictly.
 
-Unknown keys are ignored at every level, since each Grafana version adds some. Known keys must make sense: a panel that
-is answered for another range or without its filter is worse than an error. Bounds: at most 20 visible targets, at most
-11,000 points a series, ranges of at most 20 years.
+Unknown keys are ignored at every level, since each Grafana version adds some. Known keys must be valid: a panel that
+shows another range, or ignores its filter, is worse than an error. Bounds: at most 20 visible targets, at most 11,000
+points per series, ranges of at most 20 years.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ DEFAULT_POINTS: Final = 500
 MAX_RANGE: Final = timedelta(days=366 * 20)
 MAX_FILTERS: Final = 50
 
-# Steps of a series, in seconds: what a person would choose for an axis.
+# Steps of a series, in seconds: those that a person would choose for an axis.
 STEPS: Final = (1, 5, 10, 30, 60, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 604800)
 
 _LIST_SIGNS: Final = frozenset(sign for sign, (name, _) in SIGNS.items() if OPERATORS[name].operand == "list")
@@ -46,8 +47,8 @@ class AdHocFilter:
 class PanelTarget:
     """One query of a panel.
 
-    ``strict`` is set by bundled dashboards: then an empty payload is a failed interpolation in the
-    browser, not a wish for everything. ``escaped``: the values went through builder mode.
+    ``strict`` is set by bundled dashboards: then an empty payload means that the browser failed to replace a variable,
+    not that everything is requested. ``escaped``: the values went through builder mode.
     """
 
     ref_id: str
@@ -69,7 +70,7 @@ class PanelRequest:
 
 
 def parse_panel_request(body: Any) -> PanelRequest:
-    """Read the body of ``/query``. Raises :class:`InvalidBody` with a pointer at what is wrong."""
+    """Read the body of ``/query``. Raises :class:`InvalidBody` with a pointer to the fault."""
     body = require_object(body, "")
     time_range = parse_range(body.get("range"), "/range")
     return PanelRequest(
@@ -91,7 +92,7 @@ def choose_step(range_seconds: float, interval_ms: float, max_points: float) -> 
     Never more than 11,000 points; beyond a week, whole weeks.
     """
     points = min(max(max_points, 1), MAX_POINTS)
-    # An interval beyond any range is one point all the same.
+    # An interval longer than any range still makes one point.
     wanted = min(max(interval_ms / 1000, range_seconds / points), MAX_RANGE.total_seconds())
     for step in STEPS:
         if step >= wanted:
@@ -101,7 +102,7 @@ def choose_step(range_seconds: float, interval_ms: float, max_points: float) -> 
 
 
 def parse_range(raw: Any, pointer: str) -> BoundedRange:
-    """Read ``{"from", "to", "raw"}``; only ``from`` and ``to`` count, ``raw`` tells whether it moves with now."""
+    """Read ``{"from", "to", "raw"}``. ``from`` and ``to`` are the range; ``raw`` shows whether it moves with now."""
     given = require_object(raw, pointer)
     now = datetime.now(UTC)
     start = _instant(given.get("from"), f"{pointer}/from", now)
@@ -123,7 +124,7 @@ def _instant(raw: Any, pointer: str, now: datetime, *, round_up: bool = False) -
 
 
 def parse_filters(body: Mapping[str, Any]) -> tuple[AdHocFilter, ...]:
-    """Ad hoc filters under today's name ``filters`` or the former ``adhocFilters``."""
+    """Return the ad hoc filters, under today's name ``filters`` or the former ``adhocFilters``."""
     given = [*_list_of(body, "filters"), *_list_of(body, "adhocFilters")]
     if len(given) > MAX_FILTERS:
         raise InvalidBody.at("/filters", f"at most {MAX_FILTERS} filters")
@@ -151,7 +152,7 @@ def _parse_targets(raw: Any) -> tuple[PanelTarget, ...]:
             raise InvalidBody.at("/targets", f"at most {MAX_TARGETS} visible targets")
     names = [target.ref_id for target in targets]
     if len(set(names)) < len(names):
-        raise InvalidBody.at("/targets", "each refId may occur only once")
+        raise InvalidBody.at("/targets", "each target must have a refId of its own")
     return tuple(targets)
 
 
@@ -208,7 +209,8 @@ def _list_of(body: Mapping[str, Any], key: str) -> list[Any]:
 
 
 def _positive_number(raw: Any, pointer: str) -> float | None:
-    """Return a number that may be text; ``None`` for missing, zero and negative ones, which mean "you choose"."""
+    """Return a number that may arrive as text; ``None`` for missing, zero and negative ones, which let the server
+    choose."""
     if raw is None:
         return None
     if isinstance(raw, bool) or not isinstance(raw, (int, float, str)):
@@ -223,7 +225,7 @@ def _positive_number(raw: Any, pointer: str) -> float | None:
 
 
 def _parse_timezone(raw: Any) -> str:
-    """Return an IANA name. The browser's own zone is not sent to us: days then begin in UTC."""
+    """Return an IANA name. The zone "browser" is not sent as a name, so days are those of UTC then."""
     if not isinstance(raw, str) or raw in ("", "browser", "utc", "UTC"):
         return "UTC"
     try:

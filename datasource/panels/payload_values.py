@@ -1,8 +1,8 @@
 """Values of dashboard variables, read back from the forms in which they arrive in a payload.
 
-The plugin replaces variables in the browser, and what arrives depends on the editor mode, the format the author wrote
-and how many values are chosen (docs/reference/grafana-datasource.md lists every form). This module turns each of them
-back into values:
+The plugin replaces variables in the browser. The form of the result depends on the editor mode, the format that the
+author wrote and the number of chosen values (docs/reference/grafana-datasource.md lists every form). This module turns
+each of them back into values:
 
 ==========================  ===========================  ==========================================
 form                        example                      written by
@@ -17,7 +17,7 @@ braces                      ``{a,b}``                    ``${model:glob}``
 ==========================  ===========================  ==========================================
 
 Nothing chosen, ``$__all``, ``All``, ``*`` and ``.*`` mean "no filter". A reference that was not replaced (``$model``)
-is an error: taking it for a value would answer another question.
+is an error: read as a value, it would make another question.
 """
 
 from __future__ import annotations
@@ -45,9 +45,8 @@ _BOOLEANS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": F
 def parse_values(name: str, raw: Any, *, escaped: bool = False) -> tuple[str, ...]:
     """Return the values of the list field ``name``, without duplicates; empty means "no filter".
 
-    ``escaped`` says that the text went through the plugin's 'regex' formatter (builder mode and variables of format
-    "string"). Raises :class:`InvalidParameter` for objects, for a reference that was not replaced and for more than
-    1,000 values.
+    ``escaped``: the text went through the plugin's 'regex' formatter (builder mode and variables of format "string").
+    Raises :class:`InvalidParameter` for objects, for a reference that was not replaced and for more than 1,000 values.
     """
     values = tuple(dict.fromkeys(_split(name, raw, escaped)))
     if len(values) > MAX_VALUES:
@@ -58,7 +57,7 @@ def parse_values(name: str, raw: Any, *, escaped: bool = False) -> tuple[str, ..
 
 
 def parse_text(name: str, raw: Any, *, escaped: bool = False) -> str | None:
-    """Return the one value of the text field ``name``; ``None`` when nothing is set. Commas stay.
+    """Return the one value of the text field ``name``, commas included; ``None`` if nothing is set.
 
     Raises :class:`InvalidParameter` when there are two values, or a reference that was not replaced.
     """
@@ -79,7 +78,7 @@ def parse_text(name: str, raw: Any, *, escaped: bool = False) -> str | None:
 
 
 def parse_number(name: str, raw: Any) -> float | None:
-    """Return a finite number that may have arrived as text; ``None`` when nothing is set."""
+    """Return a finite number that may arrive as text; ``None`` if nothing is set."""
     if isinstance(raw, bool):
         raise InvalidParameter.named(name, "must be a number")
     text = parse_text(name, raw, escaped=True)
@@ -156,7 +155,7 @@ def _split(name: str, raw: Any, escaped: bool) -> list[str]:
 
 
 def _list_item(name: str, item: Any, escaped: bool) -> list[str]:
-    """Return one item of a list: a text that is never split, unless it is a form that only the plugin writes."""
+    """Return the values in one item of a list: the text as it is, unless it has a form that only the plugin writes."""
     if not isinstance(item, str):
         return _split(name, None if isinstance(item, (list, dict)) else item, escaped)
     if _QUERY_STRING.match(item):
@@ -202,7 +201,7 @@ def _unescape(text: str) -> str:
 
 
 def _checked(name: str, value: str) -> str:
-    """Return ``value``; raise if it is a variable that nobody replaced."""
+    """Return ``value``; raise if it is a variable that was not replaced."""
     if value in _NEVER_REPLACED_MEANS_EMPTY:
         return ""
     if value != "$__all" and _REFERENCE.fullmatch(value):

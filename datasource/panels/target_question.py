@@ -1,8 +1,8 @@
 """Conversion of a target's payload to a question for the query core.
 
-Reads every key by the catalogue's declaration, adds the dashboard's ad hoc filters, and refuses mistakes: an undeclared
-key, a strict target whose payload was lost in the browser, a filter on a field that does not exist. The result holds
-plain values only.
+Every key is read by the catalogue's declaration, and the dashboard's ad hoc filters are added. Mistakes are refused: an
+undeclared key, a strict target whose payload was lost in the browser, a filter on a field that does not exist. The
+result contains only plain values.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ _TAG_OPERATORS: Final = {"eq": "any", "in": "any"}
 
 @dataclass(frozen=True, slots=True)
 class TargetQuestion:
-    """One target after reading. ``values`` has every declared field; ``filter`` joins everything that narrows the rows,
-    ``None`` for all of them; ``projects`` are the requested ones, empty for all that are granted.
+    """One target after reading. ``values`` has every declared field. ``filter`` joins all conditions on the rows
+    (``None``: all rows). ``projects``: the requested projects (empty: all that are granted).
     """
 
     ref_id: str
@@ -89,7 +89,7 @@ def find_target(name: str) -> TargetDefinition:
     """Return the catalogue's entry for ``name``. Raises :class:`UnknownMetric` with the nearest names.
 
     The plugin sends names through its 'regex' formatter, which escapes dots if the name contains a variable; such a
-    name is found all the same.
+    name is found, too.
     """
     plain = name.replace("\\", "")
     definition = TARGETS.get(ALIASES.get(plain, plain))
@@ -154,7 +154,7 @@ def question_of(
     reading = _Reading()
     for item in definition.fields:
         _read_field(item, given.get(item.name), escaped, reading)
-    # Values that the catalogue fixes and the target does not offer.
+    # Values that the catalogue fixes, which the target does not offer.
     reading.values.update({name: value for name, value in definition.preset.items() if name not in reading.values})
     reading.clauses += [{"field": name, "operator": "eq", "value": value} for name, value in definition.only.items()]
     reading.clauses += [adhoc_clause(item) for item in filters if item.values != ("",)]
@@ -180,12 +180,12 @@ def current_period(period: str, timezone: str, now: datetime | None = None) -> B
     day = datetime.combine(moment.date(), time.min, tzinfo=moment.tzinfo)
     back = {"day": 0, "week": moment.weekday(), "month": moment.day - 1}[period]
     start = (day - timedelta(days=back)).astimezone(UTC)
-    # At midnight the period has no length yet; a range must have one.
+    # At midnight the period is still empty, but a range must not be.
     return BoundedRange(start, max(moment.astimezone(UTC), start + timedelta(seconds=1)), is_relative=True)
 
 
 def adhoc_clause(item: AdHocFilter) -> FilterDocument:
-    """Return one ad hoc filter as a clause of the filter document; :func:`parse_filter` judges its key."""
+    """Return one ad hoc filter as a clause of the filter document; :func:`parse_filter` checks its key."""
     known = field_named(item.key)
     operator, is_negated = SIGNS[item.operator]
     values: list[Any] = list(item.values)
@@ -204,7 +204,7 @@ def adhoc_clause(item: AdHocFilter) -> FilterDocument:
 
 
 def values_clause(item: PayloadField, values: tuple[str, ...]) -> FilterDocument:
-    """Return a payload key with values as a clause: the field has one of them."""
+    """Return the clause for a payload key with values: the field has one of them."""
     known = field_named(item.filter_field)
     operator = "any" if known is not None and known.type is FieldType.TAGS else "in"
     clauses: list[FilterDocument] = [

@@ -54,6 +54,6 @@ async def budget_table(core: Core, question: TargetQuestion) -> list[Frame]:
     used = next(place for place, column in enumerate(_COLUMNS) if column.name == "used_pct")
     rows.sort(key=lambda row: -row[used])
     meta = FrameMeta(notices=list(question.notices))
-    # Heads without a row would hide the panel's own words on how to set the first budget.
+    # A table of headers alone would hide the panel's own text on how to set the first budget.
     columns = _COLUMNS if rows else ()
     return [table(question.ref_id, question.definition.name, columns, rows, meta)]

@@ -22,7 +22,7 @@ _NODE_COLUMNS: Final = (
     Column("id", FieldType.STRING),
     Column("title", FieldType.STRING),
     Column("subtitle", FieldType.STRING),
-    # As text: the panel writes the id of a number's unit behind it ("161.00 short").
+    # As text, because the panel writes the id of a number's unit after it ("161.00 short").
     Column("mainstat", FieldType.STRING, {"displayName": "Calls"}),
     Column("secondarystat", FieldType.STRING, {"displayName": "Cost"}),
     Column("arc__ok", FieldType.NUMBER, {"color": {"mode": "fixed", "fixedColor": "green"}, "displayName": "ok"}),
@@ -38,7 +38,7 @@ _EDGE_COLUMNS: Final = (
     Column("secondarystat", FieldType.STRING, {"displayName": "Average duration"}),
     Column("thickness", FieldType.NUMBER),
 )
-# The flame graph knows nanoseconds as time; every other unit but bytes it calls samples.
+# The flame graph takes times in nanoseconds; it calls every other unit except bytes "samples".
 _UNITS: Final = {"time": "ns", "cost": "short"}
 _NS_PER_MS: Final = 1e6
 _WIDEST_EDGE: Final = 8.0
@@ -117,7 +117,7 @@ async def flame_graph(core: Core, question: TargetQuestion) -> list[Frame]:
 
 
 def node_of(span: CallSpan) -> Node | None:
-    """Return kind and name of the callee of a span: a model, a tool or an agent; None for the rest."""
+    """Return the kind and name of a span's callee: a model, a tool or an agent; None for any other span."""
     if span.is_generation:
         return "model", span.model or "(unknown)"
     if span.tool_name:
@@ -147,17 +147,17 @@ def calls_of(
             del above[depth:]
             node = node_of(span)
             caller = above[-1] if above else None
-            # A step within an agent carries the agent's name too: it is the same node, not a call of itself.
+            # A step within an agent has the agent's name, too: it is the same node, not a call of itself.
             if node is not None and node != caller:
                 yield caller, node, span
             above.append(node or caller)
 
 
 def flames_of(spans: Iterable[CallSpan], kind: str) -> _Flame:
-    """Overlay all traces by the names on their paths.
+    """Merge all traces by the names on their paths.
 
-    Time is the time that a span spent itself (its duration less its children's), so that children that ran side by side
-    never stick out of their parent; money is that of model calls.
+    Time is a span's own time (its duration minus that of its children), so that children that ran side by side never
+    exceed their parent. Money is that of model calls.
     """
     root = _Flame("all traces")
     for trace in _by_trace(spans):
@@ -215,7 +215,7 @@ def _node_row(node: Node, total: _Sum) -> list[Any]:
 
 
 def _edge_rows(edges: Mapping[tuple[Node, Node], _Sum]) -> Iterator[list[Any]]:
-    """Return the edges, the thicker the more calls went along them."""
+    """Yield the edges; the more calls an edge has, the thicker it is."""
     most = max((total.calls for total in edges.values()), default=1)
     for ends, total in edges.items():
         source, target = (_node_id(node) for node in ends)
@@ -232,7 +232,7 @@ def call_count(calls: int) -> str:
 
 
 def money_text(amount: Decimal | float) -> str:
-    """Return US dollars with the digits that matter: ``$12.30``, ``$0.0041``, ``$0`` for nothing."""
+    """Return US dollars with significant digits: ``$12.30``, ``$0.0041``, ``$0`` for nothing."""
     value = float(amount)
     if not value:
         return "$0"
@@ -266,7 +266,7 @@ def _flame_rows(root: _Flame) -> list[list[Any]]:
 
 
 def _single_root(root: _Flame) -> _Flame:
-    """Return ``root``, or its only child: one trace needs no frame above its own root."""
+    """Return ``root``, or its only child, since one trace needs no frame above its own root."""
     children = list(root.children.values())
     return children[0] if len(children) == 1 and not root.own else root
 
@@ -283,5 +283,5 @@ def _add_up(root: _Flame) -> None:
 def _meta(question: TargetQuestion, paths: CallPaths) -> FrameMeta:
     meta = FrameMeta(notices=list(question.notices), stats={"Traces": paths.traces, "Spans": len(paths.spans)})
     if paths.is_cut:
-        meta.notices.append(Notice(f"Made from the newest {paths.traces} traces of the range.", "info"))
+        meta.notices.append(Notice(f"Computed from the newest {paths.traces} traces of the range.", "info"))
     return meta

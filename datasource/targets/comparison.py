@@ -1,7 +1,7 @@
-"""A value over a range beside the one before it: which range that is, and whether they can be compared.
+"""The range before a panel's range, and whether values of both can be compared.
 
-A change is only told where it means something: the range before must be covered by data as the range itself is,
-and not be next to nothing. Where it is not told, a notice says why.
+A change is shown only if it has a meaning: data must cover the range before, and its value must not be close to zero.
+Otherwise a notice has the reason.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from server.queries.metrics.metric_coverage import coverage_gap
 from server.queries.records.annotations import first_data_at
 
 MOST_TIMES: Final = 10.0
-"""From this many times the value before on, the one before is next to nothing and a percentage says nothing."""
+"""If a value is at least this many times the value before, that one is close to zero and a percentage has no
+meaning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Values of one group ``before`` and over the range; ``reason`` tells why no change may be told, else empty."""
+    """Values of one group ``before`` and over the range. ``reason``: why no change may be shown, else empty."""
 
     start: datetime
     end: datetime
@@ -37,18 +38,18 @@ class Comparison:
         return values[0] if values else None
 
     def change(self, measure: str, value: Value) -> float | None:
-        """Return the relative change to ``value`` (0.1: ten per cent more), where it means something."""
+        """Return the relative change to ``value`` (0.1: ten per cent more), or None if it has no meaning."""
         return None if self.reason else relative_change(value, self.before(measure))
 
     def notice(self, measure: str, value: Value) -> Notice | None:
-        """Return why there is no change to ``value``; None where there is one, or nothing to compare."""
+        """Return the reason why there is no change to ``value``; None if there is a change, or nothing to compare."""
         if value is None or isinstance(value, tuple) or self.change(measure, value) is not None:
             return None
-        return Notice(f"No change is shown: {self.reason or 'the period before has next to nothing.'}")
+        return Notice(f"No change is shown: {self.reason or 'the previous period has next to nothing.'}")
 
 
 def relative_change(value: Value, before: Value) -> float | None:
-    """Relative change, 0.1 for ten per cent more; None without a value before, or with next to nothing."""
+    """Return the relative change, 0.1 for ten per cent more; None if the value before is missing or close to zero."""
     if value is None or before is None or isinstance(value, tuple) or isinstance(before, tuple) or not before:
         return None
     times = float(value) / float(before)
@@ -56,7 +57,7 @@ def relative_change(value: Value, before: Value) -> float | None:
 
 
 def period_before(question: TargetQuestion) -> tuple[datetime, datetime]:
-    """Return the range of the same length before; for a calendar period the same part of the one before it."""
+    """Return the range of the same length before; for a calendar period, the same part of the previous period."""
     start, end = question.time_range.start, question.time_range.end
     period = question.values.get("period")
     if period is None:
@@ -67,5 +68,5 @@ def period_before(question: TargetQuestion) -> tuple[datetime, datetime]:
 
 
 async def coverage(core: Core, start: datetime, end: datetime) -> str:
-    """Return why data do not cover the period before, from ``start`` to ``end``; empty if they do."""
+    """Return the reason why data do not cover the previous period, from ``start`` to ``end``; empty if they do."""
     return coverage_gap(await first_data_at(core.database, core.scope), start, end) or ""

@@ -16,16 +16,16 @@ Frame = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """The query core for targets: where to read, and the rows that the caller may see."""
+    """The query core for targets: the database, and the rows that the caller may see."""
 
     database: Database
     scope: RowScope
     meaning: MeaningSearch | None = None
-    """None: there are no lists by meaning."""
+    """None: search by meaning is not configured."""
 
 
 Evaluate = Callable[[Core, TargetQuestion], Awaitable[list[Frame]]]
-"""Answers one question with frames that carry its refId."""
+"""Answers one question with frames that have its refId."""
 
 Permissions = Callable[[TargetQuestion], Mapping[str, str]]
 """The scopes that a question needs beyond its target's own, each with the reason; raises if the question is

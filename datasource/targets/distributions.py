@@ -37,7 +37,7 @@ _STATE_MAPPINGS: Final = [
 ]
 
 Bound = float | None
-"""Upper bound of a bucket; None: above the last bound."""
+"""Upper bound of a bucket; None: the bucket above the last bound."""
 
 
 def histogram_measure(question: TargetQuestion) -> Measure:
@@ -58,7 +58,7 @@ async def heatmap(core: Core, question: TargetQuestion) -> list[Frame]:
     counts = [_bins(value) for value in (answer.groups[0].values[measure.key] if answer.groups else ())]
     bounds = covered_bounds(counts)
     columns = [Column("time", FieldType.TIME)]
-    # The cells are numbers of calls; the bounds, whose unit the axis tells, are only the columns' names.
+    # The cells are numbers of calls. The bounds, whose unit the axis shows, are only names of columns.
     columns += [Column(bound_name(bound), FieldType.NUMBER, {"unit": "short"}) for bound in bounds]
     rows = [[time, *(found[bound] for bound in bounds)] for time, found in zip(answer.times, counts, strict=False)]
     meta = answer_meta(question, answer)
@@ -67,7 +67,7 @@ async def heatmap(core: Core, question: TargetQuestion) -> list[Frame]:
 
 
 async def histogram(core: Core, question: TargetQuestion) -> list[Frame]:
-    """Return ``xMin``, ``xMax`` and the count between them."""
+    """Return rows of ``xMin``, ``xMax`` and the count between them."""
     measure = histogram_measure(question)
     answer = await query_metrics(core.database, core.scope, metric_question(question, (measure,)))
     counts = _bins(answer.groups[0].values[measure.key][0]) if answer.groups else Counter()
@@ -97,7 +97,8 @@ async def availability(core: Core, question: TargetQuestion) -> list[Frame]:
     for group in answer.groups:
         columns = [
             Column("time", FieldType.TIME),
-            # Of several frames Grafana shows the frame's name before the field's, unless the field brings its own.
+            # With several frames Grafana shows the frame's name before the field's, unless the field has a display
+            # name.
             Column(
                 group_title(group),
                 FieldType.STRING,
@@ -120,7 +121,7 @@ def covered_bounds(counts: Iterable[Counter[Bound]]) -> list[Bound]:
 
 
 def edges(bound: Bound) -> tuple[float, float]:
-    """Return lower and upper edge of the bucket; the open one at the end is drawn as wide as a factor of two."""
+    """Return the lower and upper edge of the bucket; the open bucket at the end is drawn up to twice its lower edge."""
     if bound is None:
         return HISTOGRAM_BOUNDS[-1], HISTOGRAM_BOUNDS[-1] * 2
     place = HISTOGRAM_BOUNDS.index(bound)

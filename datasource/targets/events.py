@@ -30,11 +30,11 @@ _COLUMNS: Final = (
 _KIND_WORDS: Final = {"service_version": "Deployment", "model": "New model", "prompt_version": "Prompt version"}
 
 MOST_LINES: Final = 48
-"""How many lines of first sights fit into a chart; closer ones become one."""
+"""Number of lines of first sightings that fit into a chart; closer lines are joined."""
 LISTED: Final = 8
 
-# A burst: at least this many failed calls in a bucket (a 72nd of the range), a share of them that is
-# both this high and several times the usual share of the range; half of the calls is always one.
+# A burst: at least this many failed calls in a bucket (a 72nd of the range), and a share of failed calls that is both
+# this high and several times the usual share in the range. A share of one half is always high enough.
 BURST_BUCKETS: Final = 72
 BURST_ERRORS: Final = 5
 BURST_SHARE: Final = 0.1
@@ -44,7 +44,7 @@ ALWAYS_A_BURST: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One annotation; ``end`` is set for a stretch of time."""
+    """One annotation; ``end`` is set for a range of time."""
 
     time: datetime
     title: str
@@ -85,7 +85,8 @@ async def _releases(core: Core, question: TargetQuestion) -> Sequence[Event]:
 
 
 def grouped(events: Sequence[Event], width: timedelta) -> list[Event]:
-    """Return events with those closer than ``width`` to the first of a group as one, so that lines stay apart."""
+    """Return the events; those closer than ``width`` to the first of a group are joined to one, so that lines stay
+    apart."""
     groups: list[list[Event]] = []
     for event in sorted(events, key=lambda item: item.time):
         if groups and event.time - groups[-1][0].time < width:
@@ -100,7 +101,7 @@ def _together(group: Sequence[Event]) -> Event:
     tags = tuple(dict.fromkeys(tag for event in group for tag in event.tags))
     text = "; ".join(event.title for event in group[:LISTED])
     more = f" and {len(group) - LISTED} more" if len(group) > LISTED else ""
-    return replace(first, title=f"{len(group)} first sights", text=f"{text}{more}.", tags=tags[:LISTED])
+    return replace(first, title=f"{len(group)} first sightings", text=f"{text}{more}.", tags=tags[:LISTED])
 
 
 async def _prices(core: Core, question: TargetQuestion) -> Sequence[Event]:
@@ -149,8 +150,8 @@ async def _error_bursts(core: Core, question: TargetQuestion) -> Sequence[Event]
 
 
 def bursts(times: Sequence[datetime], figures: Sequence[tuple[int, int]], end: datetime) -> Iterator[Event]:
-    """Yield runs of buckets with a burst. ``figures`` are (calls, failed calls) by bucket, ``end`` closes the last
-    one.
+    """Yield runs of buckets with a burst. ``figures``: (calls, failed calls) of each bucket. ``end``: the end of the
+    last bucket.
     """
     shares = [failed / total for total, failed in figures if total]
     threshold = max(BURST_SHARE, min(BURST_FACTOR * median(shares), ALWAYS_A_BURST)) if shares else 1.0

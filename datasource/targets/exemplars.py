@@ -1,4 +1,4 @@
-"""Single calls on top of a line: the slowest ones, each a way into its trace."""
+"""Single calls on top of a line: the slowest ones, each with a link to its trace."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from server.queries.metrics.metric_question import Measure
 
 MOST: Final = 50
 
-# Metrics that are a column of single calls.
+# Metrics that single calls have as a column.
 COLUMNS: Final = {"duration": "duration_ms", "time_to_first_token": "ttft_ms"}
 _IS_CALL: Final = parse_filter({"field": "is_generation", "operator": "eq", "value": True})
 
 
 async def exemplars(core: Core, question: TargetQuestion, measures: tuple[Measure, ...]) -> list[Frame]:
-    """Return the frame that Grafana draws as diamonds, for the first measure that has single values; else nothing."""
+    """Return the frame that Grafana draws as diamonds, for the first measure that single calls have; else nothing."""
     column = next((COLUMNS[item.metric] for item in measures if item.metric in COLUMNS), None)
     if column is None:
         return []

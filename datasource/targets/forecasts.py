@@ -24,7 +24,7 @@ _COLUMNS: Final = tuple(
 
 
 async def month_forecast(core: Core, question: TargetQuestion) -> list[Frame]:
-    """Return one row about the month in which the range ends, from up to 60 days before that."""
+    """Return one row about the month in which the range ends, forecast from up to 60 days before that."""
     zone = ZoneInfo(question.timezone)
     end = question.time_range.end
     local = end.astimezone(zone)
@@ -41,8 +41,8 @@ async def month_forecast(core: Core, question: TargetQuestion) -> list[Frame]:
     except InvalidParameter as error:
         meta.notices.append(Notice(f"No forecast: {error.detail.partition(': ')[2]}"))
     else:
-        # Today may already be more than was expected of it, and says nothing about the days after it: each of
-        # them is still to come.
+        # Today's spending may already exceed its forecast, which has no effect on the days after it: all of their cost
+        # is still expected.
         spent_today = so_far - before_today
         today_expected = found["forecast"][0]
         total = found["summary"]["total"]
@@ -56,7 +56,7 @@ async def month_forecast(core: Core, question: TargetQuestion) -> list[Frame]:
 
 
 async def _spent(source: ReportSource, question: TargetQuestion, start: datetime, end: datetime) -> float:
-    """Return the money from ``start`` to ``end`` as a float, because it is added to an estimate."""
+    """Return the cost from ``start`` to ``end``, as a float because it is added to an estimate."""
     if start >= end:
         return 0.0
     cost = single(await source.total(_window(question, start, end), "cost", fill="zero"), "cost")

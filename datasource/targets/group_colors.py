@@ -1,8 +1,8 @@
 """The colour of a group: one model, provider or service has the same colour in every panel of every dashboard.
 
-Models, providers and services take the palette's colours in the order in which they were first seen, so that a new
-one never changes the others; values of other dimensions take theirs by their name. Red is left to errors. The
-colours keep their distance for colour-blind people and on dark and light ground alike.
+Models, providers and services take the palette's colours in the order in which they were first seen, so that a new one
+never changes the others. The colours of values of other dimensions follow from their names. Red is reserved for errors.
+The colours are distinct for colour-blind people, and on dark and light backgrounds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ async def colors_of(core: Core, dimensions: Sequence[str], groups: Sequence[Metr
     """Return the colour of each of ``groups`` by its place; empty without dimensions."""
     if not dimensions:
         return {}
-    # Of several dimensions the last one tells the groups apart best: provider and model, agent and tool.
+    # Of several dimensions the last one distinguishes the groups best: provider and model, agent and tool.
     deciding = dimensions[-1]
     order = await list_first_seen(core.database, core.scope, deciding)
     known = {value: place for place, value in enumerate(order)}

@@ -25,7 +25,8 @@ NO_VALUE = "not reported"
 
 
 def measures_of(question: TargetQuestion) -> tuple[Measure, ...]:
-    """Return every metric of the payload with every aggregation of it; ``duration_p95`` names both at once."""
+    """Return every metric of the payload with each of the payload's aggregations; ``duration_p95`` names both at
+    once."""
     named = question.values["metric"]
     names: Sequence[str] = (named,) if isinstance(named, str) else named
     aggregations: Sequence[str] = question.values.get("aggregation") or ("",)
@@ -105,7 +106,7 @@ async def timeseries(core: Core, question: TargetQuestion) -> list[Frame]:
             values = [None if at in hidden else value for at, value in enumerate(group.values[measure.key])]
             title, unit = _line_title(group, measure, measures), answer.units[measure.key]
             labels = _line_labels(group, measure, measures)
-            # Notices appear once per panel: on the first line.
+            # Notices appear once per panel, so they are on the first line.
             told = meta if not lines else FrameMeta(custom=meta.custom)
             points = zip(values, answer.times, strict=True)
             if is_colored:
@@ -124,7 +125,7 @@ async def timeseries(core: Core, question: TargetQuestion) -> list[Frame]:
 def shown_groups(
     question: TargetQuestion, answer: MetricAnswer, measures: tuple[Measure, ...], meta: FrameMeta
 ) -> list[MetricGroup]:
-    """Return the groups to show; with ``missing`` "hide" those without a value only as a notice."""
+    """Return the groups to show. With ``missing`` "hide", groups without a value become a notice."""
     if question.values.get("missing") != "hide" or not question.values.get("group_by"):
         return list(answer.groups)
     named = [
@@ -142,18 +143,18 @@ def shown_groups(
             amount = f"{total:,.2f} USD" if answer.units[first.key] == "currencyUSD" else f"{total:,.0f}"
             meta.notices.append(Notice(f"Left out: {amount} ({measure_label(first).lower()}) without {dimensions}."))
         else:
-            meta.notices.append(Notice(f"Left out: what has no {dimensions}."))
+            meta.notices.append(Notice(f"Left out: values without {dimensions}."))
     return named[: question.values["limit"] + 1]
 
 
 def _limit(question: TargetQuestion) -> int:
-    """Most groups to ask for: one more where that without a value is left out, so that it takes nobody's place."""
+    """Return the most groups to request: one more if the group without a value is left out, since it takes a place."""
     limit: int = question.values["limit"]
     return limit + 1 if question.values.get("missing") == "hide" and question.values.get("group_by") else limit
 
 
 def _incomplete_places(question: TargetQuestion, answer: MetricAnswer, meta: FrameMeta) -> frozenset[int]:
-    """Return the places of the first and last interval where the range cuts them and they are to be hidden."""
+    """Return the indexes of the first and last interval if the range cuts them and cut intervals are to be hidden."""
     if question.values.get("incomplete") != "hide":
         return frozenset()
     partial = frozenset(answer.meta.incomplete)
@@ -235,10 +236,10 @@ def _change_frame(
     compared: Comparison | None,
     meta: FrameMeta,
 ) -> Frame:
-    """Return two points in time a measure, the value before and the value; the Stat panel shows the change.
+    """Return two points in time per measure, the value before and the value; the Stat panel shows the change.
 
-    Where no change may be told, the first is infinite: Grafana hides a percentage that it cannot work out, but writes
-    "0 %" beside a single value.
+    If no change may be shown, the first value is infinite: Grafana hides a percentage that it cannot compute, but shows
+    "0 %" for a single value.
     """
     measures = measures_of(question)
     before: list[Any] = [compared.end if compared else question.time_range.start]
@@ -257,7 +258,7 @@ def _change_frame(
 
 
 def _tell_no_change(meta: FrameMeta, compared: Comparison | None, measure: Measure, value: Value) -> None:
-    """Add the notice that says why there is no change to ``value``, once."""
+    """Add the reason why there is no change to ``value`` as a notice, once."""
     notice = compared.notice(measure.key, value) if compared else None
     if notice is not None and notice not in meta.notices:
         meta.notices.append(notice)

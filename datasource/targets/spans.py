@@ -1,4 +1,4 @@
-"""Targets that list rows: spans, traces, points and log lines, each with a way to its trace."""
+"""Targets that list rows: spans, traces, points and log lines, each with a link to its trace."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ _STATUS: Final = Column(
     },
 )
 _TIME: Final = Column("ts", FieldType.TIME, {"displayName": "Time", "custom": {"width": 155}})
-# The link comes first: a table that is cut at the right never loses it.
+# The link is the first column, so that a table that is cut at the right never loses it.
 _TRACE_ID: Final = Column(
     "trace_id", FieldType.STRING, {"displayName": "Trace", "links": [TRACE_LINK], "custom": {"width": 90}}
 )
 _MESSAGE: Final = _text("error_message", "Message", custom={"minWidth": 180, "inspect": True})
 
-# Widths sum to less than a panel of the whole width has at 1440 pixels; what has none shares the rest.
+# Widths sum to less than a full-width panel at 1440 pixels; columns without a width share the rest.
 SPAN_COLUMNS: Final = (
     _TRACE_ID,
     _TIME,
@@ -142,7 +142,7 @@ _SPEAKERS: Final = {"prompt": "user", "answer": "assistant", "error": "error"}
 
 
 RANKINGS: Final = ("meaning", "like")
-"""Keys of a payload that ask for an order by meaning."""
+"""Keys of a payload that request an order by meaning."""
 _NEARNESS: Final = (
     Column("similarity", FieldType.NUMBER, {"displayName": "Nearness", "decimals": 2, "custom": {"width": 90}}),
 )
@@ -173,14 +173,15 @@ async def trace_table(core: Core, question: TargetQuestion) -> list[Frame]:
 
 
 async def near_table(core: Core, question: TargetQuestion) -> list[Frame]:
-    """Return the spans nearest to a text or to another span, and how near they are; without either the newest."""
+    """Return the spans closest in meaning to a text or another span, with their similarity; without either, the
+    newest."""
     names = tuple(column.name for column in SPAN_COLUMNS)
     asked_by = [name for name in RANKINGS if question.values.get(name) is not None]
     if not asked_by:
         page = await _list(core, question, names, Sort("ts"))
         return [_table(question, SPAN_COLUMNS, page)]
     if len(asked_by) > 1:
-        raise InvalidBody.at("/like", "cannot be combined with meaning: empty one of the two")
+        raise InvalidBody.at("/like", "cannot be combined with meaning: leave one of the two empty")
     if core.meaning is None:
         raise MeaningUnavailable("no embedder is configured")
     (operator,) = asked_by
@@ -201,7 +202,7 @@ async def near_table(core: Core, question: TargetQuestion) -> list[Frame]:
 
 
 async def points(core: Core, question: TargetQuestion) -> list[Frame]:
-    """Return two measures of the newest spans, with the columns that tell the points apart."""
+    """Return two measures of the newest spans, with the columns that identify the points."""
     x, y = question.values["x"], question.values["y"]
     page = await _list(core, question, tuple(dict.fromkeys((x, y, "model", "trace_id", "ts"))), Sort("ts"))
     columns = [

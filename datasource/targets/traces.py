@@ -17,7 +17,7 @@ from server.queries.filters.span_fields import groups
 from server.queries.lists.trace_tree import TraceQuestion, read_trace
 
 MAX_SPANS: Final = 2000
-"""The waterfall draws every row it gets; beyond this the browser suffers."""
+"""Most rows of the waterfall, which draws them all: more would slow the browser down."""
 
 Row = Mapping[str, Any]
 
@@ -109,14 +109,14 @@ async def waterfall(core: Core, question: TargetQuestion) -> list[Frame]:
 async def messages(core: Core, question: TargetQuestion) -> list[Frame]:
     """Return one row per message, in the order of the tree; texts if a span has no structured messages.
 
-    What a call repeats of an earlier one is left out.
+    Messages that a call repeats from an earlier one are left out.
     """
     trace, meta = await _read(core, question, _MESSAGE_FIELDS)
     conversations = Conversations()
     rows = [row for span in trace["spans"] for row in _message_rows(span, conversations)] if trace else []
     if conversations.repeated:
         meta.notices.append(
-            Notice(f"Messages that a later call repeats are shown once: {conversations.repeated} are left out.")
+            Notice(f"Messages that a later call repeats are shown once; {conversations.repeated} repeats are left out.")
         )
     return [table(question.ref_id, "Messages", _MESSAGE_COLUMNS, rows, meta)]
 
@@ -125,7 +125,7 @@ async def scores(core: Core, question: TargetQuestion) -> list[Frame]:
     """Return one row per score of the trace and of its spans, oldest first."""
     trace, meta = await _read(core, question, ("span_id", "span_name"), with_scores=True)
     if trace is None or not trace["scores"]:
-        # Heads without a row would hide the panel's own words on where scores come from.
+        # A table of headers alone would hide the panel's own text on where scores come from.
         return [table(question.ref_id, "Scores", (), (), meta)]
     names = {span["span_id"]: span["span_name"] for span in trace["spans"]}
     rows = [
@@ -137,7 +137,7 @@ async def scores(core: Core, question: TargetQuestion) -> list[Frame]:
 
 
 def _judgement(score: Row) -> str:
-    """Return the value of a score as text: one column holds numbers, yes or no, and categories."""
+    """Return the value of a score as text, since one column has numbers, yes or no, and categories."""
     if score["data_type"] == "boolean":
         return "true" if score["value"] else "false"
     return score["string_value"] or f"{score['value']:g}"

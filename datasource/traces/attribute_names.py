@@ -55,7 +55,7 @@ RESOURCE_ATTRIBUTES: Final[dict[str, str]] = {
     "deployment.environment": "environment",
 }
 
-# Tags that Jaeger has for what is no attribute in OpenTelemetry → field.
+# Tags of Jaeger that are not attributes in OpenTelemetry → field.
 JAEGER_TAGS: Final[dict[str, str]] = {
     "span.kind": "span_kind",
     "otel.status_code": "status_code",
@@ -66,7 +66,7 @@ JAEGER_TAGS: Final[dict[str, str]] = {
     "tag.tags": "tags",
 }
 
-# Words of Tempo's tag menus: names with few values come from facets.
+# Names in Tempo's tag menus whose values come from facets, since they have few values.
 STATUS_WORDS: Final[dict[str, str]] = {"error": "ERROR", "ok": "OK", "unset": "UNSET"}
 
 

@@ -1,4 +1,4 @@
-"""What was said in a trace, once: each call of a model repeats the messages before it."""
+"""The messages of a trace, each once, although each call of a model repeats the messages before it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Message(NamedTuple):
-    """One message: who says it (``system``, ``user``, ``assistant``, ``tool``), and what."""
+    """One message: its role (``system``, ``user``, ``assistant``, ``tool``) and its text."""
 
     role: str
     content: str
@@ -19,13 +19,13 @@ class Conversations:
     """The conversations of a trace so far: agents that call one another have one each."""
 
     repeated: int = 0
-    """Messages that were left out, since an earlier call had them."""
+    """Number of messages left out because an earlier call had them."""
     _told: list[list[Message]] = field(default_factory=list)
 
     def new_messages(self, asked: Sequence[Message], answered: Sequence[Message]) -> list[Message]:
         """Return the messages of a call that no earlier one had, and remember all of them.
 
-        Only a beginning counts as repeated: who says "yes" twice in one conversation says it twice here.
+        Only messages at the beginning count as repeated: a second "yes" later in a conversation is a new message.
         """
         shared, place = max(((_shared(told, asked), place) for place, told in enumerate(self._told)), default=(0, -1))
         whole = [*asked, *answered]
@@ -38,6 +38,6 @@ class Conversations:
 
 
 def _shared(told: Sequence[Message], asked: Sequence[Message]) -> int:
-    """Return how many messages both begin with."""
+    """Return the number of messages that both begin with."""
     length = min(len(told), len(asked))
     return next((place for place in range(length) if told[place] != asked[place]), length)

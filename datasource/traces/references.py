@@ -1,7 +1,7 @@
-"""References between the spans of one trace as trace views can draw them: with a root, and without a ring.
+"""References between the spans of one trace in a form that trace views can draw: with a root and without cycles.
 
 Senders reuse span ids, name a descendant as parent, or lose the root. The views of Grafana and Jaeger follow references
-until they end, so what is served must end: :func:`drawable` takes out the references that would lead back.
+until they end, so they must end: :func:`drawable` removes the references that would lead back.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ Row = Mapping[str, Any]
 def drawable(rows: Sequence[Row]) -> list[Row]:
     """Return the spans of one trace with references that end.
 
-    The earliest span of a ring of parents, and the first span of a trace whose root is missing, become roots. A link
-    within the trace stays where it points to a span that the tree shows earlier.
+    The earliest span of a cycle of parents, and the first span of a trace whose root is missing, become roots. A link
+    within the trace is kept if it points to a span that the tree shows earlier.
     """
     placed = arrange([SpanNode(row["span_id"], row.get("parent_span_id"), row["ts"]) for row in rows])
     position: dict[str, int] = {}

@@ -1,7 +1,7 @@
 """Stored spans converted back to OpenTelemetry attributes.
 
-Columns are named by the conventions here, beside the attributes that were kept unchanged. Jaeger, Tempo and the
-waterfall all read this, so they show the same names and values for one span.
+Columns get the names of OpenTelemetry's conventions, and attributes that were stored unchanged are added. Jaeger, Tempo
+and the waterfall all read this, so they show the same names and values for one span.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 def span_attributes(row: Row) -> Iterator[tuple[str, Any]]:
     """Yield name and value of every attribute of the span; values are str, int, float or bool.
 
-    Columns win over kept attributes of the same name; values that the caller may not see are not in ``row``.
+    A column takes precedence over a stored attribute of the same name; values that the caller may not see are not in
+    ``row``.
     """
     yield from _named(row, SPAN_COLUMNS, "attributes")
 
@@ -70,7 +71,7 @@ def resource_attributes(row: Row) -> Iterator[tuple[str, Any]]:
 
 
 def service_name(row: Row) -> str:
-    """Return the service of the span, as the trace views name it when the telemetry did not."""
+    """Return the service of the span, with a substitute if the telemetry did not name one."""
     return str(row.get("service_name") or UNNAMED_SERVICE)
 
 

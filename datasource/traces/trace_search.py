@@ -1,7 +1,7 @@
 """Traces for the trace views: by id, and by properties of one of their spans.
 
-Jaeger and Tempo have different questions and JSON, but the same traces: both go through here to the same core that REST
-uses.
+Jaeger and Tempo have different questions and JSON, but the same traces: both use this module, which asks the same core
+as REST.
 """
 
 from __future__ import annotations
@@ -87,8 +87,9 @@ def normal_trace_id(text: str) -> str:
 async def read_whole_trace(database: Database, scope: RowScope, trace_id: str) -> WholeTrace:
     """Return a trace with up to 10,000 spans.
 
-    Raises TraceNotFound for a trace outside the scope, and InvalidParameter where there is none and the id is not one
-    of OpenTelemetry: Grafana asks again, by an older path, where a trace is only not found. Imported ids may be any.
+    Raises TraceNotFound for a trace outside the scope, and InvalidParameter if there is none and the id is not in
+    OpenTelemetry's form: for a trace that is merely not found, Grafana asks again by an older path. Imported ids may
+    have any form.
     """
     wanted = normal_trace_id(trace_id)
     try:
@@ -115,12 +116,12 @@ async def _read_pages(database: Database, scope: RowScope, wanted: str) -> Whole
 def refuse_narrowing(given: Container[str], others: Mapping[str, str]) -> None:
     """Raise :class:`InvalidParameter` if one of ``others`` is among the ``given`` names of parameters.
 
-    Those are parameters of the protocol that would narrow the answer and are not supported here, each with its
-    replacement. Ignoring them would pass off the newest traces as the wanted ones.
+    ``others`` are parameters of the protocol that would narrow the answer and are not supported here, each with its
+    replacement. If they were ignored, the newest traces would be shown as if they were the requested ones.
     """
     for name, instead in others.items():
         if name in given:
-            raise InvalidParameter.named(name, f"is not served here; {instead}")
+            raise InvalidParameter.named(name, f"is not supported here; {instead}")
 
 
 async def find_traces(
@@ -131,7 +132,7 @@ async def find_traces(
     limit: int,
     fields: tuple[str, ...] = SUMMARY_FIELDS,
 ) -> list[FoundTrace]:
-    """Return the newest ``limit`` traces that start in ``window`` and have a span like ``spans`` (None: any)."""
+    """Return the newest ``limit`` traces that start in ``window`` and have a span that passes ``spans`` (None: any)."""
     page = await list_spans(
         database,
         scope,
@@ -159,7 +160,7 @@ async def spans_of(
     most: int,
     fields: tuple[str, ...] = SUMMARY_FIELDS,
 ) -> list[Row]:
-    """Return spans of the traces (those like ``spans``), by start, at most ``most``; no payloads."""
+    """Return the spans of the traces that pass the filter ``spans``, by start, at most ``most``, without payloads."""
     rows: list[Row] = []
     position = None
     # A filter takes lists of a hundred, so traces are read in portions.

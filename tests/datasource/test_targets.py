@@ -184,7 +184,7 @@ async def test_first_sights_close_together_are_one_line_and_none_in_a_long_range
     start = datetime(2026, 3, 1, tzinfo=UTC)
     events = [Event(start + timedelta(minutes=at), f"release {at}", "", (), str(at)) for at in (0, 1, 2, 90)]
     lines = grouped(events, timedelta(minutes=10))
-    assert [line.title for line in lines] == ["3 first sights", "release 90"]
+    assert [line.title for line in lines] == ["3 first sightings", "release 90"]
     assert lines[0].text == "release 0; release 1; release 2."
 
 

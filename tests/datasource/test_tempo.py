@@ -226,7 +226,7 @@ async def test_what_is_not_understood_is_400_in_words(http: httpx.AsyncClient, q
 @pytest.mark.parametrize("name", ["tags", "minDuration", "maxDuration"])
 async def test_filters_of_older_versions_are_refused_not_ignored(http: httpx.AsyncClient, name: str) -> None:
     answer = await http.get("/tempo/api/search", params={name: "x"})
-    assert (answer.status_code, answer.text) == (400, f"{name}: is not served here; write it as TraceQL in q")
+    assert (answer.status_code, answer.text) == (400, f"{name}: is not supported here; write it as TraceQL in q")
 
 
 async def test_names_and_values_of_attributes(http: httpx.AsyncClient) -> None:

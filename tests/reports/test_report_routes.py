@@ -116,7 +116,7 @@ async def test_no_change_is_told_where_data_do_not_cover_the_period_before(http:
     covered, uncovered = await changes(5), await changes(6)
     assert [(pytest.approx(0), None)] * 3 == covered
     assert [value for value, _ in uncovered] == [None] * 3
-    assert all("within the period before" in reason for _, reason in uncovered)
+    assert all("within the previous period" in reason for _, reason in uncovered)
 
 
 async def test_attribution_shares_are_of_the_whole_and_the_rest_is_other(http: httpx.AsyncClient) -> None:
