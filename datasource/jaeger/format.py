@@ -51,8 +51,7 @@ def jaeger_trace(trace_id: str, rows: Sequence[Row], warnings: Sequence[str] = (
 
 
 def _root_first(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows with the root first: the first row without a parent, else the first whose parent is missing.
-    """
+    """Return the rows with the root first: the first row without a parent, else the first whose parent is missing."""
     known = {row["span_id"] for row in rows}
 
     def distance(row: Row) -> int:
