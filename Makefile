@@ -11,7 +11,7 @@ ARGS ?=
 PYTEST_ARGS ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve soak test coverage test-instrumentations test-senders capture-instrumentations test-grafana-data test-clients test-generated-types test-keycloak docs-site render-dashboards lint format types build docs check clean test-promql test-upgrade
+.PHONY: help run serve soak test coverage test-instrumentations test-senders capture-instrumentations test-grafana-data test-clients test-generated-types test-keycloak docs-site render-dashboards lint format types build docs check clean test-promql test-upgrade test-partition
 
 help:  ## this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -104,6 +104,9 @@ $(INSTRUMENTATIONS)/installed: tests/instrumentations/requirements.txt
 
 test-upgrade: $(VENV)/installed-dev  ## the version before and this one under traffic while the schema changes (needs the history)
 	TEST_UPGRADE=1 $(BIN)/pytest -n 0 tests/process/test_upgrade_under_traffic.py
+
+test-partition: $(VENV)/installed-dev  ## eight processes in two network namespaces, one cut off for a while (needs root)
+	TEST_PARTITION=1 $(BIN)/pytest -n 0 -s tests/process/test_network_partition.py
 
 test-manifests: $(VENV)/installed-dev  ## the Kubernetes sample against the published schemas
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check kubernetes-validate==1.37.0
