@@ -1,8 +1,8 @@
-"""The alert pack: rules on the Prometheus API, which Grafana's built-in source asks without a plugin.
+"""The alert pack: rules on the Prometheus API, for Grafana's built-in data source, which needs no plugin.
 
 Every bound is one of :data:`BOUNDS`; docs/reference/alerts.md explains each rule and repeats the table. Rules judge a
-provider, a service or a budget, never a whole installation, and leave out what has too few calls to tell: quiet
-services wait for an hour's calls, busy ones need minutes.
+provider, a service or a budget, never a whole installation, and skip those with too few calls for a verdict: quiet
+services are judged by an hour's calls, busy ones within minutes.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from dashboards.alert_rules import AlertGroup, PromqlAlert
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """From where on something is wrong. Shares are of 1; factors compare with the week before."""
+    """Bounds beyond which an alert fires. Shares are fractions of 1; factors compare with the week before."""
 
     fewest_calls: int = 10
-    """Calls in the window without which a share or a percentile says nothing."""
+    """Fewest calls in the window: with fewer, a share or a percentile has no meaning."""
     busy_calls: int = 50
-    """Calls in ten minutes from which on ten minutes are judged; below it the hour is."""
+    """Calls in ten minutes from which ten minutes are judged; with fewer, the hour is."""
     error_share: float = 0.2
     error_share_slow: float = 0.05
     fewest_calls_slow: int = 200
-    """Calls in six hours without which the slow rule says nothing."""
+    """Fewest calls in six hours for the slow rule."""
     refused_share: float = 0.1
     latency_factor: float = 2
     cost_factor: float = 2.5
     least_cost_usd: float = 0.1
-    """Money in an hour below which no spike is worth a word."""
+    """Cost of an hour in US dollars below which no spike is reported."""
     expected_calls: int = 20
-    """Calls in the same hour of yesterday and of last week from which on silence is a fault."""
+    """Calls in the same hour of yesterday and of last week from which silence is a fault."""
     score_factor: float = 0.85
     fewest_scores: int = 50
     loop_factor: float = 3
     fewest_runs: int = 3
     judged_part: float = 0.1
-    """Part of a budget's period that has to be over before a projection is believed."""
+    """Share of a budget's period that must be over before a projection is judged."""
 
 
 BOUNDS: Final = Bounds()
@@ -51,19 +51,19 @@ _REFUSED: Final = 'error_type=~"(?i).*(rate.?limit|too.?many|quota|overloaded|42
 
 
 def increase(series: str, window: str, by: str, *, selector: str = "", offset: str = "") -> str:
-    """Return what a counter grew by within ``window``, summed up by the labels ``by``."""
+    """Return the increase of a counter within ``window``, summed by the labels ``by``."""
     chosen = f"{series}{{{selector}}}" if selector else series
     moved = f" offset {offset}" if offset else ""
     return f"sum by ({by}) (increase({chosen}[{window}]{moved}))"
 
 
 def share(part: str, whole: str, window: str, by: str, fewest: int, *, selector: str = "") -> str:
-    """Return ``part`` by ``whole`` within ``window``, where there are at least ``fewest`` of the whole."""
+    """Return ``part`` divided by ``whole`` within ``window``, if ``whole`` is at least ``fewest``."""
     return f"{increase(part, window, by, selector=selector)} / ({increase(whole, window, by)} >= {fewest})"
 
 
 def quickly(part: str, whole: str, by: str, *, selector: str = "") -> str:
-    """Return a share of the last ten minutes where those have many calls, else of the last hour."""
+    """Return the share in the last ten minutes if these have many calls, else in the last hour."""
     return (
         f"{share(part, whole, '10m', by, BOUNDS.busy_calls, selector=selector)}"
         f" or {share(part, whole, '1h', by, BOUNDS.fewest_calls, selector=selector)}"
@@ -71,7 +71,7 @@ def quickly(part: str, whole: str, by: str, *, selector: str = "") -> str:
 
 
 def slower(histogram: str) -> str:
-    """Return how many times the p75 of the last week the p75 of the last hour is, of each model's successful chats.
+    """Return the p75 of the last hour divided by that of the last week, of each model's successful chats.
 
     Of the ten calls that a model may have in an hour, the p95 would be a single one.
     """
@@ -88,7 +88,7 @@ _HOURLY_COST: Final = increase("llm_cost_usd_total", "1h", _BY_SERVICE)
 
 
 def tools_a_run(window: str, fewest_runs: int) -> str:
-    """Return how many tools an agent calls in a run, within ``window``."""
+    """Return the number of tools that an agent calls per run, within ``window``."""
     tools = increase("llm_spans_total", window, _BY_SERVICE, selector='operation="tool"')
     runs = increase("llm_spans_total", window, _BY_SERVICE, selector='operation="agent"')
     return f"{tools} / ({runs} >= {fewest_runs})"

@@ -1,4 +1,4 @@
-"""A dashboard: places its panels and adds what all dashboards have (uid, tags, time, links, variables)."""
+"""A dashboard: places its panels, and adds the common parts of all dashboards (uid, tags, time, links, variables)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ SCHEMA_VERSION: Final = 42
 """Classic dashboard JSON as both Grafana 12.4 and 13.1 write it; older ones migrate it on load."""
 TAG: Final = "llm-traces"
 DETAIL_TAG: Final = "llm-trace-detail"
-"""The tag of dashboards about one thing: they are reached by links, and are in no menu."""
+"""The tag of dashboards about a single thing, which are reached by links and are not in a menu."""
 GRID_WIDTH: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A heading with panels below it, or panels without a heading; a collapsed one asks nothing until it is opened."""
+    """A heading with panels below it, or panels without a heading. A collapsed row sends no queries until it is
+    opened."""
 
     title: str | None
     panels: Sequence[Json]
@@ -29,10 +30,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
-    """One dashboard. ``uid`` never changes: links, alerts and bookmarks hang on it.
+    """One dashboard. ``uid`` never changes, because links, alerts and bookmarks contain it.
 
-    ``common`` adds the filters and annotations that all dashboards over a range share; ``in_menu`` is false for one
-    about a single thing, which says nothing until a link has chosen it.
+    ``common`` adds the filters and annotations that all dashboards over a range share; ``in_menu`` is false for a
+    dashboard about a single thing, which is empty until a link has chosen the thing.
     """
 
     uid: str

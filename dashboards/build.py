@@ -1,7 +1,7 @@
 """Writes the dashboards' JSON: ``python -m dashboards.build``, or ``--check`` to only compare.
 
 The files are generated and committed, so that a Grafana can mount them without Python. The same definitions always
-give the same bytes. There are two sets: for the JSON plugin, and for a Grafana without plugins.
+produce the same bytes. There are two sets: for the JSON plugin, and for a Grafana without plugins.
 """
 
 from __future__ import annotations

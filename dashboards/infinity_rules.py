@@ -1,4 +1,4 @@
-"""The budget rules once more, over the REST API through the Infinity plugin, for a Grafana that uses it already.
+"""The budget rules over the REST API, through the Infinity plugin, for a Grafana that uses it already.
 
 A query is a *numeric table*: columns of text, which become the labels of an alert, and exactly one column of numbers.
 The uids are those of the same rules in :mod:`dashboards.alert_pack`, so that one set replaces the other.

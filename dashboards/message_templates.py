@@ -1,8 +1,8 @@
 """Templates of messages about alerts, for Slack and for e-mail, in Grafana's format (Go's text/template).
 
 A contact point uses them by name: ``{{ template "llm.slack.text" . }}``. They read what the alert pack writes:
-``summary`` says what is wrong, ``description`` what to do, and links lead to panel, runbook and silence. What
-applications send may stand in a label, so Slack's three special characters are written as it asks.
+``summary`` names the fault, ``description`` the remedy, and links lead to panel, runbook and silence. A label may
+contain text of applications, so Slack's three special characters are escaped.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from dashboards.queries import DATASOURCE, Json, target
 
 NOTHING: Final = "Nothing to show for this range and these filters."
-"""What a chart or table says without data. It claims nothing: Grafana shows it beside an error, too."""
+"""The text of a chart or table without data. It claims nothing, since Grafana shows it with an error, too."""
 NO_VALUE: Final = "–"
 
 # The Grafana whose panel options these are. It takes a panel without a version for one of before its migrations: an
@@ -30,12 +30,12 @@ YELLOW: Final = "#D9B400"
 PERCENTILE_COLORS: Final = {"p50": BLUE, "p90": TEAL, "p95": ORANGE, "p99": PURPLE}
 STATUS_COLORS: Final = {"OK": GREEN, "ERROR": RED, "UNSET": BLUE}
 
-# Points over the range: few enough that a bar can be told from the next one, and a line from noise.
+# Points over the range: few enough to distinguish a bar from the next one, and a line from noise.
 BARS: Final = 72
 POINTS: Final = 120
 
 Better = Literal["up", "down", "neither"]
-"""In which direction a figure gets better: that change is green, the other red."""
+"""The direction in which a figure gets better: such a change is green, the opposite red."""
 _CHANGE_COLORS: Final = {"up": "standard", "down": "inverted", "neither": "same_as_value"}
 
 
@@ -103,7 +103,7 @@ def columns(
     colors: dict[str, str] | None = None,
     **more: Any,
 ) -> Json:
-    """Return stacked bars over time, for what adds up: calls, tokens, money."""
+    """Return stacked bars over time, for measures that add up: calls, tokens, money."""
     custom = _over_time("bars", fill=85) | {"lineWidth": 0, "barWidthFactor": 0.85, "barAlignment": 1}
     custom["stacking"] = {"mode": "normal", "group": "A"}
     return _chart(title, description, targets, unit, custom, {"min": 0}, BARS, colors, more)
@@ -164,7 +164,8 @@ def stat(
     change: bool = False,
     **more: Any,
 ) -> Json:
-    """Return one figure; with ``change`` the query brings the value before, and the change is shown small."""
+    """Return one figure. With ``change`` the query returns the value before, too, and the change is shown in small
+    print."""
     defaults: Json = {
         "noValue": NO_VALUE,
         "color": {"mode": "thresholds" if thresholds else "fixed", "fixedColor": "text"},
@@ -201,7 +202,8 @@ def figure(
     thresholds: Sequence[tuple[float | None, str]] = (),
     **more: Any,
 ) -> Json:
-    """Return ``metric`` over the range, or over the current ``period``, with its change against the one before."""
+    """Return ``metric`` over the range, or over the current ``period``, with its change against the range or period
+    before."""
     asked: Json = {"metric": metric, "layout": "change", **({"period": period} if period else {})}
     asked |= more.pop("payload", {})
     return stat(
@@ -220,13 +222,13 @@ def table(title: str, description: str, *targets: Json, unit: str = "none", **mo
 
 
 def bars(title: str, description: str, *targets: Json, unit: str, **more: Any) -> Json:
-    """Return one bar a group, longest first. The server sends one row with a column a group, in its colour."""
+    """Return one bar per group, longest first. The server sends one row with a column per group, in its colour."""
     options = {
         "displayMode": "basic",
         "orientation": "horizontal",
         "valueMode": "text",
         "namePlacement": "left",
-        # By itself Grafana stretches two bars over the whole panel.
+        # Otherwise Grafana stretches two bars over the whole panel.
         "sizing": "manual",
         "text": {"titleSize": 12, "valueSize": 13},
         "minVizHeight": 14,
@@ -254,7 +256,7 @@ def shares(title: str, description: str, *targets: Json, unit: str, **more: Any)
 
 
 def states(title: str, description: str, *targets: Json, **more: Any) -> Json:
-    """Return states over time, a row a group."""
+    """Return states over time, a row per group."""
     options = {
         "mergeValues": True,
         "showValue": "never",
@@ -265,7 +267,7 @@ def states(title: str, description: str, *targets: Json, **more: Any) -> Json:
     }
     return panel(
         "state-timeline", title, description, targets, options=options, custom={"fillOpacity": 80, "lineWidth": 0},
-        # The text for nothing would be a state in the legend, in red: here a gap says it.
+        # The text for no value would be a state in the legend, in red; a gap is clearer.
         defaults={"noValue": ""}, maxDataPoints=POINTS, **more,
     )  # fmt: skip
 

@@ -60,7 +60,7 @@ METRICS: Final[Mapping[str, PromqlMetric]] = {
     "calls": _counter("llm_calls_total", "short", "Calls"),
     "errors": _counter("llm_errors_total", "short", "Errors"),
     "spans": _counter("llm_spans_total", "short", "Spans"),
-    # None failed is a number, too: 0.
+    # If no call failed, the value is 0, not missing.
     "span_errors": PromqlMetric(f"({_FAILED_SPANS} or 0 * {_SPANS})", "short", "Span errors"),
     "error_rate": PromqlMetric(f"{_grown('llm_errors_total')} / {_CALLS}", "percentunit", "Error rate"),
     "prompt_tokens": _counter("llm_tokens_total", "short", "Prompt tokens", 'token_type="input"'),
@@ -83,4 +83,4 @@ METRICS: Final[Mapping[str, PromqlMetric]] = {
         for part in (50, 95, 99)
     },
 }
-"""Metric, with its aggregation where the name has one, and how to ask for it."""
+"""Metric, with its aggregation if the name has one → its PromQL."""

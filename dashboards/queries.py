@@ -1,8 +1,8 @@
 """Questions of panels: targets of the data source with the dashboard's variables in their payloads.
 
 Every variable goes in as ``${name:queryparam}``, the only form that survives every value, and every target is
-``strict``: should a payload be lost in the browser, the panel says so instead of showing everything.
-Keys are checked against the catalogue here, so that a dashboard cannot ask for what does not exist.
+``strict``: if a payload is lost in the browser, the panel reports that instead of showing everything. Keys are checked
+against the catalogue here, so that a dashboard cannot contain a key that does not exist.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def variable(name: str) -> str:
 
 
 def target(name: str, ref_id: str = "A", *, filtered: bool = True, **payload: Any) -> Json:
-    """Return the query of a panel. ``filtered`` adds the dashboard's filter variables; ``payload`` wins over them.
+    """Return the query of a panel. ``filtered`` adds the dashboard's filter variables; ``payload`` takes precedence.
 
     Raises ValueError for a target or a key that the catalogue does not have.
     """
@@ -52,18 +52,19 @@ def target(name: str, ref_id: str = "A", *, filtered: bool = True, **payload: An
 
 
 def series(metric: str, by: str = "", ref_id: str = "A", **payload: Any) -> Json:
-    """Return ``metric`` over time, split ``by`` a dimension: each group in its colour, calls without one told."""
+    """Return ``metric`` over time, split ``by`` a dimension: each group in its colour, and a notice about calls without
+    a value."""
     split: Json = {"group_by": by, "missing": "hide"} if by else {}
     return target("timeseries", ref_id, metric=metric, incomplete="hide", colors=True, **{**split, **payload})
 
 
 def ranking(metric: str, by: str, ref_id: str = "A", *, limit: int = 10, **payload: Any) -> Json:
-    """Return the groups with most of ``metric`` as one row with a column a group, each in its colour."""
+    """Return the groups with most of ``metric`` as one row with a column per group, each in its colour."""
     asked = {"metric": metric, "group_by": by, "limit": limit, "layout": "columns", "missing": "hide", "colors": True}
     return target("breakdown", ref_id, **{**asked, **payload})
 
 
 def rows(metrics: str, by: str, ref_id: str = "A", *, limit: int = 20, **payload: Any) -> Json:
-    """Return a table: one row a group of ``by``, one column a metric, most of the first metric first."""
+    """Return a table: one row per group of ``by``, one column per metric, sorted by the first metric, largest first."""
     asked = {"metric": metrics, "group_by": by, "limit": limit, "missing": "hide"}
     return target("breakdown", ref_id, **{**asked, **payload})

@@ -124,8 +124,8 @@ def ad_hoc_variable() -> Json:
 def common_variables() -> list[Json]:
     """Data source, the filters of every dashboard in the order of use, and free filters.
 
-    Each menu depends on the project only: menus that wait for one another are fetched one after the other, before any
-    panel asks. A provider is one of the free filters.
+    Each menu depends on the project only: menus that depend on each other are fetched one after the other, before any
+    panel's query. A provider is one of the free filters.
     """
     return [
         datasource_variable(),
@@ -175,7 +175,8 @@ MOST_DAYS_OF_RELEASES: Final = 7
 
 
 def common_annotations() -> list[Json]:
-    """First sights of versions, price changes, error bursts, remarks of people; narrowed by the common variables."""
+    """Return first sightings of versions, price changes, error bursts and remarks of people, narrowed by the common
+    variables."""
     return [
         annotation(
             "Releases",

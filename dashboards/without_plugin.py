@@ -1,9 +1,9 @@
 """The dashboards for a Grafana that has no plugin: the same panels, asked through Prometheus and Tempo.
 
 Every panel is translated, query by query, from its definition for the JSON data source, so there is one description of
-each. Numbers come from the metric engine either way. What neither source can say (messages, flame graphs, different
-users …) is left out, with the panel if nothing of it remains. Grafana's own server asks these sources, so such
-dashboards can be shared publicly and their queries can become alerts.
+each. Numbers come from the metric engine either way. Parts that neither source can answer (messages, flame graphs,
+different users …) are left out, and so is a panel of which nothing remains. Grafana's own server asks these sources, so
+such dashboards can be shared publicly and their queries can become alerts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dashboards.variables import GROUPS, IN_CONTROLS_MENU, choice_variable, sour
 PROMETHEUS: Final = {"type": "prometheus", "uid": "${ds}"}
 TEMPO: Final = {"type": "tempo", "uid": "${tempo}"}
 FEWEST_PANELS: Final = 3
-"""A dashboard of which fewer panels remain is left out."""
+"""Fewest panels of a dashboard: one of which fewer remain is left out."""
 
 _SPAN_VARIABLES: Final = ("project", "environment", "service", "model")
 _GROUP: Final = "${group_by:queryparam}"
@@ -38,7 +38,7 @@ _NOT_ASKED: Final = frozenset({"alertlist", "text"})
 
 
 def boards_without_plugin(boards: Sequence[Board]) -> tuple[Board, ...]:
-    """Return those of ``boards`` of which enough remains, in their order."""
+    """Return the translations of those ``boards`` of which enough remains, in their order."""
     found = (_translated(board) for board in boards)
     return tuple(board for board in found if sum(len(row.panels) for row in board.rows) >= FEWEST_PANELS)
 
@@ -73,7 +73,7 @@ def _panel(panel: Json) -> Json | None:
 
 
 def _targets(name: str, payload: Json, panel: Json, first: str) -> list[Json]:
-    """Return the queries that ask what a target with that payload does; none where there is no way."""
+    """Return the queries that are equivalent to a target with that payload; empty if there are none."""
     if name in _SEARCHES:
         limit = int(payload.get("limit", 20))
         return [_search(_SEARCHES[name], limit, first, is_filtered="service" in payload)]
@@ -107,7 +107,7 @@ def _targets(name: str, payload: Json, panel: Json, first: str) -> list[Json]:
 
 
 def _metrics(payload: Mapping[str, Any]) -> list[PromqlMetric]:
-    """Return the metrics of a payload that are known here; none if the first is not: it gives the order."""
+    """Return the metrics of a payload that are known here; none if the first is unknown, since it defines the order."""
     names = str(payload.get("metric", "")).split(",")
     aggregations = str(payload.get("aggregation", "")).split(",") if payload.get("aggregation") else [""]
     wanted = [f"{name}_{part}" if part else name for name in names for part in aggregations]
@@ -116,7 +116,7 @@ def _metrics(payload: Mapping[str, Any]) -> list[PromqlMetric]:
 
 
 def _by(payload: Mapping[str, Any]) -> str | None:
-    """Return the labels to split by, as PromQL has them; None if one is no label."""
+    """Return the labels to split by, in PromQL; None if a dimension is not a label."""
     asked = payload.get("group_by", "")
     if asked == _GROUP:
         return "$group_by"
@@ -197,7 +197,7 @@ def _budgets() -> Iterator[Json]:
 
 
 def _adapt(translated: Json, panel: Json) -> None:
-    """Fit options, columns and links of the translated panel to what comes back."""
+    """Adapt the options, columns and links of the translated panel to the new answers."""
     targets = translated["targets"]
     if targets[0]["datasource"] == TEMPO:
         translated["fieldConfig"]["overrides"] = []
@@ -208,12 +208,12 @@ def _adapt(translated: Json, panel: Json) -> None:
     if panel["type"] == "heatmap":
         translated["options"] |= {"yAxis": {"unit": "s", "axisPlacement": "left"}}
     if panel["type"] == "state-timeline":
-        # Neighbours of one threshold are one state: mappings of ranges would come too late.
+        # Adjacent values of one threshold are one state; mappings of ranges would be applied too late.
         defaults = {"unit": "percentunit", "thresholds": steps(_STATES), "color": {"mode": "thresholds"}}
         translated["fieldConfig"]["defaults"] |= defaults
     if panel["type"] != "table":
         return
-    # Without a column of our server the text for nothing is that of each empty cell, too.
+    # The text for an empty table is also shown in each empty cell, since our server's column settings are missing.
     translated["fieldConfig"]["defaults"]["noValue"] = NO_VALUE
     payload = json.loads(panel["targets"][0]["payload"])
     if panel["targets"][0]["target"] == "budgets":
@@ -256,7 +256,7 @@ def _title(label: str) -> str:
 
 
 def _without_lost_variables(text: str, titles: Mapping[str, str]) -> str:
-    """Return links that name the columns as they are called here, and no variable that there is not."""
+    """Return the links with the columns' names here, and without variables that do not exist here."""
     text = re.sub(r"&\$\{(?:user|filters):queryparam\}", "", text)
     for label, title in titles.items():
         text = text.replace(f'fields[\\"{label}\\"]', f'fields[\\"{title}\\"]')

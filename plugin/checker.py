@@ -1,4 +1,4 @@
-"""Has Grafana ask us what every panel of every dashboard asks, and says what came back."""
+"""Sends the query of every panel of every dashboard through Grafana, and reports the answers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ _REFERENCE: Final = re.compile(r"\$\{(\w+):queryparam\}")
 _VARIABLE: Final = re.compile(r"\$\{(\w+)(?::\w+)?\}|\$(\w+)")
 _MAIN_SOURCE: Final = "llmtraces"
 _PROBES: Final[Mapping[str, tuple[str, ...]]] = {_MAIN_SOURCE: ("",), TEMPO_UID: ("api", "echo")}
-"""What Save & test asks from the browser, through Grafana's proxy, of sources that Grafana's server cannot check."""
+"""Addresses that Save & test requests from the browser, through Grafana's proxy, for data sources that Grafana's server
+cannot check."""
 _SECONDS: Final = {"h": 3600, "d": 86400}
 
 
@@ -58,7 +59,7 @@ def check(grafana: Grafana, wanted: DesiredState) -> Iterator[Finding]:
             yield Finding(FAILED, f"dashboard {board['title']}", "it is not installed")
             continue
         if board["uid"] == SERVER_BOARD.uid:
-            continue  # it asks a Prometheus of which we know nothing
+            continue  # it queries a Prometheus that is unknown here
         for panel in _panels(board):
             yield _panel(grafana, board, panel) if wanted.plugin else _built_in_panel(grafana, board, panel)
 
@@ -81,7 +82,7 @@ def _source(grafana: Grafana, source: Json) -> Finding:
 
 
 def _rules(grafana: Grafana, wanted: DesiredState) -> Iterator[Finding]:
-    """Check what Grafana says of its last evaluation of each rule. A rule that was not evaluated yet is no failure."""
+    """Check Grafana's last evaluation of each rule. A rule that was not evaluated yet is not a failure."""
     answer = grafana.get("prometheus", "grafana", "api", "v1", "rules") or {}
     known = {rule["name"]: rule for group in answer.get("data", {}).get("groups", ()) for rule in group["rules"]}
     for title in (rule["title"] for group in wanted.rule_groups() for rule in group["rules"]):
@@ -131,7 +132,7 @@ def _panel(grafana: Grafana, board: Json, panel: Json) -> Finding:
 
 
 def _built_in_panel(grafana: Grafana, board: Json, panel: Json) -> Finding:
-    """Check a panel whose sources Grafana's own server asks."""
+    """Check a panel whose data sources Grafana's own server queries."""
     what = f"{board['title']} / {panel['title']}"
     values = {item["name"]: item.get("allValue") or _value(item) for item in board["templating"]["list"]}
     values |= {"ds": PROMETHEUS_UID, "tempo": TEMPO_UID}
@@ -155,14 +156,14 @@ def _is_search(query: Json) -> bool:
 
 
 def _search(grafana: Grafana, query: Json, start: datetime, end: datetime) -> bool:
-    """Return whether a search of traces finds some. Raises :class:`GrafanaRefused`."""
+    """Return whether a search finds traces. Raises :class:`GrafanaRefused`."""
     asked = {"q": query["query"], "limit": query["limit"], "spss": query["spss"]}
     times = {"start": int(start.timestamp()), "end": int(end.timestamp())}
     return bool(grafana.get("datasources", "proxy", "uid", TEMPO_UID, "api", "search", **asked, **times)["traces"])
 
 
 def _asked(grafana: Grafana, queries: Sequence[Json], start: datetime, end: datetime) -> list[bool]:
-    """Return for each frame whether it has data. Raises :class:`GrafanaRefused`, also for the first failed query."""
+    """Return, for each frame, whether it has data. Raises :class:`GrafanaRefused`, also for the first failed query."""
     body = {
         "from": str(round(start.timestamp() * 1000)),
         "to": str(round(end.timestamp() * 1000)),

@@ -1,7 +1,7 @@
 """The parts of an installed Grafana: folder, data sources, dashboards, alert rules, each with a mark of its content.
 
-The mark is a digest of what was installed. A part that still has the mark of its own content is ours to
-renew; one with another mark was edited by somebody and is kept.
+The mark is a digest of the installed content. A part that still has the mark of its own content may be replaced; a part
+with another mark was edited by somebody and is kept.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ MARK: Final = "llm-observatory"
 class DesiredState:
     """Everything to be installed for the server at ``url`` (as Grafana reaches it).
 
-    Without a ``key`` data sources that are there keep theirs; new ones cannot be made. ``alerts`` is the source that
-    alert rules ask; ``runbooks`` the address at which people read about alerts. Without ``plugin`` the dashboards are
-    those that need none.
+    Without a ``key`` existing data sources keep their keys, and new ones cannot be created. ``alerts`` is the data
+    source of alert rules, ``runbooks`` the address at which people read about alerts. Without ``plugin`` the dashboards
+    are those that need none.
     """
 
     url: str
@@ -45,13 +45,13 @@ class DesiredState:
 
     @property
     def plugins(self) -> tuple[str, ...]:
-        """The plugins without which a part would not work."""
+        """The plugins that the parts need."""
         needed = {JSON_PLUGIN: self.plugin, INFINITY_PLUGIN: self.alerts == "infinity"}
         return tuple(name for name, is_needed in needed.items() if is_needed)
 
     @property
     def files(self) -> Provisioning:
-        """The same for a Grafana that is provisioned by files."""
+        """The same state for a Grafana that is provisioned by files."""
         return Provisioning(
             url=self.url.rstrip("/"), key_file="-", alerts=self.alerts, runbooks=self.runbooks, plugin=self.plugin
         )
@@ -86,13 +86,13 @@ class DesiredState:
         return {"name": TEMPLATE_NAME, "template": f"{{{{/* {MARK} {digest(TEMPLATE)} */}}}}\n{TEMPLATE}"}
 
     def other_groups(self) -> Iterator[str]:
-        """Return the names of groups that another choice of ``alerts`` would bring, and this one does not."""
+        """Return the names of groups that belong to another choice of ``alerts`` but not to this one."""
         wanted = {group.name for group in ALERTS[self.alerts]}
         yield from (name for name in all_group_names() if name not in wanted)
 
 
 def all_group_names() -> tuple[str, ...]:
-    """Return the names of the groups of alert rules, whatever source they ask."""
+    """Return the names of the groups of alert rules of every data source."""
     return tuple(dict.fromkeys(group.name for groups in ALERTS.values() for group in groups))
 
 
@@ -130,7 +130,7 @@ def rule_content(rule: Mapping[str, Any]) -> Json:
 
 
 def template_mark(template: str) -> tuple[str, bool]:
-    """Return the mark of a template that is installed, empty without one, and whether it still is that of its text."""
+    """Return the mark of an installed template ("" without one), and whether it still matches the template's text."""
     first, _, rest = template.partition("\n")
     words = first.split()
     if len(words) != 4 or words[1] != MARK:

@@ -21,13 +21,13 @@ from grafana_api_client import (
 Json = Any
 
 TIMEOUT_SECONDS: Final = (5.0, 60.0)
-"""For connecting, and for an answer: a panel's question may take as long as the server lets it."""
+"""Seconds to connect, and to wait for an answer: a panel's question may take as long as the server allows."""
 OLDEST: Final = (11, 0)
 _LONGEST_REASON: Final = 300
 
 
 class GrafanaRefused(Exception):
-    """Grafana did not do what was asked; the message says what to do."""
+    """Grafana refused a request; the message names the remedy."""
 
 
 class Grafana:
@@ -36,12 +36,12 @@ class Grafana:
     def __init__(self, url: str, credential: str | tuple[str, str], *, verify: bool | str = True) -> None:
         """``url`` as in the browser, with its sub-path; ``verify`` is false, true or a file of certificates.
 
-        Raises :class:`GrafanaRefused` for a URL that is none.
+        Raises :class:`GrafanaRefused` for an invalid URL.
         """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise GrafanaRefused(
-                f"{url!r} is no address of a Grafana: write it as http://host:3000 or https://host/path."
+                f"{url!r} is not an address of a Grafana: write it as http://host:3000 or https://host/path."
             )
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         self.url = url.rstrip("/")
@@ -51,11 +51,11 @@ class Grafana:
         self._client.custom_requests_params = {"timeout": TIMEOUT_SECONDS, "verify": verify, "allow_redirects": False}
 
     def get(self, *path: str, **parameters: Any) -> Json:
-        """Return the answer at ``path``; None where there is nothing. Raises :class:`GrafanaRefused`."""
+        """Return the answer at ``path``; None if there is nothing. Raises :class:`GrafanaRefused`."""
         return self._ask("get", path, parameters, missing_is_none=True)
 
     def probe(self, *path: str) -> None:
-        """Ask at ``path`` for an answer that need not be JSON. Raises :class:`GrafanaRefused` unless it is one."""
+        """Request ``path``, whose answer need not be JSON. Raises :class:`GrafanaRefused` unless it succeeds."""
         self._ask("get", path, {}, any_body=True)
 
     def post(self, *path: str, body: Json) -> Json:
@@ -71,11 +71,11 @@ class Grafana:
         self._ask("delete", path, {}, missing_is_none=True, any_body=True)
 
     def editable_rules(self) -> None:
-        """Have Grafana keep the rules that follow editable in its user interface."""
+        """Let the rules that are written from now on be editable in Grafana's user interface."""
         self._client.session.headers["X-Disable-Provenance"] = "true"
 
     def version(self) -> str:
-        """Return Grafana's version. Raises :class:`GrafanaRefused` when it cannot be reached or is too old."""
+        """Return Grafana's version. Raises :class:`GrafanaRefused` if it cannot be reached or is too old."""
         health = self.get("health")
         version = str((health or {}).get("version", ""))
         numbers = [int(part) for part in version.split("-")[0].split(".")[:2] if part.isdigit()]
@@ -112,14 +112,17 @@ class Grafana:
                     "of the organization that the token belongs to."
                 ) from error
             raise GrafanaRefused(f"{method.upper()} /api/{endpoint}: {_words_of(error)}") from error
-        except (GrafanaException, GrafanaServerError) as error:  # a status from 500 on is none of its exceptions
+        except (
+            GrafanaException,
+            GrafanaServerError,
+        ) as error:  # for a status of 500 or more the client has no exception of its own
             raise GrafanaRefused(f"{method.upper()} /api/{endpoint}: {_words_of(error)}") from error
         except requests.exceptions.SSLError as error:
             raise GrafanaRefused(
                 f"The certificate of {self.url} is not trusted: name its authority with --ca FILE. ({error})"
             ) from error
         except requests.exceptions.JSONDecodeError as error:
-            if any_body:  # 204 has none, which the client reads all the same
+            if any_body:  # a 204 has no body, but the client tries to read one
                 return None
             raise GrafanaRefused(f"{self.url} does not answer as a Grafana does: check address and path.") from error
         except requests.RequestException as error:
@@ -127,9 +130,9 @@ class Grafana:
 
 
 def _words_of(error: Exception) -> str:
-    """Return the reason in an answer that the client put into ``error`` as a whole.
+    """Return the reason within the whole answer that the client put into ``error``.
 
-    ``/api/ds/query`` answers with all frames when one of its queries failed, which are many thousand characters.
+    If a query failed, ``/api/ds/query`` still answers with all frames, which are many thousand characters.
     """
     text = str(error)
     try:
@@ -142,6 +145,6 @@ def _words_of(error: Exception) -> str:
 
 
 def _status_of(error: GrafanaClientError) -> int:
-    """Return the status: the client tells it in words only (``Client Error 404: …``)."""
+    """Return the status, which the client has only in a text (``Client Error 404: …``)."""
     words = str(error).split(":", 1)[0].split()
     return int(words[-1]) if words and words[-1].isdigit() else 0

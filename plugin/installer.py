@@ -1,4 +1,4 @@
-"""Brings a Grafana to the desired state, shows what that would change, and takes it away again.
+"""Brings a Grafana to the desired state, shows the changes beforehand, and removes everything again.
 
 Idempotent: parts that are as they should be are left alone. Edits of people are kept, unless ``force``.
 """
@@ -37,12 +37,12 @@ KEEP: Final = "keep"
 SKIP: Final = "skip"
 
 _FIRST_VERSION: Final = "Initial save"
-"""What Grafana says of a version without a parent, whatever message it was saved with (pkg/api/dashboard.go)."""
+"""Grafana's message for a version without a parent, whatever message it was saved with (pkg/api/dashboard.go)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to do: ``action`` on ``what``, with the reason where it is kept; ``run`` does it."""
+    """One step: ``action`` on ``what``, with the reason if the part is kept; ``run`` carries it out."""
 
     action: str
     what: str
@@ -55,7 +55,7 @@ class Step:
 
 
 def missing_plugins(grafana: Grafana, wanted: DesiredState) -> list[str]:
-    """Return a sentence for each plugin that is needed and not installed, with how to get it."""
+    """Return a sentence for each needed plugin that is not installed, with the way to install it."""
     return [
         f"plugin {PLUGINS[plugin]} ({plugin}) is not installed: run 'grafana cli plugins install {plugin}' and restart "
         f"Grafana, set GF_PLUGINS_PREINSTALL={plugin}, or choose it under Administration → Plugins."
@@ -69,7 +69,7 @@ def _has_plugin(grafana: Grafana, plugin: str) -> bool:
 
 
 def plan(grafana: Grafana, wanted: DesiredState, *, force: bool = False) -> Iterator[Step]:
-    """Return the steps in their order; each looks at Grafana when it is reached. Raises GrafanaRefused."""
+    """Yield the steps in order; Grafana is queried for each step when it is reached. Raises GrafanaRefused."""
     yield _folder(grafana)
     for source in wanted.datasources():
         yield _datasource(grafana, source, force, is_needed=source["type"] in wanted.plugins)
@@ -84,7 +84,8 @@ def plan(grafana: Grafana, wanted: DesiredState, *, force: bool = False) -> Iter
 
 
 def removal(grafana: Grafana, wanted: DesiredState) -> Iterator[Step]:
-    """Return steps that take away what :func:`plan` brings. The folder stays where it holds something else."""
+    """Yield the steps that remove everything that :func:`plan` installs. The folder stays if it holds something
+    else."""
     ours: list[tuple[str, tuple[str, ...]]] = [
         *((f"alert rules {name}", _group_path(name)) for name in all_group_names()),
         ("message templates", (*_TEMPLATES, TEMPLATE_NAME)),
@@ -127,7 +128,7 @@ def _datasource(grafana: Grafana, source: Json, force: bool, *, is_needed: bool)
     if there is None:
         if "secureJsonData" not in source:
             raise GrafanaRefused(
-                "A data source needs a key: give one with --key, or let one be made with --observatory-token."
+                "A data source needs a key: give one with --key, or have one created with --observatory-token."
             )
         return Step(CREATE, what, lambda: grafana.post("datasources", body=source))
     if there.get("readOnly"):
@@ -137,7 +138,7 @@ def _datasource(grafana: Grafana, source: Json, force: bool, *, is_needed: bool)
         return Step(KEEP, what, reason="edited in Grafana; --force replaces it")
     if mark == source["jsonData"][MARK] and "secureJsonData" not in source:
         return Step(UNCHANGED, what)
-    # The key cannot be read back and compared: one that is given is written.
+    # The key cannot be read back and compared, so a given key is always written.
     return Step(UPDATE, what, lambda: grafana.put("datasources", "uid", source["uid"], body=source))
 
 
@@ -152,7 +153,7 @@ def _board(grafana: Grafana, board: Json, force: bool) -> Step:
     message = _last_message(grafana, board["uid"])
     if message == mark:
         return Step(UNCHANGED, what)
-    # Of a first version Grafana tells no message of ours; nobody edited it since, so only its content tells.
+    # Grafana does not return our message for a first version. Nobody has edited it since, so its content decides.
     if message == _FIRST_VERSION and board_content(there["dashboard"]) == board_content(board):
         return Step(UNCHANGED, what)
     if not message.startswith((f"{MARK} ", _FIRST_VERSION)) and not force:
@@ -200,7 +201,7 @@ def _templates(grafana: Grafana, wanted: Json, force: bool) -> Step:
 
 
 def _other_rules(grafana: Grafana, name: str, force: bool) -> Iterator[Step]:
-    """Return the step that takes away a group of another choice of alerts, if it is there."""
+    """Yield the step that removes a group of another choice of alerts, if it exists."""
     what, path = f"alert rules {name}", _group_path(name)
     there = grafana.get(*path)
     if there is None:

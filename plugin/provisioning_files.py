@@ -25,7 +25,7 @@ from dashboards.message_templates import TEMPLATE, TEMPLATE_NAME
 FOLDER: Final = Path(__file__).parent / "provisioning"
 AlertSource = Literal["prometheus", "infinity"]
 ALERTS: Final[Mapping[AlertSource, Sequence[AlertGroup]]] = {"prometheus": GROUPS, "infinity": INFINITY_GROUPS}
-"""Alert rules by the data source that they ask; both have the same rules for budgets, so one replaces the other."""
+"""Alert rules by their data source. Both sets have the same rules for budgets, so one replaces the other."""
 TEMPO_UID: Final = "llmtraces-tempo"
 JSON_PLUGIN: Final = "simpod-json-datasource"
 INFINITY_PLUGIN: Final = "yesoreyeram-infinity-datasource"
@@ -51,11 +51,11 @@ class Provisioning:
     plugin: bool = True
 
     def files(self) -> dict[str, str]:
-        """Content by path below the provisioning folder."""
+        """Return the content by path below the provisioning folder."""
         return {
             "datasources/llm-observatory.yaml": _render({"apiVersion": 1, "datasources": self.datasources()}),
             "dashboards/llm-observatory.yaml": _render({"apiVersion": 1, "providers": [self._provider()]}),
-            # No notification policies: a file with some would replace all existing ones.
+            # Without notification policies: a file with policies would replace all existing ones.
             "alerting/llm-observatory.yaml": _render(
                 {"apiVersion": 1, "groups": self.rule_groups(), "templates": [message_templates()]}
             ),
@@ -64,7 +64,7 @@ class Provisioning:
         }
 
     def rule_groups(self) -> list[dict[str, Any]]:
-        """Return the groups of alert rules as a provisioning file has them."""
+        """Return the groups of alert rules in the form of a provisioning file."""
         boards = {board.uid: board for board in self.boards()}
         return [group.render(self.runbooks, boards) for group in ALERTS[self.alerts]]
 
@@ -73,7 +73,7 @@ class Provisioning:
         return (*(BOARDS if self.plugin else BOARDS_WITHOUT_PLUGIN), SERVER_BOARD)
 
     def datasources(self) -> list[dict[str, Any]]:
-        """Return the data sources as a provisioning file has them."""
+        """Return the data sources in the form of a provisioning file."""
         wanted = {JSON_PLUGIN} if self.plugin else set()
         if self.plugin or self.alerts == "infinity":
             wanted.add(INFINITY_PLUGIN)
@@ -84,7 +84,7 @@ class Provisioning:
                 "LLM traces (Jaeger)", "llmtraces-jaeger", "jaeger", "/jaeger", nodeGraph={"enabled": True}
             ),
             self._datasource("LLM traces (Tempo)", TEMPO_UID, "tempo", "/tempo", nodeGraph={"enabled": True}),
-            # Grafana's own server asks it: for alert rules, public dashboards and expressions.
+            # Grafana's own server queries it, for alert rules, public dashboards and expressions.
             self._datasource(
                 "LLM metrics (Prometheus)",
                 PROMETHEUS_UID,
@@ -103,7 +103,8 @@ class Provisioning:
         return [source for source in sources if source["type"] not in PLUGINS or source["type"] in wanted]
 
     def _infinity(self) -> dict[str, Any]:
-        """Return the REST API for alert rules, which Grafana evaluates where the first one cannot run."""
+        """Return the data source over the REST API for alert rules, which Grafana evaluates on its server, where the
+        JSON plugin cannot run."""
         return {
             "name": "LLM API",
             "uid": INFINITY_UID,
@@ -116,7 +117,7 @@ class Provisioning:
             "jsonData": {
                 "auth_method": "bearerToken",
                 "customHealthCheckEnabled": True,
-                # An address that wants the key: /health answers whoever asks.
+                # An address that needs the key, unlike /health.
                 "customHealthCheckUrl": f"{self.url}/grafana/",
                 "timeoutInSeconds": 30,
             },
@@ -133,7 +134,7 @@ class Provisioning:
             "url": f"{self.url}{path}",
             "isDefault": False,
             "editable": False,
-            # A custom header: unlike basic authentication a viewer cannot put another in its place.
+            # A custom header, because unlike basic authentication it cannot be replaced by a viewer.
             "jsonData": {**options, "timeout": 30, "httpHeaderName1": "Authorization"},
             "secureJsonData": {"httpHeaderValue1": f"Bearer $__file{{{self.key_file}}}"},
         }
@@ -142,7 +143,7 @@ class Provisioning:
         return {
             "name": "LLM Observatory",
             "orgId": 1,
-            # By its title alone: rules are provisioned first, and make a folder of this title with a uid of its own.
+            # Named by its title alone: rules are provisioned first, and create a folder of this title with another uid.
             "folder": "LLM Observatory",
             "type": "file",
             "disableDeletion": True,
@@ -153,12 +154,12 @@ class Provisioning:
 
 
 def message_templates() -> dict[str, Any]:
-    """Return the templates of messages as a provisioning file has them."""
+    """Return the templates of messages in the form of a provisioning file."""
     return {"orgId": 1, "name": TEMPLATE_NAME, "template": TEMPLATE}
 
 
 def prometheus_groups() -> list[dict[str, Any]]:
-    """Return the alert pack as a rule file of Prometheus has it."""
+    """Return the alert pack in the form of a rule file of Prometheus."""
     return [
         {"name": name, "interval": interval, "rules": [alert.render_for_prometheus() for alert in alerts]}
         for name, interval, alerts in PACK
@@ -196,7 +197,7 @@ def _render(document: Mapping[str, Any]) -> str:
 
 
 def _yaml(value: Any, depth: int) -> list[str]:
-    """Block YAML of plain objects and lists; single values are written as JSON, which YAML includes."""
+    """Return block YAML of plain objects and lists; single values are written as JSON, which YAML includes."""
     indent = "  " * depth
     if isinstance(value, Mapping):
         lines = []

@@ -33,7 +33,7 @@ class EmbeddingSettings:
     embeddings_model: str = setting(
         "EMBEDDINGS_MODEL",
         "text-embedding-3-small",
-        "The model to ask it for. Another one: stored vectors are made anew in the background.",
+        "The model to ask it for. Another one: stored vectors are made again in the background.",
     )
     embeddings_dimensions: int = setting(
         "EMBEDDINGS_DIMENSIONS",

@@ -1,4 +1,4 @@
-"""What an author should know about an expression that is answered all the same, in Prometheus' words."""
+"""Notices to the author of an expression that is still answered, in Prometheus' words."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What tenants share: who is counted, and queues that no one of them can fill."""
+"""Resources that tenants share: the parties that are counted, and queues that no tenant can fill alone."""

@@ -1,14 +1,13 @@
 """A bounded resource that tenants share: places at the database, decoder threads, bytes of memory, turns of the loop.
 
-Where the first to come is served first, one caller can hold all there is, and wait for more than all others. Here
+In a plain queue one caller can hold the whole resource, and most of the waiting places, too. Here
 
-* a tenant holds at most its part, while others are about a smaller one, and one principal not all of that;
-* a tenant is a set of projects. What it holds counts for each of them, in equal parts, and no project is charged with
-  more than a part either: whoever has credentials for many sets of the same projects gains nothing by that;
-* a tenant whose uses take long (where ``quick_seconds`` says what that is) holds fewer places yet: the first long use
-  takes the part down, each quick one raises it by one place. All slow tenants together leave room for quick ones;
-* of those who wait, the tenant comes next that has used least lately, and within it the principals take turns;
-* nobody waits longer than a bound.
+* a tenant holds at most its part, or a smaller part while other tenants are active, and one principal not all of it; *
+a tenant is a set of projects. Its use counts for each of them, in equal parts, and no project is charged with more than
+a part either, so that credentials for many sets of the same projects gain nothing; * a tenant whose uses take longer
+than ``quick_seconds`` (if set) holds still fewer places: the first long use reduces its part, and each quick one raises
+it by one place. All slow tenants together leave room for quick ones; * among those that wait, the tenant with the least
+recent use is next, and its principals take turns; * nobody waits longer than a bound.
 
 A single holder is let in however much it asks for, as long as there is room for it at all.
 """
@@ -68,7 +67,8 @@ class FairQueue:
         self._queued: dict[Tenant, None] = {}
 
     def hold(self, amount: float = 1) -> _Hold:
-        """``async with``: hold ``amount`` inside. Raises what :meth:`take` raises."""
+        """Return a context manager that holds ``amount`` for an ``async with``. It raises the errors of
+        :meth:`take`."""
         return _Hold(self, amount)
 
     async def take(self, amount: float = 1) -> Place:
@@ -109,9 +109,9 @@ class FairQueue:
             self._serve()
 
     async def pass_on(self, place: Place) -> Place:
-        """Let the loop go on, and let somebody with a better claim have ``place`` first; gives a place to go on with.
+        """Yield to the event loop, and ``place`` to a party with a better claim; return a place to continue with.
 
-        For long work in small steps. Never raises for lack of room; when it raises, ``place`` is given back.
+        For long work in small steps. It never raises for lack of room; if it raises, ``place`` has been released.
         """
         tenant = place.tenant
         if tenant is None or not any(other is not tenant for other in self._queued):
@@ -137,11 +137,11 @@ class FairQueue:
         return place.tenant is not None and self._others_are_about(place.tenant, monotonic())
 
     def waiting(self) -> int:
-        """How many uses wait."""
+        """Return the number of uses that wait."""
         return sum(tenant.waiting_count for tenant in self._queued)
 
     def _granted(self, party: Party, amount: float) -> Place | None:
-        """A place at once, unless something stands against it or others of its tenant wait already."""
+        """Return a place at once, or None if a limit forbids it or others of the tenant wait already."""
         now = monotonic()
         if party.tenant == SERVER.tenant:
             if self.held and self.held + amount > self.capacity:
@@ -175,7 +175,7 @@ class FairQueue:
         return True
 
     def _limit(self, tenant: Tenant, now: float) -> float:
-        """What ``tenant`` may hold at this moment."""
+        """Return the amount that ``tenant`` may hold at this moment."""
         if not self._others_are_about(tenant, now):
             return self._alone
         if self._quick_seconds is None:
@@ -210,7 +210,7 @@ class FairQueue:
         return tenant
 
     def _uses_of(self, party: Party) -> tuple[ProjectUses, ...]:
-        """The uses of each of the party's projects, which it shares with other sets of projects."""
+        """Return the uses of each of the party's projects, which other sets of projects share."""
         found = []
         for name in party.projects:
             uses = self._projects.get(name)

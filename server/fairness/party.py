@@ -1,7 +1,7 @@
-"""Who is counted when a resource is shared: the tenant, and within it the principal.
+"""The party that is counted when a resource is shared: the tenant, and within it the principal.
 
-The party of the work at hand stands in a context variable, which tasks inherit: whatever a request starts is
-counted for its caller, without every layer having to hand it on. The guard sets it once the caller is known.
+The party of the current work is in a context variable, which tasks inherit, so that everything that a request starts is
+counted for its caller without being passed through every layer. The guard sets it once the caller is known.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 _BETWEEN: Final = "\n"
-"""Between the projects in a tenant's name; no project has it in its own."""
+"""Separates the projects in a tenant's name; no project's name contains it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,5 +62,5 @@ def server_context() -> Context:
 
 
 def unknown_caller(address: str) -> Party:
-    """The party of a caller at ``address`` whose credential is still to be verified."""
+    """Return the party of a caller at ``address`` whose credential is not verified yet."""
     return Party(UNKNOWN_CALLERS, address)

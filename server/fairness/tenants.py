@@ -1,4 +1,4 @@
-"""What a tenant holds of a resource, and what it has used lately: the books of :mod:`server.fairness.fair_queue`."""
+"""The accounts of :mod:`server.fairness.fair_queue`: each tenant's present share of a resource, and its recent use."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Waiter:
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class ProjectUses:
-    """What all tenants with one project in their set are charged for it."""
+    """The amounts that all tenants with one project in their set are charged for it."""
 
     held: float = 0.0
     usage: Usage = field(default_factory=Usage)
@@ -71,8 +71,8 @@ class Tenant:
     waiting_count: int = 0
 
     def has_room(self, amount: float, limit: float, project_limit: float) -> bool:
-        """Return whether it may hold ``amount`` more, under what a tenant and a project may have. Who holds nothing may
-        hold that much at least, unless other sets have used up its projects.
+        """Return whether the tenant may hold ``amount`` more, under the limits of a tenant and a project. A tenant that
+        holds nothing may always hold that much, unless other sets have used up its projects.
         """
         if self.held and self.held + amount > limit:
             return False
@@ -81,7 +81,7 @@ class Tenant:
         return all(not uses.held or uses.held + part <= most for uses in self.projects)
 
     def used(self, now: float) -> tuple[float, float]:
-        """What its projects have used lately, on average, and what of that was for itself: who comes next."""
+        """Return the recent use of its projects, on average, and its own: the sort key of waiting tenants."""
         return sum(uses.usage.at(now) for uses in self.projects) / len(self.projects), self.usage.at(now)
 
     def hold(self, place: Place) -> None:

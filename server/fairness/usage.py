@@ -22,5 +22,5 @@ class Usage:
         self._at = now
 
     def at(self, now: float) -> float:
-        """The sum as it is at ``now``."""
+        """Return the sum at ``now``."""
         return self._sum and self._sum * 0.5 ** ((now - self._at) / HALF_LIFE_SECONDS)

@@ -55,7 +55,7 @@ async def create_project(request: Request) -> HTTPResponse:
 @projects.delete("/api/v1/projects/<project_id:str>", name="delete_project")
 @requires("projects:manage", cost=10)
 async def delete_project(request: Request, project_id: str) -> HTTPResponse:
-    """Delete a project: from now on nobody sees it or its contents, and its id is never used again."""
+    """Delete a project: nobody sees it or its contents any more, and its id is never used again."""
     services = services_of(request)
     _need_every_project(request.ctx.principal)
     await row_scope(request, [project_id])  # 403 for one that does not exist, as everywhere
@@ -66,7 +66,7 @@ async def delete_project(request: Request, project_id: str) -> HTTPResponse:
         await _noting(request, "project.delete", project_id)(connection)
     services.projects.forget()
     await services.access.state.refresh()
-    # Other processes look for deleted projects this often. Who is told that a project is gone may rely on it.
+    # Other processes look for deleted projects this often. After this pause the answer holds for all of them.
     await asyncio.sleep(FRESH_SECONDS)
     return success(request, row)
 

@@ -60,7 +60,8 @@ def sorted_by_label(vector: Vector, names: Sequence[str], *, descending: bool) -
     """Return the rows in natural order of the labels ``names``, then of all labels."""
 
     def natural(text: str) -> list[tuple[int, int, str]]:
-        """Parts that are numbers, without zeros in front, by their length and then as text; so they may be long."""
+        """Return a sort key: numbers in ``text`` go by their length without leading zeros, then as text, so they may be
+        long."""
         return [
             (0, len(part.lstrip("0")), part.lstrip("0")) if _DIGITS.fullmatch(part) else (1, 0, part)
             for part in _DIGITS.split(text)

@@ -176,7 +176,7 @@ def grouped(labels: Sequence[Labels]) -> dict[Labels, list[int]]:
 
 
 def size_of(value: Value) -> int:
-    """How many numbers ``value`` has."""
+    """Return the number of numbers in ``value``."""
     match value:
         case Vector() | Histograms():
             return int(value.present.size)
