@@ -169,6 +169,7 @@ class ResultCache:
                 del self._awaited[flight]
                 if not flight.done():
                     asyncio.get_running_loop().call_later(_GRACE_SECONDS, self._give_up, name, flight)
+            del flight  # its error would hold this frame, and this frame the error
 
     def begin_era(self) -> None:
         """Let no later caller share a computation that is in progress: it may have read rows that were deleted

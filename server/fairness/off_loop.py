@@ -66,7 +66,10 @@ async def in_thread(work: Callable[[], T]) -> T:
             result.exception()  # the caller may be gone, and then nobody else would retrieve it
 
     result.add_done_callback(ended)
-    return await asyncio.shield(result)
+    try:
+        return await asyncio.shield(result)
+    finally:
+        del result  # its error would hold this frame, and this frame the error, with all that was worked on
 
 
 class _Use:

@@ -3,6 +3,7 @@ between."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any, Final
 
 from sanic import HTTPResponse, Request, Sanic
@@ -14,6 +15,7 @@ from server.access.rate_policy import network_of
 from server.errors import RateLimited
 from server.fairness.party import SERVER, UNKNOWN_CALLERS, current_party
 from server.fairness.refusals import Refusals
+from server.fairness.spared import Spared
 from server.http.client_address import client_address
 from server.http.connection import PreparedResponse
 from server.http.guard import admit_early
@@ -34,8 +36,9 @@ class HttpApp(Sanic[Any, Any]):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        # A server.process.accept_gate.AcceptGate if there are other processes beside this one.
+        # The server.process.accept_gate.AcceptGate of a server process.
         self.ctx.gate = None
+        self.ctx.spared = defaultdict(Spared)
         self.ctx.refusals = Refusals()
 
     def _determine_error_format(self, handler: Any) -> str:

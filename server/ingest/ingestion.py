@@ -316,6 +316,10 @@ class Ingestion:
                     await asyncio.wait([result])
             result.exception()  # nobody else retrieves it
             raise
+        finally:
+            # An error holds the frames that it passed, such as this one, and a future holds its error. As a circle they
+            # would keep the body, and all that was decoded of it, until the collector looks at old objects.
+            del result
 
     async def _in_turns(self, steps: Generator[None, None, T]) -> T:
         """The result of ``steps``, some milliseconds at a time: then other requests, and other tenants, go on."""

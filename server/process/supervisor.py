@@ -170,13 +170,17 @@ class Supervisor:
     def _start(self, slot: Slot, now: float) -> None:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        own = (self._listener.fileno(), theirs.fileno())
-        among_others = (slot.place, self._table_descriptor) if len(self._slots) > 1 else ()
+        listener, lifeline, table = self._listener.fileno(), theirs.fileno(), self._table_descriptor
         with theirs:
             slot.process = subprocess.Popen(
-                [sys.executable, "-m", "server.process.worker_process", *map(str, own + among_others)],
+                [
+                    sys.executable,
+                    "-m",
+                    "server.process.worker_process",
+                    *map(str, (listener, lifeline, slot.place, table)),
+                ],
                 env=self._environ,
-                pass_fds=(*own, *among_others[1:]),
+                pass_fds=(listener, lifeline, table),
                 stdin=subprocess.DEVNULL,
                 # Ctrl-C in the terminal reaches only this process, which then drains the others.
                 start_new_session=True,

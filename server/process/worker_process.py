@@ -1,9 +1,9 @@
-"""One server process: ``python -m server.process.worker_process LISTENER LIFELINE [PLACE TABLE]``.
+"""One server process: ``python -m server.process.worker_process LISTENER LIFELINE PLACE TABLE``.
 
 The supervisor starts it. It inherits the socket to listen on (:mod:`server.process.listener`). The lifeline is a
 socket to the supervisor: the first byte on it means "serving", later ones, one a second, that the event loop still
-runs; its end means that the supervisor is gone. If there are several processes, the arguments end with the place of
-this one in the table of connections and the descriptor of that table (:mod:`server.process.accept_gate`).
+runs; its end means that the supervisor is gone. The last arguments are the place of this process in the table of
+connections and the descriptor of that table (:mod:`server.process.accept_gate`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SWITCH_SECONDS = 0.0005
 """A thread that works something out lets the event loop go on after so long, a tenth of Python's default."""
 
 
-async def serve(settings: Settings, listener: socket.socket, lifeline: socket.socket, gate: AcceptGate | None) -> None:
+async def serve(settings: Settings, listener: socket.socket, lifeline: socket.socket, gate: AcceptGate) -> None:
     """Serve until told to stop, then drain."""
     app = create_app(settings)
     app.ctx.gate = gate
@@ -47,10 +47,7 @@ async def serve(settings: Settings, listener: socket.socket, lifeline: socket.so
     )
     await server.startup()
     await server.before_start()
-    if gate is None:
-        await server.start_serving()
-    else:
-        gate.start(asyncio.get_running_loop(), protocol_of(app, server.connections))
+    gate.start(asyncio.get_running_loop(), protocol_of(app, server.connections))
     await server.after_start()
     spare_long_lived_objects()
     heartbeat = asyncio.create_task(beat(lifeline))
@@ -100,14 +97,12 @@ def stop_event(lifeline: socket.socket) -> asyncio.Event:
 async def drain(app: Sanic[Any, Any], server: Any, settings: Settings) -> None:
     """Finish accepted requests within the time that the settings allow, and close everything."""
     app.ctx.services.draining = True
-    gate: AcceptGate | None = app.ctx.gate
-    if gate is not None:
-        gate.withdraw()
+    gate: AcceptGate = app.ctx.gate
+    gate.withdraw()
     await asyncio.sleep(max(settings.drain_delay, SETTLE_SECONDS))
     closing = server.close()
     loop = asyncio.get_running_loop()
-    if gate is not None:
-        gate.stop()
+    gate.stop()
     await app.ctx.services.live.drain()
     deadline = loop.time() + settings.drain_timeout
     for connection in list(server.connections):
@@ -136,10 +131,8 @@ def main(arguments: list[str]) -> None:
     listener.setblocking(False)
     lifeline = socket.socket(fileno=int(arguments[1]))
     lifeline.setblocking(False)
-    gate = None
-    if len(arguments) > 2:
-        place, table = map(int, arguments[2:])
-        gate = AcceptGate(place, ConnectionTable(table), listener.dup())
+    place, table = map(int, arguments[2:])
+    gate = AcceptGate(place, ConnectionTable(table), listener.dup())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(serve(settings, listener, lifeline, gate))

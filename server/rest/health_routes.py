@@ -30,7 +30,7 @@ async def live(_: Request) -> HTTPResponse:
 async def ready(request: Request) -> HTTPResponse:
     """Report whether this process should get requests: the database is reachable, the schema is current, and the
     process is not stopping."""
-    report = await check(services_of(request))
+    report = await check(request)
     return json_response(report, status=200 if report["status"] != "unavailable" else 503)
 
 
@@ -38,7 +38,7 @@ async def ready(request: Request) -> HTTPResponse:
 @public
 async def report_health(request: Request) -> HTTPResponse:
     """Report the checks of ``/ready`` for people and monitors, with the state of each dependency."""
-    report = await check(services_of(request))
+    report = await check(request)
     return json_response(report, status=200 if report["status"] != "unavailable" else 503)
 
 
@@ -49,12 +49,22 @@ async def show_metrics(request: Request) -> HTTPResponse:
     address is a 404."""
     if services_of(request).settings.admin_port:
         raise NotFound()
-    return HTTPResponse(prometheus.exposition(), content_type=prometheus.CONTENT_TYPE)
+    page: bytes = await request.app.ctx.spared["metrics"].get(_metrics_page)
+    return HTTPResponse(page, content_type=prometheus.CONTENT_TYPE)
 
 
-async def check(services: Services) -> dict[str, str]:
+async def _metrics_page() -> bytes:
+    return prometheus.exposition()
+
+
+async def check(request: Request) -> dict[str, str]:
     """Return the state of each dependency of this process. Redis is optional: without it the state is ``degraded``."""
-    database, redis = await asyncio.gather(_check_database(services), _check_redis(services))
+    services = services_of(request)
+
+    async def states() -> tuple[str, str]:
+        return await asyncio.gather(_check_database(services), _check_redis(services))
+
+    database, redis = await request.app.ctx.spared["health"].get(states)
     if services.draining or database != "ok":
         status = "unavailable"
     else:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from server.process.accept_gate import ConnectionTable
+from server.process.accept_gate import AcceptGate, ConnectionTable, is_left
 from tests.process.conftest import Starter
 from tests.process.program import Program
 
@@ -123,3 +125,54 @@ def test_the_table_knows_who_has_fewest_of_those_who_take_connections() -> None:
     table.set_absent(1)
     table.set_open(2, 3)
     assert table.has_fewest(0)
+    assert not table.is_alone(1)
+    table.set_absent(2)
+    assert table.is_alone(0)
+
+
+def leave(connection: socket.socket, how: str) -> None:
+    """End a connection as its client does."""
+    if how == "reset":
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+@pytest.mark.parametrize("how", ["reset", "closed"])
+@pytest.mark.parametrize("sent", [b"", REQUEST])
+def test_a_connection_whose_client_is_gone_is_known_when_it_is_accepted(how: str, sent: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        gone, stays = (socket.create_connection(listener.getsockname()) for _ in range(2))
+        for connection in (gone, stays):
+            connection.sendall(sent)
+        leave(gone, how)
+        accepted = [listener.accept()[0] for _ in range(2)]
+        assert [is_left(connection) for connection in accepted] == [True, False]
+        for connection in (*accepted, stays):
+            connection.close()
+
+
+async def test_nobody_waits_behind_those_who_have_gone_away() -> None:
+    served: list[asyncio.BaseTransport] = []
+
+    class Served(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            served.append(transport)
+
+    table, descriptor = ConnectionTable.create(1)
+    os.close(descriptor)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=500)
+    listener.setblocking(False)
+    for number in range(300):
+        connection = socket.create_connection(listener.getsockname())
+        connection.sendall(REQUEST)
+        leave(connection, "reset" if number % 2 else "closed")
+    with socket.create_connection(listener.getsockname()) as newcomer:
+        gate = AcceptGate(0, table, listener)
+        gate.start(asyncio.get_running_loop(), Served)
+        async with asyncio.timeout(5):
+            while not served:
+                await asyncio.sleep(0)
+        (transport,) = served
+        assert transport.get_extra_info("peername") == newcomer.getsockname()
+        transport.close()
+        gate.stop()

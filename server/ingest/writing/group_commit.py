@@ -161,7 +161,10 @@ class GroupCommit:
                 loop.create_task(self._serve(n), name=f"span writer {n}", context=server_context())
                 for n in range(self._writers)
             ]
-        return await asyncio.shield(submission.done)
+        try:
+            return await asyncio.shield(submission.done)
+        finally:
+            del spans, submission  # its error would hold this frame, and this frame the rows
 
     async def close(self) -> None:
         """Store waiting spans, and stop."""
@@ -248,7 +251,7 @@ class GroupCommit:
             if problem is not error or isinstance(error, InternalError):
                 logger.exception("a batch of %d spans could not be stored", len(spans))
             for submission in batch:
-                _settle(submission, problem)
+                _settle(submission, problem.with_traceback(None))  # else it holds this frame, and so the submission
         else:
             unchanged = len(spans) - outcome.stored - len(outcome.refusals)
             observe(SpansStored(len(batch), outcome.stored, unchanged, time.perf_counter() - started))
