@@ -11,7 +11,7 @@ ARGS ?=
 PYTEST_ARGS ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve soak test coverage test-instrumentations test-senders capture-instrumentations test-grafana-data test-clients test-generated-types test-keycloak docs-site render-dashboards lint format types build docs check clean test-promql test-upgrade test-partition
+.PHONY: help run serve soak hostile test coverage test-instrumentations test-senders capture-instrumentations test-grafana-data test-clients test-generated-types test-keycloak docs-site render-dashboards lint format types build docs check clean test-promql test-upgrade test-partition
 
 help:  ## this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -129,6 +129,9 @@ bench-%: $(VENV)/installed-dev  ## one benchmark: make bench-ingest
 
 soak: $(VENV)/installed-dev  ## memory under two hours of mixed load (ARGS="--minutes 30")
 	$(BIN)/python -m tests.bench.soak $(ARGS)
+
+hostile: $(VENV)/installed-dev  ## a hostile tenant against a server of its own, some five minutes (ARGS="--seconds 10 promql")
+	$(BIN)/python -m tests.hostile $(ARGS)
 
 lint: $(VENV)/installed-dev  ## ruff (rules and format) and spelling
 	$(BIN)/ruff check .

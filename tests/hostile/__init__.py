@@ -1,0 +1,1 @@
+"""A hostile tenant against a server of its own: ``make hostile``."""
