@@ -33,7 +33,7 @@ def parse_arguments() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=4, help="of each wave")
-    parser.add_argument("--growth", type=float, default=60, help="MB that memory may grow the second time; malloc varies by 40")
+    parser.add_argument("--growth", type=float, default=60, help="MB that memory may grow the second time")
     parser.add_argument("--spans", type=int, default=10_000, help="of the hostile tenant, before")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--once", action="store_true", help="no second time: for a look at single waves")
