@@ -113,8 +113,15 @@ LONG_FOLDERS = ("process", "demo", "contract", "queries", "fairness", "packaging
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let long tests begin first: one that begins last keeps the run waiting while the other workers have nothing."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let long tests begin first: one that begins last keeps the run waiting while the other workers have nothing.
+
+    On a cluster, tests that use no database are left out: they would only repeat what they say elsewhere.
+    """
+    if is_on_citus():
+        without = [item for item in items if "cluster" not in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=without)
+        items[:] = [item for item in items if "cluster" in getattr(item, "fixturenames", ())]
 
     def place(item: pytest.Item) -> int:
         folder = item.nodeid.split("/")[1]

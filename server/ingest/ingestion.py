@@ -22,6 +22,7 @@ from typing import Any, Final, TypeVar
 
 from server.cache.freshness import Freshness
 from server.content_settings import SHARED
+from server.distribution_settings import NONE
 from server.errors import Overloaded
 from server.fairness.fair_queue import FairQueue
 from server.fairness.tenants import Place
@@ -132,6 +133,7 @@ class Ingestion:
             writers=settings.ingest_pool_size,
             most_pending_rows=settings.ingest_pending_spans,
             most_pending_bytes=_PENDING_BYTES,
+            apart=writes.distribution != NONE,
         )
         self.scores = ScoreWriter(writes, freshness)
         self.updates = SpanUpdates(

@@ -37,6 +37,7 @@ from server.errors import (
 )
 from server.fairness.fair_queue import FairQueue
 from server.fairness.tenants import Place
+from server.storage.project_connection import ProjectConnection
 from server.storage.read_source import read_source
 from server.storage.row_scope import RowScope
 from server.storage.statements import statement
@@ -194,6 +195,8 @@ class Database:
             finally:
                 if is_ours:
                     await self._release(connection)
+        except ApiError:
+            raise  # it keeps its own cause, which says whether to try again
         except Exception as error:
             raise translated(error) from error
 
@@ -217,7 +220,7 @@ class Database:
     async def write(self, projects: Sequence[str]) -> AsyncIterator[asyncpg.Connection]:
         """Open a transaction that may read and write rows of ``projects``; it commits unless an exception passes."""
         async with self._transaction(projects, "BEGIN") as connection:
-            yield connection
+            yield self._for_projects(connection, projects)
         if self.on_commit is not None:
             self.on_commit(projects)
 
@@ -228,6 +231,12 @@ class Database:
         """
         async with self._transaction((), "BEGIN") as connection:
             yield connection
+
+    def _for_projects(self, connection: asyncpg.Connection, projects: Sequence[str]) -> asyncpg.Connection:
+        """Return ``connection`` in a form that sends statements to no more nodes than those of ``projects``."""
+        if self.distribution == NONE or len(projects) != 1:
+            return connection
+        return cast(asyncpg.Connection, ProjectConnection(connection, projects[0]))
 
     @asynccontextmanager
     async def _transaction(
@@ -270,6 +279,8 @@ class Database:
             finally:
                 if is_ours:
                     await self._release(connection)
+        except ApiError:
+            raise  # it keeps its own cause, which says whether to try again
         except Exception as error:
             raise translated(error) from error
 

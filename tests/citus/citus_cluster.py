@@ -9,6 +9,7 @@ tables and nodes is in its own tables, so it is cloned with them.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -30,7 +31,8 @@ NODES = (COORDINATOR, *WORKERS)
 PROGRAMS = "CITUS_BIN"
 SWITCH = "TEST_DISTRIBUTION"
 """In the environment of a test run: ``citus`` runs its tests on such a cluster."""
-SHARDS = 4
+SHARDS = 2
+"""One for each worker: each test clones the files of all of them."""
 
 SETTINGS = {
     "shared_preload_libraries": "citus",
@@ -47,6 +49,8 @@ SETTINGS = {
     "citus.recover_2pc_interval": "2s",
     "citus.defer_shard_delete_interval": "-1",
     "citus.background_task_queue_interval": "-1",
+    # Databases live for seconds; those tests that need statistics take them.
+    "autovacuum": "off",
 }
 
 
@@ -161,7 +165,28 @@ async def clone_database(owner_url: str, name: str, template: str) -> None:
 async def drop_database(owner_url: str, name: str) -> None:
     """Drop on every node, the coordinator first: its daemon would look for the others."""
     for node in NODES:
-        await _execute(on_node(owner_url, node), f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        for seconds in (0.2, 1.0, 5.0):
+            try:
+                await _execute(on_node(owner_url, node), f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+                break
+            except asyncpg.ObjectInUseError:
+                await asyncio.sleep(seconds)  # the daemon of Citus has come back meanwhile
+
+
+async def shut_out(url: str, node: str) -> None:
+    """Make ``node`` refuse all connections to the database of ``url``, and end those that there are."""
+    name = urlsplit(url).path.removeprefix("/")
+    await _execute(
+        of_database(on_node(url, node), "postgres"),
+        f"ALTER DATABASE {name} ALLOW_CONNECTIONS false",
+        f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'",
+    )
+
+
+async def let_in(url: str, node: str) -> None:
+    """Undo :func:`shut_out`."""
+    name = urlsplit(url).path.removeprefix("/")
+    await _execute(of_database(on_node(url, node), "postgres"), f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
 
 def of_database(url: str, name: str) -> str:

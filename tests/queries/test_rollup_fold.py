@@ -33,12 +33,16 @@ SCOPE = RowScope(("alpha",))
 GRAINS = ("rollup_5m", "rollup_1h", "rollup_1d", "slice_1h", "actor_pack", "actor_names")
 COUNTED = ("spans", "calls", "errors", "total_tokens", "cost", "traces", "duration_sum")
 
-# A span counts once in the deltas and grains together, whatever moment the snapshot is of.
+# A span counts once in the deltas and grains together, whatever moment the snapshot is of. That of one project is one
+# on a cluster too.
 BALANCE = """
-SELECT (SELECT count(*) FROM llm_traces),
-       (SELECT coalesce(sum(spans), 0) FROM rollup_delta) + (SELECT coalesce(sum(spans), 0) FROM {grain}),
-       (SELECT coalesce(sum(total_cost_usd) FILTER (WHERE is_generation), 0) FROM llm_traces),
-       (SELECT coalesce(sum(total_cost), 0) FROM rollup_delta) + (SELECT coalesce(sum(total_cost), 0) FROM {grain})
+SELECT (SELECT count(*) FROM llm_traces WHERE project_id = 'alpha'),
+       (SELECT coalesce(sum(spans), 0) FROM rollup_delta WHERE project_id = 'alpha')
+       + (SELECT coalesce(sum(spans), 0) FROM {grain} WHERE project_id = 'alpha'),
+       (SELECT coalesce(sum(total_cost_usd) FILTER (WHERE is_generation), 0)
+        FROM llm_traces WHERE project_id = 'alpha'),
+       (SELECT coalesce(sum(total_cost), 0) FROM rollup_delta WHERE project_id = 'alpha')
+       + (SELECT coalesce(sum(total_cost), 0) FROM {grain} WHERE project_id = 'alpha')
 """
 
 

@@ -116,9 +116,21 @@ class _Submission:
 class GroupCommit:
     """The waiting room in front of a :class:`SpanWriter`, served by ``writers`` tasks."""
 
-    def __init__(self, writer: SpanWriter, *, writers: int, most_pending_rows: int, most_pending_bytes: int) -> None:
-        """The two limits bound the spans that may wait for a commit; beyond them :meth:`submit` raises Overloaded."""
+    def __init__(
+        self,
+        writer: SpanWriter,
+        *,
+        writers: int,
+        most_pending_rows: int,
+        most_pending_bytes: int,
+        apart: bool = False,
+    ) -> None:
+        """The two limits bound the spans that may wait for a commit; beyond them :meth:`submit` raises Overloaded.
+
+        ``apart``: each project has transactions of its own, which go to its node of a cluster and fail with that alone.
+        """
         self._writer = writer
+        self._apart = apart
         self._writers = writers
         self._most_rows = most_pending_rows
         self._most_bytes = most_pending_bytes
@@ -229,7 +241,7 @@ class GroupCommit:
         batch = lead.take(_SHARED_ROWS if is_shared else _MOST_ROWS, _MOST_BYTES)
         rows = sum(len(submission.spans) for submission in batch)
         size = sum(submission.size for submission in batch)
-        for other in sorted(waiting, key=lambda project: project.waiting_rows):
+        for other in sorted([] if self._apart else waiting, key=lambda project: project.waiting_rows):
             # As small as the lead, or so small that it hardly makes a difference.
             most = min(max(rows, _FEW_ROWS), _MOST_ROWS - rows)
             if other is not lead and other.waiting_rows <= most and (more := other.take(most, _MOST_BYTES - size)):

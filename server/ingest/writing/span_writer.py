@@ -9,6 +9,7 @@ follows (:mod:`server.ingest.writing.span_changes`).
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
@@ -123,8 +124,8 @@ class SpanWriter:
             if new:
                 await self._copy_new(connection, new)
             if others:
-                signs = {row["sign"]: row["spans"] for row in await _upsert(connection, others)}
-                came, went = came + signs.get(1, 0), signs.get(-1, 0)
+                signs = Counter(row["sign"] for row in await _upsert(connection, others))
+                came, went = came + signs[1], signs[-1]
                 if content is not None and came < len(batch):
                     await self._shared.note_unused(connection, content, others)
             if came or went:
@@ -191,7 +192,7 @@ def _sorted_out(
 
 
 async def _upsert(connection: asyncpg.Connection, spans: Sequence[PreparedSpan]) -> list[asyncpg.Record]:
-    """Store ``spans`` through the staging table; return how many versions came and went, by sign."""
+    """Store ``spans`` through the staging table; return the sign of each version that came or went."""
     rows = ([*span.values, span.search_text] for span in spans)
     await copy_rows(connection, "span_staging", rows, columns=(*COLUMNS, "search_text"), schema="pg_temp")
     written: list[asyncpg.Record] = await connection.fetch(statement("store_staged_spans"))

@@ -7,44 +7,45 @@
 -- name: fold_trace_summaries
 -- Adds the changes of pass $1 and puts the summaries' own changes into trace_changes. Returns one row
 -- for each of them: sign, spans, whether it names a session or a user, and the trace if its calls may have to be counted
--- again. MATERIALIZED: ranks are needed a dozen times, and each would be computed again.
-WITH ranked AS MATERIALIZED (
-    SELECT c.*,
-           c.ts + c.duration_ms * interval '1 millisecond' AS end_ts,
-           ((c.parent_span_id IS NOT NULL)::int::text
-            || lpad((extract(epoch FROM c.ts) * 1000000)::bigint::text, 17, '0') || c.span_id) COLLATE "C" AS rank
-    FROM pg_temp.span_changes c
-    WHERE c.pass = $1
-),
-folded AS (
-    SELECT project_id, trace_id,
-           coalesce(min(ts) FILTER (WHERE sign > 0), min(ts)) AS start_ts,
-           coalesce(max(end_ts) FILTER (WHERE sign > 0), min(end_ts)) AS end_ts,
-           -- '9' loses against every rank: what went cannot become the head.
-           coalesce(min(rank) FILTER (WHERE sign > 0), '9') AS head_rank,
-           min(rank) FILTER (WHERE sign > 0 AND session_id IS NOT NULL) AS session_rank,
-           min(rank) FILTER (WHERE sign > 0 AND user_id IS NOT NULL) AS user_rank,
-           (array_agg(span_id ORDER BY rank) FILTER (WHERE sign > 0 AND parent_span_id IS NULL))[1] AS root_span_id,
-           (array_agg(span_name ORDER BY rank) FILTER (WHERE sign > 0))[1] AS root_span_name,
-           (array_agg(service_name ORDER BY rank) FILTER (WHERE sign > 0))[1] AS service_name,
-           (array_agg(environment ORDER BY rank) FILTER (WHERE sign > 0))[1] AS environment,
-           (array_agg(session_id ORDER BY rank) FILTER (WHERE sign > 0 AND session_id IS NOT NULL))[1] AS session_id,
-           (array_agg(user_id ORDER BY rank) FILTER (WHERE sign > 0 AND user_id IS NOT NULL))[1] AS user_id,
-           sum(sign) AS span_count,
-           coalesce(sum(sign) FILTER (WHERE is_generation), 0) AS generation_count,
-           coalesce(sum(sign) FILTER (WHERE status_code = 'ERROR'), 0) AS error_count,
-           coalesce(sum(sign * prompt_tokens) FILTER (WHERE is_generation), 0) AS prompt_tokens,
-           coalesce(sum(sign * completion_tokens) FILTER (WHERE is_generation), 0) AS completion_tokens,
-           coalesce(sum(sign * total_tokens) FILTER (WHERE is_generation), 0) AS total_tokens,
-           coalesce(sum(sign * total_cost_usd) FILTER (WHERE is_generation), 0) AS total_cost_usd
-    FROM ranked
-    GROUP BY project_id, trace_id
-),
-written AS (
+-- again. MATERIALIZED: ranks are needed a dozen times, and each would be computed again. The first two queries are part
+-- of the INSERT, so that on a cluster their rows only go to the node that needs them.
+WITH written AS (
     INSERT INTO trace_summaries AS s (
         project_id, trace_id, start_ts, end_ts, root_span_id, root_span_name, service_name, environment,
         session_id, user_id, span_count, generation_count, error_count, prompt_tokens, completion_tokens,
         total_tokens, total_cost_usd, head_rank, session_rank, user_rank
+    )
+    WITH ranked AS MATERIALIZED (
+        SELECT c.*,
+               c.ts + c.duration_ms * interval '1 millisecond' AS end_ts,
+               ((c.parent_span_id IS NOT NULL)::int::text
+                || lpad((extract(epoch FROM c.ts) * 1000000)::bigint::text, 17, '0') || c.span_id) COLLATE "C" AS rank
+        FROM pg_temp.span_changes c
+        WHERE c.pass = $1
+    ),
+    folded AS (
+        SELECT project_id, trace_id,
+               coalesce(min(ts) FILTER (WHERE sign > 0), min(ts)) AS start_ts,
+               coalesce(max(end_ts) FILTER (WHERE sign > 0), min(end_ts)) AS end_ts,
+               -- '9' loses against every rank: what went cannot become the head.
+               coalesce(min(rank) FILTER (WHERE sign > 0), '9') AS head_rank,
+               min(rank) FILTER (WHERE sign > 0 AND session_id IS NOT NULL) AS session_rank,
+               min(rank) FILTER (WHERE sign > 0 AND user_id IS NOT NULL) AS user_rank,
+               (array_agg(span_id ORDER BY rank) FILTER (WHERE sign > 0 AND parent_span_id IS NULL))[1] AS root_span_id,
+               (array_agg(span_name ORDER BY rank) FILTER (WHERE sign > 0))[1] AS root_span_name,
+               (array_agg(service_name ORDER BY rank) FILTER (WHERE sign > 0))[1] AS service_name,
+               (array_agg(environment ORDER BY rank) FILTER (WHERE sign > 0))[1] AS environment,
+               (array_agg(session_id ORDER BY rank) FILTER (WHERE sign > 0 AND session_id IS NOT NULL))[1] AS session_id,
+               (array_agg(user_id ORDER BY rank) FILTER (WHERE sign > 0 AND user_id IS NOT NULL))[1] AS user_id,
+               sum(sign) AS span_count,
+               coalesce(sum(sign) FILTER (WHERE is_generation), 0) AS generation_count,
+               coalesce(sum(sign) FILTER (WHERE status_code = 'ERROR'), 0) AS error_count,
+               coalesce(sum(sign * prompt_tokens) FILTER (WHERE is_generation), 0) AS prompt_tokens,
+               coalesce(sum(sign * completion_tokens) FILTER (WHERE is_generation), 0) AS completion_tokens,
+               coalesce(sum(sign * total_tokens) FILTER (WHERE is_generation), 0) AS total_tokens,
+               coalesce(sum(sign * total_cost_usd) FILTER (WHERE is_generation), 0) AS total_cost_usd
+        FROM ranked
+        GROUP BY project_id, trace_id
     )
     SELECT project_id, trace_id, start_ts, end_ts, root_span_id, root_span_name, service_name, environment,
            session_id, user_id, span_count, generation_count, error_count, prompt_tokens, completion_tokens,
@@ -225,16 +226,14 @@ WITH sessions AS (
         total_cost_usd = s.total_cost_usd + excluded.total_cost_usd
     RETURNING 1
 ),
-pairs AS (
-    SELECT project_id, user_id, session_id, sum(sign) AS traces
+counted AS (
+    INSERT INTO user_sessions AS s (project_id, user_id, session_id, trace_count)
+    SELECT project_id, user_id, session_id, sum(sign)
     FROM pg_temp.trace_changes
     WHERE user_id IS NOT NULL AND session_id IS NOT NULL
     GROUP BY project_id, user_id, session_id
     HAVING sum(sign) <> 0
-),
-counted AS (
-    INSERT INTO user_sessions AS s (project_id, user_id, session_id, trace_count)
-    SELECT project_id, user_id, session_id, traces FROM pairs ORDER BY project_id, user_id, session_id
+    ORDER BY project_id, user_id, session_id
     ON CONFLICT (project_id, user_id, session_id) DO UPDATE SET trace_count = s.trace_count + excluded.trace_count
     RETURNING new.project_id, new.user_id,
               (new.trace_count > 0)::int - (coalesce(old.trace_count, 0) > 0)::int AS step

@@ -119,7 +119,7 @@ duration_ms, ttft_ms;
 -- name: store_staged_spans
 -- The staged spans become rows; a row that is there gives way only to a later version. They are read in the order of
 -- COPY, which is that of their key, so that two writers with the same spans wait for each other and do not deadlock.
--- Gives back how many versions came (sign 1) and went (sign -1).
+-- Gives back the sign of each version that came (1) or went (-1).
 WITH written AS (
     INSERT INTO llm_traces AS t (
         $columns(span_key), $columns(span_value), search_vector
@@ -133,21 +133,18 @@ WITH written AS (
     WHERE excluded.version > t.version
     RETURNING
         $columns(span_change, old.* AS old_*), $columns(span_change, new.* AS new_*)
-),
-noted AS (
-    INSERT INTO pg_temp.span_changes (
-        pass, sign, $columns(span_change)
-    )
-    SELECT
-        0, -1, $columns(span_change, old_*)
-    FROM written WHERE old_span_id IS NOT NULL
-    UNION ALL
-    SELECT
-        0, 1, $columns(span_change, new_*)
-    FROM written WHERE new_span_id IS NOT NULL
-    RETURNING sign
 )
-SELECT sign, count(*) AS spans FROM noted GROUP BY sign;
+INSERT INTO pg_temp.span_changes (
+    pass, sign, $columns(span_change)
+)
+SELECT
+    0, -1, $columns(span_change, old_*)
+FROM written WHERE old_span_id IS NOT NULL
+UNION ALL
+SELECT
+    0, 1, $columns(span_change, new_*)
+FROM written WHERE new_span_id IS NOT NULL
+RETURNING sign;
 
 -- name: remove_span_twins
 -- A later version of a span may have another start time, which is in the key of llm_traces. Of all rows of

@@ -1,0 +1,99 @@
+"""Statements of a transaction that changes one project of a cluster: each goes to the node of that project alone.
+
+A statement that compares the projects of two tables, ``s.project_id = c.project_id``, is planned for every shard. And
+one that hands what it changed to an INSERT sends that to every node, whether or not it holds any of it, so that nobody
+could write while one node is away. Both are known from the text, so :func:`steps_of` gives such statements another
+form, whose effect is the same in a transaction of one project. There is nothing to do on one PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+import asyncpg
+
+_COMMENT: Final = re.compile(r"^\s*--[^\n]*\n", re.MULTILINE)
+_EQUAL_PROJECTS: Final = re.compile(r"\b([a-z_]+\.project_id) = ([a-z_]+\.project_id)\b")
+_PLACE: Final = re.compile(r"\$(\d+)")
+_HANDED_ON: Final = re.compile(
+    r"(?P<changes>WITH .*\n\))\n"
+    r"INSERT INTO (?P<table>[a-z_.]+)(?P<alias>(?: AS [a-z]+)?) \((?P<columns>[^()]*)\)\n"
+    r"(?P<rows>SELECT\b.*?)"
+    r"(?P<rest>\n(?:ON CONFLICT .*)?\n?RETURNING .*)",
+    re.DOTALL,
+)
+_CTE: Final = re.compile(r"^(?:WITH )?([a-z]+) AS (?:MATERIALIZED )?\(", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """A statement in the form for one project."""
+
+    text: str
+    takes_project: bool
+    """Whether the project is one more argument, the last."""
+    then: str | None = None
+    """A second statement, which inserts what the first returns as one JSON text; it decides what is returned."""
+
+
+@lru_cache(maxsize=256)
+def steps_of(query: str) -> Steps:
+    """Return the form of ``query`` for a transaction of one project."""
+    text, then = _COMMENT.sub("", query), None
+    # Without TEMP tables the node of the project runs a statement as a whole.
+    handed_on = _HANDED_ON.fullmatch(text) if "pg_temp" in text else None
+    if handed_on and any(re.search(rf"\b{name}\b", handed_on["rows"]) for name in _CTE.findall(handed_on["changes"])):
+        table, columns = handed_on["table"], handed_on["columns"]
+        text = (
+            f"{handed_on['changes']}\nSELECT jsonb_agg(to_jsonb(noted))::text "
+            f"FROM (\n{handed_on['rows']}\n) AS noted ({columns})"
+        )
+        then = (
+            f"INSERT INTO {table}{handed_on['alias']} ({columns})\n"
+            f"SELECT {columns} FROM jsonb_populate_recordset(NULL::{table}, $1::text::jsonb){handed_on['rest']}"
+        )
+    place = 1 + max(map(int, _PLACE.findall(text)), default=0)
+    text, found = _EQUAL_PROJECTS.subn(rf"(\1 = ${place}::text AND \2 = ${place}::text)", text)
+    return Steps(text, bool(found), then)
+
+
+class ProjectConnection:
+    """A connection in a transaction of one project; else like the connection itself."""
+
+    def __init__(self, connection: asyncpg.Connection, project: str) -> None:
+        self._connection = connection
+        self._project = project
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
+        """Return the rows of ``query``."""
+        steps = steps_of(query)
+        taken = (*args, self._project) if steps.takes_project else args
+        rows: list[asyncpg.Record] = await self._connection.fetch(steps.text, *taken)
+        if steps.then is None:
+            return rows
+        noted = rows[0][0]
+        return await self._connection.fetch(steps.then, noted) if noted is not None else []
+
+    async def fetchrow(self, query: str, *args: Any) -> asyncpg.Record | None:
+        """Return the first row of ``query``."""
+        rows = await self.fetch(query, *args)
+        return rows[0] if rows else None
+
+    async def fetchval(self, query: str, *args: Any) -> Any:
+        """Return the first value of the first row of ``query``."""
+        row = await self.fetchrow(query, *args)
+        return row[0] if row else None
+
+    async def execute(self, query: str, *args: Any) -> str:
+        """Run ``query``; return its status."""
+        steps = steps_of(query)
+        if steps.then is not None or steps.takes_project:
+            await self.fetch(query, *args)
+            return ""
+        return await self._connection.execute(query, *args)

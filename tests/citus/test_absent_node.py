@@ -1,0 +1,126 @@
+"""A node that does not answer: whose projects notice it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from server.errors import DatabaseUnavailable
+from server.http.services import Services
+from server.ingest.writing.trace_deletion import delete_trace
+from server.storage.row_scope import RowScope
+from tests.citus.citus_cluster import let_in, on_node, shut_out, socket_of
+from tests.citus.test_spreading import HOME
+from tests.conftest import AppServer, ProjectMaker
+from tests.span_factory import make_span, store
+
+AWAY = "w2"
+HOST = f"SELECT nodename FROM pg_dist_node WHERE groupid = ({HOME})"
+COUNT = "SELECT count(*) FROM llm_traces WHERE project_id = $1"
+SUMS = """
+SELECT (SELECT count(*) FROM llm_traces WHERE project_id = $1) AS spans,
+       (SELECT sum(span_count) FROM trace_summaries WHERE project_id = $1) AS of_traces,
+       (SELECT sum(span_count) FROM session_summaries WHERE project_id = $1) AS of_sessions,
+       (SELECT sum(span_count) FROM user_summaries WHERE project_id = $1) AS of_users
+"""
+
+
+@pytest.fixture
+async def pair(owner: asyncpg.Connection, owner_url: str, project: ProjectMaker) -> tuple[str, str]:
+    """Two projects: one on the first worker, one on the second, which will be away."""
+    found: dict[bool, str] = {}
+    for number in range(12):
+        name = await project(f"project-{number}")
+        host = await owner.fetchval(HOST, name)
+        found.setdefault(host == socket_of(on_node(owner_url, AWAY)), name)
+        if len(found) == 2:
+            break
+    return found[False], found[True]
+
+
+@pytest.fixture
+async def node(owner_url: str) -> AsyncIterator[_Node]:
+    """The second worker, and the way to lose it."""
+    made = _Node(owner_url)
+    yield made
+    await made.come_back()
+
+
+class _Node:
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def go(self) -> None:
+        await shut_out(self._url, AWAY)
+
+    async def come_back(self) -> None:
+        await let_in(self._url, AWAY)
+
+
+async def test_writers_of_other_projects_do_not_notice_an_absent_node(
+    services: Services, owner: asyncpg.Connection, pair: tuple[str, str], node: _Node
+) -> None:
+    here, away = pair
+    said = {"user_id": "kim", "session_id": "s"}
+    first = [make_span(trace_id=f"{number % 2:032x}", **said) for number in range(4)]
+    for name in pair:
+        assert await store(services, name, first) == 4
+    await node.go()
+    with pytest.raises(DatabaseUnavailable) as refused:
+        await store(services, away, [make_span()])
+    assert refused.value.absent == (away,)
+    # New traces, pieces of known ones, later versions with the same start and with another one.
+    assert await store(services, here, [make_span(**said) for _ in range(2)]) == 2
+    assert await store(services, here, [make_span(trace_id=f"{0:032x}", **said)]) == 1
+    later = datetime.now(UTC) - timedelta(minutes=8)
+    again = [
+        make_span(ts=first[0].ts, trace_id=first[0].trace_id, span_id=first[0].span_id, duration_ms=900.0, **said),
+        make_span(ts=later, trace_id=first[1].trace_id, span_id=first[1].span_id, duration_ms=900.0, **said),
+    ]
+    assert await store(services, here, again) == 2
+    assert [tuple(row) for row in await owner.fetch(SUMS, here)] == [(7, 7, 7, 7)]
+    assert await delete_trace(services.writes, services.freshness, here, first[0].trace_id) == 3
+    assert [tuple(row) for row in await owner.fetch(SUMS, here)] == [(4, 4, 4, 4)]
+    async with services.reads.read(RowScope((here,))) as connection:
+        assert await connection.fetchval(COUNT, here) == 4
+    await node.come_back()
+    assert await owner.fetchval(COUNT, away) == 4
+    assert await store(services, away, [make_span()]) == 1
+
+
+async def test_requests_name_the_projects_that_are_away(
+    app_server: AppServer,
+    client: httpx.AsyncClient,
+    bearer: Callable[..., dict[str, str]],
+    pair: tuple[str, str],
+    node: _Node,
+) -> None:
+    here, away = pair
+    limits = itertools.count(10)
+    for name in pair:
+        await store(app_server.services, name, [make_span()])
+
+    async def ask(*projects: str) -> tuple[int, Any]:
+        headers = bearer("viewer", list(projects))
+        # A limit of its own: an answer that is cached would be right, and say nothing of the node.
+        params = {"project_id": ",".join(projects), "limit": str(next(limits))}
+        answer = await client.get("/api/v1/traces", params=params, headers=headers)
+        return answer.status_code, answer.json()
+
+    status, both = await ask(here, away)
+    assert (status, both["meta"]["one_snapshot"]) == (200, False)
+    await node.go()
+    status, mine = await ask(here)
+    assert (status, len(mine["data"])) == (200, 1)
+    assert mine["meta"].get("one_snapshot", True)
+    for asked in ((away,), (here, away)):
+        status, problem = await ask(*asked)
+        assert (status, problem["code"]) == (503, "database_unavailable")
+        assert away in problem["detail"]
+        assert here not in problem["detail"]

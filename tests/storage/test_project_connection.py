@@ -1,0 +1,112 @@
+"""Statements in the form for one project of a cluster do what they do in their own form; here on one PostgreSQL."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import asyncpg
+import pytest
+
+from server.http.services import Services
+from server.ingest.writing.dimensions import Dimensions
+from server.ingest.writing.prepared_span import prepare_span
+from server.ingest.writing.span_writer import SpanWriter
+from server.ingest.writing.trace_deletion import delete_trace
+from server.settings import Settings
+from server.storage.database import Database
+from server.storage.project_connection import ProjectConnection, steps_of
+from server.storage.statements import load_statements
+from tests.conftest import ProjectMaker
+from tests.span_factory import make_span
+
+CHANGES_AND_HANDS_ON = re.compile(
+    r"\bWITH\b.*\b(?:INSERT INTO|UPDATE|DELETE FROM) (?!pg_temp).*^INSERT INTO", re.S | re.M
+)
+STATE = {
+    "trace_summaries": "to_jsonb(t) - 'project_id' - 'updated_at'",
+    "session_summaries": "to_jsonb(t) - 'project_id'",
+    "user_summaries": "to_jsonb(t) - 'project_id'",
+    "user_sessions": "to_jsonb(t) - 'project_id'",
+    "llm_traces": "to_jsonb(t) - 'project_id' - 'ingested_at' - 'dim_id'",
+    "actor_delta": "to_jsonb(t) - 'project_id' - 'id'",
+}
+
+
+class DatabaseOfProjects(Database):
+    """Sends the statements of each project in their other form."""
+
+    def _for_projects(self, connection: asyncpg.Connection, projects: Sequence[str]) -> asyncpg.Connection:
+        return cast(asyncpg.Connection, ProjectConnection(connection, *projects))
+
+
+@pytest.fixture
+async def apart(settings: Settings) -> AsyncIterator[Database]:
+    database = DatabaseOfProjects(
+        settings.database_url,
+        role="observatory_api",
+        size=2,
+        acquire_timeout=15,
+        statement_timeout=30,
+        application_name="apart",
+        distribution=settings.database_distribution,
+    )
+    await database.open()
+    yield database
+    await database.close()
+
+
+async def write(services: Services, database: Database, project: str) -> list[int]:
+    """New traces, a replay, pieces, later versions with the same start and with another one, and a deletion."""
+    at = datetime.now(UTC).replace(minute=0, second=0, microsecond=123)
+    writer = SpanWriter(database, Dimensions(database, most_combinations=100), None)
+
+    def span(number: int, trace: int, **more: Any) -> Any:
+        said = {"user_id": f"user {trace % 2}", "session_id": f"session {trace}", "total_cost_usd": "0.0000012345"}
+        values = {"ts": at + timedelta(milliseconds=number), "prompt_tokens": 3 * number, **said, **more}
+        return prepare_span(project, make_span(trace_id=f"{trace:032x}", span_id=f"{number:016x}", **values))
+
+    first = [span(number, number % 3) for number in range(1, 10)]
+    stored = [await writer.store(first), await writer.store(first), await writer.store([span(20, 0), span(21, 4)])]
+    stored.append(await writer.store([span(1, 1, duration_ms=9000.0, user_id="other")]))
+    stored.append(await writer.store([span(2, 2, ts=at + timedelta(seconds=5), duration_ms=9000.0)]))
+    return [*stored, await delete_trace(database, services.freshness, project, f"{0:032x}")]
+
+
+async def state(owner: asyncpg.Connection, project: str) -> dict[str, list[str]]:
+    return {
+        table: [
+            row[0]
+            for row in await owner.fetch(
+                f"SELECT ({shown})::text AS row FROM {table} AS t WHERE project_id = $1 ORDER BY 1", project
+            )
+        ]
+        for table, shown in STATE.items()
+    }
+
+
+async def test_both_forms_store_the_same(
+    services: Services, owner: asyncpg.Connection, project: ProjectMaker, apart: Database
+) -> None:
+    mine, other = await project("mine"), await project("other")
+    assert await write(services, services.writes, mine) == await write(services, apart, other) == [9, 0, 2, 1, 1, 4]
+    stored = await state(owner, mine)
+    assert all(stored.values())
+    assert await state(owner, other) == stored
+
+
+def test_what_a_statement_changed_is_handed_on_in_a_second_step() -> None:
+    """Those that name no TEMP table are left alone: the node of the project runs them as a whole."""
+    cut = {name for name, sql in load_statements().items() if steps_of(sql).then is not None}
+    texts = {name: re.sub(r"^--.*\n", "", sql, flags=re.MULTILINE) for name, sql in load_statements().items()}
+    handing_on = {name for name, sql in texts.items() if "pg_temp" in sql and CHANGES_AND_HANDS_ON.match(sql)}
+    assert handing_on == cut
+    assert len(cut) > 5
+    assert [name for name in cut if "INSERT INTO pg_temp" in steps_of(texts[name]).text] == []
+
+
+def test_no_equality_of_projects_is_left() -> None:
+    texts = {name: steps_of(sql).text for name, sql in load_statements().items()}
+    assert [name for name, sql in texts.items() if re.search(r"\.project_id = [a-z_]+\.project_id", sql)] == []
