@@ -14,6 +14,8 @@ import pytest
 from server.app import build_services
 from server.settings import Settings
 from server.storage.statements import statement
+from tests.citus import citus_cluster
+from tests.citus.citus_cluster import is_on_citus
 from tests.conftest import JWT_SECRET, Cluster
 from tests.datasource.seed import ACME, GLOBEX, Seed, seed
 
@@ -31,7 +33,10 @@ def seeded_history(cluster: Cluster, template_database: str) -> Seed:
 
     async def prepare() -> Seed:
         admin = await asyncpg.connect(cluster.url("postgres", "owner_url"))
-        await admin.execute(f"CREATE DATABASE {SEEDED} TEMPLATE {template_database}")
+        if is_on_citus():
+            await citus_cluster.clone_database(cluster.url("postgres", "owner_url"), SEEDED, template_database)
+        else:
+            await admin.execute(f"CREATE DATABASE {SEEDED} TEMPLATE {template_database}")
         owner = await asyncpg.connect(cluster.url(SEEDED, "owner_url"))
         for project in (ACME, GLOBEX):
             await owner.execute(statement("create_project"), project, project)
@@ -42,6 +47,7 @@ def seeded_history(cluster: Cluster, template_database: str) -> Seed:
                 database_owner_url=cluster.url(SEEDED, "owner_url"),
                 database_worker_url=cluster.url(SEEDED, "worker_url"),
                 redis_url=cluster.urls.redis_url,
+                database_distribution=citus_cluster.distribution(),
                 jwt_secret=JWT_SECRET,
             )
         )
@@ -51,6 +57,8 @@ def seeded_history(cluster: Cluster, template_database: str) -> Seed:
         finally:
             await services.writes.close()
             await admin.close()
+            if is_on_citus():
+                await citus_cluster.close_database(cluster.url("postgres", "owner_url"), SEEDED)
 
     _stored.append(asyncio.run(prepare()))
     return _stored[0]
