@@ -2,7 +2,7 @@
 
 A statement that compares the projects of two tables, ``s.project_id = c.project_id``, is planned for every shard. And
 one that hands what it changed to an INSERT sends that to every node, whether or not it holds any of it, so that nobody
-could write while one node is away. Both are known from the text, so :func:`steps_of` gives such statements another
+could write while one node is away. Both are known from the text, so :func:`steps_of` puts such statements into another
 form, whose effect is the same in a transaction of one project. There is nothing to do on one PostgreSQL.
 """
 
