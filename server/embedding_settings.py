@@ -76,7 +76,7 @@ class EmbeddingSettings:
     semantic_memory: int = setting(
         "OBSERVATORY_SEMANTIC_MEMORY",
         64 * 1024 * 1024,
-        "Bytes per process in which it keeps what a search by meaning compares first, about 100 a vector: what is kept "
+        "Bytes per process in which it keeps what a search by meaning compares first, about 170 a vector: what is kept "
         "needs not be read again. 0: nothing is kept.",
         parse=whole(0, 64 * 1024**3),
     )

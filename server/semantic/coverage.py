@@ -1,13 +1,12 @@
 """How much of a range a search by meaning covers: its spans, and those with vectors, from counters of both.
 
 Rows are never counted one by one, except vectors of the two hours that a range cuts: counting a hundred thousand takes
-as long as the search itself.
+as long as the search itself. A search that has looked at every vector of the range knows how many there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -21,21 +20,14 @@ from server.text.instants import ceil_to, floor_to
 HOUR: Final = timedelta(hours=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """Spans of a range, and the vectors of each project and model."""
-
-    rows: int
-    vectors: tuple[int, ...]
-
-    @property
-    def with_vectors(self) -> int:
-        """Spans that have one: each span has at most one vector."""
-        return sum(self.vectors)
+async def count_rows(reads: Database, scope: RowScope, window: TimeRange) -> int:
+    """Return how many spans are within ``window``. Raises the database's errors."""
+    async with reads.read(scope) as connection:
+        return await count_spans(connection, scope, window)
 
 
-async def read_coverage(reads: Database, scope: RowScope, window: TimeRange, model_ids: Sequence[int]) -> Coverage:
-    """Return the coverage of the spans within ``window``. Raises the database's errors."""
+async def count_vectors(reads: Database, scope: RowScope, window: TimeRange, model_ids: Sequence[int]) -> int:
+    """Return how many of them have vectors of the models: each span has at most one. Raises the database's errors."""
     async with reads.read(scope) as connection:
         (state,) = await connection.fetch(statement("read_rollup_state"))
         start, end = stored_window(window, state["raw_since"])
@@ -45,5 +37,4 @@ async def read_coverage(reads: Database, scope: RowScope, window: TimeRange, mod
         records = await connection.fetch(
             statement("count_vectors"), list(scope.projects), list(model_ids), start, first, last, end
         )
-        rows = await count_spans(connection, scope, window)
-    return Coverage(rows, tuple(max(record["vectors"], 0) for record in records))
+    return sum(max(record["vectors"], 0) for record in records)

@@ -20,6 +20,9 @@ from server.queries.lists.keyset import Position
 from server.queries.lists.list_question import RANK, ListQuestion, Sort
 from server.queries.lists.list_reader import ListPage, list_spans
 from server.queries.lists.nearest_reader import (
+    COMPARED,
+    COMPARED_FIRST,
+    COMPARED_FOR_EACH,
     POOL,
     Nearest,
     NearQuestion,
@@ -34,10 +37,10 @@ from server.queries.lists.row_extras import add_extras
 from server.queries.lists.row_layout import row_layout
 from server.queries.lists.shown_rows import render_rows
 from server.queries.lists.vector_memory import VectorMemory
-from server.semantic.coverage import read_coverage
+from server.semantic.coverage import count_rows, count_vectors
 from server.semantic.embedding_models import EmbeddingModel, EmbeddingModels
 from server.semantic.question_vectors import QuestionVectors
-from server.semantic.rank_fusion import Key, NearRow, RankedRow, fused
+from server.semantic.rank_fusion import ORDERED_BY, Key, NearRow, RankedRow, fused
 from server.storage.database import Database
 from server.storage.row_scope import RowScope
 from server.storage.statements import statement
@@ -54,6 +57,25 @@ class _Asked:
     vectors: Mapping[int, Vector]
     unasked: tuple[str, ...] = ()
     itself: tuple[str, str | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a page goes on. All pages share ``cut`` and ``first``, which a :class:`NearQuestion` explains."""
+
+    cut: datetime
+    first: int
+    order: tuple[Any, ...] = ()
+
+    @classmethod
+    def of(cls, position: Position) -> _Place:
+        """Return the place of a cursor. One of an earlier version says nothing of ``first``."""
+        cut, *order = position
+        return cls(cut, order.pop() if len(order) > ORDERED_BY else COMPARED, tuple(order))
+
+    def position(self) -> Position:
+        """Return it as a cursor has it."""
+        return (self.cut, *self.order, self.first)
 
 
 class MeaningSearch:
@@ -88,37 +110,44 @@ class MeaningSearch:
         check_readable(question.filter, scope)
         if not scope.projects:
             return ListPage([], meaning={"rows_in_range": 0, "rows_with_vectors": 0, "rows_looked_at": 0, "ranked": 0})
-        cut: datetime | None = None if question.position is None else question.position[0]
+        place = None if question.position is None else _Place.of(question.position)
+        cut = None if place is None else place.cut
         near_question = NearQuestion(
             view=question.view,
             window=question.window,
             filter=ranking.rest,
             most=self._most,
             cut=cut,
+            first=_compared_first(question, ranking) if place is None else place.first,
+            is_whole=False,
         )
         models = await self._all_models()
         asked = await self._asked(scope, ranking.by, near_question, models)
         plans: list[dict[str, Any]] | None = [] if explain else None
-        (moment, near), found, covered = await asyncio.gather(
+        (moment, near), found, rows = await asyncio.gather(
             self._near(scope, near_question, asked, plans),
             self._found(scope, question, ranking, cut),
-            read_coverage(self._reads, scope, near_question.span_window(), list(asked.vectors)),
+            count_rows(self._reads, scope, near_question.span_window()),
         )
-        as_key = _span_key if question.view == "spans" else _trace_key
+        looked_at = with_vectors = sum(part.looked_at for part in near)
+        if not all(part.is_all for part in near):
+            with_vectors = await count_vectors(self._reads, scope, near_question.span_window(), list(asked.vectors))
         # "More like this" is where the rows that say the same are found.
         folds = question.view == "spans" and ranking.by.operator == "meaning"
-        ranked = fused(
-            [[NearRow(as_key(span), span.ts, span.similarity, span.text) for span in part.spans] for part in near],
-            [(as_key(span), span.ts) for span in found],
-            folds=folds,
-        )
-        page = await self._page(scope, question, ranking, ranked, (cut or moment,))
+        ranked = _ranked(question, near, found, folds=folds)
+        first = near_question.first
+        page = await self._page(scope, question, ranking, ranked, _Place(cut or moment, first), place)
+        if page.next_position is None and any(part.has_more for part in near):
+            # Rows may be gone by now, or say the same: what was compared first does not fill the page.
+            moment, near = await self._near(scope, replace(near_question, is_whole=True), asked, plans)
+            ranked = _ranked(question, near, found, folds=folds)
+            page = await self._page(scope, question, ranking, ranked, _Place(cut or moment, first), place)
         names = {model.model_id: model.name for model in models}
         facts = {
             "models": [names[model_id] for model_id in asked.vectors],
-            "rows_in_range": covered.rows,
-            "rows_with_vectors": covered.with_vectors,
-            "rows_looked_at": sum(part.looked_at for part in near),
+            "rows_in_range": rows,
+            "rows_with_vectors": with_vectors,
+            "rows_looked_at": looked_at,
             "ranked": len(ranked),
         }
         notes = self._notes(facts, asked, is_bounded=any(part.is_bounded for part in near))
@@ -233,13 +262,18 @@ class MeaningSearch:
         return [NearSpan(row["project_id"], row["ts"], row["trace_id"], row["span_id"], 0.0) for row in page.rows]
 
     async def _page(
-        self, scope: RowScope, question: ListQuestion, ranking: Ranking, ranked: Sequence[RankedRow], start: Position
+        self,
+        scope: RowScope,
+        question: ListQuestion,
+        ranking: Ranking,
+        ranked: Sequence[RankedRow],
+        start: _Place,
+        after: _Place | None,
     ) -> ListPage:
-        """Return the rows of the page. One that is gone by now, or does not pass, makes room for the next. ``start``:
-        what all pages share, the beginning of their positions.
+        """Return the rows of the page behind ``after``. One that is gone by now, or does not pass, makes room for the
+        next. ``start``: what all pages share.
         """
-        after = None if question.position is None else tuple(question.position[len(start) :])
-        waiting = [row for row in ranked if after is None or row.order > after]
+        waiting = [row for row in ranked if after is None or row.order > after.order]
         shown: list[dict[str, Any]] = []
         taken: list[RankedRow] = []
         # Rows are looked up by their keys; planning that for each page, over all partitions, costs 20 ms.
@@ -265,7 +299,12 @@ class MeaningSearch:
         fields, clipped = question.shown(), question.clipped()
         layout = row_layout(question.view, fields, (Sort("ts"),), scope.may_read_content, None, clipped)
         return ListPage(
-            shown, (*start, *taken[-1].order) if has_more else None, None, layout.hidden, None, layout.clip(shown)
+            shown,
+            replace(start, order=taken[-1].order).position() if has_more else None,
+            None,
+            layout.hidden,
+            None,
+            layout.clip(shown),
         )
 
     def _notes(self, facts: Mapping[str, Any], asked: _Asked, *, is_bounded: bool) -> list[str]:
@@ -283,6 +322,24 @@ class MeaningSearch:
                 f"Rows with vectors of {', '.join(asked.unasked)} were not looked at: that model does not answer."
             )
         return notes
+
+
+def _compared_first(question: ListQuestion, ranking: Ranking) -> int:
+    """Return how many rows come before all others. Places in two rankings are only right if both are whole."""
+    if ranking.search is not None:
+        return COMPARED
+    return min(COMPARED_FIRST + COMPARED_FOR_EACH * question.limit, COMPARED)
+
+
+def _ranked(
+    question: ListQuestion, near: Sequence[Nearest], found: Sequence[NearSpan], *, folds: bool
+) -> list[RankedRow]:
+    as_key = _span_key if question.view == "spans" else _trace_key
+    return fused(
+        [[NearRow(as_key(span), span.ts, span.similarity, span.text) for span in part.spans] for part in near],
+        [(as_key(span), span.ts) for span in found],
+        folds=folds,
+    )
 
 
 def _span_key(span: NearSpan) -> Key:

@@ -13,6 +13,8 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 DAMPING: Final = 60
+ORDERED_BY: Final = 5
+"""Elements of :attr:`RankedRow.order`."""
 
 Key = tuple[str, str, str | None]
 """Project, trace, and the span, which is None for a row that is a whole trace."""

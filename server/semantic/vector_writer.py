@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
 
-import asyncpg
-
 from server.embedding.embedder import Embedder, EmbedderFailed, TextRefused
 from server.embedding.span_text import NEEDED_FIELDS, added_text, text_hash
-from server.embedding.vectors import to_bits, to_bytes
+from server.embedding.vectors import from_bytes, to_bits, to_bytes, to_sizes
 from server.errors import ApiError
 from server.queries.lists.change_reader import Change, read_changed_spans
 from server.queries.lists.feed_position import FeedPosition
@@ -27,7 +25,8 @@ from server.telemetry.observations import TextsEmbedded, observe
 
 ATTEMPTS: Final = 4
 
-StoredVector = tuple[asyncpg.BitString, bytes]
+StoredVector = bytes
+"""A vector in half precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,7 @@ class VectorWriter:
             return []
         async with self._reads.read(RowScope((project,))) as connection:
             records = await connection.fetch(statement("known_vectors"), project, model.model_id, hashes)
-        return [(record["text_hash"], (record["bits"], record["vector"])) for record in records]
+        return [(record["text_hash"], record["vector"]) for record in records]
 
     async def _embedded(self, model: EmbeddingModel, texts: Sequence[str]) -> tuple[dict[str, StoredVector], int]:
         """Return the vectors of ``texts``, without those that the embedder refuses, and the tokens."""
@@ -131,8 +130,7 @@ class VectorWriter:
             return first[0] | second[0], first[1] + second[1]
         if answer.vectors.shape[1] != model.dimensions:
             raise EmbedderFailed(f"the embedder's vectors of {model.name} have another length than before")
-        vectors = [(to_bits(vector), to_bytes(vector)) for vector in answer.vectors]
-        return dict(zip(texts, vectors, strict=True)), answer.tokens
+        return dict(zip(texts, map(to_bytes, answer.vectors), strict=True)), answer.tokens
 
     async def _store(
         self, project: str, model: EmbeddingModel, read: Sequence[_ReadSpan], known: Mapping[Any, StoredVector]
@@ -151,8 +149,7 @@ class VectorWriter:
                 if _id(span.key) not in held:
                     continue
                 vector = None if span.hash is None else known.get((project, span.hash))
-                bits, content = vector or (None, None)
-                rows.append((*_id(span.key), span.version, span.hash if vector else None, bits, content))
+                rows.append((*_id(span.key), span.version, span.hash if vector else None, *_columns(vector, model)))
             if not rows:
                 return 0
             await connection.fetch(
@@ -170,6 +167,14 @@ class VectorWriter:
         async with self._writes.plain() as connection:
             await connection.execute(statement("ensure_vector_partition"), ts)
         self._days.add(ts.date())
+
+
+def _columns(vector: StoredVector | None, model: EmbeddingModel) -> tuple[Any, Any, StoredVector | None]:
+    """Return signs, sizes and elements as they are stored."""
+    if vector is None:
+        return None, None, None
+    (elements,) = from_bytes([vector], model.dimensions)
+    return to_bits(elements), to_sizes(elements), vector
 
 
 def _mark() -> int:

@@ -30,7 +30,7 @@ from server.access.principal import Role
 from server.app import build_services, close_services, open_services
 from server.embedded import EmbeddedServices, EmbeddedUrls
 from server.embedding.offline_model import OfflineModel
-from server.embedding.vectors import Vector, from_bytes, similarities, to_bits, to_bytes, unit
+from server.embedding.vectors import Vector, from_bytes, similarities, to_bits, to_bytes, to_sizes, unit
 from server.embedding_settings import OFFLINE_MODEL
 from server.queries.filters.time_range import TimeRange
 from server.queries.lists.nearest_reader import NearQuestion, read_nearest
@@ -120,12 +120,21 @@ async def give_vectors(owner: asyncpg.Connection, spans: int) -> Vector:
     )
     rows = await owner.fetch("SELECT ts, trace_id, span_id, version FROM llm_traces WHERE project_id = $1", PROJECT)
     small = max(1, spans // 1000)
-    columns = ("project_id", "ts", "trace_id", "span_id", "model_id", "version", "text_hash", "bits", "vector")
+    columns = ("project_id", "ts", "trace_id", "span_id", "model_id", "version", "text_hash", "bits", "sizes", "vector")
     for start in range(0, len(rows), 10_000):
         part = rows[start : start + 10_000]
         vectors = drawn(generator, topics, len(part))
         records = [
-            ("small" if start + place < small else PROJECT, *row[:3], model, row[3], b"x", to_bits(v), to_bytes(v))
+            (
+                "small" if start + place < small else PROJECT,
+                *row[:3],
+                model,
+                row[3],
+                bytes.fromhex(row["span_id"]),
+                to_bits(v),
+                to_sizes(v),
+                to_bytes(v),
+            )
             for place, (row, v) in enumerate(zip(part, vectors, strict=True))
         ]
         await owner.copy_records_to_table("span_vectors", records=records, columns=columns)

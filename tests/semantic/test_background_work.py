@@ -118,6 +118,31 @@ async def test_equal_texts_of_a_project_are_embedded_once(
     assert set(endpoint.keys) == {"Bearer sk-test"}
 
 
+async def test_vectors_of_an_earlier_version_get_sizes_without_the_embedder(
+    server: AppServer,
+    project: ProjectMaker,
+    endpoint: EmbeddingEndpoint,
+    embed_all: EmbedAll,
+    make_indexer: IndexerMaker,
+    owner: Any,
+) -> None:
+    await project("alpha")
+    await store(server.services, "alpha", [spoken(f"money {n}", ts=NOW + timedelta(seconds=n)) for n in range(5)])
+    await store(server.services, "alpha", make_span(ts=NOW))
+    await embed_all()
+    told = "SELECT array_agg((bits, sizes, vector)::text ORDER BY ts) FROM span_vectors"
+    made, asked = await owner.fetchval(told), len(endpoint.texts)
+    await owner.execute("UPDATE span_vectors SET sizes = NULL WHERE ts < $1", NOW + timedelta(seconds=3))
+    assert await owner.fetchval(told) != made
+    await owner.execute("UPDATE embedding_lease SET expires_at = now() - interval '1 hour'")
+    indexer = make_indexer(server.services)
+    while await indexer.step():
+        pass
+    await indexer._embedder.close()
+    assert await owner.fetchval(told) == made
+    assert not [text for text in endpoint.texts[asked:] if "money" in text]
+
+
 async def test_vectors_go_with_their_trace_and_with_their_week(
     server: AppServer, project: ProjectMaker, embed_all: EmbedAll, owner: Any, http: httpx.AsyncClient
 ) -> None:

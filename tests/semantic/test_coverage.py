@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from server.queries.filters.time_range import TimeRange
-from server.semantic.coverage import read_coverage
+from server.semantic.coverage import count_rows, count_vectors
 from server.storage.row_scope import RowScope
 from server.upkeep.retention import apply_retention
 from tests.conftest import AppServer, ProjectMaker
@@ -90,7 +90,7 @@ async def test_counters_follow_vectors_whatever_becomes_of_them(
 
 
 async def test_the_coverage_of_any_range_is_what_counting_would_say(
-    server: AppServer, project: ProjectMaker, embed_all: EmbedAll
+    server: AppServer, http: httpx.AsyncClient, project: ProjectMaker, embed_all: EmbedAll
 ) -> None:
     await project("alpha")
     hour = NOW.replace(minute=0, second=0, microsecond=0)
@@ -115,8 +115,13 @@ async def test_the_coverage_of_any_range_is_what_counting_would_say(
             ts for ts in starts if (window.start is None or ts >= window.start) and (not window.end or ts < window.end)
         ]
         silent = [ts for ts in starts[::5] if ts in inside]
-        covered = await read_coverage(server.services.reads, RowScope(("alpha",)), window, [1])
-        assert (covered.with_vectors, covered.rows) == (len(inside), len(inside) + len(silent)), window
+        scope, expected = RowScope(("alpha",)), (len(inside), len(inside) + len(silent))
+        reads = server.services.reads
+        assert (await count_vectors(reads, scope, window, [1]), await count_rows(reads, scope, window)) == expected
+        if window.start and window.end:
+            bounds = {"from": window.start.isoformat(), "to": window.end.isoformat()}
+            told = (await rows_of(http, meaning="money", project_id="alpha", **bounds))["meta"]["meaning"]
+            assert (told["rows_with_vectors"], told["rows_in_range"]) == expected, window
 
 
 async def test_rows_looked_at_are_those_that_pass_the_filter(http: httpx.AsyncClient, corpus: dict[str, Any]) -> None:

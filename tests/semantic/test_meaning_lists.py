@@ -7,7 +7,10 @@ from datetime import timedelta
 from typing import Any
 
 import httpx
+import pytest
 
+from server.queries.lists.nearest_reader import COMPARED_FIRST
+from server.semantic import meaning_search
 from tests.conftest import AppServer, ProjectMaker
 from tests.semantic.conversations import NOW, EmbedAll, spoken
 from tests.semantic.embedding_endpoint import EmbeddingEndpoint
@@ -122,9 +125,18 @@ async def test_whole_traces_are_found_by_their_nearest_span(
     assert same.json()["data"] == answer["data"]
 
 
+@pytest.mark.parametrize("compared_first", [COMPARED_FIRST, 2])
 async def test_pages_neither_repeat_nor_leave_out_while_spans_arrive(
-    server: AppServer, http: httpx.AsyncClient, project: ProjectMaker, embed_all: EmbedAll
+    server: AppServer,
+    http: httpx.AsyncClient,
+    project: ProjectMaker,
+    embed_all: EmbedAll,
+    monkeypatch: pytest.MonkeyPatch,
+    compared_first: int,
 ) -> None:
+    """Also where a page needs more rows than were compared first, and where rows say the same."""
+    monkeypatch.setattr(meaning_search, "COMPARED_FIRST", compared_first)
+    monkeypatch.setattr(meaning_search, "COMPARED_FOR_EACH", 1)
     await project("alpha")
     spans = [spoken(f"money number{n}", ts=NOW + timedelta(seconds=n)) for n in range(25)]
     await store(server.services, "alpha", spans)
@@ -142,7 +154,10 @@ async def test_pages_neither_repeat_nor_leave_out_while_spans_arrive(
             cursor = {"cursor": page["pagination"]["cursor"]}
             await store(server.services, "alpha", [spoken("money money money", ts=NOW + timedelta(minutes=1))])
             await embed_all()
-        assert seen == whole
+        assert len(set(seen)) == len(seen)
+        assert set(seen) == set(whole)
+        if compared_first == COMPARED_FIRST:
+            assert seen == whole
 
 
 async def test_no_project_sees_or_disturbs_another(

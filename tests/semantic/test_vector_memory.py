@@ -10,12 +10,12 @@ import httpx
 import numpy as np
 import pytest
 
-from server.embedding.vectors import from_bytes, similarities, to_bits, to_bytes, unit
+from server.embedding.vectors import from_bytes, similarities, to_bits, to_bytes, to_sizes, unit
 from server.queries.filters.time_range import TimeRange
-from server.queries.lists import nearest_reader, vector_memory
+from server.queries.lists import vector_memory
 from server.queries.lists.nearest_reader import Nearest, NearQuestion, read_nearest
 from server.queries.lists.query_plan import explained
-from server.queries.lists.vector_cut import Bits, Measure, packed
+from server.queries.lists.vector_cut import NOTHING, Bits, Measure, packed
 from server.queries.lists.vector_memory import VectorMemory
 from server.storage.row_scope import RowScope
 from tests.conftest import AppServer, ProjectMaker
@@ -26,7 +26,7 @@ from tests.span_factory import store
 
 GENERATOR = np.random.default_rng(5)
 SMALL = 50_000
-COLUMNS = ("project_id", "ts", "trace_id", "span_id", "model_id", "version", "text_hash", "bits", "vector")
+COLUMNS = ("project_id", "ts", "trace_id", "span_id", "model_id", "version", "text_hash", "bits", "sizes", "vector")
 
 
 @pytest.mark.parametrize("dimensions", [7, 64, 100])
@@ -35,16 +35,48 @@ def test_rows_are_chosen_by_the_weight_of_the_signs_that_differ(dimensions: int)
     question = unit(GENERATOR.standard_normal((1, dimensions)).astype(np.float32))[0]
     levels = np.minimum(np.abs(question) / (2.5 * np.abs(question).mean()) * 8, 7).astype(int)
     expected = [int(levels[(vector > 0) != (question > 0)].sum()) for vector in vectors]
-    words = np.stack([packed(vector > 0) for vector in vectors], axis=1)
+    signs = np.stack([packed(vector > 0) for vector in vectors], axis=1)
     measure = Measure(question)
-    assert measure.of(words).tolist() == expected
+    assert measure.of(signs).tolist() == expected
     ts = np.arange(300)
-    whole = Bits("p", ts, ts, np.array([f"s{n}".encode() for n in ts]), words)
+    large = np.abs(vectors) > 0.98 / np.sqrt(dimensions)
+    sizes = np.stack([packed(line) for line in large])
+    whole = Bits("p", ts, ts, np.array([f"s{n}".encode() for n in ts]), signs, sizes)
     best = sorted(range(300), key=lambda n: (expected[n], -n))[:20]
     assert measure.choose([whole], 20).ts.tolist() == best
     parts = [whole.rows(slice(200, 300)), whole.rows(slice(0, 150)), whole.rows(slice(150, 200))]
     chosen = measure.choose(parts[:2], 20)
     assert measure.choose(parts[2:], 20, chosen).ts.tolist() == best
+    fine = np.minimum(np.abs(question) / (2.5 * np.abs(question).mean()) * 16, 15).astype(int)
+    stand_in = np.where(vectors > 0, 1, -1) * np.where(large, 1.51, 0.4528)
+    near = (stand_in * np.where(question > 0, fine, -fine)).sum(axis=1) / np.linalg.norm(stand_in, axis=1)
+    found = measure.ordered(measure.choose(parts, 300))
+    np.testing.assert_allclose(measure.likeness(found), near[found.ts] / np.where(large.any(1), 0.94, 0.798)[found.ts])
+    own = measure.likeness(found)
+    assert all((own[n], found.ts[n]) > (own[n + 1], found.ts[n + 1]) for n in range(299))
+    assert measure.ordered(NOTHING) is NOTHING
+
+
+def test_sizes_find_the_right_rows_among_far_fewer() -> None:
+    """Of the right ten among 20,000, signs and sizes have more in the best 100 than signs alone, and so with unknown
+    sizes of some rows.
+    """
+    vectors = unit(np.random.default_rng(2).standard_normal((20_000, 128)).astype(np.float32))
+    signs = np.packbits(vectors > 0, axis=1).view(np.uint64).T.copy()
+    sizes = np.packbits(np.abs(vectors) > 0.98 / np.sqrt(128), axis=1).view(np.uint64)
+    half = sizes.copy()
+    half[::2] = 0
+    ts = np.arange(20_000)
+    shares = []
+    for known in (sizes, half, np.zeros_like(sizes)):
+        whole, found = Bits("p", ts, ts, ts.astype("S5"), signs, known), []
+        for question in unit(np.random.default_rng(1).standard_normal((20, 128)).astype(np.float32)):
+            measure = Measure(question)
+            best = measure.ordered(measure.choose([whole], 4000)).ts[:100]
+            found.append(np.isin(np.argsort(-(vectors @ question))[:10], best).mean())
+        shares.append(np.mean(found))
+    assert shares[0] > 0.9
+    assert shares[0] > shares[1] > shares[2]
 
 
 async def test_the_memory_says_what_the_database_says(
@@ -59,7 +91,11 @@ async def test_the_memory_says_what_the_database_says(
     vectors[600:640] = unit(question + vectors[600:640] * np.float32(0.3))
     starts = [NOW - timedelta(minutes=7 * n) for n in range(900)]
     rows = [
-        (("alpha", "beta", "gamma")[n % 3], ts, f"t{n}", f"s{n}", 1, 1, b"x", to_bits(vector), to_bytes(vector))
+        (
+            ("alpha", "beta", "gamma")[n % 3],
+            *(ts, f"t{n}", f"s{n}", 1, 1, b"x"),
+            *(to_bits(vector), to_sizes(vector) if n % 4 else None, to_bytes(vector)),
+        )
         for n, (ts, vector) in enumerate(zip(starts, vectors, strict=True))
     ]
     await owner.copy_records_to_table("span_vectors", records=rows, columns=COLUMNS)
@@ -90,7 +126,7 @@ async def test_the_memory_says_what_the_database_says(
     newest = await ask(most=200)
     assert [span.span_id for span in newest.spans] == right(range(600))
     assert (newest.looked_at, newest.is_bounded) == (400, True)
-    assert await ask(window=TimeRange(NOW, NOW)) == Nearest([], 0)
+    assert await ask(window=TimeRange(NOW, NOW)) == Nearest([], 0, is_all=True)
 
     # As many vectors as before, but one says something else, since the first page.
     moment = await owner.fetchval("SELECT clock_timestamp()")
@@ -111,8 +147,12 @@ async def test_the_memory_says_what_the_database_says(
         await read_nearest(seen, scope, asked, 1, question, memories[0], now=NOW)
     assert len(plans) == 3, "the marks, and the vectors of two projects: no bits"
     assert all(memory._days.currsize <= size for memory, size in zip(memories, (1 << 20, SMALL // 2, 0), strict=True))
-    monkeypatch.setattr(nearest_reader, "COMPARED", 60)
-    assert [span.span_id for span in (await ask()).spans[:10]] == right(range(900))[:10]
+    # A ranking that goes on begins as the one that ended there.
+    begin, whole = await ask(first=60, is_whole=False), await ask(first=60)
+    assert (len(begin.spans), begin.has_more, whole.has_more) == (60, True, False)
+    assert whole.spans[:60] == begin.spans
+    assert begin.spans[:10] == (await ask()).spans[:10]
+    assert [span.span_id for span in begin.spans[:10]] == right(range(900))[:10]
 
 
 async def test_a_warm_server_notices_what_becomes_of_spans(

@@ -1,14 +1,14 @@
 """The spans whose vectors are nearest to a question's, within a range and a filter.
 
-There are two steps (docs/decisions/0193-bits-are-compared-in-memory.md): the signs of the vectors' elements, each by
-its weight in the question, choose :data:`COMPARED` rows; then their vectors are compared exactly, here. The signs of a
-whole range are compared in this process, those of rows that pass a filter in the database.
+There are two steps (docs/decisions/0193-bits-are-compared-in-memory.md): what is kept of the vectors' elements chooses
+up to :data:`COMPARED` rows; then their vectors are compared exactly, here. For a whole range the first step is done in
+this process (:mod:`server.queries.lists.vector_cut`), for rows that pass a filter in the database.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from operator import attrgetter
@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 import numpy as np
+from numpy.typing import NDArray
 
 from server.embedding.vectors import Vector, from_bytes, similarities, to_bits
 from server.fairness.off_loop import off_loop
@@ -31,9 +32,14 @@ from server.storage.row_scope import RowScope
 from server.storage.statements import statement
 
 COMPARED: Final = 1250
-"""Rows that are compared exactly."""
+"""Rows that are compared exactly, at most."""
+COMPARED_FIRST: Final = 250
+COMPARED_FOR_EACH: Final = 5
+"""Rows that are compared exactly before all others, and further ones for each row of a page."""
 POOL: Final = 1000
 """Rows that are ranked."""
+WEIGHED: Final = 3000
+"""Rows that are ordered by signs and sizes."""
 PASSING: Final = 4000
 """Rows that pass a filter whose signs are weighed; they are chosen by the number of signs that differ."""
 ROWS_A_VALUE: Final = 64
@@ -62,12 +68,15 @@ class NearSpan(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Nearest:
     """Spans, nearest first. ``looked_at``: the number of spans compared. ``is_bounded``: older spans were left out
-    because of ``NearQuestion.most``.
+    because of ``NearQuestion.most``. ``has_more``: the ranking goes on after ``NearQuestion.first``. ``is_all``: every
+    vector of the range was compared.
     """
 
     spans: list[NearSpan]
     looked_at: int
     is_bounded: bool = False
+    has_more: bool = False
+    is_all: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +89,10 @@ class NearQuestion:
     most: int
     """Most rows of a project that are compared: the newest of the range. With a filter, all that pass it are."""
     cut: datetime | None = None
+    first: int = COMPARED
+    """Rows that are compared exactly first. They come before all others, so a ranking that goes on begins the same."""
+    is_whole: bool = True
+    """Whether the ranking goes on to :data:`COMPARED`."""
 
     def span_window(self) -> TimeRange:
         """Return the range of the spans; for traces the window is about their starts."""
@@ -123,6 +136,8 @@ async def read_nearest(
         later = await _passing(connection, scope, question, model_id, vector, TimeRange(end, end + TRACE_MARGIN))
     # The index has everything that is needed; a scan of the table would read the vectors, too.
     await connection.execute(fragment("prefer_vector_index"))
+    if later is not None:
+        question = replace(question, first=COMPARED)
     nearest = await _of_range(connection, scope, question, model_id, vector, memory)
     if later is None:
         return nearest
@@ -146,11 +161,23 @@ async def _of_range(
         for part in parts:
             looked_at[part.project_id] += len(part.ts)
         values = sum(len(part.ts) for part in parts)
-        chosen = await off_loop(values // ROWS_A_VALUE, partial(measure.choose, parts, COMPARED, chosen))
+        chosen = await off_loop(values // ROWS_A_VALUE, partial(measure.choose, parts, WEIGHED, chosen))
     total = sum(looked_at.values())
-    spans = await _compared(connection, chosen, model_id, vector) if total else []
+    ordered = measure.ordered(chosen)
+    spans: list[NearSpan] = []
+    for block in _blocks(question, min(len(ordered.ts), COMPARED)):
+        spans += await _compared(connection, ordered.rows(block), model_id, vector)
     # It is not worth a statement to find out whether the range has more rows.
-    return Nearest(spans, total, max(looked_at.values(), default=0) >= question.most)
+    is_bounded = max(looked_at.values(), default=0) >= question.most
+    has_more = not question.is_whole and len(ordered.ts) > question.first
+    is_all = not is_bounded and question.cut is None and question.view == "spans"
+    return Nearest(spans[:POOL], total, is_bounded, has_more, is_all)
+
+
+def _blocks(question: NearQuestion, count: int) -> list[NDArray[np.int64]]:
+    """Return the places of ``count`` rows, by the blocks that are ordered."""
+    end = count if question.is_whole else min(count, question.first)
+    return [block for block in np.split(np.arange(end), [question.first]) if len(block)]
 
 
 async def _compared(connection: asyncpg.Connection, chosen: Chosen, model_id: int, vector: Vector) -> list[NearSpan]:
@@ -173,7 +200,7 @@ async def _compared(connection: asyncpg.Connection, chosen: Chosen, model_id: in
         ]
     found.sort(key=attrgetter("ts", "span_id"), reverse=True)
     found.sort(key=attrgetter("similarity"), reverse=True)
-    return found[:POOL]
+    return found
 
 
 async def _passing(

@@ -203,23 +203,29 @@ def _decoded(project: str, records: Sequence[Any]) -> list[tuple[int, Bits]]:
         count = record["vectors"]
         if not count:
             continue
-        bits = np.frombuffer(record["bits"], np.uint8).reshape(count, -1)[:, _LENGTH_BYTES:]
-        filled = np.pad(bits, ((0, 0), (0, -bits.shape[1] % WORD_BYTES)))
-        words: Words = np.ascontiguousarray(filled.view(np.uint64).T)
+        signs, sizes = np.ascontiguousarray(_words(record["bits"], count).T), _words(record["sizes"], count)
         ts, added = (np.frombuffer(record[name], ">i8").astype(np.int64) for name in ("ts", "added_at"))
         span_ids = np.array([span_id.encode() for span_id in record["span_ids"]])
-        found.append((_microseconds(record["hour"]), Bits(project, ts, added, span_ids, words)))
+        found.append((_microseconds(record["hour"]), Bits(project, ts, added, span_ids, signs, sizes)))
     return found
+
+
+def _words(sent: bytes, count: int) -> Words:
+    """Return so many bit strings as PostgreSQL sends them, a line each."""
+    bits = np.frombuffer(sent, np.uint8).reshape(count, -1)[:, _LENGTH_BYTES:]
+    words: Words = np.pad(bits, ((0, 0), (0, -bits.shape[1] % WORD_BYTES))).view(np.uint64)
+    return words
 
 
 def _together(project: str, parts: Sequence[Bits]) -> Bits:
     """Return the rows of all ``parts`` in their order."""
     if not parts:
         none = np.empty(0, np.int64)
-        return Bits(project, none, none, np.empty(0, "S1"), np.empty((0, 0), np.uint64))
-    ts, added, span_ids = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("ts", "added", "span_ids")
+        no_words = np.empty((0, 0), np.uint64)
+        return Bits(project, none, none, np.empty(0, "S1"), no_words, no_words)
+    ts, added, span_ids, sizes = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("ts", "added", "span_ids", "sizes")
     )
-    words = np.concatenate([part.words for part in parts], axis=1)
+    signs = np.concatenate([part.signs for part in parts], axis=1)
     order = np.lexsort((span_ids, ts))
-    return Bits(project, ts[order], added[order], span_ids[order], np.take(words, order, axis=1))
+    return Bits(project, ts[order], added[order], span_ids[order], np.take(signs, order, axis=1), sizes[order])

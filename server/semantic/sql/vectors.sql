@@ -18,11 +18,11 @@ SELECT project_id FROM projects WHERE deleted_at IS NULL ORDER BY project_id;
 
 -- name: walk_spans
 -- The $5 newest spans of the project $1 before the place $2, $3, $4, and whether each has a vector of the model $6 that
--- is made of its present version.
+-- is made of its present version, in the present form.
 SELECT t.ts, t.trace_id, t.span_id,
        EXISTS (SELECT FROM span_vectors v
                WHERE v.project_id = t.project_id AND v.trace_id = t.trace_id AND v.span_id = t.span_id AND v.ts = t.ts
-                 AND v.model_id = $6 AND v.version = t.version) AS is_done
+                 AND v.model_id = $6 AND v.version = t.version AND (v.sizes IS NOT NULL OR v.bits IS NULL)) AS is_done
 FROM (SELECT project_id, ts, trace_id, span_id, version FROM llm_traces
       WHERE project_id = $1 AND ts <= $2 AND (ts, trace_id, span_id) < ($2, $3, $4)
       ORDER BY ts DESC, trace_id DESC, span_id DESC LIMIT $5) AS t;
@@ -34,7 +34,7 @@ JOIN llm_traces t ON t.project_id = $1 AND t.trace_id = k.trace_id AND t.span_id
 
 -- name: known_vectors
 -- Vectors of texts with the hashes $3.
-SELECT DISTINCT ON (text_hash) text_hash, bits, vector FROM span_vectors
+SELECT DISTINCT ON (text_hash) text_hash, vector FROM span_vectors
 WHERE project_id = $1 AND model_id = $2 AND text_hash = ANY ($3::bytea[]);
 
 -- name: hold_project
@@ -52,18 +52,19 @@ FOR KEY SHARE OF t;
 SELECT ensure_vector_partition($1);
 
 -- name: store_vectors
--- Also where their number stays the same, the mark $10 tells of the change.
+-- Also where their number stays the same, the mark $11 tells of the change.
 WITH stored AS (
-    INSERT INTO span_vectors AS v (project_id, model_id, trace_id, span_id, ts, version, text_hash, bits, vector)
-    SELECT $1, $2, * FROM unnest($3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::bytea[], $8::bit varying[], $9::bytea[])
+    INSERT INTO span_vectors AS v (project_id, model_id, trace_id, span_id, ts, version, text_hash, bits, sizes, vector)
+    SELECT $1, $2, * FROM unnest($3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::bytea[], $8::bit varying[],
+                                 $9::bit varying[], $10::bytea[])
     ON CONFLICT (project_id, trace_id, span_id, ts) DO UPDATE SET
         model_id = excluded.model_id, version = excluded.version, text_hash = excluded.text_hash, bits = excluded.bits,
-        vector = excluded.vector, added_at = excluded.added_at
+        sizes = excluded.sizes, vector = excluded.vector, added_at = excluded.added_at
     RETURNING new.ts AS ts, CASE WHEN new.bits IS NOT NULL THEN new.model_id END AS model_now,
               CASE WHEN old.bits IS NOT NULL THEN old.model_id END AS model_before
 )
 INSERT INTO vector_counts (project_id, model_id, hour, vectors, mark)
-SELECT $1, model_id, date_trunc('hour', ts, 'UTC'), sum(sign), $10::bigint
+SELECT $1, model_id, date_trunc('hour', ts, 'UTC'), sum(sign), $11::bigint
 FROM (SELECT ts, model_now AS model_id, 1 AS sign FROM stored UNION ALL SELECT ts, model_before, -1 FROM stored) AS changes
 WHERE model_id IS NOT NULL
 GROUP BY 1, 2, 3;

@@ -20,13 +20,13 @@ GROUP BY project_id, hour HAVING sum(vectors) > 0;
 
 -- name: read_vector_bits
 -- The bits of the project $1 and the model $2 in the hours $3, each column end to end in the
--- same order. The index has everything that this reads.
+-- same order. The index has everything that this reads. Sizes that are not stored yet are zeros.
 SELECT h.hour, b.*
 FROM unnest($3::timestamptz[]) AS h (hour)
 CROSS JOIN LATERAL (
     SELECT count(*) AS vectors, string_agg(timestamptz_send(t.ts), '') AS ts,
            string_agg(timestamptz_send(t.added_at), '') AS added_at, string_agg(varbit_send(t.bits), '') AS bits,
-           array_agg(t.span_id) AS span_ids
+           string_agg(varbit_send(coalesce(t.sizes, t.bits # t.bits)), '') AS sizes, array_agg(t.span_id) AS span_ids
     FROM span_vectors t
     WHERE t.project_id = $1::text AND t.model_id = $2::smallint AND t.bits IS NOT NULL
       AND t.ts >= h.hour AND t.ts < h.hour + interval '1 hour'
