@@ -192,3 +192,27 @@ async def test_claude_code_with_traces_on_counts_each_call_once(
     assert tool is not None
     (listed,) = await texts(client, headers, {"operation_type": "tool"})
     assert (tool["tool_name"], listed["input_text"]) == ("Bash", "echo in Lyon")
+
+
+DETAILS = "gen_ai.client.inference.operation.details"
+COPILOT = {
+    "gen_ai__operation__name": "chat", "gen_ai__request__model": "gpt-4o", "gen_ai__response__id": "chatcmpl-1",
+    "gen_ai__conversation__id": "c-1", "gen_ai__usage__input_tokens": 120, "gen_ai__usage__output_tokens": 30,
+}  # fmt: skip
+
+
+def test_request_of_copilot_outside_of_any_trace_is_a_call_of_its_own() -> None:
+    sent = event("GenAI inference: gpt-4o", event__name=DETAILS, **COPILOT)
+    result = mapped(sent, scope="copilot-chat")
+    (call,) = calls(result)
+    assert (call.operation_type, call.parent_span_id, call.session_id) == ("chat", None, "c-1")
+    assert (call.prompt_tokens, call.total_cost_usd) == (120, Decimal("0.0006"))
+    assert (result.rejected, result.updates) == ([], [])
+    (again,) = calls(mapped({**sent, "traceId": "0" * 32, "spanId": "0" * 16}))
+    assert (again.trace_id, again.span_id) == (call.trace_id, call.span_id)
+
+
+def test_content_outside_of_any_trace_that_tells_no_model_is_refused() -> None:
+    result = mapped(event("", event__name=DETAILS, gen_ai__input__messages="[]"))
+    assert [refused.reason for refused in result.rejected] == ["invalid_trace_id"]
+    assert result.events.groups == []

@@ -305,3 +305,23 @@ def test_a_call_whose_usage_ag2_books_on_a_second_span_counts_once() -> None:
     assert sum(record.total_cost_usd or 0 for record in counted) == 4 * Decimal("0.000504") + 2 * Decimal("0.004377")
     booked = [record for record in rows("ag2") if record.span_name.startswith("record_usage")]
     assert [(record.count_rule, record.counted_in is not None) for record in booked] == [(7, True)] * 6
+
+
+def test_traceai_tells_content_field_by_field_and_a_streams_model_among_its_parameters() -> None:
+    chats = calls("traceai", "gpt-4o")
+    assert [(record.prompt_tokens, record.completion_tokens) for record in chats] == [(120, 30)] * 6
+    # The Chat Completions spans do not tell what was cached, those of the Responses API do.
+    assert [record.total_cost_usd for record in chats] == [GPT4O_COST[False]] * 4 + [GPT4O_COST[True]] * 2
+    assert texts(chats)[:2] == [(f"system: {INSTRUCTIONS}\nuser: {QUESTION}", ANSWER)] * 2
+    assert chats[0].user_id == "ada"
+    (embedding,) = calls("traceai", "text-embedding")
+    assert (embedding.operation_type, embedding.prompt_tokens) == ("embedding", 8)
+    assert [record.input_text for record in calls("traceai", "gemini")] == [QUESTION] * 2
+
+
+def test_openlit_that_has_no_price_list_does_not_make_its_calls_free() -> None:
+    chats = [record for record in calls("openlit_js", "gpt-4o") if record.total_tokens]
+    assert [record.total_cost_usd for record in chats] == [GPT4O_COST[True]] * 6
+    assert {record.cost_source for record in chats} == {"computed"}
+    claude = calls("openlit_js", "claude")
+    assert claude[0].total_cost_usd == CLAUDE_COST

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
 
 from server.ingest.dialects.attribute_table import read_table
+from server.ingest.dialects.canonical_names import FRAMEWORKS, KNOWN_PROVIDERS, canonical_provider
 
 _SCOPES: dict[str, dict[str, Any]] = read_table("scopes.json")["scopes"]
+_PARTS = re.compile(r"[./]|instrumentation-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,8 @@ class ScopeTraits:
     """Operation of a span that names none."""
     exception_beats_ok: bool = False
     """True if spans are set OK before it is known how they end."""
+    estimates_cost: bool = False
+    """True if costs are worked out from a price list of the instrumentation, and are nobody's bill."""
     ttft_factor: float = field(default=1000.0)
     """Milliseconds in the unit of the time to the first token where the convention has seconds."""
 
@@ -41,6 +46,20 @@ NO_TRAITS = ScopeTraits()
 
 
 @lru_cache(maxsize=1024)
+def provider_of_scope(scope_name: str) -> str | None:
+    """Return the provider whose client an instrumentation is for, by the end of its name.
+
+    >>> provider_of_scope("netra.instrumentation.openai"), provider_of_scope("@acme/instrumentation-bedrock")
+    ('openai', 'aws')
+    >>> provider_of_scope("openinference.instrumentation.langchain") is None
+    True
+    """
+    end = _PARTS.split(scope_name)[-1]
+    provider = canonical_provider(end)
+    return provider if provider in KNOWN_PROVIDERS and end not in FRAMEWORKS and end != scope_name else None
+
+
+@lru_cache(maxsize=1024)
 def scope_traits(scope_name: str) -> ScopeTraits:
     """Return the traits of a scope, :data:`NO_TRAITS` for one that the table does not have."""
     for pattern, traits in _SCOPES.items():
@@ -51,6 +70,7 @@ def scope_traits(scope_name: str) -> ScopeTraits:
                 filled_name=traits.get("filled_name"),
                 without_operation=traits.get("without_operation"),
                 exception_beats_ok=traits.get("exception_beats_ok", False),
+                estimates_cost=traits.get("estimates_cost", False),
                 ttft_factor=1.0 if traits.get("ttft_unit") == "ms" else 1000.0,
             )
     return NO_TRAITS

@@ -1,7 +1,8 @@
 """Log events of coding agents as spans (table: ``dialects/agent_events.json``).
 
 Claude Code, Codex and Gemini CLI report by default in log records and metrics, without traces: one record for each
-request to a model, with tokens and perhaps cost, and one for each tool. Each becomes a span, which is then mapped,
+request to a model, with tokens and perhaps cost, and one for each tool. Copilot reports requests in the record of the
+GenAI convention, outside of any trace. Each becomes a span, which is then mapped,
 priced and stored like any other. Its ids follow from the session, the turn and the request, so that a repeated record
 is the same span. A record comes at the end of what it reports.
 """
@@ -92,7 +93,8 @@ def add_event(events: AgentEvents, group: DecodedLogRecords, record: DecodedLog,
                 SpanUpdate(ts=to_datetime(record.time_ns), trace_id=trace_id, span_id=call, columns=columns)
             )
         return
-    span = _span(record, table, rule, trace_id, call, None if call == turn_span else turn_span)
+    parent = None if call == turn_span or (rule.get("alone") and not in_trace) else turn_span
+    span = _span(record, table, rule, trace_id, call, parent)
     if not events.groups or events.groups[-1].scope is not group.scope:
         events.groups.append(DecodedSpans(group.resource, group.scope, []))
     events.groups[-1].spans.append(span)
@@ -108,7 +110,11 @@ def _span(
     record: DecodedLog, table: dict[str, Any], rule: dict[str, Any], trace_id: str, span_id: str, parent: str | None
 ) -> DecodedSpan:
     names = {**table["names"], **rule.get("names", {})}
-    attributes: dict[str, Any] = {"gen_ai.operation.name": rule["operation"], **table["constants"]}
+    attributes: dict[str, Any] = dict(table["constants"])
+    if "operation" in rule:
+        attributes["gen_ai.operation.name"] = rule["operation"]
+    if rule.get("alone") and isinstance(record.body, dict):
+        attributes.update(record.body)
     for key, value in record.attributes.items():
         attributes.setdefault(names.get(key, key), value)
     for key in names:  # of two names for one thing the later of the table wins, whatever the order in the record

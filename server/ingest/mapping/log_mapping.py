@@ -73,8 +73,11 @@ def map_logs(
                     result.rejected.append(RejectedSpan(reason or "missing_score", record.span_id[:64], index))
             elif name == EVENTS["details"] or name in MESSAGE_EVENTS:
                 reason = check.reason(record, needs_span=True)
+                call = None if reason is None or _has_context(record) else find_event(record, group.scope.name)
                 if reason is None:
                     spans.setdefault((record.trace_id, record.span_id), []).append(record)
+                elif call is not None and (reason := check.time_reason(record)) is None:
+                    add_event(result.events, group, record, call)
                 else:
                     result.rejected.append(RejectedSpan(reason, record.span_id[:64], index))
             elif (event := find_event(record, group.scope.name)) is not None:
@@ -87,6 +90,11 @@ def map_logs(
                 result.ignored += 1
     result.updates = [_update(records, limits) for records in spans.values()] + result.events.updates
     return result
+
+
+def _has_context(record: DecodedLog) -> bool:
+    """Return whether a record says which trace it belongs to, truly or not."""
+    return bool(record.trace_id.strip("0"))
 
 
 class _RecordCheck:

@@ -20,6 +20,7 @@ from server.ingest.messages.message_shapes import Message, read_messages
 _ROLE = {"input": "user", "output": "assistant"}
 _FIRST_OF_TUPLE = re.compile(r"[\[(]'([^']*)'")
 """What a list or a tuple of texts begins with where Python wrote it."""
+_MEMBER_OF_ENUM = re.compile(r"<?FinishReason\.(\w+)")
 _TYPED_VALUES = keys_of("typed_values")
 """Attributes whose value is an object of a type and the value itself."""
 
@@ -239,6 +240,12 @@ def _first_of_tuple(text: str) -> str:
     return unquoted(text) if found is None else found[1]
 
 
+def _plain_reason(reason: str) -> str:
+    """Return the name of a reason that was written as Python writes a member of an enumeration."""
+    found = _MEMBER_OF_ENUM.match(reason)
+    return reason if found is None else found[1]
+
+
 def _finish_reason(fields: SpanFields, messages: list[Message] | None, limits: MappingLimits) -> str | None:
     """Return the finish reason of the first choice. Several different ones stay among the attributes."""
     for candidate in fields.candidates("finish_reason"):
@@ -250,7 +257,7 @@ def _finish_reason(fields: SpanFields, messages: list[Message] | None, limits: M
             fields.sources["finish_reason"] = candidate[1]
             if len(set(reasons)) > 1:
                 fields.keep(candidate)
-            return fields.clean("finish_reason", reasons[0], limits.name)
+            return fields.clean("finish_reason", _plain_reason(reasons[0]), limits.name)
     for message in messages or ():
         if "finish_reason" in message:
             fields.sources["finish_reason"] = fields.sources["output_messages"]

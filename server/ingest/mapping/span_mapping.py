@@ -18,7 +18,7 @@ from server.ingest.dialects.canonical_names import (
 )
 from server.ingest.dialects.dialect import detect_dialect
 from server.ingest.dialects.model_stem import is_embedding_model
-from server.ingest.dialects.scope_traits import NO_TRAITS, ScopeTraits, scope_traits
+from server.ingest.dialects.scope_traits import NO_TRAITS, ScopeTraits, provider_of_scope, scope_traits
 from server.ingest.mapping.attribute_choice import SpanFields
 from server.ingest.mapping.exported_spans import EXPORT_SCOPE, restore_span
 from server.ingest.mapping.mapping_result import IngestWindow, MappedBatch, MappingLimits, RejectedSpan
@@ -150,6 +150,7 @@ def map_span(
         ignored=raw_operation in OPERATIONS_WITHOUT_USAGE,
         operation=operation,
         scope=scope.name,
+        estimates_cost=traits.estimates_cost,
     )
     count_rule = rule_alone(operation, is_call=is_call, has_usage=bool(usage.total_tokens or usage.total_cost_usd))
     _read_response_id(fields, limits)
@@ -175,7 +176,7 @@ def map_span(
     )
     record.environment = _environment(fields, resource, limits)
     if provider is None and is_call:
-        provider = provider_of_model(model or "")
+        provider = provider_of_model(model or "") or provider_of_scope(scope.name)
     record.provider, record.model, record.request_model = provider, model, request_model
     record.operation_type = operation
     record.is_generation, record.count_rule = count_rule is not None, count_rule

@@ -67,11 +67,20 @@ class SpanUsage:
         record.total_cost_usd, record.cache_savings_usd = self.total_cost_usd, self.cache_savings_usd
         record.cost_source, record.price_version = self.cost_source, self.price_version
 
+    @property
+    def is_reported_free(self) -> bool:
+        """Whether the sender says that the call cost nothing."""
+        return self.cost_source == "reported" and not self.total_cost_usd
+
     def forget_zero_cost(self) -> None:
         """Take back a reported cost of 0 of a call that failed and used nothing: nobody was billed."""
-        if self.cost_source == "reported" and not self.total_cost_usd and not self.total_tokens:
-            self.prompt_cost_usd = self.completion_cost_usd = self.total_cost_usd = None
-            self.cost_source, self.price_version = "none", None
+        if self.is_reported_free and not self.total_tokens:
+            self.forget_cost()
+
+    def forget_cost(self) -> None:
+        """Take back the cost that was reported."""
+        self.prompt_cost_usd = self.completion_cost_usd = self.total_cost_usd = None
+        self.cost_source, self.price_version = "none", None
 
 
 def read_usage(
@@ -85,10 +94,12 @@ def read_usage(
     ignored: bool,
     operation: str = "chat",
     scope: str = "",
+    estimates_cost: bool = False,
 ) -> SpanUsage:
     """Take the usage slots. ``pricing`` is None for a span that cannot count: it keeps what it reports.
 
-    ``ignored``: the span repeats the usage of another one; its attributes are kept, not counted.
+    ``ignored``: the span repeats the usage of another one; its attributes are kept, not counted. ``estimates_cost``:
+    its costs are from a price list of the instrumentation.
     """
     if ignored:
         return SpanUsage()
@@ -134,8 +145,26 @@ def read_usage(
         _report(usage, cost, details)
     usage.usage_details = details or None
     if pricing is not None:
-        _price(fields, usage, provider, model, ts, pricing)
+        is_doubtful = estimates_cost or (usage.is_reported_free and _may_be_unpriced(fields, dialect, scope))
+        _price(fields, usage, provider, model, ts, pricing, is_doubtful=is_doubtful)
+        if estimates_cost and usage.is_reported_free and usage.total_tokens:
+            usage.forget_cost()
     return usage
+
+
+_BILLERS = ("litellm", "langfuse", "observatory_sdk")
+"""Dialects, scopes and heads of attributes of which a cost of 0 is a statement: of a proxy's bill, or of the person who
+sends it."""
+
+
+def _may_be_unpriced(fields: SpanFields, dialect: str, scope: str) -> bool:
+    """Return whether a reported cost of 0 may only mean that the sender knows no price. An answer from the cache of a
+    gateway is free.
+    """
+    source = fields.sources.get("total_cost_usd", "")
+    if dialect in _BILLERS or scope.startswith(_BILLERS) or source.startswith(_BILLERS):
+        return False
+    return not any(key.endswith("cache_hit") and value not in (False, "false") for key, value in fields.rest.items())
 
 
 _RAW = "prompt_tokens_raw"
@@ -249,7 +278,14 @@ def _report(usage: SpanUsage, cost: ReportedCost, details: dict[str, Any]) -> No
 
 
 def _price(
-    fields: SpanFields, usage: SpanUsage, provider: str | None, model: str | None, ts: datetime, pricing: PriceBook
+    fields: SpanFields,
+    usage: SpanUsage,
+    provider: str | None,
+    model: str | None,
+    ts: datetime,
+    pricing: PriceBook,
+    *,
+    is_doubtful: bool,
 ) -> None:
     details = usage.usage_details
     if details is None:
@@ -269,8 +305,17 @@ def _price(
         return
     if usage.cached_tokens or usage.cache_write_tokens:
         usage.cache_savings_usd = quote.cache_savings_usd
-    if usage.cost_source != "reported":
+    if usage.cost_source != "reported" or (is_doubtful and quote.total_usd):
+        _keep_reported(fields, usage)
         _take_quote(fields, usage, quote)
+
+
+def _keep_reported(fields: SpanFields, usage: SpanUsage) -> None:
+    """Leave a reported cost that was not believed among the attributes."""
+    for column in _COST_COLUMNS:
+        amount, key = getattr(usage, column), fields.sources.get(column, " ")
+        if amount is not None and " " not in key:
+            fields.rest[key] = float(amount)
 
 
 def _take_quote(fields: SpanFields, usage: SpanUsage, quote: Quote) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from server.ingest.messages.coercion import decode_json
+from server.ingest.messages.coercion import decode_json, to_text
 from server.ingest.messages.message_shapes import Message, read_messages
 
 IndexedValue = tuple[int, str, Any]
@@ -28,6 +28,9 @@ def assemble_messages(values: list[IndexedValue], default_role: str) -> list[Mes
     messages: list[Message] = []
     for index in sorted(tree):
         item = _as_lists(tree[index])
+        if item.keys() == {"finish_reason"} and messages:  # the end of the message before, under a number of its own
+            messages[-1].setdefault("finish_reason", to_text(item["finish_reason"]))
+            continue
         if "content" not in item and "text" in item:
             item["content"] = item.pop("text")
         elif "contents" in item and not item.get("content"):

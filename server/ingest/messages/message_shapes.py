@@ -21,6 +21,7 @@ from server.ingest.messages.message_parts import (
     with_calls,
     without_none,
 )
+from server.ingest.messages.message_repr import is_message_repr, read_message_repr
 
 Message = dict[str, Any]
 
@@ -73,6 +74,8 @@ def _read(value: Any, default_role: str, depth: int) -> list[Message] | None:
     if isinstance(value, dict):
         return _read_object(value, default_role, depth)
     if isinstance(value, list) and value:
+        if len(value) == 1 and isinstance(value[0], dict) and value[0].get("lg_name") == "Command":
+            return _read_object(value[0], default_role, depth + 1)
         if len(value) == 1 and isinstance(value[0], list) and _pair(value[0]) is None:
             # LangChain: one list for each prompt
             return _read(value[0], default_role, depth + 1)
@@ -82,7 +85,7 @@ def _read(value: Any, default_role: str, depth: int) -> list[Message] | None:
         unread = 0
         for item in value:
             if isinstance(item, str):  # a list attribute, each message as JSON text
-                item = decode_json(item)
+                item = read_message_repr(item) if is_message_repr(item) else decode_json(item)
             if type(item) is dict and item.get("role") == "tool" and _is_tool_definition(item):
                 continue
             message = _read_message(item, default_role)
@@ -126,8 +129,12 @@ def _read_object(value: dict[str, Any], default_role: str, depth: int) -> list[M
         messages = _read_object(arguments[0], default_role, depth + 1) if depth < _MAX_UNWRAP else None
         if messages is not None:
             return messages
+    if value.get("lg_name") == "Command" and isinstance(value.get("update"), dict):  # LangGraph
+        return _read_object(value["update"], default_role, depth + 1) if depth < _MAX_UNWRAP else None
     for key in _LIST_KEYS:
         inner = value.get(key)
+        if len(value) == 1 and (_is_serialised(inner) or (isinstance(inner, str) and is_message_repr(inner))):
+            inner = [inner]
         if isinstance(inner, list):
             messages = _read(inner, default_role, depth + 1)
             if messages is not None:
@@ -171,9 +178,8 @@ def _read_message(item: Any, default_role: str) -> Message | None:
         if message is not None and isinstance(item.get("finish_reason"), str):
             message.setdefault("finish_reason", item["finish_reason"])
         return message
-    kwargs = item.get("kwargs")
-    if isinstance(kwargs, dict) and "content" in kwargs and isinstance(item.get("id"), list):  # LangChain, serialised
-        return _read_message({"role": _langchain_role(item["id"]), **kwargs}, default_role)
+    if _is_serialised(item):
+        return _read_message({"role": _langchain_role(item["id"]), **item["kwargs"]}, default_role)
     kind = item.get("type")
     if role is None and isinstance(kind, str) and kind.lower() in _ROLES:
         if isinstance(item.get("data"), dict):  # LangChain, as a dictionary
@@ -214,6 +220,12 @@ def _own_message(item: Message, role: str, parts: list[Any]) -> Message:
         if isinstance(item.get(key), str) and item[key]:
             message[key] = item[key]
     return message
+
+
+def _is_serialised(value: Any) -> bool:
+    """Return whether a value is a message as LangChain serialises it."""
+    kwargs = value.get("kwargs") if isinstance(value, dict) else None
+    return isinstance(kwargs, dict) and "content" in kwargs and isinstance(value.get("id"), list)
 
 
 def _langchain_role(identifier: list[Any]) -> str:
