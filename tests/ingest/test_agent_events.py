@@ -195,7 +195,7 @@ async def test_claude_code_with_traces_on_counts_each_call_once(
 
 
 DETAILS = "gen_ai.client.inference.operation.details"
-COPILOT = {
+COPILOT: dict[str, Any] = {
     "gen_ai__operation__name": "chat", "gen_ai__request__model": "gpt-4o", "gen_ai__response__id": "chatcmpl-1",
     "gen_ai__conversation__id": "c-1", "gen_ai__usage__input_tokens": 120, "gen_ai__usage__output_tokens": 30,
 }  # fmt: skip
