@@ -305,7 +305,9 @@ def _price(
         return
     if usage.cached_tokens or usage.cache_write_tokens:
         usage.cache_savings_usd = quote.cache_savings_usd
-    if usage.cost_source != "reported" or (is_doubtful and quote.total_usd):
+    if usage.cost_source != "reported":
+        _take_quote(fields, usage, quote)
+    elif is_doubtful and quote.total_usd:
         _keep_reported(fields, usage)
         _take_quote(fields, usage, quote)
 
