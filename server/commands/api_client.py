@@ -56,3 +56,9 @@ def refuse(answer: httpx.Response) -> CommandFailed:
     except (ValueError, KeyError, TypeError):
         detail = answer.text[:200]
     return CommandFailed(f"the server answered {answer.status_code}: {detail}")
+
+
+def unreachable(client: httpx.Client, error: httpx.TransportError) -> CommandFailed:
+    """Return the error for a server that gave no answer at all."""
+    address = str(client.base_url).rstrip("/")
+    return CommandFailed(f"no answer from {address} ({error or type(error).__name__}): does it run there? See --url")

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import httpx
 
-from server.commands.api_client import Params, Server, refuse
+from server.commands.api_client import Params, Server, refuse, unreachable
 from server.terminal.output import CommandFailed, say
 from server.terminal.progress import Progress
 
@@ -68,7 +68,10 @@ def write_export(server: Server, filters: Sequence[str], output: Path, *, kind: 
 def _estimate(client: httpx.Client, params: Params) -> int:
     """Return the approximate number of rows, for the progress bar. A fault of the question is reported early this
     way."""
-    answer = client.get("/api/v1/traces", params=[*params, ("limit", "1"), ("total", "estimate")])
+    try:
+        answer = client.get("/api/v1/traces", params=[*params, ("limit", "1"), ("total", "estimate")])
+    except httpx.TransportError as error:
+        raise unreachable(client, error) from error
     if answer.status_code >= 500:
         return 0
     if answer.status_code != 200:

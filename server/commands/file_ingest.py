@@ -89,7 +89,8 @@ async def answered(name: str, ask: Callable[[], Awaitable[httpx.Response]]) -> h
         try:
             response = await ask()
         except httpx.TransportError as error:
-            reason, wait = f"no answer from the server ({type(error).__name__})", 0.5 * 2**attempt
+            address = error.request.url.copy_with(raw_path=b"/")
+            reason, wait = f"no answer from {address} ({type(error).__name__})", 0.5 * 2**attempt
         else:
             if response.is_success:
                 return response

@@ -28,6 +28,7 @@ def follow(server: Server, filters: Sequence[str], *, as_json: bool, most: int |
     """
     params = server.params(filters)
     last_id, shown, is_lost = "", 0, False
+    say(f"watching {server.project} at {server.base_url}: spans appear here as they are stored")
     with server.client() as client:
         while most is None or shown < most:
             try:
@@ -43,7 +44,7 @@ def follow(server: Server, filters: Sequence[str], *, as_json: bool, most: int |
                         _notice(event)
             except httpx.TransportError as error:
                 if not is_lost:
-                    say(f"connection lost ({type(error).__name__}), trying again")
+                    say(f"connection lost ({error or type(error).__name__}), trying again")
                 is_lost = True
             time.sleep(RECONNECT_SECONDS)
 

@@ -158,3 +158,10 @@ async def test_retries_end(asked: list[float]) -> None:
         with pytest.raises(api.RateLimited):
             await client.costs()
     assert patient.asked == 1, "an hour is longer than the longest wait"
+
+
+@pytest.mark.parametrize("token", ["", " \n", "two words", "schlüssel"])
+def test_a_token_that_cannot_be_one_is_refused_before_anything_is_sent(token: str) -> None:
+    for client in (api.Client, api.AsyncClient):
+        with pytest.raises(ValueError, match="token"):
+            client("http://127.0.0.1:9", token)

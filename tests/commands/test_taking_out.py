@@ -115,3 +115,10 @@ async def test_what_the_server_refuses_is_said(arguments: list[str], capsys: pyt
     assert "nonsense" in said
     assert "limit" in said
     assert "is not NAME=VALUE" in said
+
+
+def test_a_server_that_does_not_answer_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "token").write_text("x" * 40)
+    address = ["--project", "alpha", "--url", "http://127.0.0.1:9", "--token-file", str(tmp_path / "token")]
+    assert cli.main(["export", *address, "--output", str(tmp_path / "out")]) == 1
+    assert "no answer from http://127.0.0.1:9 (" in capsys.readouterr().err

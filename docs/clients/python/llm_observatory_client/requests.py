@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,7 +53,10 @@ class Retries:
 
 
 def headers_of(token: str) -> dict[str, str]:
-    """Return the headers of every request."""
+    """Return the headers of every request. Raises ValueError for a token that no header can carry."""
+    token = token.strip()  # of the line break of a file
+    if not re.fullmatch(r"[!-~]+", token):
+        raise ValueError("token: is empty, or has characters that a token never has")
     return {"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": "llm-observatory-client"}
 
 
