@@ -21,6 +21,8 @@ class Assumptions:
     """Of one span, decoded: half a page of prompt and answer."""
     stored_factor: float = 4.2
     """Bytes on disk for each byte received, indexes included (docs/benchmarks/agent-conversations.md)."""
+    parquet_factor: float = 0.31
+    """Bytes of an exported Parquet file for each byte received (docs/decisions/0218-cold-spans-as-parquet.md)."""
     log_factor: float = 4.9
     """Bytes of write-ahead log for each byte received (same page)."""
     server_us: float = 100
@@ -46,6 +48,7 @@ class Size:
     server_cores: int
     database_cores: int
     stored_bytes: float
+    parquet_bytes: float
     log_bytes_per_second: float
     nodes: int
     first: str
@@ -54,7 +57,8 @@ class Size:
 def size_of(spans_per_second: int, days: int, given: Assumptions | None = None) -> Size:
     """Return the size for a mean rate that lasts for ``days`` of retention."""
     one = given or Assumptions()
-    stored = spans_per_second * SECONDS_PER_DAY * days * one.received_bytes * one.stored_factor
+    received = spans_per_second * SECONDS_PER_DAY * days * one.received_bytes
+    stored = received * one.stored_factor
     log = spans_per_second * one.received_bytes * one.log_factor
     cores = math.ceil(spans_per_second * one.database_us / 1e6 / one.core_share)
     needs = {
@@ -65,7 +69,17 @@ def size_of(spans_per_second: int, days: int, given: Assumptions | None = None) 
     first = max(needs, key=lambda name: needs[name])
     nodes = max(1, math.ceil(needs[first]))
     servers = math.ceil(spans_per_second * one.server_us / 1e6 / one.core_share)
-    return Size(spans_per_second, days, servers, cores, stored, log, nodes, first if nodes > 1 else "")
+    return Size(
+        spans_per_second=spans_per_second,
+        days=days,
+        server_cores=servers,
+        database_cores=cores,
+        stored_bytes=stored,
+        parquet_bytes=received * one.parquet_factor,
+        log_bytes_per_second=log,
+        nodes=nodes,
+        first=first if nodes > 1 else "",
+    )
 
 
 SIZES = ((20, 90), (200, 90), (2_000, 30), (2_000, 90), (20_000, 30), (1_000_000, 7))
@@ -74,14 +88,17 @@ SIZES = ((20, 90), (200, 90), (2_000, 30), (2_000, 90), (20_000, 30), (1_000_000
 def table() -> str:
     """The table of sizes."""
     rows = [
-        "| Spans a second | Days | Server cores | PostgreSQL cores | Disk | Log a second | PostgreSQLs | First |",
-        "|---|---|---|---|---|---|---|---|",
+        (
+            "| Spans a second | Days | Server cores | PostgreSQL cores | Disk | The same as Parquet | Log a second |"
+            " PostgreSQLs | First |"
+        ),
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for spans, days in SIZES:
         size = size_of(spans, days)
         rows.append(
             f"| {spans:,} | {days} | {size.server_cores:,} | {size.database_cores:,} | {_bytes(size.stored_bytes)} | "
-            f"{_bytes(size.log_bytes_per_second)} | {size.nodes:,} | {size.first} |"
+            f"{_bytes(size.parquet_bytes)} | {_bytes(size.log_bytes_per_second)} | {size.nodes:,} | {size.first} |"
         )
     return "\n".join(rows)
 
@@ -97,7 +114,7 @@ def _bytes(value: float) -> str:
         if value < 1000:
             return f"{value:.3g} {unit}"
         value /= 1000
-    return f"{value:,.3g} TB"
+    return f"{value:,.0f} TB" if value >= 100 else f"{value:.3g} TB"
 
 
 def main() -> None:
