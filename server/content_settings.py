@@ -7,6 +7,7 @@ from typing import Final
 
 from server.text.setting_values import one_of, setting
 
+AUTO: Final = "auto"
 INLINE: Final = "inline"
 SHARED: Final = "shared"
 
@@ -17,8 +18,9 @@ class ContentSettings:
 
     content_layout: str = setting(
         "OBSERVATORY_CONTENT_LAYOUT",
-        INLINE,
-        "How the prompts and answers of new spans are stored: `inline` (in each span) or `shared` (each message once a "
-        "project and week). Stored spans stay as they are, and both are read. `shared` once all servers know it.",
-        parse=one_of(INLINE, SHARED),
+        AUTO,
+        "How the prompts and answers of new spans are stored: `inline` (in each span), `shared` (each message once a "
+        "project and week) or `auto`: `shared`, in a database with spans of a version before it from the Monday after "
+        "the upgrade on, and `inline` with `DATABASE_DISTRIBUTION`. Stored spans stay as they are, and both are read.",
+        parse=one_of(AUTO, INLINE, SHARED),
     )

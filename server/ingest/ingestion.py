@@ -21,7 +21,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from server.cache.freshness import Freshness
-from server.content_settings import SHARED
 from server.distribution_settings import NONE
 from server.errors import Overloaded
 from server.fairness.fair_queue import FairQueue
@@ -43,6 +42,7 @@ from server.ingest.pricing.price_catalog import price_catalog
 from server.ingest.project_settings import IngestSettings, ProjectSettings
 from server.ingest.span_updates import SpanUpdates
 from server.ingest.writing.agent_figures import store_agent_counts
+from server.ingest.writing.content_start import ContentStart
 from server.ingest.writing.dimensions import Dimensions
 from server.ingest.writing.group_commit import GroupCommit
 from server.ingest.writing.prepared_span import PreparedSpan, UnstorableSpan, prepare_span
@@ -119,7 +119,7 @@ class Ingestion:
         )
         self._writes = writes
         self._full_text = settings.full_text
-        self._shared = settings.content_layout == SHARED
+        self.content_start = ContentStart(settings.content_layout, writes)
         self.prices = PriceBooks(writes)
         self.projects = ProjectSettings(writes, redaction_key=settings.jwt_secret.encode())
         self.writer = SpanWriter(
@@ -137,13 +137,13 @@ class Ingestion:
         )
         self.scores = ScoreWriter(writes, freshness)
         self.updates = SpanUpdates(
-            writes, worker, self.writer, self.projects, full_text=settings.full_text, shared=self._shared
+            writes, worker, self.writer, self.projects, self.content_start, full_text=settings.full_text
         )
         self.text_index = TextIndexUpkeep(
             worker,
             written=lambda: self.writer.words_written,
             pending=lambda: self.commits.pending_rows,
-            most=MOST_SHARED_WORDS if self._shared else MOST_WORDS,
+            most=MOST_SHARED_WORDS if self.content_start.may_share else MOST_WORDS,
             processes=settings.workers,
         )
         self.unused_content = UnusedContent(worker)
@@ -301,7 +301,8 @@ class Ingestion:
     async def _read(
         self, project_id: str, project: IngestSettings, prices: PriceBook, decoded: DecodedTraces, now: datetime
     ) -> _Read:
-        """Map and prepare what has passed the limits of its request."""
+        """Map and prepare what has passed the limits of its request. Raises DatabaseUnavailable."""
+        await self.content_start.learn()
         steps = self._reading_steps(project_id, project, prices, decoded, now)
         if is_heavy(decoded):
             return await self._in_thread(lambda: run_to_the_end(steps))
@@ -362,7 +363,13 @@ class Ingestion:
                 if project.redactor is not None:
                     project.redactor.redact(record)
                 prepared.append(
-                    prepare_span(project_id, record, full_text=self._full_text, request=request, shared=self._shared)
+                    prepare_span(
+                        project_id,
+                        record,
+                        full_text=self._full_text,
+                        request=request,
+                        shared_from=self.content_start.moment,
+                    )
                 )
                 size += prepared[-1].size
             except UnstorableSpan as error:

@@ -21,6 +21,7 @@ from server.ingest.messages.coercion import cut_text
 from server.ingest.messages.message_limits import fit_messages
 from server.ingest.messages.message_rendering import is_multimodal, render_messages
 from server.ingest.project_settings import ProjectSettings
+from server.ingest.writing.content_start import ContentStart
 from server.ingest.writing.prepared_span import JSON_COLUMNS, PreparedSpan, prepare_span
 from server.ingest.writing.span_writer import SpanWriter
 from server.periodic_task import PeriodicTask
@@ -50,18 +51,19 @@ class SpanUpdates:
         worker: Database,
         writer: SpanWriter,
         projects: ProjectSettings,
+        content_start: ContentStart,
         *,
         full_text: bool = True,
-        shared: bool = False,
     ) -> None:
-        """``worker``: a pool that sees every project, to find held updates whose span has arrived. ``full_text``,
-        ``shared``: as in :func:`prepare_span`.
+        """``worker``: a pool that sees every project, to find held updates whose span has arrived. ``full_text``: as in
+        :func:`prepare_span`.
         """
         self._database = database
         self._worker = worker
         self._writer = writer
         self._projects = projects
-        self._layout = {"full_text": full_text, "shared": shared}
+        self._content_start = content_start
+        self._full_text = full_text
         self.task = PeriodicTask("held span updates", self.apply_held, pause=LOOK_SECONDS)
 
     async def take(self, project_id: str, updates: Sequence[SpanUpdate]) -> None:
@@ -98,7 +100,9 @@ class SpanUpdates:
         project = await self._projects.of(project_id)
         if project.redactor is not None:
             project.redactor.redact(record)
-        await self._writer.store([_next_version(prepare_span(project_id, record, **self._layout), row["version"])])
+        await self._content_start.learn()
+        span = prepare_span(project_id, record, full_text=self._full_text, shared_from=self._content_start.moment)
+        await self._writer.store([_next_version(span, row["version"])])
         return True
 
 

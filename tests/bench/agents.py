@@ -11,7 +11,8 @@ authentication, pricing and full text on, which answers after COMMIT, and prints
 The layouts ``shared`` and ``inline`` of content run beside each other (``--layouts``), each on a database of its own,
 and with ``--base DIR`` the program of another worktree: all take the same requests in turns, and the last column is the
 ratio of the first to the second. The spans arrive in rounds, so that the two are measured at the same time of a
-noisy day. ``--growth`` stores conversations of 20 turns only and prints the bytes of a span at turn 2 and at turn 20.
+noisy day. ``--where`` prints where the bytes of a span are, table by table and index by index, and what its WAL is of.
+``--growth`` stores conversations of 20 turns only and prints the bytes of a span at turn 2 and at turn 20.
 """
 
 from __future__ import annotations
@@ -59,6 +60,28 @@ SELECT coalesce(parent.relname, c.relname) AS name, sum(pg_table_size(c.oid))::b
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_inherits i ON i.inhrelid = c.oid LEFT JOIN pg_class parent ON parent.oid = i.inhparent
 WHERE c.relkind = 'r' AND n.nspname = 'public' GROUP BY 1 ORDER BY sum(pg_total_relation_size(c.oid)) DESC LIMIT 4
+"""
+
+
+EACH = """
+SELECT regexp_replace(coalesce(owner.relname, c.relname), '_[0-9]{8}', '') ||
+       CASE WHEN i.indexrelid IS NULL THEN '' ELSE ': ' || regexp_replace(c.relname, '_[0-9]{8}', '') END AS name,
+       sum(CASE WHEN i.indexrelid IS NULL THEN pg_table_size(c.oid) ELSE pg_relation_size(c.oid) END)::bigint AS size
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_index i ON i.indexrelid = c.oid LEFT JOIN pg_class owner ON owner.oid = i.indrelid
+WHERE c.relkind IN ('r', 'i') AND n.nspname = 'public' GROUP BY 1 HAVING sum(pg_relation_size(c.oid)) > 0
+ORDER BY size DESC
+"""
+WAL_KINDS = """
+SELECT "resource_manager/record_type" AS name, count, combined_size, fpi_size
+FROM pg_get_wal_stats($1::text::pg_lsn, $2::text::pg_lsn, true) WHERE combined_size > 0 ORDER BY combined_size DESC
+"""
+WAL_PLACES = """
+SELECT regexp_replace(coalesce(c.relname, 'of no table here'), '_[0-9]{8}', '') AS name, count(*) AS count,
+       sum(block_data_length + coalesce(main_data_length, 0))::bigint AS data, sum(block_fpi_length)::bigint AS images
+FROM pg_get_wal_block_info($1::text::pg_lsn, $2::text::pg_lsn, false) b
+LEFT JOIN pg_class c ON pg_relation_filenode(c.oid) = b.relfilenode
+GROUP BY 1 ORDER BY sum(block_data_length + block_fpi_length) DESC LIMIT 30
 """
 
 
@@ -137,10 +160,11 @@ class Side:
         self.seconds += time.perf_counter() - started
         self.received += sum(len(body) for _, body in requests)
 
-    async def settle(self) -> None:
-        """Note what is stored: text index settled, tables vacuumed."""
+    async def settle(self, *, where: bool = False) -> None:
+        """Note what is stored: text index settled, tables vacuumed. ``where``: print it in detail."""
+        end = await self.owner.fetchval("SELECT pg_current_wal_lsn()::text")
         wal = await self.owner.fetchval(
-            "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), $1::text::pg_lsn)::bigint", self._at_start[1]
+            "SELECT pg_wal_lsn_diff($2::text::pg_lsn, $1::text::pg_lsn)::bigint", self._at_start[1], end
         )
         await settle_text(self.owner, "llm_traces")
         if await self.owner.fetchval("SELECT to_regclass('content_parts') IS NOT NULL"):
@@ -156,9 +180,26 @@ class Side:
             "bytes on disk a byte": (await self.size() - self._at_start[0]) / received,
             "bytes of WAL a byte": wal / received,
         }
+        if where:
+            await self._print_places(end)
         for row in await self.owner.fetch(LARGEST):
             print(f"  {self.name}: {row['name']}: {row['rows'] / self.spans:,.0f} bytes a span in the table, "
                   f"{row['indexes'] / self.spans:,.0f} in indexes")  # fmt: skip
+
+    async def _print_places(self, wal_end: str) -> None:
+        print(f"\n{self.name}: bytes of a span, of {self.received / self.spans:,.0f} received")
+        for row in await self.owner.fetch(EACH):
+            if row["size"] > 5 * self.spans:
+                print(f"  {row['size'] / self.spans:8,.0f}  {row['name']}")
+        await self.owner.execute("CREATE EXTENSION IF NOT EXISTS pg_walinspect")
+        print("WAL of a span: records, bytes with and of images of pages")
+        for row in (await self.owner.fetch(WAL_KINDS, self._at_start[1], wal_end))[:24]:
+            print(f"  {row['count'] / self.spans:6.2f} {row['combined_size'] / self.spans:8,.0f} "
+                  f"{row['fpi_size'] / self.spans:8,.0f}  {row['name']}")  # fmt: skip
+        print("WAL of a span by table or index: blocks, bytes of data and of images")
+        for row in await self.owner.fetch(WAL_PLACES, self._at_start[1], wal_end):
+            print(f"  {row['count'] / self.spans:6.2f} {row['data'] / self.spans:8,.0f} "
+                  f"{row['images'] / self.spans:8,.0f}  {row['name']}")  # fmt: skip
 
     async def read(self, questions: list[tuple[str, str, str]]) -> None:
         """Ask ``questions``: a label, a tenant, a path."""
@@ -233,7 +274,7 @@ async def compare(sides: list[Side], arguments: argparse.Namespace) -> None:
         for side in sides if number % 2 else list(reversed(sides)):
             await side.send(requests, arguments.clients)
     for side in sides:
-        await side.settle()
+        await side.settle(where=arguments.where)
     for part in [await questions(sides[0], talks, arguments.reads)]:
         for start in range(0, len(part), 8):
             for side in sides:
@@ -302,6 +343,7 @@ def parse_arguments() -> Any:
     parser.add_argument("--reads", type=int, default=30, help="questions of each kind")
     parser.add_argument("--clients", type=int, default=CLIENTS)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--where", action="store_true", help="where the bytes of a span are")
     parser.add_argument("--growth", action="store_true", help="bytes of a span by turn instead")
     parser.add_argument("--talks", type=int, default=25, help="conversations of a tenant, with --growth")
     return parser.parse_args()

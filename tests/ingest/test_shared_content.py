@@ -9,24 +9,33 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import asyncpg
 import pytest
 
+from server.distribution_settings import CITUS
 from server.http.services import Services
 from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.messages.message_rendering import render_messages
 from server.ingest.writing.content_layout import split_content
+from server.ingest.writing.content_start import ALWAYS, NEVER, ContentStart
 from server.ingest.writing.dimensions import Dimensions
 from server.ingest.writing.prepared_span import prepare_span
 from server.ingest.writing.span_writer import SpanWriter
 from server.ingest.writing.trace_deletion import delete_trace
+from server.queries.filters.filter_sql import compile_filter
 from server.queries.filters.filter_tree import parse_filter
+from server.queries.filters.shared_words import find_shared_words
 from server.queries.filters.span_fields import FIELDS
+from server.queries.filters.time_range import TimeRange
 from server.queries.lists.list_question import ListQuestion, Sort
 from server.queries.lists.list_reader import list_spans
+from server.queries.lists.part_contents import _with_finish
 from server.queries.lists.trace_tree import TraceQuestion, read_span, read_trace
+from server.schema import migrate
+from server.storage.database import Database
 from server.storage.row_scope import RowScope
 from tests.conftest import AppFactory, ProjectMaker
 from tests.ingest.otlp_payloads import JSON
@@ -98,7 +107,7 @@ class Writer:
     def __init__(self, services: Services, layout: str = "shared", *, full_text: bool = True) -> None:
         dimensions = Dimensions(services.writes, most_combinations=20_000)
         self._writer = SpanWriter(services.writes, dimensions, None, full_text=full_text)
-        self._options = {"shared": layout == "shared", "full_text": full_text}
+        self._options: dict[str, Any] = {"shared_from": ALWAYS if layout == "shared" else NEVER, "full_text": full_text}
 
     async def store(self, project: str, spans: Sequence[SpanRecord]) -> int:
         return await self._writer.store([prepare_span(project, span, **self._options) for span in spans])
@@ -300,15 +309,26 @@ async def test_a_phrase_is_found_within_a_message_and_words_anywhere_in_a_span(
 
 
 async def test_a_common_word_is_found_as_a_rare_one(
-    services: Services, project: ProjectMaker, monkeypatch: pytest.MonkeyPatch
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def found(**window: Any) -> list[dict[str, Any]]:
+        return await rows_of(services, "alpha", search("question talk -nothing"), **window)
+
+    is_common = "SELECT is_common_word('alpha', $1, 'question')"
     await project("alpha")
-    await Writer(services).store("alpha", [span for number in range(4) for span in talk(3, number)])
-    rare = await rows_of(services, "alpha", search("question talk -nothing"))
-    monkeypatch.setattr("server.queries.filters.shared_words.MOST_PARTS", 2)
-    common = await rows_of(services, "alpha", search("question talk -nothing"))
-    assert len(rare) == 12
-    assert rare == common
+    await Writer(services).store("alpha", [span for number in range(4) for span in talk(2, number)])
+    rare = await found()
+    with monkeypatch.context() as patch:
+        patch.setattr("server.queries.filters.shared_words.MOST_PARTS", 2)
+        assert await found() == rare, "in too many parts to name them"
+    assert len(rare) == 8
+    assert not await owner.fetchval(is_common, START)
+    await Writer(services).store("alpha", [span for number in range(4, 7) for span in talk(3, number)])
+    assert await owner.fetchval(is_common, START), "in most parts of a sample"
+    common = await found()
+    assert len(common) == 8 + 9
+    assert common[9:] == rare
+    assert await found(window=TimeRange(START + timedelta(minutes=4), START + timedelta(minutes=5))) == common[6:9]
 
 
 async def test_rank_finds_what_says_it_more_often(services: Services, project: ProjectMaker) -> None:
@@ -468,11 +488,12 @@ async def test_without_full_text_words_are_not_indexed(services: Services, proje
         make_span(),
         make_span(input_text="other words", input_messages=[message("user", "words")]),
         make_span(input_text=None, input_messages=[message("user", "")]),
+        make_span(input_text="a text alone", output_text="another"),
         make_span(input_text="x", input_messages=[]),
         make_span(input_text="x", input_messages=[{"parts": []}]),
         make_span(input_text="x", input_messages={"role": "user"}),
     ],
-    ids=["nothing", "other words", "no words", "no messages", "no role", "no list"],
+    ids=["nothing", "other words", "no words", "texts alone", "no messages", "no role", "no list"],
 )
 def test_content_whose_text_does_not_follow_from_it_stays_in_its_span(span: SpanRecord) -> None:
     assert split_content(span) is None
@@ -484,7 +505,7 @@ async def test_the_setting_decides_for_new_spans(
     import httpx
 
     await project("alpha")
-    for number, layout in enumerate(("inline", "shared", "inline"), 1):
+    for number, layout in enumerate(("inline", "shared", "inline", "auto"), 1):
         server = await start_app(content_layout=layout)
         async with httpx.AsyncClient(base_url=server.base_url, timeout=30, headers=bearer(projects=["alpha"])) as http:
             answer = await http.post("/v1/traces", content=request(number), headers={"Content-Type": JSON})
@@ -494,7 +515,55 @@ async def test_the_setting_decides_for_new_spans(
             ]
         assert len(rows) == number
         assert len({json.dumps([row["input_messages"], row["output_text"]]) for row in rows}) == 1
-    assert await counts(owner) == (3, 1)
+    assert await counts(owner) == (3, 2)
+
+
+async def test_a_database_of_an_earlier_version_shares_content_from_the_next_week_on(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    migration = (Path(migrate.__file__).parent / "0075_shared_from_when.sql").read_text()
+    await project("alpha")
+    new = ContentStart("auto", services.writes)
+    await new.learn()
+    assert new.moment == ALWAYS, "a database without spans"
+    await Writer(services, "inline").store("alpha", talk(1))
+    await owner.execute("DROP FUNCTION shared_content_begins()")
+    await owner.execute(migration)
+    now = datetime.now(UTC)
+    monday = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=7 - now.weekday())
+    old = ContentStart("auto", services.writes)
+    assert old.moment == NEVER
+    await old.learn()
+    assert old.moment == monday
+    before, after = [
+        prepare_span("alpha", replace(talk(1)[0], ts=at), shared_from=old.moment)
+        for at in (monday - timedelta(microseconds=1), monday)
+    ]
+    assert (before.content, after.content is None) == (None, False)
+
+
+def test_a_cluster_shares_no_content_and_looks_for_none() -> None:
+    cluster = Database("postgresql://", role=None, size=1, acquire_timeout=1, statement_timeout=1,
+                       application_name="none", distribution=CITUS)  # fmt: skip
+    assert ContentStart("auto", cluster).moment == NEVER
+
+
+async def test_a_search_on_a_cluster_leaves_parts_alone() -> None:
+    tree = parse_filter({"and": [search("amber -basalt"), {"trace": {"has": search("cedar")}}]})
+    found = await find_shared_words(
+        cast("asyncpg.Connection", None), scope("alpha"), tree, TimeRange(), distribution=CITUS
+    )
+    assert found is not None
+    assert "content_parts" not in compile_filter(found, [], scope=scope("alpha"))
+
+
+def test_a_finish_reason_stands_where_jsonb_has_it() -> None:
+    for more in ({}, {"name_of_this_one": 1}, {"名前名前名": 1}, {"zzzzzzzzzzzzz": 1}, {"aaaaaaaaaaaaa": 1}):
+        whole = sorted(
+            {"role": 0, "parts": 0, "finish_reason": "stop", **more}, key=lambda name: (len(name.encode()), name)
+        )
+        bare = {name: 0 for name in whole if name != "finish_reason"}
+        assert list(_with_finish(bare, "stop")) == whole
 
 
 def request(number: int) -> bytes:

@@ -53,7 +53,11 @@ class SharedContent:
 
 
 def split_content(record: SpanRecord) -> SharedContent | None:
-    """Return the parts of the content of ``record``; None if there is none, or its texts do not follow from them."""
+    """Return the parts of the content of ``record``; None if its texts do not follow from them, or it has no messages.
+    A text alone, such as the result of a tool, is seldom sent twice, and takes less room in its span.
+    """
+    if record.input_messages is None and record.output_messages is None:
+        return None
     answers, states_finish = _without_finish(record.output_messages, record.finish_reason)
     asked = _split(record.input_messages, record.input_text)
     answered = _split(answers, record.output_text)

@@ -16,7 +16,7 @@ from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.writing.content_layout import SharedContent, split_content
 from server.ingest.writing.text_vector import text_vector
 from server.queries.filters.search_text import search_document
-from server.text.instants import EPOCH
+from server.text.instants import EARLIEST, EPOCH, LATEST
 
 JSON_COLUMNS: Final = (
     "input_messages", "output_messages", "attributes", "resource_attributes", "events", "links", "dropped", "inherited",
@@ -63,8 +63,6 @@ _MONDAY_US: Final = (MONDAY - EPOCH) // _MICROSECOND
 _WEEK_US: Final = WEEK // _MICROSECOND
 
 LONGEST_MS: Final = 1e12
-_EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
-_LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
 
 _CONTENT_PLACES: Final = tuple(
     COLUMNS.index(name) for name in ("input_text", "input_messages", "output_text", "output_messages")
@@ -140,16 +138,22 @@ class PreparedSpan:
 
 
 def prepare_span(
-    project_id: str, record: SpanRecord, *, full_text: bool = True, request: int = 0, shared: bool = False
+    project_id: str,
+    record: SpanRecord,
+    *,
+    full_text: bool = True,
+    request: int = 0,
+    shared_from: datetime = LATEST,
 ) -> PreparedSpan:
     """Check and encode ``record``; ``full_text`` false leaves its words out of the search index. ``request``: a
-    number that the spans which were mapped together share. ``shared``: content goes apart where it can.
+    number that the spans which were mapped together share. ``shared_from``: the content of spans that start at this
+    moment or later goes apart where it can.
 
     Raises :class:`UnstorableSpan`.
     """
     _check(record)
     try:
-        content = split_content(record) if shared else None
+        content = split_content(record) if record.ts >= shared_from else None
         documents = [
             None if value is None else "[]" if value == [] else orjson.dumps(value).decode()
             for value in (_json(record) if content is None else _json_but_parts(record, content))
@@ -193,7 +197,7 @@ def _check(record: SpanRecord) -> None:
     """Check the values that version and partition are derived from. Others are checked only if PostgreSQL refuses a
     batch (:mod:`server.ingest.writing.span_defects`).
     """
-    if not _EARLIEST <= record.ts < _LATEST:
+    if not EARLIEST <= record.ts < LATEST:
         raise UnstorableSpan("start time is not between the years 2000 and 2100")
     # The comparison is false for NaN too.
     if not 0 <= record.duration_ms < LONGEST_MS:

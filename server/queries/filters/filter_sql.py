@@ -16,7 +16,7 @@ from typing import Any, Final
 from server.queries.filters.filter_tree import And, FieldKey, Filter, Has, Leaf, Not, Or, check_readable, refuse_ranking
 from server.queries.filters.operators import OPERATORS
 from server.queries.filters.search_text import SearchTerm, search_query
-from server.queries.filters.shared_words import SearchedText
+from server.queries.filters.shared_words import NO_PARTS, SearchedText
 from server.queries.filters.span_fields import FIELDS, TYPE_SQL, FieldType, TraceField, attributes_with
 from server.queries.filters.time_range import TimeRange
 from server.storage.row_scope import RowScope
@@ -168,21 +168,33 @@ class _Compiler:
         own = f"{expression} @@ to_tsquery('simple', {self.bind(query.tsquery, 'text')})"
         # One bound value for all of them, so that the number of bound values stays within its limit.
         unknown: list[str] = []
-        words = ""
+        words = weeks = ""
 
         def part(term: SearchTerm) -> str:
-            nonlocal words
+            nonlocal words, weeks
             found = value.found.get(term.operand()) if isinstance(value, SearchedText) else None
             if found is None:
-                words = words or self.bind(unknown, "text[]")
+                if not unknown:
+                    words, weeks = self.bind(unknown, "text[]"), self.weeks()
                 unknown.append(term.operand())
-                match = fragment("has_shared_words").format(t=alias, word=f"({words})[{len(unknown)}]")
+                word = f"({words})[{len(unknown)}]"
+                match = fragment("has_shared_words").format(t=alias, word=word, weeks=weeks)
             else:
-                match = f"{alias}.parts && {self.bind(list(found), 'uuid[]')}" if found else "false"
+                match = "false" if found == NO_PARTS else f"{alias}.parts && part_ids({self.bind(found, 'text')})"
             return f"({match}) IS NOT TRUE" if term.negated else match
 
         parts = " OR ".join(f"({' AND '.join(map(part, terms))})" for terms in query.alternatives)
         return f"(({alias}.parts IS NULL AND {own}) OR ({alias}.parts IS NOT NULL AND ({parts})))"
+
+    def weeks(self) -> str:
+        """Return bounds of the weeks of spans that are looked at, those of ``has`` included."""
+        start, end = self.window.start, self.window.end
+        bounds = ""
+        if start is not None:
+            bounds += f" AND c.week > {self.bind(start - HAS_MARGIN - timedelta(days=7), 'timestamptz')}"
+        if end is not None:
+            bounds += f" AND c.week < {self.bind(end + HAS_MARGIN, 'timestamptz')}"
+        return bounds
 
     def attribute(self, column: str, key: str, operator: str, value: Any, alias: str) -> str:
         bound = self.bind(key, "text")

@@ -7,13 +7,14 @@ word is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Final
-from uuid import UUID
+from datetime import UTC, datetime
+from typing import Final
 
 import asyncpg
 
+from server.distribution_settings import NONE
 from server.queries.filters.filter_tree import And, Filter, Has, Leaf, Not, Or, leaves
 from server.queries.filters.search_text import search_query
 from server.queries.filters.time_range import TimeRange
@@ -25,8 +26,13 @@ MOST_PARTS: Final = 500
 MOST_TERMS: Final = 20
 """Most words and phrases that are looked up; a filter with more is answered without a lookup."""
 
-Parts = Mapping[str, Sequence[UUID] | None]
-"""Ids of parts by word or phrase; None: too many to name."""
+
+_EVER: Final = TimeRange(datetime(1999, 1, 1, tzinfo=UTC), datetime(2101, 1, 1, tzinfo=UTC))
+"""The years of spans."""
+
+NO_PARTS: Final = "{}"
+Parts = Mapping[str, str | None]
+"""Ids of parts by word or phrase, as PostgreSQL writes an array; None: too many to name."""
 
 
 class SearchedText(str):
@@ -43,36 +49,48 @@ class SearchedText(str):
 
 
 async def find_shared_words(
-    connection: asyncpg.Connection, scope: RowScope, tree: Filter | None, window: TimeRange
+    connection: asyncpg.Connection,
+    scope: RowScope,
+    tree: Filter | None,
+    window: TimeRange,
+    *,
+    distribution: str,
 ) -> Filter | None:
     """Return ``tree`` with its searches as :class:`SearchedText`, in the transaction that will use it. Within ``has``
     the database looks the words up itself, because other spans of the trace may lie outside ``window``.
+
+    ``distribution``: how tables are spread; where they are, no content is shared.
     """
     if tree is None or not scope.may_read_content:
         return tree
     searches = [search_query(leaf.value) for leaf in leaves(tree) if leaf.operator == "search"]
-    asked = [term.operand() for query in searches for part in query.alternatives for term in part]
-    if not 0 < len(asked) <= MOST_TERMS:
+    terms = list(dict.fromkeys(term.operand() for query in searches for part in query.alternatives for term in part))
+    if distribution != NONE:
+        none = dict.fromkeys(terms, NO_PARTS)
+        return _mapped(tree, lambda text: SearchedText.of(text, none), with_others=True)
+    if not 0 < len(terms) <= MOST_TERMS:
         return tree
-    terms = list(dict.fromkeys(asked))
-    params: list[Any] = [list(scope.projects), window.start, window.end, MOST_PARTS + 1, *terms]
-    branches = [statement("find_parts").replace("{term}", str(place)).replace("{word}", f"${place + 4}::text")
-                for place in range(1, len(terms) + 1)]  # fmt: skip
-    found: dict[str, Sequence[UUID] | None] = {}
-    for term, row in zip(
-        terms, await connection.fetch(" UNION ALL ".join(branches) + " ORDER BY term", *params), strict=True
-    ):
-        parts = row["parts"] or []
-        found[term] = parts if len(parts) <= MOST_PARTS else None
+    rows = await connection.fetch(
+        statement("find_parts"),
+        list(scope.projects),
+        window.start or _EVER.start,
+        window.end or _EVER.end,
+        MOST_PARTS,
+        terms,
+    )
+    found = {term: row["parts"] for term, row in zip(terms, rows, strict=True)}
     return _mapped(tree, lambda text: SearchedText.of(text, found))
 
 
-def _mapped(tree: Filter, change: Callable[[str], str]) -> Filter:
+def _mapped(tree: Filter, change: Callable[[str], str], *, with_others: bool = False) -> Filter:
+    """Return ``tree`` with its searches changed; ``with_others``: those in ``has`` too."""
     match tree:
         case And(parts) | Or(parts):
-            return replace(tree, parts=tuple(_mapped(part, change) for part in parts))
+            return replace(tree, parts=tuple(_mapped(part, change, with_others=with_others) for part in parts))
         case Not(part):
-            return Not(_mapped(part, change))
+            return Not(_mapped(part, change, with_others=with_others))
+        case Has(_, part) if with_others:
+            return replace(tree, part=_mapped(part, change, with_others=True))
         case Leaf(_, "search", value):
             return replace(tree, value=change(value))
         case Has() | Leaf():

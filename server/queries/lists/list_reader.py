@@ -74,7 +74,13 @@ async def list_spans(database: Database, scope: RowScope, question: ListQuestion
     plans: list[dict[str, Any]] | None = [] if explain else None
     async with database.read(scope, follows_index=reading.follows_index) as connection:
         window = question.window if reading.view.is_partitioned else TimeRange()
-        found = await find_shared_words(connection, scope, question.filter, window)
+        found = await find_shared_words(
+            connection,
+            scope,
+            question.filter,
+            window,
+            distribution=database.distribution,
+        )
         if found is not question.filter:
             reading = _Reading(scope, replace(question, filter=found))
         records = await reading.fetch(connection, plans)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -28,8 +28,12 @@ COLUMNS: Final = {
 """Further columns that a record needs, over a row of llm_traces called ``{t}``."""
 SIDES: Final = {"input_text": 0, "input_messages": 0, "output_text": 1, "output_messages": 1, "attributes": 2}
 """Fields that may be in parts: of the input, of the output, and others."""
+_OUTPUT: Final = 1
+_NUMBER_OF_SIDES: Final = 3
+_TEXTS: Final = ("input_text", "output_text")
 _BARE_ROLES: Final = (None, "user", "assistant")
 
+_FINISH: Final = "finish_reason"
 _FIRST_PARTS: Final = 2
 """Number of parts that usually suffice for the beginning of a side."""
 
@@ -45,31 +49,33 @@ class _Part(NamedTuple):
 
 @dataclass(slots=True)
 class _Content:
-    """A field of a row, and the parts that it is made of."""
+    """The fields of a row that are made of the same parts."""
 
     row: dict[str, Any]
-    name: str
-    week: _Week
+    names: Sequence[str]
     ids: list[UUID]
     finish: str | None
     count: int
     """Parts to read."""
 
     def fill(self, found: Mapping[UUID, _Part]) -> bool:
-        """Set the field; return whether it needs more parts than were read."""
-        ids = self.ids[: self.count]
-        parts = [found[part] for part in ids if part in found]
-        if len(parts) < len(ids):
+        """Set the fields; return whether they need more parts than were read."""
+        ids = self.ids
+        try:
+            parts = [found[part] for part in (ids if self.count >= len(ids) else ids[: self.count])]
+        except KeyError:
             return False  # deleted since the page was read, like the row
-        if self.name == "attributes":
-            for part in parts:
-                self.row[self.name].update(part.message)
-            return False
-        if not self.name.endswith("_text"):
-            self.row[self.name] = _messages(parts, self.finish)
-            return False
-        text = self.row[self.name] = _text(parts, is_alone=len(self.ids) == 1)
-        return self.count < len(self.ids) and len(text or "") <= PREVIEW_LENGTH
+        row, needs_more = self.row, False
+        for name in self.names:
+            if name == "attributes":
+                for part in parts:
+                    row[name].update(part.message)
+            elif name in _TEXTS:
+                text = row[name] = _text(parts, is_alone=len(ids) == 1)
+                needs_more = self.count < len(ids) and len(text or "") <= PREVIEW_LENGTH
+            else:
+                row[name] = _messages(parts, self.finish)
+        return needs_more
 
 
 async def fill_contents(
@@ -82,35 +88,46 @@ async def fill_contents(
     """Set the fields ``names`` (of :data:`SIDES`) in those ``rows`` whose records, which have :data:`COLUMNS` too, have
     parts. Rows that share a message share the object. For fields in ``clipped`` only the beginning is read.
     """
-    wanted = [content for record, row in zip(records, rows, strict=True) for content in _contents(record, row, names)]
-    for content in wanted:
-        if content.name in clipped:
-            content.count = _FIRST_PARTS
-    found: dict[_Week, dict[UUID, _Part]] = {content.week: {} for content in wanted}
-    while wanted:
-        for week, parts in found.items():
-            ids = set[UUID]().union(*(content.ids[: content.count] for content in wanted if content.week == week))
-            if missing := ids - parts.keys():
+    if not names:
+        return
+    groups = [
+        (side, group, all(name in clipped for name in group))
+        for side in range(_NUMBER_OF_SIDES)
+        if (group := [name for name in names if SIDES[name] == side])
+    ]
+    weeks: dict[_Week, list[_Content]] = {}
+    for record, row in zip(records, rows, strict=True):
+        if ids := record["own_parts"]:
+            weeks.setdefault(_week(record), []).extend(_contents(record, row, ids, groups))
+    for week, wanted in weeks.items():
+        found: dict[UUID, _Part] = {}
+        while wanted:
+            ids = set[UUID]().union(*[content.ids[: content.count] for content in wanted])
+            if missing := ids - found.keys():
                 for part_id, body, text in await connection.fetch(
                     statement("read_content_parts"), *week, list(missing)
                 ):
-                    parts[part_id] = _part(orjson.loads(body), text)
-        wanted = [content for content in wanted if content.fill(found[content.week])]
-        for content in wanted:
-            content.count = len(content.ids)
+                    found[part_id] = _part(orjson.loads(body), text)
+            wanted = [content for content in wanted if content.fill(found)]
+            for content in wanted:
+                content.count = len(content.ids)
 
 
-def _contents(record: asyncpg.Record, row: dict[str, Any], names: Sequence[str]) -> Iterator[_Content]:
-    if not names or not (ids := record["own_parts"]):
-        return
-    ts, inputs = record["own_ts"], record["own_inputs"]
-    starts = ts.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=ts.weekday())
-    outputs = len(ids) - record["own_more"]
+def _week(record: asyncpg.Record) -> _Week:
+    ts = record["own_ts"]
+    return record["own_project"], datetime.combine(ts.date() - timedelta(days=ts.weekday()), time(), UTC)
+
+
+def _contents(
+    record: asyncpg.Record, row: dict[str, Any], ids: list[UUID], groups: Sequence[tuple[int, Sequence[str], bool]]
+) -> Iterator[_Content]:
+    """Yield the contents of a row. ``groups``: a side, its fields, and whether their beginning is enough."""
+    inputs, outputs = record["own_inputs"], len(ids) - record["own_more"]
     sides = ids[:inputs], ids[inputs:outputs], ids[outputs:]
-    for name in names:
-        place = SIDES[name]
-        finish = record["own_finish"] if place == 1 else None
-        yield _Content(row, name, (record["own_project"], starts), sides[place], finish, len(sides[place]))
+    for side, names, is_clipped in groups:
+        parts = sides[side]
+        finish = record["own_finish"] if side == _OUTPUT else None
+        yield _Content(row, names, parts, finish, _FIRST_PARTS if is_clipped else len(parts))
 
 
 def _part(body: Any, text: str | None) -> _Part:
@@ -133,10 +150,16 @@ def _text(parts: Sequence[_Part], *, is_alone: bool) -> str | None:
 def _messages(parts: Sequence[_Part], finish: str | None) -> list[dict[str, Any]] | None:
     messages = [part.message for part in parts if part.message is not None]
     if finish is not None:
-        messages = [_ordered({**message, "finish_reason": finish}) for message in messages]
+        messages = [_with_finish(message, finish) for message in messages]
     return messages or None
 
 
-def _ordered(message: dict[str, Any]) -> dict[str, Any]:
-    """Return ``message`` with its members in the order of jsonb."""
-    return dict(sorted(message.items(), key=lambda item: (len(item[0].encode()), item[0].encode())))
+def _with_finish(message: dict[str, Any], reason: str) -> dict[str, Any]:
+    """Return ``message`` with its finish reason where jsonb, which orders members by length and then by bytes, has it.
+    ``message`` is in that order.
+    """
+    found = {**message, _FINISH: reason}
+    last = next(reversed(message))
+    if last.isascii() and len(last) < len(_FINISH):
+        return found
+    return dict(sorted(found.items(), key=lambda item: (len(item[0].encode()), item[0].encode())))

@@ -187,7 +187,8 @@ async def _from_rows(
     most = max(source.most_rows // min(len(scope.projects), MOST_BRANCHES), _LEAST_ROWS)
     async with database.read(scope) as connection:
         window = TimeRange(question.start, question.end)
-        found = replace(question, filter=await find_shared_words(connection, scope, question.filter, window))
+        tree = await find_shared_words(connection, scope, question.filter, window, distribution=database.distribution)
+        found = replace(question, filter=tree)
         text = fragment("facet_values").format(
             branches=_branches(scope.projects, found, source, scope, params, most), expanded=source.expanded
         )

@@ -106,7 +106,8 @@ async def query_metrics(
         return _answer(question, timeline, _nothing(question, timeline), _meta(question, timeline, None, now, None))
     async with db.read(scope) as connection:
         # Of any time, because a comparison reads an earlier range, too.
-        target = replace(target, filter=await find_shared_words(connection, scope, question.filter, TimeRange()))
+        found = await find_shared_words(connection, scope, question.filter, TimeRange(), distribution=db.distribution)
+        target = replace(target, filter=found)
         (state,) = await connection.fetch(statement("read_rollup_state"))
         reading = explained(connection, plans)
         run = _Run(reading, question, target, now, state["raw_since"], state["rollup_5m_since"], [])

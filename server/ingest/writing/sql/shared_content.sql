@@ -1,5 +1,9 @@
 -- Content that several spans carry, stored once. See migration 0070.
 
+-- name: read_content_start
+-- From when on a database shares content by itself, not before $1.
+SELECT greatest(shared_content_begins(), $1::timestamptz);
+
 -- name: make_content_keys
 INSERT INTO content_keys (project_id) SELECT unnest($1::text[]) ON CONFLICT (project_id) DO NOTHING RETURNING project_id;
 

@@ -32,16 +32,19 @@ EXISTS (SELECT 1 FROM trace_summaries w
         WHERE w.project_id = {t}.project_id AND w.trace_id = {t}.trace_id AND {part})
 
 -- name: has_shared_words
--- One of the parts of a row has a word or phrase.
-shared_words_match({t}.project_id, {t}.ts, {t}.parts[:cardinality({t}.parts) - coalesce({t}.more_parts, 0)],
-                   to_tsquery('simple', {word}))
+-- One of the parts of a row has a word or phrase. A look-up by key for each, up to the first that has it: as a join the
+-- planner would rather read all parts of the project, or all that have the word. {weeks}: for it to leave out partitions.
+EXISTS (SELECT FROM unnest({t}.parts[:cardinality({t}.parts) - coalesce({t}.more_parts, 0)]) AS own (part_id)
+        WHERE (SELECT c.words @@ to_tsquery('simple', {word}) FROM content_parts c
+               WHERE c.project_id = {t}.project_id AND c.part_id = own.part_id
+                 AND c.week = date_trunc('week', {t}.ts, 'UTC'){weeks}))
 
 -- name: find_parts
--- The parts of the projects $1 that have a word or phrase, among those of spans from $2 to before $3; at most $4.
-SELECT {term} AS term, array_agg(p.part_id) AS parts
-FROM (SELECT c.part_id FROM content_parts c
-      WHERE c.project_id = ANY ($1::text[])
-        AND c.week > coalesce($2::timestamptz, '-infinity') - interval '7 days'
-        AND c.week < coalesce($3::timestamptz, 'infinity')
-        AND c.words @@ to_tsquery('simple', {word})
-      LIMIT $4) AS p
+-- For each of the words and phrases $5: which parts of the projects $1 have it, among those of spans from $2 and before
+-- $3. NULL: more than $4, or many of the newest.
+SELECT CASE WHEN cardinality($1::text[]) = 1
+             AND is_common_word(($1::text[])[1], least($3::timestamptz, now()), asked.query) THEN NULL
+            ELSE parts_with_word($1::text[], $2::timestamptz, $3::timestamptz, $4::integer, asked.query) END AS parts
+FROM (SELECT to_tsquery('simple', word) AS query, place FROM unnest($5::text[]) WITH ORDINALITY AS word (word, place))
+         AS asked
+ORDER BY asked.place

@@ -1,0 +1,32 @@
+"""From when on new spans have their content in parts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from server.content_settings import AUTO, INLINE
+from server.distribution_settings import NONE
+from server.storage.database import Database
+from server.storage.statements import statement
+from server.text.instants import EARLIEST, LATEST
+
+NEVER: Final = LATEST
+ALWAYS: Final = EARLIEST
+
+
+class ContentStart:
+    """What the setting says, and with ``auto`` what the database says."""
+
+    def __init__(self, layout: str, database: Database) -> None:
+        self._database = database
+        self.may_share = layout != INLINE and database.distribution == NONE
+        self._is_open = self.may_share and layout == AUTO
+        self.moment = ALWAYS if self.may_share and not self._is_open else NEVER
+        """The start of the first spans whose content is shared."""
+
+    async def learn(self) -> None:
+        """Ask the database, once. Raises the errors of :class:`Database`."""
+        if self._is_open:
+            async with self._database.plain() as connection:
+                begins = await connection.fetchval(statement("read_content_start"), ALWAYS)
+            self.moment, self._is_open = begins, False
