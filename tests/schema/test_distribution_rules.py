@@ -112,4 +112,4 @@ def test_content_stored_once_is_refused_on_a_cluster() -> None:
     """Its unused parts are noted by triggers on partitions, so deleted content would stay."""
     with pytest.raises(SettingsError, match="OBSERVATORY_CONTENT_LAYOUT: shared is not for DATABASE_DISTRIBUTION"):
         load_settings({"DATABASE_DISTRIBUTION": "citus", "OBSERVATORY_CONTENT_LAYOUT": "shared"})
-    assert load_settings({"DATABASE_DISTRIBUTION": "citus"}).content_layout == "inline"
+    assert load_settings({"DATABASE_DISTRIBUTION": "citus"}).content_layout == "auto", "which shares none there"
