@@ -73,7 +73,7 @@ LEFT_OUT = {
         "langfuse-observations.jsonl, line 3: not valid JSON",
         "langfuse-observations.jsonl, line 5: 'yesterday' is not a time",
     ],
-    "phoenix": ["phoenix-annotations.json, row 2: belongs to no trace of these files"],
+    "phoenix": ["phoenix-annotations.json, row 2: does not belong to a trace in these files"],
     "mlflow": ["mlflow-traces.jsonl, line 1, score 2: has no value"],
     "langsmith": [],
     "helicone": ["helicone-requests.jsonl, line 3: is not a row of an export of Helicone"],

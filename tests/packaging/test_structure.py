@@ -87,7 +87,8 @@ CATALOGUE = {"datasource.panel_catalog", "datasource.payload_fields"}
 MOST_LINES = 500
 MOST_MODULES = 25
 SQL_WORDS = re.compile(r"\b(SELECT .+ FROM|INSERT INTO|UPDATE .+ SET|DELETE FROM|CREATE TABLE)\b", re.DOTALL)
-MAY_COMPOSE_SQL = ("server/queries/", "server/schema/")
+MAY_COMPOSE_SQL = ("server/queries/", "server/schema/", "server/storage/project_connection.py")
+"""The last writes no statement: it derives the form of one for a single project of a cluster."""
 
 
 def module_name(path: Path) -> str:

@@ -189,7 +189,7 @@ BAD_PARAMETERS: list[tuple[dict[str, str], str, str]] = [
     ({"from": "2020-01-01T00:00:00Z"}, "from", "longer than 1100 days"),
     ({"group_by": "modell"}, "group_by", "did you mean model"),
     ({"group_by": "model,provider,service,status,agent,tool"}, "group_by", "leave out 1"),
-    ({"group_by": "score_name"}, "group_by", "splits metrics of scores alone: scores, score_average"),
+    ({"group_by": "score_name"}, "group_by", "splits only metrics of scores: scores, score_average"),
     ({"group_by": "attribute."}, "group_by", "and attribute.KEY"),
     ({"limit": "5000"}, "limit", "from 1 to 1000"),
     ({"interval": "5 minutes"}, "interval", "as 30s, 5m"),
