@@ -71,7 +71,7 @@ async def test_the_async_client_pages_and_raises_errors_by_kind(server: AppServe
         assert wrong.value.code == "unknown_metric"
         with pytest.raises(api.AccessDenied):
             await client.request("GET", "/api/v1/audit")
-    async with api.AsyncClient(server.base_url, "not a token") as stranger:
+    async with api.AsyncClient(server.base_url, "not-a-token") as stranger:
         with pytest.raises(api.InvalidCredential):
             await stranger.costs()
 

@@ -184,7 +184,7 @@ def test_what_does_not_work_is_said_with_what_to_do(
 
 
 def test_an_address_that_is_no_grafana_is_refused() -> None:
-    with pytest.raises(GrafanaRefused, match="is no address"):
+    with pytest.raises(GrafanaRefused, match="is not an address"):
         Grafana("localhost:3000", TOKEN)
     with pytest.raises(GrafanaRefused, match="is not reached"):
         Grafana("http://127.0.0.1:9", TOKEN).version()

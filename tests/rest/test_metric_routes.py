@@ -182,7 +182,7 @@ async def test_explain_tells_the_sources_to_administrators_only(
 BAD_PARAMETERS: list[tuple[dict[str, str], str, str]] = [
     ({"metric": "cals"}, "metric", "did you mean calls"),
     ({"metric": "latency"}, "metric", "did you mean duration"),
-    ({"metric": "calls.p95"}, "metric", "no aggregation p95, only sum; p95 is of duration"),
+    ({"metric": "calls.p95"}, "metric", "no aggregation p95, only sum; p95 is available for duration"),
     ({"metric": "cost_p95"}, "metric", "cost has no aggregation p95, only sum"),
     ({"metric": "duration_p97"}, "metric", "no aggregation p97, only avg, min"),
     ({"from": "now-1h", "to": "now-2h"}, "to", "reversed"),

@@ -49,8 +49,10 @@ _LOST_CONNECTION_TRIES = 3
 _VALUE_STATES = ("22", "23", "54")
 _VALUE_ERRORS = (asyncpg.exceptions.DataError, OverflowError, TypeError, UnicodeError, ValueError)
 # Two transactions conflicted; the next attempt finds the other one finished.
-_CONFLICT_STATES = {"40001": 1, "40P01": 1, "55P03": 2}
-"""Weight of each: a lock that was waited for in vain (55P03) has taken seconds, so it is tried only twice."""
+_CONFLICT_STATES = {"40001": 1, "40P01": 1, "55P03": _CONFLICT_TRIES}
+"""Weight of each: who waited for a lock in vain (55P03) has taken four seconds of a sender's ten, so that is the only
+try.
+"""
 _LOST_STATES = ("08", "57P01", "57P02")
 
 
