@@ -1,0 +1,1 @@
+"""Spans as single emitters send them: a table of cases for each kind of emitter."""

@@ -1,0 +1,110 @@
+"""Instrumentations of client libraries, and the costs that they and gateways report."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from tests.ingest.emitters.case_form import CALL, Case, dumps
+
+CASES: dict[str, Case] = {
+    "openinference_decision": (
+        {
+            "openinference.span.kind": "DECISION",
+            "decision.model_name": "d-1",
+            "decision.provider": "openai",
+            "decision.token_count.input": 40,
+            "decision.token_count.output": 2,
+        },
+        {},
+        {
+            "operation_type": "decision",
+            "is_generation": True,
+            "model": "d-1",
+            "prompt_tokens": 40,
+            "completion_tokens": 2,
+        },
+    ),
+    "traceai_counts_under_the_count_they_are_part_of": (
+        {
+            "gen_ai.span.kind": "LLM",
+            "gen_ai.provider.name": "openai",
+            "gen_ai.request.model": "gpt-4o",
+            "gen_ai.usage.input_tokens": 120,
+            "gen_ai.usage.output_tokens": 30,
+            "gen_ai.usage.total_tokens": 150,
+            "gen_ai.usage.input_tokens.cache_read": 100,
+            "gen_ai.usage.output_tokens.reasoning": 10,
+        },
+        {"scope": "traceai_openai"},
+        {"prompt_tokens": 120, "cached_tokens": 100, "reasoning_tokens": 10, "total_cost_usd": Decimal("0.000475")},
+    ),
+    "traceai_messages_one_attribute_a_field_and_a_model_among_parameters": (
+        {
+            "gen_ai.span.kind": "LLM",
+            "input.value": "Be brief.",
+            "gen_ai.request.parameters": dumps({"model": "gpt-4o", "stream": True, "user": "ada"}),
+            "gen_ai.input.messages.0.message.role": "system",
+            "gen_ai.input.messages.0.message.content": "Be brief.",
+            "gen_ai.input.messages.1.message.role": "user",
+            "gen_ai.input.messages.1.message.content": "Weather?",
+            "gen_ai.output.messages.0.message.role": "assistant",
+            "gen_ai.output.messages.0.message.contents.0.message_content.type": "text",
+            "gen_ai.output.messages.0.message.contents.0.message_content.text": "Sunny.",
+            "output.value": "{'id': 'resp_1', 'error': None}",
+        },
+        {"scope": "traceai_openai"},
+        {
+            "model": "gpt-4o",
+            "request_model": "gpt-4o",
+            "user_id": "ada",
+            "input_text": "system: Be brief.\nuser: Weather?",
+            "output_text": "Sunny.",
+        },
+    ),
+    "openlit_without_its_price_list": (
+        {**CALL, "gen_ai.usage.cost": 0},
+        {"scope": "@openlit/instrumentation-openai"},
+        {"total_cost_usd": Decimal("0.000600"), "cost_source": "computed"},
+    ),
+    "openlit_without_a_price": (
+        {**CALL, "gen_ai.request.model": "weather-9", "gen_ai.usage.cost": 0},
+        {"scope": "openlit.otel.tracing"},
+        {"total_cost_usd": None, "cost_source": "none"},
+    ),
+    "openlit_with_a_price_of_its_own": (
+        {**CALL, "gen_ai.request.model": "weather-9", "gen_ai.usage.cost": 0.25},
+        {"scope": "openlit.otel.tracing"},
+        {"total_cost_usd": Decimal("0.25"), "cost_source": "reported"},
+    ),
+    "genai_otel_prices_a_model_as_another_one": (
+        {**CALL, "gen_ai.usage.cost.total": 0.000105, "gen_ai.response.finish_reasons": ["FinishReason.STOP"]},
+        {"scope": "genai_otel.instrumentors.base"},
+        {"total_cost_usd": Decimal("0.000600"), "cost_source": "computed", "finish_reason": "STOP"},
+    ),
+    "no_cost_where_a_price_is_known": (
+        {**CALL, "llm.usage.cost": 0.0},
+        {},
+        {"total_cost_usd": Decimal("0.000600"), "cost_source": "computed"},
+    ),
+    "free_answer_from_the_cache_of_a_gateway": (
+        {**CALL, "gen_ai.usage.cost": 0.0, "gateway.cache_hit": True},
+        {},
+        {"total_cost_usd": Decimal(0), "cost_source": "reported"},
+    ),
+    "free_call_on_the_bill_of_a_proxy": (
+        {**CALL, "litellm.cost.total": 0.0},
+        {"scope": "litellm"},
+        {"total_cost_usd": Decimal(0), "cost_source": "reported"},
+    ),
+    "netra_numbers_the_finish_reason_as_a_message": (
+        {
+            "llm.request.type": "chat",
+            "gen_ai.request.model": "gpt-4o",
+            "gen_ai.completion.0.role": "assistant",
+            "gen_ai.completion.0.content": "Sunny.",
+            "gen_ai.completion.1.finish_reason": "stop",
+        },
+        {"scope": "netra.instrumentation.openai"},
+        {"provider": "openai", "output_text": "Sunny.", "finish_reason": "stop"},
+    ),
+}
