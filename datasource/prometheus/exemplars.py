@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from datasource.prometheus.label_filter import label_filter
 from datasource.prometheus.promql.number_format import format_number
 from datasource.prometheus.promql.syntax import NAME_LABEL, Expr, Matcher, Selector, walk
 from datasource.prometheus.promql.values import Labels, labels_of
+from datasource.prometheus.request_values import moment_at
 from datasource.prometheus.series_catalog import FAMILY_OF, SeriesFamily
 from server.queries.filters.filter_tree import And, Filter, parse_filter
 from server.queries.filters.time_range import TimeRange
@@ -45,8 +45,9 @@ def _histogram(matchers: Sequence[Matcher]) -> SeriesFamily | None:
 async def _of_family(
     database: Database, scope: RowScope, matchers: Sequence[Matcher], family: SeriesFamily, start: int, end: int
 ) -> list[Json]:
+    first, last = moment_at(start), moment_at(end)
     wanted = await label_filter(database, scope, matchers, family)
-    if wanted is None:
+    if wanted is None or first == last:
         return []
     column = _VALUE_OF[str(family.sketch)]
     tree: Filter = _IS_CALL if wanted.filter is None else And((_IS_CALL, wanted.filter))
@@ -55,7 +56,7 @@ async def _of_family(
         database,
         wanted.scope,
         ListQuestion(
-            window=TimeRange(datetime.fromtimestamp(start / 1000, UTC), datetime.fromtimestamp(end / 1000, UTC)),
+            window=TimeRange(first, last),
             filter=tree,
             sort=(Sort(column),),
             fields=("ts", "trace_id", "span_id", column, *columns.values()),

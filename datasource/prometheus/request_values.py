@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -21,6 +21,7 @@ LONGEST_FORM: Final = 256 * 1024
 MOST_FIELDS: Final = 500
 EARLIEST_MS: Final = 0
 LATEST_MS: Final = 253_370_764_800_000
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _DURATION: Final = re.compile(
     "".join(rf"(?:(\d{{1,18}}){unit})?" for unit in ("y", "w", "d", "h", "m(?!s)", "s", "ms")), re.ASCII
@@ -96,6 +97,14 @@ def invalid(name: str, detail: str) -> BadRequest:
     return BadRequest(f'invalid parameter "{name}": {detail}')
 
 
+def moment_at(milliseconds: int) -> datetime:
+    """Return the moment ``milliseconds`` after 1970, or the nearest that a span can have.
+
+    Prometheus takes times before the year 1, which no ``datetime`` can be.
+    """
+    return _EPOCH + timedelta(milliseconds=min(max(milliseconds, EARLIEST_MS), LATEST_MS))
+
+
 def parse_duration(text: str) -> int | None:
     """Return milliseconds; None if ``text`` is not a duration."""
     seconds = _number(text)
@@ -117,7 +126,7 @@ def _time(text: str) -> int | None:
             moment = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text.upper()))
         except ValueError:
             return None
-        milliseconds = (moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1000
+        milliseconds = (moment - _EPOCH).total_seconds() * 1000
     else:
         milliseconds = seconds * 1000
     if not EARLIEST_MS - LATEST_MS <= milliseconds <= LATEST_MS:

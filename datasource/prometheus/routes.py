@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
@@ -36,7 +35,7 @@ from datasource.prometheus.promql.plan import Read
 from datasource.prometheus.promql.syntax import Matcher, parse_selector
 from datasource.prometheus.promql.tree_json import tree_json
 from datasource.prometheus.promql.values import size_of
-from datasource.prometheus.request_values import PrometheusParams, invalid
+from datasource.prometheus.request_values import PrometheusParams, invalid, moment_at
 from datasource.prometheus.series_catalog import FAMILIES, SeriesFamily
 from datasource.prometheus.store_series import LOOKBACK_MS, StoreSeries
 from server.access.principal import Principal
@@ -275,7 +274,7 @@ async def _evaluated(request: Request, params: PrometheusParams, question: Quest
             "lookback": lookback,
             "range": is_range,
         }
-        window_end = datetime.fromtimestamp(max(int(question.times[-1]), _last_read(reads)) / 1000, UTC)
+        window_end = moment_at(max(int(question.times[-1]), _last_read(reads)))
         cached = CacheQuestion("prometheus", source.scope, document, window_end=window_end)
         async with asyncio.timeout(max(timeout, 1) / 1000):
             found = await services_of(request).cache.answer(cached, compute)

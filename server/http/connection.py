@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from sanic import HTTPResponse, Request, Sanic
-from sanic.exceptions import BadRequest, ExpectationFailed, PayloadTooLarge, ServerError
+from sanic.exceptions import BadRequest, ExpectationFailed, PayloadTooLarge, RequestCancelled, ServerError
 from sanic.headers import format_http1_response
 from sanic.helpers import has_message_body
 from sanic.http.constants import Stage
@@ -31,7 +31,7 @@ from server.http.request_head import (
     read_request_line,
     strict_int,
 )
-from server.http.request_lifecycle import RequestContext, begin_request, finish_request
+from server.http.request_lifecycle import RequestContext, begin_request, finish_request, note_abandoned
 from server.telemetry.observations import WrongProtocolSpoken, observe
 
 BODY_STEP: Final = 256 * 1024
@@ -264,6 +264,16 @@ class EdgeHttp(Http):
     def _rest_has_come(self) -> bool:
         """Return whether the rest of the body is in the buffer."""
         return self.request_body is True and len(self.recv_buffer) >= self.request_bytes_left
+
+    async def error_response(self, exception: Exception) -> None:
+        """Answer like Sanic's method. Where the client has gone away there is nobody to answer, and nothing failed."""
+        if not isinstance(exception, RequestCancelled):
+            await super().error_response(exception)
+            return
+        self.keep_alive = False
+        self.request_body = None
+        if self.request is not None:
+            note_abandoned(self.request)
 
     def create_empty_request(self) -> None:
         """Create a request that reports a malformed head. Sanic's own method fails if the URL is malformed, too."""

@@ -10,6 +10,7 @@ For a request with a body all of this happens before the body is read, for a Web
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -81,7 +82,13 @@ def requires(
             try:
                 if not long_lived:
                     slot = services.access.concurrency.take(context.principal)
+                    await request.app.ctx.abandoned.wait(current_party.get().tenant)
+                    context.is_at_work = True
                 response = await handler(request, *args, **kwargs)
+            except asyncio.CancelledError:
+                if context.is_at_work and _is_abandoned(request):
+                    request.app.ctx.abandoned.count(current_party.get().tenant)
+                raise
             except Exception as error:
                 await context.trip.judge()
                 refuse(request, error)
@@ -96,6 +103,11 @@ def requires(
         return cast(Handler, guarded)
 
     return decorate
+
+
+def _is_abandoned(request: Request) -> bool:
+    """Return whether the caller has gone away."""
+    return request.conn_info is not None and request.conn_info.lost
 
 
 def public(handler: Handler) -> Handler:

@@ -13,8 +13,8 @@ from sanic.response import BaseHTTPResponse
 
 from server.access.rate_policy import network_of
 from server.errors import RateLimited
+from server.fairness.pace import Pace
 from server.fairness.party import SERVER, UNKNOWN_CALLERS, current_party
-from server.fairness.refusals import Refusals
 from server.fairness.spared import Spared
 from server.http.client_address import client_address
 from server.http.connection import PreparedResponse
@@ -39,7 +39,9 @@ class HttpApp(Sanic[Any, Any]):
         # The server.process.accept_gate.AcceptGate of a server process.
         self.ctx.gate = None
         self.ctx.spared = defaultdict(Spared)
-        self.ctx.refusals = Refusals()
+        self.ctx.refusals = Pace()
+        # Requests whose callers went away, by tenant.
+        self.ctx.abandoned = Pace()
 
     def _determine_error_format(self, handler: Any) -> str:
         return "json"
@@ -106,9 +108,13 @@ class HttpApp(Sanic[Any, Any]):
         party = current_party.get()
         is_known = party.tenant not in (SERVER.tenant, UNKNOWN_CALLERS)
         if not is_known:
-            await self.ctx.refusals.pace(network_of(client_address(request)))
+            caller = network_of(client_address(request))
         elif isinstance(error, RateLimited):
-            await self.ctx.refusals.pace(f"{party.tenant}\n{party.principal}")
+            caller = f"{party.tenant}\n{party.principal}"
+        else:
+            return
+        self.ctx.refusals.count(caller)
+        await self.ctx.refusals.wait(caller)
 
 
 def answer_size(response: HTTPResponse) -> int:

@@ -27,6 +27,9 @@ UNROUTED = "unrouted"
 KNOWN_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT", "QUERY"})
 OTHER_METHOD = "_OTHER"  # OpenTelemetry's word
 
+ABANDONED: Final = 499
+"""Status of a request whose caller went away before the answer: nginx's number, which is in logs and metrics only."""
+
 _LIMIT: Final = "x-ratelimit-limit"
 
 
@@ -43,6 +46,8 @@ class RequestContext(SimpleNamespace):
     header_lines: bytes = b""
     """The headers of every answer to the request, as they are sent; known when it is finished."""
     is_finished = False
+    is_at_work = False
+    """Whether its handler has begun, for any but a stream."""
     known: dict[str, Any]
     """Cache for facts derived from the header lines, kept while the client repeats these on its connection."""
 
@@ -75,17 +80,28 @@ def finish_request(request: Request, response: BaseHTTPResponse) -> None:
     if context.trip is not None and _LIMIT not in response.headers:
         lines += context.trip.limit_lines
     context.header_lines = lines
-    route, principal = request.route, context.principal
+    _report(request, response.status)
+
+
+def note_abandoned(request: Request) -> None:
+    """Report a request as done that has nobody left to answer."""
+    if not request.ctx.is_finished:
+        request.ctx.is_finished = True
+        _report(request, ABANDONED)
+
+
+def _report(request: Request, status: int) -> None:
+    context, route, principal = request.ctx, request.route, request.ctx.principal
     template = f"/{route.path}" if route is not None else UNROUTED
     observe_request(
         RequestFinished(
             method=request.method if request.method in KNOWN_METHODS else OTHER_METHOD,
             route=template,
-            status=response.status,
+            status=status,
             seconds=time.perf_counter() - context.started_at,
             request_id=context.request_id,
             subject=principal.subject if principal is not None else "",
         )
     )
     if context.span is not None:
-        tracing.finish_request_span(context.span, template, response.status, context.request_id)
+        tracing.finish_request_span(context.span, template, status, context.request_id)

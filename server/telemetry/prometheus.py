@@ -56,7 +56,11 @@ from server.telemetry.observations import (
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-REQUESTS = Counter("http_requests", "Requests answered.", ["method", "route", "status"])
+REQUESTS = Counter(
+    "http_requests",
+    "Requests answered; with status 499, those whose caller went away before.",
+    ["method", "route", "status"],
+)
 REQUEST_SECONDS = Histogram("http_request_duration_seconds", "Time to answer a request.", ["route"], buckets=_SECONDS)
 SPANS_STORED = Counter("observatory_spans_stored", "Spans committed: new ones and newer versions.")
 SPANS_UNCHANGED = Counter("observatory_spans_unchanged", "Spans that existed already: replays and older versions.")

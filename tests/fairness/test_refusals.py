@@ -7,19 +7,24 @@ from time import monotonic
 
 import pytest
 
-from server.fairness import refusals
-from server.fairness.refusals import Refusals
+from server.fairness import pace
+from server.fairness.pace import Pace
 
 
 async def test_refusals_come_at_a_steady_pace_for_each_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refusals, "AT_ONCE", 5)
-    paced = Refusals()
+    monkeypatch.setattr(pace, "AT_ONCE", 5)
+    paced = Pace()
+
+    async def refuse(caller: str) -> None:
+        paced.count(caller)
+        await paced.wait(caller)
+
     for _ in range(5):
-        await paced.pace("rude")
+        await refuse("rude")
     began = monotonic()
-    await asyncio.gather(*(paced.pace("rude") for _ in range(20)))
+    await asyncio.gather(*(refuse("rude") for _ in range(20)))
     assert monotonic() - began >= 0.35  # twenty at fifty a second
     began = monotonic()
-    polite = asyncio.create_task(paced.pace("polite"))
+    polite = asyncio.create_task(refuse("polite"))
     await asyncio.sleep(0)
     assert polite.done(), "another caller does not wait"

@@ -23,6 +23,7 @@ KNOWN = {
     "Http.__aiter__": "791f6ba178ac8bcf",
     "Http.__init__": "c3adb6c09e02058a",
     "Http.create_empty_request": "388728b7faf20a89",
+    "Http.error_response": "5f49e1d76d4fc44d",
     "Http.http1_request_header": "d3cd937dc1821c5e",
     "Http.http1_response_header": "dff02555548d5f37",
     "HttpProtocol.check_timeouts": "23ee247afb5da72b",

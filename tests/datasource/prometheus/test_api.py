@@ -94,6 +94,18 @@ async def test_eleven_thousand_points_and_one_are_answered(prometheus: Prometheu
     assert len(found["result"][0]["values"]) == 11001
 
 
+async def test_times_that_no_calendar_has_are_answered(prometheus: PrometheusClient, seeded_history: Seed) -> None:
+    """Prometheus takes times from the year -6059 on; a calendar begins with the year 1."""
+    for edge in (-62135596801, -99999999999, -253370764800, 253370764800):
+        found = await prometheus.data("query", {"query": "llm_calls_total", "time": edge})
+        assert found["resultType"] == "vector"
+        for other in (-253370764800, 253370764800):
+            asked = {"query": "llm_calls_total", "start": min(edge, other), "end": max(edge, other), "step": 1e11}
+            assert (await prometheus.data("query_range", asked))["resultType"] == "matrix"
+            asked["query"] = "llm_duration_seconds_bucket"
+            assert isinstance(await prometheus.data("query_exemplars", asked), list)
+
+
 async def test_lists_of_series_and_labels(prometheus: PrometheusClient, seeded_history: Seed) -> None:
     window = {"start": seeded_history.start.timestamp(), "end": seeded_history.end.timestamp()}
     assert await prometheus.data("label/model/values", window) == ["claude-opus-4", "gpt-4.1", "gpt-5"]
