@@ -12,7 +12,11 @@ import numpy as np
 
 from server.rollups.actor_pack import COLUMNS, Actors, merge_actors, unpack
 from server.storage.database import Database
+from server.storage.living_nodes import fetch_of_living_nodes
 from server.storage.statements import statement
+
+FOLDER: Final = "rollup folder"
+"""The background work of this folder, as logs and metrics name it."""
 
 _MOST_MERGES: Final = 50
 # Length of a merged stretch in hours, and of the parts that it is made of.
@@ -70,8 +74,7 @@ async def merge_past_actors(worker: Database, now: datetime) -> int:
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     made = 0
     for hours, of in _MERGED:
-        async with worker.unscoped() as connection:
-            missing = await connection.fetch(statement("list_unmerged_actors"), hours, today, of, _MOST_MERGES)
+        missing = await fetch_of_living_nodes(worker, FOLDER, "list_unmerged_actors", hours, today, of, _MOST_MERGES)
         for row in missing:
             async with worker.unscoped() as connection:
                 if not await connection.fetchval(statement("lock_project_rollups"), row["project_id"]):

@@ -15,10 +15,11 @@ import asyncpg
 
 from server.errors import ApiError
 from server.periodic_task import PeriodicTask
-from server.rollups.actor_fold import fold_actors, merge_past_actors
+from server.rollups.actor_fold import FOLDER, fold_actors, merge_past_actors
 from server.rollups.counters import counter_statement
 from server.rollups.fold_sketches import ALL, SLICED, TakenSketches
 from server.storage.database import Database
+from server.storage.living_nodes import fetch_of_living_nodes
 from server.storage.statements import statement
 from server.telemetry.observations import BackgroundWorkFailed, RollupsFolded, observe
 
@@ -32,8 +33,6 @@ MOST_DELTAS: Final = 20_000
 """Deltas after which a transaction takes no further bucket: bounds its memory, and how long it holds the lock."""
 ACTORS_EVERY: Final = 15.0
 """Seconds between folds of users and sessions, whose packed hours are rewritten as a whole."""
-
-_NAME: Final = "rollup folder"
 
 # Grain, width, and whether it covers only the days for which 5-minute rollups are kept.
 _GRAINS: Final = (
@@ -56,7 +55,7 @@ class RollupFolder:
         self._worker = worker
         self._interval = interval
         self._actors_due = 0.0
-        self.task = PeriodicTask(_NAME, self._fold, pause=interval, next_pause=self._pause)
+        self.task = PeriodicTask(FOLDER, self._fold, pause=interval, next_pause=self._pause)
 
     async def _fold(self) -> None:
         now = time.monotonic()
@@ -73,17 +72,16 @@ async def fold_pending(worker: Database, *, actors: bool = True) -> int:
     """Fold the pending deltas of every project; return their number.
 
     ``actors``: fold users and sessions too. A project that another process is folding is left to that process; one that
-    fails is reported and does not keep the others waiting.
+    fails is reported and does not keep the others waiting, nor do those of a node that is away.
     """
     started = time.monotonic()
-    async with worker.unscoped() as connection:
-        projects = [row["project_id"] for row in await connection.fetch(statement("list_projects_with_deltas"))]
+    rows = await fetch_of_living_nodes(worker, FOLDER, "list_projects_with_deltas")
     folded = 0
-    for project in projects:
+    for row in rows:
         try:
-            folded += await fold_project(worker, project, actors=actors)
+            folded += await fold_project(worker, row["project_id"], actors=actors)
         except ApiError as error:
-            observe(BackgroundWorkFailed(task=_NAME, cause=error.code))
+            observe(BackgroundWorkFailed(task=FOLDER, cause=error.code))
     if actors:
         await merge_past_actors(worker, datetime.now(UTC))
     if folded:

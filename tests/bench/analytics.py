@@ -227,7 +227,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     """Load what is missing, then measure with the settings of a real server."""
     sizes = [int(size) for size in options.spans.split(",")]
     cluster = Cluster.at(folder)
-    missing = set(sizes) - set(cluster.loaded) & set(cluster.rolled_up)
+    missing = set(sizes) - (set(cluster.loaded) & set(cluster.rolled_up))
     if missing or not (options.no_duckdb or cluster.parquet_of(sizes[-1]).exists()):
         embedded, urls = cluster.start(LOADING)
         try:

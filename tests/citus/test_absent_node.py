@@ -14,14 +14,13 @@ import pytest
 from server.errors import DatabaseUnavailable
 from server.http.services import Services
 from server.ingest.writing.trace_deletion import delete_trace
+from server.rollups.fold import fold_pending
 from server.storage.row_scope import RowScope
-from tests.citus.citus_cluster import let_in, on_node, shut_out, socket_of
-from tests.citus.test_spreading import HOME
-from tests.conftest import AppServer, ProjectMaker
+from tests.citus.citus_cluster import let_in, shut_out
+from tests.citus.conftest import AWAY
+from tests.conftest import AppServer
 from tests.span_factory import make_span, store
 
-AWAY = "w2"
-HOST = f"SELECT nodename FROM pg_dist_node WHERE groupid = ({HOME})"
 COUNT = "SELECT count(*) FROM llm_traces WHERE project_id = $1"
 SUMS = """
 SELECT (SELECT count(*) FROM llm_traces WHERE project_id = $1) AS spans,
@@ -29,19 +28,11 @@ SELECT (SELECT count(*) FROM llm_traces WHERE project_id = $1) AS spans,
        (SELECT sum(span_count) FROM session_summaries WHERE project_id = $1) AS of_sessions,
        (SELECT sum(span_count) FROM user_summaries WHERE project_id = $1) AS of_users
 """
-
-
-@pytest.fixture
-async def pair(owner: asyncpg.Connection, owner_url: str, project: ProjectMaker) -> tuple[str, str]:
-    """Two projects: one on the first worker, one on the second, which will be away."""
-    found: dict[bool, str] = {}
-    for number in range(12):
-        name = await project(f"project-{number}")
-        host = await owner.fetchval(HOST, name)
-        found.setdefault(host == socket_of(on_node(owner_url, AWAY)), name)
-        if len(found) == 2:
-            break
-    return found[False], found[True]
+FOLDED = """
+SELECT (SELECT count(*) FROM rollup_delta WHERE project_id = $1),
+       (SELECT count(*) FROM actor_delta WHERE project_id = $1),
+       (SELECT sum(spans) FROM rollup_1d WHERE project_id = $1)
+"""
 
 
 @pytest.fixture
@@ -124,3 +115,18 @@ async def test_requests_name_the_projects_that_are_away(
         assert (status, problem["code"]) == (503, "database_unavailable")
         assert away in problem["detail"]
         assert here not in problem["detail"]
+
+
+async def test_deltas_of_all_other_projects_are_folded_meanwhile(
+    services: Services, owner: asyncpg.Connection, pair: tuple[str, str], node: _Node
+) -> None:
+    here, away = pair
+    for name in pair:
+        await store(services, name, [make_span(user_id="kim", session_id="s") for _ in range(3)])
+    await node.go()
+    assert await fold_pending(services.worker) > 0
+    assert [tuple(row) for row in await owner.fetch(FOLDED, here)] == [(0, 0, 3)]
+    await node.come_back()
+    assert [tuple(row) for row in await owner.fetch(FOLDED, away)] != [(0, 0, 3)], "waits for its node"
+    await fold_pending(services.worker)
+    assert [tuple(row) for row in await owner.fetch(FOLDED, away)] == [(0, 0, 3)]

@@ -9,16 +9,13 @@ import asyncpg
 from server.http.services import Services
 from server.schema.distribution import TABLES, Place
 from server.schema.migrate import load_migrations, migrate
+from tests.citus.conftest import HOME
 from tests.conftest import ProjectMaker
 from tests.span_factory import make_span, store
 
 SPREAD = """
 SELECT c.relname, d.colocationid FROM pg_dist_partition d JOIN pg_class c ON c.oid = d.logicalrelid
 WHERE NOT c.relispartition
-"""
-HOME = """
-SELECT p.groupid FROM pg_dist_placement p
-WHERE p.shardid = get_shard_id_for_distribution_column('llm_traces', $1::text)
 """
 PROJECTS = [f"project-{number}" for number in range(12)]
 

@@ -190,6 +190,7 @@ async def test_processes_that_are_cut_off_break_no_promise(
     assert all(answer.heard - answer.asked < ANSWER_SECONDS for answer in sent + limited + withdrawn)
     assert revoked_near < REVOKED_SECONDS
     assert revoked_far < REVOKED_SECONDS
-    assert not any(a.status == 200 for a in withdrawn if a.site is far and cut + 1 < a.asked < mended)
+    # One that is asked shortly before the end of the cut may wait for it.
+    assert not any(a.status == 200 for a in withdrawn if a.site is far and cut + 1 < a.asked and a.heard < mended)
     whole = BURST + PER_MINUTE / 60 * passed
     assert let_through <= whole + whole / 2, "more than Redis's bucket and the buckets of half of the processes"

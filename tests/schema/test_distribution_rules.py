@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
 
 import asyncpg
 import pytest
 
+from server.queries.metrics.metric_catalog import DIMENSIONS
+from server.queries.metrics.metric_formula import needs_of
+from server.queries.metrics.metric_question import parse_measure
+from server.queries.metrics.raw_sql import Selection, Target, raw_statement
+from server.queries.metrics.rollup_sql import RollupTable, Slice, rollup_statement
 from server.schema.distribution import TABLES, Place
 from server.schema.migrate import Migration, load_migrations
 from server.schema.sql_statements import split_statements
 from server.settings import SettingsError, load_settings
+from server.storage.row_scope import RowScope
 from server.storage.statements import load_statements
 
 WALLED = "SELECT polrelid::regclass::text FROM pg_policy WHERE polname = 'project_isolation'"
@@ -106,6 +114,42 @@ async def test_a_statement_over_walled_tables_names_the_project(owner: asyncpg.C
         if tables.search(code(sql)) and "project_id" not in code(sql) and "{" not in code(sql)
     }
     assert nameless <= EVERY_PROJECT.keys()
+
+
+def test_a_fold_of_one_project_names_it_for_each_table() -> None:
+    """Two columns that are equal do not tell nodes which of them holds the project, so each of them would be asked."""
+    text = (files("server.rollups") / "sql" / "rollup_fold.sql").read_text(encoding="utf-8")
+    compared = [
+        name
+        for name, _, sql in (block.partition("\n") for block in text.split("-- name: ")[1:])
+        if re.search(r"\.project_id = \w+\.project_id", code(sql))
+    ]
+    assert compared == ["list_unmerged_actors"], "which is about all projects"
+
+
+@pytest.mark.parametrize("pieces", [2, 200])
+def test_pieces_of_time_are_one_scan_of_each_table(pieces: int) -> None:
+    """Nodes refuse to join a UNION of scans over projects of several of them."""
+    start, day = datetime(2031, 5, 5, tzinfo=UTC), timedelta(days=1)
+    ranges = [(start + day * number, start + day * number + timedelta(hours=1)) for number in range(pieces)]
+    boundaries = [start, start + day * pieces]
+    target = Target(RowScope(("alpha", "beta")), (DIMENSIONS["model"],), None)
+    needs = needs_of([parse_measure("calls"), parse_measure("duration_p95")], "spans")
+    chosen = Selection([("gpt-4.1",)], with_other=True)
+    tables: tuple[RollupTable, ...] = ("rollup_delta", "rollup_5m", "rollup_1h", "rollup_1d", "slice_1h")
+    for selection in (None, chosen):
+        for sql, _ in (
+            raw_statement(target, needs, ranges, boundaries, selection, exact=True),
+            *(
+                rollup_statement(
+                    target, needs, table, ranges, boundaries, selection,
+                    Slice("model", precomputed=False) if table == "slice_1h" else None,
+                )
+                for table in tables
+            ),
+        ):  # fmt: skip
+            assert "UNION" not in sql
+            assert len(re.findall(r"(?:FROM|JOIN) (?:llm_traces|rollup_|slice_)", sql)) == 1
 
 
 def test_content_stored_once_is_refused_on_a_cluster() -> None:

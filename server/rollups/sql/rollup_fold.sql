@@ -3,7 +3,11 @@
 -- Those with {grain} serve rollup_5m, rollup_1h and rollup_1d alike.
 
 -- name: list_projects_with_deltas
-SELECT DISTINCT project_id FROM rollup_delta UNION SELECT DISTINCT project_id FROM actor_delta ORDER BY project_id;
+-- {among}: a condition on project_id (server/storage/living_nodes.py).
+SELECT DISTINCT project_id FROM rollup_delta WHERE project_id {among}
+UNION
+SELECT DISTINCT project_id FROM actor_delta WHERE project_id {among}
+ORDER BY project_id;
 
 -- name: lock_project_rollups
 -- One folder or rebuild at a time may touch the rollups of a project.
@@ -50,7 +54,7 @@ moved AS (
         $counters: s.{name},
         $sketches: s.{column},
         s.project_id, s.bucket, s.dim_id
-    FROM summed AS s JOIN span_dimensions AS d ON d.project_id = s.project_id AND d.dim_id = s.dim_id
+    FROM summed AS s JOIN span_dimensions AS d ON d.project_id = $1 AND d.dim_id = s.dim_id
 )
 SELECT count(*) FROM gone;
 
@@ -265,9 +269,10 @@ ON CONFLICT (project_id, kind, actor_hash) DO UPDATE SET
 
 -- name: list_unmerged_actors
 -- Stretches of $1 hours that ended by $2 and are not merged yet, though shorter ones of $3 hours are there; at most $4.
+-- {among}: as above.
 SELECT DISTINCT part.project_id, part.kind, date_bin(make_interval(hours => $1), part.bucket, '2000-01-03Z') AS bucket
 FROM actor_pack AS part
-WHERE part.hours = $3 AND part.bucket < $2
+WHERE part.project_id {among} AND part.hours = $3 AND part.bucket < $2
   AND date_bin(make_interval(hours => $1), part.bucket, '2000-01-03Z') + make_interval(hours => $1) <= $2
   AND NOT EXISTS (
       SELECT FROM actor_pack AS merged

@@ -1,0 +1,35 @@
+"""Questions over all projects while a node of the database is away: what the other nodes have is answered."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import asyncpg
+
+from server.distribution_settings import NONE
+from server.errors import DatabaseUnavailable
+from server.storage.database import Database
+from server.storage.statements import statement
+from server.telemetry.observations import BackgroundWorkFailed, observe
+
+_ALL: Final = "IS NOT NULL"
+
+
+async def fetch_of_living_nodes(worker: Database, task: str, name: str, *args: Any) -> list[asyncpg.Record]:
+    """Return the rows of the statement ``name``; while a node is away, those of the projects of all other nodes.
+
+    In its text ``{among}`` stands behind the column of the project, as the condition on it. That a node is away is
+    observed as a failure of ``task``. Raises :class:`DatabaseUnavailable` if the whole database is away.
+    """
+    text = statement(name)
+    try:
+        async with worker.unscoped() as connection:
+            return list(await connection.fetch(text.replace("{among}", _ALL), *args))
+    except DatabaseUnavailable as error:
+        if worker.distribution == NONE:
+            raise
+        observe(BackgroundWorkFailed(task=task, cause=error.code))
+    async with worker.unscoped() as connection:
+        living = [row["project_id"] for row in await connection.fetch(statement("list_projects_of_living_nodes"))]
+        among = f"= ANY (${len(args) + 1}::text[])"
+        return list(await connection.fetch(text.replace("{among}", among), *args, living))

@@ -1,0 +1,40 @@
+"""Questions over projects of several nodes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from server.http.services import Services
+from server.queries.metrics.metric_question import MetricQuestion, parse_measure
+from server.queries.metrics.metric_reader import query_metrics
+from server.rollups.fold import fold_pending
+from server.storage.row_scope import RowScope
+from tests.span_factory import make_span, store
+
+
+@pytest.mark.parametrize("groups", [(), ("model",), ("project",), ("model", "provider")], ids=" and ".join)
+async def test_rollups_with_two_ragged_ends_count_the_projects_of_all_nodes(
+    services: Services, pair: tuple[str, str], groups: tuple[str, ...]
+) -> None:
+    now = datetime.now(UTC)
+    start, end = now - timedelta(hours=5, minutes=3), now - timedelta(minutes=2)
+    moments = [now - timedelta(minutes=7 * number) for number in range(60)]
+    for name in pair:
+        await store(services, name, [make_span(ts=ts, model=f"m{n % 3}") for n, ts in enumerate(moments)])
+    await fold_pending(services.worker)
+    await store(services, pair[0], [make_span(ts=now - timedelta(hours=1), model="m0")])
+    expected = Counter({name: sum(start <= ts < end for ts in moments) for name in pair})
+    expected[pair[0]] += 1
+
+    async def spans(*projects: str) -> int:
+        measures = (parse_measure("spans"), parse_measure("duration_p95"))
+        question = MetricQuestion(measures=measures, start=start, end=end, group_by=groups)
+        answer = await query_metrics(services.reads, RowScope(projects), question)
+        assert answer.meta.source == "both"
+        return sum(int(group.values["spans"][0] or 0) for group in answer.groups)
+
+    assert [await spans(name) for name in pair] == [expected[name] for name in pair]
+    assert await spans(*pair) == expected.total()
