@@ -26,15 +26,15 @@ async def test_rollups_with_two_ragged_ends_count_the_projects_of_all_nodes(
         await store(services, name, [make_span(ts=ts, model=f"m{n % 3}") for n, ts in enumerate(moments)])
     await fold_pending(services.worker)
     await store(services, pair[0], [make_span(ts=now - timedelta(hours=1), model="m0")])
-    expected = Counter({name: sum(start <= ts < end for ts in moments) for name in pair})
+    expected = Counter({name: len([ts for ts in moments if start <= ts < end]) for name in pair})
     expected[pair[0]] += 1
 
-    async def spans(*projects: str) -> int:
+    async def spans(*projects: str) -> object:
         measures = (parse_measure("spans"), parse_measure("duration_p95"))
         question = MetricQuestion(measures=measures, start=start, end=end, group_by=groups)
         answer = await query_metrics(services.reads, RowScope(projects), question)
         assert answer.meta.source == "both"
-        return sum(int(group.values["spans"][0] or 0) for group in answer.groups)
+        return sum(value for group in answer.groups if isinstance(value := group.values["spans"][0], int))
 
     assert [await spans(name) for name in pair] == [expected[name] for name in pair]
     assert await spans(*pair) == expected.total()
