@@ -18,8 +18,8 @@ _ALL: Final = "IS NOT NULL"
 async def fetch_of_living_nodes(worker: Database, task: str, name: str, *args: Any) -> list[asyncpg.Record]:
     """Return the rows of the statement ``name``; while a node is away, those of the projects of all other nodes.
 
-    In its text ``{among}`` stands behind the column of the project, as the condition on it. That a node is away is
-    observed as a failure of ``task``. Raises :class:`DatabaseUnavailable` if the whole database is away.
+    The text has ``{among}`` behind each column of projects, as the condition on it. A node that is away is observed as
+    a failure of ``task``. Raises :class:`DatabaseUnavailable` if the whole database is away.
     """
     text = statement(name)
     try:
