@@ -28,6 +28,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from server.process.accept_gate import ConnectionTable
 from server.process.companion import Companion
 from server.process.metrics_page import metrics_page
+from server.process.silence import Silence
 
 logger = logging.getLogger("observatory.supervisor")
 
@@ -42,8 +43,6 @@ HOPELESS_FAILURES = 5
 # Time that a worker may need beyond its drain before it is killed.
 GRACE_SECONDS = 5.0
 WATCH_SECONDS = 1.0
-# Counted in our own watches rather than by a clock: after a suspended machine wakes up, everybody was silent.
-FROZEN_TICKS = 6
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -57,8 +56,8 @@ class Slot:
     started_at: float = 0.0
     failures: int = 0
     restart_at: float = 0.0
-    silent_ticks: int | None = None
-    """Watches since the last heartbeat; None: the process does not serve yet."""
+    silence: Silence | None = None
+    """None: the process does not serve yet, or no more."""
 
 
 class Supervisor:
@@ -129,9 +128,10 @@ class Supervisor:
                 logger.error("no server process starts; the reason is above")
                 return 1
             if now >= next_watch:
+                seconds = now - next_watch + WATCH_SECONDS
                 next_watch = now + WATCH_SECONDS
                 self._watch()
-                self._end_frozen()
+                self._end_frozen(seconds)
             self._wait(wakeups, next_watch)
         return self._drain(wakeups)
 
@@ -156,16 +156,16 @@ class Supervisor:
             "server process ended, another follows", extra={"pid": pid, "status": status, "delay_seconds": delay}
         )
 
-    def _end_frozen(self) -> None:
-        """Kill processes whose event loop has stopped, so that they are replaced and their connections closed."""
+    def _end_frozen(self, seconds: float) -> None:
+        """Kill processes whose event loop has stopped, so that they are replaced and their connections closed.
+
+        ``seconds`` have passed since the last watch.
+        """
         for slot in self._slots:
-            if slot.process is None or slot.silent_ticks is None:
-                continue
-            slot.silent_ticks += 1
-            if slot.silent_ticks > FROZEN_TICKS:
+            if slot.process is not None and slot.silence is not None and slot.silence.is_frozen(seconds):
                 logger.error("server process does not answer and is killed", extra={"pid": slot.process.pid})
                 slot.process.kill()
-                slot.silent_ticks = None
+                slot.silence = None
 
     def _start(self, slot: Slot, now: float) -> None:
         ours, theirs = socket.socketpair()
@@ -187,7 +187,7 @@ class Supervisor:
             )
         slot.lifeline = ours
         slot.started_at = now
-        slot.silent_ticks = None
+        slot.silence = None
 
     def _wait(self, wakeups: int, until: float) -> None:
         """Sleep until a signal, a byte from a worker, a restart that is due, or ``until``."""
@@ -210,12 +210,15 @@ class Supervisor:
         if not slot.lifeline.recv(1024):
             slot.lifeline.close()
             slot.lifeline = None
-            slot.silent_ticks = None
+            slot.silence = None
             return
-        was_silent, slot.silent_ticks = slot.silent_ticks, 0
-        if was_silent is not None:
+        if slot.process is None:
             return
-        logger.info("server process serves", extra={"pid": slot.process.pid if slot.process else None})
+        if slot.silence is not None:
+            slot.silence.end()
+            return
+        slot.silence = Silence(slot.process.pid)
+        logger.info("server process serves", extra={"pid": slot.process.pid})
         if not self._was_ready:
             self._was_ready = True
             self._on_ready()
