@@ -13,14 +13,12 @@ bare NaN, values of the wrong type, nesting deeper than the protobuf parser allo
 from __future__ import annotations
 
 import base64
-import binascii
 import math
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import orjson
-
+from server.ingest.otlp.json_pieces import Path, load
 from server.ingest.otlp.payload import (
     Attributes,
     AttributeValue,
@@ -37,7 +35,6 @@ from server.ingest.otlp.payload import (
     Unreadable,
 )
 from server.ingest.otlp.protobuf_format import ValueBudget
-from server.ingest.otlp.repair import repaired_json
 
 JsonObject = dict[str, Any]
 G = TypeVar("G")
@@ -62,8 +59,8 @@ _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,19})", re.ASCII)
 _DOUBLES = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _DOUBLE = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 
-_BRACKETS_PER_VALUE = 4
-"""A real request has two brackets per value; more than this come only from an attack or from prompts full of JSON."""
+_SPANS = Path("resourceSpans", "scopeSpans", "spans")
+_LOG_RECORDS = Path("resourceLogs", "scopeLogs", "logRecords")
 
 # The depth for attribute values within the protobuf parser's limit of 100 nested messages: a key-value pair and its
 # value cost two, each array two more, each key-value list three more.
@@ -74,32 +71,28 @@ _ARRAY_COST, _KVLIST_COST = 2, 3
 
 def decode_spans(body: bytes, limits: DecodeLimits) -> list[DecodedSpans]:
     """Return the spans of an ``ExportTraceServiceRequest``. Raises Unreadable, TooLarge."""
-    return _groups(body, limits, "resourceSpans", "scopeSpans", "spans", _span, DecodedSpans)
+    return _groups(body, limits, _SPANS, _span, DecodedSpans)
 
 
 def decode_log_records(body: bytes, limits: DecodeLimits) -> list[DecodedLogRecords]:
     """Return the records of an ``ExportLogsServiceRequest``. Raises Unreadable, TooLarge."""
-    return _groups(body, limits, "resourceLogs", "scopeLogs", "logRecords", _log, DecodedLogRecords)
+    return _groups(body, limits, _LOG_RECORDS, _log, DecodedLogRecords)
 
 
 def _groups(
     body: bytes,
     limits: DecodeLimits,
-    resources_name: str,
-    scopes_name: str,
-    items_name: str,
+    path: Path,
     read_item: Callable[[JsonObject, ValueBudget], Item],
     make_group: Callable[[DecodedResource, DecodedScope, list[Item]], G],
 ) -> list[G]:
-    if body.count(b"{") + body.count(b"[") > _BRACKETS_PER_VALUE * limits.max_values:
-        raise TooLarge(f"the request has far more than {limits.max_values} values")
-    root = _loaded(body)
+    root = load(body, path, limits)
     if not isinstance(root, dict):
         raise Unreadable("the body is not a JSON object")
     budget = ValueBudget(limits.max_values)
     groups: list[G] = []
-    resource_items = _objects(root, resources_name)
-    scope_lists = [_objects(item, scopes_name) for item in resource_items]
+    resource_items = _objects(root, path.resources)
+    scope_lists = [_objects(item, path.scopes) for item in resource_items]
     if len(resource_items) + sum(map(len, scope_lists)) > limits.max_groups:
         raise TooLarge(f"the request has more than {limits.max_groups} resources and scopes")
     count = 0
@@ -110,10 +103,10 @@ def _groups(
         )
         for scope_item in scope_items:
             scope = _object(scope_item, "scope")
-            items = _objects(scope_item, items_name)
+            items = _objects(scope_item, path.items)
             count += len(items)
             if count > limits.max_spans:
-                raise TooLarge(f"the request has more than {limits.max_spans} {items_name}")
+                raise TooLarge(f"the request has more than {limits.max_spans} {path.items}")
             decoded_scope = DecodedScope(
                 _text(scope, "name"),
                 _text(scope, "version"),
@@ -122,18 +115,6 @@ def _groups(
             )
             groups.append(make_group(decoded_resource, decoded_scope, [read_item(item, budget) for item in items]))
     return groups
-
-
-def _loaded(body: bytes) -> Any:
-    """Return the JSON document; characters that are none are replaced where they make it unreadable."""
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        pass
-    try:
-        return orjson.loads(repaired_json(body))
-    except orjson.JSONDecodeError as error:
-        raise Unreadable("the body is not valid JSON") from error
 
 
 def _span(span: JsonObject, budget: ValueBudget) -> DecodedSpan:
@@ -350,7 +331,7 @@ def _read_bytes(content: Any, budget: ValueBudget, depth: int) -> AttributeValue
             standard = content.rstrip("=").replace("-", "+").replace("_", "/")
             raw = base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
             return base64.b64encode(raw).decode("ascii")
-        except binascii.Error:
+        except ValueError:  # binascii.Error is one, and text beyond ASCII another
             raise _wrong("bytesValue", "base64") from None
     raise _wrong("bytesValue", "base64")
 

@@ -1,6 +1,6 @@
 """OTLP protobuf bodies: split by the wire format, parsed one span at a time.
 
-Traces and logs have the same frame (resource, scope, items) with the same field numbers,
+Traces, logs and metrics have the same frame (resource, scope, items) with the same field numbers,
 so one walk serves both.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from google.protobuf.descriptor import Descriptor
@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
@@ -41,7 +42,7 @@ from server.ingest.otlp.repair import repaired_message
 
 M = TypeVar("M", bound=Message)
 
-# Requests, resources and scopes of traces and logs have their parts under the same numbers (a test says so).
+# Requests, resources and scopes of traces, logs and metrics have their parts under the same numbers (a test says so).
 _REQUEST_FIELD = ExportTraceServiceRequest.RESOURCE_SPANS_FIELD_NUMBER
 _HEAD_FIELD = ResourceSpans.RESOURCE_FIELD_NUMBER
 _ITEMS_FIELD = ResourceSpans.SCOPE_SPANS_FIELD_NUMBER
@@ -49,7 +50,7 @@ _SCHEMA_FIELD = ResourceSpans.SCHEMA_URL_FIELD_NUMBER
 
 _CLOSE_LOOK_BYTES = 64 * 1024
 """A message smaller than this cannot hold enough empty values to matter in memory."""
-_DESCEND_BYTES = 1024
+_DESCEND_BYTES = 128
 _MAX_DEPTH = 100
 
 
@@ -96,6 +97,17 @@ def decode_log_records(body: bytes, limits: DecodeLimits) -> list[DecodedLogReco
         records = [_log(_parse(LogRecord, body, [part], "log", limits), budget) for part in frame.items]
         groups.append(DecodedLogRecords(*heads.of(frame, budget), records))
     return groups
+
+
+def metrics(body: bytes, limits: DecodeLimits) -> Iterator[tuple[Resource, Metric]]:
+    """Give the metrics of an ``ExportMetricsServiceRequest``, each with its resource. Raises Unreadable, TooLarge."""
+    each = replace(limits, max_fields_per_span=limits.max_values)  # it holds many points
+    resource, parts = Resource(), None
+    for frame in _frames(body, limits, "metrics"):
+        if frame.resource is not parts:
+            resource, parts = _parse(Resource, body, frame.resource, "resource", limits), frame.resource
+        for part in frame.items:
+            yield resource, _parse(Metric, body, [part], "metric", each)
 
 
 def _frames(body: bytes, limits: DecodeLimits, what: str) -> list[_Frame]:
