@@ -14,7 +14,8 @@ BOARD: Final = Board(
     title="LLM trace explorer",
     description="Find traces by any field or by words in prompts and answers.",
     variables=(
-        text_variable("search", "Search", "Words in prompts and answers, as in a web search; empty for all."),
+        text_variable("search", "Search", "Words in prompts and answers, as in a web search, in the calls that were "
+                      "the first to say them; empty for all."),
         text_variable("meaning", "Meaning", "Near in meaning to this, in any language; for the table Near in meaning."),
         text_variable("like", "Like", "TRACE_ID or TRACE_ID/SPAN_ID: what is near to it, instead of Meaning."),
     ),
@@ -23,7 +24,7 @@ BOARD: Final = Board(
             columns("Calls", "Calls in each interval by status; narrow the range by dragging over it.",
                     series("calls", "status"), unit="short", colors=STATUS_COLORS, size=(24, 5)),
             table("Traces", "The newest traces that match all filters; the first column opens one.",
-                  target("traces", limit=100, search=variable("search")), size=(24, 14)),
+                  target("traces", limit=100, search_new=variable("search")), size=(24, 14)),
         )),
         Row("By meaning", (
             table("Near in meaning", "Spans near in meaning to the box Meaning, or to the span in Like, nearest first; "
@@ -33,7 +34,7 @@ BOARD: Final = Board(
         )),
         Row("What was said", (
             panel("logs", "Prompts and answers", "What was asked and answered, newest first; failed calls in red.",
-                  [target("logs", limit=100, search=variable("search"))], size=(24, 12),
+                  [target("logs", limit=100, search_new=variable("search"))], size=(24, 12),
                   options={"showTime": True, "wrapLogMessage": True, "enableLogDetails": True, "showLabels": False,
                            "showCommonLabels": False, "prettifyLogMessage": False, "sortOrder": "Descending",
                            "dedupStrategy": "none"}),

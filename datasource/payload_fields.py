@@ -88,6 +88,11 @@ WHERE: Final = PayloadField(
 SEARCH: Final = PayloadField(
     "search", "Search", Kind.TEXT, "Words in prompts and answers, in the syntax of a web search."
 )
+SEARCH_NEW: Final = PayloadField(
+    "search_new", "Search what is new", Kind.TEXT, "The same, but not in the history that a call repeats."
+)
+SEARCHES: Final = {SEARCH.name: "search", SEARCH_NEW.name: "search_new"}
+"""The operator of each field that looks for words."""
 MEANING: Final = PayloadField(
     "meaning", "Meaning", Kind.TEXT, "Text in any language; empty: the newest spans instead of the nearest."
 )
@@ -101,7 +106,7 @@ VARIABLES: Final = PayloadField(
     "${__all_variables}: every dashboard variable whose name is a key here narrows the rows as if written out.",
 )
 
-ROWS: Final = (PROJECT, *FILTER_FIELDS, SEARCH, WHERE, VARIABLES)
+ROWS: Final = (PROJECT, *FILTER_FIELDS, SEARCH, SEARCH_NEW, WHERE, VARIABLES)
 MEASURED: Final = (PROJECT, *FILTER_FIELDS, WHERE, VARIABLES)
 
 METRICS_FIELD: Final = PayloadField(

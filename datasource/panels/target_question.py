@@ -26,7 +26,7 @@ from datasource.panels.payload_values import (
     parse_values,
     variable_values,
 )
-from datasource.payload_fields import Kind, PayloadField
+from datasource.payload_fields import SEARCHES, Kind, PayloadField
 from server.errors import InvalidParameter, UnknownMetric, UnknownParameter
 from server.queries.filters.filter_tree import Filter, canonical, parse_filter
 from server.queries.filters.operators import SIGNS
@@ -241,8 +241,8 @@ def _read_field(item: PayloadField, raw: Any, escaped: bool, reading: _Reading) 
         case _:
             value = _read_plain(item, raw, escaped)
             reading.values[item.name] = item.default if value is None else value
-            if item.name == "search" and value is not None:
-                reading.clauses.append({"field": "text", "operator": "search", "value": value})
+            if item.name in SEARCHES and value is not None:
+                reading.clauses.append({"field": "text", "operator": SEARCHES[item.name], "value": value})
             if item.name == "roots" and value is True:
                 reading.clauses.append({"field": "is_root", "operator": "eq", "value": True})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dashboards.build import BOARDS
 from datasource.panel_catalog import TARGETS
-from datasource.payload_fields import FILTER_FIELDS, MEASURED, PROJECT, ROWS, SEARCH, VARIABLES, WHERE, PayloadField
+from datasource.payload_fields import MEASURED, ROWS, PayloadField
 
 _COMMON = {item.name for item in (*ROWS, *MEASURED)}
 
@@ -39,7 +39,7 @@ def own_keys() -> str:
 def common_keys() -> str:
     """The keys that narrow the rows, the same everywhere."""
     rows = ["| Key | Values | Default | Meaning |", "|---|---|---|---|"]
-    rows += [f"| {_key(item)} |" for item in (PROJECT, *FILTER_FIELDS, SEARCH, WHERE, VARIABLES)]
+    rows += [f"| {_key(item)} |" for item in ROWS]
     return "\n".join(rows)
 
 

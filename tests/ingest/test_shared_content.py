@@ -308,6 +308,41 @@ async def test_a_phrase_is_found_within_a_message_and_words_anywhere_in_a_span(
         assert len(await rows_of(services, "alpha", search(text))) == is_found, text
 
 
+async def test_what_is_new_is_found_in_the_call_that_said_it(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rare words, whose parts are named, and words that the statement looks up in each span."""
+    await project("alpha")
+    spans = talk(4)
+    for span in spans:
+        await Writer(services).store("alpha", [span])
+    histories = await owner.fetch("SELECT history_parts FROM llm_traces ORDER BY ts")
+    assert [row[0] for row in histories] == [None, 3, 5, 7], "the system message, questions and answers before"
+
+    async def found(text: str) -> list[int]:
+        document = {"field": "text", "operator": "search_new", "value": text}
+        return [spans.index(next(s for s in spans if s.ts == row["ts"])) for row in await rows_of(
+            services, "alpha", document)]  # fmt: skip
+
+    for most in (500, 0):
+        monkeypatch.setattr("server.queries.filters.shared_words.MOST_PARTS", most)
+        assert await found("1") == [1]
+        assert await found("question answer 2") == [2]
+        assert await found("helpful") == [0]
+        assert await found("question 3 -answer") == []
+        assert await found("talk -helpful") == [3, 2, 1]
+        assert await found('"question 1" OR "answer 3"') == [3, 1]
+        assert await found("nowhere") == []
+    assert len(await rows_of(services, "alpha", search("helpful"))) == 4
+
+
+async def test_all_of_a_call_without_shared_content_is_new(services: Services, project: ProjectMaker) -> None:
+    await project("alpha")
+    await Writer(services, "inline").store("alpha", talk(2))
+    document = {"field": "text", "operator": "search_new", "value": "question 0"}
+    assert len(await rows_of(services, "alpha", document)) == 2
+
+
 async def test_a_common_word_is_found_as_a_rare_one(
     services: Services, project: ProjectMaker, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from server.http.services import Services
 from server.queries.filters.filter_tree import canonical, parse_filter
-from server.queries.filters.operators import OPERATORS
+from server.queries.filters.operators import OPERATORS, SEARCHES
 from server.queries.filters.span_fields import FIELDS, KEYED_OPERATORS, FieldType, TraceField
 from server.queries.filters.time_range import TimeRange
 from server.queries.lists import list_reader
@@ -92,7 +92,7 @@ def comparisons(draw: Any) -> dict[str, Any]:
     operator = draw(st.sampled_from(operators))
     if operator == "exists":
         value = draw(st.booleans())
-    elif operator == "search":
+    elif operator in SEARCHES:
         words = ["alpha", "price", "BETA", "x", "京都", "東", "天気", "مرحبا"]
         value = draw(st.sampled_from([sign + word for word in words for sign in ("", "-")]))
     elif operator in {"contains", "not_contains", "starts_with", "ends_with"}:

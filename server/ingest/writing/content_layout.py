@@ -7,6 +7,7 @@ statements that put it together again are in migrations 0070 to
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ from server.queries.records.message_text import text_of_parts
 
 BARE_ROLES = ("user", "assistant")
 """Roles that the only message of a side does not name in its text."""
+
+MODEL = "assistant"
 
 LONG_ATTRIBUTE = 512
 """Characters from which on an attribute is a part, whether others have it or not: a row of its own takes about 130."""
@@ -43,6 +46,8 @@ class SharedContent:
     inputs: int
     states_finish: bool
     """Each message of the output states the finish reason of the span; the parts are without it."""
+    history: int
+    """How many of the parts, the first ones, the call only repeats: those up to the last message of the model."""
     attributes: tuple[str, ...]
     """Which attributes are parts."""
 
@@ -64,7 +69,13 @@ def split_content(record: SpanRecord) -> SharedContent | None:
     if asked is None or answered is None or not (asked or answered):
         return None
     long = {key: part for key, value in record.attributes.items() if (part := _long_attribute(key, value)) is not None}
-    return SharedContent((*asked, *answered, *long.values()), len(asked), states_finish, tuple(long))
+    history = _history(record.input_messages or ())
+    return SharedContent((*asked, *answered, *long.values()), len(asked), states_finish, history, tuple(long))
+
+
+def _history(messages: Sequence[Mapping[str, Any]]) -> int:
+    """Return the place after the last message of the model; 0 if there is none."""
+    return max((place for place, message in enumerate(messages, 1) if message["role"] == MODEL), default=0)
 
 
 def _long_attribute(key: str, value: Any) -> ContentPart | None:

@@ -33,7 +33,7 @@ PLAIN_COLUMNS: Final = (
 )  # fmt: skip
 """Fields of a span that are stored as they are."""
 
-SHARED_COLUMNS: Final = ("parts", "input_parts", "content_bytes", "states_finish", "more_parts")
+SHARED_COLUMNS: Final = ("parts", "input_parts", "content_bytes", "states_finish", "more_parts", "history_parts")
 """The content of a span in the layout ``shared``."""
 
 COLUMNS: Final = (
@@ -124,7 +124,7 @@ class PreparedSpan:
         content = self.content
         self.values[_PARTS_PLACE : _PARTS_PLACE + len(SHARED_COLUMNS)] = (
             list(ids), content.inputs, content.size, content.states_finish or None,
-            len(content.attributes) or None,
+            len(content.attributes) or None, content.history or None,
         )  # fmt: skip
 
     def part_ids(self) -> Sequence[UUID]:

@@ -83,6 +83,12 @@ _EXTRA: Final = (
         sentence="Full-text search over prompts, messages and answers, in web-search syntax.",
     ),
     FilterParameter(
+        name="search_new",
+        field="text",
+        operator="search_new",
+        sentence="The same, but not in the history that a call repeats: the calls that were the first to say it.",
+    ),
+    FilterParameter(
         name="contains",
         field="text",
         operator="contains",

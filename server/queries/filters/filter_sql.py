@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, Final
 
 from server.queries.filters.filter_tree import And, FieldKey, Filter, Has, Leaf, Not, Or, check_readable, refuse_ranking
-from server.queries.filters.operators import OPERATORS
+from server.queries.filters.operators import OPERATORS, SEARCHES
 from server.queries.filters.search_text import SearchTerm, search_query
 from server.queries.filters.shared_words import NO_PARTS, SearchedText
 from server.queries.filters.span_fields import FIELDS, TYPE_SQL, FieldType, TraceField, attributes_with
@@ -153,14 +153,14 @@ class _Compiler:
         return f"({expression} {overlap} {self.bind(wanted, 'text[]')})"
 
     def full_text(self, expression: str, operator: str, value: str, alias: str) -> str:
-        if operator == "search":
-            return self.search(expression, value, alias)
+        if operator in SEARCHES:
+            return self.search(expression, value, alias, only_new=operator == "search_new")
         pattern = self.bind(f"%{escape_like(value)}%", "text")
         return f"({' OR '.join(f'{FIELDS[name].expression(alias)} ILIKE {pattern}' for name in _TEXTS)})"
 
-    def search(self, expression: str, value: str, alias: str) -> str:
+    def search(self, expression: str, value: str, alias: str, *, only_new: bool) -> str:
         """Compile a search over the words of the row, or of its parts if it has parts: each word or phrase must be in
-        one part, and all of them in the parts together.
+        one part, and all of them in the parts together. ``only_new``: parts that are history do not count.
         """
         query = search_query(value)
         if query.tsquery is None:
@@ -169,6 +169,7 @@ class _Compiler:
         # One bound value for all of them, so that the number of bound values stays within its limit.
         unknown: list[str] = []
         words = weeks = ""
+        first = f"coalesce({alias}.history_parts, 0) + 1" if only_new else "1"
 
         def part(term: SearchTerm) -> str:
             nonlocal words, weeks
@@ -178,9 +179,14 @@ class _Compiler:
                     words, weeks = self.bind(unknown, "text[]"), self.weeks()
                 unknown.append(term.operand())
                 word = f"({words})[{len(unknown)}]"
-                match = fragment("has_shared_words").format(t=alias, word=word, weeks=weeks)
+                match = fragment("has_shared_words").format(t=alias, word=word, weeks=weeks, first=first)
+            elif found == NO_PARTS:
+                match = "false"
             else:
-                match = "false" if found == NO_PARTS else f"{alias}.parts && part_ids({self.bind(found, 'text')})"
+                ids = f"part_ids({self.bind(found, 'text')})"
+                match = f"{alias}.parts && {ids}"
+                if only_new:  # an index leads to spans by all of their parts
+                    match = f"({match} AND {alias}.parts[{first}:] && {ids})"
             return f"({match}) IS NOT TRUE" if term.negated else match
 
         parts = " OR ".join(f"({' AND '.join(map(part, terms))})" for terms in query.alternatives)

@@ -87,6 +87,9 @@ OPERATORS: Final[dict[str, Operator]] = {
     "any": Operator("list", "Has at least one of these tags."),
     "all": Operator("list", "Has each of these tags."),
     "search": Operator("search", "Full-text search in web-search syntax; see docs/reference/search.md."),
+    "search_new": Operator(
+        "search", "As `search`, but not in the history that a call repeats; see docs/reference/search.md."
+    ),
     "meaning": Operator(
         "meaning",
         "Closest in meaning to this text, in any language: an order of lists; see docs/reference/semantic-search.md.",
@@ -96,6 +99,9 @@ OPERATORS: Final[dict[str, Operator]] = {
         "reference", "Closest in meaning to this trace or span: `TRACE_ID` or `TRACE_ID/SPAN_ID`.", is_ranking=True
     ),
 }
+
+SEARCHES: Final = frozenset(name for name, row in OPERATORS.items() if row.operand == "search")
+"""Operators that look for words."""
 
 SIGNS: Final[dict[str, tuple[str, bool]]] = {
     **{row.sign: (name, False) for name, row in OPERATORS.items() if row.sign is not None},

@@ -16,6 +16,7 @@ import asyncpg
 
 from server.distribution_settings import NONE
 from server.queries.filters.filter_tree import And, Filter, Has, Leaf, Not, Or, leaves
+from server.queries.filters.operators import SEARCHES
 from server.queries.filters.search_text import search_query
 from server.queries.filters.time_range import TimeRange
 from server.storage.row_scope import RowScope
@@ -63,7 +64,7 @@ async def find_shared_words(
     """
     if tree is None or not scope.may_read_content:
         return tree
-    searches = [search_query(leaf.value) for leaf in leaves(tree) if leaf.operator == "search"]
+    searches = [search_query(leaf.value) for leaf in leaves(tree) if leaf.operator in SEARCHES]
     terms = list(dict.fromkeys(term.operand() for query in searches for part in query.alternatives for term in part))
     if distribution != NONE:
         none = dict.fromkeys(terms, NO_PARTS)
@@ -91,7 +92,7 @@ def _mapped(tree: Filter, change: Callable[[str], str], *, with_others: bool = F
             return Not(_mapped(part, change, with_others=with_others))
         case Has(_, part) if with_others:
             return replace(tree, part=_mapped(part, change, with_others=True))
-        case Leaf(_, "search", value):
+        case Leaf(_, operator, value) if operator in SEARCHES:
             return replace(tree, value=change(value))
         case Has() | Leaf():
             return tree

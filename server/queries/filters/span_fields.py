@@ -40,7 +40,7 @@ TYPE_OPERATORS: Final[dict[FieldType, tuple[str, ...]]] = {
     FieldType.BOOLEAN: ("eq", "ne", "exists"),
     FieldType.TAGS: ("any", "all", "eq", "ne", "in", "not_in", "exists"),
     FieldType.JSON: ("exists",),
-    FieldType.FULL_TEXT: ("search", "contains", "not_contains", "meaning", "like"),
+    FieldType.FULL_TEXT: ("search", "search_new", "contains", "not_contains", "meaning", "like"),
 }
 TYPE_SQL: Final[dict[FieldType, str]] = {
     FieldType.KEYWORD: "text",

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from server.queries.filters.filter_tree import And, FieldKey, Filter, Has, Leaf, Not, Or, canonical, leaves
 from server.queries.filters.filter_values import shown
+from server.queries.filters.operators import SEARCHES
 from server.queries.filters.span_fields import FIELDS, TraceField, field_named
 from server.queries.filters.time_range import TimeRange
 from server.queries.lists.keyset import Position
@@ -227,7 +228,7 @@ def search_text_of(tree: Filter | None) -> str | None:
     """Return the text of the first full-text search in the filter, to which rank and snippets refer."""
     if tree is None:
         return None
-    return next((leaf.value for leaf in leaves(tree) if leaf.operator == "search"), None)
+    return next((leaf.value for leaf in leaves(tree) if leaf.operator in SEARCHES), None)
 
 
 def lift_to_traces(tree: Filter | None) -> Filter | None:

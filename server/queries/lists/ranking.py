@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from server.queries.filters.filter_tree import And, Filter, Leaf, leaves
-from server.queries.filters.operators import OPERATORS
+from server.queries.filters.operators import OPERATORS, SEARCHES
 from server.queries.filters.span_fields import TraceField
 
 
@@ -58,4 +58,4 @@ def is_ranking(part: Filter) -> bool:
 
 
 def _is_search(part: Filter) -> bool:
-    return isinstance(part, Leaf) and part.operator == "search"
+    return isinstance(part, Leaf) and part.operator in SEARCHES

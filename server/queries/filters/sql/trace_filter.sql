@@ -33,8 +33,9 @@ EXISTS (SELECT 1 FROM trace_summaries w
 
 -- name: has_shared_words
 -- One of the parts of a row has a word or phrase. A look-up by key for each, up to the first that has it: as a join the
--- planner would rather read all parts of the project, or all that have the word. {weeks}: for it to leave out partitions.
-EXISTS (SELECT FROM unnest({t}.parts[:cardinality({t}.parts) - coalesce({t}.more_parts, 0)]) AS own (part_id)
+-- planner would rather read all parts of the project, or all that have the word. {first}: the place of the first part
+-- that counts; {weeks}: for it to leave out partitions.
+EXISTS (SELECT FROM unnest({t}.parts[{first}:cardinality({t}.parts) - coalesce({t}.more_parts, 0)]) AS own (part_id)
         WHERE (SELECT c.words @@ to_tsquery('simple', {word}) FROM content_parts c
                WHERE c.project_id = {t}.project_id AND c.part_id = own.part_id
                  AND c.week = date_trunc('week', {t}.ts, 'UTC'){weeks}))
