@@ -76,7 +76,7 @@ KEYCLOAK_VERSION := 26.7.3
 KEYCLOAK := $(VENV)/keycloak-$(KEYCLOAK_VERSION)
 test-keycloak: $(VENV)/installed-dev $(KEYCLOAK)/installed  ## tokens of a real Keycloak (needs Java 17, Maven, unzip)
 	@$(KEYCLOAK)/bin/kc.sh start-dev --http-host 127.0.0.1 --http-port 18180 > $(KEYCLOAK)/log & server=$$!; \
-	trap "kill $$server" EXIT INT TERM; \
+	trap "kill $$server" EXIT; \
 	until grep -q "started in" $(KEYCLOAK)/log; do kill -0 $$server || exit 1; sleep 1; done; \
 	KEYCLOAK_URL=http://127.0.0.1:18180 $(BIN)/pytest -n 0 tests/access/test_keycloak.py
 
@@ -112,7 +112,7 @@ test-manifests: $(VENV)/installed-dev  ## the Kubernetes sample against the publ
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check kubernetes-validate==1.37.0
 	$(BIN)/pytest -n 0 tests/docs/test_deployment_samples.py
 
-CITUS_TESTS ?= tests/citus
+CITUS_TESTS ?= tests/citus tests/queries tests/ingest tests/access tests/datasource
 test-citus: $(VENV)/installed-dev  ## tests on a Citus cluster of three nodes (CITUS_BIN=folder of a PostgreSQL 18 with citus)
 	@if [ -x "$(CITUS_BIN)/postgres" ]; then \
 	    TEST_DISTRIBUTION=citus CITUS_BIN=$(CITUS_BIN) $(BIN)/pytest $(PYTEST_ARGS) $(CITUS_TESTS); \

@@ -112,16 +112,24 @@ LONG_FOLDERS = ("process", "demo", "contract", "queries", "fairness", "packaging
 """Folders with tests of many seconds."""
 
 
+def _needs_database(item: pytest.Item) -> bool:
+    return "cluster" in getattr(item, "fixturenames", ()) or "/citus/" in str(item.path)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let long tests begin first: one that begins last keeps the run waiting while the other workers have nothing.
 
-    On a cluster, tests that use no database are left out: they would only repeat what they say elsewhere.
+    On a cluster, tests that use no database are left out: they would only repeat what they say elsewhere. Those marked
+    ``one_postgresql`` are skipped with their reason.
     """
     if is_on_citus():
-        without = [item for item in items if "cluster" not in getattr(item, "fixturenames", ())]
+        without = [item for item in items if not _needs_database(item)]
         config.hook.pytest_deselected(items=without)
-        items[:] = [item for item in items if "cluster" in getattr(item, "fixturenames", ())]
+        items[:] = [item for item in items if _needs_database(item)]
+        for item in items:
+            if (mark := item.get_closest_marker("one_postgresql")) is not None:
+                item.add_marker(pytest.mark.skip(reason=mark.args[0]))
 
     def place(item: pytest.Item) -> int:
         folder = item.nodeid.split("/")[1]

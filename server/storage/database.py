@@ -214,7 +214,7 @@ class Database:
         if self.distribution != NONE and len(scope.projects) > 1 and (note := read_source.get()) is not None:
             note.is_one_snapshot = False
         async with self._transaction(scope.projects, begin, is_read=True) as connection:
-            yield connection
+            yield self._for_projects(connection, scope.projects)
 
     @asynccontextmanager
     async def write(self, projects: Sequence[str]) -> AsyncIterator[asyncpg.Connection]:

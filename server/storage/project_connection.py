@@ -1,4 +1,4 @@
-"""Statements of a transaction that changes one project of a cluster: each goes to the node of that project alone.
+"""Statements of a transaction of one project of a cluster: each goes to the node of that project alone.
 
 A statement that compares the projects of two tables, ``s.project_id = c.project_id``, is planned for every shard. And
 one that hands what it changed to an INSERT sends that to every node, whether or not it holds any of it, so that nobody
@@ -16,7 +16,7 @@ from typing import Any, Final
 import asyncpg
 
 _COMMENT: Final = re.compile(r"^\s*--[^\n]*\n", re.MULTILINE)
-_EQUAL_PROJECTS: Final = re.compile(r"\b([a-z_]+\.project_id) = ([a-z_]+\.project_id)\b")
+EQUAL_PROJECTS: Final = re.compile(r"\b([a-z_]+\.project_id) = ([a-z_]+\.project_id)\b")
 _PLACE: Final = re.compile(r"\$(\d+)")
 _HANDED_ON: Final = re.compile(
     r"(?P<changes>WITH .*\n\))\n"
@@ -56,7 +56,7 @@ def steps_of(query: str) -> Steps:
             f"SELECT {columns} FROM jsonb_populate_recordset(NULL::{table}, $1::text::jsonb){handed_on['rest']}"
         )
     place = 1 + max(map(int, _PLACE.findall(text)), default=0)
-    text, found = _EQUAL_PROJECTS.subn(rf"(\1 = ${place}::text AND \2 = ${place}::text)", text)
+    text, found = EQUAL_PROJECTS.subn(rf"(\1 = ${place}::text AND \2 = ${place}::text)", text)
     return Steps(text, bool(found), then)
 
 

@@ -170,6 +170,7 @@ async def test_every_table_with_a_project_column_has_the_wall_or_a_reason(owner:
     assert open_to_all == []
 
 
+@pytest.mark.one_postgresql("the wall of copied spans is that of their summaries: partitions on nodes have no triggers")
 async def test_what_is_copied_into_a_partition_for_a_project_that_was_not_named_is_refused(
     services: Services, owner: asyncpg.Connection, project: ProjectMaker
 ) -> None:

@@ -110,8 +110,13 @@ async def test_requests_name_the_projects_that_are_away(
     status, mine = await ask(here)
     assert (status, len(mine["data"])) == (200, 1)
     assert mine["meta"].get("one_snapshot", True)
-    for asked in ((away,), (here, away)):
-        status, problem = await ask(*asked)
+    # Nor do filters that look at other spans of a trace.
+    for asked in ("view=traces&min_prompt_tokens=0", "view=traces&model=gpt-4o&total=estimate"):
+        path = f"/api/v1/traces?project_id={here}&limit={next(limits)}&{asked}"
+        answer = await client.get(path, headers=bearer("viewer", [here]))
+        assert answer.status_code == 200, answer.text
+    for projects in ((away,), (here, away)):
+        status, problem = await ask(*projects)
         assert (status, problem["code"]) == (503, "database_unavailable")
         assert away in problem["detail"]
         assert here not in problem["detail"]

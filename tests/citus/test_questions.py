@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 
 from server.http.services import Services
@@ -38,3 +40,18 @@ async def test_rollups_with_two_ragged_ends_count_the_projects_of_all_nodes(
 
     assert [await spans(name) for name in pair] == [expected[name] for name in pair]
     assert await spans(*pair) == expected.total()
+
+
+async def test_an_estimated_total_over_all_nodes_looks_at_other_spans_of_a_trace(
+    client: httpx.AsyncClient,
+    services: Services,
+    pair: tuple[str, str],
+    bearer: Callable[..., dict[str, str]],
+) -> None:
+    for name in pair:
+        await store(services, name, [make_span(user_id="kim") for _ in range(3)])
+    for projects in ((pair[0],), pair):
+        params = {"project_id": ",".join(projects), "view": "traces", "user_id": "kim", "total": "estimate"}
+        answer = await client.get("/api/v1/traces", params=params, headers=bearer("viewer", list(projects)))
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["pagination"]["total"] == 3 * len(projects)

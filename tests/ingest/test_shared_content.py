@@ -41,6 +41,8 @@ from tests.conftest import AppFactory, ProjectMaker
 from tests.ingest.otlp_payloads import JSON
 from tests.span_factory import make_span
 
+pytestmark = pytest.mark.one_postgresql("content stored once is refused on a cluster: triggers note its unused parts")
+
 START = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
 ALL = tuple(name for name, item in FIELDS.items() if item.selectable)
 WORDS = [
@@ -375,19 +377,6 @@ async def test_rank_finds_what_says_it_more_often(services: Services, project: P
     page = await list_spans(services.reads, scope("alpha"), question)
     assert [row["span_id"] for row in page.rows] == [often.span_id, once.span_id]
     assert page.rows[0]["rank"] > page.rows[1]["rank"] > 0
-
-
-async def test_parts_that_were_just_shown_are_not_read_again(
-    services: Services, project: ProjectMaker, owner: asyncpg.Connection
-) -> None:
-    await project("alpha")
-    await Writer(services).store("alpha", talk(4))
-    first = await rows_of(services, "alpha")
-    await owner.execute("DELETE FROM content_parts")
-    question = ListQuestion(fields=("input_text", "input_messages", "output_text", "output_messages"))
-    again = await list_spans(services.reads, scope("alpha"), question)
-    assert again.rows == [{name: row[name] for name in question.selected()} for row in first]
-    assert again.rows[0]["output_text"] == "answer 3 of talk 0"
 
 
 async def test_deleting_a_trace_removes_what_no_other_span_has(

@@ -16,7 +16,7 @@ import pytest
 from server.errors import DatabaseUnavailable
 from server.http.services import Services
 from server.ingest.mapping.span_record import SpanRecord
-from server.ingest.writing.copy_rows import copy_rows
+from server.ingest.writing.copy_rows import copy_rows, error_of_node
 from server.ingest.writing.dimensions import Dimensions
 from server.ingest.writing.prepared_span import COLUMNS, UnstorableSpan, prepare_span
 from server.ingest.writing.span_changes import ensure_change_tables, settle_span_changes
@@ -27,6 +27,8 @@ from tests.span_factory import make_span, store
 
 CONFLICT_STATES = {"40P01", "40001", "55P03"}
 """55P03: a lock of somebody who waits in a deadlock himself, which takes a second to be found."""
+
+notes_by_trigger = pytest.mark.one_postgresql("triggers note copied spans; partitions on nodes have none")
 
 ALL_USAGE = {
     "prompt_tokens": 20,
@@ -155,6 +157,7 @@ async def ready_for_copy(services: Services, owner: asyncpg.Connection, span: Sp
     return partition, prepared.values
 
 
+@notes_by_trigger
 async def test_the_note_of_copied_spans_leaves_nothing_out(
     services: Services, project: ProjectMaker, owner: asyncpg.Connection
 ) -> None:
@@ -180,6 +183,7 @@ async def test_the_note_of_copied_spans_leaves_nothing_out(
     assert None not in change.values(), "each column is told from its neighbour"
 
 
+@notes_by_trigger
 async def test_a_partition_without_its_trigger_costs_speed_and_no_sum(
     services: Services, project: ProjectMaker, owner: asyncpg.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -394,6 +398,33 @@ async def test_the_text_index_is_settled_beside_the_writers(
     assert await owner.fetchval(query) == 20
 
 
+@pytest.mark.parametrize(
+    ("refused", "kind"),
+    [
+        ("INSERT INTO noted VALUES (1, 2, ''), (1, 3, '')", asyncpg.UniqueViolationError),
+        ("INSERT INTO noted VALUES (1, -1, '')", asyncpg.CheckViolationError),
+        ("INSERT INTO noted VALUES (NULL, 2, '')", asyncpg.NotNullViolationError),
+        (
+            "INSERT INTO noted SELECT 1, 2, string_agg(md5(n::text), '') FROM generate_series(1, 900) AS n",
+            asyncpg.ProgramLimitExceededError,
+        ),
+        ("SET statement_timeout = 10; SELECT pg_sleep(5)", asyncpg.QueryCanceledError),
+    ],
+    ids=["key", "check", "null", "length", "time"],
+)
+async def test_an_error_that_a_node_had_in_a_copy_is_known_by_its_text(
+    owner: asyncpg.Connection, refused: str, kind: type[asyncpg.PostgresError]
+) -> None:
+    """The coordinator hands on the text alone."""
+    await owner.execute("CREATE TEMP TABLE noted (a integer PRIMARY KEY, b integer CHECK (b > 0), c text UNIQUE)")
+    with pytest.raises(kind) as told:
+        await owner.execute(refused)
+    known = error_of_node(asyncpg.InternalServerError(str(told.value)))
+    assert (type(known), known.sqlstate) == (kind, told.value.sqlstate)
+    other = asyncpg.InternalServerError("something else")
+    assert error_of_node(other) is other
+
+
 async def test_one_process_at_a_time_settles_the_text_index(
     services: Services, project: ProjectMaker, owner: asyncpg.Connection
 ) -> None:
@@ -405,6 +436,7 @@ async def test_one_process_at_a_time_settles_the_text_index(
     assert await services.ingestion.text_index.settle() > 0
 
 
+@pytest.mark.one_postgresql("reads the plan of PostgreSQL, which nodes keep to themselves")
 async def test_looking_for_held_updates_reads_no_spans_when_none_is_held(
     services: Services, project: ProjectMaker, owner: asyncpg.Connection
 ) -> None:

@@ -13,7 +13,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,7 +65,7 @@ class Killer:
         if kind == "worker":
             victims = self._program.worker_pids()
         elif kind == "backend":
-            victims = [pid for pid in children(postgres) if "postgres: observatory_app" in _command(pid)]
+            victims = [pid for pid in children(postgres) if "postgres: observatory_app" in command_of(pid)]
         else:
             victims = [postgres]
         if victims:
@@ -81,13 +81,14 @@ class Killer:
 
     def _revive(self, ended: int) -> None:
         deadline = time.monotonic() + SERVE_SECONDS
-        while _command(ended) and time.monotonic() < deadline:
+        while command_of(ended) and time.monotonic() < deadline:
             self._services.revive()
             time.sleep(0.05)
         self._services.revive()
 
 
-def _command(pid: int) -> str:
+def command_of(pid: int) -> str:
+    """The command line of a process; empty once it has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
@@ -123,39 +124,44 @@ async def keep_books(folder: Path, *, kills: int, seed: int, pause: float) -> tu
             ledger, killer, stop = Ledger(), Killer(program, services, chance), asyncio.Event()
             clients = [
                 asyncio.create_task(
-                    _client(base_url, token_of(urls, name), name, ledger, stop, random.Random(seed + number))
+                    client(base_url, token_of(urls, name), name, ledger, stop, random.Random(seed + number))
                 )
                 for number, name in enumerate(PROJECTS * 3)
             ]
             while killer.done.total() < kills:
-                await _progress(ledger, 10)
+                await progress(ledger, 10)
                 await asyncio.sleep(chance.uniform(0, pause))
                 await killer.kill()
-            await _progress(ledger, 10)
+            await progress(ledger, 10)
             stop.set()
             await asyncio.gather(*clients)
-            await _eventually(lambda: compare(urls.owner_url, ledger))
+            await eventually(lambda: compare(urls.owner_url, ledger))
     finally:
         await asyncio.to_thread(services.stop)
     return ledger, killer.done
 
 
-def token_of(urls: EmbeddedUrls, project: str) -> str:
-    """A credential that may write to ``project`` alone."""
-    return issue_token(Settings(jwt_secret=urls.jwt_secret), role=Role.DEVELOPER, projects=[project])
+def token_of(urls: EmbeddedUrls, *projects: str) -> str:
+    """A credential that may read and write ``projects`` alone."""
+    return issue_token(Settings(jwt_secret=urls.jwt_secret), role=Role.DEVELOPER, projects=projects)
 
 
-async def _progress(ledger: Ledger, batches: int) -> None:
-    """Wait until so many more batches are acknowledged: the server is back from the last kill."""
-    wanted = len(ledger.acknowledged) + batches
+async def progress(ledger: Ledger, batches: int, projects: Collection[str] | None = None) -> None:
+    """Wait until so many more batches are acknowledged, of ``projects`` if given: they are back from the last kill."""
+
+    def acknowledged() -> int:
+        return sum(projects is None or ledger.sent[trace_id] in projects for trace_id in ledger.acknowledged)
+
+    wanted = acknowledged() + batches
     async with asyncio.timeout(SERVE_SECONDS):
-        while len(ledger.acknowledged) < wanted:
-            await asyncio.sleep(0.01)
+        while acknowledged() < wanted:
+            await asyncio.sleep(0.05)
 
 
-async def _client(
+async def client(
     base_url: str, token: str, project: str, ledger: Ledger, stop: asyncio.Event, chance: random.Random
 ) -> None:
+    """Send batches of ``project``, one after the other, until ``stop`` is set."""
     headers = {"Authorization": f"Bearer {token}", "Content-Type": PROTOBUF}
     while not stop.is_set():
         request = export_request(SPANS)
@@ -181,7 +187,7 @@ async def _post(base_url: str, headers: dict[str, str], body: bytes) -> str:
         return "lost"
 
 
-async def _eventually(check: Callable[[], Awaitable[None]]) -> None:
+async def eventually(check: Callable[[], Awaitable[None]]) -> None:
     """Wait until ``check`` can reach the database again; its assertions count."""
     for _ in range(SERVE_SECONDS * 2):
         try:

@@ -42,6 +42,9 @@ SAMPLES = {
 BY_TYPE = {FieldType.BOOLEAN: "true", FieldType.INTEGER: "100", FieldType.NUMBER: "100", FieldType.MONEY: "0.001"}
 
 
+reads_plans = pytest.mark.one_postgresql("reads the plans of PostgreSQL, which nodes keep to themselves")
+
+
 @pytest.fixture
 async def window(services: Services, owner_url: str) -> TimeRange:
     """One day in the middle of a full week, among 15,000 spans of four weeks."""
@@ -72,6 +75,7 @@ async def ask(services: Services, **question: Any) -> ListPage:
     return await list_spans(services.reads, SCOPE, ListQuestion(**question), explain=True)
 
 
+@reads_plans
 @pytest.mark.slow
 async def test_no_filter_with_a_time_range_reads_a_whole_partition(services: Services, window: TimeRange) -> None:
     """Every documented filter, plain and negated, for spans and for traces, with each default order."""
@@ -106,6 +110,7 @@ async def indexes_serve_what_they_are_there_for(services: Services, window: Time
         assert not scanned_whole(page)
 
 
+@reads_plans
 async def test_traces_of_the_newest_hours_are_not_compared_with_all_spans_of_them(
     services: Services, owner_url: str
 ) -> None:
@@ -155,6 +160,7 @@ def time_index(view: str, name: str) -> str:
     return rf"\(project_id, {column}{time} DESC\)" + ("" if name in {"session_id", "user_id"} else "$")
 
 
+@reads_plans
 async def test_newest_rows_are_found_by_the_time_index_with_one_plan_for_all_values(
     services: Services, owner_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,6 +215,7 @@ async def test_newest_rows_are_found_by_the_time_index_with_one_plan_for_all_val
         assert all(re.search(time_index(view, name), definition) for definition in definitions), definitions
 
 
+@reads_plans
 @pytest.mark.slow
 async def test_a_search_reads_the_nearest_days_and_the_others_only_for_a_page_that_is_not_full(
     services: Services, window: TimeRange
@@ -251,6 +258,7 @@ async def test_filters_and_other_orders_are_planned_for_their_values(
     assert begun == [True, True, False, False, False, False, False]
 
 
+@reads_plans
 @pytest.mark.slow
 async def test_a_deep_page_reads_no_more_rows_than_the_first(services: Services, window: TimeRange) -> None:
     """Keyset paging: nothing is counted through, whatever the order."""

@@ -41,6 +41,7 @@ FORBIDDEN = {
     r"\bMERGE\s+INTO\b": "MERGE is refused under row-level security",
     r"\bGROUPING\s+SETS\b|\bROLLUP\s*\(|\bCUBE\s*\(": "GROUPING SETS",
     r"DO\s+UPDATE\s+SET(?:(?!\bWHERE\b|\bRETURNING\b)[^;])*?\bnow\s*\(\)": "now() in ON CONFLICT … SET",
+    r"VALUES\s*\([^;]*\bDO\s+UPDATE\s+SET[^;]*\(\s*SELECT\b": "a subquery in INSERT … VALUES",
 }
 EVERY_PROJECT = {
     "list_projects_in_feed": "reads the local feed",

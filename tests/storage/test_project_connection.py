@@ -15,12 +15,16 @@ from server.ingest.writing.dimensions import Dimensions
 from server.ingest.writing.prepared_span import prepare_span
 from server.ingest.writing.span_writer import SpanWriter
 from server.ingest.writing.trace_deletion import delete_trace
+from server.queries.filters.filter_params import GivenParameter, filter_from_params
+from server.queries.lists.list_question import ListQuestion, lift_to_traces
+from server.queries.lists.list_reader import list_spans
 from server.settings import Settings
 from server.storage.database import Database
 from server.storage.project_connection import ProjectConnection, steps_of
+from server.storage.row_scope import RowScope
 from server.storage.statements import load_statements
 from tests.conftest import ProjectMaker
-from tests.span_factory import make_span
+from tests.span_factory import make_span, store
 
 CHANGES_AND_HANDS_ON = re.compile(
     r"\bWITH\b.*\b(?:INSERT INTO|UPDATE|DELETE FROM) (?!pg_temp).*^INSERT INTO", re.S | re.M
@@ -110,3 +114,22 @@ def test_what_a_statement_changed_is_handed_on_in_a_second_step() -> None:
 def test_no_equality_of_projects_is_left() -> None:
     texts = {name: steps_of(sql).text for name, sql in load_statements().items()}
     assert [name for name, sql in texts.items() if re.search(r"\.project_id = [a-z_]+\.project_id", sql)] == []
+
+
+@pytest.mark.parametrize("given", [(), (GivenParameter("user_id", ("kim",)),), (GivenParameter("model", ("gpt-4o",)),)])
+async def test_reads_of_one_project_find_the_same_in_both_forms(
+    services: Services, apart: Database, project: ProjectMaker, given: tuple[GivenParameter, ...]
+) -> None:
+    for name in ("alpha", "beta"):
+        await project(name)
+        spans = [make_span(trace_id=f"{n % 4:032x}", user_id="kim" if n % 3 else "lee") for n in range(12)]
+        await store(services, name, spans)
+    question = ListQuestion(view="traces", filter=lift_to_traces(filter_from_params(given)), total="estimate")
+    pages = [await list_spans(database, RowScope(("alpha",)), question) for database in (services.reads, apart)]
+    assert pages[0].rows
+    assert (pages[0].rows, pages[0].total) == (pages[1].rows, pages[1].total)
+    # Over both, each branch names its own project.
+    both = await list_spans(services.reads, RowScope(("alpha", "beta")), question)
+    assert both.total is not None
+    assert pages[0].total is not None
+    assert both.total.value == 2 * pages[0].total.value

@@ -18,21 +18,8 @@ WHERE project_id = $1
 ORDER BY provider, model, valid_from;
 
 -- name: hold_span_update
--- The first columns stay; messages that came in several requests are added up, each once.
 INSERT INTO span_updates AS u (project_id, trace_id, span_id, columns) VALUES ($1, $2, $3, $4)
-ON CONFLICT (project_id, trace_id, span_id) DO UPDATE SET columns = excluded.columns || u.columns || (
-    SELECT coalesce(jsonb_object_agg(side, (u.columns -> side) || more), '{}')
-    FROM (
-        SELECT side, (
-            SELECT jsonb_agg(message ORDER BY place)
-            FROM jsonb_array_elements(excluded.columns -> side) WITH ORDINALITY AS given (message, place)
-            WHERE NOT EXISTS (SELECT FROM jsonb_array_elements(u.columns -> side) AS known WHERE known = message)
-        ) AS more
-        FROM unnest('{input_messages,output_messages}'::text[]) AS side
-        WHERE jsonb_typeof(u.columns -> side) = 'array' AND jsonb_typeof(excluded.columns -> side) = 'array'
-    ) AS added
-    WHERE more IS NOT NULL
-);
+ON CONFLICT (project_id, trace_id, span_id) DO UPDATE SET columns = added_up_columns(u.columns, excluded.columns);
 
 -- name: list_held_span_updates
 -- Updates whose span has come meanwhile, of every project: asked by the worker role. LATERAL with a LIMIT, because EXISTS

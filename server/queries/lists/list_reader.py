@@ -24,7 +24,7 @@ from server.queries.lists.query_plan import explain_statement
 from server.queries.lists.row_extras import add_extras
 from server.queries.lists.row_layout import Row, row_layout
 from server.storage.database import Database
-from server.storage.project_branches import MOST_BRANCHES, project_branches
+from server.storage.project_branches import MOST_BRANCHES, predicate_of_branch, project_branches
 from server.storage.row_scope import RowScope
 
 TOTAL_CAP: Final = 10_000
@@ -252,7 +252,7 @@ class _Reading:
                 project=project,
                 window=self.window,
                 time=self.view.fields["ts"].expression(),
-                predicate=self.where,
+                predicate=predicate_of_branch(self.where, project),
             )
             for project in self.branches
         )
