@@ -76,7 +76,7 @@ KEYCLOAK_VERSION := 26.7.3
 KEYCLOAK := $(VENV)/keycloak-$(KEYCLOAK_VERSION)
 test-keycloak: $(VENV)/installed-dev $(KEYCLOAK)/installed  ## tokens of a real Keycloak (needs Java 17, Maven, unzip)
 	@$(KEYCLOAK)/bin/kc.sh start-dev --http-host 127.0.0.1 --http-port 18180 > $(KEYCLOAK)/log & server=$$!; \
-	trap "kill $$server" EXIT; \
+	trap "kill $$server" EXIT INT TERM; \
 	until grep -q "started in" $(KEYCLOAK)/log; do kill -0 $$server || exit 1; sleep 1; done; \
 	KEYCLOAK_URL=http://127.0.0.1:18180 $(BIN)/pytest -n 0 tests/access/test_keycloak.py
 

@@ -66,7 +66,7 @@ def run_serve(options: argparse.Namespace) -> int:
     """Serve until told to stop."""
     from server.embedded.stores import Stores, server_environ
     from server.process.companions import companions_of
-    from server.process.listener import open_listener
+    from server.process.listener import local_url, open_listener
     from server.process.supervisor import Supervisor
     from server.telemetry import logs
 
@@ -83,6 +83,7 @@ def run_serve(options: argparse.Namespace) -> int:
         if stores.are_private or options.migrate:
             apply_migrations(settings)
         port = listener.getsockname()[1]
+        stores.publish_server(local_url(listener))
         shared = {**server_environ(stores.environ, settings), "OBSERVATORY_PORT": str(port)}
         with companions_of(settings, shared) as (companions, server_environment):
             return Supervisor(

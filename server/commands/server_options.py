@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from server.commands.api_client import Server
+    from server.settings import Settings
 
+_ADDRESS = {"OBSERVATORY_HOST", "OBSERVATORY_PORT"}
 TOKEN_SECONDS = 86_400
 
 
 def add_server_options(parser: argparse.ArgumentParser, *, project: str) -> None:
     """Add ``--project``, with ``project`` as its help, ``--url`` and ``--token-file``."""
     parser.add_argument("--project", required=True, metavar="ID", help=project)
-    parser.add_argument("--url", help="the server (default: OBSERVATORY_PUBLIC_URL, or host and port)")
+    parser.add_argument("--url", help="the server (default: OBSERVATORY_PUBLIC_URL, or the one that runs here)")
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="file with an access token or API key")
 
 
@@ -23,7 +26,8 @@ def server_of(options: argparse.Namespace) -> Server:
     """Return the server that ``options`` name. Without a token file, its credential is a developer's token created
     here.
 
-    Raises SettingsError if there is no secret to sign it with, and OSError for an unreadable file.
+    Raises SettingsError if there is no secret to sign it with, EmbeddedError if the private services are just
+    starting, and OSError for an unreadable file.
     """
     from server.commands.api_client import Server
     from server.commands.tokens import make_token
@@ -33,4 +37,15 @@ def server_of(options: argparse.Namespace) -> Server:
         token = options.token_file.read_text().strip()
     else:
         token = make_token(role="developer", projects=[options.project], seconds=TOKEN_SECONDS)
-    return Server(options.url or load_settings().base_url, token, options.project)
+    return Server(options.url or _server_url(load_settings()), token, options.project)
+
+
+def _server_url(settings: Settings) -> str:
+    """Return the address that the settings give, or that of the server beside the private services."""
+    from server.embedded import EmbeddedServices
+
+    if not (settings.public_url or settings.database_url or _ADDRESS & os.environ.keys()):
+        running = EmbeddedServices(settings.data_dir).running_instance()
+        if running is not None and running.server_url:
+            return running.server_url
+    return settings.base_url

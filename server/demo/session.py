@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
 import sys
 import threading
 from collections.abc import Mapping
@@ -26,7 +25,7 @@ from server.demo.sender import UNSETTLED_DAYS, DemoError, Sender, Stopped, fill,
 from server.embedded.data_dir import write_private
 from server.embedded.stores import Stores, server_environ
 from server.process.companions import companions_of
-from server.process.listener import open_listener
+from server.process.listener import local_url, open_listener
 from server.process.supervisor import Supervisor
 from server.schema.migrate import migrate
 from server.settings import Settings
@@ -69,7 +68,8 @@ class DemoSession:
             listener = open_listener(settings.host, settings.port)
             asyncio.run(migrate(settings.owner_url, distribution=settings.database_distribution))
             grafana_key = self._prepare_project(settings)
-            base_url = _base_url(settings, listener)
+            base_url = local_url(listener)
+            self._stores.publish_server(base_url)
             port = listener.getsockname()[1]
 
             def start_traffic() -> None:
@@ -167,11 +167,6 @@ async def _make_project(settings: Settings, known: str) -> str:
         return text
     finally:
         await connection.close()
-
-
-def _base_url(settings: Settings, listener: socket.socket) -> str:
-    host = settings.host if settings.host not in ("0.0.0.0", "::") else "127.0.0.1"  # noqa: S104 - compared only
-    return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
 
 
 def what_to_try(base_url: str, token: str, grafana_key: str) -> str:

@@ -4,7 +4,7 @@
 
     .observatory/
       lock           held by the running instance (flock), contains its process id
-      instance.json  addresses of the running instance (0600), for other commands to join it
+      instance.json  addresses of the running instance (0600), for other commands to join or reach it
       jwt_secret     signs tokens (0600), made once
       postgres/      the cluster
       run/           unix sockets; in the system's temporary folder if a socket cannot live here
@@ -36,7 +36,8 @@ class EmbeddedUrls:
     """Addresses of the services, and the secret that signs tokens.
 
     database_url: role observatory_app (the API; row-level security applies). worker_url: role observatory_background
-    (folding, partitions, retention). owner_url: superuser (migrations only).
+    (folding, partitions, retention). owner_url: superuser (migrations only). server_url: the server of this instance,
+    as this machine reaches it; empty until it listens.
     """
 
     database_url: str
@@ -44,6 +45,7 @@ class EmbeddedUrls:
     worker_url: str
     redis_url: str
     jwt_secret: str
+    server_url: str = ""
 
 
 class DataDir:

@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -42,6 +43,7 @@ class EmbeddedServices:
         self._announce = announce
         self._postgres: EmbeddedPostgres | None = None
         self._valkey: EmbeddedValkey | None = None
+        self._urls: EmbeddedUrls | None = None
         self._retry_at: dict[str, float] = {}
         """When a service that does not start is tried again."""
 
@@ -85,7 +87,13 @@ class EmbeddedServices:
         except BaseException:
             self.stop()
             raise
+        self._urls = urls
         return urls
+
+    def publish_server(self, url: str) -> None:
+        """Let other commands of the same user find the server of this instance at ``url``."""
+        if self._urls is not None:
+            self._data_dir.publish(replace(self._urls, server_url=url))
 
     def running_instance(self) -> EmbeddedUrls | None:
         """Return the addresses of an instance that another process runs in this folder; None if there is none.
@@ -103,7 +111,7 @@ class EmbeddedServices:
         for service in (self._valkey, self._postgres):
             if service is not None:
                 service.stop()
-        self._valkey = self._postgres = None
+        self._valkey = self._postgres = self._urls = None
         self._data_dir.unlock()
 
     def revive(self) -> None:

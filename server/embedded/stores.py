@@ -64,6 +64,11 @@ class Stores:
         """Whether this process runs the services itself."""
         return self._embedded is not None
 
+    def publish_server(self, url: str) -> None:
+        """Let commands beside private services find the server that uses them at ``url``."""
+        if self._embedded is not None:
+            self._embedded.publish_server(url)
+
     def watch(self) -> None:
         """Start a private service again that has ended."""
         if self._embedded is not None:

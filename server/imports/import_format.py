@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
-from server.imports.paths import first_of
+from server.imports.paths import first_of, value_at
 from server.imports.rows import Record
 
 Paths = tuple[str, ...]
@@ -18,16 +18,27 @@ TOOLS: Final = ("langfuse", "phoenix", "mlflow", "langsmith", "helicone")
 
 @dataclass(frozen=True, slots=True)
 class RowKind:
-    """One kind of row. All paths in ``has`` have a value in such a row; ``paths`` lead to its parts."""
+    """One kind of row. All paths in ``has`` have a value in such a row; ``paths`` lead to its parts.
+
+    Where two kinds have the same members, ``where`` tells them apart.
+    """
 
     kind: str
     has: Paths
     paths: Mapping[str, Paths]
-    """By part: ``trace_id``, ``span_id``, ``parent_id``, ``name``, ``start``, ``end``, ``status``, ``value`` …"""
+    """By part: ``trace_id``, ``span_id``, ``parent_id``, ``name``, ``start``, ``end``, ``status``, ``value`` …
+
+    A row that has a ``failure`` has failed.
+    """
     attributes: Mapping[str, Paths] = field(default_factory=dict)
     constants: Mapping[str, Any] = field(default_factory=dict)
+    where: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By path, the values that the row may have there."""
     otherwise: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Attributes that are read only if another is missing: ``{"without": ATTRIBUTE, "from": PATHS}``."""
+    """Amounts that are read only if another attribute is missing: ``{"without": ATTRIBUTE, "from": PATHS}``.
+
+    An amount of 0 is left out: tools write it where they know of none.
+    """
     alone: Mapping[str, Any] = field(default_factory=dict)
     """Attributes of the span that is made from a trace without spans: paths, or a literal text."""
     copied: Mapping[str, str] = field(default_factory=dict)
@@ -44,7 +55,9 @@ class RowKind:
 
     def fits(self, record: Record) -> bool:
         """Return whether ``record`` is of this kind."""
-        return all(first_of(record, (path,)) is not None for path in self.has)
+        return all(first_of(record, (path,)) is not None for path in self.has) and all(
+            value_at(record, path) in values for path, values in self.where.items()
+        )
 
     def part(self, record: Record, name: str) -> Any:
         """Return the part ``name`` of ``record``, or None."""
@@ -84,11 +97,12 @@ class ImportFormat:
 
 
 _PARTS: Final = (
-    "trace_id", "span_id", "parent_id", "name", "start", "end", "duration_ms", "status", "http_status", "message",
-    "events", "first_token", "score_id", "type", "value", "text", "source", "comment", "time", "scores_by_name",
+    "trace_id", "span_id", "parent_id", "name", "start", "end", "duration_ms", "status", "http_status", "failure",
+    "message", "events", "first_token", "score_id", "type", "value", "text", "source", "comment", "time",
+    "scores_by_name",
 )  # fmt: skip
 _TABLES: Final = ("attributes", "score_members")
-_MAPPINGS: Final = ("constants", "otherwise", "alone", "copied", "only_for", "sources", "types")
+_MAPPINGS: Final = ("constants", "where", "otherwise", "alone", "copied", "only_for", "sources", "types")
 _SETS: Final = ("whole", "left_out", "errors")
 
 

@@ -86,7 +86,7 @@ def _value(kind: RowKind, record: Record) -> bool | int | float | str:
         raise ValueError("has no value")
     if isinstance(value, bool | int | float | Decimal):
         return _number(value)
-    if wanted == "number" or value is not text:
+    if wanted == "number" or (wanted is None and value is not text):
         try:
             return float(Decimal(str(value)))
         except InvalidOperation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from server.imports.identifiers import SPAN_DIGITS, TRACE_DIGITS, identifier
@@ -65,7 +65,7 @@ def span_attributes(table: ImportFormat, kind: RowKind, record: Record) -> dict[
             found[name] = value
     for name, rule in kind.otherwise.items():
         value = first_of(record, rule["from"])
-        if rule["without"] not in found and value is not None:
+        if rule["without"] not in found and value is not None and not _is_zero(value):
             found[name] = value
     for name, rule in kind.only_for.items():
         if str(found.get(name, "")).lower() not in rule["values"]:
@@ -100,6 +100,14 @@ def _any_value(value: Any) -> dict[str, Any]:
     return {"stringValue": _as_text(value)}
 
 
+def _is_zero(value: Any) -> bool:
+    """Return whether ``value`` is the number 0, or a text of it as in the cells of CSV files."""
+    try:
+        return not Decimal(str(value))
+    except InvalidOperation:
+        return False
+
+
 def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else dumps(value).decode()
 
@@ -123,7 +131,7 @@ def _end(kind: RowKind, record: Record, start: int) -> int:
 
 def _has_failed(kind: RowKind, record: Record) -> bool:
     status, http_status = kind.part(record, "status"), kind.part(record, "http_status")
-    if status is not None and str(status) in kind.errors:
+    if (status is not None and str(status) in kind.errors) or kind.part(record, "failure") is not None:
         return True
     return str(http_status).isdigit() and int(str(http_status)) >= _FAILED_FROM
 

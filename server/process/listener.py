@@ -32,6 +32,13 @@ def open_listener(host: str, port: int) -> socket.socket:
     return listener
 
 
+def local_url(listener: socket.socket) -> str:
+    """Return the address at which this machine reaches ``listener``; of all its addresses, the loopback one."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def explain_failure(failure: OSError, host: str, port: int) -> str:
     """Return what a person can do about ``failure`` to listen."""
     if failure.errno == errno.EADDRINUSE:

@@ -11,12 +11,14 @@ from zoneinfo import ZoneInfo
 from server.queries.filters.filter_tree import Filter, Leaf
 from server.queries.filters.span_fields import FIELDS
 from server.queries.metrics.metric_catalog import DIMENSIONS
+from server.queries.metrics.metric_interval import Interval
 from server.queries.records.budgets import Budget
 from server.reports.report_window import ReportSource, ReportWindow, number, single
 
 STATUSES: Final = ("ok", "warning", "critical")
 _MONTHS: Final = {"month": 1, "quarter": 3, "year": 12}
 _CENT: Final = Decimal("0.0001")
+_EVER_SHORTER: Final = (Interval(days=1), Interval(seconds=3600), Interval(seconds=60))
 
 
 def period_of(budget: Budget, now: datetime) -> tuple[datetime, datetime]:
@@ -44,9 +46,10 @@ def _midnight_after(midnight: datetime, days: int) -> datetime:
 async def budget_state(source: ReportSource, budget: Budget, now: datetime) -> dict[str, Any]:
     """Return the spending in the present period and its projection.
 
-    ``projected_usd`` continues at the rate of the period so far; ``exhausted_at`` is the moment when the amount is used
-    up at that rate (None: not within the period). ``status``: ok, warning, critical; ``status_level`` is its place in
-    :data:`STATUSES`, a number that alert rules can compare.
+    ``projected_usd`` continues at the rate of the period so far. ``exhausted_at`` is the end of the minute in which the
+    amount was used up, or, where it is not, the moment when it will be at that rate (None: not within the period);
+    minutes of long ago are hours or days where finer figures are gone. ``status``: ok, warning, critical;
+    ``status_level`` is its place in :data:`STATUSES`, a number that alert rules can compare.
     """
     start, end = period_of(budget, now)
     inner = ReportSource(source.database, replace(source.scope, projects=(budget.project_id,)))
@@ -71,7 +74,7 @@ async def budget_state(source: ReportSource, budget: Budget, now: datetime) -> d
     used = spent / budget.amount_usd * 100
     exhausted_at = None
     if spent >= budget.amount_usd:
-        exhausted_at = now
+        exhausted_at = await _used_up_at(inner, budget, start, max(now, start + timedelta(seconds=1)))
     elif per_second > 0:
         seconds = (budget.amount_usd - spent) / per_second
         if seconds <= length - elapsed:
@@ -91,6 +94,25 @@ async def budget_state(source: ReportSource, budget: Budget, now: datetime) -> d
         "status": status,
         "status_level": STATUSES.index(status),
     }
+
+
+async def _used_up_at(source: ReportSource, budget: Budget, start: datetime, end: datetime) -> datetime:
+    """Return the end of the shortest bucket, of those in ``[start, end)``, in which spending reached the amount."""
+    spent = Decimal(0)
+    for width in _EVER_SHORTER:
+        window = ReportWindow(start=start, end=end, filter=budget_filter(budget), time_zone=budget.time_zone)
+        answer = await source.ask(window.question("cost", interval=width))
+        before, found = spent, None
+        for time, value in zip(answer.times, answer.groups[0].values["cost"], strict=True):
+            if before + number(value) >= budget.amount_usd:
+                found = time
+                break
+            before += number(value)
+        if found is None:
+            break
+        after = [time for time in answer.times if time > found]
+        spent, start, end = before, max(start, found), min([end, *after[:1]])
+    return end
 
 
 def _status(budget: Budget, used: Decimal) -> str:

@@ -122,6 +122,60 @@ def test_files_that_the_tool_itself_wrote_are_read(name: str) -> None:
     assert scores == {"grounded": True, "helpfulness": 0.75, "tone": "kind"}
 
 
+# Files with the classes or the server of the tool itself, and the call in them: id, model, cost, source of the cost.
+WRITTEN_BY_THE_TOOL = {
+    # The server of arize-phoenix 20.26 (REST) and its client (data frame), spans of a real instrumentation.
+    "phoenix-spans.json": ("phoenix", "f76211c436feb191", "gpt-4o-2024-08-06", "0.000475", "computed"),
+    "phoenix-dataframe.jsonl": ("phoenix", "f76211c436feb191", "gpt-4o-2024-08-06", "0.000475", "computed"),
+    # The classes of the public API in the SDK, langfuse 5.0.
+    "langfuse-observations-v2.json": ("langfuse", "b7ad6b7169203332", "gpt-4.1-mini", "0.000108", "reported"),
+    # The runs that langsmith 0.15 with langchain-core 1.8 sends, before the service adds its counts and costs.
+    "langsmith-sdk-runs.jsonl": ("langsmith", "a4def2d0cb88ed2a", "gpt-4.1-mini-2025-04-14", "0.000108", "computed"),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN_BY_THE_TOOL)
+def test_a_call_in_a_file_that_the_tool_itself_wrote_has_all_its_parts(name: str) -> None:
+    tool, span_id, model, cost, source = WRITTEN_BY_THE_TOOL[name]
+    items, reasons = read(tool, [FIXTURES / "written" / name])
+    assert reasons == []
+    rows = mapped(items, now=datetime(2026, 11, 30, 12, tzinfo=UTC))
+    call = rows[span_id]
+    assert (call.model, call.total_cost_usd, call.cost_source) == (model, Decimal(cost), source)
+    assert (call.total_tokens, call.cached_tokens) in ((150, 40), (150, 100))
+    assert (call.user_id, sorted(call.tags)) == ("ada", ["beta", "web"])
+    assert (call.input_text, call.output_text) == ("Where is my parcel?", "It is in Lyon.")
+    others = [row for row in rows.values() if row is not call]
+    assert {row.cost_source for row in others} == {"none"}, "a total of 0 on an agent is no report"
+    for tool_call in (row for row in others if row.span_name == "track"):
+        assert tool_call.status_code == "ERROR"
+        assert tool_call.error_message.startswith("TimeoutError")
+
+
+def test_scores_of_the_newest_public_api_of_langfuse_belong_to_what_they_are_about() -> None:
+    """Scores of version 3 of that API name their subject; one of a session belongs to no trace."""
+    files = [FIXTURES / "written" / f"langfuse-{name}.json" for name in ("observations-v2", "scores-v3")]
+    items, reasons = read("langfuse", files)
+    assert reasons == ["langfuse-scores-v3.json, row 4: does not belong to a trace in these files"]
+    scores = [item.score for item in items if item.score]
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    assert [(score["name"], score["value"], score["trace_id"], score.get("span_id")) for score in scores] == [
+        ("helpfulness", 0.75, trace, "b7ad6b7169203332"),
+        ("tone", "1", trace, None),
+        ("solved", True, trace, "b7ad6b7169203331"),
+    ]
+    assert sum(item.span is not None for item in items) == 2, "a score is no trace"
+
+
+def test_annotations_that_the_server_of_phoenix_wrote_are_scores() -> None:
+    files = [FIXTURES / "written" / f"phoenix-{name}.json" for name in ("spans", "annotations")]
+    items, reasons = read("phoenix", files)
+    assert reasons == []
+    (score,) = [item.score for item in items if item.score]
+    assert (score["name"], score["value"], score["source"]) == ("correctness", 1.0, "eval")
+    assert (score["span_id"], score["comment"]) == ("f76211c436feb191", "says where it is")
+
+
 @pytest.mark.parametrize(
     ("tool", "span_id", "message"),
     [

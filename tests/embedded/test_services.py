@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import errno
 import os
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
@@ -19,8 +21,10 @@ import databases
 import pytest
 from redis.asyncio import Redis
 
+from server.commands.server_options import server_of
 from server.embedded import EmbeddedError, EmbeddedServices, EmbeddedUrls
 from server.embedded.binaries import Wheel, find_program
+from server.process.listener import local_url, open_listener
 
 QUICK = {"fsync": "off"}
 ROLES = {
@@ -103,6 +107,29 @@ def test_a_second_instance_is_refused_and_can_join_instead(running: tuple[Embedd
     with pytest.raises(EmbeddedError, match=rf"in use by another instance \(process {os.getpid()}\).*OBSERVATORY_DATA"):
         second.start()
     assert second.running_instance() == urls
+
+
+def test_commands_find_the_server_of_a_running_instance(
+    running: tuple[EmbeddedServices, EmbeddedUrls], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services, urls = running
+    for name in ("OBSERVATORY_PUBLIC_URL", "OBSERVATORY_HOST", "OBSERVATORY_PORT", "DATABASE_URL", "JWT_SECRET"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OBSERVATORY_DATA_DIR", str(services.path))
+    options = argparse.Namespace(project="shop", url=None, token_file=None)
+    assert server_of(options).base_url == "http://127.0.0.1:8080", "nothing listens yet: the port by default"
+    with open_listener("0.0.0.0", 0) as listener:
+        port = listener.getsockname()[1]
+        services.publish_server(local_url(listener))
+    assert server_of(options).base_url == f"http://127.0.0.1:{port}"
+    assert EmbeddedServices(services.path).running_instance() == replace(urls, server_url=f"http://127.0.0.1:{port}")
+    services.publish_server("")
+    for given in ({"OBSERVATORY_PORT": "9"}, {"OBSERVATORY_PUBLIC_URL": "http://127.0.0.1:9"}):
+        with monkeypatch.context() as patch:
+            for name, value in given.items():
+                patch.setenv(name, value)
+            assert server_of(options).base_url == "http://127.0.0.1:9", "who says where it is, is believed"
+    assert server_of(argparse.Namespace(**{**vars(options), "url": "http://other"})).base_url == "http://other"
 
 
 def test_a_folder_that_nobody_uses_has_no_running_instance(tmp_path: Path) -> None:

@@ -138,6 +138,29 @@ def test_a_failed_request_of_codex_is_a_call_and_one_that_is_answered_is_told_by
     assert result.ignored == 1
 
 
+def test_a_response_of_codex_that_failed_is_a_failed_call_and_one_told_twice_is_one() -> None:
+    values: dict[str, Any] = {"conversation__id": "c", "model": "gpt-5-codex"}
+    result = mapped(
+        event("codex.sse_event", event__kind="response.failed", error__message="cut off", **values),
+        event("codex.sse_event", NOW_NS + 1, event__kind="response.completed", duration_ms="5", **values),
+        event("codex.sse_event", NOW_NS + 2, event__kind="response.completed", input_token_count="0", **values),
+    )
+    failed, answered = calls(result)
+    assert (failed.status_code, failed.error_message) == ("ERROR", "cut off")
+    assert (answered.status_code, answered.prompt_tokens) == ("OK", 0)
+    assert failed.trace_id == answered.trace_id
+
+
+@pytest.mark.parametrize(("scope", "counted"), [("gemini-cli", 0), ("qwen-code", 0), ("other", 1)])
+def test_the_record_of_the_convention_is_no_call_beside_events_of_its_sender(scope: str, counted: int) -> None:
+    record = event(
+        "", gen_ai__request__model="gemini-2.5-pro", gen_ai__response__id="r", gen_ai__usage__input_tokens=7,
+    )  # fmt: skip
+    record["eventName"] = "gen_ai.client.inference.operation.details"
+    result = mapped(record, scope=scope)
+    assert (len(result.events.groups), result.ignored, result.rejected) == (counted, 1 - counted, [])
+
+
 def test_a_prompt_opens_the_turn_of_its_calls() -> None:
     asked = event("gemini_cli.user_prompt", session__id="s", prompt_id="p", prompt="fix it")
     response = event("gemini_cli.api_response", session__id="s", prompt_id="p", model="gemini-2.5-pro")

@@ -379,6 +379,19 @@ async def test_rank_finds_what_says_it_more_often(services: Services, project: P
     assert page.rows[0]["rank"] > page.rows[1]["rank"] > 0
 
 
+async def test_parts_that_were_just_shown_are_not_read_again(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    await Writer(services).store("alpha", talk(4))
+    first = await rows_of(services, "alpha")
+    await owner.execute("DELETE FROM content_parts")
+    question = ListQuestion(fields=("input_text", "input_messages", "output_text", "output_messages"))
+    again = await list_spans(services.reads, scope("alpha"), question)
+    assert again.rows == [{name: row[name] for name in question.selected()} for row in first]
+    assert again.rows[0]["output_text"] == "answer 3 of talk 0"
+
+
 async def test_deleting_a_trace_removes_what_no_other_span_has(
     services: Services, project: ProjectMaker, owner: asyncpg.Connection
 ) -> None:

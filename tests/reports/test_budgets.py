@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -57,6 +58,26 @@ async def test_half_of_a_day_of_25_hours_is_half_of_its_budget(services: Service
     state = await budget_state(source, budget("day", "Europe/Berlin"), noon)
     assert state["elapsed_pct"] == 50
     assert (state["projected_usd"], state["projected_pct"]) == (1, 100)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata"])
+async def test_an_amount_was_used_up_in_the_minute_that_brought_the_last_of_it(
+    services: Services, project: ProjectMaker, zone: str
+) -> None:
+    await project("p")
+    asked = datetime(2026, 10, 27, 12, tzinfo=UTC)
+    spent = {"2026-10-05T10:00:00": "0.6", "2026-10-20T14:10:40": "0.3", "2026-10-20T14:31:20": "0.2"}
+    spans = [
+        make_span(ts=datetime.fromisoformat(f"{moment}+00:00"), total_cost_usd=Decimal(cost))
+        for moment, cost in {**spent, "2026-10-20T14:50:00": "0.5", "2026-10-25T09:00:00": "2"}.items()
+    ]
+    await store(services, "p", spans)
+    source = ReportSource(services.reads, RowScope(("p",)))
+    state = await budget_state(source, budget("month", zone), asked)
+    assert state["exhausted_at"] == datetime(2026, 10, 20, 14, 32, tzinfo=UTC)
+    assert (await budget_state(source, replace(budget("month", zone), amount_usd=Decimal(5)), asked))[
+        "exhausted_at"
+    ] is None
 
 
 @pytest.fixture

@@ -31,6 +31,8 @@ class ScopeTraits:
     """True if spans are set OK before it is known how they end."""
     estimates_cost: bool = False
     """True if costs are worked out from a price list of the instrumentation, and are nobody's bill."""
+    counted_in_logs: bool = False
+    """True if log events of the same sender are its calls: usage on a span that is no call repeats theirs."""
     ttft_factor: float = field(default=1000.0)
     """Milliseconds in the unit of the time to the first token where the convention has seconds."""
 
@@ -71,6 +73,7 @@ def scope_traits(scope_name: str) -> ScopeTraits:
                 without_operation=traits.get("without_operation"),
                 exception_beats_ok=traits.get("exception_beats_ok", False),
                 estimates_cost=traits.get("estimates_cost", False),
+                counted_in_logs=traits.get("counted_in_logs", False),
                 ttft_factor=1.0 if traits.get("ttft_unit") == "ms" else 1000.0,
             )
     return NO_TRAITS

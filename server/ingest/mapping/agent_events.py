@@ -25,7 +25,11 @@ _AGENTS: Final[dict[str, dict[str, Any]]] = {
     **_TABLE["agents"],
     **{name: {**_TABLE["agents"][fork["of"]], **fork} for name, fork in _TABLE["forks"].items()},
 }
+_CONVENTION: Final = frozenset({"gen_ai.client.inference.operation"})
+"""What the table has beside agents: the record of the GenAI convention, which agents send beside their own events."""
 _SCOPES: Final = {scope: agent for agent, table in _AGENTS.items() for scope in table.get("scopes", ())}
+_LASTS: Final = ("duration_ms", "ttft_ms")
+"""How long it took; at least until the first token, where nothing else is said."""
 _INTERNAL: Final = 1
 _ERROR: Final = 2
 
@@ -58,14 +62,31 @@ def find_event(record: DecodedLog, scope: str = "") -> AgentEvent | None:
             continue
         agent, _, event = name.rpartition(".")
         agent = agent or _SCOPES.get(scope, "")
-        rule = _AGENTS.get(agent, {}).get("events", {}).get(event)
-        if rule is None:
-            continue
-        only = rule.get("only", {})
-        is_one = all(record.attributes.get(key) in values for key, values in only.items())
-        if is_one and all(record.attributes.get(key) for key in rule.get("needs", ())):
+        rule = next((rule for rule in _rules(agent, event) if _fits(rule, record)), None)
+        if rule is not None and not (agent in _CONVENTION and reports_itself(scope)):
             return AgentEvent(agent, rule)
     return None
+
+
+def reports_itself(scope: str) -> bool:
+    """Return whether ``scope`` is that of an agent whose own events are its calls, whatever else it sends of them."""
+    return scope in _SCOPES
+
+
+def _rules(agent: str, event: str) -> list[dict[str, Any]]:
+    rules = _AGENTS.get(agent, {}).get("events", {}).get(event, [])
+    return rules if isinstance(rules, list) else [rules]
+
+
+def _fits(rule: dict[str, Any], record: DecodedLog) -> bool:
+    """Return whether ``record`` has what ``rule`` asks for."""
+    values = record.attributes
+    if any(values.get(key) not in allowed for key, allowed in rule.get("only", {}).items()):
+        return False
+    needs_any = rule.get("needs_any", ())
+    return all(values.get(key) for key in rule.get("needs", ())) and (
+        not needs_any or any(values.get(key) is not None for key in needs_any)
+    )
 
 
 def add_event(events: AgentEvents, group: DecodedLogRecords, record: DecodedLog, event: AgentEvent) -> None:
@@ -79,13 +100,12 @@ def add_event(events: AgentEvents, group: DecodedLogRecords, record: DecodedLog,
     if not in_trace:
         trace_id, turn_span = _digest(32, event.agent, session, turn), _digest(16, event.agent, session, turn)
     kind = str(rule.get("answers") or rule["name"])
-    call = (
-        _digest(16, event.agent, session, _kind_of(table, kind), _first(record, rule["call"]))
-        if rule["call"]
-        else turn_span
-    )
-    if call is None:
-        return
+    if rule["call"]:
+        call = _digest(16, event.agent, session, _kind_of(table, kind), _first(record, rule["call"]))
+    elif in_trace:  # a span of the agent's own has the id
+        call = _digest(16, event.agent, session, kind, turn, str(record.time_ns))
+    else:
+        call = _digest(16, event.agent, session, turn)
     if "answers" in rule:
         columns = {"output_text": to_text(record.attributes.get(rule["text"]))}
         if columns["output_text"]:
@@ -103,7 +123,7 @@ def add_event(events: AgentEvents, group: DecodedLogRecords, record: DecodedLog,
 def _kind_of(table: dict[str, Any], kind: str) -> str:
     """Return the name of the spans of an event; for an answer, of the event that it answers."""
     rule = table["events"].get(kind)
-    return kind if rule is None else str(rule["name"])
+    return kind if rule is None else str(rule["name"] if isinstance(rule, dict) else rule[0]["name"])
 
 
 def _span(
@@ -120,7 +140,8 @@ def _span(
     for key in names:  # of two names for one thing the later of the table wins, whatever the order in the record
         if key in record.attributes and names[key] != key:
             attributes[names[key]] = record.attributes[key]
-    duration_ms = to_number(record.attributes.get("duration_ms"))[0] or 0.0
+    told = (to_number(record.attributes.get(key))[0] for key in _LASTS)
+    duration_ms = next((number for number in told if number), 0.0)
     start_ns = max(record.time_ns - round(duration_ms * 1_000_000), 1)
     return DecodedSpan(
         trace_id,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from server.ingest.mapping.agent_events import AgentEvents, add_event, find_event
+from server.ingest.mapping.agent_events import AgentEvents, add_event, find_event, reports_itself
 from server.ingest.mapping.attribute_choice import SpanFields
 from server.ingest.mapping.mapping_result import (
     IngestWindow,
@@ -76,6 +76,8 @@ def map_logs(
                 call = None if reason is None or _has_context(record) else find_event(record, group.scope.name)
                 if reason is None:
                     spans.setdefault((record.trace_id, record.span_id), []).append(record)
+                elif not _has_context(record) and reports_itself(group.scope.name):
+                    result.ignored += 1
                 elif call is not None and (reason := check.time_reason(record)) is None:
                     add_event(result.events, group, record, call)
                 else:

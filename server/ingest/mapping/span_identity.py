@@ -53,10 +53,20 @@ class IdentityCheck:
 
 def read_session(fields: SpanFields, limits: MappingLimits) -> str | None:
     """Return the application's session; else the provider's conversation, which otherwise stays an attribute."""
+    if "session_id" in fields.found:
+        _leave_thread_numbers(fields)
     session = fields.take_text("session_id", "session_id", limits.identity)
     if session is not None:
         return session
     return fields.take_text("session_id", "conversation_id", limits.identity)
+
+
+def _leave_thread_numbers(fields: SpanFields) -> None:
+    """Leave the number of the operating system's thread, which the convention names as others name a conversation."""
+    for candidate in list(fields.found["session_id"]):
+        if candidate[1] == "thread.id" and not isinstance(candidate[2], str):
+            fields.found["session_id"].remove(candidate)
+            fields.keep(candidate)
 
 
 def read_tags(fields: SpanFields, limits: MappingLimits) -> list[str]:

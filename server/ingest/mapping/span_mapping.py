@@ -147,7 +147,7 @@ def map_span(
         model=model,
         ts=ts,
         pricing=pricing if is_call or operation in USAGE_HOLDERS else None,
-        ignored=raw_operation in OPERATIONS_WITHOUT_USAGE,
+        ignored=(traits.counted_in_logs and not is_call) or raw_operation in OPERATIONS_WITHOUT_USAGE,
         operation=operation,
         scope=scope.name,
         estimates_cost=traits.estimates_cost,

@@ -111,6 +111,8 @@ def read_usage(
         counts.prompt = counts.total
     reported = (counts.prompt, counts.completion, counts.total)
     raw_prompt = fields.take("prompt_tokens_raw", "prompt_tokens_raw", to_tokens) if _RAW in found else None
+    if raw_prompt is not None:
+        _add_missing_writes(fields, counts, raw_prompt)
     rule = normalise_tokens(
         counts,
         CountEvidence(
@@ -232,6 +234,16 @@ def _read_details(fields: SpanFields, counts: TokenCounts) -> dict[str, Any]:
 
 _BESIDE_INPUT = frozenset({"input_audio_count", "input_image_count", "input_video_count"})
 _BESIDE_OUTPUT = frozenset({"output_audio_count", "output_image_count", "output_video_count"})
+
+
+def _add_missing_writes(fields: SpanFields, counts: TokenCounts, raw_prompt: int) -> None:
+    """Fill cache writes that only a difference tells: of an input with the cache, what is neither new nor read."""
+    if counts.prompt is None or counts.cached is None or counts.cache_write is not None:
+        return
+    written = counts.prompt - raw_prompt - counts.cached
+    if written > 0:
+        counts.cache_write = written
+        fields.sources["cache_write_tokens"] = fields.sources["prompt_tokens_raw"]
 
 
 def _add_compaction(counts: TokenCounts, details: dict[str, Any]) -> None:

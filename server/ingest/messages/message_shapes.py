@@ -79,6 +79,8 @@ def _read(value: Any, default_role: str, depth: int) -> list[Message] | None:
         if len(value) == 1 and isinstance(value[0], list) and _pair(value[0]) is None:
             # LangChain: one list for each prompt
             return _read(value[0], default_role, depth + 1)
+        if all(isinstance(item, dict) and isinstance(item.get("candidates"), list) for item in value):
+            return _read_stream(value, default_role, depth)
         if isinstance(value[0], dict) and "block_type" in value[0]:  # LlamaIndex: the blocks of one message
             return [{"role": default_role, "parts": read_parts(value)}]
         messages = []
@@ -101,6 +103,12 @@ def _read(value: Any, default_role: str, depth: int) -> list[Message] | None:
         # A list in which most items are no messages is a plain value; an odd one in a conversation costs itself only.
         return messages if unread * 2 < len(messages) else None
     return None
+
+
+def _read_stream(answers: list[Any], default_role: str, depth: int) -> list[Message]:
+    """Return the message of a stream of Gemini: answers, each with a piece of it, the last with the finish reason."""
+    pieces = [piece for answer in answers for piece in _read(answer["candidates"], default_role, depth + 1) or ()]
+    return _joined([{"finish_reason": piece.get("finish_reason")} for piece in pieces], pieces)
 
 
 def _joined(items: list[Any], messages: list[Message]) -> list[Message]:

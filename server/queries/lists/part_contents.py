@@ -7,15 +7,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
-import orjson
 
+from server.queries.lists.known_parts import KnownParts, Part, Week, read_parts
 from server.queries.lists.list_question import PREVIEW_LENGTH
-from server.queries.records.message_text import text_of_parts
-from server.storage.statements import statement
 
 COLUMNS: Final = {
     "own_parts": "{t}.parts",
@@ -37,14 +35,11 @@ _FINISH: Final = "finish_reason"
 _FIRST_PARTS: Final = 2
 """Number of parts that usually suffice for the beginning of a side."""
 
-_Week = tuple[str, datetime]
-"""A project and the start of a week."""
+_MOST_KEPT: Final = 100
+"""Most rows of an answer whose parts are kept: those of an export are not asked for again."""
 
-
-class _Part(NamedTuple):
-    message: dict[str, Any] | None
-    role: str | None
-    text: str
+_known: Final = KnownParts()
+"""Shared by all applications of this process: ids of parts depend on a key of their project."""
 
 
 @dataclass(slots=True)
@@ -58,7 +53,7 @@ class _Content:
     count: int
     """Parts to read."""
 
-    def fill(self, found: Mapping[UUID, _Part]) -> bool:
+    def fill(self, found: Mapping[UUID, Part]) -> bool:
         """Set the fields; return whether they need more parts than were read."""
         ids = self.ids
         try:
@@ -68,8 +63,8 @@ class _Content:
         row, needs_more = self.row, False
         for name in self.names:
             if name == "attributes":
-                for part in parts:
-                    row[name].update(part.message)
+                for message, _, _ in parts:
+                    row[name].update(message)
             elif name in _TEXTS:
                 text = row[name] = _text(parts, is_alone=len(ids) == 1)
                 needs_more = self.count < len(ids) and len(text or "") <= PREVIEW_LENGTH
@@ -95,25 +90,25 @@ async def fill_contents(
         for side in range(_NUMBER_OF_SIDES)
         if (group := [name for name in names if SIDES[name] == side])
     ]
-    weeks: dict[_Week, list[_Content]] = {}
+    weeks: dict[Week, list[_Content]] = {}
     for record, row in zip(records, rows, strict=True):
         if ids := record["own_parts"]:
             weeks.setdefault(_week(record), []).extend(_contents(record, row, ids, groups))
     for week, wanted in weeks.items():
-        found: dict[UUID, _Part] = {}
+        is_kept = len(rows) <= _MOST_KEPT
+        found = _known.of(week) if is_kept else {}
         while wanted:
             ids = set[UUID]().union(*[content.ids[: content.count] for content in wanted])
             if missing := ids - found.keys():
-                for part_id, body, text in await connection.fetch(
-                    statement("read_content_parts"), *week, list(missing)
-                ):
-                    found[part_id] = _part(orjson.loads(body), text)
+                characters = await read_parts(connection, week, list(missing), found)
+                if is_kept:
+                    _known.grew(characters)
             wanted = [content for content in wanted if content.fill(found)]
             for content in wanted:
                 content.count = len(content.ids)
 
 
-def _week(record: asyncpg.Record) -> _Week:
+def _week(record: asyncpg.Record) -> Week:
     ts = record["own_ts"]
     return record["own_project"], datetime.combine(ts.date() - timedelta(days=ts.weekday()), time(), UTC)
 
@@ -130,25 +125,15 @@ def _contents(
         yield _Content(row, names, parts, finish, _FIRST_PARTS if is_clipped else len(parts))
 
 
-def _part(body: Any, text: str | None) -> _Part:
-    if isinstance(body, str):
-        return _Part(None, None, body)
-    if len(body) == 1:  # an attribute; a message has a role and parts
-        return _Part(body, None, "")
-    return _Part(body, body["role"], text_of_parts(body["parts"]) if text is None else text)
-
-
-def _text(parts: Sequence[_Part], *, is_alone: bool) -> str | None:
-    if not parts:
-        return None
+def _text(parts: Sequence[Part], *, is_alone: bool) -> str | None:
     if is_alone:
-        (part,) = parts
-        return part.text if part.role in _BARE_ROLES else f"{part.role}: {part.text}"
-    return "\n".join([f"{part.role}: {part.text}" for part in parts])
+        ((_, role, text),) = parts
+        return text if role in _BARE_ROLES else f"{role}: {text}"
+    return "\n".join([f"{role}: {text}" for _, role, text in parts]) if parts else None
 
 
-def _messages(parts: Sequence[_Part], finish: str | None) -> list[dict[str, Any]] | None:
-    messages = [part.message for part in parts if part.message is not None]
+def _messages(parts: Sequence[Part], finish: str | None) -> list[dict[str, Any]] | None:
+    messages = [message for message, _, _ in parts if message is not None]
     if finish is not None:
         messages = [_with_finish(message, finish) for message in messages]
     return messages or None

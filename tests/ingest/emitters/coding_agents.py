@@ -46,4 +46,14 @@ CASES: dict[str, Case] = {
         {},
         {"operation_type": "chat", "is_generation": True},
     ),
+    "number_of_a_thread_is_no_session": (
+        {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o", "thread.id": 41, "thread.name": "http-1"},
+        {},
+        {"session_id": None},
+    ),
+    "name_of_a_thread_is_a_session": (
+        {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o", "thread.id": "t-41"},
+        {},
+        {"session_id": "t-41"},
+    ),
 }

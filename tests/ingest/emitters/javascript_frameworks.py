@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from tests.ingest.emitters.case_form import GPT, OPENAI_BODY, OPENAI_COUNTS, Case, dumps
 
 CASES: dict[str, Case] = {
@@ -103,5 +105,37 @@ CASES: dict[str, Case] = {
         {"ai.operationId": "ai.generateSpeech", "ai.model.id": "tts-1"},
         {},
         {"operation_type": "speech", "is_generation": True},
+    ),
+    "ai_sdk_tells_cache_writes_by_what_is_left": (
+        {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "anthropic",
+            "gen_ai.request.model": "claude-sonnet-4-5",
+            "gen_ai.usage.input_tokens": 950,
+            "gen_ai.usage.output_tokens": 200,
+            "gen_ai.usage.cache_read.input_tokens": 700,
+            "ai.usage.inputTokenDetails.noCacheTokens": 100,
+        },
+        {"scope": "gen_ai"},
+        {"prompt_tokens": 950, "cache_write_tokens": 150, "total_cost_usd": Decimal("0.0040725")},
+    ),
+    "ai_sdk_has_the_counts_of_gemini_in_its_answer_alone": (
+        {
+            "ai.operationId": "ai.generateObject.doGenerate",
+            "ai.model.provider": "google.generative-ai",
+            "ai.model.id": "gemini-2.5-flash",
+            "ai.usage.promptTokens": 1000,
+            "ai.usage.completionTokens": 300,
+            "ai.response.providerMetadata": dumps(
+                {"google": {"usageMetadata": {"cachedContentTokenCount": 600, "thoughtsTokenCount": 120}}}
+            ),
+        },
+        {},
+        {
+            "cached_tokens": 600,
+            "completion_tokens": 300,
+            "reasoning_tokens": 120,
+            "total_cost_usd": Decimal("0.000888"),
+        },
     ),
 }
