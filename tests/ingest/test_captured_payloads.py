@@ -325,3 +325,35 @@ def test_openlit_that_has_no_price_list_does_not_make_its_calls_free() -> None:
     assert {record.cost_source for record in chats} == {"computed"}
     claude = calls("openlit_js", "claude")
     assert claude[0].total_cost_usd == CLAUDE_COST
+
+
+def test_bedrock_by_openinference_for_javascript_has_the_counts_of_its_answers() -> None:
+    plain, tool, streamed, invoked = rows("openinference_js_bedrock")
+    for record in (plain, tool, invoked):
+        counts = (record.prompt_tokens, record.completion_tokens, record.cached_tokens, record.cache_write_tokens)
+        assert counts == (950, 200, 700, 150)
+        assert record.total_cost_usd == Decimal("0.00447975")  # what Anthropic asks, and a tenth for the region
+    assert plain.model == tool.model == streamed.model == "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
+    assert invoked.model == "claude-sonnet-4-5-20250929"
+    assert tool.output_text == '[tool_call track({"id":"12"})]'
+    assert (streamed.prompt_tokens, streamed.total_tokens) == (100, 1150)  # its cache is nowhere
+    assert {record.provider for record in (plain, tool, streamed, invoked)} == {"aws"}
+
+
+def test_spring_ai_tells_the_counts_of_each_vendor_as_the_vendor_does() -> None:
+    plain = {record.model: record for record in rows("spring_ai") if record.is_generation and record.cached_tokens}
+    openai, anthropic = plain["gpt-4.1-mini-2025-04-14"], plain["claude-sonnet-4-5-20250929"]
+    assert (openai.prompt_tokens, openai.cached_tokens, openai.total_cost_usd) == (1000, 600, Decimal("0.0007"))
+    assert (anthropic.prompt_tokens, anthropic.cached_tokens, anthropic.cache_write_tokens) == (950, 700, 150)
+    assert (anthropic.total_cost_usd, anthropic.usage_rule) == (Decimal("0.0040725"), 4)
+    assert (openai.finish_reason, anthropic.finish_reason) == ("STOP", "end_turn")
+
+
+def test_spring_ai_has_a_tool_its_steps_and_the_model_of_a_refused_call() -> None:
+    records = rows("spring_ai")
+    (tool,) = [record for record in records if record.operation_type == "tool"]
+    assert (tool.tool_name, tool.input_text, tool.output_text) == ("track", '{"id": "12"}', "in Lyon")
+    assert {record.operation_type for record in records if record.provider == "spring_ai"} == {"chain", "tool"}
+    (refused,) = [record for record in records if record.is_generation and record.status_code == "ERROR"]
+    assert (refused.model, refused.error_message) == ("fail-400", "400: You are too fast")
+    assert sum(record.is_generation for record in records) == 9

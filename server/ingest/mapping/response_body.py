@@ -1,7 +1,8 @@
-"""Facts from the body of an answer about a model call whose span lacks them (table: ``dialects/response_bodies.json``).
+"""Facts from the bodies of a model call whose span lacks them (table: ``dialects/response_bodies.json``).
 
 Frameworks that trace their own functions record what went in and what came out, and leave model and usage
-inside it. The body is opened only for a model call without usage, or without a model.
+inside it. The bodies are opened only for a model call without usage, without a model, or without parts of its usage
+that an answer with the same input tells.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 
 from server.ingest.dialects.attribute_table import read_table
 from server.ingest.mapping.attribute_choice import BODY_RANK, IndexedGroup, SpanFields
-from server.ingest.messages.coercion import decode_json
+from server.ingest.messages.coercion import decode_json, to_tokens
 
 _TABLE: dict[str, Any] = read_table("response_bodies.json")
 
@@ -22,16 +23,30 @@ def _paths(names: list[str]) -> tuple[tuple[str, ...], ...]:
 _USAGE_OBJECTS = _paths(_TABLE["usage_objects"])
 _USAGE = tuple((slot, _paths(names)) for slot, names in _TABLE["usage"].items())
 _MEMBERS = tuple((slot, _paths(names)) for slot, names in _TABLE["members"].items())
+_DETAILS = tuple(rule for rule in _USAGE if rule[0] in _TABLE["details"])
+_REQUEST = tuple((slot, _paths(names)) for slot, names in _TABLE["request"].items())
+_NO_MODELS = frozenset({"none", *read_table("price_names.json")["bedrock_vendors"]})
+_PROMPT = dict(_USAGE)["prompt_tokens"]
+_DETAIL_NAMES = frozenset(_TABLE["details"])
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 _MODELS = ("model", "response_model", "request_model")
 
 
 def read_body(fields: SpanFields) -> None:
-    """Add what the recorded answer says to ``fields``: usage where there is none, model, finish reason."""
+    """Add what the recorded bodies say to ``fields``: usage where there is none or parts of it are missing, model,
+    finish reason.
+    """
     found = fields.found
+    _leave_no_models(fields)
     slots = found.keys()
     has_usage = not slots.isdisjoint(_COUNTS)
-    if "output" not in found or (has_usage and not slots.isdisjoint(_MODELS)):
+    has_model = not slots.isdisjoint(_MODELS)
+    if not has_model and "input" in found:
+        _read_request(fields)
+    if "output" not in found or (has_usage and has_model and not _DETAIL_NAMES.isdisjoint(found)):
+        return
+    if has_usage and has_model:
+        _read_details(fields)
         return
     for position, (rank, key, value) in enumerate(found["output"]):
         body = decode_json(value) if isinstance(value, str) else value
@@ -42,11 +57,55 @@ def read_body(fields: SpanFields) -> None:
         if isinstance(body, list):
             body = body[0] if body and isinstance(body[0], dict) else {}
         _add_first(fields, key, body, _MEMBERS)
-        if not has_usage:
-            for path in _USAGE_OBJECTS:
-                usage = _member(body, path)
-                if isinstance(usage, dict):
-                    _add_first(fields, f"{key} {'.'.join(path)}", usage, _USAGE)
+        for path in () if has_usage else _USAGE_OBJECTS:
+            usage = _member(body, path)
+            if isinstance(usage, dict):
+                _add_first(fields, f"{key} {'.'.join(path)}", usage, _USAGE)
+    if has_usage and _DETAIL_NAMES.isdisjoint(found):
+        _read_details(fields)
+
+
+def _leave_no_models(fields: SpanFields) -> None:
+    """Leave what is no model's name among the attributes: its maker's, which some instrumentations cut out of it, and
+    Micrometer's word for a missing value.
+    """
+    found = fields.found
+    for slot in _MODELS:
+        for candidate in found.get(slot, ()):
+            value = candidate[2]
+            if value.__class__ is str and value in _NO_MODELS:
+                fields.keep(candidate)
+                found[slot] = [other for other in found[slot] if other is not candidate]
+        if slot in found and not found[slot]:
+            del found[slot]
+
+
+def _read_request(fields: SpanFields) -> None:
+    """Add the model that the recorded request names."""
+    for _, key, value in list(fields.found["input"]):
+        body = decode_json(value) if isinstance(value, str) else value
+        if isinstance(body, dict):
+            _add_first(fields, key, body, _REQUEST)
+
+
+def _read_details(fields: SpanFields) -> None:
+    """Add parts of the usage that only the recorded answer tells, if its input is the span's: then both count alike."""
+    found = fields.found
+    prompts = found.get("prompt_tokens", ())
+    for position, (rank, key, value) in enumerate(found["output"]):
+        if isinstance(value, str):
+            if "usage" not in value and "Usage" not in value:
+                continue
+            value = decode_json(value)
+        if not isinstance(value, dict):
+            continue
+        found["output"][position] = (rank, key, value)
+        prompt = to_tokens(prompts[0][2])[0] if len(prompts) == 1 else None
+        for path in _USAGE_OBJECTS if prompt else ():
+            usage = _member(value, path)
+            if isinstance(usage, dict) and _first_member(usage, _PROMPT) == prompt:
+                _add_first(fields, f"{key} {'.'.join(path)}", usage, _DETAILS)
+                return
 
 
 def _add_first(
@@ -58,6 +117,11 @@ def _add_first(
             if isinstance(member, str | int | float) and not isinstance(member, bool) and member != "":
                 fields.add(slot, BODY_RANK, f"{key} {'.'.join(path)}", member)
                 break
+
+
+def _first_member(value: Any, paths: tuple[tuple[str, ...], ...]) -> Any:
+    """Return the value at the first of ``paths`` that leads somewhere."""
+    return next((member for path in paths if (member := _member(value, path)) is not None), None)
 
 
 def _member(value: Any, path: tuple[str, ...]) -> Any:

@@ -42,6 +42,7 @@ _INCLUSIVE_KEYS = frozenset(_HABITS["inclusive_keys"])
 _INCLUSIVE_ENDINGS = tuple(_HABITS["inclusive_endings"])
 _EXCLUSIVE_OF_ANTHROPIC = frozenset(_HABITS["exclusive_of_anthropic"])
 _ANSWERS_OF_ANTHROPIC = tuple(_HABITS["answers_of_anthropic"])
+_ANSWERS_OF_CONVERSE = tuple(_HABITS["answers_of_converse"])
 _EXCLUSIVE_INPUTS = frozenset(_HABITS["exclusive_inputs"])
 _EXCLUSIVE_OUTPUTS = frozenset(_HABITS["exclusive_outputs"])
 FLAT_PREFIXES: Final = tuple(_HABITS["flat_prefixes"])
@@ -134,6 +135,8 @@ def _rule(counts: TokenCounts, evidence: CountEvidence, cache: int) -> tuple[int
     if not cache:
         return (INCLUSIVE if evidence.dialect in _INCLUSIVE_DIALECTS else INFERRED), False
     habit = _SCOPES.get(evidence.scope)
+    if habit == "vendor":
+        habit = "exclusive" if evidence.is_anthropic or evidence.provider == "aws" else "inclusive"
     if habit is not None:
         return KNOWN_SCOPE, habit == "exclusive"
     is_beside = _proof(counts, evidence)
@@ -166,9 +169,11 @@ def _convention(evidence: CountEvidence) -> int | None:
         return INCLUSIVE
     if sources.get("prompt_tokens") in _EXCLUSIVE_INPUTS:
         return EXCLUSIVE
+    # The path inside a recorded answer follows a space: the vendor's own words.
+    if any(" " in key and key.endswith(_ANSWERS_OF_CONVERSE) for key in keys):
+        return EXCLUSIVE
     if evidence.dialect == "openinference":
         return INCLUSIVE
-    # The path inside a recorded answer follows a space: the vendor's own words.
     if evidence.is_anthropic and any(" " in key and key.endswith(_ANSWERS_OF_ANTHROPIC) for key in keys):
         return EXCLUSIVE
     if evidence.is_anthropic and (evidence.dialect == "genai_a" or any(key in _EXCLUSIVE_OF_ANTHROPIC for key in keys)):

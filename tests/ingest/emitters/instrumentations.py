@@ -107,4 +107,71 @@ CASES: dict[str, Case] = {
         {"scope": "netra.instrumentation.openai"},
         {"provider": "openai", "output_text": "Sunny.", "finish_reason": "stop"},
     ),
+    "failed_response_of_openai_agents_shows_nothing_but_its_error": (
+        {"openinference.span.kind": "LLM", "llm.system": "openai"},
+        {
+            "name": "response",
+            "scope": "@arizeai/openinference-instrumentation-openai-agents",
+            "status": {"code": 2, "message": "429"},
+        },
+        {"operation_type": "chat", "is_generation": True, "status_code": "ERROR"},
+    ),
+    "maker_in_the_place_of_a_model": (
+        {
+            "openinference.span.kind": "LLM",
+            "llm.provider": "aws",
+            "llm.model_name": "amazon",
+            "input.value": dumps({"modelId": "amazon.nova-lite-v1:0", "messages": []}),
+        },
+        {},
+        {"request_model": "amazon.nova-lite-v1:0", "model": "amazon.nova-lite-v1:0"},
+    ),
+    "answer_tells_the_cache_of_an_input_that_the_span_has_too": (
+        {
+            "openinference.span.kind": "LLM",
+            "llm.model_name": "amazon.nova-lite-v1:0",
+            "llm.token_count.prompt": 20,
+            "llm.token_count.completion": 10,
+            "llm.token_count.total": 90,
+            "output.value": dumps({"usage": {"inputTokens": 20, "outputTokens": 10, "cacheReadInputTokens": 60}}),
+        },
+        {},
+        {"prompt_tokens": 80, "cached_tokens": 60, "completion_tokens": 10, "total_tokens": 90},
+    ),
+    "answer_tells_the_part_of_the_input_that_was_cached": (
+        {
+            "openinference.span.kind": "LLM",
+            "llm.model_name": "gpt-4o",
+            "llm.token_count.prompt": 20,
+            "llm.token_count.completion": 10,
+            "llm.token_count.total": 30,
+            "output.value": dumps({"usage": {"prompt_tokens": 20, "prompt_tokens_details": {"cached_tokens": 5}}}),
+        },
+        {},
+        {"prompt_tokens": 20, "cached_tokens": 5},
+    ),
+    "answer_that_counts_another_input_tells_nothing": (
+        {
+            "openinference.span.kind": "LLM",
+            "llm.model_name": "claude-sonnet-4-5",
+            "llm.token_count.prompt": 90,
+            "llm.token_count.completion": 10,
+            "output.value": dumps({"usage": {"input_tokens": 20, "cache_read_input_tokens": 70}}),
+        },
+        {},
+        {"prompt_tokens": 90, "cached_tokens": None},
+    ),
+    "spring_ai_leaves_the_cache_out_of_anthropics_input_however_small_it_is": (
+        {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.system": "anthropic",
+            "gen_ai.request.model": "claude-sonnet-4-5",
+            "gen_ai.usage.input_tokens": "1000",
+            "gen_ai.usage.output_tokens": "200",
+            "gen_ai.usage.total_tokens": "1200",
+            "gen_ai.usage.cache_read.input_tokens": "700",
+        },
+        {"scope": "org.springframework.boot"},
+        {"prompt_tokens": 1700, "cached_tokens": 700, "total_tokens": 1900},
+    ),
 }
