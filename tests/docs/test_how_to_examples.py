@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import sys
@@ -14,11 +15,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import asyncpg
+import httpx
 import pytest
 
 from server.embedded.binaries import POSTGRES, find_program
 from server.schema.migrate import migrate
-from tests.conftest import AppServer, Cluster, ProjectMaker
+from tests.conftest import JWT_SECRET, AppServer, Cluster, ProjectMaker
 from tests.docs.markdown import ROOT, Page
 from tests.docs.test_examples import ADDRESS, STRICT
 from tests.span_factory import make_span, store
@@ -26,7 +28,10 @@ from tests.span_factory import make_span, store
 HOW_TO = ROOT / "docs" / "how-to"
 CLIENT = ROOT / "docs" / "clients" / "python"
 # Erasure comes last, as it takes away what others ask for.
-PAGES = ("budgets", "own-panel", "move-from-another-tool", "notebook", "retention-and-erasure")
+PAGES = (
+    "how-to/budgets", "how-to/own-panel", "how-to/move-from-another-tool", "how-to/notebook", "clients/python",
+    "reference/metrics", "reference/exports", "how-to/retention-and-erasure",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,20 +59,52 @@ async def test_examples_of_how_to_pages_do_what_the_pages_say(
     app_server: AppServer, project: ProjectMaker, token: Callable[..., str], tmp_path: Path
 ) -> None:
     await project("demo")
+    await project("demo-copy")
     trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
     priced = {"total_cost_usd": Decimal("0.375"), "cost_source": "computed", "model": "gpt-4.1"}
     spans = [make_span(trace_id=trace_id, **priced), *(make_span(user_id="user-1", **priced) for _ in range(3))]
     await store(app_server.services, "demo", spans)
     shell = Shell(
         tmp_path,
-        {"TOKEN": token("developer", ["demo"]), "ADMIN": token("admin", ["demo"]), "PYTHONPATH": str(CLIENT)},
+        {
+            "TOKEN": token("developer", ["demo"]),
+            "ADMIN": token("admin", ["demo"]),
+            "PYTHONPATH": str(CLIENT),
+            # As the server has them, for the commands that make a token themselves.
+            "JWT_SECRET": JWT_SECRET,
+            "OBSERVATORY_PORT": app_server.base_url.rpartition(":")[2],
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        },
     )
-    outputs = {name: await _run_page(Page(HOW_TO / f"{name}.md"), shell, app_server.base_url) for name in PAGES}
-    assert outputs["own-panel"].count("1.5") >= 3, "the panel, PromQL and REST have the same sum"
-    assert '"status_level":0' in outputs["budgets"]
-    assert re.search(r'"deleted_traces":3,.*"is_complete":true', outputs["retention-and-erasure"])
+    outputs = {name: await _run_page(Page(ROOT / "docs" / f"{name}.md"), shell, app_server.base_url) for name in PAGES}
+    assert outputs["how-to/own-panel"].count("1.5") >= 3, "the panel, PromQL and REST have the same sum"
+    assert '"status_level":0' in outputs["how-to/budgets"]
+    assert re.search(r'"deleted_traces":3,.*"is_complete":true', outputs["how-to/retention-and-erasure"])
     if find_spec("polars") and find_spec("pyarrow"):
-        assert outputs["notebook"].count("gpt-4.1") >= 3
+        assert outputs["how-to/notebook"].count("gpt-4.1") >= 3
+        assert outputs["clients/python"].count("gpt-4.1") >= 2
+    assert '"duration_p95"' in outputs["reference/metrics"]
+    assert outputs["reference/exports"].rstrip().endswith("}")
+    assert '"state":"complete"' in outputs["reference/exports"]
+
+
+# Page, the route that takes the first document in it, and its method.
+DOCUMENTS = (
+    ("reference/metrics.md", "POST", "/api/v1/metrics/query"),
+    ("reference/trace-query.md", "POST", "/api/v1/traces/search"),
+    ("reference/analytics.md", "PUT", "/api/v1/budgets/demo/of-the-page"),
+)
+
+
+@pytest.mark.parametrize(("page", "method", "path"), DOCUMENTS)
+async def test_documents_of_pages_are_taken_as_they_are(
+    client: httpx.AsyncClient, bearer: Callable[..., dict[str, str]], project: ProjectMaker,
+    page: str, method: str, path: str,
+) -> None:  # fmt: skip
+    await project("demo")
+    document = Page(ROOT / "docs" / page).examples("json")[0]
+    answer = await client.request(method, path, json=json.loads(document), headers=bearer("admin", ["demo"]))
+    assert answer.is_success, answer.text
 
 
 async def _run_page(page: Page, shell: Shell, address: str) -> str:
