@@ -6,10 +6,13 @@ import argparse
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from plugin.grafana_api import Grafana
 from server.commands.parsing import Commands, add_command, add_group
 from server.terminal.output import CommandFailed, say
+
+if TYPE_CHECKING:
+    from plugin.grafana_api import Grafana
 
 TOKEN_VARIABLE = "GRAFANA_TOKEN"  # noqa: S105 - the name of a variable
 OBSERVATORY = "http://127.0.0.1:8080"
@@ -217,6 +220,8 @@ def _add_grafana(parser: argparse.ArgumentParser) -> None:
 
 
 def _grafana(options: argparse.Namespace) -> Grafana:
+    from plugin.grafana_api import Grafana
+
     token = options.token or os.environ.get(TOKEN_VARIABLE, "")
     if options.user:
         name, separator, password = options.user.partition(":")
