@@ -44,7 +44,7 @@ _RULES = {
     "provider": "canonical provider name",
     "operation_type": "canonical operation; a model without a hint is a chat",
     "is_generation": "count_rule is 1 or 2",
-    "inherited": "what this span lacks and another report of the call has",
+    "inherited": "what this span lacks and another report of the call, or a span above, has",
     "environment": "first name of the alias table, else default",
     "dialect": "first matching rule of dialects/detection.json",
     "input_text": "rendered from the messages",

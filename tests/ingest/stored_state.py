@@ -38,7 +38,7 @@ async def stored_summaries(owner: asyncpg.Connection) -> dict[str, dict[tuple[st
             (row["project_id"], row[key]): {
                 name: value
                 for name, value in row.items()
-                if name not in ("updated_at", "is_linked") and not name.endswith("_rank")
+                if name not in ("updated_at", "is_linked", "lends", "lacks") and not name.endswith("_rank")
             }
             for row in rows
         }

@@ -1,13 +1,20 @@
-"""Counts the calls of one request once, before its spans are stored."""
+"""Counts the calls of one request once, and gives them their user, before its spans are stored."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from server.ingest.dialects.canonical_names import GENERATION_OPERATIONS, USAGE_HOLDERS
-from server.ingest.mapping.call_counting import MOST_VIEWS, ONLY_REPORT, USAGE_WITHOUT_CALL, SpanView, decide_counts
-from server.ingest.mapping.call_identity import columns_of, has_part, inheritance
+from server.ingest.mapping.call_counting import (
+    MOST_VIEWS,
+    ONLY_REPORT,
+    USAGE_WITHOUT_CALL,
+    Decision,
+    SpanView,
+    decide_counts,
+)
+from server.ingest.mapping.call_identity import Ancestry, columns_of, has_part, inheritance, kept_inheritance
 from server.ingest.mapping.span_record import SpanRecord
 from server.text.instants import EPOCH
 
@@ -26,27 +33,60 @@ def rule_alone(operation: str, *, is_call: bool, has_usage: bool) -> int | None:
 
 
 def count_calls_once(records: Sequence[SpanRecord]) -> None:
-    """Decide which of the spans count, trace by trace and return what counts the identity that another report has.
+    """Decide which of the spans count, trace by trace, and give those that count the identity that another report, or
+    a span above, has.
 
     Traces of which some reports share a response id are looked at together: an instrumentation that does not make its
     span current, round a client that traces itself, makes two traces of one call.
     """
     reports = [record for record in records if record.count_rule is not None]
+    settled: set[str] = set()
+    for members in _groups_of_several(records, reports):
+        if not _is_each_alone(members):
+            _settle(members)
+            settled.update(record.trace_id for record in members)
+    _lend_below(records, [record for record in reports if record.trace_id not in settled])
+
+
+def _groups_of_several(records: Sequence[SpanRecord], reports: Sequence[SpanRecord]) -> Iterable[Sequence[SpanRecord]]:
+    """Return the spans of the traces, or of the linked traces, that hold more than one report."""
     if len(reports) < 2:
-        return
+        return ()
     group_of = _linked_traces(reports)
     sizes = Counter(group_of.get(record.trace_id, record.trace_id) for record in reports)
     several = {group for group, count in sizes.items() if count > 1}
     if not several:
-        return
+        return ()
     groups: dict[str, list[SpanRecord]] = {}
     for record in records:
         group = group_of.get(record.trace_id, record.trace_id)
         if group in several:
             groups.setdefault(group, []).append(record)
-    for members in groups.values():
-        if not _is_each_alone(members):
-            _settle(members)
+    return groups.values()
+
+
+def _lend_below(records: Sequence[SpanRecord], reports: Sequence[SpanRecord]) -> None:
+    """Give each of ``reports``, which all count, what it lacks of the identity of the spans above it."""
+    below = [record for record in reports if record.parent_span_id is not None]
+    if not below:
+        return
+    lending = {
+        record.trace_id for record in records if record.user_id or record.session_id or record.tags or record.agent_name
+    }
+    borrowers: dict[str, list[SpanRecord]] = {}
+    for record in below:
+        if record.trace_id in lending and not (
+            record.user_id and record.session_id and record.tags and record.agent_name
+        ):
+            borrowers.setdefault(record.trace_id, []).append(record)
+    if not borrowers:
+        return
+    members: dict[str, list[SpanRecord]] = {}
+    for record in records:
+        if record.trace_id in borrowers:
+            members.setdefault(record.trace_id, []).append(record)
+    for trace_id, spans in members.items():
+        _inherit(spans, {record.span_id: Decision(True, ONLY_REPORT) for record in borrowers[trace_id]})
 
 
 def _is_each_alone(records: Sequence[SpanRecord]) -> bool:
@@ -105,26 +145,32 @@ def response_id_of(record: SpanRecord) -> str | None:
 
 
 def _settle(records: Sequence[SpanRecord]) -> None:
-    by_id = {record.span_id: record for record in records}
     decisions = decide_counts(map(_view, records))
+    for record in records:
+        decision = decisions.get(record.span_id)
+        if decision is not None:
+            record.is_generation, record.count_rule = decision.counts, decision.rule
+            record.counted_in = decision.counted_in
+    _inherit(records, decisions)
+
+
+def _inherit(records: Sequence[SpanRecord], decisions: Mapping[str, Decision]) -> None:
+    """Let the spans of ``decisions`` take what they lack from others of ``records``, which are all of their traces."""
+    by_id = {record.span_id: record for record in records}
 
     def has(span_id: str, part: str) -> bool:
         record = by_id[span_id]
         # An exported span that is taken in again has what it once took.
         return part not in (record.inherited or ()) and has_part(lambda column: getattr(record, column), part)
 
-    taken = {span_id: inheritance(span_id, decision, has) for span_id, decision in decisions.items()}
-    for record in records:
-        decision = decisions.get(record.span_id)
-        if decision is not None:
-            record.is_generation, record.count_rule = decision.counts, decision.rule
-            record.counted_in = decision.counted_in
+    ancestry = Ancestry({span_id: record.parent_span_id for span_id, record in by_id.items()}, has)
+    taken = {span_id: inheritance(span_id, decision, has, ancestry) for span_id, decision in decisions.items()}
     for span_id, parts in taken.items():
         borrower = by_id[span_id]
         for part, lender in parts.items():
             for column in columns_of([part]):
                 setattr(borrower, column, getattr(by_id[lender], column))
-        borrower.inherited = parts or None
+        borrower.inherited = kept_inheritance(borrower.inherited, parts, by_id) or None
 
 
 def _view(record: SpanRecord) -> SpanView:

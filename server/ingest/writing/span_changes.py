@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import asyncpg
 
+from server.ingest.writing.lent_parts import NO_PARTS
 from server.ingest.writing.stored_counts import Recount
 from server.ingest.writing.text_vector import accept_text_vectors
 from server.rollups.counters import counter_statement
@@ -50,7 +51,8 @@ async def settle_span_changes(
     and which may be there with another start time too; ``recount`` then decides again which of them count, if a trace
     comes in pieces. Returns by how many spans the traces grew, such twins not yet taken away.
     """
-    changes = list(await connection.fetch(statement("fold_trace_summaries"), 0))
+    parts = recount.parts_of_traces() if recount is not None else NO_PARTS
+    changes = list(await connection.fetch(statement("fold_trace_summaries"), 0, parts))
     growth: int = sum(row["sign"] * row["span_count"] for row in changes)
     known_traces = any(row["sign"] < 0 for row in changes)
     if spans_went or (seek_twins and known_traces):
@@ -59,10 +61,10 @@ async def settle_span_changes(
         twins = await connection.fetch(statement("remove_span_twins"))
         if twins:
             spans_went = True
-            changes += await connection.fetch(statement("fold_trace_summaries"), 1)
+            changes += await connection.fetch(statement("fold_trace_summaries"), 1, NO_PARTS)
     if recount is not None and await recount.settle(connection, changes, spans_went=spans_went):
         spans_went = True
-        changes += await connection.fetch(statement("fold_trace_summaries"), 2)
+        changes += await connection.fetch(statement("fold_trace_summaries"), 2, NO_PARTS)
     if spans_went:
         changes += await connection.fetch(statement("recompute_trace_summaries"))
         changes += await connection.fetch(statement("delete_empty_trace_summaries"))

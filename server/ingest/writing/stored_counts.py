@@ -4,28 +4,43 @@ The spans of one request are counted before they are stored. When others of thei
 request or another server, the decision is made over all of them, in the transaction that stores the new ones. It comes
 after the trace's summary was written, which locks it: of two writers the second sees what the first has committed, so
 that the end is the same in any order. A trace with at most one span that counts has nothing to decide and is not read,
-unless it is linked with another (:mod:`server.ingest.writing.linked_traces`).
+unless it is linked with another (:mod:`server.ingest.writing.linked_traces`) or its call may lack what another span has
+(:mod:`server.ingest.writing.lent_parts`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
 import orjson
 
-from server.ingest.mapping.call_counting import Decision, SpanView, decide_counts
-from server.ingest.mapping.call_identity import CONTENT, IDENTITY, columns_of, has_part, inheritance
+from server.ingest.mapping.call_counting import Decision, decide_counts
+from server.ingest.mapping.call_identity import (
+    CONTENT,
+    IDENTITY,
+    Ancestry,
+    columns_of,
+    inheritance,
+    kept_inheritance,
+)
 from server.ingest.writing.dimensions import Dimensions
+from server.ingest.writing.lent_parts import parts_of_traces
 from server.ingest.writing.linked_traces import LinkedTraces, TraceKey
 from server.ingest.writing.prepared_span import DIMENSIONS, PreparedSpan
+from server.ingest.writing.stored_spans import (
+    LendingSpan,
+    OwnData,
+    inherited_of,
+    lending_spans,
+    report_view,
+    spans_between,
+)
 from server.queries.filters.search_text import search_document
 from server.storage.statements import statement
-from server.text.instants import EPOCH
 
-_MICROSECOND: Final = timedelta(microseconds=1)
 _JSON_CONTENT: Final = ("input_messages", "output_messages")
 
 
@@ -51,6 +66,10 @@ class Recount:
         self._links = LinkedTraces(batch)
         self.settled: dict[str, list[tuple[datetime, str]]] = {}
         """Starts and traces of the spans whose decision changed, by project."""
+
+    def parts_of_traces(self) -> str:
+        """Return what the spans of the batch have and lack, for fold_trace_summaries."""
+        return parts_of_traces(self._batch)
 
     async def note_answers(self, connection: asyncpg.Connection) -> None:
         """Note the vendor's ids of the answers, before anything else of the batch is written."""
@@ -92,7 +111,7 @@ class Recount:
                 groups.setdefault(self._links.leader((row["project_id"], row["trace_id"])), []).append(row)
         changed = []
         for key in sorted(reports):
-            changed += self._decide(reports[key], between.get(key, ()))
+            changed += self._decide(reports[key], between.get(key, []))
         if not changed:
             return False
         documents = await self._documents(connection, changed)
@@ -101,22 +120,35 @@ class Recount:
         await _fetch(connection, "store_counts", orjson.dumps(documents).decode())
         return True
 
-    def _decide(self, rows: Sequence[asyncpg.Record], between: Iterable[asyncpg.Record]) -> list[_Change]:
+    def _decide(self, rows: Sequence[asyncpg.Record], between: Sequence[asyncpg.Record]) -> list[_Change]:
         """Return the changes among the reports of one trace, or of several that are linked."""
         # What was counted in another trace, when they were linked, does not concern this one any more.
         ids = {row["span_id"] for row in rows}
         is_parted = not self._links.parted.isdisjoint((row["project_id"], row["trace_id"]) for row in rows)
         rows = [row for row in rows if is_parted or row["counted_in"] is None or row["counted_in"] in ids]
         by_id = {row["span_id"]: row for row in rows}
-        decisions = decide_counts([*map(_report, rows), *_spans_between(between)])
-        own = {span_id: _Own(row) for span_id, row in by_id.items()}
+        views = [*map(report_view, rows), *spans_between(between)]
+        decisions = decide_counts(views)
+        own: dict[str, OwnData | LendingSpan] = {
+            **lending_spans(between),
+            **{span_id: OwnData(row) for span_id, row in by_id.items()},
+        }
+
+        def has(span_id: str, part: str) -> bool:
+            return span_id in own and own[span_id].has(part)
+
+        ancestry = Ancestry({view.span_id: view.parent_span_id for view in views}, has)
+        known = {view.span_id for view in views}
         traces = {row["trace_id"] for row in rows}
         came = {span.key[2] for span in self._batch if span.key[1] in traces}
         changes = []
         for span_id, decision in decisions.items():
             row = by_id[span_id]
-            taken = inheritance(span_id, decision, lambda span_id, part: own[span_id].has(part))
-            is_taken_anew = taken != own[span_id].inherited or (bool(taken) and not came.isdisjoint(taken.values()))
+            before = inherited_of(row)
+            taken = inheritance(span_id, decision, has, ancestry)
+            if not is_parted:
+                taken = kept_inheritance(before, taken, known)
+            is_taken_anew = taken != before or (bool(taken) and not came.isdisjoint(taken.values()))
             is_decided_anew = (decision.counts, decision.rule, decision.counted_in) != (
                 row["is_generation"], row["count_rule"], row["counted_in"],
             )  # fmt: skip
@@ -127,6 +159,7 @@ class Recount:
     async def _documents(self, connection: asyncpg.Connection, changes: Sequence[_Change]) -> list[dict[str, Any]]:
         """Return the objects that store_counts takes."""
         contents = await _contents(connection, changes)
+        await _read_identities(connection, changes)
         documents = [change.document(contents, full_text=self._full_text) for change in changes]
         by_project: dict[str, set[tuple[Any, ...]]] = {}
         combinations = []
@@ -142,31 +175,6 @@ class Recount:
         return documents
 
 
-class _Own:
-    """The own data of a stored report, without the parts it took from others."""
-
-    __slots__ = ("_row", "inherited")
-
-    def __init__(self, row: asyncpg.Record) -> None:
-        self._row = row
-        self.inherited: dict[str, str] = orjson.loads(row["inherited"]) if row["inherited"] else {}
-
-    def has(self, part: str) -> bool:
-        if part in self.inherited:
-            return False
-        if part in CONTENT:
-            has: bool = self._row[f"has_{part}"]
-            return has
-        return has_part(self._row.__getitem__, part)
-
-    def values(self, part: str) -> dict[str, Any]:
-        """Return the columns of a part of the identity, empty where it is not its own."""
-        columns = IDENTITY[part]
-        if part in self.inherited:
-            return {column: [] if column == "tags" else None for column in columns}
-        return {column: self._row[column] for column in columns}
-
-
 class _Change:
     """A decision that differs from the stored one."""
 
@@ -177,7 +185,7 @@ class _Change:
         row: asyncpg.Record,
         decision: Decision,
         taken: Mapping[str, str],
-        own: Mapping[str, _Own],
+        own: Mapping[str, OwnData | LendingSpan],
         is_taken_anew: bool,
     ) -> None:
         self.row = row
@@ -189,15 +197,25 @@ class _Change:
     @property
     def takes_content(self) -> bool:
         """Whether its words change."""
-        parts = {*self._taken, *self._own[self.row["span_id"]].inherited}
+        parts = {*self._taken, *inherited_of(self.row)}
         return self.is_taken_anew and not parts.isdisjoint(CONTENT)
 
     def readers(self) -> Iterable[tuple[str, str, datetime]]:
         """Return the spans whose words are needed, with their traces and starts."""
         if self.takes_content:
-            for span_id in (self.row["span_id"], *(self._taken[part] for part in CONTENT if part in self._taken)):
-                row = self._own[span_id]._row
-                yield row["trace_id"], span_id, row["ts"]
+            for span_id in {self.row["span_id"], *(self._taken[part] for part in CONTENT if part in self._taken)}:
+                report = self._own.get(span_id)
+                if isinstance(report, OwnData):
+                    trace_id, start = report.place
+                    yield trace_id, span_id, start
+
+    def lenders_above(self) -> Iterable[tuple[str, LendingSpan]]:
+        """Return the spans that report nothing and lend a part of the identity."""
+        if self.is_taken_anew:
+            for span_id in {*self._taken.values()}:
+                lender = self._own.get(span_id)
+                if isinstance(lender, LendingSpan):
+                    yield span_id, lender
 
     def document(self, contents: Mapping[tuple[str, str, str], asyncpg.Record], *, full_text: bool) -> dict[str, Any]:
         """Return the decision as an object for store_counts, but for its dim_id."""
@@ -216,7 +234,7 @@ class _Change:
         }
         if self.is_taken_anew:
             for part in IDENTITY:
-                document.update(self._own[self._taken.get(part, row["span_id"])].values(part))
+                document.update(self._identity(part))
         if self.takes_content:
             for part in CONTENT:
                 document.update(self._words(part, contents))
@@ -224,11 +242,18 @@ class _Change:
                 document["search_text"] = search_document(document["input_text"], document["output_text"])
         return document
 
+    def _identity(self, part: str) -> dict[str, Any]:
+        source = self._own.get(self._taken.get(part, self.row["span_id"]))
+        # What an unknown span lent stays.
+        return {column: self.row[column] for column in IDENTITY[part]} if source is None else source.values(part)
+
     def _words(self, part: str, contents: Mapping[tuple[str, str, str], asyncpg.Record]) -> dict[str, Any]:
-        source = self._taken.get(part, self.row["span_id"])
-        if part not in self._taken and part in self._own[source].inherited:
+        if part not in self._taken and part in inherited_of(self.row):
             return dict.fromkeys(columns_of([part]))
-        stored = contents[self.row["project_id"], self._own[source]._row["trace_id"], source]
+        span_id = self._taken.get(part, self.row["span_id"])
+        report = self._own.get(span_id)
+        trace_id = report.place[0] if isinstance(report, OwnData) else self.row["trace_id"]
+        stored = contents[self.row["project_id"], trace_id, span_id if report is not None else self.row["span_id"]]
         return {
             column: orjson.Fragment(stored[column]) if column in _JSON_CONTENT and stored[column] else stored[column]
             for column in columns_of([part])
@@ -246,34 +271,19 @@ async def _contents(
     return {(row["project_id"], row["trace_id"], row["span_id"]): row for row in rows}
 
 
+async def _read_identities(connection: asyncpg.Connection, changes: Sequence[_Change]) -> None:
+    """Read the values of the spans between reports that lend to one of ``changes``."""
+    lenders = {
+        (change.row["project_id"], lender.trace_id, span_id): lender
+        for change in changes
+        for span_id, lender in change.lenders_above()
+    }
+    if lenders:
+        columns = [list(column) for column in zip(*sorted(lenders), strict=True)]
+        for row in await _fetch(connection, "read_lent_identities", *columns):
+            lenders[row["project_id"], row["trace_id"], row["span_id"]].row = row
+
+
 async def _fetch(connection: asyncpg.Connection, name: str, *arguments: Any) -> list[asyncpg.Record]:
     rows: list[asyncpg.Record] = await connection.fetch(statement(name), *arguments)
     return rows
-
-
-def _report(row: asyncpg.Record) -> SpanView:
-    start_us = (row["ts"] - EPOCH) // _MICROSECOND
-    return SpanView(
-        span_id=row["span_id"],
-        parent_span_id=row["parent_span_id"],
-        start_us=start_us,
-        end_us=start_us + round(row["duration_ms"] * 1000),
-        operation=row["operation_type"],
-        kind=row["span_kind"],
-        reports=True,
-        model=row["model"],
-        prompt_tokens=row["prompt_tokens"],
-        completion_tokens=row["completion_tokens"],
-        total_tokens=row["total_tokens"],
-        has_cost=row["has_cost"],
-        response_id=row["response_id"],
-        scope=row["scope"],
-        is_billed=row["is_billed"],
-    )
-
-
-def _spans_between(rows: Iterable[asyncpg.Record]) -> Iterable[SpanView]:
-    """Return the spans that report nothing; where and when they were is not asked for."""
-    for row in rows:
-        for span_id, parent, operation in zip(row["span_ids"], row["parents"], row["operations"], strict=True):
-            yield SpanView(span_id, parent, 0, 0, operation, "internal", reports=False)

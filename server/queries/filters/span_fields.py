@@ -381,7 +381,7 @@ _TABLE: Final[tuple[TraceField, ...]] = (
         "inherited",
         FieldType.JSON,
         "record",
-        "Parts that the span took from other reports of its call: each part, and the span that it is from.",
+        "Parts that the span took from other reports of its call or from spans above: each part, and whose it was.",
         content=False,
     ),
     TraceField(name="ingested_at", type=FieldType.TIME, group="record", sentence="When the span was stored."),

@@ -24,15 +24,25 @@ JOIN llm_traces t ON t.project_id = k.project_id AND t.trace_id = k.trace_id AND
 WHERE t.count_rule IS NOT NULL OR t.is_generation;
 
 -- name: list_spans_between
--- The other spans of these traces: what may lie between two reports. One row a trace, since there are many and only
--- their place is asked for.
+-- The other spans of these traces: what may lie between two reports, or lends its user (1), session (2), tags (4) or
+-- agent (8) to those below. One row a trace, since there are many and only their place is asked for.
 SELECT k.project_id, k.trace_id, array_agg(t.span_id) AS span_ids, array_agg(t.parent_span_id) AS parents,
-       array_agg(t.operation_type) AS operations
+       array_agg(t.operation_type) AS operations,
+       array_agg((t.user_id <> '' IS TRUE)::int + 2 * (t.session_id <> '' IS TRUE)::int
+                 + 4 * (cardinality(t.tags) > 0)::int + 8 * (t.agent_name <> '' IS TRUE)::int) AS lent
 FROM unnest($1::text[], $2::text[]) AS k (project_id, trace_id)
 JOIN trace_summaries s ON s.project_id = k.project_id AND s.trace_id = k.trace_id
 JOIN llm_traces t ON t.project_id = k.project_id AND t.trace_id = k.trace_id AND t.ts BETWEEN s.start_ts AND s.end_ts
 WHERE t.count_rule IS NULL AND NOT t.is_generation
 GROUP BY k.project_id, k.trace_id;
+
+-- name: read_lent_identities
+-- The identity of the spans $3 of the traces $2 of the projects $1, element by element.
+SELECT t.project_id, t.trace_id, t.span_id, t.user_id, t.session_id, t.tags, t.agent_name
+FROM unnest($1::text[], $2::text[], $3::text[]) AS k (project_id, trace_id, span_id)
+JOIN trace_summaries s ON s.project_id = k.project_id AND s.trace_id = k.trace_id
+JOIN llm_traces t ON t.project_id = k.project_id AND t.trace_id = k.trace_id AND t.span_id = k.span_id
+                 AND t.ts BETWEEN s.start_ts AND s.end_ts;
 
 -- name: read_span_contents
 -- The words of the spans $3 of the traces $2 of the projects $1, element by element.

@@ -5,7 +5,9 @@
 -- that locks them, so that what is read afterwards holds every committed change of other writers.
 
 -- name: fold_trace_summaries
--- Adds the changes of pass $1 and puts the summaries' own changes into trace_changes. Returns one row
+-- Adds the changes of pass $1 and puts the summaries' own changes into trace_changes. $2: [trace, parts that spans have,
+-- parts that calls lack] (server/ingest/writing/lent_parts.py), as JSON: the length of an array would make PostgreSQL
+-- plan the statement each time. Returns one row
 -- for each of them: sign, spans, whether it names a session or a user, and the trace if its calls may have to be counted
 -- again. MATERIALIZED: ranks are needed a dozen times, and each would be computed again. The first two queries are part
 -- of the INSERT, so that on a cluster their rows only go to the node that needs them.
@@ -13,7 +15,7 @@ WITH written AS (
     INSERT INTO trace_summaries AS s (
         project_id, trace_id, start_ts, end_ts, root_span_id, root_span_name, service_name, environment,
         session_id, user_id, span_count, generation_count, error_count, prompt_tokens, completion_tokens,
-        total_tokens, total_cost_usd, head_rank, session_rank, user_rank
+        total_tokens, total_cost_usd, head_rank, session_rank, user_rank, lends, lacks
     )
     WITH ranked AS MATERIALIZED (
         SELECT c.*,
@@ -49,8 +51,10 @@ WITH written AS (
     )
     SELECT project_id, trace_id, start_ts, end_ts, root_span_id, root_span_name, service_name, environment,
            session_id, user_id, span_count, generation_count, error_count, prompt_tokens, completion_tokens,
-           total_tokens, total_cost_usd, head_rank, session_rank, user_rank
+           total_tokens, total_cost_usd, head_rank, session_rank, user_rank, coalesce(p.lends, 0), coalesce(p.lacks, 0)
     FROM folded
+    LEFT JOIN (SELECT j.part ->> 0 AS trace, (j.part ->> 1)::smallint AS lends, (j.part ->> 2)::smallint AS lacks
+               FROM jsonb_array_elements($2::jsonb) AS j (part)) AS p ON p.trace = folded.trace_id
     ORDER BY project_id, trace_id
     ON CONFLICT (project_id, trace_id) DO UPDATE SET
         start_ts = least(s.start_ts, excluded.start_ts),
@@ -76,6 +80,8 @@ WITH written AS (
         head_rank = least(s.head_rank, excluded.head_rank),
         session_rank = least(s.session_rank, excluded.session_rank),
         user_rank = least(s.user_rank, excluded.user_rank),
+        lends = s.lends | excluded.lends,
+        lacks = s.lacks | excluded.lacks,
         updated_at = excluded.updated_at
     RETURNING
         old.project_id AS old_project_id, old.trace_id AS old_trace_id, old.session_id AS old_session_id,
@@ -86,27 +92,29 @@ WITH written AS (
         old.total_cost_usd AS old_total_cost_usd,
         new.project_id, new.trace_id, new.session_id, new.user_id, new.start_ts, new.end_ts, new.span_count,
         new.generation_count, new.error_count, new.prompt_tokens, new.completion_tokens, new.total_tokens,
-        new.total_cost_usd, new.is_linked
+        new.total_cost_usd, new.is_linked, new.lends & new.lacks <> 0 AS may_lend
 )
 INSERT INTO pg_temp.trace_changes (
     sign, recomputed, project_id, trace_id, session_id, user_id, start_ts, end_ts, span_count, generation_count,
-    error_count, prompt_tokens, completion_tokens, total_tokens, total_cost_usd, is_linked
+    error_count, prompt_tokens, completion_tokens, total_tokens, total_cost_usd, is_linked, may_lend
 )
 SELECT -1, false, old_project_id, old_trace_id, old_session_id, old_user_id, old_start_ts, old_end_ts,
        old_span_count, old_generation_count, old_error_count, old_prompt_tokens, old_completion_tokens,
-       old_total_tokens, old_total_cost_usd, false
+       old_total_tokens, old_total_cost_usd, false, false
 FROM written WHERE old_trace_id IS NOT NULL
 UNION ALL
 SELECT 1, false, project_id, trace_id, session_id, user_id, start_ts, end_ts, span_count, generation_count,
-       error_count, prompt_tokens, completion_tokens, total_tokens, total_cost_usd, is_linked
+       error_count, prompt_tokens, completion_tokens, total_tokens, total_cost_usd, is_linked, may_lend
 FROM written
 RETURNING sign, span_count, session_id IS NOT NULL AS has_session, user_id IS NOT NULL AS has_user, project_id,
           is_linked,
-          -- Whether its calls may be counted twice: one alone is not, unless another trace has it too.
-          CASE WHEN sign < 0 OR generation_count > 1 OR is_linked THEN trace_id END AS trace_id;
+          -- Whether its calls may be counted twice, or lack what a span above has: one alone is counted once, unless
+          -- another trace has it too.
+          CASE WHEN sign < 0 OR generation_count > 1 OR is_linked OR may_lend THEN trace_id END AS trace_id;
 
 -- name: recompute_trace_summaries
--- Reads start, end and names again from the rows of those traces from which a span went.
+-- Reads start, end and names again from the rows of those traces from which a span went. Most stay as they are: sessions
+-- and users, which may have many traces, are only read again for one whose time, session or user is another now.
 WITH ranked AS MATERIALIZED (
     SELECT t.project_id, t.trace_id, t.span_id, t.parent_span_id, t.span_name, t.service_name, t.environment,
            t.session_id, t.user_id, t.ts,
@@ -141,22 +149,32 @@ written AS (
         service_name = f.service_name, environment = f.environment, session_id = f.session_id, user_id = f.user_id
     FROM fresh f
     WHERE s.project_id = f.project_id AND s.trace_id = f.trace_id
+      AND (s.start_ts, s.end_ts, s.head_rank, s.session_rank, s.user_rank, s.root_span_id, s.root_span_name,
+           s.service_name, s.environment, s.session_id, s.user_id)
+          IS DISTINCT FROM
+          (f.start_ts, f.end_ts, f.head_rank, f.session_rank, f.user_rank, f.root_span_id, f.root_span_name,
+           f.service_name, f.environment, f.session_id, f.user_id)
     RETURNING old.session_id AS old_session_id, old.user_id AS old_user_id, old.start_ts AS old_start_ts,
               old.end_ts AS old_end_ts, new.project_id, new.trace_id, new.session_id, new.user_id, new.start_ts,
               new.end_ts, new.span_count, new.generation_count, new.error_count, new.prompt_tokens,
               new.completion_tokens, new.total_tokens, new.total_cost_usd
+),
+moved AS (
+    SELECT *, (old_start_ts, old_end_ts, old_session_id, old_user_id)
+              IS DISTINCT FROM (start_ts, end_ts, session_id, user_id) AS is_moved
+    FROM written
 )
 INSERT INTO pg_temp.trace_changes (
     sign, recomputed, project_id, trace_id, session_id, user_id, start_ts, end_ts, span_count, generation_count,
     error_count, prompt_tokens, completion_tokens, total_tokens, total_cost_usd
 )
-SELECT -1, true, project_id, trace_id, old_session_id, old_user_id, old_start_ts, old_end_ts, span_count,
+SELECT -1, is_moved, project_id, trace_id, old_session_id, old_user_id, old_start_ts, old_end_ts, span_count,
        generation_count, error_count, prompt_tokens, completion_tokens, total_tokens, total_cost_usd
-FROM written
+FROM moved
 UNION ALL
-SELECT 1, true, project_id, trace_id, session_id, user_id, start_ts, end_ts, span_count,
+SELECT 1, is_moved, project_id, trace_id, session_id, user_id, start_ts, end_ts, span_count,
        generation_count, error_count, prompt_tokens, completion_tokens, total_tokens, total_cost_usd
-FROM written
+FROM moved
 RETURNING sign, session_id IS NOT NULL AS has_session, user_id IS NOT NULL AS has_user;
 
 -- name: delete_empty_trace_summaries

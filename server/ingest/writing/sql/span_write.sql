@@ -79,7 +79,8 @@ CREATE TEMP TABLE IF NOT EXISTS trace_changes (
     completion_tokens bigint NOT NULL,
     total_tokens      bigint NOT NULL,
     total_cost_usd    numeric STORAGE PLAIN NOT NULL,
-    is_linked         boolean NOT NULL DEFAULT false
+    is_linked         boolean NOT NULL DEFAULT false,
+    may_lend          boolean NOT NULL DEFAULT false
 ) ON COMMIT DELETE ROWS;
 
 -- name: prefer_index_lookups

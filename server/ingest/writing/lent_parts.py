@@ -1,0 +1,45 @@
+"""What the spans of a trace can lend to the calls below them, and what those lack, in a few bits of its summary.
+
+A trace that comes in pieces is read again only if one of its calls may lack what another of its spans has. Bits are
+only ever added: they may say too much, never too little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import orjson
+
+from server.ingest.mapping.call_identity import LENT_BELOW
+from server.ingest.writing.prepared_span import COLUMNS, PreparedSpan
+
+PART_BITS: Final[Mapping[str, int]] = {part: 1 << place for place, part in enumerate(LENT_BELOW)}
+"""Each part has a column of its own name."""
+
+NO_PARTS: Final = "[]"
+
+_PLACES: Final = tuple((COLUMNS.index(part), bit) for part, bit in PART_BITS.items())
+_ALL: Final = sum(PART_BITS.values())
+_COUNTS, _PARENT, _INHERITED = map(COLUMNS.index, ("is_generation", "parent_span_id", "inherited"))
+
+
+def parts_of_traces(spans: Iterable[PreparedSpan]) -> str:
+    """Return JSON, ``[trace, parts that spans have, parts that calls below another span lack]`` for each trace with
+    any.
+    """
+    lends: dict[str, int] = {}
+    lacks: dict[str, int] = {}
+    for span in spans:
+        values, trace_id, parts = span.values, span.key[1], 0
+        for place, bit in _PLACES:
+            if values[place]:
+                parts |= bit
+        if parts:
+            lends[trace_id] = lends.get(trace_id, 0) | parts
+        if values[_COUNTS] and values[_PARENT] is not None:
+            # What was lent already may be lent anew, by a nearer span.
+            lacks[trace_id] = lacks.get(trace_id, 0) | (_ALL if values[_INHERITED] is not None else _ALL ^ parts)
+    return orjson.dumps(
+        [[trace_id, lends.get(trace_id, 0), lacks.get(trace_id, 0)] for trace_id in {**lends, **lacks}]
+    ).decode()
