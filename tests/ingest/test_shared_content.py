@@ -149,6 +149,30 @@ async def test_a_conversation_is_stored_once(
     assert str(kept["search_vector"]) == ""
 
 
+async def test_a_late_turn_takes_hardly_more_room_than_an_early_one(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    """Rows, parts and their words; with ``inline`` the twentieth turn takes eight times the room of the second."""
+    await project("alpha")
+    chance, writer, said, sizes = random.Random(5), Writer(services), list[dict[str, Any]](), []
+    for turn in range(20):
+        question, answer = (
+            message(role, " ".join(f"word{chance.randrange(3000)}" for _ in range(80)))
+            for role in ("user", "assistant")
+        )
+        span = call([*said, question], [answer], ts=START + timedelta(seconds=turn), trace_id=f"{turn + 1:032x}")
+        said += [question, answer]
+        await writer.store("alpha", [span])
+        sizes.append(
+            await owner.fetchval(
+                "SELECT (SELECT sum(pg_column_size(t)) FROM llm_traces t)"
+                " + (SELECT coalesce(sum(pg_column_size(c)), 0) FROM content_parts c)"
+            )
+        )
+    second, twentieth = sizes[1] - sizes[0], sizes[19] - sizes[18]
+    assert twentieth < 1.3 * second
+
+
 async def test_whatever_is_asked_both_layouts_answer_alike(
     services: Services, project: ProjectMaker, owner: asyncpg.Connection
 ) -> None:
