@@ -37,6 +37,7 @@ from server.errors import (
 )
 from server.fairness.fair_queue import FairQueue
 from server.fairness.tenants import Place
+from server.storage.node_errors import error_of_node
 from server.storage.project_connection import ProjectConnection
 from server.storage.read_source import read_source
 from server.storage.row_scope import RowScope
@@ -258,14 +259,16 @@ class Database:
                 except BaseException as error:
                     if not connection.is_closed():
                         await connection.execute("ROLLBACK")
-                        if self.distribution != NONE and _is_lost_node(error):
-                            raise await _absence(connection, projects) from error
+                        if self.distribution != NONE:
+                            told = await _of_node(connection, error, projects)
+                            if told is not error:
+                                raise told from error
                     raise
                 if is_read:
                     is_ours = False
                     self._end_later(connection)
                 else:
-                    await connection.execute("COMMIT")
+                    await _commit(connection)
             except TimeoutError:
                 # The server's own time-out is shorter. If even that does not arrive, the server is frozen or cut off,
                 # and would never confirm the cancellation that releasing a connection waits for.
@@ -351,15 +354,23 @@ class Database:
             self._places.give_back(place)
 
 
-def _is_lost_node(error: BaseException) -> bool:
-    """Return whether a node kept the coordinator from going on; Citus has no SQLSTATE of its own for some ways."""
-    return isinstance(error, asyncpg.PostgresConnectionError) or (
-        isinstance(error, asyncpg.InternalServerError) and "connection marked as essential" in str(error)
-    )
+async def _commit(connection: asyncpg.Connection) -> None:
+    """Commit. Raises the error of a node, where one kept the coordinator from it."""
+    try:
+        await connection.execute("COMMIT")
+    except asyncpg.InternalServerError as error:
+        if (told := error_of_node(error)) is error:
+            raise
+        raise told from error
 
 
-async def _absence(connection: asyncpg.Connection, projects: Sequence[str]) -> DatabaseUnavailable:
-    """Return the error that names those of ``projects`` whose node does not answer."""
+async def _of_node(connection: asyncpg.Connection, error: BaseException, projects: Sequence[str]) -> BaseException:
+    """Return what ``error`` was on its node; where that was lost, the error that names those of ``projects`` whose node
+    does not answer.
+    """
+    told = error_of_node(error)
+    if not isinstance(told, asyncpg.PostgresConnectionError):
+        return told
     rows = await connection.fetch(statement("list_projects_of_absent_nodes"), list(projects))
     return DatabaseUnavailable(absent=[row["project_id"] for row in rows])
 

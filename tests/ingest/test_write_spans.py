@@ -16,7 +16,7 @@ import pytest
 from server.errors import DatabaseUnavailable
 from server.http.services import Services
 from server.ingest.mapping.span_record import SpanRecord
-from server.ingest.writing.copy_rows import copy_rows, error_of_node
+from server.ingest.writing.copy_rows import copy_rows
 from server.ingest.writing.dimensions import Dimensions
 from server.ingest.writing.prepared_span import COLUMNS, UnstorableSpan, prepare_span
 from server.ingest.writing.span_changes import ensure_change_tables, settle_span_changes
@@ -396,33 +396,6 @@ async def test_the_text_index_is_settled_beside_the_writers(
     assert await upkeep.settle() > 0
     assert await upkeep.settle() == 0
     assert await owner.fetchval(query) == 20
-
-
-@pytest.mark.parametrize(
-    ("refused", "kind"),
-    [
-        ("INSERT INTO noted VALUES (1, 2, ''), (1, 3, '')", asyncpg.UniqueViolationError),
-        ("INSERT INTO noted VALUES (1, -1, '')", asyncpg.CheckViolationError),
-        ("INSERT INTO noted VALUES (NULL, 2, '')", asyncpg.NotNullViolationError),
-        (
-            "INSERT INTO noted SELECT 1, 2, string_agg(md5(n::text), '') FROM generate_series(1, 900) AS n",
-            asyncpg.ProgramLimitExceededError,
-        ),
-        ("SET statement_timeout = 10; SELECT pg_sleep(5)", asyncpg.QueryCanceledError),
-    ],
-    ids=["key", "check", "null", "length", "time"],
-)
-async def test_an_error_that_a_node_had_in_a_copy_is_known_by_its_text(
-    owner: asyncpg.Connection, refused: str, kind: type[asyncpg.PostgresError]
-) -> None:
-    """The coordinator hands on the text alone."""
-    await owner.execute("CREATE TEMP TABLE noted (a integer PRIMARY KEY, b integer CHECK (b > 0), c text UNIQUE)")
-    with pytest.raises(kind) as told:
-        await owner.execute(refused)
-    known = error_of_node(asyncpg.InternalServerError(str(told.value)))
-    assert (type(known), known.sqlstate) == (kind, told.value.sqlstate)
-    other = asyncpg.InternalServerError("something else")
-    assert error_of_node(other) is other
 
 
 async def test_one_process_at_a_time_settles_the_text_index(

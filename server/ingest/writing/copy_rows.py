@@ -3,29 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import asyncpg
-
-# As PostgreSQL says it in English (lc_messages of the nodes).
-_ERRORS: Final[Mapping[str, type[asyncpg.PostgresError]]] = {
-    "duplicate key value violates unique constraint": asyncpg.UniqueViolationError,
-    "violates check constraint": asyncpg.CheckViolationError,
-    "violates not-null constraint": asyncpg.NotNullViolationError,
-    "no partition of relation": asyncpg.CheckViolationError,
-    "index row requires": asyncpg.ProgramLimitExceededError,
-    "exceeds btree version": asyncpg.ProgramLimitExceededError,
-    "canceling statement due to": asyncpg.QueryCanceledError,
-}
-
-
-def error_of_node(error: asyncpg.InternalServerError) -> asyncpg.PostgresError:
-    """Return the error that a node had, as far as the text of ``error`` tells; else ``error``."""
-    for said, kind in _ERRORS.items():
-        if said in str(error):
-            return kind(str(error))
-    return error
 
 
 async def copy_rows(
@@ -36,10 +17,7 @@ async def copy_rows(
     columns: Sequence[str],
     schema: str | None = None,
 ) -> None:
-    """Copy ``rows`` into ``table``. Raises ConnectionDoesNotExistError if the backend dies, and the errors of COPY.
-
-    The coordinator of a cluster hands the error of a node on as text, without its SQLSTATE; here it is itself again.
-    """
+    """Copy ``rows`` into ``table``. Raises ConnectionDoesNotExistError if the backend dies, and the errors of COPY."""
     lost: asyncio.Future[object] = asyncio.get_running_loop().create_future()
 
     def on_termination(_connection: object) -> None:
@@ -55,8 +33,6 @@ async def copy_rows(
         if not copying.done():
             raise asyncpg.ConnectionDoesNotExistError("the connection was lost during COPY")
         copying.result()
-    except asyncpg.InternalServerError as error:
-        raise error_of_node(error) from error
     finally:
         if not copying.done():
             copying.cancel()

@@ -1,0 +1,45 @@
+"""Errors of a cluster's nodes, known by their text: the coordinator hands on some of them without their SQLSTATE.
+
+So it does within COPY, and where a connection to a node breaks. The texts are those of PostgreSQL and libpq in English.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+import asyncpg
+
+_LOST: Final = (
+    "server closed the connection unexpectedly",
+    "connection marked as essential",
+    "connection to the remote node",
+    "terminating connection",
+    "the database system is",
+    "could not receive data from server",
+    "could not send data to server",
+    "no connection to the server",
+    "connection not open",
+    "lost synchronization with server",
+)
+_KINDS: Final[tuple[tuple[str, type[asyncpg.PostgresError]], ...]] = (
+    ("duplicate key value violates unique constraint", asyncpg.UniqueViolationError),
+    ("violates check constraint", asyncpg.CheckViolationError),
+    ("violates not-null constraint", asyncpg.NotNullViolationError),
+    ("no partition of relation", asyncpg.CheckViolationError),
+    ("index row requires", asyncpg.ProgramLimitExceededError),
+    ("exceeds btree version", asyncpg.ProgramLimitExceededError),
+    ("canceling statement due to", asyncpg.QueryCanceledError),
+    *((said, asyncpg.ConnectionFailureError) for said in _LOST),
+)
+
+
+_Error = TypeVar("_Error", bound=BaseException)
+
+
+def error_of_node(error: _Error) -> _Error | asyncpg.PostgresError:
+    """Return the error that a node had, as far as the text of ``error`` tells it; else ``error`` itself."""
+    if isinstance(error, asyncpg.InternalServerError):
+        for said, kind in _KINDS:
+            if said in str(error):
+                return kind(str(error))
+    return error
