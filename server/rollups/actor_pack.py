@@ -58,12 +58,12 @@ def unpack_ids(ids: bytes) -> Ints:
 
 def merge_actors(parts: Sequence[Actors]) -> Actors:
     """Add up ``parts``; ids whose amounts all come out at zero vanish."""
+    if not any(len(part.ids) for part in parts):
+        return Actors(np.empty(0, dtype=np.int64), np.empty((0, len(COLUMNS)), dtype=np.int64))
     ids = np.concatenate([np.empty(0, dtype=np.int64), *(part.ids for part in parts)])
     amounts = np.concatenate([np.empty((0, len(COLUMNS)), dtype=np.int64), *(part.amounts for part in parts)])
     order = np.argsort(ids, kind="stable")
     ids, amounts = ids[order], amounts[order]
-    if not len(ids):
-        return Actors(ids, amounts)
     starts = np.flatnonzero(np.concatenate(([True], ids[1:] != ids[:-1])))
     summed = np.add.reduceat(amounts, starts, axis=0)
     summed[:, -2] += summed[:, -1] // COST_UNITS

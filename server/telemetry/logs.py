@@ -11,6 +11,7 @@ import logging
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
@@ -42,6 +43,9 @@ LIBRARIES = ("databases", "asyncio", "httpx", "httpcore", "asyncpg", "sanic.root
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _PLAIN = re.compile(r"[\w.:/@+-]+", re.ASCII)
 _REPEAT_SECONDS = 60.0
+_MOST_LINES = 100
+_AT_WILL = (429, 499)
+"""Statuses that a known caller, too, may have as often as it likes."""
 _MOST_KINDS = 1000
 
 
@@ -151,7 +155,9 @@ def log(observation: Observation) -> None:
 @log.register
 def _(observation: RequestsFinished) -> None:
     failed = [request for request in observation.requests if request.status >= 500]
-    fine = [request for request in observation.requests if request.status < 500]
+    fine = [request for request in observation.requests if request.status < 500 and _refused.has_line(request)]
+    for status, count in _refused.left_out():
+        logger.info("requests without a line", extra={"status": status, "count": count})
     for level, requests in ((logging.WARNING, failed), (logging.INFO, fine)):
         if not requests or not logger.isEnabledFor(level):
             continue
@@ -161,6 +167,41 @@ def _(observation: RequestsFinished) -> None:
             continue
         for request in requests:
             logger.log(level, "request", extra=_members(request))
+
+
+class RefusedLines:
+    """Lines of refused requests: so many a minute for each status. Callers cause them at will, and no limit bounds how
+    many.
+    """
+
+    def __init__(self) -> None:
+        self._ends = 0.0
+        self._counts: Counter[int] = Counter()
+        self._told: list[tuple[int, int]] = []
+
+    def has_line(self, request: RequestFinished) -> bool:
+        """Return whether ``request`` has a line; else it is counted."""
+        if request.status < 400 or (request.subject and request.status not in _AT_WILL):
+            return True
+        self._begin_minute()
+        self._counts[request.status] += 1
+        return self._counts[request.status] <= _MOST_LINES
+
+    def left_out(self) -> list[tuple[int, int]]:
+        """Return statuses, and how many requests had no line in a minute that is over; each is told once."""
+        self._begin_minute()
+        told, self._told = self._told, []
+        return told
+
+    def _begin_minute(self) -> None:
+        now = time.monotonic()
+        if now > self._ends:
+            self._ends = now + _REPEAT_SECONDS
+            self._told += [(kind, count - _MOST_LINES) for kind, count in self._counts.items() if count > _MOST_LINES]
+            self._counts.clear()
+
+
+_refused = RefusedLines()
 
 
 @log.register

@@ -145,6 +145,42 @@ async def test_a_decompression_bomb_is_413_at_once(send: Send) -> None:
     assert time.monotonic() - started < 2
 
 
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("gzip", gzip.compress(b"") * 400_000),
+        ("gzip", b"\x1f\x8b\x08" + bytes(6) + b"\xff" + b"\x00\x00\x00\xff\xff" * 1_600_000),
+        ("deflate", b"\x78\x9c" + b"\x00\x00\x00\xff\xff" * 1_600_000),
+    ],
+    ids=["members", "blocks", "deflate"],
+)
+@pytest.mark.parametrize("path", ["/v1/traces", "/v1/logs", "/v1/metrics", "/v1/traces/explain"])
+async def test_compression_of_nothing_is_refused_by_its_first_pieces(
+    send: Send, encoding: str, body: bytes, path: str
+) -> None:
+    """Eight megabytes without content once took a decoder for a minute."""
+    began = time.process_time()
+    response = await send(body, JSON, path, content_encoding=encoding)
+    assert response.status_code in (400, 413)
+    assert time.process_time() - began < 2
+
+
+@BOTH
+async def test_a_long_attribute_is_cut_and_said_and_a_long_message_is_whole(
+    send: Send, client: httpx.AsyncClient, bearer: Callable[..., dict[str, str]], content_type: str
+) -> None:
+    long = "".join(chr(97 + place % 26) for place in range(100_000))
+    request = export_request(attributes={"custom.text": long, "gen_ai.prompt": long, "custom.short": long[:16_384]})
+    assert (await send(request, content_type)).status_code == 200
+    sent = request.resource_spans[0].scope_spans[0].spans[0]
+    path = f"/api/v1/traces/{sent.trace_id.hex()}/spans/{sent.span_id.hex()}"
+    span = (await client.get(path, headers=bearer("developer", ["alpha"]))).json()["data"]
+    assert span["attributes"]["custom.text"] == long[:16_384]
+    assert span["dropped"]["attributes"]["original_length"]["custom.text"] == len(long)
+    assert span["attributes"]["custom.short"] == long[:16_384]
+    assert span["input_text"] == long
+
+
 async def test_a_body_past_the_limit_is_413(send: Send) -> None:
     response = await send(b"\0" * 9_000_000)
     assert response.status_code == 413

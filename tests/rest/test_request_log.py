@@ -6,12 +6,13 @@ import asyncio
 import io
 import json
 import logging
+import time
 from dataclasses import replace
 
 import pytest
 
-from server.telemetry import observations
-from server.telemetry.logs import LineHandler, TextLines
+from server.telemetry import logs, observations
+from server.telemetry.logs import LineHandler, RefusedLines, TextLines
 from server.telemetry.observations import (
     CacheAsked,
     Observation,
@@ -86,6 +87,29 @@ def test_each_request_has_a_line_of_json_that_nothing_in_it_can_break() -> None:
     assert first["ts"][10] == "T"
     assert first["ts"].endswith("Z")
     assert len(first["ts"]) == len("2026-01-01T00:00:00.000Z")
+
+
+def test_refused_requests_have_a_hundred_lines_a_minute_and_a_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_REPEAT_SECONDS", 0.2)
+    lines = RefusedLines()
+    unknown = replace(FINISHED, status=401, subject="")
+    kinds = (unknown, replace(unknown, status=404), replace(FINISHED, status=429), replace(FINISHED, status=499))
+    for refused in kinds:
+        assert sum(lines.has_line(refused) for _ in range(5000)) == 100
+    for ordinary in (FINISHED, replace(FINISHED, status=400), replace(FINISHED, subject="")):
+        assert all(lines.has_line(ordinary) for _ in range(500)), "what known callers do, limits bound"
+    assert lines.left_out() == []
+    time.sleep(0.25)
+    assert lines.has_line(unknown)
+    assert lines.left_out() == [(refused.status, 4900) for refused in kinds]
+    assert lines.left_out() == []
+
+
+async def test_a_flood_leaves_few_lines(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="observatory"):
+        for _ in range(1000):
+            logs.log(RequestsFinished((replace(FINISHED, status=418, subject=""),)))
+    assert len(caplog.records) == 100
 
 
 def test_a_line_for_people_has_the_fields_and_none_of_them_can_break_it() -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from server.fairness.off_loop import off_loop
 from server.queries.metrics.metric_catalog import ActorKind
 from server.queries.metrics.raw_sql import Piece, raw_actors_statement
-from server.queries.metrics.source_plan import Grain, Timeline, split_piece
+from server.queries.metrics.source_plan import Grain, Timeline, joined, split_piece
 from server.rollups.actor_fold import actors_of
 from server.rollups.actor_pack import Actors, Ints, merge_actors, unpack, unpack_ids
 from server.storage.row_scope import RowScope
@@ -36,6 +36,10 @@ _PACK_WEIGHT: Final = 500
 """Work for one packed hour or day, as a number of values (see :func:`off_loop`)."""
 
 
+_BUCKET_WEIGHT: Final = 4
+"""The same for one bucket, also of an empty one."""
+
+
 @dataclass(slots=True)
 class ActorPlan:
     """Pieces of a range by source. ``packed``: whole hours, each piece within one bucket; the rest is read from raw
@@ -45,8 +49,15 @@ class ActorPlan:
     raw: list[Piece] = field(default_factory=list)
 
 
+async def actor_plan(timeline: Timeline) -> ActorPlan | None:
+    """Plan the sources of ``timeline``, beside the event loop where it has many buckets; return None if its buckets are
+    not made of whole hours.
+    """
+    return await off_loop(timeline.buckets * _BUCKET_WEIGHT, lambda: plan_actors(timeline))
+
+
 def plan_actors(timeline: Timeline) -> ActorPlan | None:
-    """Plan the sources of ``timeline``; return None if its buckets are not made of whole hours."""
+    """Plan like :func:`actor_plan`."""
     if not all(is_multiple_of(moment, _HOUR.width) for moment in timeline.boundaries[1:-1]):
         return None
     plan = ActorPlan()
@@ -110,7 +121,8 @@ async def read_actors(
     packed = await connection.fetch(statement("read_actor_amounts"), kind, *packs.keys)
     loose = await _loose(connection, scope, kind, plan, timeline)
     names = {row["actor_hash"]: row["actor"] for _, row in loose}
-    buckets = await off_loop(len(packed) * _PACK_WEIGHT, lambda: _merged(packed, loose, timeline))
+    weight = len(packed) * _PACK_WEIGHT + timeline.buckets * _BUCKET_WEIGHT
+    buckets = await off_loop(weight, lambda: _merged(packed, loose, timeline))
     return ActorTable(buckets, names, len(packed) + len(loose))
 
 
@@ -134,7 +146,8 @@ async def count_actors(
     # A quarter more than the expected share: hashes are spread evenly, but not perfectly.
     share = 1.0 if halvings == 0 else 1.25 / 2**halvings
     packed = await connection.fetch(statement("read_actor_ids"), kind, *packs.keys, share)
-    counts = await off_loop(len(packed) * _PACK_WEIGHT, lambda: _counted(packed, loose, timeline, halvings))
+    weight = len(packed) * _PACK_WEIGHT + timeline.buckets * _BUCKET_WEIGHT
+    counts = await off_loop(weight, lambda: _counted(packed, loose, timeline, halvings))
     return counts, halvings > 0, len(packed) + len(loose)
 
 
@@ -153,7 +166,8 @@ Loose = list[tuple[int, asyncpg.Record]]
 async def _loose(
     connection: asyncpg.Connection, scope: RowScope, kind: ActorKind, plan: ActorPlan, timeline: Timeline
 ) -> Loose:
-    pending = await connection.fetch(statement("read_pending_actors"), list(scope.projects), kind, *_edges(plan.packed))
+    edges = _edges(joined(plan.packed))
+    pending = await connection.fetch(statement("read_pending_actors"), list(scope.projects), kind, *edges)
     loose = [(_bucket(timeline, row["moment"]), row) for row in pending]
     if plan.raw:
         sql, values = raw_actors_statement(scope, kind, plan.raw, timeline.boundaries)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.fairness.off_loop import off_loop
-from server.queries.metrics.actor_reader import ActorTable, count_actors, plan_actors, read_actor_names, read_actors
+from server.queries.metrics.actor_reader import ActorTable, actor_plan, count_actors, read_actor_names, read_actors
 from server.queries.metrics.metric_catalog import ActorKind, Rate, Ratio, Total
 from server.queries.metrics.metric_fetch import Fetched, fetch
 from server.queries.metrics.metric_formula import Cells, Needs
@@ -37,7 +37,7 @@ async def fetch_distinct(
     connection: asyncpg.Connection, target: Target, needs: Needs, timeline: Timeline
 ) -> Fetched | None:
     """Return distinct users or sessions of each bucket, or None if packed values cannot answer."""
-    plan = plan_actors(timeline)
+    plan = await actor_plan(timeline)
     if plan is None or target.filter is not None or target.dimensions:
         return None
     cells = Cells(needs, timeline.buckets)
@@ -120,7 +120,7 @@ class ActorGroups:
     async def _load(self, timeline: Timeline) -> bool:
         if timeline.boundaries in self._read:
             return True
-        plan = plan_actors(timeline)
+        plan = await actor_plan(timeline)
         if plan is None:
             return False
         table = await read_actors(self.connection, self.target.scope, self.kind, plan, timeline)
