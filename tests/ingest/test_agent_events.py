@@ -172,6 +172,7 @@ def test_a_prompt_opens_the_turn_of_its_calls() -> None:
 def test_a_fork_sends_the_events_of_its_origin_and_has_a_provider_of_its_own() -> None:
     (call,) = calls(mapped(event("qwen-code.api_response", model="qwen3-coder", input_token_count=7)))
     assert (call.operation_type, call.prompt_tokens, call.provider) == ("chat", 7, None)
+    assert call.span_name == "qwen-code.llm_request"
 
 
 @pytest.mark.parametrize("at", [0, NOW_NS + 10**15])

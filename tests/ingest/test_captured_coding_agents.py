@@ -1,4 +1,4 @@
-"""What Codex and Gemini CLI sent in all their signals, mapped: each request to the model is one call.
+"""What Codex, Gemini CLI and Qwen Code sent in all their signals, mapped: each request to the model is one call.
 
 Both ran against stub vendors (1,000 tokens in, of which 600 cached, 300 out, of which 120 thought), with one tool.
 """
@@ -21,8 +21,10 @@ from tests.ingest.spans_in_both_encodings import JSON, PROTOBUF
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "otlp"
 ENCODINGS = {JSON: "json", PROTOBUF: "pb"}
-COSTS = {"codex": Decimal("0.0007"), "gemini_cli": Decimal("0.000888")}
+COSTS = {"codex": Decimal("0.0007"), "gemini_cli": Decimal("0.000888"), "qwen_code": Decimal("0.0007")}
 """400 new, 600 cached and 300 out, at 0.40, 0.10 and 1.60 dollars a million, and at 0.30, 0.03 and 2.50."""
+WITH_SPANS = ("codex", "gemini_cli")
+CALL_NAMES = {agent: f"{agent}.llm_request" for agent in COSTS} | {"qwen_code": "qwen-code.llm_request"}
 
 
 def logs_of(agent: str, encoding: str = PROTOBUF) -> MappedLogs:
@@ -41,6 +43,8 @@ def rows_of_logs(agent: str, encoding: str = PROTOBUF) -> list[SpanRecord]:
 
 
 def rows_of_spans(agent: str) -> list[SpanRecord]:
+    if agent not in WITH_SPANS:
+        return []
     decoded = decode_traces((FIXTURES / f"{agent}.traces.pb").read_bytes(), PROTOBUF)
     last = max(span.end_ns for group in decoded.groups for span in group.spans)
     return map_spans(decoded, now=to_datetime(last) + timedelta(minutes=1)).records
@@ -55,11 +59,11 @@ def test_each_request_is_one_call_with_its_tokens_and_cost(agent: str, encoding:
         assert (call.prompt_tokens, call.completion_tokens, call.total_tokens) == (1000, 300, 1300)
         assert (call.cached_tokens, call.reasoning_tokens) == (600, 120)
         assert call.total_cost_usd == COSTS[agent]
-        assert call.span_name == f"{agent}.llm_request"
+        assert call.span_name == CALL_NAMES[agent]
     assert len({call.session_id for call in counted}) == 1
 
 
-@pytest.mark.parametrize("agent", COSTS)
+@pytest.mark.parametrize("agent", WITH_SPANS)
 def test_usage_on_spans_that_are_no_calls_does_not_count(agent: str) -> None:
     assert [row for row in rows_of_spans(agent) if row.total_tokens or row.is_generation] == []
 

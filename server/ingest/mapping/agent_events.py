@@ -115,6 +115,8 @@ def add_event(events: AgentEvents, group: DecodedLogRecords, record: DecodedLog,
         return
     parent = None if call == turn_span or (rule.get("alone") and not in_trace) else turn_span
     span = _span(record, table, rule, trace_id, call, parent)
+    if "of" in table:
+        span.name = event.agent + span.name.removeprefix(table["of"])
     if not events.groups or events.groups[-1].scope is not group.scope:
         events.groups.append(DecodedSpans(group.resource, group.scope, []))
     events.groups[-1].spans.append(span)
