@@ -1,4 +1,4 @@
-"""The settings of a database of several nodes: a part of the table of :mod:`server.settings`, which has them all."""
+"""Settings of a database that is spread over several nodes; :mod:`server.settings` has the whole table."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from server.text.setting_values import one_of, setting
 NONE: Final = "none"
 CITUS: Final = "citus"
 
-# Citus hands SET LOCAL on to the nodes that a transaction works on only when it is told to. Row-level security reads
-# the projects of the transaction there. And it hides its shards from pg_class, which makes the driver's question for
-# the types of parameters take seconds.
+# Row-level security on a node reads the projects of the transaction from a SET LOCAL, which Citus forwards to nodes
+# only with the first setting. Without the second one Citus hides its shards from pg_class, and the driver then takes
+# seconds to ask for the types of parameters.
 CONNECTION_SETTINGS: Final[dict[str, dict[str, str]]] = {
     NONE: {},
     CITUS: {"citus.propagate_set_commands": "local", "citus.override_table_visibility": "off"},
 }
-"""Settings of PostgreSQL that every connection of the server takes on, by distribution."""
+"""PostgreSQL settings of every connection of the server, by distribution."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Notices to the author of an expression that is still answered, in Prometheus' words."""
+"""Warnings and infos about an expression that is answered nevertheless, in the words of Prometheus."""
 
 from __future__ import annotations
 

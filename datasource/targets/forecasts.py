@@ -1,4 +1,4 @@
-"""The expected cost of the month: so far, plus the forecast of the days that are left."""
+"""The expected cost of the month: the cost so far, plus the forecast for the days that are left."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COLUMNS: Final = tuple(
 
 
 async def month_forecast(core: Core, question: TargetQuestion) -> list[Frame]:
-    """Return one row about the month in which the range ends, forecast from up to 60 days before that."""
+    """Return one row about the month in which the range ends. The forecast uses at most the 60 days before that end."""
     zone = ZoneInfo(question.timezone)
     end = question.time_range.end
     local = end.astimezone(zone)
@@ -41,8 +41,7 @@ async def month_forecast(core: Core, question: TargetQuestion) -> list[Frame]:
     except InvalidParameter as error:
         meta.notices.append(Notice(f"No forecast: {error.detail.partition(': ')[2]}"))
     else:
-        # Today's spending may already exceed its forecast, which has no effect on the days after it: all of their cost
-        # is still expected.
+        # If today's spending already exceeds today's forecast, the forecast for the later days is still added in full.
         spent_today = so_far - before_today
         today_expected = found["forecast"][0]
         total = found["summary"]["total"]

@@ -23,7 +23,7 @@ class Conversations:
     _told: list[list[Message]] = field(default_factory=list)
 
     def new_messages(self, asked: Sequence[Message], answered: Sequence[Message]) -> list[Message]:
-        """Return the messages of a call that no earlier one had, and remember all of them.
+        """Return the messages of a call that no earlier call had, and remember all of them.
 
         Only messages at the beginning count as repeated: a second "yes" later in a conversation is a new message.
         """

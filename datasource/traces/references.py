@@ -15,7 +15,7 @@ Row = Mapping[str, Any]
 
 
 def drawable(rows: Sequence[Row]) -> list[Row]:
-    """Return the spans of one trace with references that end.
+    """Return the spans of one trace, with references that contain no cycle.
 
     The earliest span of a cycle of parents, and the first span of a trace whose root is missing, become roots. A link
     within the trace is kept if it points to a span that the tree shows earlier.
@@ -27,10 +27,10 @@ def drawable(rows: Sequence[Row]) -> list[Row]:
     roots = {place.node.span_id for place in placed if place.placement is Placement.CYCLE}
     if not roots and placed and not any(place.placement is Placement.ROOT for place in placed):
         roots.add(placed[0].node.span_id)
-    return [_without_rings(row, roots, position) for row in rows]
+    return [_without_cycles(row, roots, position) for row in rows]
 
 
-def _without_rings(row: Row, roots: set[str], position: Mapping[str, int]) -> Row:
+def _without_cycles(row: Row, roots: set[str], position: Mapping[str, int]) -> Row:
     span_id, links = row["span_id"], row.get("links") or ()
     kept = [link for link in links if not _leads_back(link, row, position)]
     parent = None if span_id in roots else row.get("parent_span_id")

@@ -36,7 +36,7 @@ class CredentialRefused(InvalidToken):
     """The credential is not valid."""
 
     def __init__(self, refusal: TokenRefused) -> None:
-        """What ``refusal`` says is for logs only: every refused credential gets the same answer."""
+        """The reason in ``refusal`` is for logs only: every refused credential gets the same answer."""
         self.reason = refusal.reason
         self.projects = refusal.projects
         self.credential_id = refusal.credential_id

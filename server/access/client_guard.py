@@ -1,9 +1,10 @@
-"""The guard of the token endpoint: guessing is bounded, and nobody else can use up what a client may do.
+"""The guard of the token endpoint: it bounds guessing, and lets nobody use up the budget of another client.
 
-What a client may do is counted once it has proved who it is. Wrong proofs are counted by the address that they come
-from. After a hundred in a minute each further one is answered like a limit, but it is still looked at, because the next
-proof from there may be right: of a client behind the same address, or of one whose id somebody knows. Only far above
-that nothing from the address is looked at. A secret has 200 random bits, so that even this many guesses find none.
+A request counts against the budget of its client only after the client has proved its identity. Wrong proofs count
+against the address that they come from. After a hundred in a minute, a further wrong proof gets the answer of a rate
+limit, but proofs are still verified, because the next one may be right: the rightful client may have the same address.
+Only far above that number, proofs from the address are no longer verified. A secret has 200 random bits, so even that
+many guesses find none.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ class ClientGuard:
         self._buckets = buckets
 
     async def before(self, client_id: str, address: str) -> Verdict:
-        """Return whether the proof of ``client_id`` is looked at. Takes nothing from any bucket."""
+        """Return whether a proof of ``client_id`` from ``address`` may be verified. Takes nothing from any bucket."""
         _, guesses = guess_buckets(address)
         verdict, _ = await self._buckets.judge([client_bucket(client_id), guesses], take=False)
         return verdict
 
     async def was_right(self, client_id: str) -> Verdict:
-        """Count a request of ``client_id``, which proved who it is; return whether it may have its answer."""
+        """Count a request of ``client_id``, which has proved its identity; return whether it is within its budget."""
         verdict, _ = await self._buckets.judge([client_bucket(client_id)])
         return verdict
 
     async def was_wrong(self, address: str) -> Verdict:
-        """Count a wrong proof from ``address``; return whether it may be told so."""
+        """Count a wrong proof from ``address``; return whether the answer may say that it was wrong."""
         wrong, guesses = guess_buckets(address)
         verdict, _ = await self._buckets.judge([wrong])
         await self._buckets.judge([guesses])

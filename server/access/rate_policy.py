@@ -73,7 +73,7 @@ def tier_of(principal: Principal) -> Tier:
 
 
 def identifier_of(principal: Principal) -> str:
-    """Return the name of the counted party."""
+    """Return the name under which the requests of ``principal`` are counted."""
     if principal.viewer is not None:
         return f"viewer\n{principal.credential_id}\n{principal.viewer.subject}"
     if principal.kind == "anonymous":
@@ -83,7 +83,9 @@ def identifier_of(principal: Principal) -> str:
 
 @lru_cache(maxsize=4096)
 def party_of(principal: Principal) -> Party:
-    """Who is counted where tenants share a resource: the projects that the credential opens, and who uses it."""
+    """Return the party of ``principal`` where tenants share a resource: the projects of its credential, and its name
+    (:func:`identifier_of`).
+    """
     return Party(tenant_of(principal.projects), identifier_of(principal))
 
 
@@ -108,11 +110,11 @@ def client_bucket(client_id: str) -> Bucket:
 
 
 def guess_buckets(address: str) -> tuple[Bucket, Bucket]:
-    """Return the budgets of wrong proofs at the token endpoint from one network: of those that are answered as wrong,
-    and of those that are looked at.
+    """Return the two budgets of wrong proofs at the token endpoint from one network: for those that are answered as
+    wrong, and for those that are verified at all.
     """
-    network, told, looked_at = network_of(address), TOKEN_ENDPOINT_PER_MINUTE, GUESSES_PER_MINUTE
+    network, answered, verified = network_of(address), TOKEN_ENDPOINT_PER_MINUTE, GUESSES_PER_MINUTE
     return (
-        Bucket(f"token-endpoint wrong\n{network}", told, told, 1, "address", _GUARD_SHARE),
-        Bucket(f"token-endpoint guesses\n{network}", looked_at, looked_at, 1, "address", _GUARD_SHARE),
+        Bucket(f"token-endpoint wrong\n{network}", answered, answered, 1, "address", _GUARD_SHARE),
+        Bucket(f"token-endpoint guesses\n{network}", verified, verified, 1, "address", _GUARD_SHARE),
     )

@@ -1,9 +1,9 @@
 """The keys that sign our own access tokens.
 
-Two ways. ``JWT_ALGORITHM=HS256`` signs with ``JWT_SECRET``; while a secret is being replaced
-``JWT_SECRET_PREVIOUS`` still verifies. The asymmetric algorithms read ``JWT_KEYS_FILE``, a JWK Set
-(RFC 7517) with private keys: the first one signs, all of them verify, and the file is read again when
-it changes, so that taking a key out of it ends its tokens within seconds and without a restart.
+There are two ways. ``JWT_ALGORITHM=HS256`` signs with ``JWT_SECRET``; while a secret is being replaced,
+``JWT_SECRET_PREVIOUS`` still verifies. The asymmetric algorithms read ``JWT_KEYS_FILE``, a JWK Set (RFC 7517) with
+private keys: the first one signs, all of them verify. The file is read again when it changes, so that the tokens of a
+key that is taken out of it end within seconds and without a restart.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class SigningKeys:
         self.algorithm = settings.jwt_algorithm
         self._file: Path | None = None
         self._stamp: tuple[int, int] | None = None
-        check_secret(settings.jwt_secret, "JWT_SECRET")  # cursors are signed with it, whatever signs the tokens
+        check_secret(settings.jwt_secret, "JWT_SECRET")  # it signs cursors even if another key signs tokens
         if self.algorithm == "HS256":
             self._keys = _secret_keys(settings)
             return
@@ -85,7 +85,7 @@ def check_secret(secret: str, name: str) -> None:
         raise SettingsError(f"{name}: at least {MINIMUM_SECRET_BYTES} bytes are needed")
     if "-----BEGIN" in secret:
         # Whoever holds the public half of such a key could sign with it as a secret (RFC 8725, 2.1).
-        raise SettingsError(f"{name}: a PEM key is no secret for HS256; set JWT_ALGORITHM and JWT_KEYS_FILE")
+        raise SettingsError(f"{name}: a PEM key is not a secret for HS256; set JWT_ALGORITHM and JWT_KEYS_FILE")
 
 
 def _secret_keys(settings: Settings) -> tuple[Key, ...]:
@@ -178,6 +178,6 @@ def _write_privately(path: Path, text: str, *, overwrite: bool = True) -> None:
             try:
                 os.link(name, path)
             except FileExistsError:
-                pass  # another process was first: its secret is the one
+                pass  # another process was first: its secret is used
     finally:
         Path(name).unlink(missing_ok=True)

@@ -16,8 +16,8 @@ class NdjsonEncoder:
     """Encodes rows as NDJSON.
 
     The trailer is a line of its own, ``{"export_trailer": {"rows": …, "sha256": …}}``: a file without it was cut
-    off. The checksum is that of all lines before it in this file; the number counts the rows of the files
-    that this one continues as well.
+    off. ``sha256`` is the checksum of all lines before it in this file. ``rows`` also counts the rows of the files
+    that this one continues.
     """
 
     def __init__(self, *, trailer: bool, rows_before: int) -> None:
@@ -39,7 +39,7 @@ class NdjsonEncoder:
         return lines
 
     def end(self) -> bytes:
-        """Return the trailer, unless it was not wanted."""
+        """Return the trailer, or nothing if the encoder was made without one."""
         if not self._trailer:
             return b""
         return dumps({TRAILER_KEY: {"rows": self._rows, "sha256": self._checksum.hexdigest()}}) + b"\n"

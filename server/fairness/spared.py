@@ -1,7 +1,7 @@
-"""Answers that everybody may have, and that cost more than asking for them.
+"""Answers that need no credential, and that cost more than asking for them.
 
-Without a credential there is no tenant whose share could bound the work. So those who ask at the same moment get one
-answer, and it is worked out only so often a second: in between the last one is given again.
+Without a credential there is no tenant whose share could bound the work. So callers who ask at the same moment share
+one answer, and at most ten answers a second are computed: in between, callers get the last one again.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ T = TypeVar("T")
 
 A_SECOND: Final = 10.0
 AT_ONCE: Final = 10.0
-"""So many are worked out in a row after a pause: whoever asks now and then gets what is true at that moment."""
+"""Number of answers computed in a row after a pause, so that a caller who asks rarely gets the present state."""
 
 
 class Spared(Generic[T]):
-    """One such answer of a process."""
+    """One such answer; one object per process."""
 
     def __init__(self) -> None:
         self._work: asyncio.Task[T] | None = None
@@ -29,7 +29,7 @@ class Spared(Generic[T]):
         self._counted_at = monotonic()
 
     async def get(self, make: Callable[[], Awaitable[T]]) -> T:
-        """Return what ``make`` gives, or gave to somebody a moment ago."""
+        """Return the result of ``make``, or the result that it had for another caller a moment ago."""
         now = monotonic()
         self._tokens = min(AT_ONCE, self._tokens + (now - self._counted_at) * A_SECOND)
         self._counted_at = now

@@ -1,4 +1,4 @@
-"""One connection: the reader of its bytes, the deadlines of its client, and the process that serves it."""
+"""One connection: how its bytes are received and sent, and the deadlines of its client."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from server.http.deadlines import CHECK_SECONDS, answer_is_overdue, body_is_over
 
 
 class EdgeProtocol(WebSocketProtocol):
-    """The protocol of a connection. With several processes, a connection is passed on to one that has fewer."""
+    """The protocol of a connection. It tells the accept gate how many connections its process has."""
 
     __slots__ = (
         "_arrival", "_body_bytes", "_is_body_awaited", "_is_new", "_paused_at", "_phase_began", "_unsent",
@@ -28,15 +28,15 @@ class EdgeProtocol(WebSocketProtocol):
 
     HTTP_CLASS = EdgeHttp
 
-    # Sanic's own annotation of it is for a connection that is not made yet.
+    # Sanic annotates it as optional, because it is None until the connection is made.
     transport: Any
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._arrival: asyncio.Future[None] = self.loop.create_future()
         self.wanted_bytes = 0
-        """Bytes taken in before the sender has to wait and the reader is woken. 0: each piece wakes the reader, and the
-        sender waits after REQUEST_BUFFER_SIZE bytes."""
+        """Number of bytes to buffer before receiving pauses and the reader is woken. 0: each piece wakes the reader,
+        and receiving pauses at REQUEST_BUFFER_SIZE bytes."""
         self._phase_began = 0.0
         """When the last head or body began."""
         self._is_new = True
@@ -122,7 +122,7 @@ class EdgeProtocol(WebSocketProtocol):
         self._callback_check_timeouts = self.loop.call_later(CHECK_SECONDS, self.check_timeouts)
 
     def _is_overdue(self, stage: Stage, now: float) -> bool:
-        """Return whether the client or the handler took too long, and note the answer for that case."""
+        """Return whether the client or the handler took too long, and note the error to answer with."""
         quiet, elapsed = now - self._time, now - self._phase_began
         if stage is Stage.IDLE:
             allowed: float = self.request_timeout if self._is_new else self.keep_alive_timeout
@@ -140,22 +140,22 @@ class EdgeProtocol(WebSocketProtocol):
         return is_late
 
     def connection_made(self, transport: Any) -> None:
-        """Open like Sanic's method, and tell the other processes."""
+        """Open like Sanic's method, and tell the accept gate."""
         super().connection_made(transport)  # type: ignore[no-untyped-call]
         if self.app.ctx.gate is not None:
             self.app.ctx.gate.note(len(self.connections))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Close like Sanic's method, and tell the other processes."""
+        """Close like Sanic's method, and tell the accept gate."""
         super().connection_lost(exc)  # type: ignore[no-untyped-call]
         if self.app.ctx.gate is not None:
             self.app.ctx.gate.note(len(self.connections))
 
 
 def protocol_of(app: Sanic[Any, Any], connections: set[Any]) -> Callable[[], EdgeProtocol]:
-    """Return a factory of protocols for connections to ``app`` from outside its listening socket, with Sanic's options.
+    """Return a factory of protocols for connections that the accept gate accepts, with the options that Sanic uses.
 
-    ``connections``: the set in which they register themselves.
+    ``connections``: the set in which the protocols register themselves.
     """
     return partial(
         EdgeProtocol,

@@ -17,12 +17,13 @@ from server.http.services import services_of
 from server.storage.row_scope import RowScope
 
 ENDING: Final = (InvalidToken, MissingToken, InsufficientScope, ProjectForbidden)
-"""Errors that end such an answer. After any other error the right is unknown for the moment."""
+"""Errors that end the download. After any other error the caller's right is unknown for now, and the answer goes on."""
 
 
 async def current_scope(request: Request, requested: Sequence[str], needed: Sequence[str]) -> RowScope:
-    """Return the rows that the caller may see now. Raises the errors of admission, also for a scope in ``needed`` that
-    the caller has lost.
+    """Return the rows that the caller may see now.
+
+    Raises the errors of authentication, and InsufficientScope if the caller has lost a scope in ``needed``.
     """
     principal = await reauthenticate(request)
     for scope in needed:
@@ -31,7 +32,7 @@ async def current_scope(request: Request, requested: Sequence[str], needed: Sequ
 
 
 async def check_still_seen(request: Request, needed: Sequence[str], scope: RowScope) -> None:
-    """Raise one of :data:`ENDING` if the caller may not see all of ``scope`` any more."""
+    """Raise one of :data:`ENDING` if the caller may no longer see all of ``scope``."""
     try:
         seen = await current_scope(request, scope.projects, needed)
     except ENDING:
@@ -39,4 +40,4 @@ async def check_still_seen(request: Request, needed: Sequence[str], scope: RowSc
     except ApiError:
         return
     if scope.may_read_content and not seen.may_read_content:
-        raise InsufficientScope("The credential may not read content any more.")
+        raise InsufficientScope("The credential may no longer read content.")

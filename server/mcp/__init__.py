@@ -1,1 +1,1 @@
-"""The Model Context Protocol: questions of agents, answered through the routes of the REST API."""
+"""The Model Context Protocol (MCP): tools for agents, answered through the routes of the REST API."""

@@ -1,7 +1,7 @@
 """Answers as text for a language model: bounded, and marked as data.
 
-Traces hold whatever users and models have said, so an answer may contain sentences that look like instructions. They
-stand between two markers with a random word that no stored text can know, after a notice of what they are.
+Traces hold whatever users and models have said, so an answer may contain sentences that look like instructions. The
+data are between two markers with a random word that no stored text can know, after a notice that they are data.
 """
 
 from __future__ import annotations

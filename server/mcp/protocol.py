@@ -102,7 +102,7 @@ async def answer(request: Request) -> HTTPResponse:
 
 
 class _Collected:
-    """One exchange: gives the body that came, and collects the answer."""
+    """One exchange: it passes the body of the request on, and collects the answer."""
 
     def __init__(self, body: bytes) -> None:
         self._given: Callable[[], dict[str, Any]] = iter(

@@ -8,7 +8,7 @@ ALTER ROLE observatory_worker LOGIN;
 -- Ids are taken by the server (take_dimension_ids): nodes have no sequence of integers.
 ALTER TABLE span_dimensions ALTER COLUMN dim_id DROP DEFAULT;
 
--- No triggers: the server notes itself what it copied into a partition. The tenant wall stands in trace_summaries, to
+-- No triggers: the server notes itself what it copied into a partition. The tenant wall is in trace_summaries, to
 -- which every copied span is added in the same transaction.
 CREATE OR REPLACE PROCEDURE prepare_trace_partition(part regclass) LANGUAGE plpgsql AS $$
 BEGIN
@@ -35,7 +35,7 @@ BEGIN
 END $$;
 REVOKE ALL ON PROCEDURE prepare_for_nodes(regclass) FROM PUBLIC;
 
--- What 0008 and 0057 do for partitions, on the nodes: the coordinator's own partitions are empty.
+-- The work of 0008 and 0057 on partitions, done on the nodes: the coordinator's own partitions are empty.
 CREATE OR REPLACE FUNCTION settle_text_index() RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE

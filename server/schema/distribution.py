@@ -1,8 +1,8 @@
 """How tables are spread over the nodes of a Citus cluster: the second step of ``migrate``, after the migrations.
 
-:data:`TABLES` says it of each table. Migrations know nothing of nodes: on one PostgreSQL they are all that runs. Here
-``citus.sql`` first gives other forms to the few things that Citus refuses; then each table that is not spread yet is.
-Every run does all of it again, because a later migration may have brought a table, or replaced one of those forms.
+:data:`TABLES` has the place of each table. Migrations know nothing of nodes: on one PostgreSQL they are all that runs.
+Here ``citus.sql`` first replaces the few objects that Citus refuses; then each table that is not spread yet is spread.
+Every run does all of it again, because a later migration may have added a table or redefined one of those objects.
 """
 
 from __future__ import annotations

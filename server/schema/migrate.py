@@ -89,8 +89,8 @@ async def migrate(
 ) -> list[str]:
     """Bring the database at ``url`` up to date; return the names of the files that were applied.
 
-    What a restore has lost is put back first (:mod:`server.schema.safeguards`). ``distribution``: how tables are spread
-    over nodes, afterwards (:mod:`server.schema.distribution`). ``migrations`` None: all of them.
+    Roles and rights that a restore has lost are put back first (:mod:`server.schema.safeguards`). ``distribution``: how
+    tables are spread over nodes, afterwards (:mod:`server.schema.distribution`). ``migrations`` None: all of them.
     ``lock_timeout``: seconds for which a file is tried again while others hold locks that it needs. ``warn`` receives a
     sentence for each thing that was put back, and for each optional step that failed.
 

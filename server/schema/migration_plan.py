@@ -1,9 +1,9 @@
-"""What pending migrations would lock, and for about how long: found out in an empty copy of the schema.
+"""The locks that pending migrations would take, and for about how long: measured in an empty copy of the schema.
 
-The migrations that the database has seen are run in a schema of their own without rows, then the pending ones, one
-transaction each. The locks of such a transaction on what was there before are those that the real one will take; the
-files of tables tell which of them are rewritten or get an index. Nothing of the real schema is locked. Times follow
-from the sizes of the real tables, at the rates below.
+The applied migrations are run in a schema of their own without rows, then the pending ones, one transaction each. Each
+such transaction takes the same locks on the tables before it as the real one will. A table that is rewritten has
+another file afterwards (``pg_relation_filenode``), and one that gets an index has one more. Nothing of the real schema
+is locked. Times follow from the sizes of the real tables, at the rates below.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ GROUP BY root.relname
 
 @dataclass(frozen=True, slots=True)
 class TableStep:
-    """What one migration does to one table that is there already. ``seconds`` is an estimate."""
+    """The change that one migration makes to one existing table. ``seconds`` is an estimate."""
 
     table: str
     lock: str
@@ -70,7 +70,7 @@ class TableStep:
 
     @property
     def others(self) -> str:
-        """What others notice while the lock is held: until the migration's COMMIT."""
+        """The effect on others while the lock is held: until the migration's COMMIT."""
         return STOPS[self.lock]
 
 

@@ -66,8 +66,8 @@ SELECT format('ALTER FUNCTION %s LEAKPROOF', oid::regprocedure)
 FROM pg_proc WHERE proleakproof AND oid = ANY ($2::text[]::regprocedure[])
 """
 
-# What must be there whatever the record says: in a database that an older version made there is none, and partitions
-# come and go without it.
+# Statements that must hold whatever the record says: a database of an older version has no record, and partitions come
+# and go without one.
 _ALWAYS: Final = """
 SELECT format('ALTER FUNCTION %s LEAKPROOF', name::regprocedure) FROM unnest($1::text[]) AS name
 UNION ALL

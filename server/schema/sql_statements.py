@@ -1,7 +1,7 @@
 """SQL text cut into its statements.
 
-Citus hands the whole text of a message on to its nodes for each command in it, so there every statement is a message of
-its own.
+Citus forwards the whole text of a message to its nodes for each command in it, so every statement has to be a message
+of its own there.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-# What a semicolon may be inside of: a comment, a literal, a name, a body between dollar signs.
+# A semicolon inside one of these ends no statement: a comment, a literal, a name, a body between dollar signs.
 _WHOLE: Final = re.compile(
     r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|(?P<tag>\$(?:[A-Za-z_]\w*)?\$).*?(?P=tag)|(?P<end>;)",
     re.DOTALL,

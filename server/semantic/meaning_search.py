@@ -51,8 +51,8 @@ MODELS_KEPT_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What rows shall be near to: a vector for each model; ``itself`` is the row that was named. ``unasked``: models
-    that have vectors in the range and no vector of the question."""
+    """The vectors that rows are compared with, by model. ``itself`` is the row that the question names. ``unasked``:
+    models that have vectors in the range, but no vector of the question."""
 
     vectors: Mapping[int, Vector]
     unasked: tuple[str, ...] = ()

@@ -45,7 +45,7 @@ class RankedRow:
 
     @property
     def order(self) -> tuple[Any, ...]:
-        """What rows are sorted by: the best first, of equal ones the newest."""
+        """The sort key: the best row first, of equal ones the newest."""
         return (-self.score, -self.ts.timestamp(), *self.key[:2], self.key[2] or "")
 
     def shown(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The background work that gives stored spans their vectors, the newest first.
+"""The background work that makes vectors of stored spans, the newest first.
 
 One process at a time does it (the row of ``embedding_lease``). New spans come from the feed that live tails read, so
 ingest does nothing for it; all others are found by a walk (:mod:`server.semantic.stored_walk`) at the start, after

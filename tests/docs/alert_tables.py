@@ -16,4 +16,4 @@ def alert_table() -> str:
                 f" every {interval} (`{name}`) | {alert.hold} | {board.title}: {title} |"
             )
     expressions = [f"{alert.title}:\n\n```promql\n{alert.expression}\n```" for _, _, alerts in PACK for alert in alerts]
-    return "\n".join([*rows, "", "What each asks:", "", "\n\n".join(expressions)])
+    return "\n".join([*rows, "", "The questions:", "", "\n\n".join(expressions)])

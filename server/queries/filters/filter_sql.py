@@ -42,8 +42,8 @@ def compile_filter(
     """Return the predicate over the row ``alias``, and append the values it binds to ``params``.
 
     ``window`` is the time range of the question; it bounds the search for other spans of a trace or session
-    (:data:`HAS_MARGIN`). ``is_summary``: the row is a trace's, whose own times narrow that search. The project
-    predicate is not included: readers put it in front, outside the caller's tree.
+    (:data:`HAS_MARGIN`). ``is_summary``: the row is the summary of a trace, whose own start and end narrow that search.
+    The project predicate is not included: readers put it in front, outside the caller's tree.
 
     Raises:
         InsufficientScope: the filter is on content and ``scope`` may not read content.
@@ -53,7 +53,7 @@ def compile_filter(
     refuse_ranking(tree)
     compiled = _Compiler(params, window or TimeRange(), alias if is_summary else None).compile(tree, alias)
     if len(params) >= MOST_BINDS:
-        raise AssertionError("the bounds of trace_filter keep statements below 1,000 binds")
+        raise AssertionError(f"the bounds of filter_tree keep statements below {MOST_BINDS:,} bound values")
     return compiled
 
 
@@ -98,9 +98,9 @@ class _Compiler:
 
     def has(self, column: str, part: Filter, alias: str) -> str:
         is_of_summary = alias == self.summary and column == "trace_id"
-        # The planner's statistics lack the newest hours: for a window within them it expects one row, and would scan
-        # that window again for every trace. So the trace's own times are the bounds, and those of the window are hidden
-        # from the planner; they still exclude partitions.
+        # The planner's statistics lack the newest hours: for a window within those hours it expects one row, and would
+        # scan the window again for every trace. So the trace's own times are the bounds, and those of the window are
+        # hidden from the planner; they still exclude partitions.
         edge = "(SELECT {})" if is_of_summary else "{}"
         bounds = f" AND h.ts >= {alias}.start_ts AND h.ts <= {alias}.end_ts" if is_of_summary else ""
         if self.window.start is not None:
@@ -142,7 +142,7 @@ class _Compiler:
         if row.like is not None:
             value = row.like.format(escape_like(value))
         if row.sql is None:
-            raise AssertionError(f"{operator} is no operator of a scalar field")
+            raise AssertionError(f"{operator} is not an operator of a scalar field")
         return f"({row.sql.format(x=expression, v=self.bind(value, sql_type))})"
 
     def tags(self, expression: str, operator: str, value: Any) -> str:
@@ -185,7 +185,7 @@ class _Compiler:
             else:
                 ids = f"part_ids({self.bind(found, 'text')})"
                 match = f"{alias}.parts && {ids}"
-                if only_new:  # an index leads to spans by all of their parts
+                if only_new:  # the index has all parts of a span, so the new ones are tested once more
                     match = f"({match} AND {alias}.parts[{first}:] && {ids})"
             return f"({match}) IS NOT TRUE" if term.negated else match
 
@@ -193,7 +193,7 @@ class _Compiler:
         return f"(({alias}.parts IS NULL AND {own}) OR ({alias}.parts IS NOT NULL AND ({parts})))"
 
     def weeks(self) -> str:
-        """Return bounds of the weeks of spans that are looked at, those of ``has`` included."""
+        """Return conditions on the weeks of the spans that are searched, with the margin of ``has``."""
         start, end = self.window.start, self.window.end
         bounds = ""
         if start is not None:
@@ -283,9 +283,9 @@ def _has_own_negation(field: TraceField | FieldKey) -> bool:
 
 
 def _own_word(field: TraceField, operator: str, value: Any) -> str | None:
-    """Return the one choice of ``field`` that the value names, in the table's own spelling.
+    """Return the one choice of ``field`` that ``value`` names, as the table of fields spells it.
 
-    It is written out instead of bound, so that a plan for all values may use a partial index.
+    It is written into the statement instead of bound, so that a generic plan can use a partial index.
     """
     asked = value[0] if operator == "in" and len(value) == 1 else value if operator == "eq" else None
     return next((word for word in field.choices if word == asked), None)

@@ -1,4 +1,4 @@
-"""Formulas: from measures to the parts they need, and from merged parts to values."""
+"""Formulas: which parts a measure needs, and how its values follow from the merged parts."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ class Needs:
 
 
 def needs_of(measures: Iterable[Measure], family: Family) -> Needs:
-    """Return the parts of those ``measures`` that belong to ``family``."""
+    """Return the parts that the ``measures`` of ``family`` need. Those of other families may decide what is present."""
     measures = tuple(measures)
-    # Users are counted over all spans, so a group or bucket exists, for every metric, if it has any span.
+    # Users are counted over all spans. So beside a count of users, every metric has a group or bucket that has a span.
     everything = any(isinstance(measure.definition.formula, Distinct) for measure in measures)
     counters: dict[str, None] = {}
     fractions: dict[str, set[float]] = {}
@@ -105,12 +105,12 @@ def fraction_of(aggregation: str) -> float | None:
 
 
 CellReader = Callable[[int, float], Value]
-"""Returns the value of a cell, by its number and the seconds of its bucket."""
+"""Returns the value of a cell. Takes the number of the cell, and the length of its bucket in seconds."""
 
 
 @dataclass(slots=True)
 class Cells:
-    """Merged parts by cell; cell ``group × buckets + bucket``. Counters start at zero."""
+    """Merged parts, indexed by cell: ``group × buckets + bucket``. Counters start at zero."""
 
     needs: Needs
     size: int
@@ -133,7 +133,7 @@ class Cells:
         return self.reader(measure)(cell, seconds)
 
     def reader(self, measure: Measure) -> CellReader:
-        """Return a function from cells to the values of ``measure``, for which the formula is looked up only once."""
+        """Return a function that reads the value of ``measure`` from a cell; the formula is looked up only once."""
         formula = measure.definition.formula
         if isinstance(formula, Distinct):
             distinct = self.distinct[formula.actor]
