@@ -334,6 +334,14 @@ async def test_a_phrase_is_found_within_a_message_and_words_anywhere_in_a_span(
         assert len(await rows_of(services, "alpha", search(text))) == is_found, text
 
 
+@pytest.mark.parametrize(
+    ("text", "is_asked"), [("fox", False), ("fox -over", False), ("fox OR -over", True), ("-fox -over", True)]
+)
+def test_where_the_words_of_a_row_are_is_asked_only_if_a_row_without_words_passes(text: str, *, is_asked: bool) -> None:
+    """Else the condition is that of the indexes alone, and is not compared again with each row that they found."""
+    assert ("parts IS NULL" in compile_filter(parse_filter(search(text)), [], scope=scope("alpha"))) is is_asked
+
+
 async def test_what_is_new_is_found_in_the_call_that_said_it(
     services: Services, project: ProjectMaker, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
