@@ -23,7 +23,7 @@ _FIELDS = {field.name for field in fields(SpanRecord)}
 
 
 def make_span(**overrides: Any) -> SpanRecord:
-    """A believable model call that began ten minutes ago, with ids of its own; ``overrides`` are fields of
+    """Return a believable model call that began ten minutes ago, with ids of its own; ``overrides`` are fields of
     SpanRecord. Without ``trace_id`` it is a trace of one root span."""
     unknown = overrides.keys() - _FIELDS
     if unknown:
@@ -50,7 +50,7 @@ def make_span(**overrides: Any) -> SpanRecord:
 
 
 async def store(services: Services, project: str, records: SpanRecord | Iterable[SpanRecord]) -> int:
-    """Store ``records`` in ``project`` durably; gives the number of rows that are new or changed."""
+    """Store ``records`` in ``project`` durably; return the number of rows that are new or changed."""
     batch = [records] if isinstance(records, SpanRecord) else list(records)
     writer = SpanWriter(services.writes, Dimensions(services.writes, most_combinations=20_000), None)
     # As the queue of the server does.
@@ -60,6 +60,6 @@ async def store(services: Services, project: str, records: SpanRecord | Iterable
 async def texts(
     client: httpx.AsyncClient, headers: Mapping[str, str], filters: Mapping[str, str] = MappingProxyType({})
 ) -> list[dict[str, Any]]:
-    """Inputs and outputs of the listed spans as readers get them, in whichever layout they are stored."""
+    """Return inputs and outputs of the listed spans as readers get them, in whichever layout they are stored."""
     asked = {**filters, "fields": "input_text,output_text"}
     return (await client.get("/api/v1/traces", params=asked, headers=headers)).json()["data"]  # type: ignore[no-any-return]

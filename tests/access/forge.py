@@ -16,12 +16,12 @@ OWN_HEADER = {"alg": "HS256", "typ": "at+jwt"}
 
 
 def b64(data: bytes) -> str:
-    """base64url without padding."""
+    """Encode as base64url without padding."""
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
 def good_claims(**changes: Any) -> dict[str, Any]:
-    """Claims that our server accepts; a change to ``...`` (Ellipsis) leaves the claim out."""
+    """Return claims that our server accepts; a change to ``...`` (Ellipsis) leaves the claim out."""
     now = int(time.time())
     claims: dict[str, Any] = {
         "iss": "llm-observatory",
@@ -40,12 +40,12 @@ def good_claims(**changes: Any) -> dict[str, Any]:
 
 
 def sign(header: Any, payload: Any, *, secret: bytes = JWT_SECRET.encode()) -> str:
-    """A token with an HMAC-SHA256 signature over ``header`` and ``payload``: JSON values, or raw bytes."""
+    """Return a token with an HMAC-SHA256 signature over ``header`` and ``payload``: JSON values, or raw bytes."""
     parts = [part if isinstance(part, bytes) else json.dumps(part).encode() for part in (header, payload)]
     signed = ".".join(b64(part) for part in parts)
     return f"{signed}.{b64(hmac.new(secret, signed.encode(), hashlib.sha256).digest())}"
 
 
 def own(header: dict[str, Any] | None = None, **changes: Any) -> str:
-    """A token like our own, with other claims or header members."""
+    """Return a token like our own, with other claims or header members."""
     return sign({**OWN_HEADER, **(header or {})}, good_claims(**changes))

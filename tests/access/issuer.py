@@ -36,7 +36,7 @@ class Issuer:
         }
 
     def token(self, *, key: ECKey | None = None, header: dict[str, Any] | None = None, **changes: Any) -> str:
-        """A token of this issuer; a change to ``...`` leaves a claim out."""
+        """Return a token of this issuer; a change to ``...`` leaves a claim out."""
         now = int(time.time())
         claims = {"iss": self.base_url, "aud": "observatory", "sub": "user-1", "iat": now, "exp": now + 300,
                   "jti": uuid.uuid4().hex, "role": "viewer", "projects": ["alpha"], **changes}  # fmt: skip

@@ -15,7 +15,7 @@ OURS = ("api/v1/keys", "api/v1/clients", "api/v1/projects", "api/v1/audit", "oau
 
 
 def table(page: str, header: str) -> list[list[str]]:
-    """The rows of the table under the line ``header``, cells without blanks around."""
+    """Return the rows of the table under the line ``header``, cells without blanks around."""
     lines = (DOCS / page).read_text(encoding="utf-8").splitlines()
     start = lines.index(header) + 2
     rows = []

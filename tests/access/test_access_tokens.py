@@ -31,7 +31,7 @@ RSA = RSAKey.generate_key(2048, {"kid": "rsa"})
 
 
 def accepted(token: str, rules: TokenRules = RULES) -> bool:
-    """Whether the verifier lets ``token`` through; anything but TokenRefused is a defect."""
+    """Return whether the verifier lets ``token`` through; anything but TokenRefused is a defect."""
     try:
         principal_of(verify_token(parse_token(token), KEYS, rules))
     except TokenRefused:
@@ -40,7 +40,7 @@ def accepted(token: str, rules: TokenRules = RULES) -> bool:
 
 
 def refused_tokens() -> Iterator[tuple[str, str]]:
-    """(case, token) for every way of being wrong."""
+    """Yield a pair of case and token for every way of being wrong."""
     now = int(time.time())
     good = good_claims()
     for alg in ("none", "None", "nOnE", ""):

@@ -1,4 +1,4 @@
-"""Who did what, and who was refused: on record, readable by admins, and never a flood."""
+"""The audit log: acts and refusals are on record, readable by admins, and never a flood."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ ACTS = (
     Act("DELETE", "/api/v1/projects/gamma", "project.delete"),
 )  # fmt: skip
 
-# What writes without administering (telemetry, scores), asks with a body, or is judged in a test of its own.
+# Routes that write without administering (telemetry, scores), ask with a body, or have a test of their own.
 OTHERS = re.compile(
     r"v1/(traces|logs|metrics|traces/explain)|api/v1/scores(/batch)?|api/v1/(traces/search|metrics/query)"
     r"|grafana/.*|prometheus/.*|mcp|oauth/(token|revoke|introspect)"

@@ -65,7 +65,7 @@ async def sign_in(administrator: httpx.AsyncClient) -> None:
 
 
 def page_settings() -> dict[str, str]:
-    """The settings that the page has an operator make for Keycloak."""
+    """Return the settings that the page has an operator make for Keycloak."""
     page = (HOW_TO / "connect-an-identity-provider.md").read_text()
     block = page.partition("## Keycloak")[2].partition("```bash\n")[2].partition("```")[0]
     found = dict(re.findall(r"^(\w+)=(\S+)", block, re.MULTILINE))
@@ -83,19 +83,19 @@ async def server(start_app: AppFactory, project: ProjectMaker) -> AppServer:
 
 
 async def token_of(**form: str) -> str:
-    """A token as its holder gets it."""
+    """Return a token as its holder gets it."""
     async with httpx.AsyncClient(base_url=URL, timeout=SECONDS / 4) as http:
         answer = await http.post(TOKENS.format("main"), data=form)
         return str(answer.raise_for_status().json()["access_token"])
 
 
 async def person(name: str) -> str:
-    """The token of a person."""
+    """Return the token of a person."""
     return await token_of(grant_type="password", client_id="notebook", username=name, password=PASSWORD)
 
 
 async def seen(server: AppServer, token: str) -> tuple[int, Any]:
-    """What a caller gets: the projects and the limit, which tells the role; or the status."""
+    """Return the projects of a caller, and its limit, from which the role follows; or the status."""
     headers = {"Authorization": f"Bearer {token}"}
     async with httpx.AsyncClient(base_url=server.base_url, headers=headers, timeout=60) as http:
         answer = await http.get("/api/v1/projects")
@@ -134,6 +134,6 @@ async def test_roles_projects_types_audiences_and_rotation(
 
 
 def key_id(token: str) -> str:
-    """The id of the key that signed a token."""
+    """Return the id of the key that signed a token."""
     head = token.partition(".")[0]
     return str(json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))["kid"])

@@ -66,7 +66,7 @@ class Neighbour:
         self.names += [identifier, *(f"{kind}{identifier}" for kind in ("key-", "key:", "client:", "idp:"))]
 
     async def abilities(self) -> dict[str, Any]:
-        """What each credential gets for reading, writing and administration; and the rows of who may come in."""
+        """Return the answers to each credential when it reads, writes and administers, and the rows of credentials."""
         found: dict[str, Any] = {}
         for name, headers in self.credentials.items():
             reads = await self._http.get("/api/v1/traces", headers=headers, params={"project_id": "beta"})
@@ -88,7 +88,7 @@ class Neighbour:
 
 
 def acts(dice: random.Random, names: list[str]) -> tuple[str, str, dict[str, Any]]:
-    """One administrative act with names of the neighbour in it: method, path, and the rest of the request."""
+    """Return one administrative act with names of the neighbour in it: method, path, and the rest of the request."""
     name, other = dice.choice(names), dice.choice(names)
     projects = dice.choice([["alpha"], ["beta"], ["alpha", "beta"], ["*"]])
     client = {"client_name": other, "role": dice.choice(["viewer", "admin"]), "projects": projects}
@@ -292,7 +292,7 @@ async def test_older_databases_keep_who_may_come_in(cluster: Cluster) -> None:
         assert accounts["jjjjjjjjjjjj"] == "key:jjjjjjjjjjjj", "a limit of its own is a budget of its own"
         assert accounts["cccccccccccc"] == "client:nightly"
         assert accounts["hhhhhhhhhhhh"].startswith("root ")
-        assert await old.fetchval("SELECT version FROM access_version") > version, "servers verify anew"
+        assert await old.fetchval("SELECT version FROM access_version") > version, "servers verify again"
         await old.close()
     finally:
         await admin.execute("DROP DATABASE older_neighbours WITH (FORCE)")

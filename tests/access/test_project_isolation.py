@@ -65,7 +65,7 @@ def test_content_follows_role_and_scope() -> None:
     assert not narrowed.scope((), EXISTING).may_read_content
 
 
-# Who else makes a RowScope, and why it opens nothing: each narrows a scope that was decided before, or works
+# Other modules that make a RowScope, and why they open nothing: each narrows a scope that was decided before, or works
 # for the server itself on one project that a verified credential named.
 NARROWINGS = {
     "server/rest/price_routes.py": "the projects of the caller's scope, to read prices",
@@ -78,7 +78,7 @@ NARROWINGS = {
     "server/live/live_feed.py": "the projects of a stream's caller, to find what changed; each stream reads by its own",
     "server/queries/lists/change_reader.py": "no project: it counts the values that a filter binds",
     "server/export/export_store.py": "the projects of the caller's scope when the export was asked for",
-    "server/ingest/writing/reprice.py": "the project that is priced anew",
+    "server/ingest/writing/reprice.py": "the project that is priced again",
     "server/semantic/vector_writer.py": "the project whose spans get vectors",
 }
 
@@ -97,7 +97,7 @@ def test_scopes_of_callers_are_made_in_one_place_and_others_only_narrow_them() -
 
 
 async def fill(owner: asyncpg.Connection) -> None:
-    """One row of alpha and one of beta in every table with a wall round it, as the owner."""
+    """Insert, as the owner, one row of alpha and one of beta into every table with a tenant wall."""
     await owner.execute("SELECT ensure_trace_partition(now())")
     for table in ISOLATED:
         columns = await owner.fetch(

@@ -35,7 +35,7 @@ Headers = Callable[..., dict[str, str]]
 
 
 def application_routes() -> list[Route]:
-    """All routes, sorted."""
+    """Return all routes, sorted."""
     app = create_app(Settings(jwt_secret=JWT_SECRET, database_url="postgresql://none/none"), name="route_inventory")
     return sorted(app.router.routes, key=lambda route: (route.path, sorted(route.methods)))
 
@@ -51,7 +51,7 @@ GUARDED = [
 
 
 def address(path: str, value: str = "unknown") -> str:
-    """The path with every parameter filled."""
+    """Return the path with every parameter filled."""
     return "/" + re.sub(r"<[^>]*>", value, path)
 
 
@@ -106,7 +106,7 @@ async def beta_server(
 async def ask(
     http: httpx.AsyncClient, method: str, path: str, headers: dict[str, str], project: str | None = None
 ) -> tuple[int, bytes]:
-    """Status and body; a stream of events is not waited for."""
+    """Return the status and body; a stream of events is not read to its end."""
     extra: dict[str, Any] = {}
     if project is not None:
         extra["params"] = {"project_id": project}

@@ -17,7 +17,7 @@ from tests.span_factory import make_span, store
 
 Headers = Callable[..., dict[str, str]]
 NOW = datetime.now(UTC)
-# What beta has and alpha has not, as a list could be asked for it.
+# Values that only beta has, as parameters of a list.
 OF_BETA = (
     "user_id=ceo@beta", "session_id=beta-session", "model=beta-model", "service_name=beta-service", "tag=beta-tag",
     "error_type=BetaError", "search=betaword", "environment=beta-env", "min_total_cost_usd=0.5",

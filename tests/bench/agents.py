@@ -128,11 +128,11 @@ class Side:
         self._at_start = await self.size(), await self.owner.fetchval("SELECT pg_current_wal_lsn()::text")
 
     async def size(self) -> int:
-        """Bytes of all tables and indexes."""
+        """Return the bytes of all tables and indexes."""
         return int(await self.owner.fetchval(SIZE))
 
     def headers(self, tenant: str, content_type: str = PROTOBUF) -> dict[str, str]:
-        """Those of a caller of ``tenant``."""
+        """Return the headers of a caller of ``tenant``."""
         token = issue_token(Settings(jwt_secret=self.urls.jwt_secret), role=Role.ADMIN, projects=[tenant])
         return {"Authorization": f"Bearer {token}", "Content-Type": content_type}
 
@@ -212,7 +212,7 @@ class Side:
                     raise RuntimeError(f"{self.name}: {path}: {status} {body[:200]!r}")
 
     def report(self) -> dict[str, float]:
-        """All figures by name."""
+        """Return all figures by name."""
         reads = {}
         for label, seconds in self.reads.items():
             reads[f"{label}: p50, ms"] = 1000 * statistics.median(seconds)
@@ -226,7 +226,7 @@ def _quantile(seconds: list[float], share: float) -> float:
 
 
 async def questions(side: Side, talks: Conversations, each: int) -> list[tuple[str, str, str]]:
-    """Reads of all kinds, ``each`` times; a new start of the range keeps every answer out of caches."""
+    """Return reads of all kinds, ``each`` times; a new start of the range keeps every answer out of caches."""
     chance = random.Random(7)
     words, found = talks.prose.words, []
     phrase = await phrases(side)
@@ -250,7 +250,7 @@ async def questions(side: Side, talks: Conversations, each: int) -> list[tuple[s
 
 
 async def phrases(side: Side) -> dict[str, str]:
-    """Three words of an answer of each tenant, read from the list."""
+    """Return three words of an answer of each tenant, read from the list."""
     found = {}
     for tenant in TENANTS:
         async with LoadConnection(side.base_url, side.headers(tenant, "application/json")) as connection:
@@ -284,7 +284,7 @@ async def compare(sides: list[Side], arguments: argparse.Namespace) -> None:
 
 
 async def grow(sides: list[Side], arguments: argparse.Namespace) -> None:
-    """Bytes of a span by the turn it belongs to: the conversations go on side by side, turn after turn."""
+    """Print the bytes of a span by the turn it belongs to: the conversations go on side by side, turn after turn."""
     for side in sides:
         await side.open()
     talks = Conversations(13, turns=(20, 20), active=arguments.talks)

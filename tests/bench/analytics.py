@@ -91,7 +91,7 @@ DUCKDB = {
 
 
 def question_of(name: str, end: datetime) -> MetricQuestion:
-    """The question called ``name``, of the range that ends at ``end``."""
+    """Return the question called ``name``, of the range that ends at ``end``."""
     length, measures, more = QUESTIONS[name]
     more = dict(more)
     if "interval" in more:
@@ -104,7 +104,7 @@ def question_of(name: str, end: datetime) -> MetricQuestion:
 
 
 async def timed(action: Callable[[], Awaitable[Any]], rounds: int) -> tuple[list[float], Any]:
-    """Milliseconds of each round, sorted, and the last result; one round before is not counted."""
+    """Return the milliseconds of each round, sorted, and the last result; one round before is not counted."""
     result = await action()
     found = []
     for _ in range(rounds):
@@ -115,7 +115,7 @@ async def timed(action: Callable[[], Awaitable[Any]], rounds: int) -> tuple[list
 
 
 async def ask_all(services: Services, end: datetime, rounds: int, suffix: str = "") -> dict[str, Told]:
-    """p50, p99 and how each question was read."""
+    """Return p50, p99 and the way each question was read."""
     results = {}
     for name in QUESTIONS:
         question = question_of(name, end)
@@ -128,12 +128,12 @@ async def ask_all(services: Services, end: datetime, rounds: int, suffix: str = 
 
 
 async def active_combinations(owner: asyncpg.Connection) -> int:
-    """Rows of rollup_1h an hour: combinations of dimensions that had a span."""
+    """Return the rows of rollup_1h an hour: combinations of dimensions that had a span."""
     return int(await owner.fetchval("SELECT count(*) / count(DISTINCT bucket) FROM rollup_1h"))
 
 
 async def ask_raw(owner: asyncpg.Connection, end: datetime, seconds: int) -> dict[str, float]:
-    """The same questions from raw rows alone, exact percentiles, one round each; infinite when given up."""
+    """Ask the same questions of raw rows alone, with exact percentiles, one round each; infinite when given up."""
     results = {}
     await owner.execute(f"SET statement_timeout = '{seconds}s'")
     for name in QUESTIONS:
@@ -155,7 +155,7 @@ async def ask_raw(owner: asyncpg.Connection, end: datetime, seconds: int) -> dic
 
 
 def ask_duckdb(path: Path) -> dict[str, float]:
-    """The yardstick: a column store over the same rows, median of three rounds."""
+    """Ask the yardstick, a column store over the same rows; return medians of three rounds."""
     import duckdb
 
     database = duckdb.connect()
@@ -173,7 +173,7 @@ def ask_duckdb(path: Path) -> dict[str, float]:
 
 
 async def measure(cluster: Cluster, urls: EmbeddedUrls, sizes: Sequence[int], options: argparse.Namespace) -> None:
-    """All questions at all sizes, then the yardsticks, then the report."""
+    """Measure all questions at all sizes, then the yardsticks; print the report."""
     found: dict[int, dict[str, Told]] = {}
     raw: dict[str, float] = {}
     yardstick: dict[str, float] = {}
@@ -204,12 +204,12 @@ async def measure(cluster: Cluster, urls: EmbeddedUrls, sizes: Sequence[int], op
 
 
 def load_average() -> str:
-    """Of the last minute, as a reader of the numbers wants to know it."""
+    """Return the load average of the last minute, which a reader of the numbers wants to know."""
     return f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
 
 
 def report(sizes: Sequence[int], found: dict[int, Any], raw: dict[str, float], yardstick: dict[str, float]) -> None:
-    """The table of the closing note."""
+    """Print the table of the closing note."""
     print(
         "\n| Question | "
         + " | ".join(f"{size:,}: p50 / p99 ms" for size in sizes)
@@ -249,7 +249,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spans", default="1000000,10000000", help="sizes, smallest first")
     parser.add_argument("--rounds", type=int, default=30)

@@ -49,7 +49,7 @@ class Cluster:
 
     @classmethod
     def at(cls, folder: Path) -> Cluster:
-        """What is in ``folder``, which may be new."""
+        """Return the cluster in ``folder``, which may be new."""
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o755)
         notes = folder / "bench.json"
@@ -69,11 +69,11 @@ class Cluster:
         (self.folder / "bench.json").write_text(json.dumps(notes))
 
     def parquet_of(self, size: int) -> Path:
-        """The copy for the yardstick."""
+        """Return the copy for the yardstick."""
         return self.folder / f"spans-{size}.parquet"
 
     async def fill(self, urls: EmbeddedUrls, size: int, *, with_parquet: bool) -> None:
-        """Spans, rollups, statistics and Parquet copy of the database for ``size``, as far as they are missing."""
+        """Make spans, rollups, statistics and Parquet copy of the database for ``size``, as far as they are missing."""
         owner_url = database_of(urls.owner_url, size)
         if size not in self.loaded:
             await make_database(urls.owner_url, f"analytics_{size}")
@@ -109,7 +109,7 @@ class Cluster:
 
 
 async def make_database(owner_url: str, name: str) -> None:
-    """An empty database; one of that name is thrown away."""
+    """Create an empty database; drop one of that name first."""
     admin = await asyncpg.connect(owner_url)
     await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
     await admin.execute(f"CREATE DATABASE {name}")
@@ -117,13 +117,13 @@ async def make_database(owner_url: str, name: str) -> None:
 
 
 def database_of(url: str, name: object) -> str:
-    """The address of another database of the same cluster: that of a size, or of a name."""
+    """Return the address of another database of the same cluster: that of a size, or of a name."""
     base, _, query = url.partition("?")
     return f"{base.rpartition('/')[0]}/analytics_{name}?{query}"
 
 
 def services_of(urls: EmbeddedUrls, name: object, **settings: Any) -> Services:
-    """The server's own services over one database."""
+    """Return the server's own services over one database."""
     return build_services(
         Settings(
             database_url=database_of(urls.database_url, name),

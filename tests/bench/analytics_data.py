@@ -71,8 +71,8 @@ SELECT r.project_id, $1::timestamptz - make_interval(mins => 5 * (n % 24)::integ
 FROM (SELECT *, row_number() OVER () AS n FROM rollup_1h LIMIT $2) AS r
 """
 
-# What the yardstick's questions read: name → expression, and the type there. Plain UTC times and floats are what a
-# column store is quickest with.
+# The columns that the yardstick's questions read: name → expression, and the type there. A column store is quickest
+# with plain UTC times and floats.
 PARQUET_COLUMNS: Final = {
     "ts": ("ts AT TIME ZONE 'UTC'", "TIMESTAMP"),
     "model": ("model", "VARCHAR"),
@@ -136,12 +136,12 @@ async def _in_parallel(url: str, statements: Iterable[tuple[str, tuple[Any, ...]
 
 
 async def make_pending(owner: asyncpg.Connection, deltas: int, end: datetime) -> None:
-    """Deltas that wait for the folder, in the last two hours, as steady ingest leaves them."""
+    """Insert deltas of the last two hours that wait to be folded, as steady ingest leaves them."""
     await owner.execute(MAKE_PENDING, end.replace(minute=0, second=0, microsecond=0), deltas)
 
 
 async def copy_to_parquet(owner: asyncpg.Connection, path: Path) -> None:
-    """The columns that the yardstick's questions read, in the order of time, by way of a CSV file."""
+    """Copy the columns that the yardstick's questions read, in the order of time, by way of a CSV file."""
     import duckdb
 
     columns = ", ".join(f"{expression} AS {name}" for name, (expression, _) in PARQUET_COLUMNS.items())

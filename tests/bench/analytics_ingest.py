@@ -1,8 +1,8 @@
-"""What keeping rollups costs ingest, in a database of its own with the whole schema.
+"""The cost of rollups for ingest, in a database of its own with the whole schema.
 
 Two writers side by side store batches of 504 spans (whole sessions), in interleaved rounds: without deltas, with
 them, with the folder running too. Spans have 192 combinations of dimensions, users and sessions as those of
-:mod:`tests.bench.analytics_data`. Throughput depends on what else the machine does; so processor time is told as well,
+:mod:`tests.bench.analytics_data`. Throughput depends on what else the machine does, so processor time is also printed,
 by thousand spans: of the writer, and of folds as far apart as under load, in Python and in PostgreSQL
 (/proc/PID/schedstat).
 """
@@ -52,7 +52,7 @@ class Spans:
         self._numbers = count()
 
     def batch(self) -> list[PreparedSpan]:
-        """Spans of the last minute, ready for the writer: three a trace, twelve a session."""
+        """Return spans of the last minute, ready for the writer: three a trace, twelve a session."""
         return [prepare_span(PROJECT, make_span(**self._fields(next(self._numbers)))) for _ in range(BATCH)]
 
     def _fields(self, number: int) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def _tell(what: str, own: float, backend: float, backend_now: float) -> None:
 
 
 async def _store(services: Services, batches: Sequence[list[PreparedSpan]], *, deltas: bool = True) -> float:
-    """Seconds that it takes to store ``batches``."""
+    """Return the seconds that it takes to store ``batches``."""
     statements = load_statements()
     appending = statements[_DELTAS]
     waiting = iter(batches)

@@ -69,7 +69,7 @@ class Attacker:
         await asyncio.gather(*(one() for _ in range(count)))
 
     def head(self, method: str, path: str, length: int | None = None) -> bytes:
-        """The head of a request, up to its end if it has a ``length``."""
+        """Return the head of a request, up to its end if it has a ``length``."""
         credential = self.headers["Authorization"]
         lines = [f"{method} {path} HTTP/1.1", f"Host: {self.host}", f"Authorization: {credential}"]
         if length is None:
@@ -79,7 +79,7 @@ class Attacker:
 
 
 async def searches(attacker: Attacker) -> None:
-    """Words that no index helps with, each time another one."""
+    """Search for words that no index helps with, each time another one."""
     numbers = itertools.count()
     await attacker.again_and_again(
         lambda client: client.get(f"/api/v1/traces?{_ALL_TIME}&contains=zz{next(numbers)}"), PARALLEL
@@ -87,14 +87,14 @@ async def searches(attacker: Attacker) -> None:
 
 
 async def metrics(attacker: Attacker) -> None:
-    """Metrics by user, as fine and as wide as they are answered."""
+    """Ask for metrics by user, as fine and as wide as they are answered."""
     numbers = itertools.count()
     path = f"/api/v1/metrics?metric=cost&{_ALL_TIME}&interval=1h&max_points=11000&group_by=user&fill=zero&limit="
     await attacker.again_and_again(lambda client: client.get(f"{path}{10 + next(numbers) % 30}"), PARALLEL)
 
 
 async def panels(attacker: Attacker) -> None:
-    """Dashboards of twenty targets by user."""
+    """Open dashboards of twenty targets by user."""
     numbers = itertools.count()
 
     def body() -> bytes:
@@ -110,7 +110,7 @@ async def panels(attacker: Attacker) -> None:
 
 
 async def exports(attacker: Attacker) -> None:
-    """Exports of everything, read slowly."""
+    """Start exports of everything, and read them slowly."""
 
     async def ask(client: httpx.AsyncClient) -> None:
         async with client.stream("GET", f"/api/v1/export/traces?{_ALL_TIME}&format=ndjson") as answer:
@@ -121,12 +121,12 @@ async def exports(attacker: Attacker) -> None:
 
 
 async def heads(attacker: Attacker) -> None:
-    """Heads that never end."""
+    """Send heads that never end."""
     await attacker.sockets(attacker.head("GET", "/api/v1/traces"), b"a", 200)
 
 
 async def slow_bodies(attacker: Attacker) -> None:
-    """Bodies that are announced and hardly come."""
+    """Announce bodies, and hardly send them."""
     await attacker.sockets(attacker.head("POST", "/v1/traces", _ANNOUNCED_BYTES), b"[", 60)
 
 
@@ -136,17 +136,17 @@ async def _compressed(attacker: Attacker, body: bytes, parallel: int) -> None:
 
 
 async def members(attacker: Attacker) -> None:
-    """A body of gzip members that hold nothing."""
+    """Send a body of gzip members that hold nothing."""
     await _compressed(attacker, gzip.compress(b"") * 300_000, 4)
 
 
 async def groups(attacker: Attacker) -> None:
-    """Two kilobytes that become hundreds of thousands of empty groups."""
+    """Send two kilobytes that become hundreds of thousands of empty groups."""
     await _compressed(attacker, gzip.compress(b'{"resourceSpans":[' + b"{}," * 660_000 + b"{}]}"), PARALLEL)
 
 
 async def bodies(attacker: Attacker) -> None:
-    """Spans as fast as they are taken, in bodies as large as they are taken."""
+    """Send spans as fast as they are accepted, in bodies as large as are accepted."""
     batch = Payloads(1, words=400)
     sent = [batch.batch() for _ in range(8)]
 
@@ -157,7 +157,7 @@ async def bodies(attacker: Attacker) -> None:
 
 
 async def credentials(attacker: Attacker) -> None:
-    """Credentials that are wrong, each time another one."""
+    """Present wrong credentials, each time another one."""
 
     async def ask(client: httpx.AsyncClient) -> None:
         token = f"{secrets.token_urlsafe(30)}.{secrets.token_urlsafe(90)}.{secrets.token_urlsafe(32)}"
@@ -167,7 +167,7 @@ async def credentials(attacker: Attacker) -> None:
 
 
 async def aborts(attacker: Attacker) -> None:
-    """Questions whose callers go away before the answer."""
+    """Ask questions, and go away before the answer."""
     numbers = itertools.count()
 
     async def ask(client: httpx.AsyncClient) -> None:

@@ -1,7 +1,7 @@
 """A Citus cluster beside one PostgreSQL: ``make bench-cluster`` (CITUS_BIN as for make test-citus; ARGS="--rounds 5").
 
 Both run on this machine at the same time, with the same settings, content stored inline, and are asked the same in
-turns. What counts are the ratios:
+turns. The ratios count:
 
     ingest   CPU seconds for a span, of the server and of all processes of the database, from OTLP/HTTP to COMMIT
     lists    p50 of the newest 50 spans of a project, over HTTP and without it
@@ -82,7 +82,7 @@ class Side:
         )
 
     def environment(self) -> dict[str, str]:
-        """The same for a program."""
+        """Return the settings as environment variables of a program."""
         return {
             "DATABASE_URL": self.urls.database_url,
             "DATABASE_OWNER_URL": self.urls.owner_url,
@@ -99,7 +99,7 @@ class Side:
         self.found.setdefault(name, []).append(value)
 
     async def prepare(self, spans: int) -> None:
-        """Tables, projects, and spans of 30 days in the first project, folded."""
+        """Create tables, projects, and spans of 30 days in the first project, folded."""
         await migrate(self.urls.owner_url, distribution=self.distribution)
         owner = await asyncpg.connect(self.urls.owner_url)
         for name in PROJECTS:
@@ -135,7 +135,7 @@ def _span(now: datetime, step: timedelta, number: int) -> Any:
 
 
 def cpu_seconds(roots: Sequence[int]) -> float:
-    """CPU seconds so far of these processes, their children, and those children that have ended."""
+    """Return CPU seconds so far of these processes, their children, and those children that have ended."""
     total = 0.0
     for root in roots:
         waiting = [root]

@@ -35,7 +35,7 @@ QUESTIONS = {
 
 
 async def timed(work: Callable[[], Awaitable[Any]]) -> float:
-    """The median of some seconds."""
+    """Return the median of some seconds."""
     seconds = []
     for _ in range(ROUNDS):
         started = time.perf_counter()

@@ -2,7 +2,7 @@
 
 A conversation belongs to one of a few agents of a tenant, with instructions and tools of its own. A turn is a trace:
 the agent, a model call that asks for a tool, the tool, and a model call that answers. Turns of many conversations are
-interleaved, so that a message comes again in later requests. Words follow Zipf's law; the same seed gives the same
+interleaved, so that a message comes again in later requests. Words follow Zipf's law; the same seed makes the same
 words (ids are new each time).
 """
 
@@ -87,14 +87,14 @@ class Conversations:
         self._tools = {key: self._tool_definitions() for key in self._instructions}
 
     def request(self, tenant: str, spans: int) -> bytes:
-        """At least ``spans`` spans of ``tenant``: whole turns of conversations that take their turns."""
+        """Return at least ``spans`` spans of ``tenant``: whole turns of conversations that take their turns."""
         request, members = self._request(tenant)
         while len(members.spans) < spans:
             self.turn(members, self._next(tenant))
         return request.SerializeToString()
 
     def next_turns(self, tenant: str) -> bytes:
-        """The next turn of each conversation of ``tenant``."""
+        """Return the next turn of each conversation of ``tenant``."""
         request, members = self._request(tenant)
         for talk in self._active[tenant]:
             self.turn(members, talk)

@@ -61,7 +61,7 @@ class Seen:
     oldest: float = 0.0
 
     def told(self) -> str:
-        """In a line."""
+        """Return the figures as one line."""
         lists = sorted(self.lists)
         return (
             f"memory {statistics.median(self.megabytes):.1f} MB (most {max(self.megabytes):.1f}); {len(lists)} lists "
@@ -152,7 +152,7 @@ async def slow(
 
 
 async def whole(base_url: str, headers: dict[str, str], params: dict[str, Any]) -> tuple[int, float, str, float]:
-    """Bytes, seconds and checksum of an export that is taken as fast as it comes, and the seconds to its first byte."""
+    """Return bytes, seconds and checksum of an export read as fast as it comes, and the seconds to its first byte."""
     begun, size, checksum, first = time.monotonic(), 0, hashlib.sha256(), 0.0
     async with (
         httpx.AsyncClient(base_url=base_url, headers=headers, timeout=120) as http,
@@ -168,7 +168,7 @@ async def whole(base_url: str, headers: dict[str, str], params: dict[str, Any]) 
 async def until_killed(
     program: Program, headers: dict[str, str], params: dict[str, Any], most: int
 ) -> tuple[bytes, str]:
-    """What came of an export until the server was killed after ``most`` bytes, and its id."""
+    """Return the received part of an export whose server was killed after ``most`` bytes, and its id."""
     got = bytearray()
     async with (
         httpx.AsyncClient(base_url=program.base_url, headers=headers, timeout=120) as http,
@@ -188,7 +188,7 @@ async def until_killed(
 
 
 async def continued(base_url: str, headers: dict[str, str], params: dict[str, Any], got: bytes, export_id: str) -> str:
-    """The checksum of the file that is made of what came and the rest."""
+    """Return the checksum of the file that is made of what came and the rest."""
     async with httpx.AsyncClient(base_url=base_url, headers=headers, timeout=120) as http:
         manifest = (await http.get(f"/api/v1/exports/{export_id}", params={"bytes": len(got)})).json()["data"]
         print(f"its record: {manifest['state']}, go on at {manifest['resume_bytes']:,} bytes")
@@ -198,13 +198,13 @@ async def continued(base_url: str, headers: dict[str, str], params: dict[str, An
 
 
 async def fill(urls: EmbeddedUrls, spans: int) -> None:
-    """Spans over 30 days; no list reads rollups."""
+    """Store spans over 30 days, without rollups, which no list reads."""
     await migrate(urls.owner_url)
     await load(urls.owner_url, spans, datetime.now(UTC))
 
 
 async def measure(urls: EmbeddedUrls, folder: Path, options: argparse.Namespace) -> None:
-    """All figures."""
+    """Print all figures."""
     await fill(urls, options.spans)
     token = issue_token(Settings(jwt_secret=urls.jwt_secret), role=Role.ADMIN, projects=[PROJECT])
     headers = {"Authorization": f"Bearer {token}"}

@@ -1,12 +1,12 @@
-"""What a tenant feels of a neighbour that does its worst: ``make bench-fairness`` (ARGS="--base ../main").
+"""The effect on a tenant of a neighbour that does its worst: ``make bench-fairness`` (ARGS="--base ../main").
 
 A server of its own serves a tenant at a steady pace: lists, single traces, metrics, batches of spans, and /live beside
 them. First the tenant is alone, then a neighbour does its worst in each of twelve ways (:mod:`tests.bench.attacks`), in
 turn with the tenant alone again. The bar: p99 of reads at most twice its own alone, the median of ingest at most 1.3
 times its own alone, no request fails, /live answers within 100 ms. The exit code is 1 where it is missed.
 
-The neighbour's own process needs processors, too, and so does whatever else the machine does. So two more figures stand
-beside the bar, which stays what it is: the same multiples beside a process that uses as much of the processors as the
+The neighbour's own process needs processors, too, and so does whatever else the machine does. So two more figures are
+beside the bar, which stays as it is: the same multiples beside a process that uses as much of the processors as the
 neighbour did but asks for nothing, and the part of its time that the server with its PostgreSQL was ready to run and
 waited for a processor.
 
@@ -145,7 +145,7 @@ class Tenant:
 
 @dataclass(frozen=True)
 class Compared:
-    """What the tenant felt beside a neighbour, and alone just before and after."""
+    """The tenant's figures beside a neighbour, and alone just before and after."""
 
     way: str
     alone: Felt

@@ -27,11 +27,11 @@ class LoadConnection:
         self._writer.close()
 
     async def get(self, path: str) -> tuple[int, bytes]:
-        """Status and body of a GET. Raises OSError or EOFError when the connection is lost."""
+        """Return the status and body of a GET. Raises OSError or EOFError when the connection is lost."""
         return await self._exchange(f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\n{self._head}\r\n".encode())
 
     async def post(self, path: str, body: bytes) -> int:
-        """The status of a POST. Raises OSError or EOFError when the connection is lost."""
+        """Return the status of a POST. Raises OSError or EOFError when the connection is lost."""
         head = f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\n{self._head}Content-Length: {len(body)}\r\n\r\n"
         return (await self._exchange(head.encode() + body))[0]
 

@@ -9,10 +9,10 @@ the ratios of medians, not the absolute numbers.
     ours     OTLP/HTTP protobuf batches of 100 spans: authentication, mapping, pricing, upsert, summaries, rollups;
              answered after COMMIT; each span is new
 
-once with full text and once without (OBSERVATORY_FULL_TEXT=off, the floor without the GIN index). What a text
-index has put off (its pending list) is settled within the measured time, on both sides.
+once with full text and once without (OBSERVATORY_FULL_TEXT=off, the floor without the GIN index). The
+pending list of a text index is settled within the measured time, on both sides.
 
-Beside the ratio of the medians stands the median of the rounds' own ratios: a disk or a host that changes its pace from
+Beside the ratio of the medians is the median of the rounds' own ratios: a disk or a host that changes its pace from
 round to round puts the medians of the two sides into different rounds.
 
 Each of them stores the same number of spans a round, enough for some seconds: a burst of a tenth of a second into
@@ -70,7 +70,7 @@ class Payloads:
         self._words = words
 
     def batch(self) -> bytes:
-        """One request of 100 spans in four traces."""
+        """Return one request of 100 spans in four traces."""
         request = export_request(SPANS)
         for number, span in enumerate(request.resource_spans[0].scope_spans[0].spans):
             if number % 25 == 0:
@@ -93,7 +93,7 @@ class Payloads:
 
 
 def prepared_rows(bodies: Sequence[bytes], *, full_text: bool) -> list[PreparedSpan]:
-    """What the writer would copy for ``bodies``, with the words instead of their vector."""
+    """Return the rows that the writer would copy for ``bodies``, with the words instead of their vector."""
     rows: list[PreparedSpan] = []
     for body in bodies:
         batch = map_spans(decode_traces(body, PROTOBUF), now=datetime.now(UTC))
@@ -106,7 +106,7 @@ def prepared_rows(bodies: Sequence[bytes], *, full_text: bool) -> list[PreparedS
 
 
 async def make_floor(owner: asyncpg.Connection, table: str, *, full_text: bool) -> None:
-    """A plain table with the columns of llm_traces and its indexes; full text as an expression index."""
+    """Create a plain table with the columns and indexes of llm_traces; full text as an expression index."""
     await owner.execute(
         f"CREATE TABLE {table} (LIKE llm_traces INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)"
     )
@@ -125,7 +125,7 @@ async def make_floor(owner: asyncpg.Connection, table: str, *, full_text: bool) 
 
 
 async def run_floor(url: str, table: str, rows: list[PreparedSpan], writers: int) -> float:
-    """Rows a second of ``writers`` connections."""
+    """Return the rows a second of ``writers`` connections."""
     chunks = [rows[start : start + ROWS_A_COMMIT] for start in range(0, len(rows), ROWS_A_COMMIT)]
     connections = [await asyncpg.connect(url) for _ in range(writers)]
 
@@ -160,7 +160,7 @@ async def settle_text(connection: asyncpg.Connection, table: str) -> None:
 async def run_ours(
     base_url: str, token: str, bodies: list[bytes], clients: int, owner: asyncpg.Connection
 ) -> tuple[float, list[float]]:
-    """Spans a second of ``clients`` connections, and the seconds of each batch."""
+    """Return the spans a second of ``clients`` connections, and the seconds of each batch."""
     count = len(bodies)
     waiting, seconds = list(bodies), []
     headers = {"Authorization": f"Bearer {token}", "Content-Type": PROTOBUF}
@@ -195,12 +195,12 @@ class Measured:
         return statistics.median(self.rates[name])
 
     def ratios(self) -> list[float]:
-        """Ours to the better COPY of the same round."""
+        """Return our rate divided by that of the better COPY of the same round."""
         return [ours / max(one, two) for one, two, ours in zip(*(self.rates[name] for name in RATES), strict=True)]
 
 
 async def measure(urls: EmbeddedUrls, folder: Path, arguments: argparse.Namespace, *, full_text: bool) -> Measured:
-    """All rounds with or without full text."""
+    """Run all rounds, with or without full text."""
     owner = await asyncpg.connect(urls.owner_url)
     table = "floor_text" if full_text else "floor_plain"
     await make_floor(owner, table, full_text=full_text)
@@ -243,7 +243,7 @@ async def measure(urls: EmbeddedUrls, folder: Path, arguments: argparse.Namespac
 
 
 async def bench_dimensions(urls: EmbeddedUrls) -> int:
-    """A dim_id for the rows of the floor."""
+    """Return a dim_id for the rows of the floor."""
     owner = await asyncpg.connect(urls.owner_url)
     dim_id = await owner.fetchval(
         "INSERT INTO span_dimensions (project_id, model, is_generation) VALUES ($1, $2, true) RETURNING dim_id",
@@ -255,7 +255,7 @@ async def bench_dimensions(urls: EmbeddedUrls) -> int:
 
 
 def report(name: str, measured: Measured) -> None:
-    """One variant as lines of a table."""
+    """Print one variant as lines of a table."""
     floor = max(map(measured.median, RATES[:2]))
     seconds = sorted(measured.seconds)
     p99 = seconds[min(len(seconds) - 1, int(len(seconds) * 0.99))]

@@ -78,7 +78,7 @@ class Stream:
 
 
 def processor_seconds(pid: int) -> float:
-    """The processor time that a process has used."""
+    """Return the processor time that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / 100
 
@@ -135,7 +135,7 @@ async def latency(base_url: str, headers: dict[str, str], rate: int, seconds: fl
 
 
 async def cost_of_the_feed(urls: EmbeddedUrls, rounds: int) -> None:
-    """Seconds of transactions of 500 spans, in turn with and without a note in the feed."""
+    """Time transactions of 500 spans, in turn with and without a note in the feed."""
     services = build_services(
         Settings(database_url=urls.database_url, database_worker_url=urls.worker_url, jwt_secret=urls.jwt_secret)
     )
@@ -169,7 +169,7 @@ async def cost_of_the_feed(urls: EmbeddedUrls, rounds: int) -> None:
 
 
 async def measure(urls: EmbeddedUrls, folder: Path, arguments: argparse.Namespace) -> None:
-    """All figures."""
+    """Print all figures."""
     await migrate(urls.owner_url)
     owner = await asyncpg.connect(urls.owner_url)
     await owner.execute("INSERT INTO projects (project_id, name) VALUES ($1, $1)", PROJECT)

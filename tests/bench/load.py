@@ -3,7 +3,7 @@
     python -m tests.bench.load --database-url postgresql://… --spans 1000000
 
 Traces of three spans (an agent, a model call, a tool), spread evenly over the days up to now, with a
-vocabulary in which few words are common and many are rare. The same seed gives the same spans.
+vocabulary in which few words are common and many are rare. The same seed makes the same spans.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Vocabulary:
 
 
 def tsvector(text: str) -> str:
-    """``text`` of plain words as the literal of a tsvector, so that loading does not wait for the parser."""
+    """Return ``text`` of plain words as the literal of a tsvector, so that loading does not wait for the parser."""
     places: dict[str, list[str]] = defaultdict(list)
     for place, word in enumerate(text.split(), start=1):
         places[word].append(str(place))
@@ -73,7 +73,7 @@ def tsvector(text: str) -> str:
 
 
 def rows(spans: int, days: int, end: datetime, dims: dict[tuple[str, str, str], int], seed: int) -> Iterator[list[Any]]:
-    """The spans, oldest first, in the order of :data:`COLUMNS`."""
+    """Yield the spans, oldest first, in the order of :data:`COLUMNS`."""
     chance = random.Random(seed)
     vocabulary = Vocabulary(chance)
     step = timedelta(days=days) / spans
@@ -127,13 +127,13 @@ def rows(spans: int, days: int, end: datetime, dims: dict[tuple[str, str, str], 
 
 
 def copy_text(values: list[Any]) -> bytes:
-    """One line of COPY's text format."""
+    """Return one line of COPY's text format."""
     shown = ("\\N" if value is None else str(value).replace("\\", "\\\\") for value in values)
     return ("\t".join(shown) + "\n").encode()
 
 
 async def intern_dimensions(connection: asyncpg.Connection) -> dict[tuple[str, str, str], int]:
-    """dim_id of each combination of provider, model and service."""
+    """Return the dim_id of each combination of provider, model and service."""
     found: dict[tuple[str, str, str], int] = {}
     pairs = [(provider, model) for provider, models in PROVIDERS.items() for model in models]
     for provider, model in [*pairs, ("", "")]:
@@ -152,7 +152,7 @@ async def intern_dimensions(connection: asyncpg.Connection) -> dict[tuple[str, s
 
 
 async def load(url: str, spans: int, *, days: int = 30, seed: int = 1, say: Any = print) -> datetime:
-    """Load ``spans`` into the project ``bench`` of a migrated, otherwise empty database; gives the end of their time.
+    """Load ``spans`` into the project ``bench`` of a migrated, otherwise empty database; return the end of their time.
 
     ``url`` must be that of the owner: row-level security is not in its way.
     """

@@ -150,7 +150,7 @@ def main(arguments: argparse.Namespace) -> None:
         Build(ROOT) as ours,
     ):
         plain = write_plain(Path(name))
-        # What the other build was tested with: of emitters that it does not know, it reads less.
+        # The fixtures of the other build: of emitters that it does not know, it reads less.
         captured = [
             ROOT / path.relative_to(base_folder) for path in sorted((base_folder / FIXTURES).glob("*.traces.*"))
         ]

@@ -1,7 +1,7 @@
 """PromQL beside REST, and alerts beside ingest: ``make bench-promql`` (ARGS="--spans 10000000 --rounds 30").
 
 Both sides ask one server over HTTP, in turn, each time with another limit, so that nothing comes from the cache. Beside
-the time stands the processor time that server and PostgreSQL took, which does not depend on what else runs. Only
+the time is the processor time that server and PostgreSQL took, which does not depend on what else runs. Only
 some days of the spans are stored (--days); the rollups of those days, which is all that whole hours are read from, are
 repeated for the other days of the month. So 10 million spans take the room of 2 million.
 
@@ -104,7 +104,7 @@ class Processors:
         self._owner = owner
 
     async def seconds(self) -> float:
-        """Used so far, by the connections that there are."""
+        """Return the processor time used so far by the connections that exist."""
         rows = await self._owner.fetch(
             "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
         )
@@ -121,7 +121,7 @@ def _used(pid: int) -> int:
 async def beside_rest(
     base_url: str, headers: dict[str, str], end: datetime, rounds: int, processors: Processors
 ) -> None:
-    """Milliseconds of each question on both sides."""
+    """Print the milliseconds of each question on both sides."""
     start, last = int((end - timedelta(days=DAYS)).timestamp()), int(end.timestamp())
     limits = itertools.count(100)
 
@@ -162,7 +162,7 @@ async def beside_rest(
 
 
 def alert_queries() -> Sequence[str]:
-    """The expressions of the pack, as many as are evaluated at once."""
+    """Return the expressions of the pack, as many as are evaluated at once."""
     every = [alert.expression for _, _, alerts in PACK for alert in alerts]
     return list(itertools.islice(itertools.cycle(every), EVALUATIONS))
 
@@ -170,8 +170,8 @@ def alert_queries() -> Sequence[str]:
 async def beside_ingest(
     base_url: str, headers: dict[str, str], batches: int, rounds: int, processors: Processors
 ) -> None:
-    """How long batches take in turn without alerts, with alerts every minute and every ten seconds; and the processor
-    time of both, each alone.
+    """Print the time of batches without alerts, with alerts every minute, and with alerts every ten seconds; and the
+    processor time of both, each alone.
     """
     payloads = Payloads(1, words=60)
     evaluations: list[float] = []
@@ -244,7 +244,7 @@ async def _evaluate_once(base_url: str, headers: dict[str, str], seconds: list[f
 
 
 async def measure(urls: EmbeddedUrls, folder: Path, end: datetime, options: argparse.Namespace) -> None:
-    """Both parts."""
+    """Run both parts."""
     token = issue_token(Settings(jwt_secret=urls.jwt_secret), role=Role.ADMIN, projects=[PROJECT])
     headers = {"Authorization": f"Bearer {token}"}
     environment = serve_environment(urls, OBSERVATORY_INGEST_SPANS_PER_MINUTE="0")

@@ -3,7 +3,7 @@
 Private PostgreSQL and Valkey are filled with --spans spans (tests/bench/load.py), the program is started, and each
 question is put to it by one client and by eight, beside the bare SQL of the same question on one connection. Each
 request asks for another end of its time range, so that no answer is remembered, but for the row called
-"cached", which stands beside a bare Sanic route that returns the same bytes. Comparisons within one run count.
+"cached", which is beside a bare Sanic route that returns the same bytes. Comparisons within one run count.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Words:
 
 
 def questions(words: Words) -> list[Question]:
-    """What is measured."""
+    """Return the questions to measure."""
 
     def search(name: str, text: str) -> Question:
         return Question(f"search, {name}", 30, f"search={quote(text)}", SEARCH, search_query(text).tsquery)
@@ -102,7 +102,7 @@ class Report:
         print("|---|---|---|---|---|---|---|")
 
     def row(self, name: str, bare: float | None, alone: list[float], eight: list[float], rate: float) -> None:
-        """Times in seconds."""
+        """Print one row; times are in seconds."""
         one = statistics.median(alone)
         shown = ["", ""] if bare is None else [f"{bare * 1000:.1f} ms", f"+{(one - bare) * 1000:.1f} ms"]
         p99 = sorted(eight)[int(len(eight) * 0.99)]
@@ -134,7 +134,7 @@ async def bare_sql(connection: asyncpg.Connection, question: Question, end: date
 async def put(
     base_url: str, headers: dict[str, str], path: Callable[[], str], clients: int, seconds: float
 ) -> tuple[list[float], float]:
-    """Seconds of each request of ``clients`` connections, and requests a second."""
+    """Return the seconds of each request of ``clients`` connections, and requests a second."""
     times: list[float] = []
     begun = time.perf_counter()
 
@@ -152,7 +152,7 @@ async def put(
 
 
 async def measure(urls: EmbeddedUrls, base_url: str, end: datetime, words: Words, arguments: Any) -> None:
-    """All rows."""
+    """Measure all rows of the table."""
     settings = Settings(jwt_secret=urls.jwt_secret)
     headers = {"Authorization": f"Bearer {issue_token(settings, role=Role.ADMIN, projects=[PROJECT])}"}
     connection = await asyncpg.connect(urls.database_url, server_settings={"role": "observatory_api"})
@@ -203,14 +203,14 @@ async def measure_walk(base_url: str, headers: dict[str, str], arguments: Any) -
     limits = itertools.cycle(range(40, 60))
 
     def again(number: int) -> Callable[[], str]:
-        """The page with a limit of its own: another answer, so not a remembered one."""
+        """Return the page with a limit of its own: another answer, so not a remembered one."""
         return lambda: pages[number].replace("limit=50", f"limit={next(limits)}")
 
     for number in (1, 2, deepest):
         times: list[float] = []
         ask = again(number)
         async with LoadConnection(base_url, headers) as connection:
-            for _ in range(20):  # with the twenty-first the limits begin anew, and so do answers
+            for _ in range(20):  # with the twenty-first the limits begin again, and so do answers
                 started = time.perf_counter()
                 await connection.get(ask())
                 times.append(time.perf_counter() - started)
@@ -227,7 +227,7 @@ class BareRoute:
 
 @asynccontextmanager
 async def bare_route(body: bytes) -> AsyncIterator[BareRoute]:
-    """A running bare route that returns ``body``."""
+    """Run a bare route that returns ``body``."""
     with socket.create_server(("127.0.0.1", 0)) as free, tempfile.NamedTemporaryFile() as file:
         port = free.getsockname()[1]
         free.close()
@@ -251,7 +251,7 @@ async def bare_route(body: bytes) -> AsyncIterator[BareRoute]:
 
 
 async def prepare(urls: EmbeddedUrls, spans: int) -> tuple[datetime, Words]:
-    """Fill the database; gives the end of the spans' time and words to search for."""
+    """Fill the database; return the end of the spans' time and words to search for."""
     await migrate(urls.owner_url)
     end = await load(urls.owner_url, spans)
     owner = await asyncpg.connect(urls.owner_url)

@@ -37,14 +37,14 @@ BURST_SECONDS = 0.25
 
 
 class Addresses:
-    """What is asked, over a range that ends with the loaded spans."""
+    """Addresses to ask for, over a range that ends with the loaded spans."""
 
     def __init__(self, end: datetime) -> None:
         self.to = int(end.timestamp() * 1000)
         self._shift = itertools.count()
 
     def remembered(self) -> dict[str, str]:
-        """Addresses that stay the same."""
+        """Return addresses that stay the same."""
         window = f"from={self.to - DAY_MS}&to={self.to}"
         return {
             "list of 50": f"/api/v1/traces?{window}",
@@ -54,7 +54,7 @@ class Addresses:
         }
 
     def computed(self) -> dict[str, Callable[[], str]]:
-        """Addresses that are new each time."""
+        """Return addresses that are new each time."""
 
         def moving(path: str, days: int) -> Callable[[], str]:
             def address() -> str:
@@ -72,7 +72,7 @@ class Addresses:
 
 
 async def measure(urls: EmbeddedUrls, base_url: str, worker: int, end: datetime, seconds: float) -> None:
-    """All rows. ``worker`` is the process id of the server process."""
+    """Measure all rows of the table. ``worker`` is the process id of the server process."""
     token = issue_token(Settings(jwt_secret=urls.jwt_secret), role=Role.ADMIN, projects=[PROJECT])
     headers = {"Authorization": f"Bearer {token}"}
     addresses = Addresses(end)
@@ -136,12 +136,12 @@ async def in_turns(
 
 
 def processor_time(pid: int) -> float:
-    """Seconds that the main thread of a process has run."""
+    """Return the seconds that the main thread of a process has run."""
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 async def redis_info(urls: EmbeddedUrls, section: str) -> dict[str, Any]:
-    """A section of what Redis tells about itself."""
+    """Return a section of the INFO of Redis."""
     redis = Redis.from_url(urls.redis_url)
     try:
         info: dict[str, Any] = await redis.info(section)
@@ -151,11 +151,11 @@ async def redis_info(urls: EmbeddedUrls, section: str) -> dict[str, Any]:
 
 
 async def redis_commands(urls: EmbeddedUrls, base_url: str, headers: dict[str, str], path: str) -> float:
-    """Commands that clients sent to Redis for one request, on average of 200."""
+    """Return the number of commands that clients send to Redis for one request, averaged over 200."""
 
     async def calls() -> int:
         stats = await redis_info(urls, "commandstats")
-        # What a script does inside counts as commands, too; only what came over the wire is wanted.
+        # Redis also counts the commands inside a script; only those that came over the wire are wanted.
         return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "get", "setex"))
 
     async with LoadConnection(base_url, headers) as connection:
@@ -167,7 +167,7 @@ async def redis_commands(urls: EmbeddedUrls, base_url: str, headers: dict[str, s
 
 
 async def stampede(base_url: str, headers: dict[str, str], addresses: Addresses) -> float:
-    """Milliseconds until 200 requests at once for an answer that nobody has asked for yet are all answered."""
+    """Return the milliseconds until 200 simultaneous requests for an answer that is not cached yet are all answered."""
     path = f"/api/v1/traces?from={addresses.to - 20 * DAY_MS}&to={addresses.to - 1}&sort_by=cost"
 
     async def one() -> None:

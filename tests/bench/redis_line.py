@@ -2,7 +2,7 @@
 
 Tasks run the script of the limits at once, each one call after another, as requests do: 1, 8 and 64 of them, over a
 unix socket to a Valkey of this run. Only processor time of this process counts, in interleaved rounds; the ratio is
-that of a library to our line, so 2 means twice as dear. coredis is tried where it is installed
+that of a library to our line, so 2 means twice as expensive. coredis is tried where it is installed
 (``pip install -r tests/bench/requirements.txt``).
 """
 
@@ -32,7 +32,7 @@ Call = Callable[[str], Awaitable[Any]]
 
 @asynccontextmanager
 async def our_line(url: str) -> AsyncIterator[Call]:
-    """One connection for all, with numbered replies and a time-out."""
+    """Open one connection for all, with numbered replies and a time-out."""
     store = RedisStore(url, timeout=5)
     sha = (await store.ask(("SCRIPT", "LOAD", SCRIPT)))[0]
     yield lambda key: store.ask(("EVALSHA", sha, 1, key, b"00000001"))
@@ -41,7 +41,7 @@ async def our_line(url: str) -> AsyncIterator[Call]:
 
 @asynccontextmanager
 async def redis_py(url: str) -> AsyncIterator[Call]:
-    """A pool with a connection for each caller and a time-out for each command."""
+    """Open a pool with a connection for each caller and a time-out for each command."""
     from redis.asyncio import BlockingConnectionPool, Redis
 
     async with Redis(
@@ -53,7 +53,7 @@ async def redis_py(url: str) -> AsyncIterator[Call]:
 
 @asynccontextmanager
 async def coredis(url: str) -> AsyncIterator[Call]:
-    """Its pool, whose connections carry several commands at once."""
+    """Open coredis' pool, whose connections carry several commands at once."""
     from coredis import Redis  # type: ignore[import-not-found]  # the benchmark installs it, the tests do not
 
     async with Redis.from_url(url, stream_timeout=5) as client:

@@ -103,7 +103,7 @@ async def quality(settings: Settings, base_url: str, headers: dict[str, str], na
 
 
 def drawn(generator: np.random.Generator, topics: Vector, count: int) -> Vector:
-    """Vectors round ``topics``."""
+    """Return vectors round ``topics``."""
     chosen = topics[generator.zipf(1.3, count) % len(topics)]
     return unit(chosen + generator.standard_normal((count, DIMENSIONS)).astype(np.float32) * np.float32(0.05))
 
@@ -161,7 +161,7 @@ class Bare:
         self.asked = NearQuestion(view="spans", window=window, filter=None, most=500_000)
 
     async def near(self, project: str, question: Vector) -> tuple[float, list[Any]]:
-        """Seconds, and the spans."""
+        """Return the seconds that the question took, and the spans."""
         started = time.perf_counter()
         async with self.reader.transaction(isolation="repeatable_read", readonly=True):
             await self.reader.execute(

@@ -6,7 +6,7 @@ from server.embedded import EmbeddedUrls
 
 
 def serve_environment(urls: EmbeddedUrls, **more: str) -> dict[str, str]:
-    """Settings of ``serve`` on ``urls`` and a free port; ``more`` are further environment variables."""
+    """Return the settings of ``serve`` on ``urls`` and a free port; ``more`` are further environment variables."""
     return {
         "DATABASE_URL": urls.database_url,
         "DATABASE_OWNER_URL": urls.owner_url,

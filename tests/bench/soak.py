@@ -1,9 +1,9 @@
 """Memory under mixed load: ``make soak`` (ARGS="--minutes 120 --workers 2").
 
 A server of its own takes spans, answers lists, searches, single traces, metrics, panels, facets and bad requests at a
-steady pace, from callers, models, sessions and connections that change all the time. What its processes hold (resident
-memory) is noted every ten seconds. After a warm-up, in which caches and pools fill, it has to stay within --within MB:
-the median of the last tenth of the time against that of the first tenth. The exit code is 1 where it does not.
+steady pace, from callers, models, sessions and connections that change all the time. The resident memory
+of its processes is noted every ten seconds. After a warm-up, in which caches and pools fill, it has to stay within
+--within MB: the median of the last tenth of the time against that of the first tenth. The exit code is 1 if not.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ REQUESTS_A_CONNECTION = 200
 
 
 def resident_megabytes(pid: int) -> float:
-    """What a process holds in memory, without what it shares with files."""
+    """Return the memory of a process in megabytes, without pages shared with files."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) / 1024
@@ -61,14 +61,14 @@ class Load:
         self.answers: Counter[str] = Counter()
 
     def headers(self, content_type: str) -> dict[str, str]:
-        """A new token each time: callers come and go."""
+        """Return headers with a new token each time: callers come and go."""
         roles = (Role.DEVELOPER,) if content_type == PROTOBUF else (Role.ADMIN, Role.DEVELOPER, Role.VIEWER)
         role = self._chance.choice(roles)
         token = issue_token(self._settings, role=role, projects=[self._chance.choice(PROJECTS)])
         return {"Authorization": f"Bearer {token}", "Content-Type": content_type}
 
     def question(self) -> str:
-        """The address of one read, most of them new ones."""
+        """Return the address of one read, most of them new ones."""
         number, chance = next(self._numbers), self._chance
         hours = chance.choice((1, 6, 24, 24 * 7, 24 * 30))
         kinds: tuple[Callable[[], str], ...] = (
@@ -87,7 +87,7 @@ class Load:
         return chance.choice(kinds)()
 
     def panel(self) -> bytes:
-        """One question of a dashboard."""
+        """Return one question of a dashboard."""
         end = datetime.now(UTC)
         start = datetime.fromtimestamp(end.timestamp() - self._chance.choice((3600, 86400, 604800)), UTC)
         metric = self._chance.choice(("calls", "cost", "duration", "errors"))
@@ -96,7 +96,7 @@ class Load:
         return orjson.dumps({"range": window, "intervalMs": 60_000, "maxDataPoints": 300, "targets": [target]})
 
     async def _each(self, a_second: float, stop: asyncio.Event, content_type: str, act: Any) -> None:
-        """``act`` on one connection, at this pace; the connection and its caller are replaced now and then."""
+        """Call ``act`` on one connection at this pace; replace the connection and its caller now and then."""
         while not stop.is_set():
             async with LoadConnection(self._base_url, self.headers(content_type)) as connection:
                 for _ in range(REQUESTS_A_CONNECTION):
@@ -111,7 +111,7 @@ class Load:
                     await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     async def run(self, stop: asyncio.Event, pace: float) -> None:
-        """Everything at once, until ``stop``."""
+        """Run everything at once, until ``stop``."""
 
         async def read(connection: LoadConnection) -> str:
             return f"read {(await connection.get(self.question()))[0]}"
@@ -130,7 +130,7 @@ class Load:
 
 
 async def soak(urls: EmbeddedUrls, folder: Path, arguments: argparse.Namespace) -> bool:
-    """Whether memory stayed within bounds."""
+    """Run the load; return whether memory stayed within bounds."""
     await migrate(urls.owner_url)
     owner = await asyncpg.connect(urls.owner_url)
     for project in PROJECTS:
@@ -147,7 +147,7 @@ async def soak(urls: EmbeddedUrls, folder: Path, arguments: argparse.Namespace) 
 
 
 async def watch(program: Program, load: Load, arguments: argparse.Namespace) -> list[tuple[float, float]]:
-    """Minutes since the start and MB of the largest process, every ten seconds."""
+    """Return the minutes since the start and MB of the largest process, every ten seconds."""
     begun, samples = time.monotonic(), []
     while (minutes := (time.monotonic() - begun) / 60) < arguments.minutes:
         held = max(map(resident_megabytes, program.worker_pids()))

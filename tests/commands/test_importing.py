@@ -43,7 +43,7 @@ def recent(tool: str, folder: Path) -> list[Path]:
 
 
 def read(tool: str, files: list[Path]) -> tuple[list[Item], list[str]]:
-    """The items of an export and the reasons for what is left out."""
+    """Return the items of an export, and the reasons why others are left out."""
     reasons: list[str] = []
     reader = ExportReader(
         import_format(tool), files, lambda file, place, why: reasons.append(f"{file.name}, {place}: {why}")
@@ -52,7 +52,7 @@ def read(tool: str, files: list[Path]) -> tuple[list[Item], list[str]]:
 
 
 def mapped(items: list[Item], now: datetime | None = None) -> dict[str, Any]:
-    """The rows that the spans become, by span id."""
+    """Return the rows that the spans become, by span id."""
     spans = [item.span for item in items if item.span is not None]
     body = dumps({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]})
     batch = map_spans(decode_traces(body, "application/json"), now=now or datetime.now(UTC))
@@ -60,7 +60,7 @@ def mapped(items: list[Item], now: datetime | None = None) -> dict[str, Any]:
     return {record.span_id: record for record in batch.records}
 
 
-# What the one model call of each tool's example is: id, model, prompt, cached, completion, cost, user, session.
+# The one model call of each tool's example: id, model, prompt, cached, completion, cost, user, session.
 CALLS = {
     "langfuse": ("b7ad6b7169203332", "gpt-4.1-mini", 100, 40, 50, "0.000108", "ada", "conversation-7"),
     "phoenix": ("00f067aa0ba902b8", "gpt-4o", 120, 100, 30, "0.000475", None, None),

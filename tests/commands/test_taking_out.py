@@ -26,7 +26,7 @@ async def arguments(app_server: AppServer, project: Any, token: Any, tmp_path: P
 
 
 async def run(*words: str) -> int:
-    """The exit code of a command, run beside the server."""
+    """Run a command beside the server; return its exit code."""
     return await asyncio.to_thread(cli.main, words)
 
 

@@ -44,7 +44,7 @@ def fuzz(
     examples: int,
     mode: GenerationMode,
 ) -> int:
-    """Send ``examples`` generated requests to each operation, each by all ``callers``; gives how many were made.
+    """Send ``examples`` generated requests to each operation, each by all ``callers``; return how many were made.
 
     ``callers``: headers of each; making a request costs more than sending it four times. ``seeded``: values
     for path parameters that exist, used in half of the requests. Raises the first failed check.

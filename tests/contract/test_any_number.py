@@ -1,4 +1,4 @@
-"""No number, wherever it stands, is a mistake of the server's: it is answered, or refused as the caller's."""
+"""No number, wherever it is, causes a server error: it is answered, or refused as an error of the caller."""
 
 from __future__ import annotations
 

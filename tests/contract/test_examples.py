@@ -33,7 +33,7 @@ OPEN = ("Meta", "Span", "TreeSpan", "TraceSummary", "Session", "User", "Trace")
 STATUS_MARK = "\n%{http_code}"
 # Longer than a test may take: tests/live reads the stream.
 WITHOUT_END = {"live.events"}
-# What later commands need, by the member of the answer that has it.
+# Names of values that later commands need, by the member of the answer that has them.
 REMEMBERED = {
     "key_id": "KEY_ID",
     "annotation_id": "ANNOTATION_ID",
@@ -167,7 +167,7 @@ async def further_differences(document: dict[str, Any], base_url: str, token: st
 def differences(
     document: dict[str, Any], path: str, method: str, status: int, body: str, kind: str = "application/json"
 ) -> list[str]:
-    """What an answer has that its schema does not allow, members that the schema does not name included."""
+    """Return the parts of an answer that its schema does not allow, including members that it does not name."""
     key = "x-query" if method == "QUERY" else method.lower()
     answer = document["paths"][path][key]["responses"][str(status)]
     if "$ref" in answer:

@@ -1,4 +1,4 @@
-"""The same question on every REST surface gives the same rows and the same numbers."""
+"""The same question on every REST surface returns the same rows and the same numbers."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class SeenSpan:
-    """What every view must tell of a span. Times in microseconds, as Jaeger has no finer ones."""
+    """The figures of a span that every view must show. Times in microseconds, as Jaeger has no finer ones."""
 
     span_id: str
     parent: str

@@ -16,12 +16,12 @@ ALL = "$__all"
 
 
 def load() -> dict[str, Json]:
-    """Every committed dashboard by its file name."""
+    """Return every committed dashboard by its file name."""
     return {path.name: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
 
 
 def panels_of(board: Json) -> Iterator[Json]:
-    """All panels, those in collapsed rows too, without the rows."""
+    """Yield all panels, those in collapsed rows too, without the rows."""
     for panel in board["panels"]:
         yield from panel.get("panels", [])
         if panel["type"] != "row":
@@ -29,7 +29,7 @@ def panels_of(board: Json) -> Iterator[Json]:
 
 
 def initial_values(board: Json, chosen: Mapping[str, str]) -> dict[str, str]:
-    """What each variable holds when the dashboard is opened, but for those ``chosen``."""
+    """Return the value of each variable when the dashboard is opened, except for those ``chosen``."""
     values = {}
     for variable in board["templating"]["list"]:
         current = variable.get("current", {}).get("value", "")
@@ -38,5 +38,5 @@ def initial_values(board: Json, chosen: Mapping[str, str]) -> dict[str, str]:
 
 
 def interpolate(text: str, values: Mapping[str, str]) -> Any:
-    """``text`` with its variables replaced and parsed, as the plugin's code mode does."""
+    """Return ``text`` with its variables replaced and parsed, as the plugin's code mode does."""
     return json.loads(_REFERENCE.sub(lambda match: f"var-{match[1]}={quote(values[match[1]], safe='$')}", text))

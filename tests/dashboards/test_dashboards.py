@@ -194,7 +194,7 @@ async def test_every_query_of_every_dashboard_has_data(
 
 
 async def check(client: httpx.AsyncClient, headers: dict[str, str], body: Json, what: str) -> None:
-    """The body is answered with data for each of its targets, and without a complaint."""
+    """Check that the body is answered with data for each of its targets, and without an error."""
     answer = await client.post("/grafana/query", content=json.dumps(body), headers=headers)
     assert answer.status_code == 200, f"{what}: {answer.text}"
     frames = answer.json()
@@ -210,7 +210,7 @@ async def check(client: httpx.AsyncClient, headers: dict[str, str], body: Json, 
 
 
 async def post_scores(client: httpx.AsyncClient, headers: dict[str, str], history: Seed) -> None:
-    """Scores of the first and the last traces, of both versions of the prompt."""
+    """Post scores of the first and the last traces, for both versions of the prompt."""
     scores = [
         {"trace_id": f"{number:032x}", "span_id": f"{number:08x}00000003", "name": name, "value": value,
          "source": source, "timestamp": iso(history.at(min(number, 40)))}
@@ -222,7 +222,7 @@ async def post_scores(client: httpx.AsyncClient, headers: dict[str, str], histor
 
 
 async def add_what_is_rare(services: Services, owner: asyncpg.Connection, history: Seed) -> None:
-    """A period before with calls, a burst of errors, a retry, cache reads, a price change, and a budget."""
+    """Add an earlier period with calls, a burst of errors, a retry, cache reads, a price change, and a budget."""
     budget = Budget(project_id=ACME, budget_id="total", name="All models", amount_usd=Decimal("0.05"), period="year")
     await put_budget(services.writes, budget)
     await store(services, ACME, trace(900, history.start - timedelta(hours=1)))

@@ -32,7 +32,7 @@ VALUES = {
 
 
 def values_of(board: Json) -> dict[str, str]:
-    """What the variables of a dashboard are replaced by: one that it does not have stays, as in Grafana."""
+    """Return the values that replace the variables of a dashboard. A variable that it lacks stays, as in Grafana."""
     known = {item["name"] for item in board["templating"]["list"]}
     return dict.fromkeys(known, "x") | {
         name: value for name, value in VALUES.items() if name in known or name.startswith("__")
@@ -133,7 +133,7 @@ async def test_every_query_is_answered_with_data(prometheus: PrometheusClient, s
 
 
 async def found_by_tempo(prometheus: PrometheusClient, query: Json, start: int, end: int) -> bool:
-    """Whether a search finds traces, or a trace is there."""
+    """Return whether a search finds traces, or a trace is there."""
     if not query["query"].startswith("{"):
         answer = await prometheus.http.get(f"/tempo/api/v2/traces/{query['query']}", headers=prometheus.headers)
         assert answer.status_code == 200, answer.text
@@ -167,7 +167,7 @@ async def test_the_numbers_are_those_of_the_plugin(prometheus: PrometheusClient,
         for row in found["result"]:
             key = tuple(row["metric"].get(name) for name in labels)
             value = float(row["value"][1])
-            if value == value:  # a share of nothing is no number
+            if value == value:  # a share of nothing is NaN
                 assert value == pytest.approx(float(expected[key] or 0), rel=1e-9), (uid, panel["title"], key)
                 compared += 1
     assert compared > 100

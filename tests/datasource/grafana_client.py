@@ -22,13 +22,15 @@ TARGETS = {"ts": "timeseries", "wire": "histogram", "tbl": "spans", "trace": "tr
 
 
 def recording(name: str) -> dict[str, Any]:
-    """A recorded request: method, path, headers, body."""
+    """Return a recorded request: method, path, headers, body."""
     document: dict[str, Any] = json.loads((FIXTURES / f"{name}.json").read_text())
     return document
 
 
 def adapted(name: str, seed: Seed) -> dict[str, Any]:
-    """The recorded body of ``name`` for our targets and the seed's range; strict targets keep the keys we declare."""
+    """Return the recorded body of ``name`` for our targets and the seed's range; strict targets keep the keys we
+    declare.
+    """
     body: dict[str, Any] = json.loads(json.dumps(recording(name)["body"]))
     for key in ("range", "timeRange"):
         if key in body:
@@ -46,7 +48,7 @@ def adapted(name: str, seed: Seed) -> dict[str, Any]:
 
 
 def with_unknown_keys(value: Any) -> Any:
-    """``value`` with keys that no Grafana of today sends, at every level but the author's own payload."""
+    """Return ``value`` with keys that no Grafana of today sends, at every level but the author's own payload."""
     if isinstance(value, dict):
         kept = {key: item if key == "payload" else with_unknown_keys(item) for key, item in value.items()}
         return {**kept, "futureKey": {"nested": [1, None, "x"]}}
@@ -56,7 +58,7 @@ def with_unknown_keys(value: Any) -> Any:
 
 
 def query_body(seed: Seed, *targets: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """A ``/query`` body in the form of the recordings."""
+    """Return a ``/query`` body in the form of the recordings."""
     base = recording("query-absolute-range-utc")["body"]
     filled = [
         {"refId": chr(65 + number), "editorMode": "code", "strict": True, "payload": {}, **target}
@@ -74,7 +76,7 @@ def columns_of(frame: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
 
 
 def is_empty(frame: dict[str, Any]) -> bool:
-    """Whether a frame holds no row or point."""
+    """Return whether a frame holds no row or point."""
     if "schema" in frame:
         return not any(frame["data"]["values"])
     return not (frame["rows"] if frame.get("type") == "table" else frame["datapoints"])
@@ -99,5 +101,5 @@ class Grafana:
 
 
 def points(answer: httpx.Response) -> int:
-    """The sum of all points of a series answer."""
+    """Return the sum of all points of a series answer."""
     return sum(value or 0 for frame in answer.json() for value, _ in frame["datapoints"])

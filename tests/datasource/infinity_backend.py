@@ -1,6 +1,6 @@
 """Asks as the back end of Grafana's Infinity data source (3.11) does: same address, headers, bodies and paging.
 
-What it is strict about is an error here, too: a status of 400 or more, an empty body, a missing cursor, a value that
+An error of that back end is an error here, too: a status of 400 or more, an empty body, a missing cursor, a value that
 does not have the type of its column, times that go back in a series.
 """
 
@@ -23,7 +23,7 @@ GO_AGENT = "Go-http-client/1.1"
 
 
 class InfinityError(AssertionError):
-    """What the panel would show, or the alert rule fail with."""
+    """The error that the panel would show, or that the alert rule would fail with."""
 
 
 @dataclass
@@ -78,7 +78,7 @@ class Infinity:
     """The bodies of the answers to the latest query."""
 
     async def query(self, model: Json) -> list[list[Any]]:
-        """The rows of a query model, one value a column."""
+        """Return the rows of a query model, one value a column."""
         self.pages = []
         is_paged = model.get("pagination_mode") == "cursor"
         cursor: str | None = None
@@ -147,7 +147,7 @@ TYPES: dict[str, tuple[type, ...]] = {
 
 
 def typed(row: Json, column: Json) -> Any:
-    """The value of a column, which may be null but not missing or of another type."""
+    """Return the value of a column, which may be null but not missing or of another type."""
     if column["selector"] not in row:
         raise InfinityError(f"no {column['selector']} in {sorted(row)}")
     value = row[column["selector"]]

@@ -19,24 +19,24 @@ HOSTILE_USER = '<img src=x onerror=alert(1)> "quoted" \\ 100% & co'
 
 @dataclass(frozen=True)
 class Seed:
-    """What was stored: ``start`` to ``end`` is six hours; ``trace_id`` has an agent, a tool, a model and an error."""
+    """The stored history: ``start`` to ``end`` are six hours; ``trace_id`` has agent, a tool, a model and an error."""
 
     start: datetime
     end: datetime
     trace_id: str
 
     def at(self, number: int) -> datetime:
-        """When trace ``number`` began."""
+        """Return the start of trace ``number``."""
         return self.start + timedelta(minutes=7.5 * number)
 
     def range(self) -> dict[str, Any]:
-        """The range as Grafana writes it."""
+        """Return the range as Grafana writes it."""
         ends = {"from": iso(self.start), "to": iso(self.end)}
         return {**ends, "raw": dict(ends)}
 
 
 def iso(at: datetime) -> str:
-    """As JavaScript's ``toISOString``."""
+    """Format like JavaScript's ``toISOString``."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
 
 

@@ -27,7 +27,7 @@ _stored: list[Seed] = []
 
 @pytest.fixture(scope="session")
 def seeded_history(cluster: Cluster, template_database: str) -> Seed:
-    """Stores the history in a database of its own; gives what it holds."""
+    """Store the history in a database of its own; return its seed."""
     if _stored:
         return _stored[0]
 

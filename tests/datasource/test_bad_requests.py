@@ -1,4 +1,4 @@
-"""What the data source refuses, and in which words (reliability group G); what it only bounds."""
+"""Requests that the data source refuses, with their messages, and requests that it only bounds."""
 
 from __future__ import annotations
 

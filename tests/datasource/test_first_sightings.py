@@ -12,7 +12,7 @@ from tests.span_factory import make_span, store
 
 
 async def versions(services: Services, history: Seed, project: str = ACME) -> dict[str, Sighting]:
-    """Versions of services by value, from a day before the history on."""
+    """Return the versions of services by value, from a day before the history on."""
     found = await list_sightings(
         services.reads, RowScope((project,)), history.start - timedelta(days=1), history.end, ("service_version",)
     )

@@ -1,6 +1,6 @@
-"""Who may not read content finds none of it on any surface that Grafana reaches, nor can ask whether it is there.
+"""A caller who may not read content finds none on any surface that Grafana reaches, nor can ask whether it exists.
 
-That is what a person with Grafana's role Viewer is when ``GRAFANA_VIEWERS_SEE_CONTENT=false``
+A person with Grafana's role Viewer is such a caller when ``GRAFANA_VIEWERS_SEE_CONTENT=false``
 (tests/access/test_identity_provider.py shows that such a person loses ``content:read``).
 """
 
@@ -42,7 +42,7 @@ PROBES: tuple[dict[str, Any], ...] = (
 
 @pytest.fixture
 async def secret_trace(services: Services, seeded_history: Seed) -> Seed:
-    """A failed call in the range that holds the secret wherever content can stand."""
+    """A failed call in the range that holds the secret wherever content can be."""
     said = [{"role": "user", "parts": [{"type": "text", "content": f"{SECRET} asked"}]}]
     span = make_span(
         ts=seeded_history.start + timedelta(minutes=30), trace_id=TRACE_ID, session_id="s-hidden", user_id="u-hidden",
@@ -68,7 +68,7 @@ def editor(client: httpx.AsyncClient, bearer: Bearer, secret_trace: Seed) -> Gra
 
 
 def payloads(name: str) -> Iterator[dict[str, Any]]:
-    """Payloads for a target: the plain one, one for the trace, and by each dimension that holds content."""
+    """Yield payloads for a target: the plain one, one for the trace, and by each dimension that holds content."""
     definition = TARGETS[name]
     if definition.field_named("trace_id"):
         yield {"trace_id": TRACE_ID}
@@ -79,7 +79,7 @@ def payloads(name: str) -> Iterator[dict[str, Any]]:
 
 
 def gets(grafana: Grafana) -> list[str]:
-    """Addresses of the other surfaces that show spans."""
+    """Return the addresses of the other surfaces that show spans."""
     start, end = int(grafana.seed.start.timestamp()), int(grafana.seed.end.timestamp())
     window = f"start={start}&end={end}"
     micro = f"start={start * 1_000_000}&end={end * 1_000_000}"
@@ -106,7 +106,7 @@ def gets(grafana: Grafana) -> list[str]:
 
 
 async def answers(grafana: Grafana) -> list[tuple[str, httpx.Response]]:
-    """What each surface says."""
+    """Return the answer of each surface."""
     found = []
     for name in TARGETS:
         for payload in payloads(name):

@@ -46,7 +46,7 @@ def with_params(model: Json, *params: Json, **more: Any) -> Json:
 
 
 def replaced(model: Json, **values: str) -> Json:
-    """The model with other values of its parameters."""
+    """Return the model with other values of its parameters."""
     params = [{**item, "value": values.get(item["key"], item["value"])} for item in model["url_options"]["params"]]
     return {**model, "url_options": {**model["url_options"], "params": params}}
 

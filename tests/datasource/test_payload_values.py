@@ -1,4 +1,4 @@
-"""What the plugin makes of a variable is turned back into its values."""
+"""The text that the plugin makes of a variable is turned back into its values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from server.errors import InvalidParameter
 
 _LEFT_AS_IT_IS = "!'()*-._~@:$,;"
 _ALL_WORDS = {"", "$__all", "__all", "All", "*", ".*"}
-# What a person may name a user, a model or a tag; NUL and lone surrogates never reach a payload.
+# Names that a person may give to a user, a model or a tag; NUL and lone surrogates never reach a payload.
 any_value = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), min_size=1, max_size=40)
 plain_value = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.:/@ -]{0,20}[A-Za-z0-9]", fullmatch=True).filter(
     lambda value: value not in _ALL_WORDS
@@ -31,12 +31,12 @@ plain_value = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.:/@ -]{0,20}[A-Za-z0-9]", f
 
 
 def grafana_query_string(name: str, values: list[str]) -> str:
-    """As Grafana's ``${name:queryparam}`` writes: like encodeURIComponent, but ``@ : $ , ;`` stay."""
+    """Format as Grafana's ``${name:queryparam}`` does: like encodeURIComponent, but ``@ : $ , ;`` stay."""
     return "&".join(f"var-{name}={quote(value, safe=_LEFT_AS_IT_IS)}" for value in values)
 
 
 def grafana_regex(values: list[str]) -> str:
-    """As Grafana's 'regex' formatter of builder mode writes."""
+    """Format as Grafana's 'regex' formatter of builder mode does."""
     escaped = [re.sub(r"[\\^$*+?.()|\[\]{}/]", lambda match: "\\" + match[0], value) for value in values]
     return escaped[0] if len(escaped) == 1 else f"({'|'.join(escaped)})"
 

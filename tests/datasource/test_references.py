@@ -1,4 +1,4 @@
-"""What trace views follow always ends: any spans in, a forest with a root out."""
+"""The references that trace views follow always end: any spans in, a forest with a root out."""
 
 from __future__ import annotations
 

@@ -304,7 +304,7 @@ async def test_equal_questions_are_asked_once(grafana: Grafana) -> None:
 
 
 def cache_misses() -> float:
-    """How often this process computed an answer that could have been remembered."""
+    """Return how often this process computed an answer that could have been remembered."""
     return sum(
         sample.value
         for family in CACHE_REQUESTS.collect()

@@ -1,4 +1,4 @@
-"""What each target of the catalogue answers, from the query core up."""
+"""The answer of each target of the catalogue, from the query core up."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ EVERYTHING = RowScope((ACME,))
 
 @pytest.fixture
 def ask(services: Services, seeded_history: Seed) -> Ask:
-    """Asks one target: ``await ask("timeseries", metric="calls")`` gives its frames as JSON values."""
+    """Asks one target: ``await ask("timeseries", metric="calls")`` returns its frames as JSON values."""
 
     async def asking(
         name: str, *, scope: RowScope = EVERYTHING, timezone: str = "UTC", **payload: Any
@@ -52,7 +52,7 @@ def ask(services: Services, seeded_history: Seed) -> Ask:
 
 
 def column(frame: dict[str, Any], name: str) -> list[Any]:
-    """The values of one column of a table or wire frame."""
+    """Return the values of one column of a table or wire frame."""
     if "schema" in frame:
         names = [field["name"] for field in frame["schema"]["fields"]]
         return list(frame["data"]["values"][names.index(name)])
@@ -442,7 +442,7 @@ async def test_every_target_answers_a_range_without_data_with_its_columns(servic
         assert frames, definition.name
         for frame in frames:
             if definition.name in ("budgets", "trace_scores"):
-                assert frame["columns"] == [], "the panel's words on how to get one would stand behind the heads"
+                assert frame["columns"] == [], "the panel's words on how to get one would come after the heads"
                 continue
             shape = frame.get("columns") or frame.get("schema", {}).get("fields") or frame.get("datapoints")
             assert shape is not None, definition.name

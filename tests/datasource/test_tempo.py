@@ -34,7 +34,7 @@ async def http(
 
 
 def trace_of_v2(body: bytes) -> TracesData:
-    """TraceByIDResponse has the trace as field 1, length-delimited."""
+    """Return the trace in a TraceByIDResponse: field 1, length-delimited."""
     assert body[0] == 0x0A
     length, shift, position = 0, 0, 1
     while True:

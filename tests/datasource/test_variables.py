@@ -22,7 +22,7 @@ WINDOW = BoundedRange(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, t
 
 @pytest.fixture
 def ask(client: httpx.AsyncClient, bearer: Callable[..., dict[str, str]], seeded_history: Seed) -> Callable[..., Any]:
-    """Posts a body to a path of the data source; gives what it answers."""
+    """Posts a body to a path of the data source; returns the answer."""
 
     async def asking(path: str, **body: Any) -> Any:
         body.setdefault("range", seeded_history.range())
@@ -82,7 +82,7 @@ async def test_the_query_builder_gets_targets_fields_and_options(ask: Callable[.
         "metric-payload-options", metric="timeseries", name="model", payload={"provider": "openai", "limit": "10"}
     )
     assert {option["value"] for option in narrowed} == {"gpt-5", "gpt-4\u002e1"}
-    # What is not known yet does not narrow.
+    # A variable without a value yet does not narrow.
     unknown = {"provider": "$provider", "model": ""}
     assert len(await ask("metric-payload-options", metric="timeseries", name="model", payload=unknown)) == 3
     assert await ask("metric-payload-options", metric="timeseries", name="limit") == []

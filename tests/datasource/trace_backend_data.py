@@ -13,7 +13,7 @@ ROOT_ID, CALL_ID, TOOL_ID = "00000000000000a1", "00000000000000a2", "00000000000
 
 
 def checkout_trace(start: datetime | None = None) -> list[SpanRecord]:
-    """An agent of service ``web`` that calls a model through service ``gateway`` and a tool that fails."""
+    """Return an agent of service ``web`` that calls a model through service ``gateway`` and a tool that fails."""
     begin = start or datetime.now(UTC).replace(microsecond=123456) - timedelta(minutes=5)
     return [
         make_span(

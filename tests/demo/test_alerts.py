@@ -36,13 +36,13 @@ class Trouble:
 
 
 def november(day: int, first: int, last: int, **labels: str) -> Trouble:
-    """An episode of one day from one hour to another; alerts look an hour back."""
+    """Return an episode of one day from one hour to another; alerts look an hour back."""
     start = datetime(2024, 11, day, tzinfo=UTC)
     return Trouble(start + timedelta(hours=first), start + timedelta(hours=last + 1), labels)
 
 
 def worse(**labels: str) -> Trouble:
-    """The time of the worse prompts, until the end."""
+    """Return the time of the worse prompts, until the end."""
     return Trouble(datetime(2024, 11, 22, tzinfo=UTC), END, labels)
 
 
@@ -65,7 +65,7 @@ MAY_FIRE = {"LLMRateLimited": (OUTAGE, BY_CHANCE), "LLMErrorRateElevated": (OUTA
 
 
 def demo(shift: timedelta) -> Iterator[DemoTrace]:
-    """The traces of those days, later by ``shift``."""
+    """Yield the traces of those days, later by ``shift``."""
     schedule = Schedule(END, DAYS, TRACES, SEED)
     nanoseconds = int(shift.total_seconds()) * 1_000_000_000
     for day in schedule.dates():
@@ -91,7 +91,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 async def shift(client: httpx.AsyncClient, bearer: Callable[..., dict[str, str]], project: ProjectMaker) -> timedelta:
-    """Stores the demo so that it ended two hours ago; gives by how much it was moved."""
+    """Stores the demo so that it ended two hours ago; returns by how much it was moved."""
     now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     moved = now - timedelta(hours=2) - END
     await project(ACME)
@@ -132,12 +132,14 @@ async def test_each_rule_fires_for_its_own_trouble_and_for_nothing_else(
 
 
 def concerns(trouble: Trouble, labels: dict[str, str], at: datetime) -> bool:
-    """Whether an alert is about ``trouble``."""
+    """Return whether an alert is about ``trouble``."""
     return trouble.first <= at <= trouble.last and trouble.labels.items() <= labels.items()
 
 
 async def fires(prometheus: PrometheusClient, title: str, shift: timedelta) -> list[tuple[dict[str, str], datetime]]:
-    """Labels and moment (of the demo's calendar) of every firing at a half hour; two days of warm-up are left out."""
+    """Return labels and moment (of the demo's calendar) of every firing at a half hour; two days of warm-up are left
+    out.
+    """
     end = (END + shift).timestamp()
     expression = ALERTS[title].render_for_prometheus()["expr"]
     asked = {"query": expression, "start": end - (DAYS - 2) * 86_400, "end": end, "step": 1800}
@@ -148,16 +150,15 @@ async def fires(prometheus: PrometheusClient, title: str, shift: timedelta) -> l
 
 
 async def firing(prometheus: PrometheusClient, title: str, at: datetime) -> list[dict[str, str]]:
-    """Labels of the alerts of a rule at a moment."""
+    """Return the labels of the alerts of a rule at a moment."""
     expression = ALERTS[title].render_for_prometheus()["expr"]
     found = await prometheus.data("query", {"query": expression, "time": at.timestamp()})
     return [row["metric"] for row in found["result"]]
 
 
 async def check_budgets(prometheus: PrometheusClient, admin: dict[str, str], now: datetime) -> None:
-    """Budgets of a day, judged in the evening of one that lies within the demo, whatever the date is.
-
-    One is fine, one is at its own warning, one will not last until midnight, one is over: each alert has its own.
+    """Check budgets of a day in the evening of one that lies within the demo, whatever the date is. One is fine, one is
+    at its own warning, one will not last until midnight, one is over: each alert has its own.
     """
     evening = (now - timedelta(days=3)).replace(hour=20, minute=0, second=0, microsecond=0)
     spent = await prometheus.instant("sum(increase(llm_cost_usd_total[20h]))", evening.timestamp())
@@ -176,7 +177,7 @@ async def check_budgets(prometheus: PrometheusClient, admin: dict[str, str], now
 
 
 async def check_unpriced(prometheus: PrometheusClient, developer: dict[str, str]) -> None:
-    """The call of a model without a price fires, and names the model."""
+    """Check that a call of a model without a price fires the alert, which names the model."""
     assert await firing(prometheus, "LLMUnpricedModel", datetime.now(UTC)) == []
     (trace,) = list(demo(datetime.now(UTC) - END))[-1:]
     for span in trace.spans:

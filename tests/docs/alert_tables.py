@@ -6,7 +6,7 @@ from dashboards.alert_pack import PACK
 
 
 def alert_table() -> str:
-    """Every alert: group, severity, bound, for how long, where to look, and what it asks."""
+    """Return every alert: group, severity, bound, for how long, where to look, and what it asks."""
     rows = ["| Alert | Severity | Fires | For | Panel |", "|---|---|---|---|---|"]
     for name, interval, alerts in PACK:
         for alert in alerts:

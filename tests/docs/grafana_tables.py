@@ -14,7 +14,7 @@ def _cell(text: str) -> str:
 
 
 def targets() -> str:
-    """Every target with what it answers and what it takes beyond the common keys."""
+    """Return every target with what it answers and what it takes beyond the common keys."""
     rows = ["| Target | Answers | Form | Panels | Unit | Scope |", "|---|---|---|---|---|---|"]
     rows += [
         f"| `{item.name}` | {_cell(item.sentence)} Asks the {item.core}. | {item.shape.value} | "
@@ -25,7 +25,7 @@ def targets() -> str:
 
 
 def own_keys() -> str:
-    """The keys that only some targets take."""
+    """Return the keys that only some targets take."""
     rows = ["| Target | Key | Values | Default | Meaning |", "|---|---|---|---|---|"]
     rows += [
         f"| `{target.name}` | {_key(item)} |"
@@ -37,7 +37,7 @@ def own_keys() -> str:
 
 
 def common_keys() -> str:
-    """The keys that narrow the rows, the same everywhere."""
+    """Return the keys that narrow the rows, the same everywhere."""
     rows = ["| Key | Values | Default | Meaning |", "|---|---|---|---|"]
     rows += [f"| {_key(item)} |" for item in ROWS]
     return "\n".join(rows)
@@ -52,7 +52,7 @@ def _key(item: PayloadField) -> str:
 
 
 def dashboards() -> str:
-    """Every dashboard with its panels, row by row."""
+    """Return every dashboard with its panels, row by row."""
     parts = []
     for board in BOARDS:
         lines = [f"### {board.title} (`{board.uid}`)", "", board.description, ""]

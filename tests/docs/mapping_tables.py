@@ -11,7 +11,7 @@ from server.ingest.otlp.payload import DecodeLimits
 
 
 def alias_table() -> str:
-    """Every slot with its attributes, first choice first, by dialect."""
+    """Return every slot with its attributes, first choice first, by dialect."""
     slots: dict[str, list[str]] = {}
     for table in dialect_tables():
         for slot, keys in table["columns"].items():
@@ -23,7 +23,7 @@ def alias_table() -> str:
 
 
 def family_table() -> str:
-    """The families of names: heads, and words by slot."""
+    """Return the families of names: heads, and words by slot."""
     rows = ["| Of | Heads | Words by slot |", "|---|---|---|"]
     for family in read_table("families.json")["families"]:
         heads = ", ".join("any" if head == "*" else "none" if head == "" else f"`{head}`" for head in family["heads"])
@@ -37,7 +37,7 @@ def family_table() -> str:
 
 
 def dialect_table() -> str:
-    """The detection rules in order."""
+    """Return the detection rules in order."""
     rows = []
     for rule in detection_rules():
         signs = [f"`{key}`" for key in sorted(rule.keys)]
@@ -66,7 +66,7 @@ def operation_table() -> str:
 
 
 def limit_table() -> str:
-    """The limits of decoding and mapping with their defaults."""
+    """Return the limits of decoding and mapping with their defaults."""
     rows = [
         f"| `{kind.__name__}.{item.name}` | {_shown(item.default)} |"
         for kind in (DecodeLimits, MappingLimits, IngestWindow)
@@ -82,7 +82,7 @@ def _shown(default: object) -> str:
 
 
 def reason_table() -> str:
-    """Why spans are rejected and values not used."""
+    """Return the reasons why spans are rejected and values not used."""
     rows = ["| Code | Of | Meaning |", "|---|---|---|"]
     rows += [f"| `{code}` | span or record | {text} |" for code, text in REASONS.items()]
     rows += [f"| `{code}` | value | {text} |" for code, text in FIELD_REASONS.items()]

@@ -28,19 +28,19 @@ class Page:
         return self.path.read_text(encoding="utf-8")
 
     def examples(self, language: str) -> list[str]:
-        """The fenced blocks of a language."""
+        """Return the fenced blocks of a language."""
         return [body for found, body in _FENCE.findall(self.text) if found == language]
 
     def links(self) -> list[str]:
-        """Where links lead, outside of examples."""
+        """Return the targets of links outside of examples."""
         return _LINK.findall(_FENCE.sub("", self.text))
 
     def without_generated_parts_and_examples(self) -> str:
-        """The text that people wrote as prose."""
+        """Return the text that people wrote as prose."""
         return _GENERATED.sub("", _INDENTED_FENCE.sub("", self.text))
 
     def anchors(self) -> set[str]:
-        """What ``#…`` can point at, by the rule of the usual renderers."""
+        """Return the anchors that ``#…`` can point at, by the rule of the usual renderers."""
         return {
             re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
             for heading in _HEADING.findall(_FENCE.sub("", self.text))
@@ -48,5 +48,5 @@ class Page:
 
 
 def pages() -> list[Page]:
-    """Every page of the project."""
+    """Return every page of the project."""
     return [Page(path) for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])]

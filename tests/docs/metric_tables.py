@@ -15,7 +15,7 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def metrics() -> str:
-    """Every metric."""
+    """Return every metric."""
     return _table(
         ("Metric", "Unit", "Aggregations", "Scope", "Meaning"),
         (
@@ -26,7 +26,7 @@ def metrics() -> str:
 
 
 def dimensions() -> str:
-    """Every dimension, and what splitting by it costs."""
+    """Return every dimension, and the cost of splitting by it."""
 
     def read_from(dimension: Dimension) -> str:
         if dimension.is_rolled_up:
@@ -39,5 +39,5 @@ def dimensions() -> str:
 
 
 def parameters() -> str:
-    """Parameters of the simple form."""
+    """Return the parameters of the simple form."""
     return _table(("Parameter", "Meaning"), ((f"`{name}`", text) for name, text in METRIC_PARAMETERS.items()))

@@ -9,7 +9,7 @@ from datasource.prometheus.series_catalog import FAMILIES, SPAN_LABELS
 
 
 def series_table() -> str:
-    """Every metric with type, own labels and meaning."""
+    """Return every metric with type, own labels and meaning."""
     rows = ["| Metric | Type | Meaning | Labels |", "|---|---|---|---|"]
     for family in FAMILIES.values():
         own = {name: None for part in family.parts for name in part.labels}
@@ -31,7 +31,7 @@ def series_table() -> str:
 
 
 def functions() -> str:
-    """Every function and aggregation."""
+    """Return every function and aggregation."""
     return (
         f"- functions: {', '.join(f'`{name}`' for name in sorted(FUNCTIONS))}\n"
         f"- aggregations: {', '.join(f'`{name}`' for name in AGGREGATIONS)}"

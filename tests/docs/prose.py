@@ -26,7 +26,7 @@ TOLD_TO_CALLERS = ("server/http/json_body.py", "server/rest/metric_request.py", 
 
 # Phrase → what to write instead.
 PHRASES = {
-    r"\bstands?\b(?! for\b)": "is, appears",
+    r"\bstands?\b(?! for\b|-in\b)": "is, appears",
     r"\bgives\b(?! (up|way|back)\b)": "returns",
     r"\bdear(er|est)?\b": "expensive",
     r"\bfor ever\b": "forever, without end",
@@ -157,8 +157,9 @@ def _docstring_findings(name: str, tree: ast.Module) -> Iterator[Finding]:
             continue
         text = ast.get_docstring(node)
         decorators = " ".join(map(ast.unparse, node.decorator_list))
-        # A property and a fixture are values, __init__ documents its arguments, a test's name is its sentence.
-        is_value = "property" in decorators or "fixture" in decorators
+        # A property and a fixture are values, __init__ documents its arguments, a test's name is its sentence, and the
+        # docstring of a tool is sent to a model.
+        is_value = any(word in decorators for word in ("property", "fixture", "tool"))
         if not text or is_value or node.name == "__init__" or node.name.startswith("test_"):
             continue
         if name in TOLD_TO_CALLERS and node.name.startswith(("is_", "are_", "_is_")):

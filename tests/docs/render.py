@@ -40,7 +40,7 @@ BEGIN, END = "<!-- generated: {} -->", "<!-- end of generated part -->"
 
 
 def settings_table() -> str:
-    """Every setting: variable, default, meaning."""
+    """Return every setting: variable, default, meaning."""
     rows = ["| Variable | Default | Meaning |", "|---|---|---|"]
     for item in fields(Settings):
         default = "" if item.metadata["secret"] else _shown(item.default)
@@ -62,14 +62,14 @@ def _cell(text: str) -> str:
 
 
 def command_reference() -> str:
-    """Every command with its explanation, arguments and examples."""
+    """Return every command with its explanation, arguments and examples."""
     return "\n\n".join(_command(words, parser) for words, parser in commands(make_parser()))
 
 
 def commands(
     parser: argparse.ArgumentParser, words: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """All commands that do something, in the order of the help."""
+    """Yield all commands that do something, in the order of the help."""
     groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     if not groups:
         yield " ".join(words), parser
@@ -111,7 +111,7 @@ SECTIONS = {
 
 
 def index() -> str:
-    """Every page by folder, with the first sentence of its text."""
+    """Return every page by folder, with the first sentence of its text."""
     parts = []
     for folder, title in SECTIONS.items():
         pages = sorted((DOCS / folder).glob("*.md"), key=lambda page: (page.stem != "index", page.name))
@@ -145,7 +145,7 @@ def _title(page: Path) -> str:
 
 
 def _gist(page: Path) -> str:
-    """The first sentence below the heading, without links and emphasis."""
+    """Return the first sentence below the heading, without links and emphasis."""
     body = page.read_text().split("\n", 1)[1].strip().split("\n\n", 1)[0].replace("\n", " ")
     plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", body).replace("**", "")
     return re.split(r"(?<=[.:])\s", plain, maxsplit=1)[0].rstrip(":.") + "."
@@ -156,7 +156,7 @@ GRAFANA = "reference/grafana-datasource.md"
 
 
 def route_table() -> str:
-    """Every route of the server with its scope and cost."""
+    """Return every route of the server with its scope and cost."""
     app = create_app(Settings(database_url="postgresql://nobody/nothing", jwt_secret="x" * 32), name="routes_of_docs")
     if not app.router.finalized:
         app.router.finalize()
@@ -170,7 +170,7 @@ def route_table() -> str:
 
 
 def server_metrics() -> str:
-    """Every Prometheus metric of the program: name as it is scraped, kind, labels, meaning."""
+    """Return every Prometheus metric of the program: name as it is scraped, kind, labels, meaning."""
     lines = ["| Metric | Kind | Labels | Meaning |", "|---|---|---|---|"]
     for metric in METRICS:
         (family,) = metric.describe()
@@ -229,7 +229,7 @@ FILES: dict[str, Callable[[], str]] = {
 
 
 def rendered(name: str) -> tuple[Path, str]:
-    """The page that holds a part, and its text with the part as it should be."""
+    """Return the page that holds a part, and its text with the part as it should be."""
     page, render = PARTS[name]
     path = DOCS / page
     head, _, rest = path.read_text().partition(BEGIN.format(name))

@@ -41,7 +41,7 @@ class Assumptions:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What an installation needs. ``nodes`` is the number of PostgreSQL primaries, and ``first`` what asks for it."""
+    """The needs of an installation. ``nodes`` is the number of PostgreSQL primaries, and ``first`` what asks for it."""
 
     spans_per_second: int
     days: int
@@ -86,7 +86,7 @@ SIZES = ((20, 90), (200, 90), (2_000, 30), (2_000, 90), (20_000, 30), (1_000_000
 
 
 def table() -> str:
-    """The table of sizes."""
+    """Return the table of sizes."""
     rows = [
         (
             "| Spans a second | Days | Server cores | PostgreSQL cores | Disk | The same as Parquet | Log a second |"
@@ -104,7 +104,7 @@ def table() -> str:
 
 
 def assumptions() -> str:
-    """The assumptions as a list."""
+    """Return the assumptions as a list."""
     one = Assumptions()
     return "\n".join(f"- `{item.name}` {getattr(one, item.name):,g}" for item in fields(Assumptions))
 

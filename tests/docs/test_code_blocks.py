@@ -58,7 +58,11 @@ NOT_TRIED = (
     ("docs/clients/typescript.md", "ts", "tests/clients/node calls the same methods"),
     ("docs/clients/java.md", "java", "a request of the JDK"),
     ("docs/reference/access.md", "bash", "the same request as in docs/clients/curl.md"),
-    ("docs/reference/cli.md", "sh", "the examples of --help; tests/process gives the same commands other arguments"),
+    (
+        "docs/reference/cli.md",
+        "sh",
+        "the examples of --help; tests/process runs the same commands with other arguments",
+    ),
     ("docs/reference/coding-agents.md", "sh", "variables for Claude Code"),
     ("docs/reference/dashboards.md", "console", "needs a Grafana and a browser"),
     ("docs/reference/errors.md", "json", "an answer"),
@@ -72,7 +76,7 @@ NOT_TRIED = (
 
 
 def blocks() -> set[tuple[str, str]]:
-    """Each page with each of the languages of its blocks."""
+    """Return each page with each of the languages of its blocks."""
     past = (ROOT / "docs" / "decisions", ROOT / "docs" / "benchmarks")
     found = set()
     for page in pages():
@@ -83,7 +87,7 @@ def blocks() -> set[tuple[str, str]]:
 
 
 def covers(place: str, languages: str, block: tuple[str, str]) -> bool:
-    """Whether a row is about ``block``."""
+    """Return whether a row is about ``block``."""
     page, language = block
     return language in languages.split() and (page == place or str(Path(page).parent) == place)
 

@@ -26,7 +26,7 @@ def manifests() -> list[dict[str, Any]]:
 
 
 def program(name: str) -> str:
-    """The path of a program of this machine; skips without it."""
+    """Return the path of a program of this machine; skips without it."""
     found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if found is None:
         pytest.skip(f"{name} is not installed")

@@ -48,7 +48,7 @@ async def demo_server(app_server: AppServer, project: ProjectMaker, token: Calla
 
 
 async def run(server: DemoServer, *command: str) -> str:
-    """The output of a command that must succeed; the tokens are in its environment."""
+    """Run a command that must succeed, with the tokens in its environment; return its output."""
     process = await asyncio.create_subprocess_exec(
         *command,
         env={"PATH": os.environ["PATH"], "TOKEN": server.token, "ADMIN": server.admin},

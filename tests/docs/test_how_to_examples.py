@@ -42,7 +42,7 @@ class Shell:
     environment: dict[str, str]
 
     async def run(self, *command: str) -> str:
-        """The output of a command that must succeed."""
+        """Run a command that must succeed; return its output."""
         process = await asyncio.create_subprocess_exec(
             *command,
             cwd=self.folder,
@@ -122,7 +122,7 @@ async def _run_page(page: Page, shell: Shell, address: str) -> str:
 
 
 def _imports(program: str) -> set[str]:
-    """The packages that ``program`` needs, beyond the client itself."""
+    """Return the packages that ``program`` needs, beyond the client itself."""
     named = set(re.findall(r"^(?:import|from) (\w+)", program, re.MULTILINE)) - {"llm_observatory_client"}
     return named | {name for name in ("pandas", "polars") if f"to_{name}" in program}
 
@@ -150,7 +150,7 @@ async def test_a_backup_restored_by_the_page_is_the_same_database(
             for table in ("llm_traces", "trace_summaries", "user_summaries", "schema_safeguards"):
                 question = f"SELECT md5(string_agg(t::text, '' ORDER BY t::text)) FROM {table} AS t"
                 assert await restored.fetchval(question) == await owner.fetchval(question), table
-            # The wall stands: without a project the role of requests sees nothing.
+            # The wall holds: without a project the role of requests sees nothing.
             async with restored.transaction():
                 await restored.execute("SET LOCAL ROLE observatory_api")
                 assert await restored.fetchval("SELECT count(*) FROM llm_traces") == 0

@@ -1,4 +1,4 @@
-"""The pages hold together: links lead somewhere, generated parts are fresh, nothing stands outside of the index."""
+"""The pages hold together: links lead somewhere, generated parts are fresh, nothing is missing from the index."""
 
 from __future__ import annotations
 

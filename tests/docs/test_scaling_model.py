@@ -1,4 +1,4 @@
-"""The model of scaling.md does its sums, and says what gives first."""
+"""The model of scaling.md does its sums, and says what fails first."""
 
 from __future__ import annotations
 

@@ -30,12 +30,12 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def list_parameters() -> str:
-    """Parameters that are not filters."""
+    """Return the parameters that are not filters."""
     return _table(("Parameter", "Meaning"), ((f"`{name}`", text) for name, text in LIST_PARAMETERS.items()))
 
 
 def filter_parameters() -> str:
-    """Parameters that are filters, keyed ones last."""
+    """Return the parameters that are filters, keyed ones last."""
 
     def row(parameter: FilterParameter) -> tuple[str, ...]:
         name = f"{parameter.name}KEY" if parameter.name.endswith(".") else parameter.name
@@ -53,7 +53,7 @@ def filter_parameters() -> str:
 
 
 def operators() -> str:
-    """Operators of the filter document."""
+    """Return the operators of the filter document."""
     return _table(
         ("Operator", "Takes", "Meaning"),
         ((f"`{name}`", _TAKES[operator.operand], operator.sentence) for name, operator in OPERATORS.items()),
@@ -61,19 +61,19 @@ def operators() -> str:
 
 
 def types() -> str:
-    """Which operators go with which type."""
+    """Return the operators of each type."""
     rows = [(kind.value, ", ".join(f"`{name}`" for name in names)) for kind, names in TYPE_OPERATORS.items()]
     keyed = " ".join(f"`{prefix}.KEY`" for prefix in KEYED_FIELDS)
     return _table(("Type", "Operators"), [*rows, (keyed, ", ".join(f"`{name}`" for name in KEYED_OPERATORS))])
 
 
 def span_fields() -> str:
-    """Fields of a span."""
+    """Return the fields of a span."""
     return _fields(VIEWS["spans"])
 
 
 def trace_fields() -> str:
-    """Fields of a whole trace."""
+    """Return the fields of a whole trace."""
     return _fields(VIEWS["traces"])
 
 

@@ -285,18 +285,18 @@ def test_a_wheel_without_this_platform_is_explained() -> None:
 
 
 def make_cluster(data: Path, version: str) -> None:
-    """What looks like a cluster of another PostgreSQL."""
+    """Make files that look like a cluster of another PostgreSQL."""
     (data / "postgres").mkdir()
     (data / "postgres" / "PG_VERSION").write_text(f"{version}\n")
 
 
 def postmaster(data: Path) -> int:
-    """The process id of the running server."""
+    """Return the process id of the running server."""
     return int((data / "postgres" / "postmaster.pid").read_text().splitlines()[0])
 
 
 def wait_until_gone(pid: int, seconds: float = 10.0) -> None:
-    """Fails when the process still runs after that time."""
+    """Fail if the process still runs after that time."""
     deadline = time.monotonic() + seconds
     while True:
         try:

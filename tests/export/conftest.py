@@ -18,7 +18,7 @@ ODD_USERS = ("000123", "12345e67", "=1+1", "@SUM(1,2)", "+44 1", "-5", "NULL", "
 
 
 def spans() -> list[Any]:
-    """Calls, three seconds apart, with prices of ten decimals and users that spreadsheets would compute."""
+    """Return calls, three seconds apart, with prices of ten decimals and users that spreadsheets would compute."""
     return [
         make_span(
             ts=NOW - timedelta(seconds=3 * number),

@@ -62,7 +62,7 @@ async def manifest_of(api: httpx.AsyncClient, export_id: str) -> dict[str, Any]:
 
 
 async def rows_of(api: httpx.AsyncClient, manifest: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of all files of a Parquet job, each checked against its entry."""
+    """Return the rows of all files of a Parquet job, each checked against its entry."""
     rows = []
     for entry in manifest["files"]:
         body = (await api.get(f"{JOBS}/{manifest['export_id']}/files/{entry['name']}")).content
@@ -239,7 +239,7 @@ async def test_jobs_write_to_object_storage(api: httpx.AsyncClient, app_server: 
 
 
 async def queued(owner: asyncpg.Connection, export_id: str, project: str, created: int) -> None:
-    """A job of another project, asked for so many seconds ago."""
+    """Queue a job of another project, created so many seconds ago."""
     await owner.execute(
         """
         INSERT INTO exports SELECT (jsonb_populate_record(e, jsonb_build_object(

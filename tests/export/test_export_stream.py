@@ -40,7 +40,7 @@ DECOMPRESSORS: dict[str, Any] = {"none": bytes, "gzip": gzip.decompress, "zstd":
 
 
 def ndjson(body: bytes) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The rows and the trailer of a file."""
+    """Return the rows and the trailer of a file."""
     *rows, trailer = [json.loads(line, parse_float=Decimal) for line in body.splitlines()]
     return rows, trailer[TRAILER_KEY]
 
@@ -210,7 +210,7 @@ async def test_a_database_that_is_away_for_a_moment_costs_no_row(
 
 
 async def cut_off(api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, **params: str) -> tuple[bytes, str]:
-    """What a client has of an export whose third page cannot be read, and the id of that."""
+    """Return the part of an export that a client receives if the third page cannot be read, and its id."""
     monkeypatch.setattr(pages, "RETRY_SECONDS", ())
     monkeypatch.setattr(pages, "MOST_ROWS", 50)
     calls = 0

@@ -29,12 +29,12 @@ OWN = {column.name for column in dataclasses.fields(SpanRecord)}
 
 
 def encoded(records: Sequence[SpanRecord]) -> bytes:
-    """The file of ``records``, without its trailer."""
+    """Return the file of ``records``, without its trailer."""
     return OtlpEncoder(trailer=False, rows_before=0).page([dataclasses.asdict(record) for record in records])
 
 
 def joined(lines: bytes) -> bytes:
-    """One request of all spans of a file."""
+    """Return one request of all spans of a file."""
     resources = [resource for line in lines.splitlines() for resource in json.loads(line)["resourceSpans"]]
     return json.dumps({"resourceSpans": resources}).encode()
 
@@ -52,7 +52,7 @@ def test_what_real_instrumentations_sent_comes_back_as_it_was(scenario: str) -> 
 
 
 def odd_spans() -> list[SpanRecord]:
-    """Spans with everything that a row can hold and that OTLP has no place for, or another one."""
+    """Return spans with everything that a row can hold and that OTLP has no place for, or another one."""
     now = datetime.now(UTC).replace(microsecond=1)
     deep: Any = "end"
     for _ in range(20):

@@ -41,7 +41,7 @@ async def ask_and_go(server: AppServer, headers: dict[str, str], number: int) ->
 
 
 async def counted(http: httpx.AsyncClient, status: int) -> float:
-    """How many lists were answered so."""
+    """Return the number of lists that were answered with ``status``."""
     start = f'http_requests_total{{method="GET",route="/api/v1/traces",status="{status}"}} '
     lines = (await http.get("/metrics")).text.splitlines()
     return sum(float(line.removeprefix(start)) for line in lines if line.startswith(start))

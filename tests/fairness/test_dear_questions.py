@@ -27,7 +27,7 @@ JSON = {"Content-Type": "application/json"}
 
 @asynccontextmanager
 async def longest_step() -> AsyncIterator[list[float]]:
-    """The longest time of a processor that passed on this event loop without a turn for others."""
+    """Measure the longest processor time that passes on this event loop without a turn for others."""
     found = [0.0]
 
     async def watch() -> None:

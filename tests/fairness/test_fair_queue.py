@@ -28,7 +28,7 @@ def queue_of(capacity: float, *, patience: float = 0.05, quick_seconds: float | 
 
 
 def as_party(party: Party, work: Callable[[], Awaitable[T]]) -> asyncio.Task[T]:
-    """``work`` as a task of ``party``."""
+    """Start ``work`` as a task of ``party``."""
     context = contextvars.copy_context()
     context.run(current_party.set, party)
 
@@ -43,7 +43,7 @@ def party(tenant: str, principal: str = "one", patience: float | None = None) ->
 
 
 async def take_many(queue: FairQueue, who: Party, count: int) -> list[Place]:
-    """As many of ``count`` places as ``who`` is given."""
+    """Take as many of ``count`` places as ``who`` gets."""
     found = await asyncio.gather(*(as_party(who, queue.take) for _ in range(count)), return_exceptions=True)
     assert all(isinstance(item, Place | ShareExhausted | PoolTimeout) for item in found)
     return [item for item in found if isinstance(item, Place)]

@@ -56,7 +56,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def dripped(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float) -> tuple[bytes, float]:
-    """What comes back, and after how long the connection was closed, while a byte is sent every few moments."""
+    """Send a byte every few moments; return the answer, and after how long the connection was closed."""
     started = monotonic()
     answer = b""
     while monotonic() - started < seconds:

@@ -12,7 +12,7 @@ from server.fairness.standing_places import StandingPlaces
 
 
 def take_all(places: StandingPlaces, stack: ExitStack, *tenants: str) -> int:
-    """How many places these tenants get in turn until each is refused."""
+    """Take places for these tenants in turn until each is refused; return how many they got."""
     taken = 0
     while True:
         before = taken

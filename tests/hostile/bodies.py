@@ -21,12 +21,12 @@ _COST: Final = (
 
 
 def field(number: int, content: bytes) -> bytes:
-    """A field of protobuf with bytes in it."""
+    """Return a field of protobuf with bytes in it."""
     return varint(number << 3 | 2) + varint(len(content)) + content
 
 
 def varint(number: int) -> bytes:
-    """A number as protobuf writes it."""
+    """Return a number as protobuf writes it."""
     found = b""
     while number > 127:
         found, number = found + bytes([number & 127 | 128]), number >> 7
@@ -34,7 +34,7 @@ def varint(number: int) -> bytes:
 
 
 def nested_value(depth: int) -> bytes:
-    """An AnyValue of lists in lists."""
+    """Return an AnyValue of lists in lists."""
     value = field(1, b"x")
     for _ in range(depth):
         value = field(5, field(1, value))
@@ -42,12 +42,12 @@ def nested_value(depth: int) -> bytes:
 
 
 def grouped(item: bytes, *, times: int = 1) -> bytes:
-    """Items of one scope of one resource, as spans, log records and metrics are."""
+    """Return items of one scope of one resource, as spans, log records and metrics are."""
     return field(1, field(2, field(2, item) * times))
 
 
 def span_bodies() -> list[tuple[str, bytes]]:
-    """Bodies for ``/v1/traces``: each small, or cheap to make."""
+    """Return bodies for ``/v1/traces``: each small, or cheap to make."""
     identity = field(1, b"\x01" * 16) + field(2, b"\x02" * 8) + field(5, b"x")
     many = b"".join(field(9, field(1, b"k%d" % n) + field(2, field(1, b"v"))) for n in range(20_000))
     return [
@@ -73,7 +73,7 @@ def span_bodies() -> list[tuple[str, bytes]]:
 
 
 def log_bodies() -> list[tuple[str, bytes]]:
-    """Bodies for ``/v1/logs``."""
+    """Return bodies for ``/v1/logs``."""
     event = field(12, b"gen_ai.client.inference.operation.details") + field(9, b"\x01" * 16) + field(10, b"\x02" * 8)
     return [
         (PROTOBUF, grouped(field(5, nested_value(3_000)))),
@@ -92,7 +92,7 @@ def log_bodies() -> list[tuple[str, bytes]]:
 
 
 def metric_bodies() -> list[tuple[str, bytes]]:
-    """Bodies for ``/v1/metrics``."""
+    """Return bodies for ``/v1/metrics``."""
     buckets = field(6, b"\x00" * 8 * 100_000) + field(7, b"\x00" * 8 * 100_000)
     number = struct.pack("<d", float("nan"))
     point = b"\x19" + b"\x00" * 8 + b"\x21" + number
@@ -113,7 +113,7 @@ def metric_bodies() -> list[tuple[str, bytes]]:
 
 
 def coded(body: bytes) -> list[tuple[str, bytes]]:
-    """``body`` under each of the ways in which it can be compressed, and some in which it cannot."""
+    """Return ``body`` in every encoding, and in some that are broken."""
     once = gzip.compress(body, 6)
     return [
         ("identity", body),
@@ -145,27 +145,27 @@ async def _send(hostile: Hostile, path: str, bodies: list[tuple[str, bytes]]) ->
 
 
 async def spans(hostile: Hostile) -> None:
-    """Spans whose parts are too many, too deep, or none."""
+    """Send spans with too many parts, too deep ones, or none."""
     await _send(hostile, "/v1/traces", span_bodies())
 
 
 async def explanations(hostile: Hostile) -> None:
-    """The same, to be explained."""
+    """Send the same to the route that explains mappings."""
     await _send(hostile, "/v1/traces/explain", span_bodies())
 
 
 async def logs(hostile: Hostile) -> None:
-    """Log records likewise."""
+    """Send log records likewise."""
     await _send(hostile, "/v1/logs", log_bodies())
 
 
 async def metrics(hostile: Hostile) -> None:
-    """Metrics likewise: histograms of a hundred thousand buckets, points without end."""
+    """Send metrics likewise: histograms of a hundred thousand buckets, points without end."""
     await _send(hostile, "/v1/metrics", metric_bodies())
 
 
 async def protocols(hostile: Hostile) -> None:
-    """What speaks gRPC, HTTP/2, TLS, SMTP, a proxy's protocol, or nothing known, to this port."""
+    """Speak gRPC, HTTP/2, TLS, SMTP, a proxy's protocol, or nothing known, to the port."""
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
     settings = b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x64"
     upgrade = hostile.head(

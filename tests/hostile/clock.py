@@ -27,7 +27,7 @@ LIBRARIES: Final = ("/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linu
 
 
 def faketime() -> Path | None:
-    """Where the library is."""
+    """Return the path of the library; None if it is not installed."""
     return next((file for folder in LIBRARIES if (file := Path(folder) / "libfaketimeMT.so.1").exists()), None)
 
 
@@ -65,7 +65,7 @@ def _jump(client: httpx.Client, program: Program, clock: Path) -> list[str]:
             began = time.monotonic()
             body = export_request(10).SerializeToString()
             sent = client.post("/v1/traces", content=body, headers={"Content-Type": PROTOBUF})
-            # What is later than the server's own time is refused, span by span, and that is said.
+            # Spans later than the server's own time are refused one by one, and the answer says so.
             stored += 10 if sent.status_code == 200 and not sent.content else 0
             answers = {
                 "/v1/traces": sent.status_code,

@@ -23,7 +23,7 @@ AGAIN_SECONDS: Final = 30.0
 
 @contextmanager
 def small_disk(place: Path) -> Iterator[bool]:
-    """A file system of its own at ``place``; False where this account may not mount one."""
+    """Mount a file system of its own at ``place``; yield False if this account may not mount one."""
     place.mkdir(mode=0o755)
     command = ["mount", "-t", "tmpfs", "-o", f"size={DISK},mode=0755", "tmpfs", str(place)]
     if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:

@@ -25,7 +25,7 @@ RESET: Final = (1).to_bytes(4, "little") + (0).to_bytes(4, "little")
 
 @dataclass
 class Seen:
-    """What came back, by status, and what should never have come back."""
+    """Answers by status, and those that should never have come."""
 
     statuses: Counter[int | str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
@@ -103,7 +103,7 @@ class Hostile:
         return received
 
     def head(self, method: str, path: str, *lines: str) -> bytes:
-        """A whole head of a request with the tenant's credential."""
+        """Return a whole head of a request with the tenant's credential."""
         first = (f"{method} {path} HTTP/1.1", f"Host: {self.host}:{self.port}")
         named = (f"{name}: {value}" for name, value in self.headers.items())
         return ("\r\n".join((*first, *named, *lines)) + "\r\n\r\n").encode()

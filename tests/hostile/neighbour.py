@@ -25,7 +25,7 @@ _SECONDS: Final = 30.0
 
 @dataclass
 class Felt:
-    """What the neighbour felt since it was asked last."""
+    """The neighbour's figures since it was asked last."""
 
     asked: int = 0
     acknowledged: int = 0
@@ -51,7 +51,7 @@ class NeighbourProcess:
         self._process.join()
 
     async def felt(self, allowed: frozenset[int] = frozenset({200})) -> Felt:
-        """What it felt since this was asked last; from now on these answers are no faults."""
+        """Return the neighbour's figures since the last call; from now on, ``allowed`` answers are not faults."""
         self._line.send(allowed)
         found: Felt = await asyncio.to_thread(self._line.recv)
         return found
@@ -62,7 +62,7 @@ def _live(base_url: str, credential: str, line: Connection) -> None:
 
 
 class Neighbour:
-    """Fails are noted with what was asked."""
+    """A client that asks all the time, and notes each failure with its request."""
 
     def __init__(self, base_url: str, credential: str, line: Connection) -> None:
         self._base_url, self._line = base_url, line

@@ -18,7 +18,7 @@ NAME = "llm_calls_total"
 
 
 def deep_promql() -> list[str]:
-    """Expressions that nest, branch, multiply or never end."""
+    """Return expressions that nest, branch, multiply or never end."""
     labels = ",".join(f'l{number}="x"' for number in range(3000))
     doubled = NAME
     for number in range(40):
@@ -75,7 +75,7 @@ def deep_promql() -> list[str]:
 
 
 async def promql(hostile: Hostile) -> None:
-    """PromQL of great depth and breadth, over ranges that are as wide, as fine and as wrong as can be said."""
+    """Ask PromQL of great depth and breadth, over ranges as wide, fine and wrong as can be written."""
     expressions = itertools.cycle(deep_promql())
     ranges: list[tuple[Any, Any, Any]] = [
         ("now", "now", "15s"), (0, 9e12, 1), (1.7e9, 1.8e9, 1e-9), ("NaN", "Inf", "NaN"), (2e9, 1e9, 15),
@@ -96,7 +96,7 @@ async def promql(hostile: Hostile) -> None:
 
 
 def deep_traceql() -> list[str]:
-    """Queries of TraceQL that nest, branch, or are none."""
+    """Return queries of TraceQL that nest or branch, and text that is not TraceQL."""
     return [
         "(" * 5_000 + "{}" + ")" * 5_000,
         "{" + "(" * 3_000 + "true" + ")" * 3_000 + "}",
@@ -127,7 +127,7 @@ def deep_traceql() -> list[str]:
 
 
 async def traceql(hostile: Hostile) -> None:
-    """TraceQL of great depth and breadth."""
+    """Ask TraceQL of great depth and breadth."""
     queries = itertools.cycle(deep_traceql())
     ranges: list[dict[str, str]] = [
         {}, {"start": "0", "end": "99999999999"}, {"start": "NaN"}, {"limit": "999999"}, {"spss": "-1"},
@@ -144,7 +144,7 @@ async def traceql(hostile: Hostile) -> None:
 
 
 def deep_filters() -> list[Any]:
-    """Documents that nest, branch, or have no type that was meant."""
+    """Return documents that nest, branch, or have no type that was meant."""
     nested: Any = {"field": "model", "operator": "eq", "value": "x"}
     for _ in range(900):
         nested = {"not": nested}
@@ -167,7 +167,7 @@ def deep_filters() -> list[Any]:
 
 
 def document(value: Any) -> bytes:
-    """JSON, also of what is no valid JSON."""
+    """Return ``value`` as JSON, even if it has no valid form in JSON."""
     import json
 
     return json.dumps(value).encode()
@@ -210,7 +210,7 @@ async def filters(hostile: Hostile) -> None:
 
 
 async def agents(hostile: Hostile) -> None:
-    """Messages of the Model Context Protocol that are wrong, deep or many."""
+    """Send wrong, deep and many messages of the Model Context Protocol."""
     nested: Any = []
     for _ in range(400):
         nested = [nested]
@@ -246,7 +246,7 @@ async def agents(hostile: Hostile) -> None:
 
 
 async def exports(hostile: Hostile) -> None:
-    """Exports and jobs that are started in great number, hardly read, and abandoned."""
+    """Start exports and jobs in great number, hardly read them, and abandon them."""
     names = itertools.cycle(["ndjson", "csv", "parquet", "otlp", "../../etc", "\x00"])
 
     async def act(client: httpx.AsyncClient) -> None:
@@ -270,7 +270,7 @@ async def exports(hostile: Hostile) -> None:
 
 
 async def aborts(hostile: Hostile) -> None:
-    """Questions of every kind whose callers reset the connection."""
+    """Ask questions of every kind, and reset the connection."""
     paths = [
         "/api/v1/traces?from=now-30d&contains=zz", "/api/v1/traces?from=now-30d&search=word1&total=exact",
         "/api/v1/metrics?metric=cost&from=now-30d&group_by=user&limit=40&interval=1h&max_points=11000",

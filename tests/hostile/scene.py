@@ -37,12 +37,12 @@ MORE_DESCRIPTORS: Final = 12
 
 
 def bearer(urls: EmbeddedUrls, role: Role, project: str) -> str:
-    """A credential of one project."""
+    """Return a credential of one project."""
     return f"Bearer {issue_token(Settings(jwt_secret=urls.jwt_secret), role=role, projects=[project], ttl=7200)}"
 
 
 def descriptors(pid: int) -> int:
-    """How many files and sockets a process has open."""
+    """Return the number of files and sockets that a process has open."""
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 

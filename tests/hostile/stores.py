@@ -67,7 +67,7 @@ async def _other_types(hostile: Hostile) -> None:
 
 
 async def _slow(hostile: Hostile) -> None:
-    """Ask while Redis stands still for a part of each second."""
+    """Ask while Redis is paused for a part of each second."""
 
     async def pause() -> None:
         redis: Any = Redis.from_url(hostile.redis_url)

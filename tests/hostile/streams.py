@@ -18,7 +18,7 @@ UPGRADE = (
 
 
 def openings(hostile: Hostile) -> list[bytes]:
-    """Heads that open a stream, or nearly."""
+    """Return heads that open a stream, or nearly."""
     return [
         hostile.head("GET", "/api/v1/traces/live"),
         hostile.head("GET", "/api/v1/traces/live?contains=zz", "Last-Event-ID: " + "9" * 3000),
@@ -32,7 +32,7 @@ def openings(hostile: Hostile) -> list[bytes]:
 
 
 async def storm(hostile: Hostile) -> None:
-    """Streams that are opened and left at once, as fast as can be."""
+    """Open streams and leave them at once, as fast as possible."""
 
     async def one() -> None:
         while True:
@@ -45,7 +45,7 @@ async def storm(hostile: Hostile) -> None:
 
 
 async def never_read(hostile: Hostile) -> None:
-    """Streams that nobody reads, while spans of some size come in."""
+    """Open streams that nobody reads, while spans of some size come in."""
     body = export_request(20, attributes={"gen_ai.prompt": "x" * 20_000}).SerializeToString()
 
     async def hold() -> None:
@@ -80,7 +80,7 @@ async def _connection(hostile: Hostile, sent: bytes) -> asyncio.StreamWriter:
 
 
 def frame(code: int, content: bytes, *, first: int = 0x80, masked: bool = True, length: int | None = None) -> bytes:
-    """A frame of a WebSocket; ``length`` is what it says of itself."""
+    """Return a frame of a WebSocket; ``length`` is the length that it declares."""
     said = len(content) if length is None else length
     mask = 0x80 if masked else 0
     if said < 126:
@@ -93,7 +93,7 @@ def frame(code: int, content: bytes, *, first: int = 0x80, masked: bool = True, 
 
 
 async def frames(hostile: Hostile) -> None:
-    """Messages where none are wanted: too large, in endless pieces, malformed, pings without end."""
+    """Send messages where none are wanted: too large, in endless pieces, malformed, pings without end."""
     said = [
         frame(9, b"x" * 100) * 5_000,
         frame(10, b"") * 20_000,

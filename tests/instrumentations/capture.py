@@ -33,7 +33,7 @@ _ID_FIELDS = ("traceId", "spanId", "parentSpanId")
 
 
 def run_scenario(name: str) -> dict[str, Message]:
-    """Runs one scenario in a process of its own; gives the merged requests it sent, by signal."""
+    """Run one scenario in a process of its own; return the merged requests it sent, by signal."""
     with vendor_stub() as vendor_url, otlp_sink() as sink:
         command = [sys.executable, str(Path(__file__).with_name("drive.py")), name, vendor_url, sink.url]
         subprocess.run(command, check=True, timeout=180)
@@ -50,7 +50,7 @@ def run_scenario(name: str) -> dict[str, Message]:
 
 
 def scrub(request: Any) -> None:
-    """Takes out what belongs to one machine."""
+    """Take out everything that belongs to one machine."""
     for group in [*getattr(request, "resource_spans", ()), *getattr(request, "resource_logs", ())]:
         _scrub_attributes(group.resource.attributes)
         for scope in [*getattr(group, "scope_spans", ()), *getattr(group, "scope_logs", ())]:
@@ -81,7 +81,7 @@ def _scrub_text(text: str) -> str:
 
 
 def to_json(request: Message) -> str:
-    """The request in OTLP's JSON encoding: ProtoJSON, but ids in hex and enums as numbers."""
+    """Return the request in OTLP's JSON encoding: ProtoJSON, but ids in hex and enums as numbers."""
     document = MessageToDict(request, use_integers_for_enums=True)
     _hex_ids(document)
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"

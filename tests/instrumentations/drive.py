@@ -46,7 +46,7 @@ CLAUDE = "claude-sonnet-4-5"
 
 
 def provider(sink_url: str) -> TracerProvider:
-    """A tracer and logger provider that send to the sink."""
+    """Return a tracer and logger provider that send to the sink."""
     resource = Resource.create({"service.name": "weather-bot", "deployment.environment.name": "test"})
     tracers = TracerProvider(resource=resource)
     tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{sink_url}/v1/traces")))
@@ -58,7 +58,7 @@ def provider(sink_url: str) -> TracerProvider:
 
 
 def quietly(call: Callable[[], Any]) -> None:
-    """Runs a call that is meant to fail, as an application that carries on would."""
+    """Run a call that is meant to fail, like an application that carries on."""
     try:
         call()
     except Exception as error:
@@ -66,7 +66,7 @@ def quietly(call: Callable[[], Any]) -> None:
 
 
 def drive_openai(vendor_url: str) -> None:
-    """A chat, a stream, a tool round trip, two errors, an embedding."""
+    """Make a chat, a stream, a tool round trip, two errors, an embedding."""
     import openai
 
     client = openai.OpenAI(api_key="stub", base_url=f"{vendor_url}/v1", max_retries=0)
@@ -75,7 +75,7 @@ def drive_openai(vendor_url: str) -> None:
 
 
 def drive_chats(client: Any) -> None:
-    """A chat, a stream, a tool round trip, two errors."""
+    """Make a chat, a stream, a tool round trip, two errors."""
     client.chat.completions.create(model="gpt-4o", messages=MESSAGES, temperature=0.2, max_tokens=100)
     stream = client.chat.completions.create(
         model="gpt-4o", messages=MESSAGES, stream=True, stream_options={"include_usage": True}
@@ -93,7 +93,7 @@ def drive_chats(client: Any) -> None:
 
 
 def drive_anthropic(vendor_url: str) -> None:
-    """A message, a stream, a tool round trip, an error."""
+    """Make a message, a stream, a tool round trip, an error."""
     import anthropic
 
     client = anthropic.Anthropic(api_key="stub", base_url=vendor_url, max_retries=0)

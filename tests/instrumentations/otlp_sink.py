@@ -20,7 +20,7 @@ class Sink:
 
 @contextmanager
 def otlp_sink() -> Iterator[Sink]:
-    """Runs a receiver on a free local port."""
+    """Run a receiver on a free local port."""
     sink = Sink()
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,6 +1,6 @@
 """A local stand-in for the HTTP APIs of OpenAI and Anthropic, so that real clients have someone to talk to.
 
-What it answers depends on the request alone: the model ``fail-429`` or ``fail-500`` fails so,
+The answer depends on the request alone: the model ``fail-429`` or ``fail-500`` fails so,
 ``"stream": true`` streams server-sent events, offered tools are called. Usage numbers are
 fixed (see the constants) so that tests can say what must arrive.
 """
@@ -110,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _wants_tool(request: Json) -> bool:
-    """Tools are called once: not again after their result came back."""
+    """Return whether to call a tool: once, and not again after its result came back."""
     last = request["messages"][-1]
     content = last.get("content")
     came_back = last.get("role") == "tool" or (
@@ -210,7 +210,7 @@ def _anthropic_stream(request: Json) -> Iterator[str]:
 
 @contextmanager
 def vendor_stub() -> Iterator[str]:
-    """Runs the stub on a free local port; gives its base URL."""
+    """Run the stub on a free local port; yield its base URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.daemon_threads = True
     Thread(target=server.serve_forever, daemon=True).start()

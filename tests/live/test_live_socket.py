@@ -18,13 +18,13 @@ from tests.span_factory import make_span
 
 
 def open_socket(server: AppServer, headers: dict[str, str], query: str = "", **options: Any) -> connect:
-    """A WebSocket client of ``server``."""
+    """Open a WebSocket client of ``server``."""
     url = f"{server.base_url.replace('http', 'ws')}/api/v1/traces/ws{query}"
     return connect(url, additional_headers=headers, proxy=None, **options)
 
 
 async def next_event(socket: ClientConnection, *names: str) -> dict[str, Any]:
-    """The next event with one of these names."""
+    """Return the next event with one of these names."""
     async with asyncio.timeout(10):
         while True:
             event: dict[str, Any] = json.loads(await socket.recv(decode=True))
@@ -33,7 +33,7 @@ async def next_event(socket: ClientConnection, *names: str) -> dict[str, Any]:
 
 
 async def closing_code(socket: ClientConnection) -> int | None:
-    """The code with which the server ends the connection."""
+    """Return the code with which the server ends the connection."""
     async with asyncio.timeout(10):
         with suppress(ConnectionClosed):
             async for _ in socket:

@@ -167,7 +167,7 @@ async def test_a_slow_reader_is_told_what_it_missed_and_slows_nobody(
 
 
 async def read_line(reader: asyncio.StreamReader) -> bytes:
-    """A line, without what is too long for the buffer."""
+    """Read a line, without the part that is too long for the buffer."""
     line = b""
     while True:
         try:

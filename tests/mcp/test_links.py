@@ -25,7 +25,7 @@ GRAFANA = Settings(grafana_url="https://grafana.example/sub/", public_url="https
 
 
 def link(question: Question, settings: Settings = GRAFANA, **more: str) -> str:
-    """The address for people."""
+    """Return the address that people open."""
     first, second = links_of(settings, "llm-explore", question, **more)
     assert second == f"API: {settings.base_url}{question.address}"
     return first.removeprefix("Link: ")

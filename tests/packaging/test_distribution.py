@@ -1,4 +1,4 @@
-"""What is built is what is in the tree, and what is pinned is what is required."""
+"""The wheel has the files of the tree, and the pinned packages are the required ones."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_wheel_brings_licence_and_command(wheel: zipfile.ZipFile) -> None:
 
 
 def requirements() -> list[Requirement]:
-    """All that setup.cfg asks for, tests and linters included."""
+    """Return all requirements of setup.cfg, tests and linters included."""
     config = ConfigParser(interpolation=None)
     config.read(ROOT / "setup.cfg")
     lines = [config["options"]["install_requires"], *config["options.extras_require"].values()]
@@ -65,12 +65,12 @@ def requirements() -> list[Requirement]:
 
 
 def normal(name: str) -> str:
-    """The form in which names are compared (PEP 503)."""
+    """Return the form in which names are compared (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def constraints() -> dict[str, str]:
-    """The pinned versions."""
+    """Return the pinned versions."""
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = [line.split("==") for line in lines if line and not line.startswith("#")]
     return {normal(name): version for name, version in pins}

@@ -99,7 +99,7 @@ MODULES = {module_name(path): path for path in SOURCES}
 
 
 def imports_of(path: Path) -> Iterator[str]:
-    """The modules that ``path`` imports; for ``from package import module`` that module."""
+    """Yield the modules that ``path`` imports; for ``from package import module`` that module."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -114,7 +114,7 @@ def is_within(name: str, prefix: str) -> bool:
 
 
 def unit_of(module: str) -> str:
-    """The folder of ``module``, or the module itself where it lies loose in server/ or datasource/."""
+    """Return the folder of ``module``, or the module itself where it lies loose in server/ or datasource/."""
     if MODULES[module].name == "__init__.py":
         return module
     folder = module.rpartition(".")[0]
@@ -122,7 +122,7 @@ def unit_of(module: str) -> str:
 
 
 def arrows() -> Iterator[tuple[str, str]]:
-    """Each import of one module of ours by another."""
+    """Yield each import of one module of ours by another."""
     for module, path in MODULES.items():
         yield from ((module, name) for name in imports_of(path) if name in MODULES)
 

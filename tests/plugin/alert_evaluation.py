@@ -25,17 +25,17 @@ _COMPARISON = re.compile(r"\$(\w+) (>|<) (\d+(?:\.\d+)?)")
 
 
 class RuleError(AssertionError):
-    """What the rule's state "Error" would say."""
+    """The message of the rule's state "Error"."""
 
 
 async def evaluate(rule: Json, infinity: Infinity) -> dict[str, Numbers]:
-    """The numbers of every step by its refId; those of ``rule["condition"]`` that are not 0 are alerts."""
+    """Return the numbers of every step by its refId; those of ``rule["condition"]`` that are not 0 are alerts."""
     queries = [step["model"] for step in rule["data"] if step["datasourceUid"] != "__expr__"]
     return express(rule, {model["refId"]: numeric_table(model, await infinity.query(model)) for model in queries})
 
 
 def express(rule: Json, queried: dict[str, Numbers]) -> dict[str, Numbers]:
-    """The same, with numbers for the queries."""
+    """Evaluate the expressions of ``rule``, with given numbers for its queries."""
     found = dict(queried)
     for step in rule["data"]:
         model = step["model"]
@@ -47,7 +47,7 @@ def express(rule: Json, queried: dict[str, Numbers]) -> dict[str, Numbers]:
 
 
 def numeric_table(model: Json, rows: list[list[Any]]) -> Numbers:
-    """The numbers of a table. Raises :class:`RuleError` for one that Grafana would not take for numbers."""
+    """Return the numbers of a table. Raises :class:`RuleError` for one that Grafana would not take for numbers."""
     kinds = [column["type"] for column in model["columns"]]
     if model["parser"] != "backend" or kinds.count("number") != 1 or set(kinds) - {"number", "string"}:
         raise RuleError("input data must be a wide series but got type long")
@@ -59,7 +59,7 @@ def numeric_table(model: Json, rows: list[list[Any]]) -> Numbers:
         if labels in numbers:
             raise RuleError(f"duplicate results with labels {labels}")
         if not isinstance(row[place], int | float):
-            raise RuleError(f"{row[place]!r} is no number")
+            raise RuleError(f"{row[place]!r} is not a number")
         numbers[labels] = float(row[place])
     return numbers
 
@@ -78,7 +78,7 @@ def _threshold(model: Json, found: dict[str, Numbers]) -> Numbers:
 
 
 def _math(model: Json, found: dict[str, Numbers]) -> Numbers:
-    """Comparisons joined by ``&&``, between numbers of the same labels."""
+    """Evaluate comparisons joined by ``&&``, between numbers of the same labels."""
     parts = [_COMPARISON.fullmatch(part) for part in model["expression"].split(" && ")]
     first, *others = [
         {labels: _EVALUATORS["gt" if part[2] == ">" else "lt"](value, float(part[3])) for labels, value in of.items()}

@@ -22,7 +22,7 @@ USER = ("admin", "secret")
 
 
 class StandIn:
-    """What a Grafana keeps, and what it was asked. ``proxied`` answers what the data source proxy is asked."""
+    """The state of a Grafana, and the requests it received. ``proxied`` answers requests to the data source proxy."""
 
     def __init__(self, version: str, prefix: str) -> None:
         self.version = version
@@ -43,7 +43,7 @@ class StandIn:
         self.url = ""
 
     def answer(self, method: str, path: str, body: Json, authorization: str) -> tuple[int, Json]:
-        """Status and body (None: no body)."""
+        """Return the status and body (None: no body)."""
         basic = "Basic " + base64.b64encode(":".join(USER).encode()).decode()
         if path == "/api/health":
             return 200, {"version": self.version, "database": "ok"}
@@ -98,7 +98,7 @@ class StandIn:
         return (200, self.sources[uid]) if uid in self.sources else (404, {"message": "Data source not found"})
 
     def _health(self, method: str, match: re.Match[str], body: Json) -> tuple[int, Json]:
-        """The check by Grafana's server: a plugin of the browser has none, nor has Tempo before Grafana 13."""
+        """Answer the check by Grafana's server: a plugin of the browser has none, nor has Tempo before Grafana 13."""
         kind = self.sources[match[1]]["type"]
         if kind == "simpod-json-datasource":
             return 500, {"message": "Plugin unavailable", "messageId": "plugin.unavailable"}
@@ -137,7 +137,7 @@ class StandIn:
         return (200, self.templates[name]) if name in self.templates else (404, {"message": "not found"})
 
     def _evaluated(self, method: str, match: re.Match[str], body: Json) -> tuple[int, Json]:
-        """The rules as they were evaluated: those in ``failing`` with an error."""
+        """Return the rules as they were evaluated: those in ``failing`` with an error."""
         rules = [
             {"name": rule["title"], "state": "inactive", "lastError": self.failing.get(rule["title"], ""),
              "health": "error" if rule["title"] in self.failing else "ok"}
@@ -165,7 +165,7 @@ class StandIn:
 
 @contextmanager
 def running(version: str = "12.4.0", prefix: str = "") -> Iterator[StandIn]:
-    """A stand-in that listens, below the sub-path ``prefix``."""
+    """Run a stand-in that listens below the sub-path ``prefix``."""
     stand_in = StandIn(version, prefix)
 
     class Handler(BaseHTTPRequestHandler):

@@ -68,7 +68,7 @@ async def infinity(client: httpx.AsyncClient, bearer: Bearer, seeded_history: Se
 
 
 def alerts(rule: Json, found: dict[str, Numbers]) -> set[str]:
-    """Ids of the budgets that the rule fires for."""
+    """Return the ids of the budgets that the rule fires for."""
     assert all(dict(labels)["project_id"] == ACME for labels in found[rule["condition"]]), "another's budgets"
     return {dict(labels)["budget_id"] for labels, value in found[rule["condition"]].items() if value}
 
@@ -142,7 +142,9 @@ def test_rules_are_complete_and_lead_to_a_panel_and_a_runbook(group: AlertGroup)
         # Texts may only use what the rule has: labels of its queries, values of its steps.
         texts = link["summary"] + link["description"]
         assert set(re.findall(r"\$values\.(\w+)", texts)) <= {step["refId"] for step in rule["data"]}
-        assert texts.count("{{ with $values") == texts.count("{{ else }}") == 2, "without data there is no number"
+        assert texts.count("{{ with $values") == texts.count("{{ else }}") == 2, (
+            "without data there is nothing to print"
+        )
     assert len({rule.uid for rule in group.rules}) == len(group.rules)
 
 

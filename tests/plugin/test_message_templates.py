@@ -15,7 +15,7 @@ from dashboards.message_templates import TEMPLATE
 
 PROGRAM = Path(__file__).parent / "go" / "render.go"
 NAMES = re.findall(r'define "([\w.]+)"', TEMPLATE)
-# What Grafana passes to a template, and the functions of Alertmanager and Go that it has.
+# The fields that Grafana passes to a template, and the functions of Alertmanager and Go that it has.
 FIELDS = {
     "Alerts", "Firing", "Resolved", "CommonLabels", "Labels", "Annotations", "PanelURL", "SilenceURL", "StartsAt",
     "EndsAt", "Sub", "Format", "alertname", "project", "severity", "summary", "description", "runbook_url",
@@ -24,7 +24,7 @@ WORDS = {"define", "template", "with", "else", "if", "and", "end", "range", "len
 
 
 def alert(status: str, summary: str, **labels: str) -> dict[str, Any]:
-    """One alert as Grafana passes it."""
+    """Return one alert as Grafana passes it."""
     return {
         "Status": status,
         "Labels": {"alertname": "LLMBudgetCritical", "severity": "critical", "project": "shop", **labels},
@@ -39,7 +39,7 @@ def alert(status: str, summary: str, **labels: str) -> dict[str, Any]:
 
 
 def render(*alerts: dict[str, Any]) -> dict[str, str]:
-    """Every template for these alerts."""
+    """Render every template for these alerts."""
     go = shutil.which("go")
     if go is None:
         pytest.skip("Go is not installed")

@@ -1,6 +1,6 @@
 """The ledger: clients write down what was acknowledged while processes are killed; then the books are compared.
 
-What must hold whatever is killed when: an acknowledged batch is stored, each span once, in its own project; a
+These must hold, whatever is killed and when: an acknowledged batch is stored, each span once, in its own project; a
 batch without an acknowledgement is there as a whole or not at all; sums, summaries and rollups are those of
 the stored rows.
 """
@@ -38,7 +38,7 @@ SERVE_SECONDS = 60
 
 @dataclass
 class Ledger:
-    """What the clients know. A batch is one trace: its id stands for its ten spans."""
+    """The clients' record. A batch is one trace: its id stands for its ten spans."""
 
     sent: dict[str, str] = field(default_factory=dict)
     """Trace to project, of every batch that was ever on its way."""
@@ -56,7 +56,7 @@ class Killer:
         self.done: Counter[str] = Counter()
 
     async def kill(self) -> None:
-        """A worker or a database backend by SIGKILL, or PostgreSQL as a whole, which is then started again.
+        """Kill a worker or a database backend by SIGKILL, or PostgreSQL as a whole, which is then started again.
 
         When a backend is killed PostgreSQL ends all others and recovers by itself.
         """
@@ -88,7 +88,7 @@ class Killer:
 
 
 def command_of(pid: int) -> str:
-    """The command line of a process; empty once it has ended."""
+    """Return the command line of a process; empty once it has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
@@ -96,7 +96,7 @@ def command_of(pid: int) -> str:
 
 
 async def keep_books(folder: Path, *, kills: int, seed: int, pause: float) -> tuple[Ledger, Counter[str]]:
-    """Run a server of its own, send, kill ``kills`` times, compare; gives the ledger and what was killed.
+    """Run a server of its own, send, kill ``kills`` times, compare; return the ledger and the killed processes.
 
     Between two kills some batches are acknowledged, and then up to ``pause`` seconds pass.
     """
@@ -142,7 +142,7 @@ async def keep_books(folder: Path, *, kills: int, seed: int, pause: float) -> tu
 
 
 def token_of(urls: EmbeddedUrls, *projects: str) -> str:
-    """A credential that may read and write ``projects`` alone."""
+    """Return a credential that may read and write ``projects`` alone."""
     return issue_token(Settings(jwt_secret=urls.jwt_secret), role=Role.DEVELOPER, projects=projects)
 
 

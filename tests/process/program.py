@@ -20,12 +20,12 @@ _ADDRESS = re.compile(r"serving on (http://\S+)")
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """An environment with these settings and none of the caller's."""
+    """Return an environment with these settings and none of the caller's."""
     return {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **settings}
 
 
 def run(*arguments: str, settings: Mapping[str, str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """The result of a command that ends by itself."""
+    """Run a command that ends by itself; return its result."""
     return subprocess.run(
         [PROGRAM, *arguments],
         env=environment(settings),
@@ -83,7 +83,7 @@ class Program:
         return self._output.read_text()
 
     def wait_for(self, text: str, seconds: float = START_SECONDS, times: int = 1) -> str:
-        """Waits until it has printed a text so often; gives all output."""
+        """Wait until it has printed ``text`` ``times`` times; return all output."""
         deadline = time.monotonic() + seconds
         while self.output.count(text) < times:
             assert self.process.poll() is None, f"it ended with {self.process.returncode}:\n{self.output}"
@@ -92,14 +92,14 @@ class Program:
         return self.output
 
     def wait_until_serving(self, seconds: float = START_SECONDS) -> str:
-        """Waits for the first answer; gives the address."""
+        """Wait for the first answer; return the address."""
         match = _ADDRESS.search(self.wait_for("serving on http", seconds))
         assert match is not None
         self.base_url = match[1]
         return self.base_url
 
     def get(self, path: str) -> httpx.Response:
-        """The answer to a GET, on a connection of its own."""
+        """Return the answer to a GET, on a connection of its own."""
         return httpx.get(f"{self.base_url}{path}", timeout=10)
 
     def worker_pids(self) -> list[int]:
@@ -111,18 +111,18 @@ class Program:
         ]
 
     def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 30.0) -> int:
-        """Sends a signal and gives the exit code."""
+        """Send a signal and return the exit code."""
         self.process.send_signal(number)
         return self.process.wait(seconds)
 
 
 def children(pid: int) -> list[int]:
-    """The direct children of a process."""
+    """Return the direct children of a process."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def descendants(pid: int) -> set[int]:
-    """All processes below a process."""
+    """Return all processes below a process."""
     found: set[int] = set()
     for child in children(pid):
         found |= {child} | descendants(child)
@@ -130,7 +130,7 @@ def descendants(pid: int) -> set[int]:
 
 
 def wait_until_gone(pids: set[int], seconds: float = 10.0) -> None:
-    """Fails when one of these processes still runs after that time."""
+    """Fail if one of these processes still runs after that time."""
     deadline = time.monotonic() + seconds
     while alive := {pid for pid in pids if _runs(pid)}:
         assert time.monotonic() < deadline, f"still running: {[_describe(pid) for pid in alive]}"

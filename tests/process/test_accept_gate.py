@@ -37,13 +37,13 @@ def connections(server: Program, count: int) -> Iterator[list[socket.socket]]:
 
 
 def ask(connection: socket.socket) -> None:
-    """One request, answered."""
+    """Send one request, and read its answer."""
     connection.sendall(REQUEST)
     assert connection.recv(4096).startswith(b"HTTP/1.1 200")
 
 
 def served_by(pid: int, port: int) -> int:
-    """How many connections to ``port`` the process has, by the descriptors it holds."""
+    """Return the number of connections to ``port`` that the process has, by the descriptors it holds."""
     established = {
         columns[9]
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
@@ -59,13 +59,13 @@ def served_by(pid: int, port: int) -> int:
 
 
 def spread(server: Program) -> list[int]:
-    """Connections of each server process, fewest first."""
+    """Return the connections of each server process, fewest first."""
     port = int(server.base_url.rpartition(":")[2])
     return sorted(served_by(pid, port) for pid in server.worker_pids())
 
 
 def usual_spread(server: Program, count: int) -> list[int]:
-    """The spread that most of five trials with ``count`` more connections have.
+    """Return the spread that most of five trials with ``count`` more connections have.
 
     A process that the machine does not let run for 50 ms loses its turn, which may happen in one trial or another.
     """

@@ -43,7 +43,7 @@ http {
 
 
 def documented() -> str:
-    """The block of the page, without TLS and for the ports of the test."""
+    """Return the block of the page, without TLS and for the ports of the test."""
     found = re.search(r"## nginx\s+```\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert found is not None
     text = re.sub(r"\n +(http2|ssl\w*) [^;]+;", "", found[1]).replace("listen 443 ssl;", "listen %(port)d;")
@@ -75,7 +75,7 @@ class Nginx:
                     await asyncio.sleep(0.02)
 
     def temporary_files(self) -> list[str]:
-        """The files that it has open to keep answers in."""
+        """Return the files that nginx keeps answers in."""
         folder = Path(f"/proc/{self.process.pid}/fd")
         return [name for name in map(os.readlink, folder.iterdir()) if "/proxy/" in name]
 

@@ -24,7 +24,7 @@ from tests.process.program import run
 
 
 def parsers(parser: argparse.ArgumentParser, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Every command and group of commands, as the words that are typed."""
+    """Yield every command and group of commands, as the words that are typed."""
     yield path
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):

@@ -16,14 +16,14 @@ SMALL = ["demo", "--days", "2", "--traces", "60", "--port", "0"]
 
 
 def printed_token(output: str) -> str:
-    """The access token out of what to try."""
+    """Return the access token in the printed example."""
     match = re.search(r"TOKEN=(\S+)", output)
     assert match is not None
     return match[1]
 
 
 def trace_ids(server: Program, token: str) -> set[str]:
-    """The traces of the past, without live ones."""
+    """Return the traces of the past, without live ones."""
     found: set[str] = set()
     cursor: str | None = None
     while True:

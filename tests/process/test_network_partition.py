@@ -42,7 +42,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a caller of a site heard, and when it asked and heard."""
+    """The answer that a caller of a site received, and when it asked and received it."""
 
     site: Site
     status: int
@@ -107,7 +107,7 @@ async def _exchange(site: Site, headers: dict[str, str], path: str, body: bytes 
 
 @asynccontextmanager
 async def two_sites(folder: Path, settings: dict[str, str]) -> AsyncIterator[list[Site]]:
-    """Servers in two namespaces, which reach the services of this run over the back link of theirs."""
+    """Start servers in two namespaces, which reach the services of this run over their own back links."""
     async with AsyncExitStack() as stack:
         doors = {name: Door(settings[name]) for name in ("DATABASE_URL", "REDIS_URL")}
         for door in doors.values():

@@ -45,7 +45,7 @@ class HalfRequest:
         self._socket.close()
 
     def finish(self) -> bytes:
-        """Sends the rest; gives the whole answer, nothing when the connection is gone."""
+        """Send the rest; return the whole answer, or nothing if the connection is gone."""
         answer = b""
         with suppress(ConnectionError):
             self._socket.sendall(b": []}")
@@ -55,7 +55,7 @@ class HalfRequest:
 
 
 def wait_until_refused(server: Program, seconds: float = 10.0) -> None:
-    """Fails when new connections are still accepted after that time."""
+    """Fail if new connections are still accepted after that time."""
     deadline = time.monotonic() + seconds
     while True:
         try:

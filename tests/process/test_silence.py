@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reaso
 
 @contextmanager
 def crowd(*programs: str) -> Iterator[list[int]]:
-    """Processes on one processor that they share."""
+    """Start processes that share one processor."""
     processor = {min(os.sched_getaffinity(0))}
     children = [
         subprocess.Popen([sys.executable, "-S", "-c", program], preexec_fn=lambda: os.sched_setaffinity(0, processor))
@@ -44,7 +44,7 @@ def crowd(*programs: str) -> Iterator[list[int]]:
 
 
 def is_taken_for_frozen(pid: int, ticks: int) -> bool:
-    """Whether one that never says a word is, within so many watches."""
+    """Return whether a process that never reports is taken for frozen within ``ticks`` checks."""
     found, then = Silence(pid), time.monotonic()
     for _ in range(ticks):
         time.sleep(TICK)

@@ -69,7 +69,7 @@ def database_template() -> str:
 
 @dataclass
 class Balancer:
-    """What a load balancer does: it asks ``/ready``, and sends requests in turn to those that say yes."""
+    """A load balancer: it asks ``/ready``, and sends requests in turn to the servers that say yes."""
 
     servers: list[str] = field(default_factory=list)
     ready: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What a filter means, in plain Python: the judge of the SQL. Nothing here is shared with the server's compiler."""
+"""The meaning of a filter in plain Python: an oracle for the SQL, which shares nothing with the server's compiler."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def matches(tree: Filter, span: SpanRecord, everything: Sequence[SpanRecord]) -> bool:
-    """Whether ``span``, one of ``everything``, is what ``tree`` asks for."""
+    """Return whether ``span``, one of ``everything``, passes ``tree``."""
     match tree:
         case And(parts):
             return all(matches(part, span, everything) for part in parts)
@@ -90,7 +90,7 @@ def _attribute(attributes: dict[str, Any], key: str, operator: str, value: Any) 
 
 
 def _search(text: str, question: str) -> bool:
-    """One word, or one word that must be missing; for words of unspaced scripts: the substring."""
+    """Search for one word, or check that it is missing; for words of unspaced scripts: the substring."""
     word = question.removeprefix("-").lower()
     folded = text.lower()
     if not word.isascii():

@@ -35,18 +35,18 @@ LABELS: dict[str, Callable[[SpanRecord], Sequence[str]]] = {
 
 
 def microseconds(milliseconds: float) -> int:
-    """What is summed: whole microseconds."""
+    """Return the whole microseconds that are summed."""
     return round(milliseconds * 1000)
 
 
 def percentile(values: Sequence[float], fraction: float) -> float | None:
-    """percentile_disc of PostgreSQL: the smallest value whose rank is at least fraction × n."""
+    """Return percentile_disc of PostgreSQL: the smallest value whose rank is at least fraction × n."""
     ordered = sorted(values)
     return ordered[max(math.ceil(round(fraction * len(ordered), 9)), 1) - 1] if ordered else None
 
 
 def expected(spans: Sequence[SpanRecord]) -> dict[str, Any]:
-    """Every metric of the property test over ``spans``; None where nothing was counted."""
+    """Return every metric of the property test over ``spans``; None where nothing was counted."""
     calls = [span for span in spans if span.is_generation]
     failed = [call for call in calls if call.status_code == "ERROR"]
     cost = sum((call.total_cost_usd or Decimal(0) for call in calls), Decimal(0))
@@ -142,7 +142,7 @@ class Traffic:
         }
 
     async def step(self) -> None:
-        """One batch: new spans, late and replayed ones, newer versions, new prices, or a deletion."""
+        """Apply one batch: new spans, late and replayed ones, newer versions, new prices, or a deletion."""
         kind = self.random.choice(["new", "new", "mixed", "newer", "reprice", "delete"])
         known = list(self.spans.values())
         if kind == "new" or not known:
@@ -178,7 +178,7 @@ class Traffic:
             del self.spans[key]
 
     async def reprice(self) -> None:
-        """Price some stored calls anew, as ``POST /api/v1/costs/reprice`` does: some models have a price, some none."""
+        """Price some stored calls again, as ``POST /api/v1/costs/reprice`` does: some models have a price."""
         names = [(provider, model) for provider in PROVIDERS for model in MODELS]
         # Whole dollars a million tokens, so that plain arithmetic is exact.
         rates = {name: (self.random.randrange(50), self.random.randrange(90)) for name in self.random.sample(names, 4)}

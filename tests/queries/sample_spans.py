@@ -16,7 +16,7 @@ START = datetime.now(UTC).replace(microsecond=0) - timedelta(days=2)
 
 
 def sample_spans(seed: int, count: int) -> list[SpanRecord]:
-    """``count`` spans of about ``count / 3`` traces, the same for the same seed."""
+    """Return ``count`` spans of about ``count / 3`` traces, the same for the same seed."""
     chance = random.Random(seed)
     return [_sample_span(chance, number, count) for number in range(count)]
 

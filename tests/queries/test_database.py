@@ -16,7 +16,7 @@ from server.storage.row_scope import RowScope
 
 
 async def test_a_frozen_postgresql_is_a_time_out_and_never_a_hang(database_url: str) -> None:
-    """It cannot confirm that a query was cancelled, which a driver that gives a connection back waits for."""
+    """It cannot confirm that a query was cancelled, and a driver waits for that before it returns a connection."""
     database = open_database(database_url)
     await database.open()
     scope = RowScope(("alpha",))
@@ -88,7 +88,7 @@ async def test_a_cancelled_statement_leaves_nothing_for_the_next_borrower(
 
     async def borrow(number: int) -> None:
         async with getattr(database, way)(*argument) as connection:
-            await connection.fetchval(f"SELECT {number} + $1::int", 1)  # a new text is prepared anew
+            await connection.fetchval(f"SELECT {number} + $1::int", 1)  # a new text is prepared again
             await connection.fetchval(f"SELECT {number} + $1::bigint", 1)
 
     for number in range(120):
@@ -103,7 +103,7 @@ async def test_a_cancelled_statement_leaves_nothing_for_the_next_borrower(
 
 
 def open_database(url: str) -> Database:
-    """A pool of one connection with short time-outs."""
+    """Open a pool of one connection with short time-outs."""
     return Database(
         url,
         role="observatory_api",
@@ -115,7 +115,7 @@ def open_database(url: str) -> Database:
 
 
 async def end_of_reads(database: Database) -> None:
-    """Waits until all connections are back in their pool."""
+    """Wait until all connections are back in their pool."""
     pool = database.raw_pool
     assert pool is not None
     while pool.get_idle_size() < pool.get_size():

@@ -31,7 +31,7 @@ TEXTS = ("alpha", "BETA", "0%", "_", "\\", "京都", "بالعالم", "a b", "%
 
 
 def values_of(name: str) -> Any:
-    """Values that spans have for the field, and some that none has."""
+    """Return values that spans have for the field, and some that none has."""
     field = FIELDS[name]
     match field.type:
         case FieldType.BOOLEAN:
@@ -77,7 +77,7 @@ SEARCHED = (
 
 @st.composite
 def comparisons(draw: Any) -> dict[str, Any]:
-    """A leaf with a field, an operator that it takes and a value of the right shape."""
+    """Draw a leaf with a field, an operator that it takes and a value of the right shape."""
     name = draw(st.sampled_from([*SEARCHED, "text", "attribute.team", "attribute.size"]))
     if name.startswith("attribute."):
         operators: tuple[str, ...] = KEYED_OPERATORS
@@ -111,7 +111,7 @@ def comparisons(draw: Any) -> dict[str, Any]:
 
 
 def trees() -> Any:
-    """Filters of at most five levels."""
+    """Return filters of at most five levels."""
     leaf = comparisons()
 
     def grow(inner: Any) -> Any:
@@ -138,7 +138,7 @@ async def stored(services: Services, project: Any) -> Services:
 
 
 def project_of(span: Any) -> str:
-    """Where a span was stored: traces are whole in one project, sessions with one id are two."""
+    """Return the project of a span: traces are whole in one project, sessions with one id are two."""
     return "alpha" if int(span.trace_id, 16) % 3 else "beta"
 
 
@@ -174,7 +174,7 @@ ONE: dict[FieldType, Any] = {
 
 
 def sample_values(field: TraceField | None, operator: str) -> list[Any]:
-    """Values of each shape that the operator takes with the field."""
+    """Return values of each shape that the operator takes with the field."""
     shape = OPERATORS[operator].operand
     if shape in SHAPES:
         return list(SHAPES[shape])
@@ -230,7 +230,7 @@ SORTS = ("ts", "total_cost_usd", "total_tokens", "ttft_ms", "duration_ms", "mode
 
 
 def expected_order(sort: list[Sort]) -> list[str]:
-    """All spans in that order: missing values last in both directions, ties by time and ids."""
+    """Return all spans in that order: missing values last in both directions, ties by time and ids."""
     asked = [key.field for key in sort]
     keys = [*sort, *(Sort(name, sort[-1].descending) for name in ("ts", "trace_id", "span_id") if name not in asked)]
     ordered = list(SPANS)

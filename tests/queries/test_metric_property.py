@@ -1,8 +1,8 @@
 """For random data and random questions the engine equals a plain-Python oracle, folded or not.
 
-Data come late, twice, in newer versions, are priced anew and deleted, each through the statements of the server; folds
-and a rebuild happen in between. Sums must be equal to the
-last digit, percentiles within 1 % (or equal when the answer says "exact").
+Data come late, twice, in newer versions, are priced again and deleted, each through the statements of the server; folds
+and a rebuild happen in between. Sums must be equal to the last digit, percentiles within 1 % (or equal when the answer
+says "exact").
 """
 
 from __future__ import annotations
@@ -77,13 +77,13 @@ async def test_random_questions_equal_the_oracle(services: Services, project: Pr
 
 
 async def _ask_and_compare(services: Services, chance: random.Random, spans: list[SpanRecord]) -> tuple[str, ...]:
-    """Ask one question; gives how it was read."""
+    """Ask one question; return how it was read."""
     tree, holds = chance.choice(FILTERS)
     start, end = _range(chance)
     keys = chance.sample(KEYS, chance.randrange(1, 6))
     group_by = tuple(chance.sample(sorted(LABELS), chance.choice([0, 1, 1, 2, 3])))
     if chance.random() < 0.3:
-        # What packed users and sessions answer.
+        # Questions that packed users and sessions answer.
         tree, holds = FILTERS[0]
         group_by = chance.choice([(), ("user",), ("session",)])
         keys = chance.sample(PACKED_KEYS if group_by else ["users", "sessions"], chance.randrange(1, 3))

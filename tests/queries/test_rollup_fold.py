@@ -59,7 +59,7 @@ def traffic_of(services: Services, seed: int) -> Traffic:
 
 
 async def contents(owner: asyncpg.Connection) -> dict[str, list[tuple[object, ...]]]:
-    """All grains, comparable: rows as tuples, in order."""
+    """Return all grains, comparable: rows as tuples, in order."""
     found = {}
     for grain in GRAINS:
         rows = await owner.fetch(f"SELECT * FROM {grain}")
@@ -266,7 +266,7 @@ async def test_metrics_outlive_the_spans_that_retention_drops(
     # A rebuild leaves alone what it could not make again.
     await rebuild_rollups(services.worker, ["alpha"], old, datetime.now(UTC))
     assert await ask(services, ["calls"], **whole) == [({}, {"calls": (2,)})]
-    # What needs the dropped rows says that they are gone.
+    # An answer that needs the dropped rows says that they are gone.
     question = MetricQuestion(measures=(parse_measure("calls"),), group_by=("tag",), **whole)  # type: ignore[arg-type]
     answer = await query_metrics(services.reads, SCOPE, question)
     assert any("dropped by retention" in notice for notice in answer.meta.notices)

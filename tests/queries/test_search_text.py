@@ -35,7 +35,7 @@ DOCUMENTS = {
 
 
 async def found(connection: asyncpg.Connection, question: str) -> set[str]:
-    """Names of the documents that PostgreSQL finds."""
+    """Return the names of the documents that PostgreSQL finds."""
     tsquery = search_query(question).tsquery
     if tsquery is None:
         return set()

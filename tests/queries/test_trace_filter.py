@@ -124,7 +124,7 @@ def test_largest_filter_is_taken_and_stays_below_a_thousand_binds() -> None:
 @pytest.mark.parametrize("operator", ["eq", "ne", "in", "not_in", "exists", "contains", "regex"])
 @pytest.mark.parametrize("wrap", [lambda part: part, lambda part: {"or": [leaf(), {"not": part}]}])
 def test_project_cannot_be_named_inside_of_a_filter(operator: str, wrap: Any) -> None:
-    """The project predicate stands outside of the caller's tree."""
+    """The project predicate is outside of the caller's tree."""
     with pytest.raises(InvalidBody, match="projects are chosen by project_id"):
         parse_filter(wrap(leaf("project_id", operator, "beta")))
 

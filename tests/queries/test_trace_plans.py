@@ -54,20 +54,20 @@ async def window(services: Services, owner_url: str) -> TimeRange:
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every node of a plan."""
+    """Yield every node of a plan."""
     yield plan
     for part in plan.get("Plans", []):
         yield from nodes(part)
 
 
 def scanned_whole(page: ListPage) -> set[str]:
-    """Names of the tables that were read from end to end; those that were left out while it ran are not."""
+    """Return the names of the tables that were read from end to end; those that were left out while it ran are not."""
     found = (node for plan in page.plan or [] for node in nodes(plan["plan"]) if node["Node Type"] == "Seq Scan")
     return {node["Relation Name"] for node in found if node["Actual Loops"]}
 
 
 def used(page: ListPage) -> str:
-    """Names of the indexes that were used."""
+    """Return the names of the indexes that were used."""
     return " ".join(name for plan in page.plan or [] for name in plan["indexes"])
 
 
@@ -152,7 +152,7 @@ FOLLOWING = {"Limit", "Append", "Merge Append", "Incremental Sort", "Index Scan"
 
 
 def time_index(view: str, name: str) -> str:
-    """The index that lists by time with a filter on the field ``name`` (or none) are to follow, as a pattern."""
+    """Return the index that lists by time with a filter on the field ``name`` (or none) are to follow, as a pattern."""
     time = {"spans": "ts", "traces": "start_ts"}[view]
     if name in {"status_code", "has_error"}:
         return rf"\(project_id, {time} DESC\) WHERE \(status_code = 'ERROR'"

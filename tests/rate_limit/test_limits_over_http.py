@@ -37,7 +37,7 @@ async def alpha(project: ProjectMaker) -> str:
 
 
 async def limited_key(http: httpx.AsyncClient, bearer: Headers, per_minute: int = 1) -> dict[str, str]:
-    """Headers with a key that has a small limit of its own (its burst is 100)."""
+    """Return headers with a key that has a small limit of its own (its burst is 100)."""
     body = {
         "label": "x",
         "kind": "service",
@@ -252,7 +252,7 @@ async def test_refusal_comes_before_the_body_is_read(
     port = int(server.base_url.rpartition(":")[2])
 
     async def first_line(authorization: str) -> str:
-        """The status line for a request that announces a body and never sends it."""
+        """Return the status line for a request that announces a body and never sends it."""
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         head = f"POST /test/body HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n{authorization}\r\n\r\n"
         writer.write(head.encode())

@@ -9,7 +9,7 @@ from server.reports.forecast import forecast
 
 
 def weekly_series(days: int, *, seed: int, noise: float = 8.0) -> list[float]:
-    """Weekdays 20 above the line, weekends 40 below, half a unit of growth a day."""
+    """Return a series with weekdays 20 above the line, weekends 40 below, and half a unit of growth a day."""
     random = np.random.default_rng(seed)
     return [max(0.0, 100 + 0.5 * day + (20 if day % 7 < 5 else -40) + random.normal(0, noise)) for day in range(days)]
 

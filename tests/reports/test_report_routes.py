@@ -19,7 +19,7 @@ TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def call(model: str, cost: str, *, days_ago: float, **more: Any) -> SpanRecord:
-    """A priced model call: prompt 1,000 tokens, answer 200."""
+    """Return a priced model call: prompt 1,000 tokens, answer 200."""
     values: dict[str, Any] = {
         "ts": TODAY - timedelta(days=days_ago) + timedelta(hours=1),
         "model": model,
@@ -39,7 +39,7 @@ def call(model: str, cost: str, *, days_ago: float, **more: Any) -> SpanRecord:
 
 
 def data_set() -> list[SpanRecord]:
-    """Ten complete days: each day three cheap calls and one dear one; one dear call in four fails."""
+    """Ten complete days: each day three cheap calls and an expensive one, of which one in four fails."""
     spans = []
     for day in range(1, 11):
         spans += [call("mini", "0.001", days_ago=day, user_id="bob", duration_ms=200.0) for _ in range(3)]
@@ -196,7 +196,7 @@ async def test_recommendations_come_with_evidence_and_money_that_was_really_paid
     http: httpx.AsyncClient, app_server: AppServer
 ) -> None:
     few = await ask(http, f"analytics/optimization?{RANGE}")
-    # Ten calls of the dear model are too few to speak of it; mini's long prompts are never read from the cache.
+    # Ten calls of the expensive model are too few to speak of it; mini's long prompts are never read from the cache.
     assert [(item["kind"], item["model"]) for item in few["recommendations"]] == [("prompt_caching", "mini")]
     assert few["recommendations"][0]["potential_savings_usd"] is None
     more = [call("large", "0.1", days_ago=day, provider="anthropic", duration_ms=4000.0) for day in range(1, 11)]

@@ -34,7 +34,7 @@ LEAKS = re.compile(r'Traceback|asyncpg|sqlalchemy|SELECT |relation "|\$1|/usr/|/
 
 
 def check_problem(answer: httpx.Response, status: int | None = None, code: str | None = None) -> dict[str, Any]:
-    """The body of ``answer`` if it is the canonical problem."""
+    """Check that ``answer`` is the canonical problem; return its body."""
     assert answer.headers["content-type"] == "application/problem+json"
     assert len(answer.content) < 2048
     assert not LEAKS.search(answer.text)
@@ -53,7 +53,7 @@ def check_problem(answer: httpx.Response, status: int | None = None, code: str |
 
 
 def documented_errors() -> list[type[ApiError]]:
-    """The catalogue proper, without classes that only say more about one of them to ourselves."""
+    """Return the errors of the catalogue, without subclasses that only tell us more about one of them."""
     return [kind for kind in catalogue() if kind.__module__ == "server.errors"]
 
 

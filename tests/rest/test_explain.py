@@ -53,7 +53,7 @@ async def ask(client: httpx.AsyncClient, path: str, body: dict[str, Any] | None,
 
 
 def tables(plan: dict[str, Any]) -> set[str]:
-    """All relations and indexes of a plan."""
+    """Return all relations and indexes of a plan."""
     found = {str(plan[name]) for name in ("Relation Name", "Index Name") if name in plan}
     return found.union(*(tables(part) for part in plan.get("Plans", ())))
 

@@ -17,7 +17,7 @@ Bearer = Callable[..., dict[str, str]]
 
 
 def export(trace_id: str, span_id: str, started_ns: int) -> dict[str, Any]:
-    """An OTLP request with one model call."""
+    """Return an OTLP request with one model call."""
     span = {
         "traceId": trace_id,
         "spanId": span_id,
@@ -34,8 +34,8 @@ def export(trace_id: str, span_id: str, started_ns: int) -> dict[str, Any]:
 
 
 async def until(client: httpx.AsyncClient, path: str, headers: dict[str, str], found: Callable[[Any], bool]) -> float:
-    """Seconds until the answer at ``path`` satisfies ``found``. Fails long before a stored answer would end by itself,
-    and leaves a busy test machine time.
+    """Return the seconds until the answer at ``path`` satisfies ``found``. Fails long before a stored answer would end
+    by itself, and leaves a busy test machine time.
     """
     begun = time.monotonic()
     while True:

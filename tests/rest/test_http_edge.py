@@ -1,4 +1,4 @@
-"""Group H: what stands on the wire before any handler runs. Raw sockets, since clients correct mistakes."""
+"""Bytes on the wire before any handler runs. Raw sockets, since clients correct mistakes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def exchange(server: AppServer, sent: bytes) -> bytes:
 
 
 async def exchange_all(server: AppServer, cases: Iterable[bytes]) -> dict[bytes, bytes]:
-    """Each case on a connection of its own, all at once."""
+    """Send each case on a connection of its own, all at once; return the answers."""
     listed = list(cases)
     return dict(zip(listed, await asyncio.gather(*(exchange(server, case) for case in listed)), strict=True))
 
@@ -50,7 +50,7 @@ def statuses(received: bytes) -> list[int]:
 
 
 def search_head(bearer: Bearer) -> bytes:
-    """The head, without its end, of a request that has a body and may come in."""
+    """Return the head, without its end, of a request that has a body and may come in."""
     token = bearer("developer", ["alpha"])["Authorization"].encode()
     return b"POST /api/v1/traces/search HTTP/1.1\r\nHost: x\r\nAuthorization: " + token + b"\r\n"
 
@@ -133,7 +133,7 @@ async def test_a_well_formed_head_passes_and_the_connection_stays_open(app_serve
 async def test_the_header_lines_of_one_request_are_not_taken_for_those_of_the_next(
     app_server: AppServer, bearer: Bearer
 ) -> None:
-    """What is read of a head is kept for requests that repeat it, and for no others."""
+    """A parsed head is reused for requests that repeat it, and for no others."""
     token = bearer("developer", ["alpha"])["Authorization"].encode()
     line = b"GET /api/v1/projects HTTP/1.1\r\nHost: x\r\n"
     known = line + b"Authorization: " + token + b"\r\n\r\n"
@@ -255,7 +255,7 @@ async def test_who_asks_before_sending_a_body_gets_all_headers_of_the_refusal(
 
 
 def ingest_head(bearer: Bearer, size: int) -> bytes:
-    """The head of a request that brings ``size`` bytes of spans."""
+    """Return the head of a request that brings ``size`` bytes of spans."""
     token = bearer("developer", ["alpha"])["Authorization"].encode()
     return (
         b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nAuthorization: %b\r\n"

@@ -1,4 +1,4 @@
-"""What one list request costs in round trips and statements: counted, not timed (docs/decisions/0080-list-path.md)."""
+"""The round trips and statements of one list request: counted, not timed (docs/decisions/0080-list-path.md)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def api(app_server: AppServer, client: httpx.AsyncClient, project: Any, be
     """A client whose credential and projects the server knows already, and whose lists have one span."""
     await project("alpha")
     await store(app_server.services, "alpha", make_span(ts=datetime.now(UTC) - timedelta(hours=3)))
-    # What the background asks would be counted, too.
+    # Statements of background tasks would be counted, too.
     services = app_server.services
     for task in (services.access.state.task, services.folder.task, services.retention.task, services.exports.jobs.task):
         await task.stop()

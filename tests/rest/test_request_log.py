@@ -1,4 +1,4 @@
-"""What is told of finished requests: once a turn of the event loop, and each of them."""
+"""The log and the metrics of finished requests: written once a turn of the event loop, and for each of them."""
 
 from __future__ import annotations
 

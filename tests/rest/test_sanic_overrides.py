@@ -1,4 +1,4 @@
-"""What we override of Sanic: all in server/http, and each method's source in the pinned release is the known one.
+"""Overrides of Sanic: all are in server/http, and each method's source in the pinned release is the known one.
 
 When an upgrade changes a method, the test names it: read the new source, carry over what matters, then renew the
 digest here (the failure prints it).
@@ -58,7 +58,7 @@ def is_of_sanic(cls: type) -> bool:
 
 
 def overrides() -> dict[str, str]:
-    """``Class.method`` of Sanic that a class of ours replaces → digest of its source in the installed release."""
+    """Return a digest of the installed source of each ``Class.method`` of Sanic that a class of ours replaces."""
     found = {}
     for cls in our_classes():
         for name, member in vars(cls).items():
@@ -72,7 +72,9 @@ def overrides() -> dict[str, str]:
 
 
 def source_of(cls: type, name: str) -> str:
-    """The method's lines in the file of its class: once an app has started, Sanic has compiled some methods anew."""
+    """Return the method's lines in the file of its class: once an app has started, Sanic has compiled some methods
+    again.
+    """
     text = Path(str(inspect.getsourcefile(cls))).read_text(encoding="utf-8")
     (body,) = [node for node in ast.parse(text).body if isinstance(node, ast.ClassDef) and node.name == cls.__name__]
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)

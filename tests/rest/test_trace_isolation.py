@@ -49,7 +49,7 @@ async def api(app_server: AppServer, client: httpx.AsyncClient, project: Any, be
 
 
 def assert_only_alpha(answer: httpx.Response) -> list[Any]:
-    """The rows of a good answer, all of which are alpha's."""
+    """Check that all rows of a good answer are alpha's; return them."""
     assert answer.status_code == 200, answer.text
     assert "beta" not in answer.text
     rows: list[Any] = answer.json()["data"]
@@ -72,7 +72,7 @@ async def test_only_own_projects_are_ever_seen(api: httpx.AsyncClient) -> None:
 
 
 async def test_no_filter_reaches_another_project(api: httpx.AsyncClient) -> None:
-    """Whatever the tree says, the project predicate stands outside of it."""
+    """Whatever the tree says, the project predicate is outside of it."""
     everything = {"or": [{"field": "model", "operator": "exists", "value": True}, {"not": {"not": always()}}]}
     for tree in (
         everything,
@@ -89,7 +89,7 @@ async def test_no_filter_reaches_another_project(api: httpx.AsyncClient) -> None
 
 
 def always() -> dict[str, Any]:
-    """A filter that every span passes."""
+    """Return a filter that every span passes."""
     return {"field": "span_id", "operator": "exists", "value": True}
 
 

@@ -21,7 +21,7 @@ TYPES_OF = (
 
 
 def listed(text: str, table: str) -> list[str]:
-    """The columns that a statement inserts into ``table``."""
+    """Return the columns that a statement inserts into ``table``."""
     match = re.search(rf"INSERT INTO {re.escape(table)}(?: AS t)? \(\s*([^)]+)\)", text)
     assert match
     return [column.strip() for column in match[1].split(",")]

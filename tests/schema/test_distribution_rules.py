@@ -60,7 +60,7 @@ WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p') AN
 
 
 def code(sql: str) -> str:
-    """``sql`` without comments and literals."""
+    """Return ``sql`` without comments and literals."""
     return re.sub(r"'[^']*'", "''", re.sub(r"--[^\n]*", "", sql))
 
 

@@ -13,7 +13,7 @@ import pytest
 from server.schema.migrate import Migration, MigrationError, load_migrations, migrate, pending_migrations
 from tests.conftest import Cluster
 
-# What makes up a schema, as text that can be compared; names of objects, never their ids.
+# The parts of a schema, as text that can be compared; names of objects, never their ids.
 STRUCTURE = {
     "columns": """
         SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attstorage::text,
@@ -38,7 +38,7 @@ STRUCTURE = {
 
 @pytest.fixture
 async def empty_database(cluster: Cluster, request: pytest.FixtureRequest) -> AsyncIterator[Any]:
-    """Makes databases without a schema; gives the owner's URL of a new one at each call."""
+    """Makes databases without a schema; returns the owner's URL of a new one at each call."""
     admin = await asyncpg.connect(cluster.url("postgres", "owner_url"))
     made: list[str] = []
 

@@ -89,7 +89,7 @@ async def test_migrations_take_nothing_away_and_demand_nothing_new(
 async def test_no_migration_reads_or_writes_a_whole_table_while_others_wait(
     owner: asyncpg.Connection, owner_url: str
 ) -> None:
-    """What is pending for the version before only alters tables, makes new ones, or builds indexes beside traffic."""
+    """Migrations since the last version only alter tables, make new ones, or build indexes beside traffic."""
     await owner.execute("DELETE FROM schema_migrations WHERE NOT number = ANY ($1)", BEFORE["migrations"])
     steps = await plan_migrations(owner_url)
     assert len(steps) == len(load_migrations()) - len(BEFORE["migrations"])

@@ -1,4 +1,4 @@
-"""What a restore lost is put back by the next ``migrate``: roles, grants, policies, marks."""
+"""The next ``migrate`` puts back everything that a restore lost: roles, grants, policies, marks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncpg
 from server.schema.migrate import migrate
 from server.schema.safeguards import LEAKPROOF, ROLES
 
-# What pg_restore leaves behind with --no-acl, or in a cluster without the roles: rows, and nothing that guards them.
+# The database after pg_restore with --no-acl, or in a cluster without the roles: rows, and nothing that guards them.
 AS_AFTER_A_BAD_RESTORE = f"""
 DO $$
 DECLARE

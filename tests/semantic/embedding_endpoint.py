@@ -38,7 +38,7 @@ def direction(name: str) -> NDArray[np.float32]:
 
 
 def vector_of(text: str, model: str) -> NDArray[np.float32]:
-    """A concept weighs five times as much as another word."""
+    """Return the vector of ``text``, in which a concept weighs five times as much as another word."""
     total = direction(model) * np.float32(0.01)
     for word in re.findall(r"\w+", text.lower()):
         concept = _CONCEPT_OF.get(word)

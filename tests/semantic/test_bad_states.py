@@ -23,7 +23,7 @@ Bearer = Callable[..., dict[str, str]]
 
 
 async def reason_of(base_url: str, headers: dict[str, str], **params: str) -> str:
-    """Why a question by meaning is refused, while one by words is answered."""
+    """Return the reason why a question by meaning is refused, while one by words is answered."""
     async with httpx.AsyncClient(base_url=base_url, headers=headers, timeout=60) as client:
         answer = await client.get("/api/v1/traces", params={"meaning": "money", **params})
         assert answer.status_code == 503, answer.text

@@ -30,7 +30,7 @@ FROM vector_counts GROUP BY 1, 2, 3 HAVING sum(vectors) <> 0 ORDER BY 1, 2, 3
 
 
 async def check_counters(owner: Any) -> int:
-    """The counters say what counting says. The number of vectors."""
+    """Check that the counters equal a count of the rows; return the number of vectors."""
     counted = [tuple(row) for row in await owner.fetch(COUNTED)]
     assert [tuple(row) for row in await owner.fetch(KEPT)] == counted
     return sum(row[-1] for row in counted)

@@ -1,4 +1,4 @@
-"""What a process keeps of vectors: never more, less or older than what the database has."""
+"""The vectors that a process keeps: never more, less or older than what the database has."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ async def test_the_memory_says_what_the_database_says(
     memories = [VectorMemory(1 << 20), VectorMemory(SMALL), VectorMemory(0)]
 
     async def ask(**changes: Any) -> Nearest:
-        """The same answer from much memory, little and none, first and again."""
+        """Check that the answer is the same with much memory, little and none, first and again; return it."""
         asked = NearQuestion(**{"view": "spans", "window": TimeRange(), "filter": None, "most": 10_000, **changes})
         found = []
         for memory in [*memories, *memories]:

@@ -83,7 +83,7 @@ class FaultyPath:
         held: list[bytes] = []
         while True:
             try:
-                # What comes at once is one handful, so that replies of one moment can be swapped.
+                # Replies that arrive together are one batch, so that they can be swapped.
                 held.append(await asyncio.wait_for(read_reply(near), 0.002 if held else None))
                 continue
             except TimeoutError:

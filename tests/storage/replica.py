@@ -34,7 +34,7 @@ class StreamingReplica:
             self._account.own(path)
 
     def url(self, of_primary: str) -> str:
-        """The address of the same database and role on the replica."""
+        """Return the address of the same database and role on the replica."""
         return of_primary.replace(self._primary_sockets, quote(str(self._folder), safe=""))
 
     def start(self) -> None:

@@ -1,4 +1,4 @@
-"""What the coordinator of a cluster says of an error that a node had."""
+"""The errors by which the coordinator of a cluster reports an error of a node."""
 
 from __future__ import annotations
 

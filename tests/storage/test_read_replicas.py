@@ -107,7 +107,7 @@ _limits = itertools.count(100)
 async def listed(
     server: AppServer, headers: dict[str, str], project: str, *, limit: int = 100
 ) -> tuple[set[str], dict[str, Any]]:
-    """The traces of ``project`` as ``server`` lists them, and ``meta``."""
+    """Return the traces of ``project`` as ``server`` lists them, and ``meta``."""
     async with httpx.AsyncClient(base_url=server.base_url, headers=headers, timeout=60) as http:
         answer = await http.get("/api/v1/traces", params={"project_id": project, "limit": limit})
     assert answer.status_code == 200, answer.text

@@ -30,7 +30,7 @@ async def in_thread(work: Callable[[], Any]) -> Any:
 
 
 async def a_minute_of_use(store: RedisStore) -> None:
-    """A limit, a cached answer about three projects, a commit that makes it stale: each over several keys."""
+    """Use a limit, a cached answer about three projects, and a commit that makes it stale: each over several keys."""
     buckets = TokenBuckets(store, instances=1)
     limits = [Bucket(f"caller {number}", 600, 100) for number in range(3)]
     verdict, _ = await buckets.judge(limits)
@@ -63,7 +63,9 @@ async def until_used(store: RedisStore) -> None:
 
 
 def cluster(valkeys: Valkeys) -> tuple[list[int], int]:
-    """Three nodes: two own the slots, and the third is a replica of the owner of ours, whose place comes second."""
+    """Form a cluster of three nodes: two own the slots, and the third is a replica of the owner of ours, whose place
+    comes second.
+    """
     ports = [valkeys.start("--cluster-enabled", "yes", "--cluster-node-timeout", "15000") for _ in range(3)]
     ours = key_slot(CLUSTER_TAG.encode()) * 2 // SLOTS
     for number, port in enumerate(ports[:2]):

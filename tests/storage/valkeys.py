@@ -76,7 +76,7 @@ def until(holds: Callable[[], Any]) -> Any:
 
 
 def ask(port: int, *command: Any) -> Any:
-    """The reply of the server at ``port``; None while there is none."""
+    """Return the reply of the server at ``port``; None while there is none."""
     try:
         with Redis(port=port, socket_timeout=5) as client:
             return client.execute_command(*command)
@@ -89,7 +89,7 @@ def _answers(port: int) -> bool:
 
 
 def _free_port() -> int:
-    """A port that is free now, and whose neighbour for the bus of a Cluster fits below 65536."""
+    """Return a port that is free now, and whose neighbour for the bus of a Cluster fits below 65536."""
     while True:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port: int = listener.getsockname()[1]

@@ -1,6 +1,6 @@
 """The program on the page of each sender is run as it is, against a stub of the vendor and the real server.
 
-Run by ``make test-senders``. What arrives is compared with the table of docs/how-to/senders/senders.json.
+Run by ``make test-senders``. The spans that arrive are compared with the table of docs/how-to/senders/senders.json.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ async def vendor() -> AsyncIterator[str]:
 
 
 def environment(vendor: str) -> dict[str, str]:
-    """Variables by which the vendors' clients find the stub, as they would find a proxy."""
+    """Return the variables by which the vendors' clients find the stub, as they would find a proxy."""
     return {
         "PATH": os.environ["PATH"],
         "HOME": os.environ["HOME"],
@@ -95,7 +95,7 @@ async def test_what_the_page_says_arrives(
 
 
 async def spans(server: AppServer, key: str) -> list[dict[str, Any]]:
-    """The spans that arrived."""
+    """Return the spans that arrived."""
     async with httpx.AsyncClient(base_url=server.base_url, headers={"Authorization": f"Bearer {key}"}) as http:
         parameters: dict[str, str | int] = {"limit": 200, "from": "now-1h", "fields": FIELDS}
         answer = await http.get("/api/v1/traces", params=parameters)
@@ -106,7 +106,9 @@ async def spans(server: AppServer, key: str) -> list[dict[str, Any]]:
 
 
 def seen(rows: list[dict[str, Any]], calls: list[dict[str, Any]]) -> dict[str, bool]:
-    """What of the table of senders is there: tokens and money of the calls, the rest anywhere in the trace."""
+    """Return which columns of the table of senders have data: tokens and money of the calls, the rest anywhere in the
+    trace.
+    """
     texts = [f"{row['input_text'] or ''} {row['output_text'] or ''}" for row in rows]
     return {
         "tokens": all(call["prompt_tokens"] and call["completion_tokens"] for call in calls),

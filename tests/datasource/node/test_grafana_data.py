@@ -30,7 +30,7 @@ from tests.datasource.seed import ACME, Seed
 
 HERE = Path(__file__).parent
 
-# What a column of each type may hold, as JavaScript calls it.
+# JavaScript's types of the values that a column of each type may hold.
 KINDS = {
     "time": {"number", "null"},
     "number": {"number", "null"},
@@ -41,7 +41,7 @@ KINDS = {
 
 
 def declared(frame: dict[str, Any]) -> list[tuple[str, str | None]]:
-    """The columns as we sent them; a series has two by definition."""
+    """Return the columns as we sent them; a series has two by definition."""
     return [("Time", "time"), ("Value", "number")] if "datapoints" in frame else list(columns_of(frame))
 
 

@@ -1,7 +1,7 @@
 """Every panel option that the dashboards set exists under that name and with that value in Grafana's own types.
 
 The TypeScript compiler compares the options and custom field settings in dashboards/json with the panel schemas of
-``@grafana/schema`` 12.4 and 13.1. What Grafana does not know it drops without a word.
+``@grafana/schema`` 12.4 and 13.1. Grafana silently drops options that it does not know.
 Run by ``make test-grafana-data``.
 """
 
@@ -40,12 +40,12 @@ COMPILER_OPTIONS = {
 
 
 def schema_of(types: Path, kind: str) -> Path:
-    """The panel's types: ``state-timeline`` and ``nodeGraph`` are filed as ``statetimeline`` and ``nodegraph``."""
+    """Return the file of the panel's types; folders have the panel's name in lowercase, without a dash."""
     return types / "raw" / "composable" / kind.replace("-", "").lower() / "panelcfg" / "x" / "types.gen"
 
 
 def declarations(types: Path) -> Iterator[str]:
-    """One TypeScript constant for the options of each panel, and one for its custom field settings."""
+    """Yield one TypeScript constant for the options of each panel, and one for its custom field settings."""
     for name, board in load().items():
         for panel in panels_of(board):
             if panel["type"] in WITHOUT_SCHEMA:
@@ -63,7 +63,7 @@ def constant(kind: str, value: Any, about: str) -> str:
 
 
 def complaints(types: Path, source: str, folder: Path) -> str:
-    """What the compiler says to ``source``."""
+    """Return the compiler's messages about ``source``."""
     (folder / "panels.ts").write_text(f"{PARTIAL}{source}\nexport {{}};\n")
     options = {**COMPILER_OPTIONS, "paths": {"@grafana/schema": [str(types / "index.d.ts")]}}
     (folder / "tsconfig.json").write_text(json.dumps({"compilerOptions": options, "files": ["panels.ts"]}))

@@ -57,7 +57,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 
 
 def expanded(suite: Path) -> Iterator[str]:
-    """Every query of the suite."""
+    """Yield every query of the suite."""
     for case in yaml.safe_load(suite.read_text(encoding="utf-8"))["test_cases"]:
         names = case.get("variant_args") or []
         for values in itertools.product(*(VARIANTS[name] for name in names)):
@@ -68,14 +68,14 @@ def expanded(suite: Path) -> Iterator[str]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port that nobody listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
 def ours(source: SampleSource, query: str, start: int, end: int, step: int) -> Any:
-    """Our answer's series, or None for a refusal."""
+    """Return our answer's series, or None for a refusal."""
     try:
         result = asyncio.run(answer(range_question(query, start, end, step), source))
         return render_result(result, is_range=True)[0]["result"]
@@ -84,14 +84,14 @@ def ours(source: SampleSource, query: str, start: int, end: int, step: int) -> A
 
 
 def theirs(client: httpx.Client, query: str, start: int, end: int, step: int) -> Any:
-    """Prometheus' answer in the same form."""
+    """Return Prometheus' answer in the same form."""
     form = {"query": query, "start": start / 1000, "end": end / 1000, "step": step / 1000}
     body = client.post("/api/v1/query_range", data=form).json()
     return body["data"]["result"] if body["status"] == "success" else body["error"]
 
 
 def difference(one: Any, other: Any) -> str | None:
-    """What differs, in a few words."""
+    """Return the difference in a few words."""
     if isinstance(one, str) or isinstance(other, str):
         return None if isinstance(one, str) and isinstance(other, str) else f"{one!s:.200} | {other!s:.200}"
     mine, real = ({json.dumps(row["metric"], sort_keys=True): dict(map(tuple, row["values"])) for row in rows}

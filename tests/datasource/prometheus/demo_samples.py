@@ -19,7 +19,7 @@ BOUNDS = ("0.001", "0.01", "0.1", "0.5", "1", "5", "+Inf")
 
 
 def demo_series(start: int) -> list[Series]:
-    """Two hours of samples from ``start`` (ms) on: gauges, counters with resets, a histogram, one with gaps."""
+    """Return two hours of samples from ``start`` (ms) on: gauges, counters with resets, a histogram, one with gaps."""
     return list(_series(start))
 
 
@@ -64,7 +64,7 @@ def _series(start: int) -> Iterator[Series]:
 
 
 def as_openmetrics(series: Sequence[Series]) -> str:
-    """The samples as text that promtool makes blocks of."""
+    """Return the samples as text that promtool makes blocks of."""
     by_name: dict[str, list[Series]] = {}
     for item in series:
         by_name.setdefault(dict(item.labels)["__name__"], []).append(item)

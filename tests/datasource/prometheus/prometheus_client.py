@@ -16,15 +16,15 @@ class PrometheusClient:
     headers: dict[str, str]
 
     async def get(self, path: str, params: Any = None) -> httpx.Response:
-        """A GET below ``/prometheus/api/v1``."""
+        """Send a GET below ``/prometheus/api/v1``."""
         return await self.http.get(f"/prometheus/api/v1/{path}", params=params, headers=self.headers)
 
     async def post(self, path: str, form: Any) -> httpx.Response:
-        """The same with a form."""
+        """Send the same as a POST with a form."""
         return await self.http.post(f"/prometheus/api/v1/{path}", data=form, headers=self.headers)
 
     async def data(self, path: str, params: Any = None) -> Any:
-        """The data of a successful answer."""
+        """Return the data of a successful answer."""
         answer = await self.get(path, params)
         assert answer.status_code == 200, answer.text
         body = answer.json()
@@ -32,13 +32,13 @@ class PrometheusClient:
         return body["data"]
 
     async def instant(self, query: str, time: float) -> dict[str, float]:
-        """The values of an instant vector, by the values of its labels joined by slashes."""
+        """Return the values of an instant vector, by the values of its labels joined by slashes."""
         found = await self.data("query", {"query": query, "time": time})
         assert found["resultType"] == "vector"
         return {"/".join(row["metric"].values()): float(row["value"][1]) for row in found["result"]}
 
     async def over(self, query: str, start: float, end: float, step: float) -> dict[str, dict[float, float]]:
-        """The values of a range by labels and time."""
+        """Return the values of a range by labels and time."""
         found = await self.data("query_range", {"query": query, "start": start, "end": end, "step": step})
         return {
             "/".join(row["metric"].values()): {time: float(value) for time, value in row["values"]}
@@ -46,7 +46,7 @@ class PrometheusClient:
         }
 
     async def error(self, path: str, params: Any = None) -> tuple[int, str, str]:
-        """Status, errorType and text of a refusal."""
+        """Return the status, errorType and text of a refusal."""
         is_long = len(str(params)) > 4000  # more than the head of a request takes
         answer = await (self.post(path, params) if is_long else self.get(path, params))
         body = answer.json()

@@ -66,7 +66,7 @@ async def scraper(
 
 
 async def until(http: httpx.AsyncClient, path: str, holds: Callable[[Any], bool], **params: str) -> Any:
-    """The data of an answer as soon as it is as wanted."""
+    """Return the data of an answer as soon as it is as wanted."""
     async with asyncio.timeout(60):
         while True:
             try:
