@@ -14,8 +14,6 @@ from typing import Final
 
 from cachetools import TTLCache
 
-AT_ONCE: Final = 200
-A_SECOND: Final = 50
 LONGEST_SECONDS: Final = 2.0
 """Nobody waits longer for one answer."""
 _MOST_CALLERS: Final = 10_000
@@ -24,14 +22,16 @@ _MOST_CALLERS: Final = 10_000
 class Pace:
     """One such thing, by caller, in one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: int, a_second: float) -> None:
+        """``at_once``: so many a caller may do before it has to wait. ``a_second``: the steady pace."""
+        self._at_once, self._a_second = at_once, a_second
         self._due: TTLCache[str, float] = TTLCache(_MOST_CALLERS, ttl=60, timer=monotonic)
         """When the caller's next one would be due, at the steady pace."""
 
     def count(self, caller: str) -> None:
         """Note that ``caller`` did it."""
         now = monotonic()
-        due = max(self._due.get(caller, 0.0), now - AT_ONCE / A_SECOND) + 1 / A_SECOND
+        due = max(self._due.get(caller, 0.0), now - self._at_once / self._a_second) + 1 / self._a_second
         self._due[caller] = min(due, now + LONGEST_SECONDS)
 
     async def wait(self, caller: str) -> None:

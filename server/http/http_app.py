@@ -22,6 +22,11 @@ from server.http.guard import admit_early
 from server.http.protocol import EdgeProtocol
 from server.http.request_head import body_limit
 
+REFUSALS: Final = (200, 50)
+"""So many a caller hears at once, and so many a second after that (:mod:`server.fairness.pace`)."""
+ABANDONED: Final = (100, 10)
+"""The same for questions that a tenant began and left: each may have cost the database more than a small answer."""
+
 SMALL_ANSWER_BYTES: Final = 64 * 1024
 """Answers up to this many bytes are not counted: any connection may have that much waiting."""
 
@@ -39,9 +44,8 @@ class HttpApp(Sanic[Any, Any]):
         # The server.process.accept_gate.AcceptGate of a server process.
         self.ctx.gate = None
         self.ctx.spared = defaultdict(Spared)
-        self.ctx.refusals = Pace()
-        # Requests whose callers went away, by tenant.
-        self.ctx.abandoned = Pace()
+        self.ctx.refusals = Pace(*REFUSALS)
+        self.ctx.abandoned = Pace(*ABANDONED)
 
     def _determine_error_format(self, handler: Any) -> str:
         return "json"

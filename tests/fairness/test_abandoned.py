@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from server.fairness import pace
+from server.http import http_app
 from tests.conftest import AppFactory, AppServer, ProjectMaker
 
 PATH = "/api/v1/traces?from=now-1h&user_id=u"
@@ -74,8 +75,8 @@ async def test_who_goes_away_again_and_again_waits_before_the_next_question(
     owner: asyncpg.Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pace, "AT_ONCE", 2)
-    monkeypatch.setattr(pace, "A_SECOND", 2)
+    monkeypatch.setattr(http_app, "ABANDONED", (2, 1))
+    monkeypatch.setattr(pace, "LONGEST_SECONDS", 4.0)
     await project("rude")
     await project("polite")
     server = await start_app()
@@ -92,4 +93,5 @@ async def test_who_goes_away_again_and_again_waits_before_the_next_question(
     await asyncio.sleep(0.05)
     polite = await took("polite")
     rude = await waits
-    assert rude > 1 > polite, "nobody else waits"
+    assert rude > 2, "four seconds after it left the last one"
+    assert polite < rude, "nobody else waits"

@@ -5,15 +5,11 @@ from __future__ import annotations
 import asyncio
 from time import monotonic
 
-import pytest
-
-from server.fairness import pace
 from server.fairness.pace import Pace
 
 
-async def test_refusals_come_at_a_steady_pace_for_each_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "AT_ONCE", 5)
-    paced = Pace()
+async def test_refusals_come_at_a_steady_pace_for_each_caller() -> None:
+    paced = Pace(5, 50)
 
     async def refuse(caller: str) -> None:
         paced.count(caller)
