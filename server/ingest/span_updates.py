@@ -26,6 +26,7 @@ from server.ingest.writing.prepared_span import JSON_COLUMNS, PreparedSpan, prep
 from server.ingest.writing.span_writer import SpanWriter
 from server.periodic_task import PeriodicTask
 from server.storage.database import Database
+from server.storage.living_nodes import fetch_of_living_nodes
 from server.storage.row_scope import RowScope
 from server.storage.statements import statement
 
@@ -78,9 +79,9 @@ class SpanUpdates:
 
     async def apply_held(self) -> int:
         """Apply the held updates whose spans have come; return their number."""
-        async with self._worker.unscoped() as connection:
-            await connection.execute(statement("forget_old_span_updates"), datetime.now(UTC) - HOLD)
-            held = await connection.fetch(statement("list_held_span_updates"))
+        task = self.task.name
+        await fetch_of_living_nodes(self._worker, task, "forget_old_span_updates", datetime.now(UTC) - HOLD)
+        held = await fetch_of_living_nodes(self._worker, task, "list_held_span_updates")
         for row in held:
             key = (row["project_id"], row["trace_id"], row["span_id"])
             await self._apply(*key, orjson.loads(row["columns"]))

@@ -12,7 +12,8 @@ from server.storage.database import Database
 from server.storage.statements import statement
 from server.telemetry.observations import BackgroundWorkFailed, observe
 
-_ALL: Final = "IS NOT NULL"
+EVERYWHERE: Final = "IS NOT NULL"
+"""The condition on a project while every node is there."""
 
 
 async def fetch_of_living_nodes(worker: Database, task: str, name: str, *args: Any) -> list[asyncpg.Record]:
@@ -24,7 +25,7 @@ async def fetch_of_living_nodes(worker: Database, task: str, name: str, *args: A
     text = statement(name)
     try:
         async with worker.unscoped() as connection:
-            return list(await connection.fetch(text.replace("{among}", _ALL), *args))
+            return list(await connection.fetch(text.replace("{among}", EVERYWHERE), *args))
     except DatabaseUnavailable as error:
         if worker.distribution == NONE:
             raise

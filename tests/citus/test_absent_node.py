@@ -13,6 +13,7 @@ import pytest
 
 from server.errors import DatabaseUnavailable
 from server.http.services import Services
+from server.ingest.mapping.mapping_result import SpanUpdate
 from server.ingest.writing.trace_deletion import delete_trace
 from server.rollups.fold import fold_pending
 from server.storage.row_scope import RowScope
@@ -135,3 +136,21 @@ async def test_deltas_of_all_other_projects_are_folded_meanwhile(
     assert [tuple(row) for row in await owner.fetch(FOLDED, away)] != [(0, 0, 3)], "waits for its node"
     await fold_pending(services.worker)
     assert [tuple(row) for row in await owner.fetch(FOLDED, away)] == [(0, 0, 3)]
+
+
+async def test_content_held_for_spans_of_other_projects_is_added_meanwhile(
+    services: Services, owner: asyncpg.Connection, pair: tuple[str, str], node: _Node
+) -> None:
+    here, away = pair
+    updates = services.ingestion.updates
+    spans = {name: make_span(output_text=None) for name in pair}
+    for name, span in spans.items():
+        update = SpanUpdate(ts=span.ts, trace_id=span.trace_id, span_id=span.span_id, columns={"output_text": "late"})
+        await updates.take(name, [update])
+    await store(services, here, [spans[here]])
+    await node.go()
+    assert await updates.apply_held() == 1
+    assert await owner.fetchval("SELECT output_text FROM llm_traces WHERE project_id = $1", here) == "late"
+    await node.come_back()
+    held = await owner.fetch("SELECT project_id FROM span_updates")
+    assert [row["project_id"] for row in held] == [away]

@@ -47,7 +47,6 @@ EVERY_PROJECT = {
     "list_projects_in_feed": "reads the local feed",
     "read_feed": "reads the local feed",
     "trim_span_feed": "trims the local feed",
-    "forget_old_span_updates": "deletes by age on every node, each for itself",
     "forget_old_response_notes": "deletes by age on every node, each for itself",
 }
 """Statements over walled tables that name no project, and the reason."""

@@ -23,15 +23,18 @@ ON CONFLICT (project_id, trace_id, span_id) DO UPDATE SET columns = added_up_col
 
 -- name: list_held_span_updates
 -- Updates whose span has come meanwhile, of every project: asked by the worker role. LATERAL with a LIMIT, because EXISTS
--- becomes a join, for which the planner (span_updates is empty most of the time) reads every span there is.
+-- becomes a join, for which the planner (span_updates is empty most of the time) reads every span there is. {among}: a
+-- condition on project_id (server/storage/living_nodes.py).
 SELECT u.project_id, u.trace_id, u.span_id, u.columns
 FROM span_updates u
 CROSS JOIN LATERAL (
     SELECT FROM trace_summaries s
     JOIN llm_traces t ON t.project_id = s.project_id AND t.trace_id = s.trace_id AND t.ts BETWEEN s.start_ts AND s.end_ts
     WHERE s.project_id = u.project_id AND s.trace_id = u.trace_id AND t.span_id = u.span_id
+      AND s.project_id {among} AND t.project_id {among}
     LIMIT 1
 ) AS stored
+WHERE u.project_id {among}
 ORDER BY u.received_at
 LIMIT 500;
 
@@ -39,7 +42,8 @@ LIMIT 500;
 DELETE FROM span_updates WHERE project_id = $1 AND trace_id = $2 AND span_id = $3;
 
 -- name: forget_old_span_updates
-DELETE FROM span_updates WHERE received_at < $1;
+-- {among}: as above.
+DELETE FROM span_updates WHERE received_at < $1 AND project_id {among};
 
 -- name: read_stored_span
 -- One span with all columns of llm_traces that a SpanRecord has, and its version; its content, whatever the layout.
