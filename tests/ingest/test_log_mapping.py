@@ -68,6 +68,19 @@ def test_messages_of_generation_a_become_one_update_in_the_order_of_time() -> No
     assert update.columns["output_messages"][0]["role"] == "assistant"
 
 
+def test_messages_that_a_logger_made_text_of_are_read() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "track", "arguments": '{"id": "12"}'}}
+    choice = {"message": {"role": "assistant", "tool_calls": [call]}, "finish_reason": "tool_calls"}
+    (update,) = mapped(
+        record("gen_ai.system.message", body='{"role": "system", "content": "be brief"}'),
+        record("gen_ai.user.message", body='{"parcel": 12}', timeUnixNano=str(NOW_NS + 1)),
+        record("gen_ai.choice", body=json.dumps(choice), timeUnixNano=str(NOW_NS + 2)),
+    ).updates
+    assert update.columns["input_text"] == 'system: be brief\nuser: {"parcel": 12}'
+    assert update.columns["output_text"] == '[tool_call track({"id":"12"})]'
+    assert update.columns["finish_reason"] == "tool_calls"
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from server.ingest.mapping.agent_events import AgentEvents, add_event, find_event, reports_itself
 from server.ingest.mapping.attribute_choice import SpanFields
@@ -27,6 +27,7 @@ from server.ingest.mapping.span_events import EVENTS, MESSAGE_EVENTS, event_mess
 from server.ingest.mapping.span_identity import is_identifier
 from server.ingest.mapping.span_scores import evaluation
 from server.ingest.mapping.span_times import to_datetime, to_ns
+from server.ingest.messages.coercion import decode_json
 from server.ingest.otlp.payload import DecodedLog, DecodedLogs
 
 
@@ -43,6 +44,8 @@ class MappedLogs:
     """Records of other kinds: accepted and not kept, since a log exporter sends all it has."""
 
 
+_MESSAGE_SIGNS: Final = frozenset({"role", "message", "tool_calls"})
+"""Keys that an object which is a message has, and one that a user asks about hardly ever."""
 _CONTENT_COLUMNS = ("input_type", "input_text", "input_messages", "output_text", "output_messages", "finish_reason")
 _TEXT_COLUMNS = {"agent_name": "agent_name", "session_id": "conversation_id", "prompt_name": "prompt_name"}
 
@@ -122,6 +125,18 @@ class _RecordCheck:
         return "in_future" if record.time_ns > self.newest_ns else None
 
 
+def _message_of(body: Any) -> dict[str, Any]:
+    """Return the fields of a message: the body, or what it says where a logger made JSON text of it, as Semantic Kernel
+    does. Any other body is the content.
+    """
+    if isinstance(body, dict):
+        return body
+    decoded = decode_json(body) if isinstance(body, str) else None
+    if isinstance(decoded, dict) and not _MESSAGE_SIGNS.isdisjoint(decoded):
+        return decoded
+    return {"content": body} if body else {}
+
+
 def _update(records: list[DecodedLog], limits: MappingLimits) -> SpanUpdate:
     """Return the columns from the records of one span, in the order they were made."""
     fields = SpanFields()
@@ -130,8 +145,7 @@ def _update(records: list[DecodedLog], limits: MappingLimits) -> SpanUpdate:
     for record in records:
         if record.event_name in MESSAGE_EVENTS:
             rule = MESSAGE_EVENTS[record.event_name]
-            body = record.body if isinstance(record.body, dict) else {"content": record.body} if record.body else {}
-            merged = {**record.attributes, **body}
+            merged = {**record.attributes, **_message_of(record.body)}
             messages.setdefault(rule["slot"], MessageEvents()).append(event_message(merged, rule["role"]))
         else:
             fields.collect(record.attributes)

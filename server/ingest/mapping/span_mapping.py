@@ -12,6 +12,7 @@ from typing import Any
 
 from server.ingest.dialects.canonical_names import (
     GENERATION_OPERATIONS,
+    KNOWN_PROVIDERS,
     OPERATIONS_WITHOUT_USAGE,
     USAGE_HOLDERS,
     canonical_provider,
@@ -262,6 +263,13 @@ def _span_name(
 def _provider(fields: SpanFields, limits: MappingLimits) -> str | None:
     """Return the canonical provider; the reported name stays among the attributes if it differs."""
     candidates = fields.found.get("provider")
+    if candidates is not None and len(candidates) > 1:
+        first, *others = fields.candidates("provider")
+        if _is_unknown_host(first[2]):
+            # The address of a gateway says less than the client that was called.
+            fields.keep(first)
+            candidates = others
+        fields.found["provider"] = candidates
     raw = fields.take_text("provider", "provider", limits.name)
     if raw is None:
         return None
@@ -269,6 +277,13 @@ def _provider(fields: SpanFields, limits: MappingLimits) -> str | None:
     if provider != raw and candidates:
         fields.keep(candidates[0])
     return provider or None
+
+
+def _is_unknown_host(value: Any) -> bool:
+    """Return whether ``value`` is the address of a host that is no vendor's."""
+    if not isinstance(value, str) or canonical_provider(value) in KNOWN_PROVIDERS:
+        return False
+    return "." in value or value.partition(":")[0] == "localhost"
 
 
 def _model(fields: SpanFields, request_model: str | None, limits: MappingLimits) -> str | None:

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 
 from server.ingest.dialects.attribute_table import dialect_tables, keys_of
 from server.ingest.dialects.canonical_names import (
+    AGENT_METHODS,
     GENERATION_OPERATIONS,
     NAMING_OPERATIONS,
     OTHER_REQUESTS,
@@ -138,7 +139,7 @@ def read_entity(
     if missing:
         column = f"{operation}_name"
         name = fields.take_text(column, f"named_{operation}", limits.name)
-        told = "" if dialect in _NAMED_BY_SPAN else _told_by_name(span.name)
+        told = "" if dialect in _NAMED_BY_SPAN else _told_by_name(span.name, operation)
         if name is None and (entity or told or dialect in _NAMED_BY_SPAN):
             fields.sources[column] = entity[0][1] if entity else "name"
             name = fields.clean(column, to_text(entity[0][2]) if entity else told or span.name, limits.name) or None
@@ -154,10 +155,15 @@ def read_entity(
     return agent, tool
 
 
-def _told_by_name(span_name: str) -> str:
-    """Return the name behind the operation, as the convention forms the names of spans: ``execute_tool map``."""
-    operation, _, name = span_name.partition(" ")
-    return name if operation in NAMING_OPERATIONS else ""
+def _told_by_name(span_name: str, operation: str) -> str:
+    """Return the name behind the operation, as the convention forms the names of spans: ``execute_tool map``; of an
+    agent also that in front of the method, as OpenInference forms them: ``planner.run``.
+    """
+    word, _, name = span_name.partition(" ")
+    if word in NAMING_OPERATIONS:
+        return name
+    agent, _, method = span_name.rpartition(".")
+    return agent if operation == "agent" and method in AGENT_METHODS else ""
 
 
 def read_typed_entities(fields: SpanFields, attributes: Attributes) -> None:

@@ -85,8 +85,11 @@ def _reasoning(item: Part) -> Part:
 
 _CALL_WRAPPERS = ("function", "function_call", "functionCall", "toolUse", "toolRequest", "tool_call")
 _RESPONSE_WRAPPERS = ("functionResponse", "function_response", "toolResult", "toolResponse", "tool_call_result")
-_CALL_IDS = ("id", "call_id", "tool_call_id", "tool_use_id", "toolCallId", "toolUseId", "ref")
-_CALL_ARGUMENTS = ("arguments", "input", "args", "parameters", "tool_kwargs", "server_tool_call", "action", "queries")
+_CALL_IDS = ("id", "call_id", "tool_call_id", "tool_use_id", "toolCallId", "toolUseId", "tool_id", "ref")
+_CALL_ARGUMENTS = (
+    "arguments", "input", "args", "parameters", "tool_kwargs", "tool_arguments", "server_tool_call", "action",
+    "queries",
+)  # fmt: skip
 _CALL_NAMES = ("name", "toolName", "tool_name")
 
 
@@ -234,6 +237,7 @@ _UNTYPED: dict[str, Callable[[Part], Part]] = {
     "toolUse": tool_call,
     "toolRequest": tool_call,
     "tool_call": tool_call,
+    "tool_arguments": tool_call,
     "functionResponse": _tool_response,
     "function_response": _tool_response,
     "toolResult": _tool_response,

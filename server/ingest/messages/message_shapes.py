@@ -51,6 +51,9 @@ _REQUEST_SIGNS = frozenset({"system", "instructions", "model"})
 """A text under one of the first is the user's message if one of the second is beside it: the body of a
 request to a completions or responses API. Alone it may be the argument of any function."""
 
+_ROLE_KEYS = frozenset({"system", "user", "assistant", "human", "ai"})
+"""Roles that are the only key of a message, as Monocle writes it: ``{"user": "How far?"}``."""
+
 _OWN_ROLES = frozenset({"system", "user", "assistant"})
 
 _LONE_PARTS = {
@@ -90,7 +93,7 @@ def _read(value: Any, default_role: str, depth: int) -> list[Message] | None:
                 item = read_message_repr(item) if is_message_repr(item) else decode_json(item)
             if type(item) is dict and item.get("role") == "tool" and _is_tool_definition(item):
                 continue
-            message = _read_message(item, default_role)
+            message = _read_message(item, default_role) or _keyed_message(item)
             if message is None:
                 unread += 1
                 if not isinstance(item, dict | list) or unread * 2 >= len(value):
@@ -158,7 +161,19 @@ def _read_object(value: dict[str, Any], default_role: str, depth: int) -> list[M
             head = [{"role": "system", "parts": read_parts(system)}] if system else []
             return [*head, {"role": "user", "parts": read_parts(text)}]
     message = _read_message(value, default_role)
+    if message is None and value.keys() == {"assistant"} == {default_role}:
+        message = _keyed_message(value)  # a lone {"user": …} may be the argument of any function
     return None if message is None else [message]
+
+
+def _keyed_message(item: Any) -> Message | None:
+    """Return the message in an object whose only key is its role."""
+    if not isinstance(item, dict) or len(item) != 1:
+        return None
+    role, content = next(iter(item.items()))
+    if role not in _ROLE_KEYS or not isinstance(content, str | list):
+        return None
+    return {"role": _ROLES[role], "parts": read_parts(content)}
 
 
 def _pair(item: Any) -> Message | None:

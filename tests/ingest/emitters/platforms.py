@@ -1,4 +1,4 @@
-"""SDKs of observability platforms: LangSmith, Langfuse, MLflow, Logfire, LangWatch, Traceloop."""
+"""SDKs of observability platforms: LangSmith, Langfuse, MLflow, Logfire, LangWatch, Traceloop, Monocle."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ import pytest
 
 from tests.ingest.emitters.case_form import GPT, OPENAI_COUNTS, Case, dumps
 from tests.ingest.spans_in_both_encodings import NOW_NS, event
+
+MONOCLE = {
+    "span.type": "inference",
+    "entity.1.type": "inference.openai",
+    "entity.1.provider_name": "llm.shop.internal",
+    "entity.2.name": GPT,
+    "entity.2.type": f"model.llm.{GPT}",
+    "scope.agentic.session": "s-7",
+}
 
 CASES: dict[str, Case] = {
     "langsmith_kind_beats_the_operation": (
@@ -174,5 +183,45 @@ CASES: dict[str, Case] = {
         {"gen_ai.request.model": GPT, "langwatch.timestamps": dumps({"first_token_at": NOW_NS / 1e9 + 0.25})},
         {},
         {"ttft_ms": pytest.approx(250, abs=1)},
+    ),
+    "monocle_behind_a_gateway": (
+        MONOCLE,
+        {
+            "scope": "monocle_apptrace",
+            "events": [
+                event("data.input", input=['{"system": "Be brief."}', '{"user": "where is parcel 12"}']),
+                event(
+                    "data.output",
+                    response=dumps(
+                        {"assistant": [{"tool_id": "c1", "tool_name": "track", "tool_arguments": '{"id": "12"}'}]}
+                    ),
+                ),
+                event("metadata", prompt_tokens=900, completion_tokens=210, cache_read_input_tokens=640),
+            ],
+        },
+        {
+            "provider": "openai",
+            "model": GPT,
+            "prompt_tokens": 900,
+            "cached_tokens": 640,
+            "session_id": "s-7",
+            "input_text": "system: Be brief.\nuser: where is parcel 12",
+            "output_text": '[tool_call track({"id":"12"})]',
+        },
+    ),
+    "monocle_answer": (
+        MONOCLE,
+        {"events": [event("data.output", response='{"assistant": "In Lyon."}')]},
+        {"output_text": "In Lyon."},
+    ),
+    "monocle_at_a_vendor_whose_host_is_known": (
+        {**MONOCLE, "entity.1.provider_name": "api.deepseek.com"},
+        {},
+        {"provider": "deepseek"},
+    ),
+    "arguments_that_look_like_a_message": (
+        {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.call.arguments": dumps({"user": "kim"})},
+        {},
+        {"input_text": '{"user": "kim"}'},
     ),
 }

@@ -139,4 +139,19 @@ CASES: dict[str, Case] = {
         {"scope": "traceai_langchain"},
         {"input_text": "Weather?", "output_text": '[tool_call get_weather({"city":"Paris"})]'},
     ),
+    "agent_named_before_its_method": (
+        {"openinference.span.kind": "AGENT"},
+        {"name": "tracker.run", "scope": "openinference.instrumentation.smolagents"},
+        {"operation_type": "agent", "agent_name": "tracker"},
+    ),
+    "agent_of_crewai": (
+        {"openinference.span.kind": "AGENT", "graph.node.id": "n-1"},
+        {"name": "Weather forecaster._execute_core", "scope": "openinference.instrumentation.crewai"},
+        {"operation_type": "agent", "agent_name": "n-1"},
+    ),
+    "tool_whose_function_is_called_run": (
+        {"openinference.span.kind": "TOOL"},
+        {"name": "shell.run"},
+        {"operation_type": "tool", "tool_name": None},
+    ),
 }
