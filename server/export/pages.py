@@ -34,9 +34,9 @@ FIRST_ROWS: Final = 50
 """Rows of the first page: small, so that the first bytes leave at once."""
 FEWEST_ROWS: Final = 10
 MOST_ROWS: Final = 5_000
-MOST_VALUES: Final = 100_000
+MOST_VALUES: Final = 40_000
 """Values of a page: as Python objects they need some 100 bytes each, also where a format makes nothing of them."""
-PAGE_BYTES: Final = 2 << 20
+PAGE_BYTES: Final = 1 << 20
 """How large a page is meant to be once it is encoded; the number of rows follows the size of those before."""
 RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Pauses before a page is asked for again while the database is away."""
