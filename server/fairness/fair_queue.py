@@ -108,15 +108,16 @@ class FairQueue:
         if self._queued:
             self._serve()
 
-    async def pass_on(self, place: Place) -> Place:
+    async def pass_on(self, place: Place, rest: float = 0) -> Place:
         """Yield to the event loop, and ``place`` to a party with a better claim; return a place to continue with.
 
-        For long work in small steps. It never raises for lack of room; if it raises, ``place`` has been released.
+        For long work in small steps. ``rest``: seconds for which the loop is left to others, if other tenants are about
+        and none of them waits. It never raises for lack of room; if it raises, ``place`` has been released.
         """
         tenant = place.tenant
         if tenant is None or not any(other is not tenant for other in self._queued):
             try:
-                await asyncio.sleep(0)
+                await asyncio.sleep(rest if self.is_shared(place) else 0)
             except BaseException:
                 self.give_back(place)
                 raise

@@ -69,6 +69,8 @@ _REST: Final = 4
 _LONGEST_REST_SECONDS: Final = 1.0
 _LIGHT_LOGS_BYTES: Final = 16 * 1024
 _STEP_SECONDS: Final = 0.002
+_REST_SECONDS: Final = 0.002
+"""After each step, while other tenants are about: each step of theirs, in reads too, would wait for one of ours."""
 _MOST_ROW_BYTES: Final = 64 * 1024 * 1024
 """Of the rows of one request."""
 _NAMED_SPANS: Final = 5
@@ -333,7 +335,7 @@ class Ingestion:
                 next(steps)
                 if place is not None and time.perf_counter() >= turn_ends:
                     held, place = place, None  # while it is passed on, it is not ours to give back
-                    place = await self._turns.pass_on(held)
+                    place = await self._turns.pass_on(held, _REST_SECONDS)
                     turn_ends = time.perf_counter() + _STEP_SECONDS
         except StopIteration as end:
             result: T = end.value

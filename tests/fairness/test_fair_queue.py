@@ -181,6 +181,25 @@ async def test_work_in_steps_lets_others_have_a_turn() -> None:
     assert queue.held == 0
 
 
+async def test_work_in_steps_rests_while_others_are_about_and_none_waits() -> None:
+    queue = queue_of(1, patience=5)
+
+    async def steps(count: int) -> float:
+        place, began = await queue.take(), monotonic()
+        for _ in range(count):
+            place = await queue.pass_on(place, 0.02)
+        queue.give_back(place)
+        return monotonic() - began
+
+    assert await as_party(party("long"), lambda: steps(20)) < 0.4, "alone it does not rest"
+    await as_party(party("short"), lambda: steps(1))
+    assert await as_party(party("long"), lambda: steps(20)) >= 0.4
+
+    first = as_party(party("long"), lambda: steps(500))
+    assert await as_party(party("other"), lambda: steps(500)) < 5, "where two take turns, the loop is not left idle"
+    await first
+
+
 async def test_the_servers_own_work_is_bound_by_the_whole_only() -> None:
     queue = queue_of(10)
     assert len(await take_many(queue, SERVER, 12)) == 10
