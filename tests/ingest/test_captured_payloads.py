@@ -357,3 +357,29 @@ def test_spring_ai_has_a_tool_its_steps_and_the_model_of_a_refused_call() -> Non
     (refused,) = [record for record in records if record.is_generation and record.status_code == "ERROR"]
     assert (refused.model, refused.error_message) == ("fail-400", "400: You are too fast")
     assert sum(record.is_generation for record in records) == 9
+
+
+def test_google_adk_for_javascript_has_its_thoughts_in_the_recorded_answer() -> None:
+    records = rows("google_adk_js")
+    calls_ = [record for record in records if record.is_generation]
+    assert len(calls_) == 4
+    for record in calls_:
+        assert (record.prompt_tokens, record.completion_tokens, record.total_tokens) == (1000, 300, 1300)
+        assert (record.cached_tokens, record.reasoning_tokens) == (600, 120)
+        assert record.total_cost_usd == Decimal("0.000888")
+        assert record.input_messages[0]["role"] == "system"
+        assert "Be brief." in str(record.input_messages[0])
+    (tool,) = [record for record in records if record.operation_type == "tool"]
+    assert (tool.tool_name, tool.input_text, tool.output_text) == ("track", '{"id":"12"}', '{"where":"in Lyon"}')
+    assert "workflow" in {record.operation_type for record in records}
+
+
+def test_strands_for_javascript_names_no_provider_and_its_tools_are_called() -> None:
+    records = rows("strands_js")
+    answered = [record for record in records if record.is_generation and record.status_code != "ERROR"]
+    assert len(answered) == 4
+    assert {record.total_cost_usd for record in answered} == {Decimal("0.0007")}
+    assert {record.provider for record in records} == {None}
+    assert {record.operation_type for record in records} == {"agent", "chain", "chat", "tool"}
+    assert {record.output_text for record in answered} == {'[tool_call track({"id":"12"})]', "In Lyon."}
+    assert {record.user_id for record in answered} == {"ada"}

@@ -27,7 +27,7 @@ _DETAILS = tuple(rule for rule in _USAGE if rule[0] in _TABLE["details"])
 _REQUEST = tuple((slot, _paths(names)) for slot, names in _TABLE["request"].items())
 _NO_MODELS = frozenset({"none", *read_table("price_names.json")["bedrock_vendors"]})
 _PROMPT = dict(_USAGE)["prompt_tokens"]
-_DETAIL_NAMES = frozenset(_TABLE["details"])
+_DETAIL_NAMES = frozenset(_TABLE["details"]) - {"total_tokens"}
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 _MODELS = ("model", "response_model", "request_model")
 

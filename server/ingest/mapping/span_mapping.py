@@ -134,7 +134,7 @@ def map_span(
     if operation in GENERATION_OPERATIONS:
         read_body(fields)
     agent_name, tool_name = read_entity(fields, operation, dialect, span, limits)
-    provider = _provider(fields, limits)
+    provider = _provider(fields, resource.service_name, limits)
     request_model = fields.take_text("request_model", "request_model", limits.name)
     model = _model(fields, request_model, limits)
     if operation == "chat" and model is not None and is_embedding_model(model):
@@ -260,8 +260,10 @@ def _span_name(
     return fields.take_text("span_name", "span_name", limits.name) or ""
 
 
-def _provider(fields: SpanFields, limits: MappingLimits) -> str | None:
-    """Return the canonical provider; the reported name stays among the attributes if it differs."""
+def _provider(fields: SpanFields, service_name: str | None, limits: MappingLimits) -> str | None:
+    """Return the canonical provider; the reported name stays among the attributes if it differs. A name that only the
+    service has is none: Strands for JavaScript puts it there.
+    """
     candidates = fields.found.get("provider")
     if candidates is not None and len(candidates) > 1:
         first, *others = fields.candidates("provider")
@@ -274,6 +276,8 @@ def _provider(fields: SpanFields, limits: MappingLimits) -> str | None:
     if raw is None:
         return None
     provider = canonical_provider(raw)
+    if raw == service_name and provider not in KNOWN_PROVIDERS:
+        provider = ""
     if provider != raw and candidates:
         fields.keep(candidates[0])
     return provider or None

@@ -150,14 +150,14 @@ def _read_object(value: dict[str, Any], default_role: str, depth: int) -> list[M
             messages = _read(inner, default_role, depth + 1)
             if messages is not None:
                 # An answer of the responses API repeats the instructions; they are no part of the output.
-                system = (value.get("system") or value.get("instructions")) if default_role == "user" else None
+                system = _system_of(value) if default_role == "user" else None
                 if system:
                     return [{"role": "system", "parts": read_parts(system)}, *messages]
                 return messages
     if default_role == "user" and (value.keys() == {"prompt"} or not _REQUEST_SIGNS.isdisjoint(value)):
         text = next((value[key] for key in _REQUEST_TEXT if isinstance(value.get(key), str)), None)
         if text:
-            system = value.get("system") or value.get("instructions")
+            system = _system_of(value)
             head = [{"role": "system", "parts": read_parts(system)}] if system else []
             return [*head, {"role": "user", "parts": read_parts(text)}]
     message = _read_message(value, default_role)
@@ -174,6 +174,18 @@ def _keyed_message(item: Any) -> Message | None:
     if role not in _ROLE_KEYS or not isinstance(content, str | list):
         return None
     return {"role": _ROLES[role], "parts": read_parts(content)}
+
+
+def _system_of(request: dict[str, Any]) -> Any:
+    """Return the instructions in the body of a request, beside its messages or among the settings (Gemini)."""
+    system = request.get("system") or request.get("instructions")
+    if not system:
+        config = request.get("config")
+        holder = config if isinstance(config, dict) else request
+        system = holder.get("systemInstruction") or holder.get("system_instruction")
+        if isinstance(system, dict) and "parts" in system:
+            system = system["parts"]
+    return system
 
 
 def _pair(item: Any) -> Message | None:
