@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from server.ingest.dialects.attribute_table import read_table
-from server.ingest.mapping.attribute_choice import BODY_RANK, IndexedGroup, SpanFields
+from server.ingest.mapping.attribute_choice import BODY_RANK, Candidate, IndexedGroup, SpanFields
 from server.ingest.messages.coercion import decode_json, to_tokens
 
 _TABLE: dict[str, Any] = read_table("response_bodies.json")
@@ -28,7 +28,6 @@ _REQUEST = tuple((slot, _paths(names)) for slot, names in _TABLE["request"].item
 _NO_MODELS = frozenset({"none", *read_table("price_names.json")["bedrock_vendors"]})
 _PROMPT = dict(_USAGE)["prompt_tokens"]
 _DETAIL_NAMES = frozenset(_TABLE["details"]) - {"total_tokens"}
-_COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 _MODELS = ("model", "response_model", "request_model")
 
 
@@ -37,16 +36,18 @@ def read_body(fields: SpanFields) -> None:
     finish reason.
     """
     found = fields.found
-    _leave_no_models(fields)
-    slots = found.keys()
-    has_usage = not slots.isdisjoint(_COUNTS)
-    has_model = not slots.isdisjoint(_MODELS)
-    if not has_model and "input" in found:
-        _read_request(fields)
-    if "output" not in found or (has_usage and has_model and not _DETAIL_NAMES.isdisjoint(found)):
+    models = found.get("response_model") or found.get("model") or found.get("request_model")
+    if models and models[0][2].__class__ is str and models[0][2] in _NO_MODELS:
+        _leave_no_models(fields)
+        models = found.get("response_model") or found.get("model") or found.get("request_model")
+    has_usage = "prompt_tokens" in found or "completion_tokens" in found or "total_tokens" in found
+    if models and has_usage:  # as most calls: no more than a look
+        if _DETAIL_NAMES.isdisjoint(found) and any(map(_may_tell_usage, found.get("output", ()))):
+            _read_details(fields)
         return
-    if has_usage and has_model:
-        _read_details(fields)
+    if not models and "input" in found:
+        _read_request(fields)
+    if "output" not in found:
         return
     for position, (rank, key, value) in enumerate(found["output"]):
         body = decode_json(value) if isinstance(value, str) else value
@@ -63,6 +64,12 @@ def read_body(fields: SpanFields) -> None:
                 _add_first(fields, f"{key} {'.'.join(path)}", usage, _USAGE)
     if has_usage and _DETAIL_NAMES.isdisjoint(found):
         _read_details(fields)
+
+
+def _may_tell_usage(candidate: Candidate) -> bool:
+    """Return whether an output may be a recorded answer with its usage."""
+    value = candidate[2]
+    return ("usage" in value or "Usage" in value) if value.__class__ is str else value.__class__ is dict
 
 
 def _leave_no_models(fields: SpanFields) -> None:
@@ -94,8 +101,6 @@ def _read_details(fields: SpanFields) -> None:
     prompts = found.get("prompt_tokens", ())
     for position, (rank, key, value) in enumerate(found["output"]):
         if isinstance(value, str):
-            if "usage" not in value and "Usage" not in value:
-                continue
             value = decode_json(value)
         if not isinstance(value, dict):
             continue
