@@ -32,7 +32,7 @@ COMPRESSORS: Final[Mapping[str, Callable[[bytes], bytes]]] = {
     "gzip": _gzip,
     "zstd": _zstd,
 }
-"""By what ``compression`` says. An empty piece stays empty, so that it adds no member."""
+"""Functions by the name of the compression. An empty piece stays empty, so that it adds no member."""
 
 
 def compressed(data: bytes, compression: str) -> bytes:

@@ -22,7 +22,7 @@ _NUMBER: Final = re.compile(r"\s*[0-9][0-9.,]*([eE][+-]?[0-9]+)?\s*", re.ASCII)
 
 
 def guarded(text: str) -> str:
-    """Return ``text`` with an apostrophe in front if a spreadsheet would compute it or take it for a number."""
+    """Return ``text`` with an apostrophe in front if a spreadsheet would take it for a formula or a number."""
     if _FORMULA.match(text) or _NUMBER.fullmatch(text):
         return f"'{text}"
     return text

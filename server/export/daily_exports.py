@@ -1,6 +1,7 @@
 """A job for each project and day, by setting: the spans that began on the day before.
 
-Every server process looks; the id of a job follows from its project and day, so it exists once whoever comes first.
+Every server process looks; the id of a job follows from its project and day, so that it exists once, whichever process
+is first.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ LOOK_SECONDS: Final = 300.0
 LATE_HOURS: Final = 2
 """How long after midnight (UTC) a day is exported: spans come late."""
 CATCH_UP_DAYS: Final = 3
-"""Days that are made up for after the servers were down."""
+"""Number of past days that are exported later if the servers were down."""
 SCHEDULE_OWNER: Final = owner_key({"kind": "schedule"})
-"""Under which the jobs are found: by administrators of every project."""
+"""The owner of these jobs: administrators of every project find them."""
 CREATED_BY: Final = "daily export"
 
 

@@ -32,10 +32,10 @@ logger = logging.getLogger("observatory.export")
 LOOK_EVERY: Final = 2.0
 """Seconds between two looks for a job."""
 TIDY_EVERY: Final = 30
-"""Looks between two removals of what has expired."""
+"""Number of looks between two removals of expired exports."""
 HEARTBEAT_EVERY: Final = 10.0
 PATIENCE_SECONDS: Final = 60.0
-"""A job waits so long for its projects' share of the database."""
+"""Seconds that a job waits for its projects' share of the database."""
 PART_BYTES: Final = 256 << 20
 """About how large the rows of a part are before compression."""
 MANIFEST: Final = "manifest.json"
@@ -51,7 +51,7 @@ class ExportJobs:
         self._looks = 0
         self.part_bytes = PART_BYTES
         self.task = PeriodicTask("exports", self._look, pause=LOOK_EVERY)
-        """Once stopped, another process goes on with the job at work after its last whole part."""
+        """Once this process has stopped, another one continues its job after the last whole part."""
 
     async def work(self) -> bool:
         """Do one job if there is one. Raises what the database raises while looking."""

@@ -1,4 +1,4 @@
-"""Exports as rows: who asked for what, how far it is, and where it may go on.
+"""Exports as rows: their owner, question, progress, and the places at which they can continue.
 
 The tables have no row-level security (an export may span projects); each statement that shows something names the
 owner instead.
@@ -25,7 +25,7 @@ from server.storage.row_scope import RowScope
 from server.storage.statements import statement
 
 LOST_AFTER: Final = timedelta(seconds=60)
-"""An export that is at work and was not heard of for so long has lost its process."""
+"""An export at work without news for this time has lost its process."""
 MOST_LISTED: Final = 200
 _ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
 
@@ -61,7 +61,7 @@ class Export:
 
     @property
     def scope(self) -> RowScope:
-        """The rows that it may read: those of its owner when it was asked for."""
+        """The rows that the export may read: those that its owner could see when it was created."""
         return RowScope(self.projects, self.may_read_content)
 
     def list_question(self) -> ListQuestion:
@@ -85,7 +85,7 @@ class Part:
     row_count: int
     byte_count: int
     position: Position | None
-    """None after the last row of all."""
+    """None after the last row of the list."""
     file_name: str | None = None
     sha256: str | None = None
 
@@ -119,7 +119,9 @@ class ExportStore:
         self._worker = worker
 
     async def add(self, export: Export, *, most_open: int | None = None) -> bool:
-        """Store a new export. ``most_open``: so many jobs of its owner may wait or be at work; False beyond that."""
+        """Store a new export. ``most_open``: number of jobs of its owner that may wait or be at work; returns False
+        beyond that.
+        """
         async with self._writes.write(()) as connection:
             if most_open is not None:
                 await connection.execute(statement("lock_exports_of"), export.owner)
@@ -186,7 +188,7 @@ class ExportStore:
         return [Export.of_row(row) for row in rows]
 
     async def known(self, export_ids: Sequence[str]) -> set[str]:
-        """Return those of ``export_ids`` that there are."""
+        """Return those of ``export_ids`` that exist."""
         async with self._writes.plain() as connection:
             rows = await connection.fetch(statement("list_known_exports"), list(export_ids))
         return {row["export_id"] for row in rows}

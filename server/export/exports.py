@@ -28,8 +28,9 @@ class Exports:
         self, store: ExportStore, jobs: ExportJobs, files: ExportFiles, daily: DailyExports, reads: Database,
         *, most_streams: int,
     ) -> None:  # fmt: skip
-        """``reads`` has to see everything stored before an export began; ``most_streams``: of one principal, in this
-        process."""
+        """``reads`` has to see everything stored before an export began. ``most_streams``: streams of one principal in
+        this process.
+        """
         self.reads = reads
         self.daily = daily
         self.store = store
@@ -60,7 +61,7 @@ class Exports:
         task.add_done_callback(self._later.discard)
 
     async def close(self) -> None:
-        """Stop the job at work and wait for what is still to be noted, two seconds at most."""
+        """Stop the job at work and wait, two seconds at most, until its progress is stored."""
         await self.daily.task.stop()
         await self.jobs.task.stop()
         if self._later:

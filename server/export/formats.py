@@ -28,7 +28,7 @@ class EncodingOptions:
     compression: str = "none"
     """Of the whole file, except in Parquet, whose columns are compressed one by one."""
     guard: bool = True
-    """CSV: an apostrophe in front of what a spreadsheet would compute or take for a number."""
+    """CSV: an apostrophe in front of texts that a spreadsheet would take for a formula or a number."""
     trailer: bool = True
     """NDJSON and OTLP: a last line with the number of rows and a checksum."""
     is_resumed: bool = False
@@ -44,13 +44,13 @@ class Encoder(Protocol):
     """Bytes of all rows so far before compression, whether they were returned already or wait for more."""
 
     def begin(self) -> bytes:
-        """Return what comes before the first row."""
+        """Return the bytes before the first row."""
 
     def page(self, rows: Sequence[Row]) -> bytes:
         """Return ``rows`` encoded, as far as they can be written already."""
 
     def end(self) -> bytes:
-        """Return what comes after the last row."""
+        """Return the bytes after the last row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,4 +122,4 @@ COMPRESSIONS: Final[Mapping[str, tuple[str, str]]] = {
     "gzip": (".gz", "application/gzip"),
     "zstd": (".zst", "application/zstd"),
 }
-"""What ``compression`` takes: the suffix of the file's name and its media type."""
+"""Values of ``compression``, each with the suffix of the file's name and its media type."""

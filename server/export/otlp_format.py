@@ -35,7 +35,7 @@ from server.text.json_text import dumps
 Json = dict[str, Any]
 
 SCOPE_VERSION: Final = "2"
-"""Of the form of the file. Since 2 it has the scores of its spans."""
+"""Version of the form of the file. Since 2 it has the scores of its spans."""
 SCORES: Final = "scores"
 """The key under which rows have their scores (:mod:`server.export.span_scores`)."""
 _MOST_LEVELS: Final = 8
@@ -70,7 +70,7 @@ class OtlpEncoder:
         return lines
 
     def end(self) -> bytes:
-        """Return the trailer, unless it was not wanted."""
+        """Return the trailer, or nothing if the encoder was made without one."""
         if not self._trailer:
             return b""
         trailer = {"rows": self._rows, "sha256": self._checksum.hexdigest()}

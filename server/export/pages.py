@@ -37,7 +37,7 @@ MOST_ROWS: Final = 5_000
 MOST_VALUES: Final = 40_000
 """Values of a page: as Python objects they need some 100 bytes each, also where a format makes nothing of them."""
 PAGE_BYTES: Final = 1 << 20
-"""How large a page is meant to be once it is encoded; the number of rows follows the size of those before."""
+"""Intended size of an encoded page in bytes; the number of rows follows from the size of the rows before."""
 RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Pauses before a page is asked for again while the database is away."""
 
@@ -77,7 +77,8 @@ class PageReader:
     async def pages(self) -> AsyncIterator[Page]:
         """Yield every page; at least one, which may be empty.
 
-        :raises ApiError: the database failed for longer than all pauses together, or the question may not be asked.
+        :raises ApiError: the database failed for longer than all pauses together, or the caller may not ask the
+        question.
         """
         position = self._question.position
         while True:

@@ -26,7 +26,7 @@ TYPES: Final[dict[FieldType, pa.DataType]] = {
     FieldType.JSON: pa.string(),
 }
 GROUP_BYTES: Final = 2 << 20
-"""A row group is written once its columns have about so many bytes in memory."""
+"""Approximate bytes in memory at which a row group is written."""
 RANGED: Final = (FieldType.TIME, FieldType.INTEGER, FieldType.NUMBER, FieldType.MONEY)
 """Types whose least and greatest values are written for each row group. Those of texts would let no reader leave out a
 group, as rows are in the order of time, and they are most of what a writer has to keep until the footer."""
@@ -53,7 +53,7 @@ class _Sink:
         return self._size
 
     def flush(self) -> None:
-        """Do nothing: there is nothing behind this sink."""
+        """Do nothing: this sink has no buffer of its own to flush."""
 
     def close(self) -> None:
         self.closed = True

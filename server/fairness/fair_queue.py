@@ -29,10 +29,10 @@ from server.fairness.tenants import Parts, Place, ProjectUses, Tenant, Waiter
 from server.telemetry.observations import RateLimitHit, observe
 
 ABOUT_SECONDS: Final = 10.0
-"""Another tenant is about for so long after it used the resource last."""
+"""Seconds after its last use for which a tenant counts as active."""
 FORGET_SECONDS: Final = 60.0
 MOST_WAITING: Final = 256
-"""So many uses of one tenant may wait at the same time."""
+"""Number of uses of one tenant that may wait at the same time."""
 _PRINCIPAL_PART: Final = 0.75
 
 
@@ -49,9 +49,10 @@ class FairQueue:
         parts: Parts | None = None,
         quick_seconds: float | None = None,
     ) -> None:
-        """``name``: what it is, in the plural, for messages and metrics. ``capacity`` in places or bytes. ``patience``:
-        seconds that a use waits. ``exhausted`` makes the error where the whole is in use; a tenant that has used up its
-        own part gets :class:`ShareExhausted`."""
+        """``name`` of the resource in the plural, for messages and metrics. ``capacity`` in places or bytes.
+        ``patience``: seconds that a use waits. ``exhausted`` makes the error for when the whole resource is in use; a
+        tenant that has used up its own part gets :class:`ShareExhausted`.
+        """
         parts = parts or Parts()
         self.name = name
         self.capacity = capacity
@@ -98,7 +99,7 @@ class FairQueue:
         return waiter.granted.result()
 
     def give_back(self, place: Place) -> None:
-        """Give ``place`` back, and let in who waits."""
+        """Give ``place`` back, and let in those who wait."""
         self.held -= place.amount
         tenant = place.tenant
         if tenant is not None:
@@ -134,7 +135,7 @@ class FairQueue:
             raise
 
     def is_shared(self, place: Place) -> bool:
-        """Return whether other tenants than the holder of ``place`` are about."""
+        """Return whether tenants other than the holder of ``place`` are active."""
         return place.tenant is not None and self._others_are_about(place.tenant, monotonic())
 
     def waiting(self) -> int:
@@ -277,7 +278,7 @@ class FairQueue:
 
 
 class _Hold:
-    """An amount that is held inside of ``async with``."""
+    """A context manager that holds an amount inside of ``async with``."""
 
     __slots__ = ("_amount", "_place", "_queue")
 

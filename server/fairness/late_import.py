@@ -17,7 +17,7 @@ _imports: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Task[Mo
 async def imported(name: str) -> ModuleType:
     """Return the module ``name``. All who ask for it meanwhile wait for the same import; one that failed is repeated.
 
-    Nobody's cancellation ends it: the thread goes on anyway.
+    A cancelled caller does not end the import: the thread continues.
     """
     imports = _imports.setdefault(asyncio.get_running_loop(), {})
     task = imports.get(name)

@@ -1,7 +1,7 @@
 """Long computations of one request beside the event loop, in threads that tenants share.
 
 A thread shares the interpreter with the event loop, which is slower while it works. So after each use that took long it
-rests for as long as it worked, if other tenants are about: half of the time the loop has the interpreter to itself.
+rests for as long as it worked, if other tenants are active: half of the time the loop has the interpreter to itself.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from server.fairness.fair_queue import FairQueue
 T = TypeVar("T")
 
 SMALL: Final = 2000
-"""So many values are worked out on the event loop, in some 5 ms; a thread costs it more than that saves."""
+"""Up to this number of values is handled on the event loop, in some 5 ms: a thread would cost more than it saves."""
 _THREADS: Final = 2
 _PATIENCE_SECONDS: Final = 20.0
 _QUICK_SECONDS: Final = 0.25
 _SHORT_SECONDS: Final = 0.005
-"""No rest after so little work."""
+"""Seconds of work up to which a thread does not rest."""
 _LONGEST_REST_SECONDS: Final = 1.0
 
 _executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="computing")

@@ -23,7 +23,7 @@ class Party:
     """The projects that the credential opens, or the kind of caller where there is none."""
     principal: str
     patience: float | None = None
-    """Seconds that it waits for its turn; None: as the resource says."""
+    """Seconds that the party waits for its turn; None: the patience of the resource."""
 
     @property
     def projects(self) -> list[str]:
@@ -36,7 +36,7 @@ SERVER = Party("", "")
 """The server's own work: background tasks, health checks. No share bounds it."""
 
 current_party: ContextVar[Party] = ContextVar("party", default=SERVER)
-"""For whom the running task works."""
+"""The party that the running task works for."""
 
 
 def tenant_of(projects: Iterable[str]) -> str:
@@ -50,14 +50,14 @@ def projects_of(tenant: str) -> list[str]:
 
 
 def context_of(party: Party) -> Context:
-    """Return a context for a task that works for ``party``, whoever happens to start it."""
+    """Return a context for a task that works for ``party``, even if another party starts it."""
     context = copy_context()
     context.run(current_party.set, party)
     return context
 
 
 def server_context() -> Context:
-    """Return a context for a task that a request happens to start, but that works for everybody."""
+    """Return a context for a task that works for everybody, although a request starts it."""
     return context_of(SERVER)
 
 

@@ -1,6 +1,6 @@
 """Places that are held for hours, as those of streams are: nobody waits for one, so a newcomer has to find some free.
 
-A tenant may hold four times as many as are free at that moment: alone 80 %, and whoever comes then 80 % of the rest.
+A tenant may hold four times as many as are free at that moment: alone 80 %, and the next tenant 80 % of the rest.
 As in :mod:`server.fairness.fair_queue` a place counts in equal parts for each project of the tenant's set.
 """
 
@@ -23,7 +23,7 @@ class StandingPlaces:
     """The places of one process."""
 
     def __init__(self, name: str, capacity: int, *, exhausted: Callable[[], ApiError]) -> None:
-        """``name``: what they are, in the plural. ``exhausted`` makes the error where all are taken."""
+        """``name`` of the places in the plural. ``exhausted`` makes the error for when all are taken."""
         self.name = name
         self.held = 0
         self._capacity = capacity
@@ -34,7 +34,7 @@ class StandingPlaces:
     def hold(self) -> Iterator[None]:
         """Hold a place for the current party inside.
 
-        Raises :class:`ShareExhausted` when its tenant has its part, else what ``exhausted`` makes.
+        Raises :class:`ShareExhausted` when its tenant already holds its part, else the error of ``exhausted``.
         """
         projects, free = current_party.get().projects, self._capacity - self.held
         part = Fraction(1, len(projects))

@@ -10,7 +10,7 @@ from typing import Final
 from server.fairness.usage import Usage
 
 _ROUNDING: Final = 1e-9
-"""Thirds do not add up to one."""
+"""Tolerance for rounding: three floating-point thirds do not add up to exactly one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,13 +18,13 @@ class Parts:
     """Parts of the capacity."""
 
     alone: float = 0.8
-    """What one tenant may hold while no other is about: a newcomer still finds room."""
+    """The part that one tenant may hold while no other is active: a newcomer still finds room."""
     contended: float = 0.4
-    """The same while others are about."""
+    """The same while others are active."""
     slow: float = 0.1
     """The same for a tenant whose uses take long."""
     all_slow: float = 0.6
-    """What all slow tenants may hold together."""
+    """The part that all slow tenants may hold together."""
 
 
 @dataclass(slots=True, eq=False)
@@ -55,11 +55,11 @@ class ProjectUses:
 
 @dataclass(slots=True, eq=False)
 class Tenant:
-    """One set of projects, and what is done in its name."""
+    """One set of projects, and its use of the resource."""
 
     projects: tuple[ProjectUses, ...]
     limit: float
-    """What it may hold while others are about."""
+    """The part that it may hold while others are active."""
     last_seen: float
     usage: Usage = field(default_factory=Usage)
     is_slow: bool = False

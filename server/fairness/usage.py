@@ -1,4 +1,4 @@
-"""How much somebody has used lately."""
+"""The recent use of a resource by one party."""
 
 from __future__ import annotations
 

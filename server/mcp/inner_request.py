@@ -1,6 +1,6 @@
 """A question to our own REST API, asked in the name of the caller of another request.
 
-It takes the same way as one from outside: the credential is looked at again, the route's scope and rate limit hold,
+It is handled like one from outside: the credential is verified again, the route's scope and rate limit apply,
 a refusal is audited, and the answer may come from the cache.
 """
 

@@ -31,7 +31,7 @@ def links_of(settings: Settings, board: str, question: Question, **more: str) ->
     """Return the last lines of an answer: where a person and where a program can ask ``question`` again.
 
     ``board`` is the dashboard about it; ``more`` are further parameters for that. A question with a filter that no
-    dashboard can be opened with leads to the page of the API.
+    dashboard accepts leads to the page of the API.
     """
     address = settings.base_url + question.address
     page = f"{settings.base_url}/docs#ask={quote(question.address, safe='')}"
@@ -50,7 +50,7 @@ def _dashboard(base_url: str, board: str, params: Mapping[str, Any]) -> str:
 
 
 def _variables(params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield variables of the dashboard. Raises LookupError for what cannot be one."""
+    """Yield variables of the dashboard. Raises LookupError for a parameter that cannot be one."""
     for name, value in params.items():
         if value is None or name in ("from", "to", *_NOT_NARROWING):
             continue

@@ -1,6 +1,6 @@
 """The protocol by the official SDK, without sessions: each request is answered on its own by any server process.
 
-The SDK brings an ASGI application; the bridge here hands it one request whose body has come, and takes its answer.
+The SDK brings an ASGI application; the bridge here passes it one request with its whole body, and collects its answer.
 """
 
 from __future__ import annotations

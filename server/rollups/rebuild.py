@@ -24,7 +24,7 @@ from server.storage.database import Database
 from server.storage.statements import statement
 
 MOST_SPANS: Final = 500_000
-"""Spans of one window, unless 5 minutes alone have more."""
+"""Number of spans in one window, unless 5 minutes alone have more."""
 
 _SLOT: Final = timedelta(minutes=5)
 _LOCK_PAUSE: Final = 0.05

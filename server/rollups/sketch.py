@@ -24,12 +24,12 @@ RELATIVE_ERROR: Final = 0.01
 GAMMA: Final = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 LOG_GAMMA: Final = math.log(GAMMA)
 SMALLEST: Final = 0.001
-"""Values below this (one microsecond, when values are milliseconds) count as this."""
+"""The least value: smaller ones count as this (one microsecond, if values are milliseconds)."""
 LARGEST: Final = 1e12
-"""Values above this count as this."""
+"""The greatest value: larger ones count as this."""
 
 PERCENTILES: Final[dict[str, float]] = {"p50": 0.5, "p75": 0.75, "p90": 0.9, "p95": 0.95, "p99": 0.99}
-"""The percentiles that hours keep ready, by name."""
+"""The percentiles that hourly slices have precomputed, by name."""
 
 _ENTRY: Final = np.dtype([("bin", ">i2"), ("count", ">i2")])
 _LARGEST_COUNT: Final = 32767

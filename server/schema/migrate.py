@@ -34,7 +34,7 @@ MINIMUM_SERVER_VERSION = 180000
 _FILE_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 _LOCK_KEY = 0x6C6C6D6F
 QUEUE_SECONDS = 0.3
-"""How long a file waits for a lock, and so keeps others waiting, before it is tried again."""
+"""Time that a file waits for a lock, and so keeps others waiting, before it is tried again."""
 PAUSE_SECONDS = 0.7
 
 _HISTORY = """

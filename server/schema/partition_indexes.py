@@ -64,7 +64,8 @@ async def without_partitions(connection: asyncpg.Connection, sql: str) -> str:
 async def finish(connection: asyncpg.Connection, patiently: Patiently) -> list[str]:
     """Build what partitions lack, newest partition first, and return the names of the indexes.
 
-    Takes as long as reading them takes, and keeps nobody waiting. Whoever comes while another one builds does nothing.
+    It takes as long as reading the partitions takes, and keeps nobody waiting. A process that comes while another one
+    builds does nothing.
     """
     if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _BUILDER):
         return []

@@ -105,7 +105,7 @@ async def restore(connection: asyncpg.Connection, warn: Callable[[str], None]) -
 
 
 async def record(connection: asyncpg.Connection) -> None:
-    """Write down what is there now, after the migrations have run."""
+    """Record the present roles and rights, after the migrations have run."""
     partitions = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = to_regclass('llm_traces')"
     names = {row[0] for row in await connection.fetch(partitions)}
     lasting = [line for line in await _present(connection) if not names.intersection(line.split())]

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 
 MOST_WAITING: Final = 50_000
-"""About 15 MB. Older ones are let go, and found again by the walk through what is stored."""
+"""Number of spans kept, about 15 MB. Older ones are dropped, and found again by the walk through stored spans."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -29,7 +29,7 @@ class Backlog:
         self._moved: dict[SpanKey, bool] = {}
         self._heap: list[tuple[float, SpanKey]] = []
         self.let_go = False
-        """Whether a span was let go since this was last set to False."""
+        """Whether a span was dropped since this was last set to False."""
 
     def __len__(self) -> int:
         return len(self._moved)

@@ -27,7 +27,9 @@ async def count_rows(reads: Database, scope: RowScope, window: TimeRange) -> int
 
 
 async def count_vectors(reads: Database, scope: RowScope, window: TimeRange, model_ids: Sequence[int]) -> int:
-    """Return how many of them have vectors of the models: each span has at most one. Raises the database's errors."""
+    """Return how many of these spans have a vector of the models: each span has at most one. Raises the database's
+    errors.
+    """
     async with reads.read(scope) as connection:
         (state,) = await connection.fetch(statement("read_rollup_state"))
         start, end = stored_window(window, state["raw_since"])

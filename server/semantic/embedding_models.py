@@ -10,7 +10,7 @@ from server.storage.statements import statement
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingModel:
-    """One model. Its vectors can be compared with each other only."""
+    """One model. Its vectors can only be compared with each other."""
 
     model_id: int
     name: str
@@ -30,7 +30,7 @@ class EmbeddingModels:
         return [EmbeddingModel(*record) for record in records]
 
     async def register(self, name: str, dimensions: int) -> EmbeddingModel:
-        """Return the model called ``name``, which is noted if it is new.
+        """Return the model called ``name``; store it if it is new.
 
         :raises ValueError: its vectors had another length before.
         """

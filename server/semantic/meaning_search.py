@@ -69,12 +69,12 @@ class _Place:
 
     @classmethod
     def of(cls, position: Position) -> _Place:
-        """Return the place of a cursor. One of an earlier version says nothing of ``first``."""
+        """Return the place of a cursor. A cursor of an earlier version lacks ``first``."""
         cut, *order = position
         return cls(cut, order.pop() if len(order) > ORDERED_BY else COMPARED, tuple(order))
 
     def position(self) -> Position:
-        """Return it as a cursor has it."""
+        """Return the position for a cursor."""
         return (self.cut, *self.order, self.first)
 
 
@@ -82,8 +82,8 @@ class MeaningSearch:
     """Reads such lists for all surfaces of one process."""
 
     def __init__(self, reads: Database, questions: QuestionVectors, *, most_rows: int, memory_bytes: int) -> None:
-        """``most_rows``: vectors of a project that one question looks at. ``memory_bytes``: how much of their signs is
-        kept.
+        """``most_rows``: vectors of a project that one question compares. ``memory_bytes``: bound of the memory for
+        their signs.
         """
         self._reads = reads
         self._questions = questions
@@ -102,7 +102,7 @@ class MeaningSearch:
         Raises:
             InsufficientScope: the scope may not read content.
             MeaningUnavailable: there is no embedder, or it does not answer.
-            TraceNotFound: nothing is there for ``like``.
+            TraceNotFound: the trace or span of ``like`` does not exist.
         """
         ranking = ranking_of(question.filter)
         if ranking is None or question.filter is None:
@@ -132,7 +132,7 @@ class MeaningSearch:
         looked_at = with_vectors = sum(part.looked_at for part in near)
         if not all(part.is_all for part in near):
             with_vectors = await count_vectors(self._reads, scope, near_question.span_window(), list(asked.vectors))
-        # "More like this" is where the rows that say the same are found.
+        # With "more like this" rows of the same text are wanted, so they are not folded.
         folds = question.view == "spans" and ranking.by.operator == "meaning"
         ranked = _ranked(question, near, found, folds=folds)
         first = near_question.first
@@ -247,7 +247,7 @@ class MeaningSearch:
     async def _found(
         self, scope: RowScope, question: ListQuestion, ranking: Ranking, cut: datetime | None
     ) -> list[NearSpan]:
-        """Return what the words find, the best first."""
+        """Return the rows that the search for words finds, the best first."""
         if ranking.search is None:
             return []
         tree: Filter | None = ranking.search
@@ -357,7 +357,7 @@ async def _rows(
     ranking: Ranking,
     batch: Sequence[RankedRow],
 ) -> list[tuple[int, dict[str, Any]]]:
-    """Return those rows of ``batch`` that are there and pass, in its order, each with its place."""
+    """Return the rows of ``batch`` that still exist and pass the filter, in its order, each with its place."""
     fields = question.shown()
     if question.view == "traces":
         keys = [(row.key[0], row.key[1]) for row in batch]

@@ -20,10 +20,10 @@ MOST_TENANTS: Final = 200
 MOST_KEPT: Final = 200
 """Vectors of one tenant."""
 AT_ONCE: Final = 4
-"""Questions of a process that are at the embedder."""
+"""Number of questions of a process that the embedder works on at once."""
 PATIENCE_SECONDS: Final = 5.0
 KEPT_SECONDS: Final = 24 * 3600.0
-"""As long as a cursor is good for: an endpoint's vectors differ a little from call to call, and pages must agree."""
+"""Seconds that a cursor is valid: an endpoint's vectors differ a little from call to call, and pages must agree."""
 
 
 class QuestionVectors:

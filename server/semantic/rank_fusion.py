@@ -35,13 +35,13 @@ class RankedRow:
 
     key: Key
     ts: datetime
-    """Start of the span that was found; of a trace that of its best span."""
+    """Start of the span that was found; for a trace, of its best span."""
     similarity: float | None = None
     meaning_place: int | None = None
     search_place: int | None = None
     score: float = 0.0
     same_text: int = 0
-    """Further rows that are as near because they say the same, word for word."""
+    """Number of further rows that are as near because their text is the same, word for word."""
 
     @property
     def order(self) -> tuple[Any, ...]:

@@ -1,7 +1,7 @@
 """A walk through stored spans, the newest first, for those without a vector of the present model and version.
 
-The feed of new spans misses what was stored before search by meaning was switched on, while no process made vectors, or
-with another model. A step costs the same however much is done already.
+The feed of new spans misses spans that were stored before search by meaning was switched on, while no process made
+vectors, or with another model. A step costs the same, however many spans have vectors already.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class StoredWalk:
         self._places = {record["project_id"]: _BEGIN for record in records}
 
     async def step(self, model_id: int) -> list[SpanKey]:
-        """Look at some spans of the project that is the furthest behind; return those to be done."""
+        """Look at some spans of the project that is the furthest behind; return those that need vectors."""
         project = max(self._places, key=lambda name: self._places[name])
         async with self._worker.unscoped() as connection:
             records = await connection.fetch(statement("walk_spans"), project, *self._places[project], STEP, model_id)

@@ -20,7 +20,7 @@ class TokenBudget:
         self._at = clock()
 
     def spend(self, tokens: int) -> None:
-        """Take ``tokens``, which are used up already."""
+        """Take ``tokens`` that have already been used."""
         self._refill()
         self._left -= tokens
 

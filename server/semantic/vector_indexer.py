@@ -53,7 +53,7 @@ class VectorIndexer:
         price: float = 0.0,
         backlog: Backlog | None = None,
     ) -> None:
-        """``batch``: spans that are done together. ``price``: US dollars for a million tokens."""
+        """``batch``: number of spans whose vectors are made together. ``price``: US dollars for a million tokens."""
         self._worker = worker
         self._embedder = embedder
         self._model_name = model
@@ -118,7 +118,9 @@ class VectorIndexer:
             raise
 
     async def _has_lease(self) -> bool:
-        """Return whether this process does the work: nobody else, from half a minute after they stopped."""
+        """Return whether this process does the work: only one does; another takes over half a minute after its last
+        renewal.
+        """
         now = time.monotonic()
         if now - self._renewed_at < RENEW_SECONDS:
             return True
@@ -136,7 +138,7 @@ class VectorIndexer:
         return self._model
 
     async def _hear(self) -> None:
-        """Add what the feed tells of to the backlog."""
+        """Add the spans of the feed to the backlog."""
         now = time.monotonic()
         if self._position is None or now - self._read_at > FEED_RELIED_ON_SECONDS:
             async with self._worker.unscoped() as connection:

@@ -1,4 +1,4 @@
-"""From spans to stored vectors: read what was said, embed what is new, store."""
+"""From spans to stored vectors: read their content, embed new texts, store."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class VectorWriter:
         return tokens
 
     async def _read(self, project: str, keys: Sequence[tuple[SpanKey, bool]]) -> list[_ReadSpan]:
-        """Return the spans that are there, with what was said in them: the only place that reads contents."""
+        """Return the spans that still exist, with their texts: the only place that reads content."""
         updates = {_id(key): is_update for key, is_update in keys}
         columns = [list(column) for column in zip(*updates, strict=True)]
         changes = [Change(project, *found, False, FeedPosition("")) for found in updates]

@@ -1,4 +1,4 @@
-"""Questions over all projects while a node of the database is away: what the other nodes have is answered."""
+"""Questions over all projects while a node of the database is away: the other nodes answer with their rows."""
 
 from __future__ import annotations
 

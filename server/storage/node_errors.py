@@ -1,6 +1,6 @@
-"""Errors of a cluster's nodes, known by their text: the coordinator hands on some of them without their SQLSTATE.
+"""Errors of a cluster's nodes, known by their text: the coordinator passes some of them on without their SQLSTATE.
 
-So it does within COPY, and where a connection to a node breaks. The texts are those of PostgreSQL and libpq in English.
+It does so within COPY, and if a connection to a node breaks. The texts are those of PostgreSQL and libpq in English.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _Error = TypeVar("_Error", bound=BaseException)
 
 
 def error_of_node(error: _Error) -> _Error | asyncpg.PostgresError:
-    """Return the error that a node had, as far as the text of ``error`` tells it; else ``error`` itself."""
+    """Return the error of the node if the text of ``error`` shows which one it was; else ``error`` itself."""
     if isinstance(error, asyncpg.InternalServerError):
         for said, kind in _KINDS:
             if said in str(error):

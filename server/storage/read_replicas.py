@@ -33,13 +33,13 @@ from server.telemetry.observations import ReadOpened, ReplicaBack, ReplicaLost, 
 WATCH_SECONDS: Final = 0.2
 """Pause between two looks at a replica."""
 PATIENCE_SECONDS: Final = 0.5
-"""A replica, or the opening of a read there, that takes longer is left out."""
+"""A replica that takes longer to answer, or to open a read, is left out."""
 LOOK_SECONDS: Final = 0.002
 """Pause between two looks while a read waits for the replica."""
 CATCH_UP_SECONDS: Final = 0.1
-"""So long a read waits until a replica has replayed what it needs."""
+"""Seconds that a read waits until a replica has replayed the log as far as it needs."""
 NO_WAIT_SECONDS: Final = 1.0
-"""After a wait in vain no read waits for so long."""
+"""Seconds after a wait in vain during which no read waits."""
 RECONNECT_SECONDS: Final = 0.5
 
 EVERY_PROJECT: Final = ""
@@ -177,7 +177,7 @@ class Replica:
         await asyncio.sleep(LOOK_SECONDS)
 
     async def _look(self) -> int:
-        """Return how far it is; 0 if it is no replica of our primary, or receives nothing."""
+        """Return how far it has replayed the log; 0 if it is not a replica of our primary, or receives nothing."""
         if self._connection is None:
             self._connection = await asyncpg.connect(
                 self._url, server_settings={"application_name": "llm-observatory replica watch"}
@@ -282,7 +282,9 @@ class SpreadReads(Database):
         return None
 
     async def _needed(self, scope: RowScope) -> Position | None:
-        """Return the position that a replica must have; None if the primary does not tell, and then has to answer."""
+        """Return the position that a replica must have; None if the primary does not report one, and then has to answer
+        the read.
+        """
         try:
             return await self.primary.position(scope.projects, staleness=self._staleness)
         except ApiError:

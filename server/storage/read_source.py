@@ -1,4 +1,4 @@
-"""Where the rows of an answer were read: on the primary or a replica, how old they are, and whether of one moment."""
+"""The source of an answer's rows: primary or replica, how old they are, and whether they are of one moment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ class ReadSource:
     is_from_replica: bool = False
     is_from_primary: bool = False
     stale_seconds: float = 0.0
-    """An upper bound: what was committed before, counted back from the question, is in the answer."""
+    """An upper bound of the rows' age in seconds: everything committed earlier than that before the question is in the
+    answer.
+    """
 
     is_one_snapshot: bool = True
     """False: several nodes have answered, each as of its own moment."""

@@ -39,12 +39,12 @@ class RedisAddress:
     key_tag = ""
 
     def __init__(self, pool: Any, guides: Sequence[Redis] = ()) -> None:
-        """``guides``: who tells ``pool`` the address."""
+        """``guides``: the Sentinels from which ``pool`` learns the address."""
         self._pool = pool
         self._guides = guides
 
     async def close(self) -> None:
-        """Close the connections to those who tell the address."""
+        """Close the connections to the Sentinels."""
         for guide in self._guides:
             await guide.aclose()
 

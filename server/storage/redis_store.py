@@ -97,7 +97,7 @@ class RedisStore:
             self._line.post(*map(self._tagged, commands))
 
     def tagged(self, keys: Sequence[str]) -> Sequence[str]:
-        """Return ``keys`` as they are called where they are stored."""
+        """Return the full names of ``keys`` in the store."""
         return [self._key_tag + key for key in keys] if self._key_tag else keys
 
     def _tagged(self, command: Command) -> Command:
@@ -151,7 +151,7 @@ _KEYS_OF: Final = {"SET": slice(1, 2), "DEL": slice(1, None), "MGET": slice(1, N
 """Where a command has its keys. Other commands that are sent have none."""
 
 _NO_NUMBER: Final = b"00000000"
-"""Stands in a prepared call for the number of the question."""
+"""Placeholder in a prepared call for the number of the question."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Statistics of young partitions of llm_traces, renewed until PostgreSQL does it by itself."""
+"""Planner statistics of young partitions of llm_traces, renewed until PostgreSQL does it by itself."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ class PartitionStatistics:
         self.task = PeriodicTask("partition statistics", self.renew, pause=EVERY_SECONDS)
 
     async def renew(self) -> int:
-        """Analyze where it is due; return the number of partitions. Raises the database's errors."""
+        """Analyze the partitions that have grown enough; return their number. Raises the database's errors."""
         async with self._worker.unscoped() as connection:
             return int(await connection.fetchval(statement("analyze_young_partitions")))

@@ -14,7 +14,7 @@ WEEKS_AHEAD: Final = 4
 async def ensure_partitions(worker: Database, now: datetime, past_days: int) -> list[str]:
     """Create the partitions from ``past_days`` ago to :data:`WEEKS_AHEAD` weeks ahead; return their names.
 
-    Existing ones are left alone. The writer creates others when needed; this only saves it from having to.
+    Existing ones are left alone. The writer creates missing ones when it needs them; this only saves it the time.
     """
     names = []
     # From the week of the oldest moment on: retention would drop an older one, and it would be created again and again.
