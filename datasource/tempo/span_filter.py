@@ -207,7 +207,7 @@ def _root_or_not(item: Comparison) -> Filter:
 def _trace_id(value: Any, token: Token) -> str:
     text = str(value) if token.kind == "string" else token.text
     if _HEX_ID.fullmatch(text) is None:
-        raise fault(token.place, f"{text[:40]!r} is no trace id: 1 to 32 hexadecimal digits")
+        raise fault(token.place, f"{text[:40]!r} is not a trace id: 1 to 32 hexadecimal digits")
     return normal_trace_id(text)
 
 

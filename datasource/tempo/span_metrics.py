@@ -75,7 +75,7 @@ async def read_metric(
     """
     metric = query.metric
     if metric is None:
-        raise InvalidParameter.named("q", "is no metrics query: end it with a function such as | rate()")
+        raise InvalidParameter.named("q", "is not a metrics query: end it with a function such as | rate()")
     if not isinstance(query.spans, Spanset) or query.aggregates:
         raise InvalidParameter.named(
             "q", "metrics are of one spanset { … } and filters after it: structural operators and aggregates are not"

@@ -48,9 +48,9 @@ class NewKey:
     scopes: Collection[str] | None = None
     """None: all that role and kind have in common."""
     owner: str | None = None
-    """Whose key it is, as a subject. None: its own."""
+    """The subject that owns the key. None: the key itself."""
     account: str | None = None
-    """Whose budget of requests it draws on (:func:`~server.access.subjects.account_of`). None: its own."""
+    """The account whose budget of requests it uses (:func:`~server.access.subjects.account_of`). None: its own."""
     rate_limit_per_minute: int | None = None
 
     def __post_init__(self) -> None:
@@ -226,7 +226,7 @@ async def disable_client(
 async def enable_client(
     connection: asyncpg.Connection, client_id: str, *, projects: Sequence[str] | None = None
 ) -> dict[str, Any] | None:
-    """Undo :func:`disable_client`: what the client had is honoured again, its unexpired tokens and its keys too."""
+    """Undo :func:`disable_client`: the client's unexpired tokens and its keys are accepted again."""
     within = None if projects is None else list(projects)
     row = await connection.fetchrow(statement("enable_client"), client_id, within)
     return None if row is None else dict(row)
@@ -258,6 +258,6 @@ async def list_projects(connection: asyncpg.Connection, projects: Sequence[str] 
 
 async def revoke_token(connection: asyncpg.Connection, claims: Mapping[str, Any], *, revoked_by: str) -> None:
     """Revoke the token with these verified ``claims``, here and in all processes within seconds."""
-    # Kept an hour longer than the token, whatever the difference of clocks.
+    # Kept an hour longer than the token, in case clocks differ.
     gone = datetime.fromtimestamp(float(claims["exp"]), UTC) + timedelta(hours=1)
     await connection.execute(statement("revoke_token"), claims["iss"], claims["jti"], gone, revoked_by)

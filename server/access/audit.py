@@ -27,7 +27,7 @@ logger = logging.getLogger("observatory.audit")
 
 FLUSH_SECONDS: Final = 10.0
 MAX_GROUPS: Final = 50
-"""Different refusals of one set of projects, or of unknown callers, that are written as they are."""
+"""Number of different refusals that are written one by one, for one set of projects or for unknown callers."""
 MAX_GROUPS_IN_ALL: Final = 1000
 MANY: Final = "many"
 

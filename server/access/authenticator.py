@@ -72,7 +72,7 @@ class Authenticator:
         return principal
 
     async def authenticate(self, credential: str, address: str) -> Principal:
-        """Return the caller behind ``credential``, which came from ``address``.
+        """Return the caller that ``credential``, sent from ``address``, identifies.
 
         Raises :class:`CredentialRefused` for one that is not valid, :class:`RateLimited` if too many of those came from
         there, and the database's error if a key cannot be looked up.
@@ -188,7 +188,7 @@ class Authenticator:
         return principal, seconds
 
     async def note_use(self) -> None:
-        """Write down when keys were last used. A note that is lost is not worth a retry."""
+        """Store when keys were last used. A lost note is not worth a retry."""
         used, self._last_used = self._last_used, {}
         if not used:
             return

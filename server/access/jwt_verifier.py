@@ -66,7 +66,7 @@ class TokenRules:
     types: frozenset[str]
     """Accepted ``typ`` headers in lower case; the empty string admits a token without one."""
     required: tuple[str, ...] = ()
-    """Claims that must be there beside iss, aud, sub, exp and iat."""
+    """Required claims beside iss, aud, sub, exp and iat."""
     max_lifetime: int = 86400
     """Longest time from ``iat`` to ``exp``, in seconds."""
     leeway: int = 30

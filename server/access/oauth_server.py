@@ -188,7 +188,7 @@ class OwnToken:
         self._is_taken_back = is_taken_back
 
     def check_client(self, client: OAuthClient) -> bool:
-        """Return whether the token was issued to ``client``: its subject says so, not the client id that it names."""
+        """Return whether the token was issued to ``client``. Its subject decides, not the client id in it."""
         return bool(self.claims["sub"] == client_subject(client.client_id))
 
     def is_expired(self) -> bool:

@@ -89,7 +89,7 @@ class Principal:
     rate_limit_per_minute: int | None = None
     """Requests per minute that an API key has in place of its role's."""
     account: str = ""
-    """Whose budget of requests is drawn on; empty: the subject's."""
+    """The account whose budget of requests is used; empty: the subject's."""
     expires_at: datetime | None = None
     """When an API key ends; None for tokens."""
     viewer: Viewer | None = None
@@ -113,8 +113,8 @@ class Principal:
     def require_explain(self) -> None:
         """Raise :class:`InsufficientScope` unless the principal may see plans of the database.
 
-        A plan tells how many rows were read and thrown away, those of other projects among them: it is for whoever
-        may see all projects.
+        A plan tells how many rows were read and thrown away, also those of other projects. So only a principal that may
+        see all projects may see it.
         """
         if not self.sees_every_project:
             raise InsufficientScope("Only an administrator with the grant of every project may ask for query plans.")

@@ -1,4 +1,4 @@
-"""Which buckets a request draws from: the tiers, and who is counted.
+"""The buckets that a request draws from: the tiers of roles, and the name under which a caller is counted.
 
 A budget belongs to an account and a route template, so that all tokens and keys of one subject share
 it and no spelling of a path makes a fresh one. A key with a limit of its own has a budget of its own,

@@ -29,7 +29,7 @@ _QUIET_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class BareClient:
-    """A disabled client from before subjects had namespaces (migration 0013)."""
+    """A client that was disabled before subjects had namespaces (migration 0013)."""
 
     role: str
     projects: frozenset[str]
@@ -57,7 +57,7 @@ class TakenBack:
     subjects: frozenset[str] = frozenset()
     """Disabled clients, as subjects: their tokens and the keys they own."""
     bare_clients: Mapping[str, BareClient] = field(default_factory=dict)
-    """Disabled clients by id, of which tokens with the bare client id as their subject may be about."""
+    """Disabled clients by id. A token whose subject is a bare client id may belong to one of them."""
 
     def reason_against(self, subject: str, claims: Mapping[str, Any]) -> str | None:
         """Return why the verified token of ``subject`` with these ``claims`` is refused; None if it is good."""

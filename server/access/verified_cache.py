@@ -16,7 +16,7 @@ TRUST_SECONDS: Final = 30.0
 
 
 def digest_of(credential: str) -> bytes:
-    """Return the name of a credential here: the text itself is not kept."""
+    """Return the key of a credential in this cache: the text itself is not kept."""
     return hashlib.blake2b(credential.encode("utf-8", "surrogatepass"), digest_size=20).digest()
 
 

@@ -26,7 +26,7 @@ class EncodingOptions:
     """How an encoder writes."""
 
     compression: str = "none"
-    """Of the whole file, except in Parquet, whose columns are compressed one by one."""
+    """Compression of the whole file, except in Parquet, whose columns are compressed one by one."""
     guard: bool = True
     """CSV: an apostrophe in front of texts that a spreadsheet would take for a formula or a number."""
     trailer: bool = True

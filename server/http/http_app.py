@@ -23,7 +23,7 @@ from server.http.protocol import EdgeProtocol
 from server.http.request_head import body_limit
 
 REFUSALS: Final = (200, 50)
-"""So many a caller hears at once, and so many a second after that (:mod:`server.fairness.pace`)."""
+"""Refusals that a caller gets at once, and refusals per second after that (:mod:`server.fairness.pace`)."""
 ABANDONED: Final = (100, 10)
 """The same for questions that a tenant began and left: each may have cost the database more than a small answer."""
 

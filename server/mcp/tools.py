@@ -89,7 +89,7 @@ def _asked(arguments: Arguments, *names: str, **fixed: Any) -> dict[str, Any]:
     given = {name: arguments.get(name) for name in names}
     clash = sorted(set(arguments.get("filters") or {}) & {*PARAMETERS, *fixed})
     if clash:
-        raise InvalidParameter.named("filters", f"{clash[0]} is no filter here: it is an argument, or fixed")
+        raise InvalidParameter.named("filters", f"{clash[0]} is not a filter here: it is an argument, or fixed")
     return {**(arguments.get("filters") or {}), **given, **fixed}
 
 

@@ -61,7 +61,9 @@ class _Asked:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a page goes on. All pages share ``cut`` and ``first``, which a :class:`NearQuestion` explains."""
+    """The place at which a page continues. All pages share ``cut`` and ``first``, which a :class:`NearQuestion`
+    explains.
+    """
 
     cut: datetime
     first: int

@@ -55,7 +55,9 @@ class RedisLine:
         self._exchange: _Exchange | None = None
         self._connecting = asyncio.Lock()
         self.server_id = b""
-        """Of the server that was connected to last: another after a restart or a failover; empty if it does not say."""
+        """Identity of the server that was connected to last: another one after a restart or a failover; empty if it
+        reports none.
+        """
 
     async def calls(self, *commands: Command) -> list[Any]:
         """Send ``commands`` together and return their replies; an error that Redis reports is returned as the reply.

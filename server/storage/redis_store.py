@@ -148,7 +148,7 @@ class RedisStore:
 
 
 _KEYS_OF: Final = {"SET": slice(1, 2), "DEL": slice(1, None), "MGET": slice(1, None)}
-"""Where a command has its keys. Other commands that are sent have none."""
+"""Positions of the keys in commands. Other commands that are sent have none."""
 
 _NO_NUMBER: Final = b"00000000"
 """Placeholder in a prepared call for the number of the question."""

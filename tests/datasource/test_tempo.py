@@ -335,7 +335,7 @@ MISTAKES = [
     ("{ duration > soon }", "at character 14: 'soon' is not a duration"),
     ("{ status = great }", "status is one of error, ok, unset"),
     ("{ bogus = 1 }", "at character 3: unknown intrinsic 'bogus'; known are"),
-    ("{ trace:id = zzz }", "'zzz' is no trace id"),
+    ("{ trace:id = zzz }", "'zzz' is not a trace id"),
     ("{ a", "at character 4: expected '}', found 'the end'"),
     ("{ } | topk(3)", "at character 7: the stage 'topk' is not supported; supported are count"),
     ("{ } | count()", "compare it: count() > 2"),
