@@ -27,7 +27,7 @@ _DETAILS = tuple(rule for rule in _USAGE if rule[0] in _TABLE["details"])
 _REQUEST = tuple((slot, _paths(names)) for slot, names in _TABLE["request"].items())
 _NO_MODELS = frozenset({"none", *read_table("price_names.json")["bedrock_vendors"]})
 _PROMPT = dict(_USAGE)["prompt_tokens"]
-_DETAIL_NAMES = frozenset(_TABLE["details"]) - {"total_tokens"}
+_DETAIL_NAMES = tuple(slot for slot in _TABLE["details"] if slot != "total_tokens")
 _MODELS = ("model", "response_model", "request_model")
 
 
@@ -42,7 +42,8 @@ def read_body(fields: SpanFields) -> None:
         models = found.get("response_model") or found.get("model") or found.get("request_model")
     has_usage = "prompt_tokens" in found or "completion_tokens" in found or "total_tokens" in found
     if models and has_usage:  # as most calls: no more than a look
-        if _DETAIL_NAMES.isdisjoint(found) and any(map(_may_tell_usage, found.get("output", ()))):
+        outputs = found.get("output")
+        if outputs and found.keys().isdisjoint(_DETAIL_NAMES) and any(map(_may_tell_usage, outputs)):
             _read_details(fields)
         return
     if not models and "input" in found:
@@ -62,7 +63,7 @@ def read_body(fields: SpanFields) -> None:
             usage = _member(body, path)
             if isinstance(usage, dict):
                 _add_first(fields, f"{key} {'.'.join(path)}", usage, _USAGE)
-    if has_usage and _DETAIL_NAMES.isdisjoint(found):
+    if has_usage and found.keys().isdisjoint(_DETAIL_NAMES):
         _read_details(fields)
 
 
