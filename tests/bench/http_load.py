@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Sequence
 from types import TracebackType
 from urllib.parse import urlsplit
+
+from tests.ingest.otlp_payloads import PROTOBUF
 
 
 class LoadConnection:
@@ -46,3 +50,21 @@ class LoadConnection:
                 length = int(value)
         body = await self._reader.readexactly(length) if length else b""
         return int(head.split(b" ", 2)[1]), body
+
+
+async def send_batches(base_url: str, headers: dict[str, str], bodies: Sequence[bytes], senders: int) -> float:
+    """Send OTLP requests over ``senders`` connections; return the seconds until all are answered.
+
+    Raises RuntimeError if one is refused.
+    """
+    waiting = iter(bodies)
+    begun = time.monotonic()
+
+    async def send() -> None:
+        async with LoadConnection(base_url, headers | {"Content-Type": PROTOBUF}) as connection:
+            for body in waiting:
+                if await connection.post("/v1/traces", body) != 200:
+                    raise RuntimeError("a batch was refused")
+
+    await asyncio.gather(*(send() for _ in range(senders)))
+    return time.monotonic() - begun

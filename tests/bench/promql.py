@@ -36,10 +36,9 @@ from server.schema.migrate import migrate
 from server.settings import Settings
 from tests.bench.analytics_cluster import LOADING, MEASURED
 from tests.bench.analytics_data import DAYS, PROJECT, load
-from tests.bench.http_load import LoadConnection
+from tests.bench.http_load import LoadConnection, send_batches
 from tests.bench.ingest import SPANS, Payloads
 from tests.bench.server_process import serve_environment
-from tests.ingest.otlp_payloads import PROTOBUF
 from tests.process.program import Program
 
 HOUR: Final = 3600
@@ -190,7 +189,7 @@ async def beside_ingest(
             bodies = [payloads.batch() for _ in range(batches)]
             evaluating = asyncio.create_task(_evaluate(base_url, headers, every, evaluations)) if every else None
             before = await processors.seconds()
-            took[every].append(await _send(base_url, headers, bodies))
+            took[every].append(await send_batches(base_url, headers, bodies, SENDERS))
             if evaluating is None:
                 used.append(await processors.seconds() - before)
             else:
@@ -206,20 +205,6 @@ async def beside_ingest(
             f"{EVALUATIONS} alerts every {every} s: {statistics.median(pairs):.3f} of that (median of pairs); "
             f"by processor time {share:.1%} of what ingest uses meanwhile"
         )
-
-
-async def _send(base_url: str, headers: dict[str, str], bodies: Sequence[bytes]) -> float:
-    waiting = iter(bodies)
-    begun = time.monotonic()
-
-    async def send() -> None:
-        async with LoadConnection(base_url, headers | {"Content-Type": PROTOBUF}) as connection:
-            for body in waiting:
-                if await connection.post("/v1/traces", body) != 200:
-                    raise RuntimeError("a batch was refused")
-
-    await asyncio.gather(*(send() for _ in range(SENDERS)))
-    return time.monotonic() - begun
 
 
 async def _evaluate(base_url: str, headers: dict[str, str], every: float, seconds: list[float]) -> None:

@@ -4,7 +4,8 @@ Private services and the program are started with the offline model. First the q
 tests/fixtures/semantic are asked about conversations that the program itself has embedded: hit rates at ten, of the set
 that the search was made with, and of one that was kept back. Then --spans spans get vectors that are drawn at random
 round 400 topics, and a thousandth of that number goes to a neighbour: times beside the bare SQL, and how many of the
-right ten are found.
+right ten are found. Last, batches are sent in turns to a server without this search and to one whose embedder is at
+work all the while.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ from server.schema.migrate import migrate
 from server.settings import Settings
 from server.storage.row_scope import RowScope
 from server.storage.statements import statement
+from tests.bench.http_load import send_batches
+from tests.bench.ingest import SPANS, Payloads
 from tests.bench.load import PROJECT, load
 from tests.bench.server_process import serve_environment
 from tests.process.program import Program
@@ -50,6 +53,7 @@ SETS: Final = {name: json.loads((FIXTURES / f"{name}.json").read_text("utf-8")) 
 LANGUAGES: Final = tuple(SETS["questions"][0]["said"])
 ASKED: Final = "angry customers who want their money back"
 DIMENSIONS: Final = 512
+SENDERS: Final = 4
 PATIENCE: Final = 300.0
 COUNT_VECTORS: Final = """
 INSERT INTO vector_counts (project_id, model_id, hour, vectors)
@@ -235,6 +239,30 @@ async def speed(settings: Settings, urls: EmbeddedUrls, base_url: str, headers: 
     await owner.close()
 
 
+def beside_ingest(folder: Path, urls: EmbeddedUrls, headers: dict[str, str], rounds: int, batches: int) -> None:
+    """Print the time of batches beside a working embedder as a multiple of their time without."""
+    payloads = Payloads(1, words=60)
+    took: dict[str, list[float]] = {"": [], "offline": []}
+    for number in range(rounds):
+        for semantic in ("", "offline") if number % 2 else ("offline", ""):
+            more = {"OBSERVATORY_SEMANTIC": semantic} if semantic else {}
+            with Program(folder, ["serve"], serve_environment(urls, **more)) as program:
+                base_url = program.wait_until_serving()
+                # Some to begin with: the server is warm, and the embedder has a backlog.
+                asyncio.run(_sent(base_url, headers, payloads, batches // 4))
+                took[semantic].append(asyncio.run(_sent(base_url, headers, payloads, batches)))
+    pairs = [one / other for one, other in zip(took["offline"], took[""], strict=True)]
+    print(
+        f"{batches} batches of {SPANS} spans: {statistics.median(took['']):.1f} s without the embedder, "
+        f"{statistics.median(took['offline']):.1f} s beside it: speed {1 / statistics.median(pairs):.3f} of that "
+        f"(median of {rounds} pairs; {', '.join(f'{1 / pair:.2f}' for pair in pairs)})"
+    )
+
+
+async def _sent(base_url: str, headers: dict[str, str], payloads: Payloads, batches: int) -> float:
+    return await send_batches(base_url, headers, [payloads.batch() for _ in range(batches)], SENDERS)
+
+
 def main(arguments: Any) -> None:
     """Start private services and the program, measure, print."""
     with tempfile.TemporaryDirectory(prefix="observatory-bench-") as name:
@@ -256,6 +284,10 @@ def main(arguments: Any) -> None:
                     asyncio.run(quality(settings, base_url, headers, name))
                 if arguments.spans:
                     asyncio.run(speed(settings, urls, base_url, headers, arguments))
+            if arguments.ingest_rounds:
+                sender = issue_token(settings, role=Role.ADMIN, projects=[next(iter(SETS))])
+                headers = {"Authorization": f"Bearer {sender}"}
+                beside_ingest(folder, urls, headers, arguments.ingest_rounds, arguments.batches)
 
 
 def parse_arguments() -> Any:
@@ -264,6 +296,8 @@ def parse_arguments() -> Any:
     parser.add_argument("--spans", type=int, default=100_000)
     parser.add_argument("--questions", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--ingest-rounds", type=int, default=3)
+    parser.add_argument("--batches", type=int, default=100, help="requests of 100 spans in each phase")
     return parser.parse_args()
 
 
