@@ -125,6 +125,7 @@ async def give_vectors(owner: asyncpg.Connection, spans: int) -> Vector:
     rows = await owner.fetch("SELECT ts, trace_id, span_id, version FROM llm_traces WHERE project_id = $1", PROJECT)
     small = max(1, spans // 1000)
     columns = ("project_id", "ts", "trace_id", "span_id", "model_id", "version", "text_hash", "bits", "sizes", "vector")
+    before = await owner.fetchval("SELECT pg_current_wal_insert_lsn()")
     for start in range(0, len(rows), 10_000):
         part = rows[start : start + 10_000]
         vectors = drawn(generator, topics, len(part))
@@ -142,6 +143,8 @@ async def give_vectors(owner: asyncpg.Connection, spans: int) -> Vector:
             for place, (row, v) in enumerate(zip(part, vectors, strict=True))
         ]
         await owner.copy_records_to_table("span_vectors", records=records, columns=columns)
+    written = await owner.fetchval("SELECT pg_current_wal_insert_lsn() - $1::pg_lsn", before)
+    print(f"{len(rows):,} vectors of {DIMENSIONS} elements: {written / len(rows):,.0f} bytes of WAL each")
     await owner.execute(COUNT_VECTORS)
     await owner.execute("VACUUM (ANALYZE) span_vectors")
     await owner.execute("VACUUM (ANALYZE) vector_counts")

@@ -63,7 +63,7 @@ def mapped(items: list[Item], now: datetime | None = None) -> dict[str, Any]:
 # The one model call of each tool's example: id, model, prompt, cached, completion, cost, user, session.
 CALLS = {
     "langfuse": ("b7ad6b7169203332", "gpt-4.1-mini", 100, 40, 50, "0.000108", "ada", "conversation-7"),
-    "phoenix": ("00f067aa0ba902b8", "gpt-4o", 120, 100, 30, "0.000475", None, None),
+    "phoenix": ("00f067aa0ba902b8", "gpt-4o", 120, 100, 30, "0.000475", "ada", "conversation-8"),
     "mlflow": ("00f067aa0ba902c1", "gpt-4.1-mini", 100, 40, 50, "0.000108", "ada", "conversation-9"),
     "langsmith": ("800000000000abce", "gpt-4.1-mini-2025-04-14", 100, 40, 50, "0.000108", "ada", "conversation-10"),
     "helicone": ("8a9b0c1d2e3f4a5b", "gpt-4o-2024-08-06", 120, 100, 30, "0.000475", "ada", "conversation-11"),
