@@ -45,12 +45,33 @@ def test_what_is_read_in_pieces_is_what_is_read_at_once(monkeypatch: pytest.Monk
         odd: Any = dice.choice(({"a": value(4)}, "text", None, {"b": {}}))
         return {name: dice.choice((found, found, found, value(0))), dice.choice(("resource", "y")): odd}
 
+    monkeypatch.setattr(json_pieces, "QUICK_BYTES", 0)
     for size in (0, 1, 40, 400):
         monkeypatch.setattr(json_pieces, "SMALL_BYTES", size)
         for _ in range(300):
             document = listed("resourceSpans", lambda: listed("scopeSpans", lambda: listed("spans", item)))
             for body in (orjson.dumps(document), json.dumps(document, indent=1).encode()):
                 assert known(load(body, PATH, LIMITS)) == known(orjson.loads(body))
+
+
+@pytest.mark.parametrize(("unit", "is_quick"), [(b'"some text of a span",', True), (b"{},", False), (b"[[]],", False)])
+def test_a_middling_body_is_parsed_at_once_only_if_few_values_are_in_it(
+    monkeypatch: pytest.MonkeyPatch, unit: bytes, *, is_quick: bool
+) -> None:
+    body = b'{"resourceSpans":[' + unit * (500_000 // len(unit)) + b"null]}"
+    outlines: list[int] = []
+    real = json_pieces._Outline.__init__
+
+    def noted(self: Any, body: bytes, most: int) -> None:
+        outlines.append(len(body))
+        real(self, body, most)
+
+    monkeypatch.setattr(json_pieces._Outline, "__init__", noted)
+    try:
+        load(body, PATH, LIMITS)
+    except TooLarge:
+        assert not is_quick
+    assert bool(outlines) is not is_quick
 
 
 def known(document: Any, names: Sequence[str] = ("resourceSpans", "scopeSpans", "spans")) -> Any:
@@ -64,6 +85,7 @@ def known(document: Any, names: Sequence[str] = ("resourceSpans", "scopeSpans", 
 
 def test_a_body_that_is_broken_anywhere_is_refused_in_pieces_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_pieces, "SMALL_BYTES", 10)
+    monkeypatch.setattr(json_pieces, "QUICK_BYTES", 0)
     span = {"name": 'a"{', "attributes": [{"key": "k", "value": {"stringValue": "\\"}}]}
     body = orjson.dumps({"resourceSpans": [{"resource": {}, "scopeSpans": [{"spans": [span, span]}]}] * 2})
     for place in range(len(body)):

@@ -25,6 +25,9 @@ Piece = tuple[int, int]
 
 SMALL_BYTES: Final = 256 * 1024
 """So much is parsed at once, in some three milliseconds, ten at worst; an outline would cost as much again."""
+QUICK_BYTES, QUICK_MARKS = 1 << 20, 64_000
+"""A body of so many bytes, with so few brackets and commas, is parsed at once, too: in some three milliseconds. That is
+the usual traffic, a few hundred spans with long texts; to count takes a fifth of the time of an outline."""
 _BRACKETS_PER_VALUE: Final = 4
 """The most that a value needs: its pair, itself, and the list in it with its list of items."""
 _RESOURCE_DEPTH, _SCOPE_DEPTH, _ITEM_DEPTH = 3, 5, 7
@@ -60,7 +63,7 @@ def loaded(body: bytes) -> Any:
 
 def load(body: bytes, path: Path, limits: DecodeLimits) -> Any:
     """Return the JSON document, like :func:`loaded`. Raises TooLarge where its outline passes a limit."""
-    if len(body) <= SMALL_BYTES:
+    if len(body) <= SMALL_BYTES or (len(body) <= QUICK_BYTES and _marks(body) <= QUICK_MARKS):
         return loaded(body)
     outline = _Outline(body, limits.max_values)
     resources = outline.items(_RESOURCE_DEPTH)
@@ -184,6 +187,11 @@ class _Outline:
             if fields > most_fields:
                 raise TooLarge(f"the resources and scopes of the request have more than {most_fields} fields")
         return found
+
+
+def _marks(body: bytes) -> int:
+    """Return the number of bytes that could begin a value, also in strings."""
+    return body.count(b"{") + body.count(b"[") + body.count(b",")
 
 
 def _inside_strings(body: bytes, found: NDArray[np.uint8]) -> NDArray[np.bool_]:
