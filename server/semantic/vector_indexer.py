@@ -18,6 +18,7 @@ from server.periodic_task import PeriodicTask
 from server.queries.lists.change_reader import feed_now, read_feed
 from server.queries.lists.feed_position import FeedPosition
 from server.semantic.backlog import Backlog, SpanKey
+from server.semantic.busy_machine import BusyMachine
 from server.semantic.embedding_models import EmbeddingModel, EmbeddingModels
 from server.semantic.stored_walk import StoredWalk
 from server.semantic.token_budget import TokenBudget
@@ -52,6 +53,7 @@ class VectorIndexer:
         budget: TokenBudget,
         price: float = 0.0,
         backlog: Backlog | None = None,
+        machine: BusyMachine | None = None,
     ) -> None:
         """``batch``: number of spans whose vectors are made together. ``price``: US dollars for a million tokens."""
         self._worker = worker
@@ -69,12 +71,13 @@ class VectorIndexer:
         self._model: EmbeddingModel | None = None
         self._failures = 0
         self.backlog = Backlog() if backlog is None else backlog
+        self._machine = BusyMachine() if machine is None else machine
         self.task = PeriodicTask("embedding", self._work, pause=IDLE_SECONDS, first_pause=0.0)
 
     async def _work(self) -> None:
         """Work until nothing is left for the moment, or something fails."""
         while await self.step():
-            wait = self._budget.wait_seconds()
+            wait = max(self._budget.wait_seconds(), self._machine.rest_seconds())
             if wait:
                 observe(EmbeddingBacklog(len(self.backlog), not self._walk.is_over))
                 await asyncio.sleep(min(wait, RENEW_SECONDS))
@@ -95,7 +98,8 @@ class VectorIndexer:
                     self.backlog.add(key)
             if self._budget.wait_seconds():
                 return True
-            batch = self.backlog.take(self._batch)
+            # Small ones on a busy machine: others feel no bursts.
+            batch = self.backlog.take(max(1, self._batch // 8) if self._machine.is_busy else self._batch)
             await self._write(model, batch)
         except EmbedderFailed as failure:
             self._model = None  # it may be another one behind the same name, when it is back

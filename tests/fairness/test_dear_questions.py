@@ -30,7 +30,8 @@ JSON = {"Content-Type": "application/json"}
 async def longest_step() -> AsyncIterator[list[float]]:
     """Measure the longest processor time that passes on this event loop without a turn for others.
 
-    What the tests before have left is not looked through meanwhile: a server process has far less, and freezes it too.
+    The garbage collector does not look through the objects of earlier tests meanwhile: a server process has far fewer,
+    and freezes them too.
     """
     found = [0.0]
 

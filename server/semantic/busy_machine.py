@@ -1,0 +1,74 @@
+"""Rests of work that can wait, while others need the machine's processors.
+
+A low priority alone does not leave them to the servers: two processors are often two threads of one core, and a process
+on the second one slows the first down by a quarter, whatever its priority.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+BUSY_SHARE: Final = 0.7
+"""Share of all processors that others use on a busy machine."""
+WORK_SHARE: Final = 0.03
+"""Share of one processor that this process takes on a busy machine."""
+LONGEST_SECONDS: Final = 10.0
+"""Of a rest: calm is noticed after it."""
+SHORTEST_MEASUREMENT: Final = 0.25
+"""Seconds below which times of processors, which the kernel counts in hundredths, say too little."""
+_STAT: Final = Path("/proc/stat")
+_IDLE, _WAITING = 3, 4
+"""Places of the times, in a line of that file, in which no processor works (proc_stat(5))."""
+
+Times = tuple[float, float]
+"""Seconds that all processors worked, and all their seconds, since the machine started."""
+
+
+class BusyMachine:
+    """Says how long to rest. Where the system does not tell what its processors do, never."""
+
+    def __init__(
+        self,
+        *,
+        read: Callable[[], Times | None] | None = None,
+        own: Callable[[], float] = time.process_time,
+    ) -> None:
+        """``own``: seconds of processors that this process took."""
+        self._read = processor_times if read is None else read
+        self._own = own
+        self._before = self._now()
+        self.is_busy = False
+        """Whether others used so much when :meth:`rest_seconds` last looked."""
+        self._paid = own()
+        """Seconds of processors of this process after which it has rested."""
+
+    def rest_seconds(self) -> float:
+        """Return how long to rest after the work since the last rest; 0: not at all."""
+        now = self._now()
+        if now is not None and self._before is not None:
+            worked, passed = now[0] - self._before[0], now[1] - self._before[1]
+            if passed >= SHORTEST_MEASUREMENT:
+                self.is_busy = worked > BUSY_SHARE * passed
+                self._before = now
+        used, self._paid = self._own() - self._paid, self._own()
+        return min(used * (1 - WORK_SHARE) / WORK_SHARE, LONGEST_SECONDS) if self.is_busy else 0.0
+
+    def _now(self) -> Times | None:
+        """Return the times of the processors, without what this process took."""
+        times = self._read()
+        return None if times is None else (times[0] - self._own(), times[1])
+
+
+def processor_times() -> Times | None:
+    """Return the times of Linux, or None elsewhere."""
+    try:
+        with _STAT.open("rb") as file:
+            ticks = [int(field) for field in file.readline().split()[1:9]]
+    except (OSError, ValueError):
+        return None
+    second = os.sysconf("SC_CLK_TCK")
+    return (sum(ticks) - ticks[_IDLE] - ticks[_WAITING]) / second, sum(ticks) / second
