@@ -95,6 +95,10 @@ def is_imperative(first_word: str) -> bool:
 
 
 def _files() -> Iterator[Path]:
+    return (path for path in _all_files() if "node_modules" not in path.parts)
+
+
+def _all_files() -> Iterator[Path]:
     for folder in PYTHON_FOLDERS:
         for suffix in (".py", ".sql", ".lua", ".md"):
             yield from sorted((ROOT / folder).rglob(f"*{suffix}"))
