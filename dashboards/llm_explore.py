@@ -32,7 +32,7 @@ BOARD: Final = Board(
                   target("meaning", limit=50, meaning=variable("meaning"), like=variable("like"),
                          search=variable("search")), size=(24, 10)),
         )),
-        Row("What was said", (
+        Row("Conversation", (
             panel("logs", "Prompts and answers", "What was asked and answered, newest first; failed calls in red.",
                   [target("logs", limit=100, search_new=variable("search"))], size=(24, 12),
                   options={"showTime": True, "wrapLogMessage": True, "enableLogDetails": True, "showLabels": False,

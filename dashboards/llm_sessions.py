@@ -54,7 +54,7 @@ BOARD: Final = Board(
         Row("The conversation", (
             table("Traces", "One row a turn, newest first; the first column opens the trace.",
                   target("traces", limit=100, session=_SESSION), size=(24, 9)),
-            panel("logs", "What was said", "Prompts and answers in the order of time; choose a session to read one "
+            panel("logs", "Prompts and answers", "Turns in the order of time; choose a session to read one "
                   "conversation from first to last message.",
                   [target("logs", limit=200, session=_SESSION)], size=(24, 14),
                   options={"showTime": True, "wrapLogMessage": True, "enableLogDetails": True, "showLabels": False,

@@ -38,7 +38,7 @@ BOARD: Final = Board(
             panel("traces", "Spans", "Every span of the trace over time; a click shows its attributes and events.",
                   [_query("trace")], unit="ms", size=(24, 16), defaults={"noValue": _CHOOSE}),
         )),
-        Row("What was said", (
+        Row("Conversation", (
             table("Messages", "Prompts, answers and tool traffic in the order of the spans; what a call repeats is "
                   "shown once.", _query("messages"), size=(24, 12), defaults={"noValue": _CHOOSE},
                   overrides=[column("Content", custom__cellOptions={"type": "auto", "wrapText": True})]),

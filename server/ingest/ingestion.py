@@ -273,8 +273,10 @@ class Ingestion:
         content_encoding: str | None,
         read: Callable[[D], Awaitable[T]],
     ) -> T:
-        """What ``read`` makes of the decoded body. A body that turns out to be small is decoded at once; any other in a
-        thread, which is kept until it is read: the number of threads bounds the memory that large bodies need.
+        """Return what ``read`` makes of the decoded body.
+
+        A body that turns out to be small is decoded at once; any other in a thread, which is kept until it is read: the
+        number of threads bounds the memory that large bodies need.
 
         How large a body is shows only when it is decoded: two kilobytes of gzip may be half a million empty objects. So
         decoding it at once has limits of its own, under which it takes some 15 ms at most.
@@ -311,7 +313,7 @@ class Ingestion:
         return await self._in_turns(steps)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        """The result of ``work``. A caller that goes away holds its decoder until the thread is free."""
+        """Return the result of ``work``. A caller that goes away holds its decoder until the thread is free."""
         result = asyncio.get_running_loop().run_in_executor(self._threads, work)
         try:
             return await asyncio.shield(result)
@@ -327,7 +329,7 @@ class Ingestion:
             del result
 
     async def _in_turns(self, steps: Generator[None, None, T]) -> T:
-        """The result of ``steps``, some milliseconds at a time: then other requests, and other tenants, go on."""
+        """Return the result of ``steps``, run some milliseconds at a time: others go on in between."""
         place: Place | None = await self._turns.take()
         try:
             turn_ends = time.perf_counter() + _STEP_SECONDS
@@ -377,7 +379,7 @@ class Ingestion:
             except UnstorableSpan as error:
                 unstorable[str(error)] += 1
             if size > _MOST_ROW_BYTES:
-                # What a resource says is stored with each of its spans.
+                # The attributes of a resource are stored with each of its spans.
                 raise TooLarge(f"the spans would be stored as more than {_MOST_ROW_BYTES} bytes: send fewer at a time")
             yield
         return prepared, unstorable

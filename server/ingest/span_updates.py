@@ -39,7 +39,7 @@ FROM_LOGS: Final = "observatory.content_from_logs"
 _LIMITS: Final = MappingLimits()
 _MESSAGES: Final = {"input": _LIMITS.input_messages, "output": _LIMITS.output_messages}
 _WHOLE: Final = ("input_text", "input_messages", "output_text", "output_messages", "attributes")
-"""Columns that may stand apart; ``whole_NAME`` is what they hold."""
+"""Columns whose value may be stored apart; ``whole_NAME`` is then that value."""
 _FIELDS: Final = tuple(field.name for field in fields(SpanRecord))
 
 

@@ -3,8 +3,8 @@
 The nodes are three of the program's own private PostgreSQLs, from the programs in ``CITUS_BIN``: a PostgreSQL 18 with
 the extension citus installed. They reach each other through unix sockets, so no port is opened.
 
-Tests share nothing: each has databases of the same name on all nodes, clones of a template there. What Citus knows of
-tables and nodes is in its own tables, so it is cloned with them.
+Tests share nothing: each has databases of the same name on all nodes, clones of a template there. Citus keeps its
+knowledge of tables and nodes in tables of its own, so it is cloned with them.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ SETTINGS = {
 
 
 def distribution() -> str:
-    """What the tests of this run are on."""
+    """Return the distribution that the tests of this run are on."""
     return os.environ.get(SWITCH, NONE)
 
 
 def is_on_citus() -> bool:
-    """Whether the tests of this run are on a cluster."""
+    """Return whether the tests of this run are on a cluster."""
     return distribution() == CITUS
 
 
@@ -115,12 +115,12 @@ class CitusCluster:
 
 
 def socket_of(url: str) -> str:
-    """The folder of the socket that ``url`` leads to."""
+    """Return the folder of the socket that ``url`` leads to."""
     return parse_qs(urlsplit(url).query)["host"][0]
 
 
 def on_node(url: str, name: str) -> str:
-    """``url``, which leads to the coordinator, of the same database on another node."""
+    """Return the URL of the same database on another node; ``url`` leads to the coordinator."""
     here = Path(socket_of(url))
     there = here.parent.parent / name / here.name
     return url.replace(quote(str(here), safe=""), quote(str(there), safe=""))
@@ -190,7 +190,7 @@ async def let_in(url: str, node: str) -> None:
 
 
 def of_database(url: str, name: str) -> str:
-    """``url`` with another database."""
+    """Return ``url`` with another database."""
     head, _, options = url.partition("?")
     return f"{head.rpartition('/')[0]}/{name}?{options}"
 
@@ -205,7 +205,7 @@ async def _execute(url: str, *statements: str) -> None:
 
 
 def on_database(urls: EmbeddedUrls, name: str) -> EmbeddedUrls:
-    """``urls`` with another database."""
+    """Return ``urls`` with another database."""
     return replace(
         urls, **{kind: of_database(getattr(urls, kind), name) for kind in ("database_url", "owner_url", "worker_url")}
     )

@@ -87,7 +87,7 @@ def said_if_it_fails(program: Program) -> Iterator[None]:
 
 
 async def make_projects(urls: EmbeddedUrls) -> dict[str, list[str]]:
-    """Some projects of each worker, by its name."""
+    """Create some projects on each worker and return them by its name."""
     await migrate(urls.owner_url, distribution=CITUS)
     owner = await asyncpg.connect(urls.owner_url)
     sockets = {socket_of(on_node(urls.owner_url, name)): name for name in WORKERS}
@@ -117,7 +117,7 @@ def environment_of(urls: EmbeddedUrls) -> Mapping[str, str]:
 
 
 async def nothing_is_half_done(urls: EmbeddedUrls) -> None:
-    """Transactions that a kill left prepared on a node are ended by the coordinator, which knows how they ended."""
+    """Wait until the coordinator has ended the transactions that a kill left prepared on a node."""
     async with asyncio.timeout(RECOVERED_SECONDS):
         for name in NODES:
             node = await asyncpg.connect(on_node(urls.owner_url, name))
@@ -181,7 +181,7 @@ class Books:
                 await self._start(away)
 
     async def _others_go_on(self, away: str, here: str) -> None:
-        """Readers and writers of ``here`` notice nothing; those of ``away`` are told whose node it is."""
+        """Check that readers and writers of ``here`` notice nothing and those of ``away`` are told whose node it is."""
         await progress(self.ledger, 20, self.homes[here])
         for limit in range(20, 25):
             for project in self.homes[here]:
@@ -203,7 +203,7 @@ class Books:
         return int((self.folder / name / "postgres" / "postmaster.pid").read_text().split("\n")[0])
 
     async def _stop(self, name: str) -> None:
-        """As if the machine were switched off: nothing is written any more."""
+        """Stop a node as if its machine were switched off: nothing is written any more."""
         _kill(self._postmaster(name), signal.SIGQUIT)
         async with asyncio.timeout(30):
             while not self.cluster.nodes[name].exited():

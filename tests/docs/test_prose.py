@@ -25,7 +25,7 @@ FOLDERS = (
         f"{top}/{folder.name}"
         for top in ("server", "tests")
         for folder in sorted((ROOT / top).iterdir())
-        if folder.is_dir() and folder.name not in ("__pycache__", "citus", "ingest")
+        if folder.is_dir() and folder.name != "__pycache__"
     ),
 )
 

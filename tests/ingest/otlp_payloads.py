@@ -16,7 +16,7 @@ JSON = "application/json"
 
 
 def attribute(key: str, value: Any) -> KeyValue:
-    """One attribute."""
+    """Return one attribute."""
     if isinstance(value, bool):
         return KeyValue(key=key, value=AnyValue(bool_value=value))
     if isinstance(value, int):
@@ -29,7 +29,7 @@ def attribute(key: str, value: Any) -> KeyValue:
 def export_request(
     spans: int = 1, *, attributes: dict[str, Any] | None = None, **overrides: Any
 ) -> ExportTraceServiceRequest:
-    """A request of ``spans`` model calls in one trace; ``overrides`` are fields of the protobuf Span."""
+    """Return a request of ``spans`` model calls in one trace; ``overrides`` are fields of the protobuf Span."""
     request = ExportTraceServiceRequest()
     scope = request.resource_spans.add()
     scope.resource.attributes.append(attribute("service.name", "checkout"))
@@ -61,7 +61,7 @@ def export_request(
 
 
 def as_json(request: ExportTraceServiceRequest) -> bytes:
-    """``request`` as OTLP JSON: hex ids, where protobuf's own JSON form has base64."""
+    """Return ``request`` as OTLP JSON: hex ids, where protobuf's own JSON form has base64."""
     document = MessageToDict(request)
     for resource in document.get("resourceSpans", []):
         for scope in resource.get("scopeSpans", []):
@@ -79,5 +79,5 @@ def _hex(base64_text: str) -> str:
 
 
 def body_of(request: ExportTraceServiceRequest, content_type: str) -> bytes:
-    """``request`` in the encoding that ``content_type`` names."""
+    """Return ``request`` in the encoding that ``content_type`` names."""
     return request.SerializeToString() if content_type == PROTOBUF else as_json(request)

@@ -38,7 +38,7 @@ def message(role: str, *texts: str, **more: Any) -> dict[str, Any]:
 def call(
     asked: Sequence[dict[str, Any]] | None, answered: Sequence[dict[str, Any]] | None = None, **more: Any
 ) -> SpanRecord:
-    """A call with these messages, whose texts are those that the mapping makes of them."""
+    """Return a call with these messages, whose texts are those that the mapping makes of them."""
     return make_span(
         input_type="chat",
         input_messages=None if asked is None else list(asked),
@@ -50,7 +50,7 @@ def call(
 
 
 def talk(turns: int, number: int = 0, secret: str = "") -> list[SpanRecord]:
-    """The calls of a conversation, each with all that was said before."""
+    """Return the calls of a conversation, each with all that was said before."""
     said = [message("system", f"You are helpful {secret}.")]
     spans = []
     for turn in range(turns):
@@ -78,7 +78,7 @@ class Writer:
 
 
 async def rows_of(services: Services, project: str, document: Any = None, **more: Any) -> list[dict[str, Any]]:
-    """Rows of a list with all fields, but for those in which projects differ."""
+    """Return rows of a list with all fields, but for those in which projects differ."""
     tree = None if document is None else parse_filter(document)
     question = ListQuestion(filter=tree, fields=ALL, limit=1000, **more)
     page = await list_spans(services.reads, scope(project), question)

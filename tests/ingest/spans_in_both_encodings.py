@@ -30,7 +30,7 @@ class Raw(bytes):
 
 
 def any_value(value: Any) -> dict[str, Any]:
-    """A Python value as an OTLP AnyValue in the JSON encoding."""
+    """Return a Python value as an OTLP AnyValue in the JSON encoding."""
     if isinstance(value, bool):
         return {"boolValue": value}
     if isinstance(value, int):
@@ -50,18 +50,18 @@ def any_value(value: Any) -> dict[str, Any]:
 
 
 def attributes(values: dict[str, Any]) -> list[dict[str, Any]]:
-    """Attributes in the JSON encoding."""
+    """Return attributes in the JSON encoding."""
     return [{"key": key, "value": any_value(value)} for key, value in values.items()]
 
 
 def event(name: str, at: int = NOW_NS, **values: Any) -> dict[str, Any]:
-    """A span event in the JSON encoding; ``__`` in names stands for a dot."""
+    """Return a span event in the JSON encoding; ``__`` in names stands for a dot."""
     named = {key.replace("__", "."): value for key, value in values.items()}
     return {"name": name, "timeUnixNano": str(at), "attributes": attributes(named)}
 
 
 def span(values: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
-    """A good span of two seconds in the JSON encoding, with ``fields`` on top."""
+    """Return a good span of two seconds in the JSON encoding, with ``fields`` on top."""
     return {
         "traceId": TRACE_ID,
         "spanId": SPAN_ID,
@@ -75,7 +75,7 @@ def span(values: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
 
 
 def request(*spans: dict[str, Any], resource: dict[str, Any] | None = None, scope: str = "") -> dict[str, Any]:
-    """A request of one resource and one scope in the JSON encoding."""
+    """Return a request of one resource and one scope in the JSON encoding."""
     return {
         "resourceSpans": [
             {
@@ -91,7 +91,7 @@ def as_json(document: Any) -> bytes:
 
 
 def as_protobuf(document: dict[str, Any]) -> bytes:
-    """The same request in protobuf."""
+    """Return the same request in protobuf."""
     message = ExportTraceServiceRequest()
     for group in document["resourceSpans"]:
         out = message.resource_spans.add()
@@ -162,7 +162,7 @@ def map_document(
     limits: MappingLimits | None = None,
     pricing: PriceBook | None = None,
 ) -> MappedBatch:
-    """Maps a request in both encodings, says that they agree, and gives the result."""
+    """Map a request in both encodings, check that they agree, and return the result."""
     batches = [
         map_spans(decode_traces(body, content_type), now=NOW, window=window, limits=limits, pricing=pricing)
         for body, content_type in ((as_json(document), JSON), (as_protobuf(document), PROTOBUF))
@@ -180,7 +180,7 @@ def map_one(
     pricing: PriceBook | None = None,
     **fields: Any,
 ) -> SpanRecord:
-    """The row of one good span with these attributes."""
+    """Return the row of one good span with these attributes."""
     batch = map_document(
         request(span(values, **fields), resource=resource, scope=scope), limits=limits, pricing=pricing
     )

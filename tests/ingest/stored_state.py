@@ -1,4 +1,4 @@
-"""What the tables hold, and what they should hold by the raw rows alone."""
+"""The content of the tables, and the content that they should have by the raw rows alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Rows = list[dict[str, Any]]
 
 
 async def everything(owner: asyncpg.Connection) -> dict[str, Rows]:
-    """All rows of the tables that the writer keeps."""
+    """Return all rows of the tables that the writer keeps."""
     found = {}
     for table in TABLES:
         found[table] = [dict(row) for row in await owner.fetch(f"SELECT * FROM {table} ORDER BY 1, 2, 3")]
@@ -30,7 +30,7 @@ async def everything(owner: asyncpg.Connection) -> dict[str, Rows]:
 
 
 async def stored_summaries(owner: asyncpg.Connection) -> dict[str, dict[tuple[str, ...], dict[str, Any]]]:
-    """The kept summaries by key, without the columns that say when and how they were kept."""
+    """Return the kept summaries by key, without the columns that say when and how they were kept."""
     result: dict[str, dict[tuple[str, ...], dict[str, Any]]] = {}
     for kind, key in (("trace", "trace_id"), ("session", "session_id"), ("user", "user_id")):
         rows = await owner.fetch(f"SELECT * FROM {kind}_summaries")
@@ -46,7 +46,7 @@ async def stored_summaries(owner: asyncpg.Connection) -> dict[str, dict[tuple[st
 
 
 def recomputed_summaries(spans: Iterable[asyncpg.Record]) -> dict[str, dict[tuple[str, ...], dict[str, Any]]]:
-    """The summaries as they follow from the raw rows: the rule of docs/reference/ingestion.md in plain Python."""
+    """Return the summaries that follow from the raw rows, by the rule of docs/reference/ingestion.md."""
     by_trace: dict[tuple[str, str], list[asyncpg.Record]] = defaultdict(list)
     for span in spans:
         by_trace[span["project_id"], span["trace_id"]].append(span)
@@ -108,7 +108,7 @@ def _grouped(traces: Iterable[dict[str, Any]], name: str) -> dict[tuple[str, ...
 
 
 async def counted_totals(owner: asyncpg.Connection) -> dict[str, Any]:
-    """The sums of all rollups, whether or not the folder of a server was there: what metrics add up to."""
+    """Return the sums of all rollups, whether or not the folder of a server was there: what metrics add up to."""
     row = await owner.fetchrow(
         "SELECT coalesce(sum(spans), 0) AS spans, coalesce(sum(traces), 0) AS traces,"
         " coalesce(sum(total_tokens), 0) AS total_tokens, coalesce(sum(total_cost), 0) AS total_cost,"

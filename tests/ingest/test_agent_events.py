@@ -50,7 +50,7 @@ _TIME = re.compile(r'(UnixNano": ")(\d+)')
 
 
 def captured(name: str, signal: str, shift_ns: int) -> bytes:
-    """A captured request in JSON, as if it were sent ``shift_ns`` later."""
+    """Return a captured request in JSON, as if it were sent ``shift_ns`` later."""
     text = (FIXTURES / f"{name}.{signal}.json").read_text()
     return _TIME.sub(lambda found: found[1] + str(int(found[2]) + shift_ns), text).encode()
 

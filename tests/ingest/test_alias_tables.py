@@ -303,7 +303,7 @@ def test_reference_mapping_is_in_the_tables(slot: str, key: str) -> None:
 
 @pytest.mark.parametrize("slot", sorted(REQUIRED))
 def test_precedence_within_a_column_is_that_of_the_reference(slot: str) -> None:
-    """Within one dialect the reference gives the order from left to right."""
+    """Within one dialect the reference has them in order, from left to right."""
     ranks = [attribute_table()[key].rank for key in REQUIRED[slot].split() if key.startswith("gen_ai.")]
     by_dialect: dict[int, list[int]] = {}
     for rank in ranks:

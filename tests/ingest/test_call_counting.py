@@ -19,7 +19,7 @@ OUTER, INNER = "a" * 16, "b" * 16
 
 
 def counted(outer: dict[str, Any], inner: dict[str, Any], **inner_fields: Any) -> tuple[bool, bool]:
-    """Which of two spans counts: one of two seconds, and one of one second within it."""
+    """Return which of two spans counts: one of two seconds, and one of one second within it."""
     first = span(outer, spanId=OUTER)
     second = span(inner, spanId=INNER, endTimeUnixNano=str(NOW_NS + SECOND), **inner_fields)
     records = {record.span_id: record for record in map_document(request(second, first)).records}
@@ -146,7 +146,7 @@ def test_client_and_vendor_with_clocks_of_their_own_report_one_call() -> None:
 
 
 def scoped(*parts: tuple[str, dict[str, Any]]) -> dict[str, Any]:
-    """One request with a scope for each span."""
+    """Return one request with a scope for each span."""
     scopes = [{"scope": {"name": name}, "spans": [one]} for name, one in parts]
     return {"resourceSpans": [{"resource": {"attributes": []}, "scopeSpans": scopes}]}
 

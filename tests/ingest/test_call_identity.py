@@ -28,7 +28,7 @@ WHO: dict[str, Any] = {"user.id": "ada", "session.id": "s-1", "tag.tags": ["blue
 
 
 def mapped(*spans: dict[str, Any]) -> list[SpanRecord]:
-    """The rows of spans above each other, the topmost first."""
+    """Return the rows of spans above each other, the topmost first."""
     documents = [
         span(values, spanId=f"{number:016x}", **({"parentSpanId": f"{number - 1:016x}"} if number > 1 else {}))
         for number, values in enumerate(spans, start=1)
@@ -94,7 +94,7 @@ async def identity_of(owner: asyncpg.Connection, number: int) -> tuple[Any, ...]
 
 
 async def calls_by_user(owner: asyncpg.Connection) -> dict[str, tuple[int, int]]:
-    """Calls and tokens of each user, by the rollups."""
+    """Return calls and tokens of each user, by the rollups."""
     rows = await owner.fetch(
         "SELECT actor, sum(calls) AS calls, sum(total_tokens) AS tokens FROM actor_delta WHERE kind = 'user'"
         " GROUP BY actor HAVING sum(spans) > 0"
@@ -199,7 +199,7 @@ async def test_any_order_and_split_gives_every_call_the_nearest_user(
 
 
 def _tree(chance: random.Random, trace: int) -> list[SpanRecord]:
-    """Agents, chains and tools with calls as leaves, no two of which could be one call; some name a user."""
+    """Return agents, chains and tools with calls as leaves, no two of which could be one call; some name a user."""
     first, spans, inner = 100 * trace, [], [0]
     for number in range(1, chance.randint(3, 10)):
         operation = chance.choice(["agent", "chain", "tool", "chat", "chat"]) if number > 1 else "agent"

@@ -1,4 +1,4 @@
-"""What agent frameworks for Python sent from a stub vendor with known usage, mapped: counted once, to the cent.
+"""Captured spans of Python's agent frameworks, from a stub vendor with known usage: counted once, to the cent.
 
 Each call of the stub reported 900 tokens in, of which 640 were cached, and 210 out, of which 128 were reasoning.
 """

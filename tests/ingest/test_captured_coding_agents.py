@@ -1,4 +1,4 @@
-"""What Codex, Gemini CLI and Qwen Code sent in all their signals, mapped: each request to the model is one call.
+"""Captured signals of Codex, Gemini CLI and Qwen Code: each request to the model is one call.
 
 Both ran against stub vendors (1,000 tokens in, of which 600 cached, 300 out, of which 120 thought), with one tool.
 """

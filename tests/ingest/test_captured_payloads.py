@@ -1,4 +1,4 @@
-"""What real instrumentations sent (tests/instrumentations), mapped: the columns their users look at.
+"""Captured spans of real instrumentations (tests/instrumentations): the columns their users look at.
 
 The clients talked to stub vendors with fixed usage, so what must arrive is known: see
 tests/instrumentations/vendor_stub.py. The payloads are those of tests/fixtures/otlp.
@@ -50,7 +50,7 @@ def scores(scenario: str) -> list[ScoreRecord]:
 
 
 def calls(scenario: str, model: str) -> list[SpanRecord]:
-    """The counted calls of one model (by prefix), in order of time."""
+    """Return the counted calls of one model (by prefix), in order of time."""
     return [record for record in rows(scenario) if record.is_generation and (record.model or "").startswith(model)]
 
 

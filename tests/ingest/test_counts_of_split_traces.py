@@ -28,7 +28,7 @@ _requests = itertools.count(1)
 
 
 def reporting(trace: int, number: int, parent: int | None, operation: str, tokens: int, **fields: Any) -> SpanRecord:
-    """A span as the mapping makes it, before anything else of its trace is known; ids are numbers."""
+    """Return a span as the mapping makes it, before anything else of its trace is known; ids are numbers."""
     rule = rule_alone(operation, is_call=True, has_usage=tokens > 0)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens, "total_cost_usd": Decimal(tokens)} if tokens else {}
     values = {
@@ -42,7 +42,8 @@ def reporting(trace: int, number: int, parent: int | None, operation: str, token
 def random_trace(
     chance: random.Random, trace: int, *, first: int = 1, answers: Sequence[str] = ("r1",)
 ) -> list[SpanRecord]:
-    """Agents, chains, tools, requests and calls below each other, some with usage, users and words, some without.
+    """Return agents, chains, tools, requests and calls below each other, some of them with usage, users and words.
+
     ``answers``: ids of the vendor's answers, of which each call names one or none.
     """
     spans = []
@@ -76,7 +77,7 @@ def copies(spans: Sequence[SpanRecord]) -> list[SpanRecord]:
 
 
 def moved(spans: Sequence[SpanRecord], *, trace_offset: int) -> list[SpanRecord]:
-    """The same spans in other traces, with other answers."""
+    """Return the same spans in other traces, with other answers."""
     pieces = copies(spans)
     for span in pieces:
         span.trace_id = f"{int(span.trace_id, 16) + trace_offset:032x}"
@@ -86,12 +87,12 @@ def moved(spans: Sequence[SpanRecord], *, trace_offset: int) -> list[SpanRecord]
 
 
 def server(services: Services) -> SpanWriter:
-    """The writer of a process of its own."""
+    """Return the writer of a process of its own."""
     return SpanWriter(services.writes, Dimensions(services.writes, most_combinations=20_000), None)
 
 
 async def send(writer: SpanWriter, spans: Sequence[SpanRecord]) -> None:
-    """One request."""
+    """Send one request."""
     request = copies(spans)
     count_calls_once(request)
     await writer.store([prepare_span("alpha", span, request=next(_requests)) for span in request])
@@ -177,7 +178,7 @@ async def test_one_call_in_two_traces_counts_once_in_any_order_and_split(
 
 
 async def send_patiently(writer: SpanWriter, requests: Sequence[Sequence[SpanRecord]]) -> None:
-    """Requests one after the other, each again where writers wait for each other for too long, as group commit does."""
+    """Send requests one after the other, each again where writers wait for each other for too long."""
     async with asyncio.timeout(60):
         for request in requests:
             while True:

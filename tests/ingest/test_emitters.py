@@ -1,4 +1,4 @@
-"""What single emitters do their own way, each as one span and what its row must say."""
+"""Habits of single emitters: a span of each, and the row that it must become."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_a_middling_body_is_parsed_at_once_only_if_few_values_are_in_it(
 
 
 def known(document: Any, names: Sequence[str] = ("resourceSpans", "scopeSpans", "spans")) -> Any:
-    """What a decoder reads of a document: the lists on the path, and objects that are in no list."""
+    """Return what a decoder reads of a document: the lists on the path, and objects that are in no list."""
     if not names or not isinstance(document, dict):
         return document
     inner = document.get(names[0])
@@ -103,7 +103,7 @@ def _outcome(read: Callable[[], Any]) -> Any:
 
 
 def _document(name: str, inner: bytes) -> bytes:
-    """A request with this list at its end."""
+    """Return a request with this list at its end."""
     names = {
         "traces": (b"resourceSpans", b"scopeSpans", b"spans"),
         "logs": (b"resourceLogs", b"scopeLogs", b"logRecords"),

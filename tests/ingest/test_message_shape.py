@@ -1,4 +1,4 @@
-"""What the reader of protobuf takes from the descriptors of OTLP."""
+"""The shapes that the reader of protobuf takes from the descriptors of OTLP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a project says about its prices over HTTP is in force with its next span."""
+"""Price settings of a project, made over HTTP, are in force with its next span."""
 
 from __future__ import annotations
 

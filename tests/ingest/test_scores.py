@@ -175,7 +175,7 @@ async def test_scores_of_a_foreign_project_are_403_and_a_viewer_may_not_write(
 
 
 def logs(*records: tuple[str, dict[str, Any]], trace_id: str, span_id: str) -> bytes:
-    """An OTLP logs request of events ``(name, attributes)`` of one span."""
+    """Return an OTLP logs request of events ``(name, attributes)`` of one span."""
     request = ExportLogsServiceRequest()
     scope = request.resource_logs.add().scope_logs.add()
     for name, attributes in records:

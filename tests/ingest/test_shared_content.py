@@ -136,7 +136,7 @@ def without_own(trace: dict[str, Any]) -> Any:
 
 
 def random_span(chance: random.Random, known: Sequence[SpanRecord]) -> SpanRecord:
-    """A span of any kind of content, often of a known conversation."""
+    """Return a span of any kind of content, often of a known conversation."""
 
     def words(most: int) -> str:
         return " ".join(chance.choices(WORDS, k=chance.randint(0, most)))
@@ -191,7 +191,7 @@ def random_span(chance: random.Random, known: Sequence[SpanRecord]) -> SpanRecor
 
 
 def later(chance: random.Random, span: SpanRecord) -> SpanRecord:
-    """The same span again: a replay, a later version, one with other words, one with another start."""
+    """Return the same span again: a replay, a later version, one with other words, one with another start."""
     kind = chance.randrange(4)
     if kind == 0:
         return span
@@ -204,7 +204,7 @@ def later(chance: random.Random, span: SpanRecord) -> SpanRecord:
 
 
 def questions(chance: random.Random) -> list[Any]:
-    """Filters over content: words and phrases within a message, negations, alternatives, substrings, comparisons."""
+    """Return filters over content: words, phrases in a message, negations, alternatives, substrings, comparisons."""
     found: list[Any] = [{"not": search(chance.choice(WORDS))}, search("-amber"), search("nowhere")]
     for _ in range(4):
         some = chance.sample(WORDS, 3)

@@ -41,7 +41,7 @@ async def test_deleting_a_trace_removes_what_no_other_span_has(
 
 
 async def found_in_dump(owner: asyncpg.Connection, text: str) -> set[str]:
-    """The tables whose rows hold ``text``, as a dump writes them; partitions under the name of the whole."""
+    """Return the tables whose rows hold ``text``, as a dump writes them; partitions under the name of the whole."""
     found = set()
     tables = await owner.fetch(
         "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"

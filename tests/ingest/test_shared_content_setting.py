@@ -74,7 +74,7 @@ def test_a_cluster_shares_no_content_and_looks_for_none() -> None:
 
 
 def request(number: int) -> bytes:
-    """A request in OTLP with one call."""
+    """Return a request in OTLP with one call."""
     attributes = {
         "gen_ai.operation.name": "chat",
         "gen_ai.input.messages": json.dumps([message("system", "be brief"), message("user", "how is the weather?")]),

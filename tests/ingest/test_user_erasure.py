@@ -35,7 +35,7 @@ async def spans_of_two_users(server: AppServer) -> None:
 
 
 async def everything(owner: asyncpg.Connection) -> str:
-    """All rows of all tables as one text: whatever a dump would have."""
+    """Return all rows of all tables as one text: whatever a dump would have."""
     tables = await owner.fetch(
         "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace"
     )

@@ -178,7 +178,7 @@ USAGE = {"gen_ai.response.model": GPT, "gen_ai.usage.input_tokens": 900, "gen_ai
 
 
 def booked(*kinds: str, calls: int) -> list[bool]:
-    """Which spans of a turn count: calls one after the other, and the records of their usage at the end of each."""
+    """Return which spans of a turn count: calls one after the other, and a record of its usage at the end of each."""
     spans = []
     for number in range(max(calls, len(kinds))):
         start, end = NOW_NS + 2 * number * SECOND, NOW_NS + (2 * number + 1) * SECOND

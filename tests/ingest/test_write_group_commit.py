@@ -48,7 +48,7 @@ def prepared(count: int, **overrides: Any) -> list[PreparedSpan]:
 
 
 def poison(span: PreparedSpan) -> PreparedSpan:
-    """``span`` with a value that passes every check of ours and that PostgreSQL refuses."""
+    """Return ``span`` with a value that passes every check of ours and that PostgreSQL refuses."""
     span.values[COLUMNS.index("attributes")] = '{"a": "\\u0000"}'
     return span
 

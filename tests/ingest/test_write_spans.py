@@ -151,7 +151,7 @@ async def test_new_and_known_traces_of_several_projects_and_weeks_share_a_batch(
 
 
 async def ready_for_copy(services: Services, owner: asyncpg.Connection, span: SpanRecord) -> tuple[str, list[Any]]:
-    """The partition of ``span`` in project alpha, and its row."""
+    """Return the partition of ``span`` in project alpha, and its row."""
     partition: str = await owner.fetchval("SELECT ensure_trace_partition($1)", span.ts)
     prepared = prepare_span("alpha", span)
     await Dimensions(services.writes, most_combinations=10).intern([prepared])
@@ -162,7 +162,7 @@ async def ready_for_copy(services: Services, owner: asyncpg.Connection, span: Sp
 async def test_the_note_of_copied_spans_leaves_nothing_out(
     services: Services, project: ProjectMaker, owner: asyncpg.Connection
 ) -> None:
-    """What summaries and rollups are made of has the type, and the value, of the stored column."""
+    """Summaries and rollups are made of values that have the type and the value of the stored column."""
     await project("alpha")
     span = make_span(user_id="u1", session_id="s1", parent_span_id="ab" * 8, ttft_ms=3.5, **ALL_USAGE)
     partition, values = await ready_for_copy(services, owner, span)
@@ -331,7 +331,7 @@ async def test_summaries_equal_the_raw_rows_after_a_random_history(
 
 
 async def store_again_on_conflict(services: Services, name: str, batch: list[SpanRecord]) -> None:
-    """What the group commit does on a conflict: the batch again."""
+    """Store a batch again on a conflict, as the group commit does."""
     while True:
         try:
             await store(services, name, batch)

@@ -1,8 +1,8 @@
 """Attribute names that no alias table has, read by their parts (table: ``families.json``).
 
 Senders put the same few words under many heads, in snake case or camel case. A family lists the heads and the words;
-every pair is an alias of its slot, after all aliases that are written out. What a name means is worked out once for
-each key (:mod:`server.ingest.dialects.attribute_table`), so that families cost a span nothing.
+every pair is an alias of its slot, after all aliases that are written out. The meaning of a key is worked
+out once (:mod:`server.ingest.dialects.attribute_table`), so that families cost a span nothing.
 """
 
 from __future__ import annotations

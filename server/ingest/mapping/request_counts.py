@@ -1,4 +1,4 @@
-"""Counts the calls of one request once, and gives them their user, before its spans are stored."""
+"""Counts the calls of one request once, and lends them the user of the spans above, before they are stored."""
 
 from __future__ import annotations
 

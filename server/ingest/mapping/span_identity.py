@@ -18,7 +18,7 @@ _COMMA_SEPARATED = keys_of("comma_separated")
 
 def is_identifier(identifier: str, length: int) -> bool:
     """Return whether it is ``length`` (16 or 32) lowercase hex digits that are not all zero (W3C Trace Context)."""
-    # What is left without the digits at both ends is empty only if all are digits.
+    # Without the digits at both ends nothing is left only if all are digits.
     return len(identifier) == length and not identifier.strip(_HEX_DIGITS) and identifier.strip("0") != ""
 
 

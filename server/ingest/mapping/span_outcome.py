@@ -43,7 +43,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class ToldError:
-    """What an attribute tells of an error, in whatever form."""
+    """An error as an attribute reports it, in whatever form."""
 
     is_error: bool = False
     error_type: str | None = None

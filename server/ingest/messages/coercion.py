@@ -243,7 +243,7 @@ _SHALLOW = 64
 
 
 def _is_deep(text: str) -> bool:
-    """Whether JSON text may be nested deeper than that (brackets inside strings count too)."""
+    """Return whether JSON text may be nested deeper than that (brackets inside strings count too)."""
     depth = 0
     for bracket in re.finditer(r"[\[\]{}]", text):
         depth += 1 if bracket[0] in "[{" else -1

@@ -1,6 +1,6 @@
 """Messages as Python writes LangChain's: ``content='It is sunny.' additional_kwargs={} id='run-1'``.
 
-Instrumentations that turn what a chain takes and gives into text with ``str`` send them. The class, and with it the
+Instrumentations that turn the input and output of a chain into text with ``str`` send them. The class, and with it the
 role, is not written: the fields that only one class has tell it.
 """
 

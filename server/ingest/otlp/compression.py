@@ -70,11 +70,11 @@ class _Stream:
 
     @property
     def is_at_end(self) -> bool:
-        """Whether all has been read."""
+        """Return whether all has been read."""
         return self._at >= len(self._body)
 
     def content(self) -> bytes:
-        """What was in it."""
+        """Return what was inflated so far."""
         return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
 
     def inflate(self, window: int) -> None:

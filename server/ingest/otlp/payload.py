@@ -51,7 +51,7 @@ class DecodeLimits:
     max_fields_per_span: int = 20_000
 
     def within(self, other: DecodeLimits) -> DecodeLimits:
-        """The stricter of both, limit by limit."""
+        """Return the stricter of both, limit by limit."""
         return DecodeLimits(*map(min, astuple(self), astuple(other)))
 
     @property

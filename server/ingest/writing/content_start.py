@@ -15,7 +15,7 @@ ALWAYS: Final = EARLIEST
 
 
 class ContentStart:
-    """What the setting says, and with ``auto`` what the database says."""
+    """The moment from which content is shared: by the setting, or with ``auto`` by the database."""
 
     def __init__(self, layout: str, database: Database) -> None:
         self._database = database

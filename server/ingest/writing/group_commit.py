@@ -72,12 +72,12 @@ class _Outcome:
 
 @dataclass(slots=True, eq=False)
 class _Project:
-    """What one project has waiting."""
+    """The requests of one project that wait, and the writing time it has used."""
 
     waiting: deque[_Submission] = field(default_factory=deque)
     waiting_rows: int = 0
     pending_rows: int = 0
-    """With those that are being stored."""
+    """Rows that wait or are being stored."""
     pending_bytes: int = 0
     is_written: bool = False
     usage: Usage = field(default_factory=Usage)
@@ -85,15 +85,15 @@ class _Project:
     last_seen: float = 0.0
 
     def is_quiet(self, now: float) -> bool:
-        """Whether it has sent nothing for a while."""
+        """Return whether the project has sent nothing for a while."""
         return not self.pending_rows and now - self.last_seen > _ABOUT_SECONDS
 
     def is_over(self, now: float) -> bool:
-        """Whether it may be forgotten."""
+        """Return whether the project may be forgotten."""
         return not self.pending_rows and now - self.last_seen > _FORGET_SECONDS
 
     def take(self, most_rows: int, most_bytes: int) -> list[_Submission]:
-        """The oldest of what waits, up to these bounds; at least one request."""
+        """Take the oldest requests that wait, up to these bounds, but at least one."""
         batch: list[_Submission] = []
         rows = size = 0
         while self.waiting:
@@ -222,14 +222,14 @@ class GroupCommit:
             arrived.set()
 
     def _is_shared(self, now: float) -> bool:
-        """Whether several projects send."""
+        """Return whether several projects send."""
         return sum(not project.is_quiet(now) for project in self._projects.values()) > 1
 
     def _waiting_projects(self) -> list[_Project]:
         return [project for project in self._projects.values() if project.waiting]
 
     def _take(self, number: int) -> list[_Submission]:
-        """What writer ``number`` stores next; nothing where it had better wait."""
+        """Take the requests that writer ``number`` stores next; none where it had better wait."""
         now = time.monotonic()
         waiting = self._waiting_projects()
         is_shared = self._is_shared(now)

@@ -1,4 +1,4 @@
-"""What the spans of a trace can lend to the calls below them, and what those lack, in a few bits of its summary.
+"""Bits of a trace's summary: what its spans can lend to the calls below them, and what those calls lack.
 
 A trace that comes in pieces is read again only if one of its calls may lack what another of its spans has. Bits are
 only ever added: they may say too much, never too little.
@@ -38,7 +38,7 @@ def parts_of_traces(spans: Iterable[PreparedSpan]) -> str:
         if parts:
             lends[trace_id] = lends.get(trace_id, 0) | parts
         if values[_COUNTS] and values[_PARENT] is not None:
-            # What was lent already may be lent anew, by a nearer span.
+            # A value that was lent may be replaced by that of a nearer span.
             lacks[trace_id] = lacks.get(trace_id, 0) | (_ALL if values[_INHERITED] is not None else _ALL ^ parts)
     return orjson.dumps(
         [[trace_id, lends.get(trace_id, 0), lacks.get(trace_id, 0)] for trace_id in {**lends, **lacks}]

@@ -3,9 +3,9 @@
 A call of an agent carries the whole conversation before it. Its messages become rows of ``content_parts``, one a
 project and week, under a hash with a key of the project; the span holds the list of their ids.
 
-What a process has stored it remembers, so that a turn which repeats twenty messages sends one. Nobody removes parts
-while a writer holds their project (``hold_content``), and a removal raises the project's generation, after which
-nothing counts that was remembered before.
+A process remembers the parts that it has stored, so that a turn which repeats twenty messages sends one. Nobody
+removes parts while a writer holds their project (``hold_content``), and a removal raises the project's generation,
+after which nothing counts that was remembered before.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class ContentBatch:
 
 
 class SharedParts:
-    """What a process knows of stored parts and of the keys of projects."""
+    """The stored parts and the keys of projects that a process knows."""
 
     def __init__(self, database: Database, *, full_text: bool) -> None:
         self._database = database

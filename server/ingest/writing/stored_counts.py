@@ -122,7 +122,7 @@ class Recount:
 
     def _decide(self, rows: Sequence[asyncpg.Record], between: Sequence[asyncpg.Record]) -> list[_Change]:
         """Return the changes among the reports of one trace, or of several that are linked."""
-        # What was counted in another trace, when they were linked, does not concern this one any more.
+        # Reports that were counted in another trace, while the two were linked, do not concern this one any more.
         ids = {row["span_id"] for row in rows}
         is_parted = not self._links.parted.isdisjoint((row["project_id"], row["trace_id"]) for row in rows)
         rows = [row for row in rows if is_parted or row["counted_in"] is None or row["counted_in"] in ids]
@@ -244,7 +244,7 @@ class _Change:
 
     def _identity(self, part: str) -> dict[str, Any]:
         source = self._own.get(self._taken.get(part, self.row["span_id"]))
-        # What an unknown span lent stays.
+        # A value that an unknown span lent stays.
         return {column: self.row[column] for column in IDENTITY[part]} if source is None else source.values(part)
 
     def _words(self, part: str, contents: Mapping[tuple[str, str, str], asyncpg.Record]) -> dict[str, Any]:

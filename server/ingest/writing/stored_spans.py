@@ -48,7 +48,7 @@ class OwnData:
 
 
 class LendingSpan:
-    """What a stored span that reports nothing has for the calls below it. Its values are read once they are lent."""
+    """A stored span that reports nothing, but has values for the calls below it; they are read once they are lent."""
 
     __slots__ = ("_parts", "row", "trace_id")
 

@@ -81,7 +81,7 @@ written AS (
         input_messages = CASE WHEN d.takes_content THEN d.input_messages ELSE t.input_messages END,
         output_text = CASE WHEN d.takes_content THEN d.output_text ELSE t.output_text END,
         output_messages = CASE WHEN d.takes_content THEN d.output_messages ELSE t.output_messages END,
-        -- What is taken from several spans stands in this one; the trigger note_content_of_update sees to the rest.
+        -- Content that is taken from several spans is stored in this row; the trigger note_content_of_update does the rest.
         parts = CASE WHEN d.takes_content THEN NULL ELSE t.parts END,
         search_vector =
             CASE WHEN d.takes_content THEN to_tsvector('simple', coalesce(d.search_text, '')) ELSE t.search_vector END

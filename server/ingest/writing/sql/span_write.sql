@@ -100,7 +100,7 @@ SELECT trace_id, is_linked FROM trace_summaries WHERE project_id = $1 AND trace_
 project_id, ts, trace_id, span_id;
 
 -- columns: span_value
--- What a span has beside its key and the words to index (search_vector).
+-- The columns of a span beside its key and the words to index (search_vector).
 parent_span_id, span_name, span_kind, service_name, service_version, environment, provider, model,
 request_model, operation_type, is_generation, agent_name, tool_name, prompt_name, prompt_version, input_type,
 input_text, input_messages, output_text, output_messages, finish_reason, prompt_tokens, completion_tokens,
@@ -111,7 +111,7 @@ count_rule, counted_in, inherited, usage_details, dropped, dim_id, version, part
 states_finish, more_parts, history_parts;
 
 -- columns: span_change
--- What summaries and rollups are made of: the columns of span_changes beside pass and sign.
+-- The columns that summaries and rollups are made of: those of span_changes beside pass and sign.
 project_id, ts, trace_id, span_id, parent_span_id, span_name, dim_id, is_generation, status_code, service_name,
 environment, session_id, user_id, prompt_tokens, completion_tokens, total_tokens, cached_tokens,
 cache_write_tokens, reasoning_tokens, prompt_cost_usd, completion_cost_usd, total_cost_usd, cache_savings_usd,
