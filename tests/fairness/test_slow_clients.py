@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from server.http import deadlines, protocol
-from server.ingest import ingestion
+from server.ingest import body_work
 from tests.conftest import AppFactory, AppServer, ProjectMaker
 from tests.ingest.otlp_payloads import JSON, PROTOBUF, export_request
 
@@ -187,11 +187,11 @@ async def test_who_sends_bodies_that_are_refused_has_less_of_a_decoder(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """The decoder of a body of 10,000 groups rests, held by its sender; others' bodies are decoded meanwhile."""
-    monkeypatch.setattr(ingestion, "_REST", 1e9)
-    monkeypatch.setattr(ingestion, "_LONGEST_REST_SECONDS", 3600.0)
+    monkeypatch.setattr(body_work, "_REST", 1e9)
+    monkeypatch.setattr(body_work, "_LONGEST_REST_SECONDS", 3600.0)
     for name in ("alpha", "beta"):
         await project(name)
-    service = app_server.services.ingestion
+    work = app_server.services.ingestion._work
     body = gzip.compress(b'{"resourceSpans":[' + b"{}," * 30_000 + b"{}]}", 9)
 
     def sent_to(name: str, content: bytes, kind: str) -> Awaitable[httpx.Response]:
@@ -200,14 +200,14 @@ async def test_who_sends_bodies_that_are_refused_has_less_of_a_decoder(
 
     refused = asyncio.ensure_future(sent_to("alpha", body, JSON))
     async with asyncio.timeout(60):
-        while not (service._decoders.held and service._threads._idle_semaphore._value):
+        while not (work._decoders.held and work._threads._idle_semaphore._value):
             await asyncio.sleep(0.01)
     big = gzip.compress(export_request(attributes={"x": "y" * 100_000}).SerializeToString())
     assert (await sent_to("beta", big, PROTOBUF)).status_code == 200
-    assert service._decoders.held == 1, "it rests"
+    assert work._decoders.held == 1, "it rests"
     assert not refused.done()
     refused.cancel()
     await asyncio.gather(refused, return_exceptions=True)
     async with asyncio.timeout(60):
-        while service._decoders.held:
+        while work._decoders.held:
             await asyncio.sleep(0.01)
