@@ -341,11 +341,17 @@ async def test_a_slow_client_holds_no_connection_of_the_pool(
     head = f"GET {EXPORT}?fields=all HTTP/1.1\r\nHost: x\r\nAuthorization: {api.headers['authorization']}\r\n\r\n"
     try:
         await asyncio.to_thread(raw.sendall, head.encode())
-        await asyncio.sleep(1.0)
         pool = app_server.services.reads.raw_pool
         assert pool is not None
+        async with asyncio.timeout(30):
+            while not app_server.services.exports.streams._at_work:
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(0.5)
+            while pool.get_size() > pool.get_idle_size():  # the first pages are still being read
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(0.5)
         assert app_server.services.exports.streams._at_work
-        assert pool.get_size() - pool.get_idle_size() == 0
+        assert pool.get_size() == pool.get_idle_size()
     finally:
         raw.close()
 

@@ -1,7 +1,7 @@
 """Spans of an OTLP export of this product, taken in again as they were.
 
-An export names its scope :data:`EXPORT_SCOPE`. Its spans were mapped, priced and redacted once; what their attributes
-say is the row, so nothing is guessed a second time. :data:`COLUMNS` is read in both directions: ``server.export``
+An export names its scope :data:`EXPORT_SCOPE`. Its spans were mapped, priced and redacted once; their attributes are
+the row, so nothing is guessed a second time. :data:`COLUMNS` is read in both directions: ``server.export``
 writes by it, :func:`restore_span` reads by it. Values are checked and cut as those of any other sender.
 
 Which spans of a trace count is decided again, since an export may have only some of them.
@@ -156,26 +156,26 @@ def restore_span(
     A value that its column cannot hold is left out, and ``dropped`` names it. A span whose costs the exporter was not
     allowed to see is priced by ``pricing``.
     """
-    told = span.attributes
-    _read_messages(record, fields, told, limits)
+    exported = span.attributes
+    _read_messages(record, fields, exported, limits)
     record.service_name, record.service_version = resource.service_name, resource.service_version
     record.environment = resource.environment or record.environment
     for item in COLUMNS:
-        if item.attribute not in told:
+        if item.attribute not in exported:
             continue
-        value, reason = item.read(told[item.attribute], item.limit)
+        value, reason = item.read(exported[item.attribute], item.limit)
         if reason is not None:
             fields.drop(item.column, reason)
         elif value is not None:
             known, other = _ONE_OF.get(item.column, (None, ""))
             setattr(record, item.column, value if known is None or value in known else other)
             fields.sources[item.column] = item.attribute
-    tags = [tag for tag in told[TAGS] if isinstance(tag, str)] if isinstance(told.get(TAGS), list) else []
+    tags = [tag for tag in exported[TAGS] if isinstance(tag, str)] if isinstance(exported.get(TAGS), list) else []
     record.tags = [storable(cut_text(tag, limits.tag)[0])[0] for tag in tags[: limits.tag_count]]
     record.error_message = fields.clean("error_message", span.status_message, limits.error_message) or None
     record.status_code = STATUS_CODES[span.status_code] if 0 <= span.status_code < len(STATUS_CODES) else "UNSET"
     record.inherited = _sound_inheritance(record.inherited)
-    if "llm_observatory.cost_source" not in told:
+    if "llm_observatory.cost_source" not in exported:
         _price(record, pricing)
     _keep_the_rest(span, record, fields, resource, limits)
 
@@ -196,11 +196,11 @@ def unpacked(attributes: Attributes) -> Attributes:
     return kept
 
 
-def _read_messages(record: SpanRecord, fields: SpanFields, told: Attributes, limits: MappingLimits) -> None:
+def _read_messages(record: SpanRecord, fields: SpanFields, exported: Attributes, limits: MappingLimits) -> None:
     sides = (INPUT_MESSAGES, OUTPUT_MESSAGES)
-    fields.collect({name: told[name] for name in sides if isinstance(told.get(name), str)})
+    fields.collect({name: exported[name] for name in sides if isinstance(exported.get(name), str)})
     content = read_content(fields, limits)
-    content.input_type = content.finish_reason = None  # have columns of their own
+    content.input_type = content.finish_reason = None  # these have columns of their own
     content.fill(record)
 
 

@@ -1,4 +1,4 @@
-"""The repeated decision which stored spans count, if a trace comes in pieces.
+"""Decides again which stored spans count, if a trace comes in pieces.
 
 The spans of one request are counted before they are stored. When others of their trace are there already, from another
 request or another server, the decision is made over all of them, in the transaction that stores the new ones. It comes
@@ -129,13 +129,13 @@ class Recount:
         by_id = {row["span_id"]: row for row in rows}
         views = [*map(report_view, rows), *spans_between(between)]
         decisions = decide_counts(views)
-        own: dict[str, OwnData | LendingSpan] = {
+        sources: dict[str, OwnData | LendingSpan] = {
             **lending_spans(between),
             **{span_id: OwnData(row) for span_id, row in by_id.items()},
         }
 
         def has(span_id: str, part: str) -> bool:
-            return span_id in own and own[span_id].has(part)
+            return span_id in sources and sources[span_id].has(part)
 
         ancestry = Ancestry({view.span_id: view.parent_span_id for view in views}, has)
         known = {view.span_id for view in views}
@@ -148,12 +148,12 @@ class Recount:
             taken = inheritance(span_id, decision, has, ancestry)
             if not is_parted:
                 taken = kept_inheritance(before, taken, known)
-            is_taken_anew = taken != before or (bool(taken) and not came.isdisjoint(taken.values()))
-            is_decided_anew = (decision.counts, decision.rule, decision.counted_in) != (
+            inherits_differently = taken != before or (bool(taken) and not came.isdisjoint(taken.values()))
+            counts_differently = (decision.counts, decision.rule, decision.counted_in) != (
                 row["is_generation"], row["count_rule"], row["counted_in"],
             )  # fmt: skip
-            if is_taken_anew or is_decided_anew:
-                changes.append(_Change(row, decision, taken, own, is_taken_anew))
+            if inherits_differently or counts_differently:
+                changes.append(_Change(row, decision, taken, sources, inherits_differently))
         return changes
 
     async def _documents(self, connection: asyncpg.Connection, changes: Sequence[_Change]) -> list[dict[str, Any]]:
@@ -178,42 +178,42 @@ class Recount:
 class _Change:
     """A decision that differs from the stored one."""
 
-    __slots__ = ("_decision", "_own", "_taken", "is_taken_anew", "row")
+    __slots__ = ("_decision", "_sources", "_taken", "inherits_differently", "row")
 
     def __init__(
         self,
         row: asyncpg.Record,
         decision: Decision,
         taken: Mapping[str, str],
-        own: Mapping[str, OwnData | LendingSpan],
-        is_taken_anew: bool,
+        sources: Mapping[str, OwnData | LendingSpan],
+        inherits_differently: bool,
     ) -> None:
         self.row = row
         self._decision = decision
         self._taken = taken
-        self._own = own
-        self.is_taken_anew = is_taken_anew
+        self._sources = sources
+        self.inherits_differently = inherits_differently
 
     @property
     def takes_content(self) -> bool:
-        """Whether its words change."""
+        """Whether the content of the span changes."""
         parts = {*self._taken, *inherited_of(self.row)}
-        return self.is_taken_anew and not parts.isdisjoint(CONTENT)
+        return self.inherits_differently and not parts.isdisjoint(CONTENT)
 
-    def readers(self) -> Iterable[tuple[str, str, datetime]]:
-        """Return the spans whose words are needed, with their traces and starts."""
+    def content_sources(self) -> Iterable[tuple[str, str, datetime]]:
+        """Return trace, id and start of the spans whose content is needed."""
         if self.takes_content:
             for span_id in {self.row["span_id"], *(self._taken[part] for part in CONTENT if part in self._taken)}:
-                report = self._own.get(span_id)
+                report = self._sources.get(span_id)
                 if isinstance(report, OwnData):
                     trace_id, start = report.place
                     yield trace_id, span_id, start
 
     def lenders_above(self) -> Iterable[tuple[str, LendingSpan]]:
         """Return the spans that report nothing and lend a part of the identity."""
-        if self.is_taken_anew:
+        if self.inherits_differently:
             for span_id in {*self._taken.values()}:
-                lender = self._own.get(span_id)
+                lender = self._sources.get(span_id)
                 if isinstance(lender, LendingSpan):
                     yield span_id, lender
 
@@ -229,29 +229,29 @@ class _Change:
             "count_rule": decision.rule,
             "counted_in": decision.counted_in,
             "inherited": self._taken or None,
-            "takes_identity": self.is_taken_anew,
+            "takes_identity": self.inherits_differently,
             "takes_content": self.takes_content,
         }
-        if self.is_taken_anew:
+        if self.inherits_differently:
             for part in IDENTITY:
                 document.update(self._identity(part))
         if self.takes_content:
             for part in CONTENT:
-                document.update(self._words(part, contents))
+                document.update(self._content(part, contents))
             if full_text:
                 document["search_text"] = search_document(document["input_text"], document["output_text"])
         return document
 
     def _identity(self, part: str) -> dict[str, Any]:
-        source = self._own.get(self._taken.get(part, self.row["span_id"]))
+        source = self._sources.get(self._taken.get(part, self.row["span_id"]))
         # A value that an unknown span lent stays.
         return {column: self.row[column] for column in IDENTITY[part]} if source is None else source.values(part)
 
-    def _words(self, part: str, contents: Mapping[tuple[str, str, str], asyncpg.Record]) -> dict[str, Any]:
+    def _content(self, part: str, contents: Mapping[tuple[str, str, str], asyncpg.Record]) -> dict[str, Any]:
         if part not in self._taken and part in inherited_of(self.row):
             return dict.fromkeys(columns_of([part]))
         span_id = self._taken.get(part, self.row["span_id"])
-        report = self._own.get(span_id)
+        report = self._sources.get(span_id)
         trace_id = report.place[0] if isinstance(report, OwnData) else self.row["trace_id"]
         stored = contents[self.row["project_id"], trace_id, span_id if report is not None else self.row["span_id"]]
         return {
@@ -263,7 +263,7 @@ class _Change:
 async def _contents(
     connection: asyncpg.Connection, changes: Sequence[_Change]
 ) -> dict[tuple[str, str, str], asyncpg.Record]:
-    wanted = {(change.row["project_id"], *span) for change in changes for span in change.readers()}
+    wanted = {(change.row["project_id"], *span) for change in changes for span in change.content_sources()}
     if not wanted:
         return {}
     columns = [list(column) for column in zip(*sorted(wanted), strict=True)]
