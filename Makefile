@@ -11,7 +11,7 @@ ARGS ?=
 PYTEST_ARGS ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve soak hostile test coverage test-instrumentations test-senders capture-instrumentations test-grafana-data test-clients test-generated-types test-keycloak docs-site render-dashboards lint format types build docs check clean test-promql test-upgrade test-partition
+.PHONY: help run serve soak hostile test coverage test-instrumentations test-senders capture-instrumentations test-grafana-data test-clients test-generated-types test-keycloak docs-site render-dashboards lint format types build docs check clean test-promql test-alerts test-upgrade test-partition
 
 help:  ## this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -123,6 +123,13 @@ test-citus: $(VENV)/installed-dev  ## tests on a Citus cluster of three nodes (C
 SUITE = promql-test-queries.yml
 test-promql: $(VENV)/installed-dev  ## the published PromQL compliance suite against a real Prometheus (SUITE=its promql-test-queries.yml)
 	$(BIN)/python -m tests.datasource.prometheus.compliance $(SUITE)
+
+test-alerts: $(VENV)/installed-dev  ## alerts by a real vmalert and Alertmanager (both in PATH)
+	@if command -v vmalert >/dev/null && { command -v alertmanager || command -v prometheus-alertmanager; } >/dev/null; then \
+	    $(BIN)/pytest -n 0 tests/plugin/test_real_rulers.py; \
+	else \
+	    echo "NOT RUN: vmalert and alertmanager are not in PATH (docs/how-to/alert-without-grafana.md)"; \
+	fi
 
 bench-%: $(VENV)/installed-dev  ## one benchmark: make bench-ingest
 	$(BIN)/python -m tests.bench.$(subst -,_,$*) $(ARGS)

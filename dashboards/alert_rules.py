@@ -103,8 +103,21 @@ class PromqlAlert:
             value="A", hold=self.hold, panel=self.panel,
         )  # fmt: skip
 
-    def render_for_prometheus(self) -> Json:
-        """Return the rule as a rule file of Prometheus has it."""
+    def render_for_prometheus(
+        self, runbooks: str = "", grafana: str = "", boards: Mapping[str, Board] | None = None
+    ) -> Json:
+        """Return the rule as a rule file of Prometheus has it.
+
+        ``runbooks`` is the address of the page of alerts, ``grafana`` that of a Grafana with the dashboards, as people
+        open it; alerts link to what is given. ``boards`` is as for :meth:`AlertRule.render`.
+        """
+        links = {"runbook_url": f"{runbooks}#{self.title.lower()}"} if runbooks else {}
+        shown, title = self.panel
+        board = shown if boards is None else boards.get(shown.uid)
+        panel = None if board is None else panel_id(board, title)
+        if grafana and board is not None and panel is not None:
+            project = "{{ $labels.project | urlquery }}"
+            links["panel_url"] = f"{grafana}/d/{board.uid}?viewPanel={panel}&var-project={project}"
         return {
             "alert": self.title,
             "expr": f"({self.expression}) {self.comparison} {self.bound:g}",
@@ -114,7 +127,8 @@ class PromqlAlert:
                 "summary": self.summary.replace(".Value", "$value"),
                 "description": self.description.replace(".Value", "$value"),
                 "runbook": f"{RUNBOOK}#{self.title.lower()}",
-                "dashboard": f"{self.panel[0].uid}: {self.panel[1]}",
+                "dashboard": f"{shown.uid}: {title}",
+                **links,
             },
         }
 

@@ -67,7 +67,10 @@ def add(commands: Commands) -> None:
         "provision",
         "write the files of a Grafana that is provisioned by files",
         run_provision,
-        description="DIR gets provisioning/ (for /etc/grafana/provisioning) and dashboards/ (for --dashboards).",
+        description=(
+            "DIR gets provisioning/ (for /etc/grafana/provisioning) and dashboards/ (for --dashboards).\n"
+            "provisioning/prometheus has the alert rules and messages for vmalert and Alertmanager."
+        ),
         examples="  llm-observatory grafana provision ./grafana --observatory-url http://observatory:8080\n",
     )
     provision.add_argument("dir", type=Path, metavar="DIR", help="the folder to write to")
@@ -84,6 +87,12 @@ def add(commands: Commands) -> None:
         "--dashboards",
         default="/var/lib/grafana/dashboards/llm-observatory",
         help="folder in which Grafana finds the dashboards",
+    )
+    provision.add_argument(
+        "--grafana-url",
+        metavar="URL",
+        default="",
+        help="address at which people open Grafana: alerts of vmalert and Alertmanager link to its panels",
     )
     _add_choices(provision)
 
@@ -165,6 +174,7 @@ def run_provision(options: argparse.Namespace) -> int:
         dashboards=options.dashboards,
         alerts=options.alerts,
         runbooks=options.runbooks,
+        grafana=options.grafana_url,
         plugin=not options.without_plugin,
     )
     files = {f"provisioning/{path}": content for path, content in provisioning.files().items()}

@@ -28,6 +28,7 @@ TRIED = (
     ("docs/how-to/retention-and-erasure.md", "sh", HOW_TO),
     ("docs/how-to/backup-and-restore.md", "sh", HOW_TO),
     ("docs/how-to/alert-on-budgets.md", "sh json", "tests/plugin/test_alert_rules.py"),
+    ("docs/how-to/alert-without-grafana.md", "console yaml", "tests/plugin/test_real_rulers.py"),
     ("docs/how-to/infinity.md", "json yaml", "tests/datasource/test_infinity.py"),
     ("docs/how-to/collector.md", "yaml", "tests/docs/test_collector_config.py"),
     ("docs/how-to/grafana.md", "console", HOW_TO),

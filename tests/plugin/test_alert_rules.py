@@ -179,16 +179,29 @@ def test_bounds_are_in_one_place() -> None:
             assert set(re.findall(r"(?<![\w.])\d+(?:\.\d+)?", bare)) <= bounds | {"0", "1"}, alert.title
 
 
-def test_prometheus_takes_the_rules() -> None:
-    document = yaml.safe_load(PROMETHEUS_FILE.read_text())
+def test_prometheus_takes_the_rules(tmp_path: Path) -> None:
+    provisioning = Provisioning(grafana="https://example.org/grafana/", runbooks="https://wiki.example.org/alerts")
+    file = tmp_path / PROMETHEUS_FILE.name
+    file.write_text(provisioning.files()["prometheus/llm-observatory.rules.yaml"])
+    document = yaml.safe_load(file.read_text())
+    boards = {board["uid"]: board for board in load().values()}
     assert [group["name"] for group in document["groups"]] == [name for name, _, _ in PACK]
     for rule in (rule for group in document["groups"] for rule in group["rules"]):
         parsed(rule["expr"])
         assert "$values" not in str(rule["annotations"])
+        address, _, project = rule["annotations"]["panel_url"].partition("&")
+        assert project == "var-project={{ $labels.project | urlquery }}"
+        link = re.fullmatch(r"https://example\.org/grafana/d/([a-z-]+)\?viewPanel=(\d+)", address)
+        assert link is not None, rule["alert"]
+        (panel,) = [panel for panel in boards[link[1]]["panels"] if panel["id"] == int(link[2])]
+        assert rule["annotations"]["dashboard"] == f"{link[1]}: {panel['title']}"
+        assert rule["annotations"]["runbook_url"] == f"https://wiki.example.org/alerts#{rule['alert'].lower()}"
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not installed: Debian's package prometheus has it")
-    done = subprocess.run([promtool, "check", "rules", PROMETHEUS_FILE], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [promtool, "check", "rules", PROMETHEUS_FILE, file], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -8,10 +8,11 @@ import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
-from dashboards.message_templates import TEMPLATE
+from dashboards.message_templates import ALERTMANAGER_TEMPLATE, TEMPLATE
 
 PROGRAM = Path(__file__).parent / "go" / "render.go"
 NAMES = re.findall(r'define "([\w.]+)"', TEMPLATE)
@@ -38,16 +39,21 @@ def alert(status: str, summary: str, **labels: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def render(*alerts: dict[str, Any]) -> dict[str, str]:
-    """Render every template for these alerts."""
+def render(*alerts: dict[str, Any], template: str = TEMPLATE) -> dict[str, str]:
+    """Render every message of ``template`` for these alerts."""
     go = shutil.which("go")
     if go is None:
         pytest.skip("Go is not installed")
     common = {"alertname": "LLMBudgetCritical", "project": "shop"}
     asked = {
-        "Template": TEMPLATE,
+        "Template": template,
         "Names": [name for name in NAMES if name.count(".") == 2 and name.split(".")[2] not in ("alert", "plain")],
-        "Data": {"Status": alerts[0]["Status"], "Alerts": list(alerts), "CommonLabels": common},
+        "Data": {
+            "Status": alerts[0]["Status"],
+            "Alerts": list(alerts),
+            "CommonLabels": common,
+            "ExternalURL": "https://alerts.example.org",
+        },
     }
     done = subprocess.run([go, "run", PROGRAM], input=json.dumps(asked), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -89,6 +95,21 @@ def test_what_an_alert_does_not_have_leaves_nothing_behind() -> None:
     assert written["llm.slack.text"] == "*Calls of m have no price.*\n\n\n"
     assert "no value" not in "".join(written.values())
     assert written["llm.email.message"].splitlines()[:2] == ["Calls of m have no price.", "Since: 2026-03-10 08:00 UTC"]
+
+
+def test_alertmanager_gets_links_from_the_rule_and_from_the_labels() -> None:
+    one = alert("firing", "Budget has reached its critical threshold.", budget='Tea & "cakes" \\ more')
+    one["Annotations"]["panel_url"] = "https://grafana.example.org/d/llm-cost?viewPanel=9&var-project=shop"
+    written = render(one, template=ALERTMANAGER_TEMPLATE)
+    assert "PanelURL" not in ALERTMANAGER_TEMPLATE, "Alertmanager refuses a template that asks for it"
+    assert "SilenceURL" not in ALERTMANAGER_TEMPLATE
+    assert f"<{one['Annotations']['panel_url']}|Panel>" in written["llm.slack.text"]
+    (silence,) = re.findall(r"<(\S+)\|Silence>", written["llm.slack.text"])
+    assert unquote(silence) == (
+        'https://alerts.example.org/#/silences/new?filter={alertname="LLMBudgetCritical",'
+        r'budget="Tea & \"cakes\" \\ more",project="shop",severity="critical"}'
+    )
+    assert f"Silence: {silence}\n" in written["llm.email.message"]
 
 
 def test_templates_use_only_what_grafana_has() -> None:

@@ -13,13 +13,14 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def documents(provisioning: Provisioning) -> dict[str, Any]:
-    return {path: yaml.safe_load(content) for path, content in provisioning.files().items()}
+    files = provisioning.files().items()
+    return {path: yaml.safe_load(content) for path, content in files if path.endswith(".yaml")}
 
 
 def test_the_committed_files_are_fresh() -> None:
     assert stale_files(Provisioning().files()) == []
     assert main(["--check"]) == 0
-    assert {str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.yaml")} == set(Provisioning().files())
+    assert {str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.*")} == set(Provisioning().files())
 
 
 def test_the_credential_is_a_header_read_from_a_file() -> None:

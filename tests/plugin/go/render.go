@@ -1,4 +1,4 @@
-// Renders Grafana's notification templates with Go's own engine and the functions that Grafana adds.
+// Renders notification templates with Go's own engine, and the functions and methods that Grafana and Alertmanager add.
 // Reads {"template": …, "names": […], "data": …} and writes a map from name to text.
 package main
 
@@ -7,14 +7,27 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"sort"
 	"strings"
 	"text/template"
 	"time"
 )
 
+type pair struct{ Name, Value string }
+
+type pairs map[string]string
+
+func (all pairs) SortedPairs() (found []pair) {
+	for name, value := range all {
+		found = append(found, pair{name, value})
+	}
+	sort.Slice(found, func(i, j int) bool { return found[i].Name < found[j].Name })
+	return found
+}
+
 type alert struct {
 	Status, ValueString, GeneratorURL, SilenceURL, DashboardURL, PanelURL string
-	Labels, Annotations                                                  map[string]string
+	Labels, Annotations                                                  pairs
 	StartsAt, EndsAt                                                     time.Time
 }
 
@@ -34,7 +47,7 @@ func (all alerts) Resolved() []alert { return all.with("resolved") }
 type data struct {
 	Receiver, Status, ExternalURL                string
 	Alerts                                       alerts
-	GroupLabels, CommonLabels, CommonAnnotations map[string]string
+	GroupLabels, CommonLabels, CommonAnnotations pairs
 }
 
 func main() {
