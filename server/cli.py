@@ -47,9 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as failure:
         if not explains_itself(failure):
             raise
-        say(str(failure))
+        say(sentence_of(failure))
         return 1
     return code
+
+
+def sentence_of(failure: Exception) -> str:
+    """Return the message of an exception; that of a file without the number that the system gives its fault."""
+    if isinstance(failure, OSError) and failure.strerror and failure.filename is not None:
+        target = "" if failure.filename2 is None else f" -> {failure.filename2}"
+        return f"{failure.filename}{target}: {failure.strerror}"
+    return str(failure)
 
 
 def explains_itself(failure: Exception) -> bool:

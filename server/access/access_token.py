@@ -53,7 +53,7 @@ def checked_projects(projects: Collection[str], role: Role) -> tuple[str, ...]:
         raise ValueError("only an admin may have the grant of every project, and then no other")
     for project in unique - {EVERY_PROJECT}:
         if not PROJECT_ID.fullmatch(project):
-            raise ValueError("not a project id")
+            raise ValueError(f"{project[:64]!r} is not a project id")
     return tuple(sorted(unique))
 
 

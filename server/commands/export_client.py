@@ -20,6 +20,13 @@ ATTEMPTS = 5
 PAUSE_SECONDS = 1.0
 LOOK_SECONDS = 1.0
 _ENDED = ("complete", "failed", "cancelled")
+_NOT_FILTERS = {
+    "project_id": "--project names the project",
+    "format": "--format names the form of the file",
+    "compression": "--compression names it",
+    "after": "a broken export goes on by itself",
+}
+"""Query parameters that the command sets itself, and what to use instead."""
 
 
 def write_export(server: Server, filters: Sequence[str], output: Path, *, kind: str, compression: str) -> None:
@@ -28,6 +35,11 @@ def write_export(server: Server, filters: Sequence[str], output: Path, *, kind: 
     :raises CommandFailed: the server refuses the question, or the export breaks off again and again.
     """
     params = server.params(filters)
+    for name, _ in params[1:]:
+        if name in _NOT_FILTERS:
+            raise CommandFailed(f"{name} is no FILTER: {_NOT_FILTERS[name]}")
+    if output.is_dir():
+        raise CommandFailed(f"{output} is a folder: --output names a file")
     unfinished = output.with_name(f"{output.name}.unfinished")
     with server.client() as client:
         total = _estimate(client, params)  # before a file is opened
@@ -47,6 +59,10 @@ def write_export(server: Server, filters: Sequence[str], output: Path, *, kind: 
                         shown = max(rows, shown)
                 except httpx.TransportError:
                     pass
+                except CommandFailed:
+                    if file.tell() == 0:
+                        unfinished.unlink()  # the server never began
+                    raise
                 record = _record(client, export_id, file.tell()) if export_id else {}
                 if record.get("state") == "complete" and file.tell() - begun_at == record["bytes"]:
                     progress.advance(record["rows"] - shown)
@@ -66,16 +82,17 @@ def write_export(server: Server, filters: Sequence[str], output: Path, *, kind: 
 
 
 def _estimate(client: httpx.Client, params: Params) -> int:
-    """Return the approximate number of rows, for the progress bar. A fault of the question is reported early this
-    way."""
+    """Return the approximate number of rows, for the progress bar; 0 if that cannot be told. A credential that is not
+    accepted is reported early this way; a fault of the question is the export's to explain, whose rules are others.
+    """
     try:
         answer = client.get("/api/v1/traces", params=[*params, ("limit", "1"), ("total", "estimate")])
     except httpx.TransportError as error:
         raise unreachable(client, error) from error
-    if answer.status_code >= 500:
-        return 0
-    if answer.status_code != 200:
+    if answer.status_code in (401, 403):
         raise refuse(answer)
+    if answer.status_code != 200:
+        return 0
     total: int = answer.json()["pagination"].get("total", 0)
     return total
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from server.commands.api_client import Params, Server, refuse
+from server.commands.api_client import Params, Server, refuse, unreachable
 from server.terminal.output import CommandFailed, say
 
 LIVE = "/api/v1/traces/live"
@@ -24,17 +24,17 @@ _FINAL = (400, 401, 403, 404)
 def follow(server: Server, filters: Sequence[str], *, as_json: bool, most: int | None) -> None:
     """Print events as they arrive, at most ``most`` spans. A stream that breaks off continues after its last event.
 
-    :raises CommandFailed: the server refuses the question, or has ended the stream permanently.
+    :raises CommandFailed: no server is there, it refuses the question, or it has ended the stream permanently.
     """
     params = server.params(filters)
-    last_id, shown, is_lost = "", 0, False
+    last_id, shown, was_open, is_lost = "", 0, False, False
     say(f"watching {server.project} at {server.base_url}: spans appear here as they are stored")
     with server.client() as client:
         while most is None or shown < most:
             try:
                 for event in _events(client, params, last_id):
                     last_id = event["id"] or last_id
-                    is_lost = False
+                    was_open, is_lost = True, False
                     if event["event"] in ("span", "update"):
                         _show(event, as_json=as_json)
                         shown += 1
@@ -43,6 +43,8 @@ def follow(server: Server, filters: Sequence[str], *, as_json: bool, most: int |
                     else:
                         _notice(event)
             except httpx.TransportError as error:
+                if isinstance(error, httpx.ConnectError) and not was_open:
+                    raise unreachable(client, error) from error
                 if not is_lost:
                     say(f"connection lost ({error or type(error).__name__}), trying again")
                 is_lost = True

@@ -183,12 +183,14 @@ class _Reader:
                 yield from self._json(message, "") if message[:1] == b"{" else self._protobuf(message)
 
     def _prefixed(self, source: Any) -> Iterator[bytes]:
+        doubt = "is not OTLP, or "
         while prefix := source.read(4):
             size = int.from_bytes(prefix, "big")
             message = source.read(size)
             if len(prefix) < 4 or len(message) < size:
-                raise FileIngestError(f"{self.file}: ends in the middle of a message")
+                raise FileIngestError(f"{self.file}: {doubt}ends in the middle of a message")
             yield message
+            doubt = ""
 
     def _lines(self, source: Any) -> Iterator[_Piece]:
         line: bytes

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from server.terminal.output import CommandFailed
 
 if TYPE_CHECKING:
     from server.commands.api_client import Server
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
 
 _ADDRESS = {"OBSERVATORY_HOST", "OBSERVATORY_PORT"}
 TOKEN_SECONDS = 86_400
+_CREDENTIAL = re.compile(r"[!-~]+")
 
 
 def add_server_options(parser: argparse.ArgumentParser, *, project: str) -> None:
@@ -26,15 +30,21 @@ def server_of(options: argparse.Namespace) -> Server:
     """Return the server that ``options`` name. Without a token file, its credential is a developer's token created
     here.
 
-    Raises SettingsError if there is no secret to sign it with, EmbeddedError if the private services are just
-    starting, and OSError for an unreadable file.
+    Raises CommandFailed for an address or a file of a wrong form, SettingsError if there is no secret to sign the token
+    with, EmbeddedError if the private services are just starting, and OSError for an unreadable file.
     """
     from server.commands.api_client import Server
     from server.commands.tokens import make_token
     from server.settings import load_settings
 
+    if options.url and not options.url.startswith(("http://", "https://")):
+        raise CommandFailed(f"--url begins with http:// or https://, unlike {options.url!r}")
     if options.token_file is not None:
-        token = options.token_file.read_text().strip()
+        token = options.token_file.read_bytes().strip().decode("ascii", "replace")
+        if not _CREDENTIAL.fullmatch(token):
+            raise CommandFailed(
+                f"{options.token_file} is not a file with one access token or API key, and nothing else"
+            )
     else:
         token = make_token(role="developer", projects=[options.project], seconds=TOKEN_SECONDS)
     return Server(options.url or _server_url(load_settings()), token, options.project)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from server.commands.parsing import Commands, add_command
+from server.commands.parsing import Commands, add_command, count
 from server.commands.server_options import add_server_options, server_of
 
 
@@ -46,7 +46,7 @@ def add(commands: Commands) -> None:
         parser.add_argument("filters", nargs="*", metavar="FILTER", help="NAME=VALUE, a query parameter of lists")
         add_server_options(parser, project="the project")
     tail.add_argument("--json", action="store_true", help="print the events' rows as JSON, one a line")
-    tail.add_argument("--count", type=int, metavar="N", help="stop after N spans")
+    tail.add_argument("--count", type=count, metavar="N", help="stop after N spans")
     export.add_argument("--output", required=True, type=Path, metavar="FILE", help="the file to write")
     export.add_argument("--format", default="ndjson", help="ndjson (default), csv, parquet or otlp")
     export.add_argument("--compression", default="none", help="none (default), gzip or zstd")

@@ -77,8 +77,10 @@ def _json_rows(file: Path, source: IO[bytes]) -> Iterator[Row]:
     try:
         document = parsed(first + source.read())
     except (ValueError, RecursionError) as error:
+        if not first:
+            raise UnreadableFileError(f"{file}: is empty") from error
         if b"\n" not in first or not first.lstrip().startswith(b"{"):
-            raise UnreadableFileError(f"{file}: not valid JSON: {error}") from error
+            raise UnreadableFileError(f"{file}: neither JSON, CSV (named .csv) nor Parquet: {error}") from error
         # JSON lines, of which the first is broken.
         source.seek(0)
         for number, line in enumerate(source, start=1):
