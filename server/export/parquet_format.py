@@ -112,3 +112,6 @@ class ParquetEncoder:
         table = pa.Table.from_batches(self._waiting, schema=self._schema)
         self._writer.write_table(table, row_group_size=max(1, table.num_rows))
         self._waiting, self._rows, self._bytes = [], 0, 0
+        del table
+        # The buffers of a group are many and small, so the system's allocator would keep 10 MB of them.
+        pa.default_memory_pool().release_unused()
