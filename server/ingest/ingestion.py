@@ -225,6 +225,7 @@ class Ingestion:
             window=self.window,
             full_text=self._full_text,
             shared_from=self.content_start.moment,
+            resources_from=self.content_start.resources,
         )
         if is_heavy(decoded):
             return await self._work.in_thread(lambda: run_to_the_end(steps))

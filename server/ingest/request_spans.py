@@ -41,10 +41,12 @@ def reading_steps(
     window: IngestWindow,
     full_text: bool,
     shared_from: datetime,
+    resources_from: datetime,
 ) -> Generator[None, None, RequestSpans]:
     """Map and prepare what was decoded, span by span. Raises TooLarge for more bytes of rows than a request may have.
 
-    ``full_text``: whether words are indexed. ``shared_from``: the start of the first spans whose content is shared.
+    ``full_text``: whether words are indexed. ``shared_from``: the start of the first spans whose content is shared;
+    ``resources_from``: the same of their resource attributes.
     """
     batch = MappedBatch()
     yield from mapping_steps(decoded, batch, now=now, window=window, pricing=prices)
@@ -55,14 +57,21 @@ def reading_steps(
         try:
             if project.redactor is not None:
                 project.redactor.redact(record)
-            span = prepare_span(project_id, record, full_text=full_text, request=request, shared_from=shared_from)
+            span = prepare_span(
+                project_id,
+                record,
+                full_text=full_text,
+                request=request,
+                shared_from=shared_from,
+                resources_from=resources_from,
+            )
         except UnstorableSpan as error:
             found.unstorable[str(error)] += 1
         else:
             found.prepared.append(span)
             size += span.size
         if size > _MOST_ROW_BYTES:
-            # The attributes of a resource are stored with each of its spans.
+            # The attributes of a resource may be stored with each of its spans.
             raise TooLarge(f"the spans would be stored as more than {_MOST_ROW_BYTES} bytes: send fewer at a time")
         yield
     return found

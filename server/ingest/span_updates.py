@@ -38,7 +38,7 @@ FROM_LOGS: Final = "observatory.content_from_logs"
 
 _LIMITS: Final = MappingLimits()
 _MESSAGES: Final = {"input": _LIMITS.input_messages, "output": _LIMITS.output_messages}
-_WHOLE: Final = ("input_text", "input_messages", "output_text", "output_messages", "attributes")
+_WHOLE: Final = ("input_text", "input_messages", "output_text", "output_messages", "attributes", "resource_attributes")
 """Columns whose value may be stored apart; ``whole_NAME`` is then that value."""
 _FIELDS: Final = tuple(field.name for field in fields(SpanRecord))
 
@@ -102,7 +102,13 @@ class SpanUpdates:
         if project.redactor is not None:
             project.redactor.redact(record)
         await self._content_start.learn()
-        span = prepare_span(project_id, record, full_text=self._full_text, shared_from=self._content_start.moment)
+        span = prepare_span(
+            project_id,
+            record,
+            full_text=self._full_text,
+            shared_from=self._content_start.moment,
+            resources_from=self._content_start.resources,
+        )
         await self._writer.store([_next_version(span, row["version"])])
         return True
 

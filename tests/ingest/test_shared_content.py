@@ -42,6 +42,12 @@ WORDS = [
     "2e3x",
 ]
 LONG = "a long definition " * 40
+RESOURCES: list[dict[str, Any]] = [
+    {},
+    {"host": "short"},
+    {"host": "web-1", "cores": 4, "note": "long enough to be stored once, by its id"},
+    {"host": "web-2", "cores": 16, "note": ["long enough to be stored once, by its id"], "none": None},
+]
 
 
 async def test_a_conversation_is_stored_once(
@@ -174,6 +180,7 @@ def random_span(chance: random.Random, known: Sequence[SpanRecord]) -> SpanRecor
         "ts": START - timedelta(days=chance.choice([0, 0, 0, 8]), milliseconds=chance.randrange(3_600_000)),
         "span_id": f"{chance.getrandbits(62):016x}",
         "duration_ms": float(chance.randint(1, 900)),
+        "resource_attributes": dict(chance.choice(RESOURCES)),
     }
     kind = chance.randrange(8)
     if kind == 0:
@@ -197,7 +204,7 @@ def later(chance: random.Random, span: SpanRecord) -> SpanRecord:
         return span
     longer = replace(span, duration_ms=span.duration_ms + chance.choice([-0.5, 1000.0]))
     if kind == 1:
-        return longer
+        return chance.choice([longer, replace(longer, resource_attributes=dict(chance.choice(RESOURCES)))])
     if kind == 2:
         return replace(longer, ts=span.ts - timedelta(milliseconds=1), duration_ms=longer.duration_ms + 1000)
     return replace(longer, output_text="changed jasper", output_messages=None)
@@ -222,6 +229,19 @@ def questions(chance: random.Random) -> list[Any]:
             {"field": "attribute.tools", "operator": chance.choice(["eq", "ne"]), "value": LONG},
             {"field": "attribute.none", "operator": "exists", "value": chance.random() < 0.5},
         ]
+    for key, operator, value in (
+        ("host", "eq", "web-1"),
+        ("host", "ne", "web-1"),
+        ("host", "in", ["short", "web-2"]),
+        ("host", "contains", "web"),
+        ("host", "ends_with", "-2"),
+        ("cores", "gt", 4),
+        ("cores", "between", [1, 8]),
+        *((name, "exists", sign) for name in ("host", "none", "other") for sign in (True, False)),
+    ):
+        leaf = {"field": f"resource.{key}", "operator": operator, "value": value}
+        found += [leaf, {"not": leaf}, {"or": [leaf, search(chance.choice(WORDS))]}, {"trace": {"has": leaf}}]
+    found += [{"field": "resource_attributes", "operator": "exists", "value": sign} for sign in (True, False)]
     return found
 
 

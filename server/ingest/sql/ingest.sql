@@ -49,6 +49,8 @@ DELETE FROM span_updates WHERE received_at < $1 AND project_id {among};
 -- One span with all columns of llm_traces that a SpanRecord has, and its version; its content, whatever the layout.
 SELECT t.*, CASE WHEN t.more_parts > 0 THEN shared_attributes(t.project_id, t.ts, t.attributes,
                   t.parts[cardinality(t.parts) - t.more_parts + 1:]) ELSE t.attributes END AS whole_attributes,
+       CASE WHEN t.resource_id IS NULL THEN t.resource_attributes
+            ELSE shared_resource(t.project_id, t.resource_id) END AS whole_resource_attributes,
        coalesce(t.input_text, shared_text(t.project_id, t.ts, t.parts[1:t.input_parts])) AS whole_input_text,
        coalesce(t.input_messages, shared_messages(t.project_id, t.ts, t.parts[1:t.input_parts])) AS whole_input_messages,
        coalesce(t.output_text, shared_text(t.project_id, t.ts, t.parts[t.input_parts + 1:cardinality(t.parts) - coalesce(t.more_parts, 0)])) AS whole_output_text,

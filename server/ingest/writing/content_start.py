@@ -1,4 +1,4 @@
-"""From when on new spans have their content in parts."""
+"""From when on new spans have their content in parts, and their resource attributes elsewhere."""
 
 from __future__ import annotations
 
@@ -20,13 +20,19 @@ class ContentStart:
     def __init__(self, layout: str, database: Database) -> None:
         self._database = database
         self.may_share = layout != INLINE and database.distribution == NONE
-        self._is_open = self.may_share and layout == AUTO
-        self.moment = ALWAYS if self.may_share and not self._is_open else NEVER
+        self._is_auto = layout == AUTO
+        self._is_open = self.may_share
+        self.moment = ALWAYS if self.may_share and not self._is_auto else NEVER
         """The start of the first spans whose content is shared."""
+        self.resources = NEVER
+        """The same of resource attributes, never before :attr:`moment`."""
 
     async def learn(self) -> None:
         """Ask the database, once. Raises the errors of :class:`Database`."""
         if self._is_open:
             async with self._database.plain() as connection:
-                begins = await connection.fetchval(statement("read_content_start"), ALWAYS)
-            self.moment, self._is_open = begins, False
+                begins = ALWAYS
+                if self._is_auto:
+                    begins = await connection.fetchval(statement("read_content_start"), ALWAYS)
+                resources = await connection.fetchval(statement("read_resource_start"), begins)
+            self.moment, self.resources, self._is_open = begins, resources, False

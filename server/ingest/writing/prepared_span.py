@@ -36,8 +36,11 @@ PLAIN_COLUMNS: Final = (
 SHARED_COLUMNS: Final = ("parts", "input_parts", "content_bytes", "states_finish", "more_parts", "history_parts")
 """The content of a span in the layout ``shared``."""
 
+LEAST_RESOURCE: Final = 64
+"""Characters of resource attributes from which on they are stored once: their id takes 16 bytes of each span."""
+
 COLUMNS: Final = (
-    "search_vector", *SHARED_COLUMNS, "version", *JSON_COLUMNS, *PLAIN_COLUMNS, "project_id", "dim_id",
+    "search_vector", *SHARED_COLUMNS, "resource_id", "version", *JSON_COLUMNS, *PLAIN_COLUMNS, "project_id", "dim_id",
 )  # fmt: skip
 """Columns of llm_traces in the order of :attr:`PreparedSpan.values`, all but those with a default."""
 
@@ -68,6 +71,7 @@ _CONTENT_PLACES: Final = tuple(
     COLUMNS.index(name) for name in ("input_text", "input_messages", "output_text", "output_messages")
 )
 _PARTS_PLACE: Final = COLUMNS.index(SHARED_COLUMNS[0])
+_RESOURCE_PLACES: Final = COLUMNS.index("resource_id"), COLUMNS.index("resource_attributes")
 
 _plain: Callable[[SpanRecord], tuple[Any, ...]] = attrgetter(*PLAIN_COLUMNS)
 _json: Callable[[SpanRecord], tuple[Any, ...]] = attrgetter(*JSON_COLUMNS)
@@ -104,6 +108,10 @@ class PreparedSpan:
     """Spans of one request have the same number: their calls are counted once already."""
     content: SharedContent | None = None
     """Its content, if several spans may share it: then it is not among ``values``."""
+    resource: str | None = None
+    """Its resource attributes as JSON, if several spans may share them: then they are among ``values`` until
+    :meth:`set_resource`.
+    """
     response_id: str | None = None
     """The vendor's id of the answer, if the span reports a call or its usage."""
 
@@ -131,6 +139,17 @@ class PreparedSpan:
         """Return the ids given by :meth:`set_parts`."""
         return self.values[_PARTS_PLACE] or ()
 
+    def resource_id(self) -> UUID | None:
+        """Return the id given by :meth:`set_resource`."""
+        found: UUID | None = self.values[_RESOURCE_PLACES[0]]
+        return found
+
+    def set_resource(self, resource_id: UUID | None) -> None:
+        """Name the stored form of its :attr:`resource`; None: the attributes stay in the row."""
+        id_place, own_place = _RESOURCE_PLACES
+        self.values[id_place] = resource_id
+        self.values[own_place] = self.resource if resource_id is None else "{}"
+
     def set_version(self, version: int) -> None:
         """Let it win against an earlier version than its own end implies."""
         self.version = version
@@ -144,10 +163,11 @@ def prepare_span(
     full_text: bool = True,
     request: int = 0,
     shared_from: datetime = LATEST,
+    resources_from: datetime = LATEST,
 ) -> PreparedSpan:
     """Check and encode ``record``; ``full_text`` false leaves its words out of the search index. ``request``: a
     number that the spans which were mapped together share. ``shared_from``: the content of spans that start at this
-    moment or later goes apart where it can.
+    moment or later goes apart where it can; ``resources_from``: the same of their resource attributes.
 
     Raises :class:`UnstorableSpan`.
     """
@@ -167,10 +187,11 @@ def prepare_span(
     texts = (record.input_text, record.output_text, *documents)
     size = 500 + (2 * len(searchable) if vector is None else len(vector)) + sum(map(len, filter(None, texts)))
     version = start + _MONDAY_US + round(record.duration_ms * 1000)
-    values = [vector, *[None] * len(SHARED_COLUMNS), version, *documents, *_plain(record), project_id]
+    values = [vector, *[None] * len(SHARED_COLUMNS), None, version, *documents, *_plain(record), project_id]
     if content is not None:
         for place in _CONTENT_PLACES:
             values[place] = None
+    resource = values[_RESOURCE_PLACES[1]] if record.ts >= resources_from else None
     return PreparedSpan(
         (project_id, record.trace_id, record.span_id),
         record.ts,
@@ -183,6 +204,7 @@ def prepare_span(
         words=searchable.count(" ") if vector is None else int.from_bytes(vector[:4], "big"),
         request=request,
         content=content,
+        resource=resource if resource is not None and len(resource) >= LEAST_RESOURCE else None,
         response_id=None if record.count_rule is None else response_id_of(record),
     )
 

@@ -1,7 +1,8 @@
 """Content that several spans carry, stored once: the layout ``shared``.
 
 A call of an agent carries the whole conversation before it. Its messages become rows of ``content_parts``, one a
-project and week, under a hash with a key of the project; the span holds the list of their ids.
+project and week, under a hash with a key of the project; the span holds the list of their ids. So do the attributes of
+its resource, which become a row of ``span_resources``.
 
 A process remembers the parts that it has stored, so that a turn which repeats twenty messages sends one. Nobody
 removes parts while a writer holds their project (``hold_content``), and a removal raises the project's generation,
@@ -11,7 +12,7 @@ after which nothing counts that was remembered before.
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,8 +31,13 @@ from server.storage.statements import statement
 MOST_REMEMBERED: Final = 50_000
 """Parts that a process knows to be stored: 10 MB."""
 
+MOST_RESOURCES: Final = 10_000
+"""Of one project in one week; a process that has met as many leaves further ones in their spans. So the table stays
+small, and filters need not look for each span.
+"""
+
 PartKey = tuple[str, datetime, UUID]
-"""Project, start of the week, and id."""
+"""Project, start of the week, and id of a part or resource."""
 
 
 class KeysChanged(Exception):
@@ -40,9 +46,11 @@ class KeysChanged(Exception):
 
 @dataclass(slots=True)
 class ContentBatch:
-    """The parts of a batch of spans."""
+    """The parts and resources of a batch of spans."""
 
     parts: dict[PartKey, ContentPart] = field(default_factory=dict)
+    resources: dict[PartKey, str] = field(default_factory=dict)
+    """Attributes as JSON."""
     keys: dict[str, bytes] = field(default_factory=dict)
     """Of its projects."""
     generations: dict[str, int] = field(default_factory=dict)
@@ -51,6 +59,7 @@ class ContentBatch:
     """How many parts its spans name."""
     added: list[PartKey] = field(default_factory=list)
     """Parts that were not there."""
+    added_resources: list[PartKey] = field(default_factory=list)
     words: int = 0
     """About how many entries those add to the text index, and spans to the index of parts."""
 
@@ -58,26 +67,37 @@ class ContentBatch:
 class SharedParts:
     """The stored parts and the keys of projects that a process knows."""
 
-    def __init__(self, database: Database, *, full_text: bool) -> None:
+    def __init__(self, database: Database, *, full_text: bool, most_resources: int = MOST_RESOURCES) -> None:
         self._database = database
         self._full_text = full_text
+        self._most_resources = most_resources
         self._keys: dict[str, bytes] = {}
         self._stored: OrderedDict[PartKey, int] = OrderedDict()
-        """Parts that are stored, with the generation in which they were."""
+        """Parts and resources that are stored, with the generation in which they were."""
+        self._met: Counter[tuple[str, datetime]] = Counter()
+        """How many resources by project and week."""
 
     async def name(self, batch: Iterable[PreparedSpan]) -> ContentBatch | None:
-        """Give each span with shared content the ids of its parts; None if there is none. Raises the errors of
+        """Give each span with shared content or resource the ids of them; None if there is none. Raises the errors of
         :class:`Database`.
         """
-        spans = [span for span in batch if span.content is not None]
+        spans = [span for span in batch if span.content is not None or span.resource is not None]
         if not spans:
             return None
         found = ContentBatch(keys=await self._keys_of(sorted({span.project_id for span in spans})))
         suffix = b"" if self._full_text else b"\0"  # parts without words are others
+        resource_ids: dict[tuple[str, int, str], UUID | None] = {}
         for span in spans:
             key, week = found.keys[span.project_id], MONDAY + span.week * WEEK
+            if span.resource is not None:
+                place = span.project_id, span.week, span.resource
+                if place not in resource_ids:
+                    resource_ids[place] = self._name_resource(found, key, (span.project_id, week), span.resource)
+                span.set_resource(resource_ids[place])
+            if span.content is None:
+                continue
             ids = []
-            for part in span.content.parts if span.content is not None else ():
+            for part in span.content.parts:
                 data = f"{part.body}\0{part.text or ''}".encode() + suffix
                 part_id = UUID(bytes=hashlib.blake2b(data, digest_size=16, key=key).digest())
                 ids.append(part_id)
@@ -86,19 +106,31 @@ class SharedParts:
             found.named += len(ids)
         return found
 
+    def _name_resource(
+        self, batch: ContentBatch, key: bytes, place: tuple[str, datetime], attributes: str
+    ) -> UUID | None:
+        """Return the id of the resource, and note it in ``batch``; None: its spans keep the attributes."""
+        data = f"resource of {place[1]:%Y%m%d}\0{attributes}".encode()
+        resource_id = UUID(bytes=hashlib.blake2b(data, digest_size=16, key=key).digest())
+        if (*place, resource_id) not in self._stored and self._met[place] >= self._most_resources:
+            return None
+        batch.resources[*place, resource_id] = attributes
+        return resource_id
+
     async def store(self, connection: asyncpg.Connection, batch: ContentBatch) -> None:
-        """Hold the projects, and store the parts that are not there, within the transaction of the spans.
+        """Hold the projects, and store the parts and resources that are not there, within the transaction of the spans.
 
         Raises :class:`KeysChanged`, after which the batch must be named again in a new transaction.
         """
-        batch.added, batch.words = [], batch.named
+        batch.added, batch.added_resources, batch.words = [], [], batch.named
         held = await connection.fetch(statement("hold_content"), sorted(batch.keys))
         if {row["project_id"]: row["key"] for row in held} != batch.keys:
             for project in batch.keys:
                 self._keys.pop(project, None)
             raise KeysChanged
         batch.generations = {row["project_id"]: row["generation"] for row in held}
-        missing = sorted(key for key in batch.parts if self._stored.get(key) != batch.generations[key[0]])
+        await self._store_resources(connection, batch)
+        missing = self._missing(batch, batch.parts)
         if not missing:
             return
         rows = [_row(key, batch.parts[key], full_text=self._full_text) for key in missing]
@@ -108,18 +140,33 @@ class SharedParts:
         if batch.added:
             batch.words += sum(map(_entries, columns[5], columns[6])) * len(batch.added) // len(missing)
 
+    async def _store_resources(self, connection: asyncpg.Connection, batch: ContentBatch) -> None:
+        missing = self._missing(batch, batch.resources)
+        if missing:
+            columns = map(list, zip(*((*key, batch.resources[key]) for key in missing), strict=True))
+            added = await connection.fetch(statement("store_resources"), *columns)
+            batch.added_resources = [(row["project_id"], row["week"], row["resource_id"]) for row in added]
+
+    def _missing(self, batch: ContentBatch, keys: Iterable[PartKey]) -> list[PartKey]:
+        """Return those that this process does not know to be stored, in their order."""
+        return sorted(key for key in keys if self._stored.get(key) != batch.generations[key[0]])
+
     async def note_unused(
         self, connection: asyncpg.Connection, batch: ContentBatch, spans: Iterable[PreparedSpan]
     ) -> None:
-        """Have it looked at later whether the parts of ``spans`` that were added are used: some were not stored."""
-        named = {part for span in spans for part in span.part_ids()}
-        unused = [key for key in batch.added if key[2] in named]
-        if unused:
-            await connection.fetch(statement("note_content"), *map(list, zip(*unused, strict=True)))
+        """Have it looked at later whether what was added for ``spans`` is used: some were not stored."""
+        named = {part for span in spans for part in (*span.part_ids(), span.resource_id())}
+        for note, added in (("note_content", batch.added), ("note_resources", batch.added_resources)):
+            unused = [key for key in added if key[2] in named]
+            if unused:
+                await connection.fetch(statement(note), *map(list, zip(*unused, strict=True)))
 
     def remember(self, batch: ContentBatch) -> None:
-        """Know, after COMMIT, that the parts are stored."""
-        for key in batch.parts:
+        """Know, after COMMIT, that parts and resources are stored."""
+        if len(self._met) > MOST_REMEMBERED:
+            self._met.clear()
+        self._met.update(key[:2] for key in batch.resources if key not in self._stored)
+        for key in (*batch.parts, *batch.resources):
             self._stored[key] = batch.generations[key[0]]
             self._stored.move_to_end(key)
         while len(self._stored) > MOST_REMEMBERED:

@@ -1,8 +1,8 @@
-"""Removal of shared content that no span has any more.
+"""Removal of shared content and resources that no span has any more.
 
-Whatever takes a part from a span (a deletion, a later version, a second row of one span) leaves a note in
-``content_garbage``, in its own transaction. The noted parts are looked at one by one while no writer holds their
-project, right after the deletion of a trace and else once a minute.
+Whatever takes a part or resource from a span (a deletion, a later version, a second row of one span) leaves a note in
+``content_garbage`` or ``resource_garbage``, in its own transaction. The noted ones are looked at one by one while no
+writer holds their project, right after the deletion of a trace and else once a minute.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ async def collect_unused_content(database: Database, project_id: str) -> int:
         async with database.write([project_id]) as connection:
             await connection.fetchval(statement("hold_content_alone"), project_id)
             some = await connection.fetchval(statement("collect_unused_content"), project_id)
+            some += await connection.fetchval(statement("collect_unused_resources"), project_id)
         if not some:
             return seen
         seen += some

@@ -207,14 +207,28 @@ class _Compiler:
             bounds += f" AND c.week < {self.bind(end + HAS_MARGIN, 'timestamptz')}"
         return bounds
 
-    def attribute(self, column: str, key: str, operator: str, value: Any, alias: str) -> str:
+    def attribute(self, key: str, operator: str, value: Any, alias: str) -> str:
         bound = self.bind(key, "text")
         if operator == "exists":
-            return f"({alias}.{column} ? {bound})" if value else f"(NOT {alias}.{column} ? {bound})"
-        document = attributes_with(bound, alias) if column == "attributes" else f"{alias}.{column}"
-        text = f"({document} ->> {bound})"
-        number = fragment("attribute_number").format(column=document, key=bound)
-        return self.text_or_number(text, number, "numeric", operator, value)
+            return f"({alias}.attributes ? {bound})" if value else f"(NOT {alias}.attributes ? {bound})"
+        return self.member(attributes_with(bound, alias), bound, operator, value)
+
+    def resource(self, key: str, operator: str, value: Any, alias: str) -> str:
+        """Compile a comparison with an attribute of the resource, which is in the row or in a table of its own. There
+        the database looks for each row by key, or first for all resources that pass, whichever costs less.
+        """
+        if operator == "exists" and not value:
+            return f"(NOT {self.resource(key, operator, True, alias)})"
+        bound = self.bind(key, "text")
+        document = "{document}"
+        part = f"{document} ? {bound}" if operator == "exists" else self.member(document, bound, operator, value)
+        own, shared = (part.replace(document, place) for place in (f"{alias}.resource_attributes", "r.attributes"))
+        return f"(({alias}.resource_id IS NULL AND {own}) OR {fragment('has_resource').format(t=alias, part=shared)})"
+
+    def member(self, document: str, key: str, operator: str, value: Any) -> str:
+        """Compile a comparison with a member of ``document``; ``key`` is bound already."""
+        number = fragment("attribute_number").format(column=document, key=key)
+        return self.text_or_number(f"({document} ->> {key})", number, "numeric", operator, value)
 
     def element(self, column: str, key: str, operator: str, value: Any, alias: str) -> str:
         """Compile a comparison with any element of ``events`` or ``links``. ``:name`` is a member of the element; other
@@ -298,8 +312,8 @@ def _own_word(field: TraceField, operator: str, value: Any) -> str | None:
 
 _OF_ELEMENTS: Final = frozenset({"event", "link", "trace"})
 _FAMILIES: Final[dict[str, Callable[[_Compiler, str, str, Any, str], str]]] = {
-    "attribute": lambda compiler, *rest: compiler.attribute("attributes", *rest),
-    "resource": lambda compiler, *rest: compiler.attribute("resource_attributes", *rest),
+    "attribute": lambda compiler, *rest: compiler.attribute(*rest),
+    "resource": lambda compiler, *rest: compiler.resource(*rest),
     "score": lambda compiler, *rest: compiler.score(*rest),
     "event": lambda compiler, *rest: compiler.element("events", *rest),
     "link": lambda compiler, *rest: compiler.element("links", *rest),

@@ -196,6 +196,20 @@ _WHOLE_ATTRIBUTES: Final = (
 """Long attributes are in parts (migration 0073), and null in the row."""
 
 
+_RESOURCE: Final = (
+    "CASE WHEN {t}.resource_id IS NULL THEN {t}.resource_attributes "
+    "ELSE shared_resource({t}.project_id, {t}.resource_id) END"
+)
+"""What many spans say of their process is stored once (migration 0105)."""
+
+
+def document_with(column: str, key: str, alias: str = "t") -> str:
+    """Return ``attributes`` or ``resource_attributes`` in SQL, with the value of ``key`` (an SQL expression); others
+    may be null.
+    """
+    return attributes_with(key, alias) if column == "attributes" else f"({_RESOURCE.format(t=alias)})"
+
+
 def attributes_with(key: str, alias: str = "t") -> str:
     """Return the attributes in SQL, with the value of ``key`` (an SQL expression); others may be null."""
     whole = _WHOLE_ATTRIBUTES.format(t=alias)
@@ -333,12 +347,15 @@ _TABLE: Final[tuple[TraceField, ...]] = (
         _payload("attributes", FieldType.JSON, "raw", "All attributes of the span; filter with `attribute.KEY`."),
         sql=_WHOLE_ATTRIBUTES,
     ),
-    _payload(
-        "resource_attributes",
-        FieldType.JSON,
-        "raw",
-        "Attributes of the process that sent the span; filter with `resource.KEY`.",
-        content=False,
+    replace(
+        _payload(
+            "resource_attributes",
+            FieldType.JSON,
+            "raw",
+            "Attributes of the process that sent the span; filter with `resource.KEY`.",
+            content=False,
+        ),
+        sql=_RESOURCE,
     ),
     _payload("events", FieldType.JSON, "raw", "Events of the span."),
     _payload("links", FieldType.JSON, "raw", "Links to other spans, with the attributes that they carry."),

@@ -1,5 +1,5 @@
-"""Contents of a page's rows that are stored in parts. Each part is read once, however many rows share it, and parts are
-put together here as the database does it for filters (migrations 0070 and 0071).
+"""Contents of a page's rows that are stored elsewhere: in parts, or as their resource. Each is read once, however many
+rows share it, and parts are put together here as the database does it for filters (migrations 0070, 0071 and 0105).
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
+import orjson
 
 from server.queries.lists.known_parts import KnownParts, Part, Week, read_parts
 from server.queries.lists.list_question import PREVIEW_LENGTH
+from server.storage.statements import statement
 
 COLUMNS: Final = {
     "own_parts": "{t}.parts",
@@ -22,10 +24,14 @@ COLUMNS: Final = {
     "own_finish": "CASE WHEN {t}.states_finish THEN {t}.finish_reason END",
     "own_project": "{t}.project_id",
     "own_ts": "{t}.ts",
+    "own_resource": "{t}.resource_id",
 }
 """Further columns that a record needs, over a row of llm_traces called ``{t}``."""
 SIDES: Final = {"input_text": 0, "input_messages": 0, "output_text": 1, "output_messages": 1, "attributes": 2}
 """Fields that may be in parts: of the input, of the output, and others."""
+RESOURCE: Final = "resource_attributes"
+ELSEWHERE: Final = frozenset({*SIDES, RESOURCE})
+"""Fields that :func:`fill_contents` reads."""
 _OUTPUT: Final = 1
 _NUMBER_OF_SIDES: Final = 3
 _TEXTS: Final = ("input_text", "output_text")
@@ -80,9 +86,13 @@ async def fill_contents(
     rows: Sequence[dict[str, Any]],
     clipped: Sequence[str] = (),
 ) -> None:
-    """Set the fields ``names`` (of :data:`SIDES`) in those ``rows`` whose records, which have :data:`COLUMNS` too, have
-    parts. Rows that share a message share the object. For fields in ``clipped`` only the beginning is read.
+    """Set the fields ``names`` (of :data:`ELSEWHERE`) in those ``rows`` whose records, which have :data:`COLUMNS` too,
+    have parts or a resource. Rows that share a message or resource share the object. For fields in ``clipped`` only the
+    beginning is read.
     """
+    if RESOURCE in names:
+        await _fill_resources(connection, records, rows)
+        names = [name for name in names if name != RESOURCE]
     if not names:
         return
     groups = [
@@ -106,6 +116,23 @@ async def fill_contents(
             wanted = [content for content in wanted if content.fill(found)]
             for content in wanted:
                 content.count = len(content.ids)
+
+
+async def _fill_resources(
+    connection: asyncpg.Connection, records: Sequence[asyncpg.Record], rows: Sequence[dict[str, Any]]
+) -> None:
+    projects: dict[str, set[UUID]] = {}
+    for record in records:
+        if record["own_resource"] is not None:
+            projects.setdefault(record["own_project"], set()).add(record["own_resource"])
+    found: dict[tuple[str, UUID], Any] = {}
+    for project, ids in projects.items():
+        for key, attributes in await connection.fetch(statement("read_resources"), project, list(ids)):
+            found[project, key] = orjson.loads(attributes)
+    if found:
+        for record, row in zip(records, rows, strict=True):
+            # One that was deleted since the page was read is missing, like the row.
+            row[RESOURCE] = found.get((record["own_project"], record["own_resource"]), row[RESOURCE])
 
 
 def _week(record: asyncpg.Record) -> Week:

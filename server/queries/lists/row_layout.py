@@ -18,7 +18,7 @@ import orjson
 from server.queries.filters.span_fields import TYPE_SQL, FieldType, TraceField
 from server.queries.lists.keyset import Position, SortKey
 from server.queries.lists.list_question import PREVIEW_LENGTH, RANK, VIEWS, Sort, View
-from server.queries.lists.part_contents import COLUMNS, SIDES
+from server.queries.lists.part_contents import COLUMNS, ELSEWHERE
 
 Row = dict[str, Any]
 
@@ -107,7 +107,7 @@ def row_layout(
     keys = _total_order(view, sort, rank)
     fields = [view.fields[name] for name in selected]
     hidden = tuple(field.name for field in fields if field.is_content and not may_read_content)
-    in_parts = tuple(name for name in selected if reads_parts and name in SIDES and name not in hidden)
+    in_parts = tuple(name for name in selected if reads_parts and name in ELSEWHERE and name not in hidden)
     shown = {
         field.name: "NULL"
         if field.name in hidden

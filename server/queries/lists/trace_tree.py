@@ -19,7 +19,7 @@ from server.errors import Conflict, InvalidCursor, SpanNotFound, TraceNotFound
 from server.fairness.off_loop import off_loop
 from server.queries.filters.filter_sql import fragment
 from server.queries.filters.span_fields import FIELDS, FieldType, TraceField
-from server.queries.lists.part_contents import COLUMNS, SIDES, fill_contents
+from server.queries.lists.part_contents import COLUMNS, ELSEWHERE, fill_contents
 from server.queries.lists.query_plan import explain_statement
 from server.queries.lists.score_reader import Score, list_scores, scores_of_span
 from server.queries.lists.span_tree import PlacedSpan, SpanNode, arrange
@@ -199,7 +199,7 @@ async def _rows(
 ) -> list[tuple[SpanPosition, dict[str, Any]]]:
     wanted = [FIELDS[name] for name in fields]
     hidden = frozenset() if scope.may_read_content else frozenset(field.name for field in wanted if field.is_content)
-    in_parts = [name for name in fields if name in SIDES and name not in hidden]
+    in_parts = [name for name in fields if name in ELSEWHERE and name not in hidden]
     shown = {field.name: field.expression() for field in wanted if field.name not in hidden}
     shown |= {name: f"t.{name}" for name in in_parts}
     if in_parts:

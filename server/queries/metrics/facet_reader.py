@@ -15,7 +15,7 @@ from server.errors import InsufficientScope, InvalidParameter
 from server.queries.filters.filter_sql import compile_filter, fragment
 from server.queries.filters.filter_tree import And, FieldKey, Filter, Leaf, find_field
 from server.queries.filters.shared_words import find_shared_words
-from server.queries.filters.span_fields import FIELDS, KEYED_FIELDS, FieldType, attributes_with, field_named
+from server.queries.filters.span_fields import FIELDS, KEYED_FIELDS, FieldType, document_with, field_named
 from server.queries.filters.time_range import TimeRange
 from server.queries.lists.query_plan import explained
 from server.queries.metrics.metric_catalog import find_dimension
@@ -97,7 +97,9 @@ def facet_source(name: str) -> FacetSource:
     if column is not None:
         # Guards against a value that is not an object: jsonb_object_keys would raise.
         keys = "jsonb_object_keys(CASE WHEN jsonb_typeof(sample.value) = 'object' THEN sample.value END)"
-        return FacetSource(name, f"t.{column}", keys, MOST_WIDE_ROWS, KEYED_FIELDS[name.partition("_")[0]].is_content)
+        # A row has the keys of all its attributes, those with the value elsewhere included.
+        document = "t.attributes" if column == "attributes" else FIELDS[column].expression()
+        return FacetSource(name, document, keys, MOST_WIDE_ROWS, KEYED_FIELDS[name.partition("_")[0]].is_content)
     field = field_named(name)
     if field is not None and field.type in _FACET_TYPES:
         expression = field.expression()
@@ -109,9 +111,7 @@ def facet_source(name: str) -> FacetSource:
     except ValueError as error:
         raise InvalidParameter.named("field", str(error)) from error
     if isinstance(keyed, FieldKey) and keyed.family.prefix in {"attribute", "resource"}:
-        json_column = KEY_LISTS[f"{keyed.family.prefix}_keys"]
-        document = attributes_with("{key}") if json_column == "attributes" else f"t.{json_column}"
-        value = f"({document} ->> {{key}})"
+        value = f"({document_with(KEY_LISTS[f'{keyed.family.prefix}_keys'], '{key}')} ->> {{key}})"
         return FacetSource(keyed.name, value, "sample.value", MOST_WIDE_ROWS, keyed.family.is_content, keyed.key)
     raise InvalidParameter.named("field", f"has no list of values; these fields have: {', '.join(facet_fields())}")
 

@@ -4,6 +4,10 @@
 -- From when on a database shares content by itself, not before $1.
 SELECT greatest(shared_content_begins(), $1::timestamptz);
 
+-- name: read_resource_start
+-- From when on spans of a database have the id of their resource in place of its attributes, not before $1.
+SELECT greatest(shared_resources_begin(), $1::timestamptz);
+
 -- name: make_content_keys
 INSERT INTO content_keys (project_id) SELECT unnest($1::text[]) ON CONFLICT (project_id) DO NOTHING RETURNING project_id;
 
@@ -24,10 +28,25 @@ FROM unnest($1::text[], $2::timestamptz[], $3::uuid[], $4::text[], $5::text[], $
 ON CONFLICT (project_id, part_id, week) DO NOTHING
 RETURNING project_id, week, part_id;
 
+-- name: store_resources
+-- As arrays of equal length, in the order of their key.
+INSERT INTO span_resources (project_id, week, resource_id, attributes)
+SELECT r.project_id, r.week, r.resource_id, r.attributes::jsonb
+FROM unnest($1::text[], $2::timestamptz[], $3::uuid[], $4::text[]) AS r (project_id, week, resource_id, attributes)
+ON CONFLICT (project_id, resource_id) DO NOTHING
+RETURNING project_id, week, resource_id;
+
 -- name: note_content
 -- Parts that may be unused.
 INSERT INTO content_garbage (project_id, week, part_id)
 SELECT project_id, week, part_id FROM unnest($1::text[], $2::timestamptz[], $3::uuid[]) AS p (project_id, week, part_id)
+RETURNING 1;
+
+-- name: note_resources
+-- The same of resources.
+INSERT INTO resource_garbage (project_id, week, resource_id)
+SELECT project_id, week, resource_id
+FROM unnest($1::text[], $2::timestamptz[], $3::uuid[]) AS r (project_id, week, resource_id)
 RETURNING 1;
 
 -- name: hold_content_alone
@@ -36,8 +55,12 @@ SELECT hold_content_alone(project_id) FROM unnest(ARRAY[$1::text]) AS p (project
 -- name: collect_unused_content
 SELECT collect_unused_content(project_id) FROM unnest(ARRAY[$1::text]) AS p (project_id);
 
+-- name: collect_unused_resources
+SELECT collect_unused_resources(project_id) FROM unnest(ARRAY[$1::text]) AS p (project_id);
+
 -- name: has_unused_content
-SELECT EXISTS (SELECT FROM content_garbage WHERE project_id = $1);
+SELECT EXISTS (SELECT FROM content_garbage WHERE project_id = $1)
+    OR EXISTS (SELECT FROM resource_garbage WHERE project_id = $1);
 
 -- name: list_projects_with_unused_content
-SELECT DISTINCT project_id FROM content_garbage ORDER BY project_id;
+SELECT project_id FROM content_garbage UNION SELECT project_id FROM resource_garbage ORDER BY project_id;

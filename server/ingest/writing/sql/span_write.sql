@@ -108,7 +108,7 @@ total_tokens, cached_tokens, cache_write_tokens, reasoning_tokens, prompt_cost_u
 total_cost_usd, cache_savings_usd, cost_source, price_version, duration_ms, ttft_ms, status_code, error_type,
 error_message, user_id, session_id, tags, attributes, resource_attributes, events, links, dialect, usage_rule,
 count_rule, counted_in, inherited, usage_details, dropped, dim_id, version, parts, input_parts, content_bytes,
-states_finish, more_parts, history_parts;
+states_finish, more_parts, history_parts, resource_id;
 
 -- columns: span_change
 -- The columns that summaries and rollups are made of: those of span_changes beside pass and sign.

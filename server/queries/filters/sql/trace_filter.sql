@@ -21,6 +21,11 @@ coalesce(s.string_value, CASE WHEN s.data_type = 'boolean' THEN (s.value = 1)::t
 -- An attribute as a number; CASE keeps the cast away from values that are not numbers.
 (CASE WHEN jsonb_typeof({column} -> {key}) = 'number' THEN ({column} ->> {key})::numeric END)
 
+-- name: has_resource
+-- The resource of the span, where it is not in the row, passes a comparison.
+EXISTS (SELECT FROM span_resources r
+        WHERE r.project_id = {t}.project_id AND r.resource_id = {t}.resource_id AND {part})
+
 -- name: has_element
 -- An event or a link of the span passes a comparison.
 EXISTS (SELECT 1 FROM jsonb_array_elements(CASE jsonb_typeof({t}.{column}) WHEN 'array' THEN {t}.{column} ELSE '[]' END)

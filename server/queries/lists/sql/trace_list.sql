@@ -89,3 +89,7 @@ WHERE t.project_id = $1 AND t.trace_id = ANY ($2::text[]) AND t.span_id = ANY ($
 SELECT c.part_id, c.body, c.text
 FROM content_parts c
 WHERE c.project_id = $1 AND c.part_id = ANY ($3::uuid[]) AND c.week = $2
+
+-- name: read_resources
+-- The attributes of the resources $2 of project $1.
+SELECT r.resource_id, r.attributes FROM span_resources r WHERE r.project_id = $1 AND r.resource_id = ANY ($2::uuid[])
