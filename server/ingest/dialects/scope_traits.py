@@ -31,6 +31,10 @@ class ScopeTraits:
     """True if spans are set OK before it is known how they end."""
     estimates_cost: bool = False
     """True if costs are worked out from a price list of the instrumentation, and are nobody's bill."""
+    streams_apart: bool = False
+    """True if a stream is told in a span of its own, after one without an answer that only opens it."""
+    client_in: str | None = None
+    """Where the class of the vendor's client is told: an attribute, or ``name`` for names such as ``OpenAI.chat``."""
     counted_in_logs: bool = False
     """True if log events of the same sender are its calls: usage on a span that is no call repeats theirs."""
     ttft_factor: float = field(default=1000.0)
@@ -61,6 +65,25 @@ def provider_of_scope(scope_name: str) -> str | None:
     return provider if provider in KNOWN_PROVIDERS and end not in FRAMEWORKS and end != scope_name else None
 
 
+_CLIENT_ENDINGS = re.compile(
+    r"(?:Chat|Responses|Text|Document|MultiModal|Converse|Generator|Embedder|Embeddings?|Rerank|Ranker)+$"
+)
+
+
+@lru_cache(maxsize=1024)
+def provider_of_client(class_name: str) -> str | None:
+    """Return the provider that a framework's class calls; a method may follow.
+
+    >>> provider_of_client("OpenAIResponses.chat"), provider_of_client("AzureOpenAIChatGenerator")
+    ('openai', 'azure')
+    >>> provider_of_client("CompactAndRefine.synthesize") is None
+    True
+    """
+    client = _CLIENT_ENDINGS.sub("", class_name.partition(".")[0])
+    provider = canonical_provider(client)
+    return provider if provider in KNOWN_PROVIDERS and client not in FRAMEWORKS else None
+
+
 @lru_cache(maxsize=1024)
 def scope_traits(scope_name: str) -> ScopeTraits:
     """Return the traits of a scope, :data:`NO_TRAITS` for one that the table does not have."""
@@ -73,6 +96,8 @@ def scope_traits(scope_name: str) -> ScopeTraits:
                 without_operation=traits.get("without_operation"),
                 exception_beats_ok=traits.get("exception_beats_ok", False),
                 estimates_cost=traits.get("estimates_cost", False),
+                streams_apart=traits.get("streams_apart", False),
+                client_in=traits.get("client_in"),
                 counted_in_logs=traits.get("counted_in_logs", False),
                 ttft_factor=1.0 if traits.get("ttft_unit") == "ms" else 1000.0,
             )

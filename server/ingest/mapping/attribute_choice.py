@@ -26,6 +26,7 @@ from server.ingest.dialects.attribute_table import (
 from server.ingest.dialects.name_families import slot_of_name
 from server.ingest.messages.coercion import REPLACEMENT, Coerced, cut_text, decode_json, to_text, unquoted
 from server.ingest.messages.indexed_messages import IndexedValue
+from server.ingest.messages.object_repr import is_object_repr, read_object_repr
 from server.ingest.otlp.payload import Attributes
 
 Candidate = tuple[int, str, Any]
@@ -55,7 +56,18 @@ def _members(value: Any) -> dict[str, Any] | None:
         value = None if text.startswith("{'") else decode_json(text)
         if value is None and text.startswith("{") and len(text) <= _LITERAL_LENGTH:
             value = _literal(text)
+        elif value is None and is_object_repr(text):
+            value = read_object_repr(text)
     return value if isinstance(value, dict) else None
+
+
+def _shared_members(value: Any) -> dict[str, Any] | None:
+    """Return the members that are the same in all objects of a list; None for any other value."""
+    items = decode_json(value) if isinstance(value, str) and value.startswith("[{") else value
+    if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
+        return None
+    first, *others = items
+    return {name: member for name, member in first.items() if all(other.get(name) == member for other in others)}
 
 
 def _literal(text: str) -> Any:
@@ -164,8 +176,9 @@ class SpanFields:
     def _look_inside(self, form: InsideKey, slot: str | None, rank: int, key: str, value: Any, offset: int) -> None:
         """Add the members of a JSON object that feed slots of their own; the value is unchanged."""
         members = _members(value)
-        for name, member_slot in form.members if members is not None else ():
-            member = members.get(name) if members is not None else None
+        shared = members if members is not None or not form.members else _shared_members(value)
+        for name, member_slot in form.members if shared is not None else ():
+            member = shared.get(name) if shared is not None else None
             is_list = isinstance(member, list) and member_slot == "tags"
             if is_list or (isinstance(member, str | int | float) and member != ""):
                 self.add(member_slot, BODY_RANK, f"{key} {name}", member)

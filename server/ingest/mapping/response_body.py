@@ -12,6 +12,7 @@ from typing import Any
 from server.ingest.dialects.attribute_table import read_table
 from server.ingest.mapping.attribute_choice import BODY_RANK, Candidate, IndexedGroup, SpanFields
 from server.ingest.messages.coercion import decode_json, to_tokens
+from server.ingest.messages.object_repr import is_object_repr, read_object_repr
 
 _TABLE: dict[str, Any] = read_table("response_bodies.json")
 
@@ -40,7 +41,7 @@ def read_body(fields: SpanFields) -> None:
     if models and models[0][2].__class__ is str and models[0][2] in _NO_MODELS:
         _leave_no_models(fields)
         models = found.get("response_model") or found.get("model") or found.get("request_model")
-    has_usage = "prompt_tokens" in found or "completion_tokens" in found or "total_tokens" in found
+    has_usage = "prompt_tokens" in found or "completion_tokens" in found
     if models and has_usage:  # as most calls: no more than a look
         outputs = found.get("output")
         if outputs and found.keys().isdisjoint(_DETAIL_NAMES) and any(map(_may_tell_usage, outputs)):
@@ -58,6 +59,7 @@ def read_body(fields: SpanFields) -> None:
             found["output"][position] = (rank, key, body)
         if isinstance(body, list):
             body = body[0] if body and isinstance(body[0], dict) else {}
+        body = _with_replies(body)
         _add_first(fields, key, body, _MEMBERS)
         for path in () if has_usage else _USAGE_OBJECTS:
             usage = _member(body, path)
@@ -106,12 +108,27 @@ def _read_details(fields: SpanFields) -> None:
         if not isinstance(value, dict):
             continue
         found["output"][position] = (rank, key, value)
+        value = _with_replies(value)
         prompt = to_tokens(prompts[0][2])[0] if len(prompts) == 1 else None
         for path in _USAGE_OBJECTS if prompt else ():
             usage = _member(value, path)
             if isinstance(usage, dict) and _first_member(usage, _PROMPT) == prompt:
                 _add_first(fields, f"{key} {'.'.join(path)}", usage, _DETAILS)
                 return
+
+
+def _with_replies(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the body with the first of Haystack's replies read, where Python wrote it as text."""
+    replies = body.get("replies")
+    if (
+        not isinstance(replies, list)
+        or not replies
+        or not isinstance(replies[0], str)
+        or not is_object_repr(replies[0])
+    ):
+        return body
+    reply = read_object_repr(replies[0])
+    return body if reply is None else {**body, "replies": [reply]}
 
 
 def _add_first(

@@ -12,14 +12,17 @@ from typing import Any
 
 from server.ingest.dialects.canonical_names import (
     GENERATION_OPERATIONS,
-    KNOWN_PROVIDERS,
     OPERATIONS_WITHOUT_USAGE,
     USAGE_HOLDERS,
-    canonical_provider,
 )
 from server.ingest.dialects.dialect import detect_dialect
 from server.ingest.dialects.model_stem import is_embedding_model
-from server.ingest.dialects.scope_traits import NO_TRAITS, ScopeTraits, provider_of_scope, scope_traits
+from server.ingest.dialects.scope_traits import (
+    NO_TRAITS,
+    ScopeTraits,
+    provider_of_scope,
+    scope_traits,
+)
 from server.ingest.mapping.attribute_choice import SpanFields
 from server.ingest.mapping.exported_spans import EXPORT_SCOPE, restore_span
 from server.ingest.mapping.mapping_result import IngestWindow, MappedBatch, MappingLimits, RejectedSpan
@@ -32,8 +35,10 @@ from server.ingest.mapping.span_identity import IdentityCheck, is_identifier, re
 from server.ingest.mapping.span_operation import (
     ENTITY_OPERATIONS,
     FIRST_ENTITY,
+    opens_a_stream,
     read_entity,
     read_operation,
+    read_provider,
     read_typed_entities,
 )
 from server.ingest.mapping.span_outcome import read_outcome, read_ttft_ms
@@ -132,9 +137,11 @@ def map_span(
 
     raw_operation, operation = read_operation(fields, span, traits)
     if operation in GENERATION_OPERATIONS:
+        if traits.streams_apart and opens_a_stream(span, fields):
+            operation = "chain"
         read_body(fields)
     agent_name, tool_name = read_entity(fields, operation, dialect, span, limits)
-    provider = _provider(fields, resource.service_name, limits)
+    provider = read_provider(fields, span, traits, resource.service_name, limits)
     request_model = fields.take_text("request_model", "request_model", limits.name)
     model = _model(fields, request_model, limits)
     if operation == "chat" and model is not None and is_embedding_model(model):
@@ -258,36 +265,6 @@ def _span_name(
                 return fields.clean("span_name", filled, limits.name)
         return fields.clean("span_name", span.name, limits.name)
     return fields.take_text("span_name", "span_name", limits.name) or ""
-
-
-def _provider(fields: SpanFields, service_name: str | None, limits: MappingLimits) -> str | None:
-    """Return the canonical provider; the reported name stays among the attributes if it differs. A name that only the
-    service has is none: Strands for JavaScript puts it there.
-    """
-    candidates = fields.found.get("provider")
-    if candidates is not None and len(candidates) > 1:
-        first, *others = fields.candidates("provider")
-        if _is_unknown_host(first[2]):
-            # The address of a gateway says less than the client that was called.
-            fields.keep(first)
-            candidates = others
-        fields.found["provider"] = candidates
-    raw = fields.take_text("provider", "provider", limits.name)
-    if raw is None:
-        return None
-    provider = canonical_provider(raw)
-    if raw == service_name and provider not in KNOWN_PROVIDERS:
-        provider = ""
-    if provider != raw and candidates:
-        fields.keep(candidates[0])
-    return provider or None
-
-
-def _is_unknown_host(value: Any) -> bool:
-    """Return whether ``value`` is the address of a host that is no vendor's."""
-    if not isinstance(value, str) or canonical_provider(value) in KNOWN_PROVIDERS:
-        return False
-    return "." in value or value.partition(":")[0] == "localhost"
 
 
 def _model(fields: SpanFields, request_model: str | None, limits: MappingLimits) -> str | None:

@@ -1,18 +1,22 @@
-"""The kind of work of a span, and the name of the agent or tool that does it."""
+"""The kind of work of a span, and who does it: the names of agent, tool and provider."""
 
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from typing import Any
 
 from server.ingest.dialects.attribute_table import dialect_tables, keys_of
 from server.ingest.dialects.canonical_names import (
     AGENT_METHODS,
+    FRAMEWORKS,
     GENERATION_OPERATIONS,
+    KNOWN_PROVIDERS,
     NAMING_OPERATIONS,
     OTHER_REQUESTS,
     canonical_operation,
+    canonical_provider,
 )
-from server.ingest.dialects.scope_traits import ScopeTraits
+from server.ingest.dialects.scope_traits import ScopeTraits, provider_of_client
 from server.ingest.mapping.attribute_choice import BODY_RANK, IndexedGroup, SpanFields
 from server.ingest.mapping.mapping_result import MappingLimits
 from server.ingest.messages.coercion import to_text
@@ -38,6 +42,8 @@ _MODEL_SLOTS = ("model", "response_model", "request_model")
 _USAGE_SLOTS = ("prompt_tokens", "completion_tokens", "total_tokens", "total_cost_usd")
 _CONTENT_SLOTS = ("input", "output")
 _ENTITY_SLOTS = ("agent_name", "tool_name", "entity_name")
+_STATUS_ERROR = 2
+_SIGNS_OF_AN_ANSWER = ("response_id", "output", "prompt_tokens", "completion_tokens", "total_tokens")
 _HTTP_KEYS = ("http.route", "http.request.method", "url.full", "url.path")
 
 
@@ -124,6 +130,13 @@ def _unnamed_operation(fields: SpanFields, span: DecodedSpan, traits: ScopeTrait
     return "chat" if shows_a_call or not any(key in fields.rest for key in _HTTP_KEYS) else "other"
 
 
+def opens_a_stream(span: DecodedSpan, fields: SpanFields) -> bool:
+    """Return whether a model call shows neither an answer nor an error: of senders with ``streams_apart``, another
+    span tells what the stream said.
+    """
+    return span.status_code != _STATUS_ERROR and not any(slot in fields.found for slot in _SIGNS_OF_AN_ANSWER)
+
+
 def read_entity(
     fields: SpanFields, operation: str, dialect: str, span: DecodedSpan, limits: MappingLimits
 ) -> tuple[str | None, str | None]:
@@ -163,7 +176,7 @@ def _told_by_name(span_name: str, operation: str) -> str:
     if word in NAMING_OPERATIONS:
         return name
     agent, _, method = span_name.rpartition(".")
-    return agent if operation == "agent" and method in AGENT_METHODS else ""
+    return agent if operation == "agent" and method in AGENT_METHODS and "." not in agent else ""
 
 
 def read_typed_entities(fields: SpanFields, attributes: Attributes) -> None:
@@ -180,3 +193,50 @@ def read_typed_entities(fields: SpanFields, attributes: Attributes) -> None:
             name = kind.partition(".")[2]
         if slot is not None and isinstance(name, str) and name:
             fields.add(slot, BODY_RANK, f"entity.{number}.name", name)
+
+
+def read_provider(
+    fields: SpanFields, span: DecodedSpan, traits: ScopeTraits, service_name: str | None, limits: MappingLimits
+) -> str | None:
+    """Return the canonical provider that the attributes name, or that of the client whose class the span tells; None
+    for a span that tells neither.
+    """
+    provider = _named_provider(fields, service_name, limits)
+    if provider is None and traits.client_in is not None:
+        client = span.name if traits.client_in == "name" else span.attributes.get(traits.client_in)
+        provider = provider_of_client(client) if isinstance(client, str) else None
+    return provider
+
+
+def _named_provider(fields: SpanFields, service_name: str | None, limits: MappingLimits) -> str | None:
+    """Return the canonical provider; the reported name stays among the attributes if it differs. A name that only the
+    service has is none: Strands for JavaScript puts it there.
+    """
+    candidates = fields.found.get("provider")
+    if candidates is not None and len(candidates) > 1:
+        first, *others = fields.candidates("provider")
+        if _is_unknown_host(first[2]) or _is_framework(first[2]):
+            # The address of a gateway, or who called, says less than the client that was called.
+            fields.keep(first)
+            candidates = others
+        fields.found["provider"] = candidates
+    raw = fields.take_text("provider", "provider", limits.name)
+    if raw is None:
+        return None
+    provider = canonical_provider(raw)
+    if raw == service_name and provider not in KNOWN_PROVIDERS:
+        provider = ""
+    if provider != raw and candidates:
+        fields.keep(candidates[0])
+    return provider or None
+
+
+def _is_framework(value: Any) -> bool:
+    return isinstance(value, str) and canonical_provider(value) in FRAMEWORKS
+
+
+def _is_unknown_host(value: Any) -> bool:
+    """Return whether ``value`` is the address of a host that is no vendor's."""
+    if not isinstance(value, str) or canonical_provider(value) in KNOWN_PROVIDERS:
+        return False
+    return "." in value or value.partition(":")[0] == "localhost"

@@ -134,7 +134,7 @@ def _rule(counts: TokenCounts, evidence: CountEvidence, cache: int) -> tuple[int
         return (EXCLUSIVE, True) if evidence.semantics == "exclusive" else (INCLUSIVE, False)
     if not cache:
         return (INCLUSIVE if evidence.dialect in _INCLUSIVE_DIALECTS else INFERRED), False
-    habit = _SCOPES.get(evidence.scope)
+    habit = _SCOPES.get(evidence.scope) or _SCOPES.get(f"{evidence.scope} {evidence.provider}")
     if habit == "vendor":
         habit = "exclusive" if evidence.is_anthropic or evidence.provider == "aws" else "inclusive"
     if habit is not None:

@@ -56,14 +56,18 @@ def read_part(item: Any) -> list[Part]:
     if kind is None:
         for key, reader in _UNTYPED.items():
             if key in item:
-                return [reader(item)]
+                return _said([reader(item)])
         return [{"type": "json", "content": item}]
     if kind == "message":  # OpenAI responses: a message inside the list of outputs
         return read_parts(item.get("content"))
     typed = _TYPED.get(kind) if isinstance(kind, str) else None
     part = typed(item) if typed is not None else item if "type" in item else {"type": kind, **item}
-    # The responses API sends reasoning without a word where it is encrypted.
-    return [] if part["type"] == "reasoning" and not part.get("content") else [part]
+    return _said([part])
+
+
+def _said(parts: list[Part]) -> list[Part]:
+    """Return the parts without reasoning that has no word, as the responses API sends it where it is encrypted."""
+    return [part for part in parts if part["type"] != "reasoning" or part.get("content")]
 
 
 def without_none(part: Part) -> Part:
@@ -78,6 +82,8 @@ def _text(item: Part) -> Part:
 
 def _reasoning(item: Part) -> Part:
     text = next((item[key] for key in ("content", "thinking", "text", "reasoning", "summary") if item.get(key)), "")
+    if isinstance(text, dict):  # Haystack
+        text = text.get("reasoning_text")
     if isinstance(text, list):
         text = "\n".join(to_text(part.get("text") if isinstance(part, dict) else part) for part in text)
     return {"type": "reasoning", "content": to_text(text)}
@@ -245,6 +251,7 @@ _UNTYPED: dict[str, Callable[[Part], Part]] = {
     "inlineData": _inline_data,
     "inline_data": _inline_data,
     "image": _image,
+    "reasoning": _reasoning,
     "content": _text,
 }
 """Readers of parts without a type (Gemini, Bedrock), by the key that identifies them; the first key counts."""

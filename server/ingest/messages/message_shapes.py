@@ -22,6 +22,7 @@ from server.ingest.messages.message_parts import (
     without_none,
 )
 from server.ingest.messages.message_repr import is_message_repr, read_message_repr
+from server.ingest.messages.object_repr import is_object_repr, read_object_repr
 
 Message = dict[str, Any]
 
@@ -54,6 +55,9 @@ request to a completions or responses API. Alone it may be the argument of any f
 _ROLE_KEYS = frozenset({"system", "user", "assistant", "human", "ai"})
 """Roles that are the only key of a message, as Monocle writes it: ``{"user": "How far?"}``."""
 
+_RESULT_OF_CREWAI = frozenset({"raw", "pydantic", "json_dict"})
+"""Members of the result of a task or a crew of CrewAI; the messages on the way to it may be beside them."""
+
 _OWN_ROLES = frozenset({"system", "user", "assistant"})
 
 _LONE_PARTS = {
@@ -79,6 +83,8 @@ def _read(value: Any, default_role: str, depth: int) -> list[Message] | None:
     if isinstance(value, list) and value:
         if len(value) == 1 and isinstance(value[0], dict) and value[0].get("lg_name") == "Command":
             return _read_object(value[0], default_role, depth + 1)
+        if len(value) == 1 and isinstance(value[0], dict) and value[0].get("object") == "response":
+            return _read_object(value[0], default_role, depth + 1)
         if len(value) == 1 and isinstance(value[0], list) and _pair(value[0]) is None:
             # LangChain: one list for each prompt
             return _read(value[0], default_role, depth + 1)
@@ -90,7 +96,7 @@ def _read(value: Any, default_role: str, depth: int) -> list[Message] | None:
         unread = 0
         for item in value:
             if isinstance(item, str):  # a list attribute, each message as JSON text
-                item = read_message_repr(item) if is_message_repr(item) else decode_json(item)
+                item = _read_text(item)
             if type(item) is dict and item.get("role") == "tool" and _is_tool_definition(item):
                 continue
             message = _read_message(item, default_role) or _keyed_message(item)
@@ -106,6 +112,13 @@ def _read(value: Any, default_role: str, depth: int) -> list[Message] | None:
         # A list in which most items are no messages is a plain value; an odd one in a conversation costs itself only.
         return messages if unread * 2 < len(messages) else None
     return None
+
+
+def _read_text(text: str) -> Any:
+    """Return the message or other value that a text in a list of messages has."""
+    if is_message_repr(text):
+        return read_message_repr(text)
+    return read_object_repr(text) if is_object_repr(text) else decode_json(text)
 
 
 def _read_stream(answers: list[Any], default_role: str, depth: int) -> list[Message]:
@@ -140,11 +153,17 @@ def _read_object(value: dict[str, Any], default_role: str, depth: int) -> list[M
         messages = _read_object(arguments[0], default_role, depth + 1) if depth < _MAX_UNWRAP else None
         if messages is not None:
             return messages
+    if default_role == "assistant" and isinstance(value.get("last_message"), dict):  # an agent of Haystack
+        last = _read_message(value["last_message"], default_role)
+        if last is not None:
+            return [last]
+    if default_role == "assistant" and value.keys() >= _RESULT_OF_CREWAI and isinstance(value["raw"], str):
+        return [{"role": "assistant", "parts": read_parts(value["raw"])}]
     if value.get("lg_name") == "Command" and isinstance(value.get("update"), dict):  # LangGraph
         return _read_object(value["update"], default_role, depth + 1) if depth < _MAX_UNWRAP else None
     for key in _LIST_KEYS:
         inner = value.get(key)
-        if len(value) == 1 and (_is_serialised(inner) or (isinstance(inner, str) and is_message_repr(inner))):
+        if len(value) == 1 and (_is_lone_message(inner) or (isinstance(inner, str) and is_message_repr(inner))):
             inner = [inner]
         if isinstance(inner, list):
             messages = _read(inner, default_role, depth + 1)
@@ -261,6 +280,13 @@ def _is_serialised(value: Any) -> bool:
     """Return whether a value is a message as LangChain serialises it."""
     kwargs = value.get("kwargs") if isinstance(value, dict) else None
     return isinstance(kwargs, dict) and "content" in kwargs and isinstance(value.get("id"), list)
+
+
+def _is_lone_message(value: Any) -> bool:
+    """Return whether a value is a message of LangChain, serialised or as a dictionary."""
+    if not isinstance(value, dict):
+        return False
+    return _is_serialised(value) or ("content" in value and "additional_kwargs" in value)
 
 
 def _langchain_role(identifier: list[Any]) -> str:

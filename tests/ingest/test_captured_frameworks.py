@@ -1,0 +1,86 @@
+"""Payloads of frameworks for Python, whose calls a stub vendor answered with known usage: once, and to the cent.
+
+OpenAI reported 1,000 tokens in, of which 600 were cached, and 300 out, of which 120 were reasoning; Anthropic 100 in
+beside 700 read and 150 written, and 200 out.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from server.ingest.mapping.span_record import SpanRecord
+from tests.ingest.test_captured_payloads import rows
+
+GPT_COST = Decimal("0.0007")
+"""400 tokens at 0.40, 600 at 0.10 and 300 at 1.60 dollars a million."""
+CLAUDE_COST = Decimal("0.0040725")
+"""100 tokens at 3, 700 at 0.30, 150 at 3.75 and 200 at 15 dollars a million."""
+EMBEDDING_COST = Decimal("0.000001")
+"""50 tokens at 0.02 dollars a million."""
+TOOL_CALL, ANSWER = '[tool_call track({"id":"12"})]', "In Lyon."
+
+
+def counted(scenario: str, operation: str = "chat") -> list[SpanRecord]:
+    return [record for record in rows(scenario) if record.is_generation and record.operation_type == operation]
+
+
+COUNTED = {
+    # scenario: calls of OpenAI, of Anthropic, embeddings, refused
+    "logfire_clients": (5, 2, 1, 2),
+    "haystack_pipelines": (5, 2, 1, 1),
+    "openinference_haystack": (5, 2, 1, 1),
+    "openinference_crewai": (3, 0, 0, 3),
+}
+
+
+@pytest.mark.parametrize("scenario", COUNTED)
+def test_calls_count_once_and_to_the_cent(scenario: str) -> None:
+    gpt, claude, embeddings, refused = COUNTED[scenario]
+    chats = counted(scenario)
+    good = [record for record in chats if record.total_tokens]
+    assert len([record for record in good if (record.model or "").startswith("gpt-4.1-mini")]) == gpt
+    assert len([record for record in good if (record.model or "").startswith("claude-sonnet-4-5")]) == claude
+    assert [record.status_code for record in chats if not record.total_tokens] == ["ERROR"] * refused
+    for record in good:
+        is_gpt = (record.model or "").startswith("gpt")
+        if record.span_name != "haystack.agent.step.llm":  # which does not say what it called
+            assert record.provider == ("openai" if is_gpt else "anthropic")
+        counts = (record.prompt_tokens, record.completion_tokens, record.cached_tokens, record.cache_write_tokens)
+        assert counts == ((1000, 300, 600, None) if is_gpt else (950, 200, 700, 150))
+        assert record.reasoning_tokens == (120 if is_gpt else None)
+        assert record.total_cost_usd == (GPT_COST if is_gpt else CLAUDE_COST)
+        assert record.output_text in (TOOL_CALL, ANSWER)
+        assert (record.input_text or "").partition("\n")[0].startswith("system: ")
+    assert [record.total_cost_usd for record in counted(scenario, "embedding")] == [EMBEDDING_COST] * embeddings
+
+
+@pytest.mark.parametrize("scenario", COUNTED)
+def test_a_refused_call_says_why_and_costs_nothing(scenario: str) -> None:
+    for record in rows(scenario):
+        if record.status_code == "ERROR" and record.is_generation:
+            assert "You are too fast" in (record.error_message or "")
+            assert (record.total_tokens, record.total_cost_usd) == (None, None)
+
+
+def test_usage_on_a_crew_counts_while_nothing_below_it_does() -> None:
+    crews = [record for record in rows("crewai_traceloop") if record.operation_type == "workflow"]
+    assert [record.is_generation for record in crews] == [True, True, True, False]
+    assert [record.request_model for record in crews[:3]] == ["gpt-4.1-mini", "gpt-4.1-mini", "claude-sonnet-4-5"]
+    assert [record.total_cost_usd for record in crews[:3]] == [2 * GPT_COST, GPT_COST, CLAUDE_COST]
+    assert {record.output_text for record in crews[:3]} == {ANSWER}
+    tasks = [record for record in rows("crewai_traceloop") if record.span_name.endswith(".task")]
+    assert [(record.operation_type, record.input_text) for record in tasks] == [("chain", "where is parcel 12")] * 4
+
+
+def test_the_span_that_opens_a_stream_of_logfire_is_no_call() -> None:
+    opening = [record for record in rows("logfire_clients") if record.operation_type == "chain"]
+    assert [record.is_generation for record in opening] == [False, False, False]
+
+
+def test_results_of_crews_and_agents_are_the_answer_alone() -> None:
+    outputs = [record.output_text for record in rows("openinference_crewai") if record.span_name.endswith("kickoff")]
+    assert outputs == [ANSWER, ANSWER, ANSWER, None]
+    (agent,) = (record for record in rows("haystack_pipelines") if record.operation_type == "agent")
+    assert (agent.input_text, agent.output_text, agent.agent_name) == ("where is parcel 12", ANSWER, None)
