@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
-from server.errors import ApiError
+from server.errors import ApiError, DatabaseUnavailable
 from server.export.export_answer import file_entries, file_name, summary
 from server.export.export_files import ExportFiles
 from server.export.export_run import ExportRun
@@ -34,6 +35,8 @@ LOOK_EVERY: Final = 2.0
 TIDY_EVERY: Final = 30
 """Number of looks between two removals of expired exports."""
 HEARTBEAT_EVERY: Final = 10.0
+REST_SECONDS: Final = 30.0
+"""How long a job is left alone whose projects are on a node of the database that is away."""
 PATIENCE_SECONDS: Final = 60.0
 """Seconds that a job waits for its projects' share of the database."""
 PART_BYTES: Final = 256 << 20
@@ -49,13 +52,16 @@ class ExportJobs:
         self._reads = reads
         self._files = files
         self._looks = 0
+        self._resting: dict[str, float] = {}
         self.part_bytes = PART_BYTES
         self.task = PeriodicTask("exports", self._look, pause=LOOK_EVERY)
         """Once this process has stopped, another one continues its job after the last whole part."""
 
     async def work(self) -> bool:
         """Do one job if there is one. Raises what the database raises while looking."""
-        export = await self._store.take_job()
+        now = time.monotonic()
+        self._resting = {name: until for name, until in self._resting.items() if until > now}
+        export = await self._store.take_job(but=self._resting)
         if export is None:
             return False
         party = Party(tenant_of(export.projects), "export jobs", patience=PATIENCE_SECONDS)
@@ -70,6 +76,12 @@ class ExportJobs:
                 await asyncio.gather(work, return_exceptions=True)
                 raise
             await self._files.delete(export.export_id)  # the job was cancelled, not this process
+        except DatabaseUnavailable as error:
+            is_over = not error.absent
+            if is_over:
+                await self._end(export, "failed", error.code)
+            else:
+                self._resting[export.export_id] = now + REST_SECONDS
         except ApiError as error:
             await self._end(export, "failed", error.code)
         except Exception:

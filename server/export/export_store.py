@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -205,10 +205,10 @@ class ExportStore:
             row = await connection.fetchrow(statement("last_export_part"), export_id, size)
         return None if row is None else _part(row)
 
-    async def take_job(self) -> Export | None:
-        """Take a job that waits, or that lost its process."""
+    async def take_job(self, *, but: Collection[str] = ()) -> Export | None:
+        """Take a job that waits, or that lost its process; none of ``but``."""
         async with self._writes.plain() as connection:
-            row = await connection.fetchrow(statement("take_export_job"), LOST_AFTER)
+            row = await connection.fetchrow(statement("take_export_job"), LOST_AFTER, list(but))
         return None if row is None else Export.of_row(row)
 
     async def others_wait(self, export_id: str) -> bool:

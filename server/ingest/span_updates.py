@@ -7,6 +7,7 @@ so that a replay of the span does not undo it.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
@@ -26,7 +27,7 @@ from server.ingest.writing.prepared_span import JSON_COLUMNS, PreparedSpan, prep
 from server.ingest.writing.span_writer import SpanWriter
 from server.periodic_task import PeriodicTask
 from server.storage.database import Database
-from server.storage.living_nodes import fetch_of_living_nodes
+from server.storage.living_nodes import each_project, fetch_of_living_nodes
 from server.storage.row_scope import RowScope
 from server.storage.statements import statement
 
@@ -82,12 +83,19 @@ class SpanUpdates:
         task = self.task.name
         await fetch_of_living_nodes(self._worker, task, "forget_old_span_updates", datetime.now(UTC) - HOLD)
         held = await fetch_of_living_nodes(self._worker, task, "list_held_span_updates")
+        by_project: dict[str, list[Any]] = defaultdict(list)
         for row in held:
-            key = (row["project_id"], row["trace_id"], row["span_id"])
-            await self._apply(*key, orjson.loads(row["columns"]))
-            async with self._database.write([row["project_id"]]) as connection:
-                await connection.execute(statement("forget_span_update"), *key)
-        return len(held)
+            by_project[row["project_id"]].append(row)
+
+        async def apply(project: str) -> int:
+            for row in by_project[project]:
+                key = (project, row["trace_id"], row["span_id"])
+                await self._apply(*key, orjson.loads(row["columns"]))
+                async with self._database.write([project]) as connection:
+                    await connection.execute(statement("forget_span_update"), *key)
+            return len(by_project[project])
+
+        return sum(await each_project(self._worker, task, by_project, apply))
 
     async def _apply(self, project_id: str, trace_id: str, span_id: str, columns: Mapping[str, Any]) -> bool:
         """Fill what the span left empty; False when it is not stored."""

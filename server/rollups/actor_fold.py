@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 import numpy as np
 
 from server.rollups.actor_pack import COLUMNS, Actors, merge_actors, unpack
 from server.storage.database import Database
-from server.storage.living_nodes import fetch_of_living_nodes
+from server.storage.living_nodes import each_project, fetch_of_living_nodes
 from server.storage.statements import statement
 
 FOLDER: Final = "rollup folder"
@@ -75,13 +76,24 @@ async def merge_past_actors(worker: Database, now: datetime) -> int:
     made = 0
     for hours, of in _MERGED:
         missing = await fetch_of_living_nodes(worker, FOLDER, "list_unmerged_actors", hours, today, of, _MOST_MERGES)
+        by_project: dict[str, list[asyncpg.Record]] = defaultdict(list)
         for row in missing:
-            async with worker.unscoped() as connection:
-                if not await connection.fetchval(statement("lock_project_rollups"), row["project_id"]):
-                    continue
-                # From the hours, which are the truth: a day may have become stale since it was listed.
-                parts = await connection.fetch(statement("read_actor_parts"), *row, hours)
-                merged = merge_actors([unpack(part["ids"], part["amounts"]) for part in parts])
-                await connection.execute(statement("write_merged_actors"), *row, hours, *merged.packed())
-            made += 1
+            by_project[row["project_id"]].append(row)
+
+        async def merge(project: str, by_project: Any = by_project, hours: int = hours) -> int:
+            return sum([await _merge(worker, row, hours) for row in by_project[project]])
+
+        made += sum(await each_project(worker, FOLDER, by_project, merge))
     return made
+
+
+async def _merge(worker: Database, row: asyncpg.Record, hours: int) -> int:
+    """Merge one stretch of ``hours``, a row of ``list_unmerged_actors``; 0 while its project is locked."""
+    async with worker.unscoped() as connection:
+        if not await connection.fetchval(statement("lock_project_rollups"), row["project_id"]):
+            return 0
+        # From the hours, which are the truth: a day may have become stale since it was listed.
+        parts = await connection.fetch(statement("read_actor_parts"), *row, hours)
+        merged = merge_actors([unpack(part["ids"], part["amounts"]) for part in parts])
+        await connection.execute(statement("write_merged_actors"), *row, hours, *merged.packed())
+    return 1

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 
 import asyncpg
 
-from server.errors import ApiError
 from server.periodic_task import PeriodicTask
 from server.rollups.actor_fold import FOLDER, fold_actors, merge_past_actors
 from server.rollups.counters import counter_statement
 from server.rollups.fold_sketches import ALL, SLICED, TakenSketches
 from server.storage.database import Database
-from server.storage.living_nodes import fetch_of_living_nodes
+from server.storage.living_nodes import each_project, fetch_of_living_nodes
 from server.storage.statements import statement
-from server.telemetry.observations import BackgroundWorkFailed, RollupsFolded, observe
+from server.telemetry.observations import RollupsFolded, observe
 
 FOLD_INTERVAL: Final = 1.0
 """Seconds between folds when there is little to do."""
@@ -76,12 +76,8 @@ async def fold_pending(worker: Database, *, actors: bool = True) -> int:
     """
     started = time.monotonic()
     rows = await fetch_of_living_nodes(worker, FOLDER, "list_projects_with_deltas")
-    folded = 0
-    for row in rows:
-        try:
-            folded += await fold_project(worker, row["project_id"], actors=actors)
-        except ApiError as error:
-            observe(BackgroundWorkFailed(task=FOLDER, cause=error.code))
+    projects = [row["project_id"] for row in rows]
+    folded = sum(await each_project(worker, FOLDER, projects, partial(fold_project, worker, actors=actors)))
     if actors:
         await merge_past_actors(worker, datetime.now(UTC))
     if folded:

@@ -28,14 +28,22 @@ class Backlog:
         self._most = most
         self._moved: dict[SpanKey, bool] = {}
         self._heap: list[tuple[float, SpanKey]] = []
+        self._held: dict[str, dict[SpanKey, bool]] = {}
         self.let_go = False
         """Whether a span was dropped since this was last set to False."""
 
     def __len__(self) -> int:
+        """Return how many may be taken."""
         return len(self._moved)
 
     def add(self, key: SpanKey, *, is_update: bool = False) -> None:
         """Add a span; ``is_update``: it may have had another start before."""
+        if (held := self._held.get(key.project_id)) is not None:
+            held[key] = held.get(key, False) or is_update
+            if len(held) > self._most // 10:
+                held.clear()
+                self.let_go = True
+            return
         if key in self._moved:
             self._moved[key] |= is_update
             return
@@ -46,6 +54,21 @@ class Backlog:
             self._moved = {item: self._moved[item] for _, item in kept}
             self._heap = kept
             self.let_go = True
+
+    def hold(self, project: str) -> None:
+        """Give no span of ``project`` out until :meth:`release`."""
+        self._held.setdefault(project, {})
+        waiting = [(key, is_update) for key, is_update in self._moved.items() if key.project_id == project]
+        for key, is_update in waiting:
+            del self._moved[key]
+            self.add(key, is_update=is_update)
+        self._heap = [item for item in self._heap if item[1].project_id != project]
+        heapq.heapify(self._heap)
+
+    def release(self, project: str) -> None:
+        """Give the spans of ``project`` out again."""
+        for key, is_update in self._held.pop(project, {}).items():
+            self.add(key, is_update=is_update)
 
     def take(self, most: int) -> list[tuple[SpanKey, bool]]:
         """Remove the newest ``most`` spans and return them, each with whether it is an update."""

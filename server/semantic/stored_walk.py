@@ -6,11 +6,13 @@ vectors, or with another model. A step costs the same, however many spans have v
 
 from __future__ import annotations
 
+from collections.abc import Collection, Set
 from datetime import UTC, datetime
 from typing import Final
 
 from server.semantic.backlog import SpanKey
 from server.storage.database import Database
+from server.storage.row_scope import RowScope
 from server.storage.statements import statement
 
 STEP: Final = 2000
@@ -26,11 +28,18 @@ class StoredWalk:
         """``worker`` sees every project."""
         self._worker = worker
         self._places: dict[str, Place] = {}
+        self.left_out: Collection[str] = ()
+        """Projects that are not walked through for now."""
+
+    @property
+    def projects(self) -> Set[str]:
+        """The projects that have not been walked through."""
+        return self._places.keys()
 
     @property
     def is_over(self) -> bool:
-        """Whether every project has been walked through."""
-        return not self._places
+        """Whether every project has been walked through, but those that are left out."""
+        return not (self._places.keys() - self.left_out)
 
     async def begin(self) -> None:
         """Start again at the newest spans. Raises the database's errors."""
@@ -39,9 +48,12 @@ class StoredWalk:
         self._places = {record["project_id"]: _BEGIN for record in records}
 
     async def step(self, model_id: int) -> list[SpanKey]:
-        """Look at some spans of the project that is the furthest behind; return those that need vectors."""
-        project = max(self._places, key=lambda name: self._places[name])
-        async with self._worker.unscoped() as connection:
+        """Look at some spans of the project that is the furthest behind; return those that need vectors.
+
+        Raises the database's errors.
+        """
+        project = max(self._places.keys() - self.left_out, key=lambda name: self._places[name])
+        async with self._worker.read(RowScope((project,))) as connection:
             records = await connection.fetch(statement("walk_spans"), project, *self._places[project], STEP, model_id)
         if len(records) < STEP:
             del self._places[project]

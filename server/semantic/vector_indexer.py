@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections.abc import Collection
 from typing import Final
 
 from server.embedding.embedder import Embedder, EmbedderFailed
-from server.errors import ApiError
+from server.errors import ApiError, DatabaseUnavailable
 from server.periodic_task import PeriodicTask
 from server.queries.lists.change_reader import feed_now, read_feed
 from server.queries.lists.feed_position import FeedPosition
@@ -24,8 +25,9 @@ from server.semantic.stored_walk import StoredWalk
 from server.semantic.token_budget import TokenBudget
 from server.semantic.vector_writer import VectorWriter
 from server.storage.database import Database
+from server.storage.living_nodes import living_projects
 from server.storage.statements import statement
-from server.telemetry.observations import EmbedderLost, EmbeddingBacklog, observe
+from server.telemetry.observations import BackgroundWorkFailed, EmbedderLost, EmbeddingBacklog, observe
 
 LEASE_SECONDS: Final = 30.0
 RENEW_SECONDS: Final = 10.0
@@ -33,6 +35,8 @@ FEED_PAGE: Final = 1000
 FEED_RELIED_ON_SECONDS: Final = 600.0
 """After a longer pause the feed may have been trimmed (:data:`server.live.live_tail.FEED_KEPT_SECONDS`)."""
 IDLE_SECONDS: Final = 1.0
+REST_SECONDS: Final = 30.0
+"""How long the projects of a node that is away are left alone."""
 LONGEST_REST: Final = 60.0
 """Longest pause after a failure of the embedder."""
 _PROBE: Final = "length of a vector"
@@ -70,6 +74,7 @@ class VectorIndexer:
         self._read_at = 0.0
         self._model: EmbeddingModel | None = None
         self._failures = 0
+        self._resting: dict[str, float] = {}
         self.backlog = Backlog() if backlog is None else backlog
         self._machine = BusyMachine() if machine is None else machine
         self.task = PeriodicTask("embedding", self._work, pause=IDLE_SECONDS, first_pause=0.0)
@@ -90,12 +95,12 @@ class VectorIndexer:
         try:
             model = self._model or await self._register()
             await self._hear()
+            self._wake_rested()
             if self.backlog.let_go and self._walk.is_over:
                 self.backlog.let_go = False
                 await self._walk.begin()
             if not len(self.backlog) and not self._walk.is_over:
-                for key in await self._walk.step(model.model_id):
-                    self.backlog.add(key)
+                await self._walk_on(model)
             if self._budget.wait_seconds():
                 return True
             # Small ones on a busy machine: others feel no bursts.
@@ -115,11 +120,42 @@ class VectorIndexer:
         if not batch:
             return
         try:
-            self._budget.spend(await self._writer.write(model, batch))
+            written = await self._writer.write(model, batch)
         except (EmbedderFailed, ApiError, asyncio.CancelledError):
             for key, is_update in batch:
                 self.backlog.add(key, is_update=is_update)
             raise
+        self._budget.spend(written.tokens)
+        if written.absent:
+            await self._let_rest(written.absent)
+        for key, is_update in batch:
+            if key.project_id in written.absent:
+                self.backlog.add(key, is_update=is_update)
+
+    async def _walk_on(self, model: EmbeddingModel) -> None:
+        try:
+            found = await self._walk.step(model.model_id)
+        except DatabaseUnavailable as error:
+            if not error.absent:
+                raise
+            await self._let_rest(error.absent)
+        else:
+            for key in found:
+                self.backlog.add(key)
+
+    async def _let_rest(self, found: Collection[str]) -> None:
+        """Leave alone for a while the projects of nodes that are away; ``found`` are some of them."""
+        observe(BackgroundWorkFailed(task=self.task.name, cause=DatabaseUnavailable.code))
+        for project in (self._walk.projects | frozenset(found)) - await living_projects(self._worker):
+            self._resting[project] = time.monotonic() + REST_SECONDS
+            self.backlog.hold(project)
+        self._walk.left_out = self._resting.keys()
+
+    def _wake_rested(self) -> None:
+        now = time.monotonic()
+        for project in [name for name, until in self._resting.items() if until <= now]:
+            del self._resting[project]
+            self.backlog.release(project)
 
     async def _has_lease(self) -> bool:
         """Return whether this process does the work: only one does; another takes over half a minute after its last

@@ -6,14 +6,15 @@ import secrets
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 from server.embedding.embedder import Embedder, EmbedderFailed, TextRefused
 from server.embedding.span_text import NEEDED_FIELDS, added_text, text_hash
 from server.embedding.vectors import from_bytes, to_bits, to_bytes, to_sizes
-from server.errors import ApiError
+from server.errors import ApiError, DatabaseUnavailable
 from server.queries.lists.change_reader import Change, read_changed_spans
 from server.queries.lists.feed_position import FeedPosition
 from server.semantic.backlog import SpanKey
@@ -24,9 +25,19 @@ from server.storage.statements import statement
 from server.telemetry.observations import TextsEmbedded, observe
 
 ATTEMPTS: Final = 4
+WEEK: Final = timedelta(days=7)
 
 StoredVector = bytes
 """A vector in half precision."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a batch."""
+
+    tokens: int
+    absent: frozenset[str]
+    """Projects whose node of the database is away: nothing of theirs is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +63,8 @@ class VectorWriter:
         self._price = price
         self._days: set[date] = set()
 
-    async def write(self, model: EmbeddingModel, batch: Sequence[tuple[SpanKey, bool]]) -> int:
-        """Store the vectors of ``batch``, each span with whether it is an update; return the tokens that it took.
+    async def write(self, model: EmbeddingModel, batch: Sequence[tuple[SpanKey, bool]]) -> Written:
+        """Store the vectors of ``batch``, each span with whether it is an update.
 
         Equal texts of a project are embedded once. A text that the embedder refuses counts as nothing to embed.
 
@@ -65,10 +76,18 @@ class VectorWriter:
             by_project[key.project_id].append((key, is_update))
         spans: dict[str, list[_ReadSpan]] = {}
         known: dict[tuple[str, bytes], StoredVector] = {}
+        absent: set[str] = set()
         for project, keys in by_project.items():
-            spans[project] = await self._read(project, keys)
-            hashes = list({span.hash for span in spans[project] if span.hash is not None})
-            known |= {(project, found): vector for found, vector in await self._known(project, model, hashes)}
+            try:
+                read = await self._read(project, keys)
+                hashes = list({span.hash for span in read if span.hash is not None})
+                known |= {(project, found): vector for found, vector in await self._known(project, model, hashes)}
+            except DatabaseUnavailable as error:
+                if not error.absent:
+                    raise
+                absent.add(project)
+            else:
+                spans[project] = read
         new = {
             (project, span.hash): span.text
             for project, read in spans.items()
@@ -78,15 +97,18 @@ class VectorWriter:
         made, tokens = await self._embedded(model, list(dict.fromkeys(new.values())))
         known |= {place: made[text] for place, text in new.items() if text in made}
         stored = 0
-        try:
-            for project, read in spans.items():
+        for project, read in spans.items():
+            try:
                 stored += await self._store(project, model, read, known)
-        except ApiError:
-            self._days.clear()  # a week that retention dropped is made again
-            raise
+            except ApiError as error:
+                if isinstance(error, DatabaseUnavailable) and error.absent:
+                    absent.add(project)
+                    continue
+                self._days.clear()  # a week that retention dropped is made again
+                raise
         cost = tokens * self._price / 1e6
         observe(TextsEmbedded(len(made), stored, tokens, cost, time.monotonic() - started))
-        return tokens
+        return Written(tokens, frozenset(absent))
 
     async def _read(self, project: str, keys: Sequence[tuple[SpanKey, bool]]) -> list[_ReadSpan]:
         """Return the spans that still exist, with their texts: the only place that reads content."""
@@ -166,7 +188,10 @@ class VectorWriter:
             return
         async with self._writes.plain() as connection:
             await connection.execute(statement("ensure_vector_partition"), ts)
-        self._days.add(ts.date())
+        with suppress(DatabaseUnavailable):  # that of the next week, since none can be made while a node is away
+            async with self._writes.plain() as connection:
+                await connection.execute(statement("ensure_vector_partition"), ts + WEEK)
+            self._days.add(ts.date())
 
 
 def _columns(vector: StoredVector | None, model: EmbeddingModel) -> tuple[Any, Any, StoredVector | None]:

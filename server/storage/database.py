@@ -38,7 +38,7 @@ from server.errors import (
 from server.fairness.fair_queue import FairQueue
 from server.fairness.tenants import Place
 from server.storage.node_errors import error_of_node
-from server.storage.project_connection import ProjectConnection
+from server.storage.project_connection import NodeConnection
 from server.storage.read_source import read_source
 from server.storage.row_scope import RowScope
 from server.storage.statements import statement
@@ -215,13 +215,13 @@ class Database:
         if self.distribution != NONE and len(scope.projects) > 1 and (note := read_source.get()) is not None:
             note.is_one_snapshot = False
         async with self._transaction(scope.projects, begin, is_read=True) as connection:
-            yield self._for_projects(connection, scope.projects)
+            yield connection
 
     @asynccontextmanager
     async def write(self, projects: Sequence[str]) -> AsyncIterator[asyncpg.Connection]:
         """Open a transaction that may read and write rows of ``projects``; it commits unless an exception passes."""
         async with self._transaction(projects, "BEGIN") as connection:
-            yield self._for_projects(connection, projects)
+            yield connection
         if self.on_commit is not None:
             self.on_commit(projects)
 
@@ -233,11 +233,22 @@ class Database:
         async with self._transaction((), "BEGIN") as connection:
             yield connection
 
-    def _for_projects(self, connection: asyncpg.Connection, projects: Sequence[str]) -> asyncpg.Connection:
-        """Return ``connection`` in a form that sends statements to no more nodes than those of ``projects``."""
-        if self.distribution == NONE or len(projects) != 1:
+    def _on_nodes(
+        self, connection: asyncpg.Connection, projects: Sequence[str], messages: Sequence[str]
+    ) -> asyncpg.Connection:
+        """Return ``connection`` in the form for a transaction on nodes, which ``messages`` have opened."""
+        if self.distribution == NONE or not projects:
             return connection
-        return cast(asyncpg.Connection, ProjectConnection(connection, projects[0]))
+
+        async def begin_again() -> None:
+            await connection.execute("ROLLBACK")
+            if absent := await _absent(connection, projects):
+                raise DatabaseUnavailable(absent=absent)
+            for message in messages:
+                await connection.execute(message)
+
+        project = projects[0] if len(projects) == 1 else None
+        return cast(asyncpg.Connection, NodeConnection(connection, project, begin_again))
 
     @asynccontextmanager
     async def _transaction(
@@ -253,7 +264,7 @@ class Database:
                 for message in messages:
                     await connection.execute(message)
                 try:
-                    yield connection
+                    yield self._on_nodes(connection, projects, messages)
                 except (TimeoutError, asyncio.CancelledError, GeneratorExit):
                     raise  # nobody would receive a ROLLBACK, or it is sent while nobody waits
                 except BaseException as error:
@@ -371,8 +382,13 @@ async def _of_node(connection: asyncpg.Connection, error: BaseException, project
     told = error_of_node(error)
     if not isinstance(told, asyncpg.PostgresConnectionError):
         return told
+    return DatabaseUnavailable(absent=await _absent(connection, projects))
+
+
+async def _absent(connection: asyncpg.Connection, projects: Sequence[str]) -> list[str]:
+    """Return those of ``projects`` whose node does not answer."""
     rows = await connection.fetch(statement("list_projects_of_absent_nodes"), list(projects))
-    return DatabaseUnavailable(absent=[row["project_id"] for row in rows])
+    return [row["project_id"] for row in rows]
 
 
 def project_setting(projects: Sequence[str]) -> str:

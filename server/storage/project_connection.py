@@ -1,19 +1,30 @@
-"""Statements of a transaction of one project of a cluster: each goes to the node of that project alone.
+"""Statements of a transaction on a cluster.
 
-A statement that compares the projects of two tables, ``s.project_id = c.project_id``, is planned for every shard. And
-one that hands what it changed to an INSERT sends that to every node, whether or not it holds any of it, so that nobody
-could write while one node is away. Both are known from the text, so :func:`steps_of` puts such statements into another
-form, whose effect is the same in a transaction of one project. There is nothing to do on one PostgreSQL.
+A transaction of one project sends each statement to the node of that project alone. A statement that compares the
+projects of two tables, ``s.project_id = c.project_id``, is planned for every shard. And one that hands what it changed
+to an INSERT sends that to every node, whether or not it holds any of it, so that nobody could write while one node is
+away. Both are known from the text, so :func:`steps_of` puts such statements into another form, whose effect is the same
+in a transaction of one project.
+
+A node that was started again has ended the connections that the coordinator keeps to it, and the coordinator does not
+notice that for every kind of statement. The first statement of a transaction is then run again: nothing was done yet.
+
+There is nothing to do on one PostgreSQL.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import asyncpg
+
+from server.storage.node_errors import error_of_node
+
+_T = TypeVar("_T")
 
 _COMMENT: Final = re.compile(r"^\s*--[^\n]*\n", re.MULTILINE)
 EQUAL_PROJECTS: Final = re.compile(r"\b([a-z_]+\.project_id) = ([a-z_]+\.project_id)\b")
@@ -60,21 +71,31 @@ def steps_of(query: str) -> Steps:
     return Steps(text, bool(found), then)
 
 
-class ProjectConnection:
-    """A connection in a transaction of one project; else like the connection itself."""
+class NodeConnection:
+    """A connection in a transaction that names its projects; else like the connection itself."""
 
-    def __init__(self, connection: asyncpg.Connection, project: str) -> None:
+    def __init__(
+        self, connection: asyncpg.Connection, project: str | None, begin_again: Callable[[], Awaitable[None]]
+    ) -> None:
+        """``project``: where the transaction is of one alone. ``begin_again`` ends the transaction and opens another
+        one; it raises :class:`DatabaseUnavailable` if a node does not answer.
+        """
         self._connection = connection
         self._project = project
+        self._begin_again = begin_again
+        self._is_untouched = True
 
     def __getattr__(self, name: str) -> Any:
+        self._is_untouched = False
         return getattr(self._connection, name)
 
     async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
         """Return the rows of ``query``."""
+        if self._project is None:
+            return await self._fetch(query, *args)
         steps = steps_of(query)
         taken = (*args, self._project) if steps.takes_project else args
-        rows: list[asyncpg.Record] = await self._connection.fetch(steps.text, *taken)
+        rows = await self._fetch(steps.text, *taken)
         if steps.then is None:
             return rows
         noted = rows[0][0]
@@ -92,8 +113,26 @@ class ProjectConnection:
 
     async def execute(self, query: str, *args: Any) -> str:
         """Run ``query``; return its status."""
-        steps = steps_of(query)
-        if steps.then is not None or steps.takes_project:
-            await self.fetch(query, *args)
-            return ""
-        return await self._connection.execute(query, *args)
+        if self._project is not None:
+            steps = steps_of(query)
+            if steps.then is not None or steps.takes_project:
+                await self.fetch(query, *args)
+                return ""
+        return await self._first(self._connection.execute, query, *args)
+
+    async def _fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
+        return await self._first(self._connection.fetch, query, *args)
+
+    async def _first(self, run: Callable[..., Awaitable[_T]], query: str, *args: Any) -> _T:
+        """Return what ``run`` returns; once more if it is the first and its node had ended the connection."""
+        was_untouched, self._is_untouched = self._is_untouched, False
+        if not was_untouched:
+            return await run(query, *args)
+        try:
+            return await run(query, *args)
+        except asyncpg.PostgresError as error:
+            lost = isinstance(error_of_node(error), asyncpg.PostgresConnectionError)
+            if not lost or self._connection.is_closed():
+                raise
+            await self._begin_again()
+        return await run(query, *args)

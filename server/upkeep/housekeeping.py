@@ -8,6 +8,7 @@ from typing import Final
 
 from server.periodic_task import PeriodicTask
 from server.storage.database import Database
+from server.storage.living_nodes import each_project, fetch_of_living_nodes
 from server.storage.statements import statement
 
 logger = logging.getLogger("observatory.access")
@@ -32,9 +33,13 @@ class Housekeeping:
         oldest = datetime.now(UTC) - timedelta(days=self._audit_days)
         async with self._worker.unscoped() as connection:
             await connection.execute(statement("forget_old_access"), oldest)
-            await connection.execute(statement("forget_old_response_notes"), datetime.now(UTC) - NOTES_KEPT)
             projects = [row["project_id"] for row in await connection.fetch(statement("list_projects_to_purge"))]
-        for project in projects:
-            async with self._worker.unscoped() as connection:
-                rows = await connection.fetchval(statement("purge_project"), project)
-            logger.info("deleted project purged", extra={"project": project, "rows": rows})
+        await each_project(self._worker, self.task.name, projects, self._purge)
+        await fetch_of_living_nodes(
+            self._worker, self.task.name, "forget_old_response_notes", datetime.now(UTC) - NOTES_KEPT
+        )
+
+    async def _purge(self, project: str) -> None:
+        async with self._worker.unscoped() as connection:
+            rows = await connection.fetchval(statement("purge_project"), project)
+        logger.info("deleted project purged", extra={"project": project, "rows": rows})

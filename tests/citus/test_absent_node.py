@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,9 +15,15 @@ import pytest
 from server.errors import DatabaseUnavailable
 from server.http.services import Services
 from server.ingest.mapping.mapping_result import SpanUpdate
+from server.ingest.writing.text_index import TextIndexUpkeep
 from server.ingest.writing.trace_deletion import delete_trace
+from server.ingest.writing.unused_content import UnusedContent
 from server.rollups.fold import fold_pending
+from server.settings import Settings
 from server.storage.row_scope import RowScope
+from server.upkeep.housekeeping import Housekeeping
+from server.upkeep.partition_statistics import PartitionStatistics
+from server.upkeep.retention import apply_retention
 from tests.citus.citus_cluster import let_in, shut_out
 from tests.citus.conftest import AWAY
 from tests.conftest import AppServer
@@ -34,6 +41,13 @@ SELECT (SELECT count(*) FROM rollup_delta WHERE project_id = $1),
        (SELECT count(*) FROM actor_delta WHERE project_id = $1),
        (SELECT sum(spans) FROM rollup_1d WHERE project_id = $1)
 """
+
+NOTE_OF_YESTERDAY = """
+INSERT INTO response_notes (project_id, response, traces, noted_at)
+VALUES ($1, 7, '{t}', now() - interval '2 days')
+"""
+COUNT_OF_NOTES = "SELECT count(*) FROM response_notes WHERE project_id = $1"
+COUNT_OF_5M = "SELECT count(DISTINCT bucket) FROM rollup_5m WHERE project_id = $1"
 
 
 @pytest.fixture
@@ -136,6 +150,58 @@ async def test_deltas_of_all_other_projects_are_folded_meanwhile(
     assert [tuple(row) for row in await owner.fetch(FOLDED, away)] != [(0, 0, 3)], "waits for its node"
     await fold_pending(services.worker)
     assert [tuple(row) for row in await owner.fetch(FOLDED, away)] == [(0, 0, 3)]
+
+
+async def test_deleted_projects_and_old_notes_of_other_nodes_go_meanwhile(
+    services: Services, owner: asyncpg.Connection, pair: tuple[str, str], node: _Node
+) -> None:
+    here, away = pair
+    for name in pair:
+        await store(services, name, [make_span() for _ in range(3)])
+        await owner.execute(NOTE_OF_YESTERDAY, name)
+    await owner.execute("UPDATE projects SET deleted_at = now() - interval '2 days'")
+    await node.go()
+    housekeeping = Housekeeping(services.worker, audit_days=30)
+    await housekeeping.tidy()
+    assert [await owner.fetchval(sql, here) for sql in (COUNT, COUNT_OF_NOTES)] == [0, 0]
+    await node.come_back()
+    assert [await owner.fetchval(sql, away) for sql in (COUNT, COUNT_OF_NOTES)] == [3, 1]
+    await housekeeping.tidy()
+    assert [await owner.fetchval(sql, away) for sql in (COUNT, COUNT_OF_NOTES)] == [0, 0]
+
+
+async def test_rollups_of_other_projects_expire_meanwhile_and_partitions_wait(
+    services: Services, settings: Settings, owner: asyncpg.Connection, pair: tuple[str, str], node: _Node
+) -> None:
+    here, away = pair
+    settings = replace(settings, rollup_5m_days=1, retention_days=8)
+    now = datetime.now(UTC)
+    for name in pair:
+        await store(services, name, [make_span(ts=now - timedelta(days=days)) for days in (0, 3, 20)])
+    await fold_pending(services.worker)
+    await node.go()
+    with pytest.raises(DatabaseUnavailable):
+        await apply_retention(services.worker, settings, now)
+    assert [await owner.fetchval(sql, here) for sql in (COUNT, COUNT_OF_5M)] == [3, 1]
+    await node.come_back()
+    assert [await owner.fetchval(sql, away) for sql in (COUNT, COUNT_OF_5M)] == [3, 3]
+    assert await apply_retention(services.worker, settings, now)
+    for name in pair:
+        assert [await owner.fetchval(sql, name) for sql in (COUNT, COUNT_OF_5M)] == [2, 1]
+        (sums,) = await owner.fetch(SUMS, name)
+        assert sums["of_traces"] == 2
+
+
+async def test_the_text_index_and_unused_content_of_other_nodes_are_looked_after_meanwhile(
+    services: Services, pair: tuple[str, str], node: _Node
+) -> None:
+    upkeep = TextIndexUpkeep(services.worker, written=lambda: 0, pending=lambda: 0)
+    await upkeep.settle()
+    await store(services, pair[0], [make_span(output_text=" ".join(f"word{number}" for number in range(50)))])
+    await node.go()
+    assert await upkeep.settle() > 0
+    assert await UnusedContent(services.worker).collect() == 0
+    await PartitionStatistics(services.worker).renew()
 
 
 async def test_content_held_for_spans_of_other_projects_is_added_meanwhile(

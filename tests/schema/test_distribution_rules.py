@@ -43,15 +43,6 @@ FORBIDDEN = {
     r"DO\s+UPDATE\s+SET(?:(?!\bWHERE\b|\bRETURNING\b)[^;])*?\bnow\s*\(\)": "now() in ON CONFLICT … SET",
     r"VALUES\s*\([^;]*\bDO\s+UPDATE\s+SET[^;]*\(\s*SELECT\b": "a subquery in INSERT … VALUES",
 }
-EVERY_PROJECT = {
-    "list_projects_in_feed": "reads the local feed",
-    "read_feed": "reads the local feed",
-    "trim_span_feed": "trims the local feed",
-    "forget_old_response_notes": "deletes by age on every node, each for itself",
-}
-"""Statements over walled tables that name no project, and the reason."""
-
-
 ALL_TABLES = """
 SELECT relname FROM pg_class
 WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
@@ -103,17 +94,30 @@ def test_no_statement_uses_what_a_distributed_engine_refuses(pattern: str) -> No
     assert found == [], FORBIDDEN[pattern]
 
 
-async def test_a_statement_over_walled_tables_names_the_project(owner: asyncpg.Connection) -> None:
+async def test_a_statement_over_walled_tables_names_the_project_or_can_leave_projects_out(
+    owner: asyncpg.Connection,
+) -> None:
+    """``{among}`` leaves out those of a node that is away, so that the others do not wait for it."""
     walled = {row[0] for row in await owner.fetch(WALLED)}
     assert len(walled) > 20
-    spread = sorted(name for name in walled if TABLES[name] is Place.BY_PROJECT)
-    tables = re.compile(rf"(?:FROM|JOIN|INTO|UPDATE|USING)\s+(?:{'|'.join(spread)})\b", re.IGNORECASE)
+    spread = "|".join(sorted(name for name in walled if TABLES[name] is Place.BY_PROJECT))
+    written = re.compile(rf"\bINTO\s+(?:{spread})\b", re.IGNORECASE)
+    read = re.compile(rf"\b(?:FROM|JOIN|UPDATE|USING)\s+(?:{spread})\b", re.IGNORECASE)
+    compared = re.compile(r"project_id\s*(?:=|IN\b|\{among\})|\(project_id|\{(?!among)")
     nameless = {
         name
         for name, sql in load_statements().items()
-        if tables.search(code(sql)) and "project_id" not in code(sql) and "{" not in code(sql)
+        if (written.search(code(sql)) and "project_id" not in code(sql) and "{" not in code(sql))
+        or (read.search(code(sql)) and not compared.search(code(sql)))
     }
-    assert nameless <= EVERY_PROJECT.keys()
+    assert nameless == set()
+
+
+def test_what_an_insert_selects_is_returned_or_may_conflict() -> None:
+    """Else Citus copies it to the nodes, and row-level security refuses COPY."""
+    spread = "|".join(name for name, place in TABLES.items() if place is Place.BY_PROJECT)
+    copied = re.compile(rf"^INSERT INTO (?:{spread})\b(?!.*(?:\bVALUES\b|\bRETURNING\b|\bON CONFLICT\b))", re.M | re.S)
+    assert [name for name, sql in load_statements().items() if copied.search(code(sql))] == []
 
 
 def test_a_fold_of_one_project_names_it_for_each_table() -> None:

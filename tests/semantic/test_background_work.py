@@ -91,6 +91,28 @@ def test_the_newest_wait_in_front_and_the_oldest_are_let_go() -> None:
     assert backlog.take(1) == []
 
 
+def test_spans_of_a_project_that_is_held_wait_without_keeping_others() -> None:
+    backlog = Backlog(most=100)
+    keys = [SpanKey(NOW + timedelta(minutes=n), ("alpha", "beta")[n % 2], f"t{n}", "s") for n in range(6)]
+    for key in keys[:4]:
+        backlog.add(key, is_update=key is keys[1])
+    backlog.hold("beta")
+    backlog.hold("beta")
+    for key in keys[4:]:
+        backlog.add(key)
+    assert len(backlog) == 3
+    assert [key.trace_id for key, _ in backlog.take(10)] == ["t4", "t2", "t0"]
+    backlog.release("beta")
+    backlog.release("gamma")
+    assert [(key.trace_id, is_update) for key, is_update in backlog.take(10)] == [
+        ("t5", False), ("t3", False), ("t1", True)
+    ]  # fmt: skip
+    backlog.hold("beta")
+    for n in range(11):
+        backlog.add(SpanKey(NOW, "beta", f"t{n}", "s"))
+    assert backlog.let_go, "more than a tenth of all: the walk finds them again"
+
+
 def test_a_budget_is_paid_before_the_next_batch() -> None:
     now = [0.0]
     budget = TokenBudget(600, clock=lambda: now[0])

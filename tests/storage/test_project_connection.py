@@ -10,6 +10,7 @@ from typing import Any, cast
 import asyncpg
 import pytest
 
+from server.errors import ApiError
 from server.http.services import Services
 from server.ingest.writing.dimensions import Dimensions
 from server.ingest.writing.prepared_span import prepare_span
@@ -20,7 +21,7 @@ from server.queries.lists.list_question import ListQuestion, lift_to_traces
 from server.queries.lists.list_reader import list_spans
 from server.settings import Settings
 from server.storage.database import Database
-from server.storage.project_connection import ProjectConnection, steps_of
+from server.storage.project_connection import NodeConnection, steps_of
 from server.storage.row_scope import RowScope
 from server.storage.statements import load_statements
 from tests.conftest import ProjectMaker
@@ -37,13 +38,34 @@ STATE = {
     "llm_traces": "to_jsonb(t) - 'project_id' - 'ingested_at' - 'dim_id'",
     "actor_delta": "to_jsonb(t) - 'project_id' - 'id'",
 }
+LOSES_A_NODE = """
+CREATE FUNCTION run_on_node(use bigint) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory' AND objid = use) THEN
+        PERFORM pg_advisory_lock(use);  -- the session keeps it
+        RAISE 'server closed the connection unexpectedly' USING ERRCODE = 'internal_error';
+    END IF;
+    RETURN current_setting('app.projects');
+END $$
+"""
+ANNOTATE = """
+INSERT INTO annotations (project_id, annotation_id, ts, title, created_by)
+VALUES ($1, gen_random_uuid()::text, now(), 'a deployment', 'kim')
+"""
 
 
 class DatabaseOfProjects(Database):
     """Sends the statements of each project in their other form."""
 
-    def _for_projects(self, connection: asyncpg.Connection, projects: Sequence[str]) -> asyncpg.Connection:
-        return cast(asyncpg.Connection, ProjectConnection(connection, *projects))
+    def _on_nodes(
+        self, connection: asyncpg.Connection, projects: Sequence[str], messages: Sequence[str]
+    ) -> asyncpg.Connection:
+        async def begin_again() -> None:
+            await connection.execute("ROLLBACK")
+            for message in messages:
+                await connection.execute(message)
+
+        return cast(asyncpg.Connection, NodeConnection(connection, projects[0], begin_again))
 
 
 @pytest.fixture
@@ -60,6 +82,26 @@ async def apart(settings: Settings) -> AsyncIterator[Database]:
     await database.open()
     yield database
     await database.close()
+
+
+async def test_the_first_statement_is_run_again_when_its_node_had_ended_the_connection(
+    apart: Database, owner: asyncpg.Connection, project: ProjectMaker
+) -> None:
+    mine = await project("mine")
+    await owner.execute(LOSES_A_NODE)
+    for use, opened in enumerate((apart.write([mine]), apart.read(RowScope((mine,))))):
+        async with opened as connection:
+            assert await connection.fetchval("SELECT run_on_node($1)", use) == mine, "the wall is open again"
+
+    async def annotate(then: str) -> None:
+        async with apart.write([mine]) as connection:
+            await connection.execute(ANNOTATE, mine)
+            await connection.fetchval(then)
+
+    for later in ("SELECT run_on_node(2)", "SELECT 1 / 0"):
+        with pytest.raises(ApiError):
+            await annotate(later)
+        assert await owner.fetchval("SELECT count(*) FROM annotations") == 0, "it is lost as a whole"
 
 
 async def write(services: Services, database: Database, project: str) -> list[int]:

@@ -52,12 +52,13 @@ SELECT pg_advisory_xact_lock(hashtextextended('exports of ' || $1, 0))
 SELECT count(*) FROM exports WHERE owner = $1 AND kind = 'job' AND state IN ('queued', 'running')
 
 -- name: take_export_job
--- One job that waits, or whose process is gone; whoever takes it first has it. Of projects that are at work least, then
+-- One job, not one of $2, that waits or whose process is gone; whoever takes it first has it. Of projects that are at work least, then
 -- of those whose last part was written longest ago.
 UPDATE exports SET state = 'running', heartbeat_at = now()
 WHERE export_id = (
     SELECT export_id FROM exports AS waiting
     WHERE kind = 'job' AND (state = 'queued' OR (state = 'running' AND heartbeat_at < now() - $1::interval))
+      AND export_id <> ALL ($2::text[])
     ORDER BY
         (SELECT count(*) FROM exports AS other
          WHERE other.kind = 'job' AND other.state = 'running' AND other.heartbeat_at >= now() - $1::interval

@@ -67,7 +67,8 @@ WITH gone AS (
     RETURNING model_id, ts, bits IS NOT NULL AS counts
 )
 INSERT INTO vector_counts (project_id, model_id, hour, vectors)
-SELECT $1, model_id, date_trunc('hour', ts, 'UTC'), -count(*) FROM gone WHERE counts GROUP BY 1, 2, 3;
+SELECT $1, model_id, date_trunc('hour', ts, 'UTC'), -count(*) FROM gone WHERE counts GROUP BY 1, 2, 3
+RETURNING 1;
 
 -- name: delete_trace_scores
 DELETE FROM scores WHERE project_id = $1 AND trace_id = $2;

@@ -7,10 +7,12 @@ writer holds their project, right after the deletion of a trace and else once a 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from server.periodic_task import PeriodicTask
 from server.storage.database import Database
+from server.storage.living_nodes import each_project, fetch_of_living_nodes
 from server.storage.statements import statement
 
 EVERY_SECONDS: Final = 60.0
@@ -42,6 +44,8 @@ class UnusedContent:
 
     async def collect(self) -> int:
         """Remove what is unused in all projects; return how many notes there were. Raises the database's errors."""
-        async with self._worker.unscoped() as connection:
-            projects = await connection.fetch(statement("list_projects_with_unused_content"))
-        return sum([await collect_unused_content(self._worker, row["project_id"]) for row in projects])
+        task = self.task.name
+        rows = await fetch_of_living_nodes(self._worker, task, "list_projects_with_unused_content")
+        projects = [row["project_id"] for row in rows]
+        collect = partial(collect_unused_content, self._worker)
+        return sum(await each_project(self._worker, task, projects, collect))

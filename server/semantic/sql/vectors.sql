@@ -67,7 +67,8 @@ INSERT INTO vector_counts (project_id, model_id, hour, vectors, mark)
 SELECT $1, model_id, date_trunc('hour', ts, 'UTC'), sum(sign), $11::bigint
 FROM (SELECT ts, model_now AS model_id, 1 AS sign FROM stored UNION ALL SELECT ts, model_before, -1 FROM stored) AS changes
 WHERE model_id IS NOT NULL
-GROUP BY 1, 2, 3;
+GROUP BY 1, 2, 3
+RETURNING 1;
 
 -- name: drop_moved_vectors
 -- Vectors of the spans $2, $3 from when they had another start than $4.
@@ -77,7 +78,8 @@ WITH gone AS (
     RETURNING v.model_id, v.ts, v.bits IS NOT NULL AS counts
 )
 INSERT INTO vector_counts (project_id, model_id, hour, vectors)
-SELECT $1, model_id, date_trunc('hour', ts, 'UTC'), -count(*) FROM gone WHERE counts GROUP BY 1, 2, 3;
+SELECT $1, model_id, date_trunc('hour', ts, 'UTC'), -count(*) FROM gone WHERE counts GROUP BY 1, 2, 3
+RETURNING 1;
 
 -- name: fold_vector_counts
 -- Makes one row of those of an hour, in the hours of $2, where there are many, with the mark $3.
@@ -91,7 +93,8 @@ WITH many AS (
     RETURNING c.model_id, c.hour, c.vectors
 )
 INSERT INTO vector_counts (project_id, model_id, hour, vectors, mark)
-SELECT $1, model_id, hour, sum(vectors), $3::bigint FROM taken GROUP BY 1, 2, 3 HAVING sum(vectors) <> 0;
+SELECT $1, model_id, hour, sum(vectors), $3::bigint FROM taken GROUP BY 1, 2, 3 HAVING sum(vectors) <> 0
+RETURNING 1;
 
 -- name: count_vectors
 -- How many vectors of each of the models $2 each of the projects $1 has: by the hour from $4 to $5, and one by one from $3 to $4

@@ -5,7 +5,7 @@ SELECT pg_try_advisory_xact_lock(1819045747);
 
 -- name: advance_raw_since
 -- Spans before the week of $1 are gone from here on; tells readers and rebuilds. Never goes back.
-UPDATE rollup_state SET raw_since = greatest(raw_since, date_trunc('week', $1::timestamptz, 'UTC')) RETURNING raw_since;
+UPDATE rollup_state SET raw_since = greatest(raw_since, date_trunc('week', $1::timestamptz, 'UTC'));
 
 -- name: drop_partitions
 SELECT drop_trace_partitions($1);
@@ -19,7 +19,7 @@ DELETE FROM vector_counts WHERE project_id = $1 AND hour < $2;
 -- name: advance_rollup_5m_since
 -- 5-minute rollups before $1 are gone from here on.
 UPDATE rollup_state SET rollup_5m_since = greatest(rollup_5m_since, date_trunc('day', $1::timestamptz, 'UTC'))
-RETURNING rollup_5m_since;
+RETURNING raw_since, rollup_5m_since;
 
 -- name: delete_old_rollup_5m
 DELETE FROM rollup_5m WHERE project_id = $1 AND bucket < $2;

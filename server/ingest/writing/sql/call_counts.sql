@@ -146,4 +146,5 @@ JOIN response_notes n ON n.project_id = t.project_id
 WHERE (t.count_rule IS NOT NULL OR t.is_generation) AND cardinality(n.traces) BETWEEN 2 AND $3;
 
 -- name: forget_old_response_notes
-DELETE FROM response_notes WHERE noted_at < $1;
+-- {among}: a condition on project_id (server/storage/living_nodes.py).
+DELETE FROM response_notes WHERE noted_at < $1 AND project_id {among};

@@ -63,4 +63,8 @@ SELECT EXISTS (SELECT FROM content_garbage WHERE project_id = $1)
     OR EXISTS (SELECT FROM resource_garbage WHERE project_id = $1);
 
 -- name: list_projects_with_unused_content
-SELECT project_id FROM content_garbage UNION SELECT project_id FROM resource_garbage ORDER BY project_id;
+-- {among}: a condition on project_id (server/storage/living_nodes.py).
+SELECT project_id FROM content_garbage WHERE project_id {among}
+UNION
+SELECT project_id FROM resource_garbage WHERE project_id {among}
+ORDER BY project_id;

@@ -196,10 +196,11 @@ FROM written
 RETURNING sign, session_id IS NOT NULL AS has_session, user_id IS NOT NULL AS has_user;
 
 -- name: expire_trace_summaries
--- Forgets the traces of project $1 that ended before $2, when retention has dropped their spans.
+-- Forgets the traces of project $1 that ended before $2, when retention has dropped their spans. The start, which is
+-- no later, has the index.
 WITH written AS (
     DELETE FROM trace_summaries s
-    WHERE s.project_id = $1 AND s.end_ts < $2
+    WHERE s.project_id = $1 AND s.end_ts < $2 AND s.start_ts < $2
     RETURNING old.project_id, old.trace_id, old.session_id, old.user_id, old.start_ts, old.end_ts, old.span_count,
               old.generation_count, old.error_count, old.prompt_tokens, old.completion_tokens, old.total_tokens,
               old.total_cost_usd
