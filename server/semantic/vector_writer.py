@@ -33,7 +33,7 @@ StoredVector = bytes
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of a batch."""
+    """The outcome of a batch."""
 
     tokens: int
     absent: frozenset[str]

@@ -131,8 +131,9 @@ async def test_the_memory_says_what_the_database_says(
     # As many vectors as before, but one says something else, since the first page.
     moment = await owner.fetchval("SELECT clock_timestamp()")
     vectors[300] = question
-    changed = "UPDATE span_vectors SET bits = $1, vector = $2, added_at = clock_timestamp() WHERE span_id = 's300'"
-    await owner.execute(changed, to_bits(question), to_bytes(question))
+    changed = "UPDATE span_vectors SET bits = $1, vector = $2, added_at = $3 WHERE span_id = 's300'"
+    later = moment + timedelta(milliseconds=1)
+    await owner.execute(changed, to_bits(question), to_bytes(question), later)
     await owner.execute(
         "INSERT INTO vector_counts (project_id, model_id, hour, vectors, mark) VALUES ('alpha', 1, $1, 0, 77)",
         starts[300].replace(minute=0, second=0, microsecond=0),
