@@ -108,6 +108,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(ShareClusterWithWorkers())
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one worker more than there are processors: tests of processes spend a part of their time waiting.
+
+    Measured on two processors: 375 instead of 427 seconds for the same 660 of processor time.
+    """
+    return len(os.sched_getaffinity(0)) + 1
+
+
 LONG_FOLDERS = ("process", "demo", "contract", "queries", "fairness", "packaging", "schema", "embedded", "plugin")
 """Folders with tests of many seconds."""
 
