@@ -39,6 +39,10 @@ TRIED = (
     ("docs/reference/trace-query.md", "json", HOW_TO),
     ("docs/how-to/connect-an-identity-provider.md", "bash", "tests/access/test_keycloak.py"),
     ("docs/how-to/senders", "sh python js", SENDERS),
+    ("docs/how-to/senders", "json toml yaml", "tests/docs/test_sender_settings.py"),
+    ("docs/how-to/agents.md", "sh json toml", "tests/mcp/test_agent_settings.py"),
+    ("docs/clients/typescript.md", "sh ts", "tests/clients/node/test_node_clients.py"),
+    ("docs/reference/cli.md", "sh", "tests/docs/test_commands_on_pages.py"),
     ("docs/clients/curl.md", "sh", "tests/contract/test_examples.py"),
     ("docs/clients/go.md", "sh", TYPES),
     ("docs/clients/java.md", "sh", TYPES),
@@ -46,8 +50,6 @@ TRIED = (
 )
 # Page, or folder; languages; why nobody tries them.
 NOT_TRIED = (
-    ("docs/how-to/senders", "json toml yaml", "settings of programs that are not packages"),
-    ("docs/how-to/agents.md", "sh json toml", "settings of agents; tests/mcp has the official client"),
     ("docs/how-to/grafana.md", "json", "a payload with variables of Grafana"),
     ("docs/how-to/own-panel.md", "json promql", "variables of Grafana; the same question is asked by cURL below it"),
     ("docs/how-to/infinity.md", "console", "installs a plugin"),
@@ -56,14 +58,8 @@ NOT_TRIED = (
     ("docs/how-to/deploy.md", "sql", "passwords and a cluster of one's own"),
     ("docs/how-to/send-traces.md", "sh", "variables for the exporter of an application"),
     ("docs/how-to/upgrade.md", "sh", "one command, of which tests/schema has every way"),
-    ("docs/clients/typescript.md", "ts", "tests/clients/node calls the same methods"),
     ("docs/clients/java.md", "java", "a request of the JDK"),
     ("docs/reference/access.md", "bash", "the same request as in docs/clients/curl.md"),
-    (
-        "docs/reference/cli.md",
-        "sh",
-        "the examples of --help; tests/process runs the same commands with other arguments",
-    ),
     ("docs/reference/coding-agents.md", "sh", "variables for Claude Code"),
     ("docs/reference/dashboards.md", "console", "needs a Grafana and a browser"),
     ("docs/reference/errors.md", "json", "an answer"),

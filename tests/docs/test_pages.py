@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from plugin.provisioning_files import Provisioning
 from server import __version__
 from server.settings import Settings
 from tests.docs.markdown import ROOT, Page, pages
@@ -113,3 +114,26 @@ def test_the_compose_file_names_settings_that_exist() -> None:
         assert set(compose["services"][name]["environment"]) <= known
     assert Path(ROOT / compose["services"]["grafana"]["volumes"][0].partition(":")[0]).is_dir()
     assert {"postgres", "valkey", "setup", "server", "grafana"} == set(compose["services"])
+
+
+HOW_TO = sorted((ROOT / "docs" / "how-to").glob("*.md"))
+
+
+@pytest.mark.parametrize("path", HOW_TO, ids=lambda path: path.name)
+def test_a_page_that_needs_a_token_says_where_to_get_it(path: Path) -> None:
+    page = Page(path)
+    asks = re.findall(r"Bearer \$(TOKEN|ADMIN)|environ\[\"(TOKEN)\"\]", page.text)
+    if asks and not re.search(r"^(export )?TOKEN=", page.text, re.MULTILINE):
+        assert "(../quickstart.md#2-get-a-token)" in page.text
+
+
+def test_data_sources_have_the_names_that_the_installer_gives() -> None:
+    known = {source["name"] for source in Provisioning().datasources()}
+    named = {
+        re.sub(r"\s+", " ", name)
+        for page in pages()
+        for name in re.findall(r"data source \*([^*]+)\*", page.text)
+        if "decisions" not in page.path.parts
+    }
+    assert named
+    assert named <= known

@@ -19,6 +19,8 @@ import pytest
 
 from server.rest.openapi.examples import PROJECT, SPAN_ID, TRACE_ID
 from tests.conftest import AppFactory, AppServer, ProjectMaker
+from tests.docs.markdown import Page
+from tests.docs.test_examples import ADDRESS
 from tests.span_factory import make_span, store
 
 HERE = Path(__file__).parent
@@ -84,8 +86,8 @@ async def test_the_typescript_client_type_checks_and_works_as_both_kinds_of_modu
     server: AppServer, description: Path, tmp_path: Path, token: Callable[..., str]
 ) -> None:
     package = tmp_path / "package"
-    shutil.copytree(CLIENTS / "typescript", package, ignore=shutil.ignore_patterns("node_modules", "schema.d.ts"))
-    await run(TOOLS / "openapi-typescript", description, "-o", package / "src" / "schema.d.ts", folder=package)
+    shutil.copytree(CLIENTS / "typescript", package, ignore=shutil.ignore_patterns("node_modules", "schema.*"))
+    await run(TOOLS / "openapi-typescript", description, "-o", package / "src" / "schema.ts", folder=package)
     await run(TOOLS / "tsc", "-p", "tsconfig.json", folder=package)
     await run(TOOLS / "tsc", "-p", "tsconfig.cjs.json", folder=package)
     (package / "dist" / "cjs" / "package.json").write_text('{"type": "commonjs"}')
@@ -99,6 +101,24 @@ async def test_the_typescript_client_type_checks_and_works_as_both_kinds_of_modu
             "code": "trace_not_found", "calls": 6, "first": "heartbeat",
         }  # fmt: skip
     assert (seen["attempts"], seen["sent"]) == (3, 1)
+
+
+async def test_the_page_of_the_typescript_client_does_what_it_says(
+    server: AppServer, tmp_path: Path, token: Callable[..., str]
+) -> None:
+    page = Page(CLIENTS / "typescript.md")
+    package = tmp_path / "docs" / "clients" / "typescript"
+    shutil.copytree(CLIENTS / "typescript", package, ignore=shutil.ignore_patterns("node_modules", "schema.*"))
+    (commands,), (program,) = page.examples("sh"), page.examples("ts")
+    await run("sh", "-euc", commands.replace(ADDRESS, server.base_url), folder=tmp_path)
+    # As a program beside it: the package finds itself by its name. @types/node would declare process.
+    declared = "declare const process: { env: Record<string, string | undefined> };\n"
+    (package / "page.mts").write_text(declared + program.replace(ADDRESS, server.base_url))
+    compile_page = ("--module", "nodenext", "--target", "es2022", "--strict", "--lib", "es2022,dom,dom.asynciterable")
+    await run(package / "node_modules" / ".bin" / "tsc", *compile_page, "page.mts", folder=package)
+    credential = token("developer", [PROJECT])
+    printed = await run("env", f"TOKEN={credential}", "node", "page.mjs", folder=package)
+    assert "name: 'cost'" in printed or "metric: 'cost'" in printed, printed
 
 
 async def test_newman_runs_the_whole_postman_collection(
