@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from dashboards.alert_pack import PACK
 from tests.conftest import AppServer, ProjectMaker
 from tests.datasource.prometheus.compliance import free_port
+from tests.datasource.prometheus.prometheus_client import PrometheusClient
 from tests.live.conftest import store_live
 from tests.span_factory import make_span, store
 
@@ -105,6 +107,110 @@ async def test_a_prometheus_scrapes_counts_rates_and_exemplars(
     assert ids <= {span.trace_id for span in (*first, *second)}
     (target,) = (await scraper.get("/targets")).json()["data"]["activeTargets"]
     assert (target["health"], target["lastError"]) == ("up", "")
+
+
+# Forms of the published compliance suite over our counters, which a scrape has as samples and the API as spans.
+# Grouping leaves out the labels that a scrape adds and those that it has not. Percentiles are compared
+# elsewhere: a scrape has a few buckets, the API has the bins of a sketch.
+SAME_QUESTIONS = (
+    "sum(increase(llm_calls_total[{w}]))",
+    "{calls}",
+    "sum without (instance, job, project, status, error_type) (rate(llm_calls_total[{w}]))",
+    "avg by (provider) ({rates})",
+    "max by (provider) ({rates})",
+    "min by (provider) ({rates})",
+    "count by (provider) (sum by (provider, model) (increase(llm_calls_total[{w}])) > 1)",
+    "stddev by (provider) (sum by (provider, model) (increase(llm_calls_total[{w}])))",
+    "sqrt(stdvar({calls}))",
+    "quantile(0.75, {calls})",
+    "topk(1, {calls})",
+    "bottomk(2, {calls})",
+    "sum by (provider) (increase(llm_errors_total[{w}])) / sum by (provider) (increase(llm_calls_total[{w}]))",
+    "sum by (model) (increase(llm_tokens_total{{token_type='input'}}[{w}]))",
+    "sum by (model, token_type) (increase(llm_tokens_total{{model=~'m[ab]'}}[{w}]))",
+    "sum by (model) (increase(llm_cost_usd_total[{w}])) > bool 1",
+    "sum by (model) (increase(llm_calls_total{{model!='ma'}}[{w}])) or {errors}",
+    "{calls} and {errors} > 0.5",
+    "{rate} unless on (model) {errors} > 3",
+    "{rates} / on (provider) group_left sum by (provider) (rate(llm_calls_total[{w}]))",
+    "label_replace({rate}, 'short', '$1', 'model', 'm(.)')",
+    "label_join({rates}, 'both', '-', 'provider', 'model')",
+    "sum(rate(llm_duration_seconds_sum[{w}])) / sum(rate(llm_duration_seconds_count[{w}]))",
+    "absent(llm_calls_total{{model='none'}})",
+    "absent(sum by (model) (increase(llm_calls_total{{model='ma'}}[{w}])))",
+    "clamp_max({calls}, 5)",
+    "ceil(sum(rate(llm_calls_total[{w}])))",
+    "-{calls} ^ 0.5",
+    "scalar(sum(increase(llm_calls_total[{w}]))) * vector(2)",
+    "sort_desc({calls})",
+    "sgn(sum by (model) (rate(llm_errors_total[{w}])))",
+)
+REFUSED = (
+    "sum(", "llm_calls_total[5m", "rate(llm_calls_total)", "llm_calls_total{model=~'('}", "nonsense(llm_calls_total)",
+    "sum by (model) (rate(llm_calls_total[1m])) + on () group_left", "llm_calls_total offset", "{}", "1 +", "topk(a)",
+)  # fmt: skip
+WINDOW = 40
+"""Seconds: with a scrape every two seconds Prometheus extrapolates by 5 % at most."""
+
+WORDS = {
+    "w": f"{WINDOW}s",
+    "calls": f"sum by (model) (increase(llm_calls_total[{WINDOW}s]))",
+    "errors": f"sum by (model) (increase(llm_errors_total[{WINDOW}s]))",
+    "rate": f"sum by (model) (rate(llm_calls_total[{WINDOW}s]))",
+    "rates": f"sum by (provider, model) (rate(llm_calls_total[{WINDOW}s]))",
+}
+
+
+def values(data: Any) -> dict[str, float]:
+    """Return the values of an instant answer by its labels."""
+    return {json.dumps(row["metric"], sort_keys=True): float(row["value"][1]) for row in data["result"]}
+
+
+async def test_the_api_and_a_prometheus_that_scrapes_agree_within_a_scrape(
+    scraper: httpx.AsyncClient, client: httpx.AsyncClient, app_server: AppServer,
+    bearer: Callable[..., dict[str, str]],
+) -> None:  # fmt: skip
+    kinds = {"ma": 3, "mb": 7, "mc": 12}
+
+    def spans(at: datetime, times: int) -> list[Any]:
+        made = []
+        for model, count in kinds.items():
+            usage = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
+            priced = {**usage, "total_cost_usd": Decimal("0.3"), "cost_source": "computed", "model": model}
+            provider = "one" if model == "ma" else "two"
+            for number in range(count * times):
+                error = {"status_code": "ERROR", "error_type": "timeout"} if number % 3 == 0 else {}
+                made.append(make_span(ts=at, provider=provider, duration_ms=250.0, **priced, **error))
+        return made
+
+    # All label sets are there before, so that what comes is growth; Prometheus needs some samples of them.
+    await store_live(app_server.services, "alpha", *spans(datetime.now(UTC) - timedelta(minutes=30), 1))
+    total = "sum(llm_calls_total)"
+    await until(scraper, "/query", lambda data: set(values(data).values()) == {22.0}, query=total)
+    await asyncio.sleep(WINDOW / 2)
+    await store_live(app_server.services, "alpha", *spans(datetime.now(UTC), 2))
+    await until(scraper, "/query", lambda data: set(values(data).values()) == {66.0}, query=total)
+    await asyncio.sleep(4)
+    asked = {"time": str(datetime.now(UTC).timestamp())}
+    ours = PrometheusClient(client, bearer("viewer", ["alpha"]))
+    different = []
+    for question in SAME_QUESTIONS:
+        query = question.format(**WORDS)
+        real = values((await scraper.get("/query", params={"query": query, **asked})).json()["data"])
+        project = ', "project": "alpha"'
+        mine = {
+            labels.replace(project, ""): value
+            for labels, value in values(await ours.data("query", {"query": query, **asked})).items()
+        }
+        if mine.keys() != real.keys() or any(mine[key] != pytest.approx(real[key], rel=0.12, abs=1e-9) for key in real):
+            different.append((query, mine, real))
+    assert different == [], "\n".join(map(str, different))
+    for query in REFUSED:
+        refused = await scraper.get("/query", params={"query": query})
+        assert (await ours.error("query", {"query": query}))[:2] == (
+            refused.status_code,
+            refused.json()["errorType"],
+        ), query
 
 
 def promtool(*arguments: str | Path, text: str | None = None) -> None:
