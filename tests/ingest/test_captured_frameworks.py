@@ -32,6 +32,7 @@ COUNTED = {
     "haystack_pipelines": (5, 2, 1, 1),
     "openinference_haystack": (5, 2, 1, 1),
     "openinference_crewai": (3, 0, 0, 3),
+    "agent_framework": (6, 2, 1, 1),
 }
 
 
@@ -84,3 +85,29 @@ def test_results_of_crews_and_agents_are_the_answer_alone() -> None:
     assert outputs == [ANSWER, ANSWER, ANSWER, None]
     (agent,) = (record for record in rows("haystack_pipelines") if record.operation_type == "agent")
     assert (agent.input_text, agent.output_text, agent.agent_name) == ("where is parcel 12", ANSWER, None)
+
+
+def test_agents_of_openai_count_each_answer_and_each_refusal() -> None:
+    chats = counted("openinference_openai_agents")
+    responses = [record for record in chats if record.span_name == "response"]
+    assert [record.total_cost_usd for record in responses] == [GPT_COST] * 4
+    assert {record.output_text for record in responses} == {TOOL_CALL, ANSWER}
+    plain = [record for record in chats if record.span_name == "generation"]
+    # Completions tell no cached tokens, and streams of them no usage.
+    assert [record.total_tokens for record in plain] == [1300, 1300, None, None]
+    assert [record.output_text for record in plain] == [TOOL_CALL, ANSWER, ANSWER, None]
+    assert [record.agent_name for record in plain] == ["tracker", "tracker", "boss", "failer"]
+    assert plain[-1].status_code == "ERROR"
+
+
+def test_langsmith_tells_users_sessions_and_cache_writes_by_lifetime() -> None:
+    own = [record for record in rows("langsmith") if record.dialect == "langsmith" and record.operation_type == "chat"]
+    (claude,) = (record for record in own if (record.model or "").startswith("claude"))
+    assert (claude.cached_tokens, claude.cache_write_tokens, claude.total_cost_usd) == (700, 150, CLAUDE_COST)
+    good = [record for record in own if record.is_generation and record.total_tokens]
+    assert [record.total_cost_usd for record in good] == [GPT_COST] * 10
+    (refused,) = (record for record in own if record.status_code == "ERROR")
+    assert (refused.provider, refused.user_id, refused.session_id) == ("openai", "ada", "s-7")
+    assert refused.tags == ["gold"]
+    tools = [record.output_text for record in rows("langsmith") if record.operation_type == "tool"]
+    assert tools == ['{"output":"in Lyon"}', "tool: [tool_result call_18] in Lyon"]
