@@ -54,6 +54,8 @@ def _how_it_was_run(sender: dict[str, Any]) -> str:
     if "node" in sender:
         packages = " ".join(f"{name}@{version}" for name, version in sender["node"].items())
         return f"{_when(sender)} With:\n\n```sh\nnpm install {packages}\n```"
+    if "ran_with" in sender:
+        return f"Run by us, against a stub of the vendor, on {sender['ran']}: {sender['ran_with']}."
     if "captured" in sender:
         return "Not run by us as it is here; the payloads that it sent are captured, and read by the tests."
     return "**Not run by us**: written from its documentation."
