@@ -292,6 +292,8 @@ class EdgeHttp(Http):
             self.keep_alive = False  # so that clients go elsewhere without losing a request
         if self.request_body and not self._rest_has_come():
             self.keep_alive = False  # refused before its body had come
+        if protocol.half_closed is not None and not self.recv_buffer:
+            self.keep_alive = False  # no further request can come
         if data or not end_stream or self.expecting_continue:
             for line in lines.split(b"\r\n")[:-1]:
                 name, _, value = line.partition(b": ")

@@ -16,6 +16,7 @@ from sanic.server.protocols.websocket_protocol import WebSocketProtocol
 from server.errors import ApiError, Overloaded, RequestTimeout
 from server.http.connection import EdgeHttp
 from server.http.deadlines import CHECK_SECONDS, answer_is_overdue, body_is_overdue
+from server.http.half_closed import HalfClosed
 
 
 class EdgeProtocol(WebSocketProtocol):
@@ -23,7 +24,7 @@ class EdgeProtocol(WebSocketProtocol):
 
     __slots__ = (
         "_arrival", "_body_bytes", "_is_body_awaited", "_is_new", "_paused_at", "_phase_began", "_unsent",
-        "wanted_bytes",
+        "half_closed", "wanted_bytes",
     )  # fmt: skip
 
     HTTP_CLASS = EdgeHttp
@@ -45,6 +46,8 @@ class EdgeProtocol(WebSocketProtocol):
         self._body_bytes = 0
         self._paused_at: float | None = None
         self._unsent = 0
+        self.half_closed: HalfClosed | None = None
+        """Set once the client has sent all that it will send, and waits for an answer."""
 
     def head_began(self) -> None:
         """Note that the first bytes of a head have come."""
@@ -64,7 +67,10 @@ class EdgeProtocol(WebSocketProtocol):
 
     def receive_more(self) -> asyncio.Future[None]:  # type: ignore[override]
         """Wait for more data like Sanic's method, without an event and the coroutines around it."""
-        self.transport.resume_reading()
+        if self.half_closed is None:
+            self.transport.resume_reading()
+        else:
+            self.transport.close()  # no more will come; closing it cancels the task that waits
         self._arrival = self.loop.create_future()
         return self._arrival
 
@@ -82,6 +88,21 @@ class EdgeProtocol(WebSocketProtocol):
             return
         if not self._arrival.done():
             self._arrival.set_result(None)
+
+    def eof_received(self) -> bool | None:
+        """Keep the connection for the answers to requests that have come; close it where there is none to give."""
+        http = self._http
+        if self.websocket is not None or http is None or http.upgrade_websocket:
+            return super().eof_received()
+        is_waiting = (
+            bool(self.recv_buffer) if http.stage in (Stage.IDLE, Stage.REQUEST) else http.stage is Stage.HANDLER
+        )
+        if not is_waiting:
+            return False
+        self.half_closed = HalfClosed(self)
+        if not self._arrival.done():
+            self._arrival.set_result(None)  # whoever waits for more sees that none comes
+        return True
 
     async def send(self, data: bytes) -> None:
         """Send like Sanic's method, without looking up listeners. Wait only while the client reads slowly."""

@@ -7,7 +7,8 @@ moment passes, such as while the other process is frozen.
 
 Whoever connects and goes away leaves a connection in the queue. A thousand of them, each read, admitted and asked of
 the database before its end is noticed, would keep a newcomer waiting for seconds; so they are closed when they are
-accepted, which costs some microseconds.
+accepted, which costs some microseconds. Where a request of HTTP/1.1 has come with the end of the bytes, the client may
+have closed its sending half alone: :mod:`server.http.half_closed` says how it is asked.
 
 A table in shared memory has the number of connections of each process. Each process writes only its own number, so
 nothing needs a lock.
@@ -23,7 +24,12 @@ import socket
 import tempfile
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
+
+from sanic.http.http1 import HTTP_CONTINUE
+
+from server.http.half_closed import FIRST_LOOK_SECONDS
 
 logger = logging.getLogger("observatory.accept")
 
@@ -39,6 +45,7 @@ AT_ONCE: Final = 16
 """So many connections one process alone accepts in a turn of its event loop; any accepts at most sixteen times as many
 that were left behind."""
 
+_MOST_PEEKED: Final = 8192
 _ABSENT: Final = -1
 _NUMBER_SIZE: Final = 8
 
@@ -48,13 +55,15 @@ _ESTABLISHED: Final = 1
 
 
 def is_left(connection: socket.socket) -> bool:
-    """Return whether the client has ended ``connection``, or its half of it, before it was accepted.
-
-    Nobody answers half-closed connections here: a question whose caller has hung up ends.
-    """
+    """Return whether the client has ended ``connection``, or its half of it, before it was accepted."""
     if _STATE_OF_TCP is not None:
         return connection.getsockopt(socket.IPPROTO_TCP, _STATE_OF_TCP, 1) != bytes([_ESTABLISHED])
     return connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+
+
+def _is_http_11(received: bytes) -> bool:
+    """Return whether a request of HTTP/1.1 begins here, as opposed to one of HTTP/1.0, which has no interim answers."""
+    return received.partition(b"\r\n")[0].endswith(b" HTTP/1.1")
 
 
 class ConnectionTable:
@@ -103,6 +112,7 @@ class AcceptGate:
         self._is_serving = False
         self._open = 0
         self._arriving: set[asyncio.Task[Any]] = set()
+        self._asked: set[socket.socket] = set()
         self._left_since = self._left_last = float("-inf")
 
     def start(self, loop: AbstractEventLoop, protocol: Callable[[], asyncio.Protocol]) -> None:
@@ -122,6 +132,9 @@ class AcceptGate:
         """Accept no more connections."""
         self._loop.remove_reader(self._listener)
         self._listener.close()
+        for connection in self._asked:
+            connection.close()
+        self._asked.clear()
 
     def note(self, connections: int) -> None:
         """Tell the others how many connections this process has."""
@@ -147,15 +160,38 @@ class AcceptGate:
                 self._pause(REST_SECONDS)  # no descriptors or no memory: the connection waits
                 return
             if is_left(connection):
-                connection.close()
+                self._ask(connection)
                 continue
-            task = self._loop.create_task(self._serve(connection))
-            self._arriving.add(task)
-            task.add_done_callback(self._arrived)
-            self._note()
+            self._take(connection)
             taken += 1
             if taken == AT_ONCE or not self._table.is_alone(self._process):
                 return
+
+    def _take(self, connection: socket.socket) -> None:
+        task = self._loop.create_task(self._serve(connection))
+        self._arriving.add(task)
+        task.add_done_callback(self._arrived)
+        self._note()
+
+    def _ask(self, connection: socket.socket) -> None:
+        """Ask whoever closed its half after a request of HTTP/1.1 whether it is still there; close any other."""
+        connection.setblocking(False)
+        with suppress(OSError):  # nothing has come, or it is reset already
+            if _is_http_11(connection.recv(_MOST_PEEKED, socket.MSG_PEEK)):
+                connection.send(HTTP_CONTINUE)
+                self._asked.add(connection)
+                self._loop.call_later(FIRST_LOOK_SECONDS, self._hear, connection)
+                return
+        connection.close()
+
+    def _hear(self, connection: socket.socket) -> None:
+        if connection not in self._asked:
+            return  # the gate has stopped
+        self._asked.discard(connection)
+        if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            connection.close()
+        else:
+            self._take(connection)
 
     def _leaves_it(self) -> bool:
         """Return whether a process with fewer connections may still take the one that waits."""

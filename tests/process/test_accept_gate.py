@@ -197,3 +197,43 @@ async def test_nobody_waits_behind_those_who_have_gone_away() -> None:
         assert transport.get_extra_info("peername") == newcomer.getsockname()
         transport.close()
         gate.stop()
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_who_only_closed_its_half_before_it_was_accepted_is_told_from_who_is_gone(version: str) -> None:
+    served: list[asyncio.BaseTransport] = []
+
+    class Served(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            served.append(transport)
+
+    table, descriptor = ConnectionTable.create(1)
+    os.close(descriptor)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=50)
+    listener.setblocking(False)
+    for how in ("reset", "closed"):
+        connection = socket.create_connection(listener.getsockname())
+        connection.sendall(REQUEST)
+        leave(connection, how)
+    with socket.create_connection(listener.getsockname()) as waiting:
+        waiting.sendall(REQUEST.replace(b"1.1", version.encode()))
+        waiting.shutdown(socket.SHUT_WR)
+        gate = AcceptGate(0, table, listener)
+        gate.start(asyncio.get_running_loop(), Served)
+        await asyncio.sleep(0.3)
+        assert len(served) == (version == "1.1"), "HTTP/1.0 has no interim answers, so nobody can be asked"
+        for transport in served:
+            transport.close()
+        gate.stop()
+
+
+def test_many_who_close_their_half_at_once_are_all_answered(start: Starter) -> None:
+    server = start("--workers", "1")
+    port = int(server.base_url.rpartition(":")[2])
+    waiting = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(100)]
+    for connection in waiting:
+        connection.sendall(REQUEST)
+        connection.shutdown(socket.SHUT_WR)
+    for connection in waiting:
+        with connection, connection.makefile("rb") as answer:
+            assert b"HTTP/1.1 200 OK" in answer.read()
