@@ -7,7 +7,8 @@ a tenant is a set of projects. Its use counts for each of them, in equal parts, 
 a part either, so that credentials for many sets of the same projects gain nothing; * a tenant whose uses take longer
 than ``quick_seconds`` (if set) holds still fewer places: the first long use reduces its part, and each quick one raises
 it by one place. All slow tenants together leave room for quick ones; * among those that wait, the tenant with the least
-recent use is next, and its principals take turns; * nobody waits longer than a bound.
+recent use is next, and its principals take turns; * where the machine is busy, the places of a tenant that wants
+more, and used more than the others on average, rest after each use; * nobody waits longer than a bound.
 
 A single holder is let in however much it asks for, as long as there is room for it at all.
 """
@@ -34,6 +35,12 @@ FORGET_SECONDS: Final = 60.0
 MOST_WAITING: Final = 256
 """Number of uses of one tenant that may wait at the same time."""
 _PRINCIPAL_PART: Final = 0.75
+_REST: Final = 3.0
+"""A place rests for its use's time, times this, times the number of places that its tenant holds: however many these
+are, it uses about a quarter of one."""
+LONGEST_REST_SECONDS: Final = 2.0
+BURST_SECONDS: Final = 1.5
+"""Recent use of a place after which it rests: that of a dashboard, or a fifth of a place all the time."""
 
 
 class FairQueue:
@@ -48,10 +55,12 @@ class FairQueue:
         exhausted: Callable[[], ApiError],
         parts: Parts | None = None,
         quick_seconds: float | None = None,
+        rests_while: Callable[[], bool] | None = None,
     ) -> None:
         """``name`` of the resource in the plural, for messages and metrics. ``capacity`` in places or bytes.
         ``patience``: seconds that a use waits. ``exhausted`` makes the error for when the whole resource is in use; a
-        tenant that has used up its own part gets :class:`ShareExhausted`.
+        tenant that has used up its own part gets :class:`ShareExhausted`. ``rests_while`` returns whether places rest
+        (see above) at this moment; None: they never do.
         """
         parts = parts or Parts()
         self.name = name
@@ -60,6 +69,7 @@ class FairQueue:
         self._patience = patience
         self._exhausted = exhausted
         self._quick_seconds = quick_seconds
+        self._rests_while = rests_while
         self._alone, self._contended, self._slow, self._all_slow = (
             max(1.0, capacity * part // 1) for part in (parts.alone, parts.contended, parts.slow, parts.all_slow)
         )
@@ -99,15 +109,37 @@ class FairQueue:
         return waiter.granted.result()
 
     def give_back(self, place: Place) -> None:
-        """Give ``place`` back, and let in those who wait."""
+        """Give ``place`` back, and let in those who wait. Its own tenant may have to wait until it has rested."""
         self.held -= place.amount
         tenant = place.tenant
         if tenant is not None:
             now = monotonic()
-            self._adapt(tenant, now - place.since)
-            tenant.drop(place, now)
+            seconds = now - place.since
+            self._adapt(tenant, seconds)
+            tenant.charge(place, now)
+            if self._rests_while is not None and self._must_rest(tenant, now) and self._rests_while():
+                place.is_resting = True
+                rest = min(_REST * tenant.held / place.amount * seconds, LONGEST_REST_SECONDS)
+                asyncio.get_running_loop().call_later(rest, self._rested, tenant, place)
+            else:
+                tenant.drop(place)
         if self._queued:
             self._serve()
+
+    def _rested(self, tenant: Tenant, place: Place) -> None:
+        tenant.drop(place)
+        if self._queued:
+            self._serve()
+
+    def _must_rest(self, tenant: Tenant, now: float) -> bool:
+        """Return whether ``tenant`` wants more of the resource than it has, while others are about, and has used more
+        lately than a burst, and than these on average.
+        """
+        if not tenant.waiting_count or not self._others_are_about(tenant, now):
+            return False
+        used = tenant.usage.at(now)
+        average = sum(other.usage.at(now) for other in self._tenants.values()) / len(self._tenants)
+        return used > max(average, BURST_SECONDS)
 
     async def pass_on(self, place: Place, rest: float = 0) -> Place:
         """Yield to the event loop, and ``place`` to a party with a better claim; return a place to continue with.
@@ -182,7 +214,7 @@ class FairQueue:
             return self._alone
         if self._quick_seconds is None:
             return self._contended
-        oldest = next(iter(tenant.places), None)
+        oldest = next((place for place in tenant.places if not place.is_resting), None)
         if oldest is not None and now - oldest.since > self._quick_seconds:
             tenant.limit, tenant.is_slow = self._slow, True
         return tenant.limit

@@ -35,6 +35,8 @@ class Place:
     principal: str
     amount: float
     since: float
+    is_resting: bool = False
+    """Whether its use is over, and nobody may have it yet."""
 
 
 @dataclass(slots=True, eq=False)
@@ -92,7 +94,14 @@ class Tenant:
         for uses in self.projects:
             uses.held += place.amount / len(self.projects)
 
-    def drop(self, place: Place, now: float) -> None:
+    def charge(self, place: Place, now: float) -> None:
+        """Note the use of ``place``, which is over."""
+        used = (now - place.since) * place.amount
+        self.usage.add(used, now)
+        for uses in self.projects:
+            uses.usage.add(used / len(self.projects), now)
+
+    def drop(self, place: Place) -> None:
         """Note ``place`` as given back."""
         del self.places[place]
         self.held -= place.amount
@@ -101,9 +110,6 @@ class Tenant:
             self.by_principal[place.principal] = left
         else:
             del self.by_principal[place.principal]
-        used = (now - place.since) * place.amount
-        self.usage.add(used, now)
         for uses in self.projects:
-            uses.usage.add(used / len(self.projects), now)
             left = uses.held - place.amount / len(self.projects)
             uses.held = left if left > _ROUNDING else 0.0

@@ -6,26 +6,16 @@ on the second one slows the first down by a quarter, whatever its priority.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
-BUSY_SHARE: Final = 0.7
-"""Share of all processors that others use on a busy machine."""
+from server.fairness.processors import BUSY_SHARE, SHORTEST_MEASUREMENT, Times, processor_times
+
 WORK_SHARE: Final = 0.03
 """Share of one processor that this process takes on a busy machine."""
 LONGEST_SECONDS: Final = 10.0
 """Of a rest: calm is noticed after it."""
-SHORTEST_MEASUREMENT: Final = 0.25
-"""Seconds below which times of processors, which the kernel counts in hundredths, say too little."""
-_STAT: Final = Path("/proc/stat")
-_IDLE, _WAITING = 3, 4
-"""Places of the times, in a line of that file, in which no processor works (proc_stat(5))."""
-
-Times = tuple[float, float]
-"""Seconds that all processors worked, and all their seconds, since the machine started."""
 
 
 class BusyMachine:
@@ -61,14 +51,3 @@ class BusyMachine:
         """Return the times of the processors, without what this process took."""
         times = self._read()
         return None if times is None else (times[0] - self._own(), times[1])
-
-
-def processor_times() -> Times | None:
-    """Return the times of Linux, or None elsewhere."""
-    try:
-        with _STAT.open("rb") as file:
-            ticks = [int(field) for field in file.readline().split()[1:9]]
-    except (OSError, ValueError):
-        return None
-    second = os.sysconf("SC_CLK_TCK")
-    return (sum(ticks) - ticks[_IDLE] - ticks[_WAITING]) / second, sum(ticks) / second

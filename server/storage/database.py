@@ -36,6 +36,7 @@ from server.errors import (
     QueryTooLarge,
 )
 from server.fairness.fair_queue import FairQueue
+from server.fairness.processors import THIS_MACHINE
 from server.fairness.tenants import Place
 from server.storage.node_errors import error_of_node
 from server.storage.project_connection import NodeConnection
@@ -145,6 +146,7 @@ class Database:
             patience=acquire_timeout,
             exhausted=PoolTimeout,
             quick_seconds=QUICK_SECONDS,
+            rests_while=THIS_MACHINE.are_busy,
         )
         self._held: dict[asyncpg.Connection, Place] = {}
         self.on_commit: Callable[[Sequence[str]], None] | None = None

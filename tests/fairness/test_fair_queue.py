@@ -305,3 +305,52 @@ async def test_a_thread_rests_after_long_work_while_others_are_about() -> None:
     rested = await as_party(party("lone"), thrice)
     assert alone >= 0.3
     assert rested >= 0.5  # twice as long as it worked between the three
+
+
+async def use(queue: FairQueue, who: Party, seconds: float) -> float:
+    """Use a place for so long; return the seconds until there was one."""
+    began = monotonic()
+    place = await as_party(who, queue.take)
+    waited = monotonic() - began
+    await asyncio.sleep(seconds)
+    queue.give_back(place)
+    return waited
+
+
+@pytest.mark.parametrize("is_busy", [True, False])
+async def test_on_a_busy_machine_who_used_most_rests_and_keeps_nobody_waiting(
+    is_busy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fair_queue, "BURST_SECONDS", 0.1)
+    queue = FairQueue("places", 1, patience=5, exhausted=PoolTimeout, rests_while=lambda: is_busy)
+    await use(queue, party("light"), 0.001)
+    heavy = [asyncio.create_task(use(queue, party("heavy"), 0.2)) for _ in range(2)]
+    await asyncio.sleep(0.3)
+    if is_busy:
+        assert queue.held == 0
+        assert await use(queue, party("light"), 0) < 0.1, "a place that rests is free for others"
+    waited = max(await asyncio.gather(*heavy))
+    assert (waited > 0.7) is is_busy, "three times as long as it worked"
+
+
+@pytest.mark.parametrize("reason", ["alone", "a burst", "less than others", "nothing waits"])
+async def test_who_takes_from_nobody_never_rests(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fair_queue, "BURST_SECONDS", 1.5 if reason == "a burst" else 0.1)
+    queue = FairQueue("places", 1, patience=5, exhausted=PoolTimeout, rests_while=lambda: True)
+    if reason != "alone":
+        await use(queue, party("other"), 0.9 if reason == "less than others" else 0)
+    if reason == "nothing waits":
+        waited = [await use(queue, party("heavy"), 0.15) for _ in range(3)]
+    else:
+        waited = await asyncio.gather(*(use(queue, party("heavy"), 0.15) for _ in range(3)))
+    assert max(waited) < 0.5
+
+
+async def test_a_place_that_rests_makes_no_tenant_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fair_queue, "BURST_SECONDS", 0.05)
+    queue = FairQueue("places", 20, patience=5, exhausted=PoolTimeout, quick_seconds=0.25, rests_while=lambda: True)
+    await use(queue, party("light"), 0)
+    heavy = [asyncio.create_task(use(queue, party("heavy"), 0.06)) for _ in range(6)]
+    await asyncio.gather(*heavy)
+    (tenant,) = (tenant for name, tenant in queue._tenants.items() if name == "heavy")
+    assert not tenant.is_slow

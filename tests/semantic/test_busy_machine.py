@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from server.semantic.busy_machine import LONGEST_SECONDS, WORK_SHARE, BusyMachine, processor_times
+from server.fairness.processors import processor_times
+from server.semantic.busy_machine import LONGEST_SECONDS, WORK_SHARE, BusyMachine
 from tests.conftest import AppServer, ProjectMaker
 from tests.semantic.conftest import IndexerMaker
 from tests.semantic.conversations import NOW, spoken
