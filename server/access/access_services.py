@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from server.access.audit import AuditLog
 from server.access.authenticator import Authenticator
 from server.access.client_guard import ClientGuard
+from server.access.idempotency import IdempotencyKeys
 from server.access.oauth_server import OAuthServer
 from server.access.principal import Principal
 from server.access.rate_policy import identifier_of
@@ -61,6 +62,7 @@ class AccessGate:
     oauth: OAuthServer
     clients: ClientGuard
     audit: AuditLog
+    idempotency: IdempotencyKeys
     housekeeping: Housekeeping
 
     async def open(self) -> None:
@@ -96,5 +98,6 @@ def build_access(settings: Settings, database: Database, worker: Database, store
         oauth=OAuthServer(settings, keys, state),
         clients=ClientGuard(buckets),
         audit=AuditLog(database),
+        idempotency=IdempotencyKeys(database, settings.jwt_secret.encode()),
         housekeeping=Housekeeping(worker, audit_days=settings.audit_retention_days),
     )

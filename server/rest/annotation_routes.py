@@ -14,6 +14,7 @@ from server.http.audit_trail import noting
 from server.http.envelope import success
 from server.http.guard import requires, row_scope
 from server.http.json_body import is_text, is_texts, is_whole, read_object
+from server.http.repeatable import repeatable
 from server.http.request_params import RequestParams
 from server.http.services import services_of
 from server.queries.records.annotations import (
@@ -52,6 +53,7 @@ FIELDS: Final = {
 
 @annotation_log.post("/api/v1/annotations", name="add_annotation")
 @requires("annotations:write")
+@repeatable
 async def add(request: Request) -> HTTPResponse:
     """Add an annotation. ``time`` defaults to now; with ``time_end`` it covers a range of time.
 

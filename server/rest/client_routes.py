@@ -15,6 +15,7 @@ from server.http.audit_trail import noting
 from server.http.envelope import success
 from server.http.guard import requires
 from server.http.json_body import is_object, is_text, is_texts, read_object
+from server.http.repeatable import repeatable
 from server.http.services import services_of
 from server.rest.key_routes import grantable_projects, narrowed, refuse_widening
 from server.storage.database import Step
@@ -33,6 +34,7 @@ FIELDS = {
 
 @clients.post("/api/v1/clients", name="create_client")
 @requires("clients:manage", cost=10)
+@repeatable
 async def create_client(request: Request) -> HTTPResponse:
     """Register a client for ``/oauth/token``. Its secret is in this answer and never shown again.
 
@@ -98,6 +100,7 @@ async def disable_client(request: Request, client_id: str) -> HTTPResponse:
 
 @clients.post("/api/v1/clients/<client_id:str>/enable", name="enable_client")
 @requires("clients:manage")
+@repeatable
 async def enable_client(request: Request, client_id: str) -> HTTPResponse:
     """Enable a disabled client: within seconds its keys and unexpired tokens are accepted again."""
     services, principal = services_of(request), request.ctx.principal

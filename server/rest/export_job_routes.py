@@ -19,6 +19,7 @@ from server.http.envelope import success
 from server.http.file_stream import FileStream
 from server.http.guard import requires, row_scope
 from server.http.json_body import read_object
+from server.http.repeatable import repeatable
 from server.http.request_head import path_value
 from server.http.request_params import RequestParams
 from server.http.services import services_of
@@ -42,6 +43,7 @@ JOB_MEMBERS: Final = (
 
 @export_jobs.post("", name="create")
 @requires("exports:create", cost=JOB_COST)
+@repeatable
 async def create(request: Request) -> HTTPResponse:
     """Create an export job; the body is a search document with `format`, `compression` and `guard`.
 

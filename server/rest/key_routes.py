@@ -22,6 +22,7 @@ from server.http.audit_trail import noting
 from server.http.envelope import success
 from server.http.guard import requires, row_scope
 from server.http.json_body import is_text, is_texts, is_whole, read_object
+from server.http.repeatable import repeatable
 from server.http.services import Services, services_of
 from server.storage.database import Step
 from server.text.instants import parse_instant
@@ -43,6 +44,7 @@ FIELDS = {
 
 @keys.post("/api/v1/keys", name="create_key")
 @requires("keys:manage", cost=10)
+@repeatable
 async def create_key(request: Request) -> HTTPResponse:
     """Create an API key. The key itself is in this answer and never shown again."""
     services, principal = services_of(request), request.ctx.principal

@@ -14,6 +14,7 @@ from server.http.audit_trail import audit_event, noting
 from server.http.envelope import success
 from server.http.guard import requires, row_scope
 from server.http.json_body import decimal_of, is_flag, is_instant, is_number, is_object, is_text, read_object
+from server.http.repeatable import repeatable
 from server.http.request_head import path_value
 from server.http.request_params import RequestParams
 from server.http.services import services_of
@@ -69,6 +70,7 @@ async def list_prices(request: Request) -> HTTPResponse:
 
 @prices.post("/prices", name="store")
 @requires("costs:write")
+@repeatable
 async def store_price(request: Request) -> HTTPResponse:
     """Set a price from a moment on; 201 if it is new, 200 if it replaces one. Stored spans keep their price until they
     are repriced.
@@ -117,6 +119,7 @@ async def delete_price(request: Request) -> HTTPResponse:
 
 @prices.post("/costs/reprice", name="reprice")
 @requires("costs:write", cost=20)
+@repeatable
 async def reprice_costs(request: Request) -> HTTPResponse:
     """Reprice the model calls of a range. Without ``"dry_run": false`` only the difference is computed."""
     services, project_id = services_of(request), await target_project(request, "project_id")

@@ -13,6 +13,7 @@ from server.http.audit_trail import noting
 from server.http.envelope import success
 from server.http.guard import requires, row_scope
 from server.http.json_body import is_text, read_object
+from server.http.repeatable import repeatable
 from server.http.services import services_of
 from server.queries.records.project_list import FRESH_SECONDS
 from server.storage.database import Step
@@ -34,6 +35,7 @@ async def list_projects(request: Request) -> HTTPResponse:
 
 @projects.post("/api/v1/projects", name="create_project")
 @requires("projects:manage", cost=10)
+@repeatable
 async def create_project(request: Request) -> HTTPResponse:
     """Create a project. Needs the grant of every project: a caller that sees one project cannot make others."""
     services = services_of(request)

@@ -17,11 +17,12 @@ from typing import Any, Final
 
 from sanic import Blueprint, HTTPResponse, Request
 
-from server.errors import Conflict, InvalidBody, InvalidParameter, NotFound
+from server.errors import Conflict, InvalidBody, NotFound
 from server.http.audit_trail import noting
 from server.http.envelope import success
 from server.http.guard import requires
 from server.http.json_body import expectation, is_instant, is_list, is_text, read_object
+from server.http.repeatable import idempotency_key, marked_repeatable, repeatable
 from server.http.request_head import path_value
 from server.http.services import services_of
 from server.http.target_project import target_project
@@ -37,7 +38,6 @@ _SHOWN: Final = (
     "comment", "ts", "created_at", "created_by",
 )  # fmt: skip
 _COMPARED: Final = ("trace_id", "span_id", "name", "data_type", "value", "string_value", "source", "comment")
-_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 def _is_value(value: Any) -> bool:
@@ -61,12 +61,13 @@ FIELDS: Final = {
 
 @scores.post("/api/v1/scores", name="create_score")
 @requires("scores:write")
+@marked_repeatable
 async def create_score(request: Request) -> HTTPResponse:
     """Add a score. 201 if it is new, 200 if it exists."""
     services, project_id = services_of(request), await target_project(request, "project_id")
     score = read_score(read_object(request, FIELDS, required=("trace_id", "name", "value")), "")
     await _redact(request, project_id, [score])
-    key = request.headers.get("idempotency-key")
+    key = idempotency_key(request)
     if key is not None:
         # The stored score is redacted, so only then can it be compared.
         score.score_id = keyed_id(project_id, key)
@@ -82,6 +83,7 @@ async def create_score(request: Request) -> HTTPResponse:
 
 @scores.post("/api/v1/scores/batch", name="create_scores")
 @requires("scores:write", cost=10)
+@repeatable
 async def create_scores(request: Request) -> HTTPResponse:
     """Add up to 500 scores, all or none: ``{"scores": [{…}, …]}``."""
     project_id = await target_project(request, "project_id")
@@ -189,7 +191,5 @@ def _timestamp(text: str | int | None, pointer: str) -> datetime:
 
 
 def keyed_id(project_id: str, key: str) -> str:
-    """Return the score id for an Idempotency-Key. Raises InvalidParameter for one that is not visible ASCII."""
-    if not _KEY.fullmatch(key):
-        raise InvalidParameter("The Idempotency-Key header must be 1 to 255 visible ASCII characters.")
+    """Return the score id for an Idempotency-Key."""
     return hashlib.sha256(f"{project_id}\0{key}".encode()).hexdigest()[:32]

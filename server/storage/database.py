@@ -38,6 +38,7 @@ from server.errors import (
 from server.fairness.fair_queue import FairQueue
 from server.fairness.processors import THIS_MACHINE
 from server.fairness.tenants import Place
+from server.storage.commit_note import commit_note
 from server.storage.node_errors import error_of_node
 from server.storage.project_connection import NodeConnection
 from server.storage.read_source import read_source
@@ -281,6 +282,8 @@ class Database:
                     is_ours = False
                     self._end_later(connection)
                 else:
+                    if (note := commit_note.get()) is not None:
+                        note.is_begun = True
                     await _commit(connection)
             except TimeoutError:
                 # The server's own time-out is shorter. If even that does not arrive, the server is frozen or cut off,

@@ -121,7 +121,8 @@ LIMIT $9;
 -- name: forget_old_access
 -- Runs as the worker: drops what no longer decides anything. $1: oldest audit row that is kept.
 WITH tokens AS (DELETE FROM revoked_tokens WHERE expires_at < now() - interval '1 day'),
-     assertions AS (DELETE FROM used_assertions WHERE expires_at < now() - interval '1 day')
+     assertions AS (DELETE FROM used_assertions WHERE expires_at < now() - interval '1 day'),
+     requests AS (DELETE FROM idempotency_keys WHERE claimed_at < now() - interval '1 day')
 DELETE FROM audit_log WHERE ts < $1;
 
 -- name: list_projects_to_purge

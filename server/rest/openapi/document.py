@@ -17,6 +17,7 @@ from sanic import Sanic
 from server.access.principal import SCOPES
 from server.errors import catalogue
 from server.http.guard import AccessPolicy, access_policy
+from server.http.repeatable import is_repeatable
 from server.rest.openapi.answers import ANSWERS, PAGED
 from server.rest.openapi.examples import MADE_VALUES, PATH_VALUES, example_of
 from server.rest.openapi.operation import Operation, Parameter
@@ -80,6 +81,14 @@ OF_LIMITED_ROUTES: Final = (
     "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "RateLimit-Policy", "RateLimit",
 )  # fmt: skip
 
+IDEMPOTENCY_KEY: Final[Parameter] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]*$"},
+    "description": "A request that is repeated under the same key is carried out once, and answered the same.",
+}
+
 # Errors by properties of a route. Every route may also answer 500.
 _OF_EVERY_ROUTE: Final = (400, 413, 500)
 _OF_DATA: Final = (401, 403, 409, 422, 429, 503, 504)
@@ -100,6 +109,8 @@ class DescribedRoute:
     sentence: str
     policy: AccessPolicy
     is_websocket: bool
+    is_repeatable: bool
+    """Whether it heeds an Idempotency-Key."""
 
 
 def described_routes(app: Sanic[Any, Any]) -> Iterator[DescribedRoute]:
@@ -114,7 +125,9 @@ def described_routes(app: Sanic[Any, Any]) -> Iterator[DescribedRoute]:
         # Docstrings write code as ``x``, Markdown (and so OpenAPI) as `x`.
         sentence = (route.handler.__doc__ or "").strip().replace("``", "`")
         is_websocket = hasattr(route.handler, "is_websocket")
-        found += [DescribedRoute(path, method, name, sentence, policy, is_websocket) for method in route.methods]
+        repeats = is_repeatable(route.handler)
+        facts = (name, sentence, policy, is_websocket, repeats)
+        found += [DescribedRoute(path, method, *facts) for method in route.methods]
     yield from sorted(found, key=lambda item: (item.path, item.method))
 
 
@@ -192,6 +205,7 @@ def _operation(route: DescribedRoute) -> dict[str, Any]:
         "parameters": [
             *_path_parameters(route.path, example.path),
             *(_with_example(parameter, example.query) for parameter in row.parameters),
+            *((IDEMPOTENCY_KEY,) if route.is_repeatable else ()),
         ],
         "responses": _responses(route, row),
         "security": _security(route.policy),
