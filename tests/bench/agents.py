@@ -4,7 +4,8 @@ Sends the turns of many conversations of several tenants over OTLP (:mod:`tests.
 authentication, pricing and full text on, which answers after COMMIT, and prints
 
     spans/s and MB/s of what was received, p50 and p99 of a request
-    bytes on disk (all tables and indexes, after VACUUM) and bytes of WAL for each byte received
+    bytes on disk (all tables and indexes, after VACUUM) and bytes of WAL for each byte received; "kept": without the
+    tables whose rows go within a day, such as the feed of live tails
     p50 and p99 of reads: a list of 50 with texts, searches (a common word, a rare one, none, a phrase), one trace with
     its contents, an export
 
@@ -53,6 +54,10 @@ CLIENTS = 12
 SIZE = """
 SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'm') AND n.nspname = 'public'
+"""
+BRIEF = """
+SELECT coalesce(sum(pg_total_relation_size(to_regclass(name))), 0)::bigint
+FROM unnest('{span_feed,response_notes,rollup_delta,actor_delta,span_updates,content_garbage}'::text[]) AS brief (name)
 """
 LARGEST = """
 SELECT coalesce(parent.relname, c.relname) AS name, sum(pg_table_size(c.oid))::bigint AS rows,
@@ -177,7 +182,8 @@ class Side:
             "MB/s": received / self.seconds / 1e6,
             "request p50, ms": 1000 * _quantile(self.commits, 0.5),
             "request p99, ms": 1000 * _quantile(self.commits, 0.99),
-            "bytes on disk a byte": (await self.size() - self._at_start[0]) / received,
+            "bytes on disk a byte": (size := await self.size() - self._at_start[0]) / received,
+            "of these kept": (size - await self.owner.fetchval(BRIEF)) / received,
             "bytes of WAL a byte": wal / received,
         }
         if where:

@@ -18,6 +18,8 @@ from server.ingest.writing.content_start import ALWAYS, NEVER, ContentStart
 from server.ingest.writing.prepared_span import prepare_span
 from server.ingest.writing.shared_content import SharedParts
 from server.ingest.writing.trace_deletion import delete_trace
+from server.queries.lists.list_question import ListQuestion
+from server.queries.lists.list_reader import list_spans
 from server.queries.metrics.facet_reader import FacetQuestion, read_facet
 from server.schema import migrate
 from tests.conftest import ProjectMaker
@@ -51,6 +53,19 @@ async def test_the_resource_of_many_spans_is_stored_once(
     assert {row[0] for row in await owner.fetch("SELECT resource_attributes FROM llm_traces")} == {"{}"}
     stored = [row["resource_attributes"] for row in await rows_of(services, "alpha")]
     assert stored == [span.resource_attributes for span in reversed(spans)]
+
+
+async def test_resources_that_were_just_shown_are_not_read_again(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    span = of("web-1", 1)
+    await Writer(services).store("alpha", [span])
+    question = ListQuestion(fields=("span_id", "resource_attributes"))
+    first = (await list_spans(services.reads, scope("alpha"), question)).rows
+    await owner.execute("DELETE FROM span_resources")
+    again = (await list_spans(services.reads, scope("alpha"), question)).rows
+    assert first == again == [{"span_id": span.span_id, "resource_attributes": span.resource_attributes}]
 
 
 async def test_values_and_keys_of_resources_are_counted_wherever_they_are(
@@ -87,6 +102,26 @@ async def test_deleting_a_trace_removes_the_resource_that_no_other_span_has(
     await writer.store("alpha", [later])
     names = [row["resource_attributes"]["host.name"] for row in await rows_of(services, "alpha")]
     assert names == ["web-1", "hush-hush"], "what was remembered as stored is forgotten"
+
+
+async def test_whether_a_resource_is_used_is_read_from_a_small_index(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    """Two thousand spans of four kilobytes: eight summaries, in one page."""
+    await project("alpha")
+    await Writer(services).store("alpha", [of("web-1", 1)])
+    await owner.execute(
+        "CREATE TEMP TABLE more AS SELECT t.* FROM llm_traces t CROSS JOIN generate_series(1, 2000);"
+        " UPDATE more SET span_id = ctid::text, input_text = repeat('x', 4000), resource_id = gen_random_uuid();"
+        " INSERT INTO llm_traces SELECT * FROM more; DROP TABLE more"
+    )
+    week = "date_trunc('week', ts, 'UTC')"
+    part = await owner.fetchval("SELECT tableoid::regclass::text FROM llm_traces LIMIT 1")
+    await owner.execute(f"VACUUM {part}")
+    assert await owner.fetchval("SELECT pg_relation_size($1::text::regclass)", f"{part}_resource") <= 3 * 8192
+    used = f"SELECT bool_and(resource_is_used({week}, resource_id)) FROM (SELECT * FROM llm_traces LIMIT 20) AS s"
+    assert await owner.fetchval(used)
+    assert not await owner.fetchval(f"SELECT resource_is_used({week}, gen_random_uuid()) FROM llm_traces LIMIT 1")
 
 
 async def test_a_deletion_and_a_writer_of_the_same_resource_leave_no_hole(

@@ -25,8 +25,8 @@ KEPT_CHARACTERS: Final = 4 << 20
 Week = tuple[str, datetime]
 """A project and the start of a week."""
 Part = tuple[Any, str | None, str]
-"""A message, or an attribute as an object of one member (None for a text alone); the role; the text without it. Rows of
-many answers share it, so nobody may change it.
+"""A message, an attribute as an object of one member, or the attributes of a resource (None for a text alone);
+the role; the text without it. Rows of many answers share it, so nobody may change it.
 """
 
 

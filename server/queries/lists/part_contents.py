@@ -16,6 +16,7 @@ import orjson
 from server.queries.lists.known_parts import KnownParts, Part, Week, read_parts
 from server.queries.lists.list_question import PREVIEW_LENGTH
 from server.storage.statements import statement
+from server.text.instants import EARLIEST
 
 COLUMNS: Final = {
     "own_parts": "{t}.parts",
@@ -43,6 +44,9 @@ _FIRST_PARTS: Final = 2
 
 _MOST_KEPT: Final = 100
 """Most rows of an answer whose parts are kept: those of an export are not asked for again."""
+
+_ANY_WEEK: Final = EARLIEST
+"""Under which resources are kept, whose ids differ from week to week."""
 
 _known: Final = KnownParts()
 """Shared by all applications of this process: ids of parts depend on a key of their project."""
@@ -125,14 +129,21 @@ async def _fill_resources(
     for record in records:
         if record["own_resource"] is not None:
             projects.setdefault(record["own_project"], set()).add(record["own_resource"])
-    found: dict[tuple[str, UUID], Any] = {}
+    is_kept = len(rows) <= _MOST_KEPT
+    found: dict[str, dict[UUID, Part]] = {}
     for project, ids in projects.items():
-        for key, attributes in await connection.fetch(statement("read_resources"), project, list(ids)):
-            found[project, key] = orjson.loads(attributes)
-    if found:
-        for record, row in zip(records, rows, strict=True):
-            # One that was deleted since the page was read is missing, like the row.
-            row[RESOURCE] = found.get((record["own_project"], record["own_resource"]), row[RESOURCE])
+        known = found[project] = _known.of((project, _ANY_WEEK)) if is_kept else {}
+        if missing := ids - known.keys():
+            characters = 0
+            for key, attributes in await connection.fetch(statement("read_resources"), project, list(missing)):
+                known[key] = orjson.loads(attributes), None, ""
+                characters += len(attributes)
+            if is_kept:
+                _known.grew(characters)
+    for record, row in zip(records, rows, strict=True):
+        # One that was deleted since the page was read is missing, like the row.
+        if part := found.get(record["own_project"], {}).get(record["own_resource"]):
+            row[RESOURCE] = part[0]
 
 
 def _week(record: asyncpg.Record) -> Week:
