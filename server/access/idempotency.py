@@ -12,6 +12,7 @@ import hashlib
 import re
 import secrets
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -65,13 +66,15 @@ class IdempotencyKeys:
         self._writes = writes
         self._secret = secret
 
-    async def begin(self, principal: Principal, key: str, fingerprint: bytes) -> Claim | KeptAnswer:
+    async def begin(
+        self, principal: Principal, projects: Sequence[str], key: str, fingerprint: bytes
+    ) -> Claim | KeptAnswer:
         """Return a claim for the first request with ``key``, and the answer of that for any other.
 
-        ``fingerprint``: 32 bytes that are the same for the same request. Raises Conflict while the first is at work,
-        where its outcome is unknown, and for another request.
+        ``projects`` that the credential opens and that exist. ``fingerprint``: 32 bytes that are the same for the same
+        request. Raises Conflict while the first is at work, where its outcome is unknown, and for another request.
         """
-        asked = (*_owner(principal), key)
+        asked = (*_owner(principal), *sorted(projects), key)
         identity, seal = _hash(b"identity", *asked), _hash(b"seal", self._secret, *asked)
         async with self._writes.write(()) as connection:
             if await connection.fetchval(statement("claim_idempotency_key"), identity, fingerprint, KEPT):
@@ -107,7 +110,7 @@ def _owner(principal: Principal) -> tuple[str, ...]:
     """Return what a key belongs to. Of tokens it is the grant, for they are renewed."""
     credential = principal.credential_id if principal.kind == "api_key" else ""
     viewer = principal.viewer.subject if principal.viewer is not None else ""
-    return (principal.kind, principal.subject, principal.role, credential, viewer, *sorted(principal.projects))
+    return (principal.kind, principal.subject, principal.role, credential, viewer)
 
 
 def _hash(*parts: str | bytes) -> bytes:

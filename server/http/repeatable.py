@@ -12,7 +12,9 @@ from typing import Any, Final, TypeVar, cast
 from sanic import HTTPResponse, Request
 
 from server.access.idempotency import Claim, KeptAnswer, checked_key
+from server.access.principal import EVERY_PROJECT, Principal
 from server.errors import ApiError, InvalidParameter
+from server.http.guard import row_scope
 from server.http.services import services_of
 from server.storage.commit_note import CommitNote, commit_note
 
@@ -58,7 +60,10 @@ def repeatable(handler: Handler) -> Handler:
         key = idempotency_key(request)
         if key is None:
             return await handler(request, *args, **kwargs)
-        begun = await services_of(request).access.idempotency.begin(request.ctx.principal, key, _fingerprint(request))
+        principal: Principal = request.ctx.principal
+        # A project that was deleted since takes the answers about it with it.
+        projects = [EVERY_PROJECT] if principal.sees_every_project else (await row_scope(request)).projects
+        begun = await services_of(request).access.idempotency.begin(principal, projects, key, _fingerprint(request))
         if isinstance(begun, KeptAnswer):
             return HTTPResponse(
                 begun.body,

@@ -217,3 +217,13 @@ async def test_a_project_is_made_once(server: AppServer, bearer: Bearer) -> None
     async with httpx.AsyncClient(base_url=server.base_url) as http:
         answers = [await http.post("/api/v1/projects", json={"project_id": "gamma"}, headers=headers) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [201, 201]
+
+
+async def test_a_deleted_project_takes_its_answers_with_it(server: AppServer, bearer: Bearer) -> None:
+    headers = {**bearer("admin", ["alpha"]), "Idempotency-Key": "k1"}
+    async with httpx.AsyncClient(base_url=server.base_url) as http:
+        assert (await http.post("/api/v1/annotations", json={"title": "x"}, headers=headers)).status_code == 201
+        assert (await http.delete("/api/v1/projects/alpha", headers=bearer("admin", ["*"]))).status_code == 200
+        answer = await http.post("/api/v1/annotations", json={"title": "x"}, headers=headers)
+    assert answer.status_code == 400, "it has no project any more"
+    assert "annotation_id" not in answer.text
