@@ -28,7 +28,7 @@ class HalfClosed:
         self._protocol = protocol
         self._is_asked = False
         self._wait = FIRST_LOOK_SECONDS
-        # What came with the end may still have to be read.
+        # A request that came with the end may still have to be read.
         protocol.loop.call_soon(self._look)
 
     def _look(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class CommitNote:
-    """What is known of one request."""
+    """The note of one request."""
 
     is_begun: bool = False
     """Whether a COMMIT was sent."""
