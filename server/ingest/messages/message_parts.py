@@ -56,18 +56,18 @@ def read_part(item: Any) -> list[Part]:
     if kind is None:
         for key, reader in _UNTYPED.items():
             if key in item:
-                return _said([reader(item)])
+                return _said(reader(item))
         return [{"type": "json", "content": item}]
     if kind == "message":  # OpenAI responses: a message inside the list of outputs
         return read_parts(item.get("content"))
     typed = _TYPED.get(kind) if isinstance(kind, str) else None
     part = typed(item) if typed is not None else item if "type" in item else {"type": kind, **item}
-    return _said([part])
+    return _said(part)
 
 
-def _said(parts: list[Part]) -> list[Part]:
-    """Return the parts without reasoning that has no word, as the responses API sends it where it is encrypted."""
-    return [part for part in parts if part["type"] != "reasoning" or part.get("content")]
+def _said(part: Part) -> list[Part]:
+    """Return the part, but no reasoning without a word: the responses API sends such where it is encrypted."""
+    return [] if part["type"] == "reasoning" and not part.get("content") else [part]
 
 
 def without_none(part: Part) -> Part:

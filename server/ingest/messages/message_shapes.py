@@ -153,11 +153,11 @@ def _read_object(value: dict[str, Any], default_role: str, depth: int) -> list[M
         messages = _read_object(arguments[0], default_role, depth + 1) if depth < _MAX_UNWRAP else None
         if messages is not None:
             return messages
-    if default_role == "assistant" and isinstance(value.get("last_message"), dict):  # an agent of Haystack
+    if "last_message" in value and default_role == "assistant":  # an agent of Haystack
         last = _read_message(value["last_message"], default_role)
         if last is not None:
             return [last]
-    if default_role == "assistant" and value.keys() >= _RESULT_OF_CREWAI and isinstance(value["raw"], str):
+    if "raw" in value and default_role == "assistant" and value.keys() >= _RESULT_OF_CREWAI:
         return [{"role": "assistant", "parts": read_parts(value["raw"])}]
     if value.get("lg_name") == "Command" and isinstance(value.get("update"), dict):  # LangGraph
         return _read_object(value["update"], default_role, depth + 1) if depth < _MAX_UNWRAP else None
