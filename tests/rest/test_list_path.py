@@ -79,6 +79,7 @@ async def test_a_remembered_list_costs_one_round_trip_to_redis_and_nothing_else(
         assert counts == {"redis waits": 1}
 
 
+@pytest.mark.one_postgresql("Citus takes each setting of a transaction in a message of its own")
 async def test_a_computed_list_waits_for_redis_once_and_for_three_statements(
     api: httpx.AsyncClient, app_server: AppServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

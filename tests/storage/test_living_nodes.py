@@ -8,10 +8,11 @@ from server.errors import DatabaseUnavailable
 from server.http.services import Services
 from server.storage.living_nodes import each_project
 from server.telemetry.observations import BackgroundWorkFailed
+from tests.conftest import ProjectMaker
 
 
 async def test_a_project_that_fails_is_reported_and_keeps_no_other_waiting(
-    services: Services, monkeypatch: pytest.MonkeyPatch
+    services: Services, project: ProjectMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[BackgroundWorkFailed] = []
     monkeypatch.setattr("server.storage.living_nodes.observe", seen.append)
@@ -24,7 +25,8 @@ async def test_a_project_that_fails_is_reported_and_keeps_no_other_waiting(
                 await connection.execute("SELECT 1 / 0")
             return str(await connection.fetchval("SELECT $1::text", project))
 
-    done = await each_project(services.worker, "some work", ["alpha", "beta", "gamma", "delta"], work)
+    names = [await project(name) for name in ("alpha", "beta", "gamma", "delta")]
+    done = await each_project(services.worker, "some work", names, work)
     assert done == ["alpha", "delta"]
     assert [(failed.task, failed.cause) for failed in seen] == [
         ("some work", "database_unavailable"),

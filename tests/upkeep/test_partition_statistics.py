@@ -6,6 +6,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
+import pytest
 
 from server.http.services import Services
 from server.upkeep.partition_statistics import PartitionStatistics
@@ -13,6 +14,7 @@ from tests.datasource.seed import ACME
 from tests.span_factory import make_span, store
 
 
+@pytest.mark.one_postgresql("a cluster counts the nodes that have looked, and keeps statistics there")
 async def test_a_partition_is_analyzed_when_it_has_grown_and_not_again(
     services: Services, owner: asyncpg.Connection
 ) -> None:

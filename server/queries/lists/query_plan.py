@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import asyncpg
@@ -20,6 +20,8 @@ async def explain_statement(connection: asyncpg.Connection, statement: str, para
     pending = [plan["Plan"]]
     while pending:
         node = pending.pop()
+        if on_nodes := list(_plans_in(node.pop("Distributed Query", None))):
+            node["Plans"] = [*node.get("Plans", []), *on_nodes]
         pending += node.get("Plans", [])
         if "Index Name" in node:
             indexes.add(node["Index Name"])
@@ -32,6 +34,18 @@ async def explain_statement(connection: asyncpg.Connection, statement: str, para
         "execution_ms": plan["Execution Time"],
         "plan": plan["Plan"],
     }
+
+
+def _plans_in(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield the plans of the nodes of a cluster, which stand in the plan of the coordinator in a form of their own."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _plans_in(item)
+    elif isinstance(value, dict):
+        if "Plan" in value:
+            yield value["Plan"]
+        else:
+            yield from _plans_in(list(value.values()))
 
 
 def explained(connection: asyncpg.Connection, plans: list[dict[str, Any]] | None) -> asyncpg.Connection:
