@@ -37,7 +37,7 @@ async def explain_statement(connection: asyncpg.Connection, statement: str, para
 
 
 def _plans_in(value: Any) -> Iterator[dict[str, Any]]:
-    """Yield the plans of the nodes of a cluster, which stand in the plan of the coordinator in a form of their own."""
+    """Yield the plans of the nodes of a cluster: the plan of its coordinator holds them in a form of their own."""
     if isinstance(value, list):
         for item in value:
             yield from _plans_in(item)
