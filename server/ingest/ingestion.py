@@ -38,7 +38,6 @@ from server.ingest.writing.score_writer import ScoreWriter
 from server.ingest.writing.span_writer import SpanWriter
 from server.ingest.writing.text_index import MOST_SHARED_WORDS, MOST_WORDS, TextIndexUpkeep
 from server.ingest.writing.unused_content import UnusedContent
-from server.ingest.writing.word_segments import WordSegments
 from server.rate_limit.token_bucket import TokenBuckets
 from server.settings import Settings
 from server.storage.database import Database
@@ -104,7 +103,6 @@ class Ingestion:
             processes=settings.workers,
         )
         self.unused_content = UnusedContent(worker)
-        self.word_segments = WordSegments(worker, written=lambda: self.writer.segments_written)
         self._rates = ProjectRates(buckets, settings)
         self._work = BodyWork(self.decode_limits, settings.ingest_decoders)
 
@@ -113,8 +111,6 @@ class Ingestion:
         price_catalog().load()
         self.updates.task.start()
         self.unused_content.task.start()
-        if self._writes.distribution == NONE:
-            self.word_segments.task.start()
         if self._full_text:
             self.text_index.task.start()
 
@@ -122,7 +118,6 @@ class Ingestion:
         """Store the spans that wait for a commit, and stop."""
         await self.updates.task.stop()
         await self.unused_content.task.stop()
-        await self.word_segments.task.stop()
         await self.text_index.task.stop()
         await self.commits.close()
         self._work.close()

@@ -206,22 +206,18 @@ class LiveFeed:
             for selection in selections if page.changes else ():
                 lanes[selection.scope, selection.fields].append(selection)
             for members in lanes.values():
-                events |= await _lane_events(connection, page, members, self._database.distribution)
+                events |= await _lane_events(connection, page, members)
         return page, events
 
 
-async def _lane_events(
-    connection: asyncpg.Connection, page: FeedPage, members: Sequence[Selection], distribution: str
-) -> Events:
+async def _lane_events(connection: asyncpg.Connection, page: FeedPage, members: Sequence[Selection]) -> Events:
     """Return the events of selections that differ in their filter only."""
     events: Events = {}
     seconds = int(time.time())
     rest = iter(members)
     for filters in filter_groups(selection.filter for selection in members):
         group = [next(rest) for _ in filters]
-        spans = await read_changed_spans(
-            connection, group[0].scope, group[0].fields, filters, page.changes, distribution=distribution
-        )
+        spans = await read_changed_spans(connection, group[0].scope, group[0].fields, filters, page.changes)
         made: list[LiveEvent] = []
         size = 0
         for span in spans:

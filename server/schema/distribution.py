@@ -34,8 +34,7 @@ _BY_PROJECT: Final = (
     "price_overrides", "span_dimensions", "rollup_delta", "actor_delta", "rollup_5m", "rollup_1h", "rollup_1d",
     "slice_1h", "actor_pack", "actor_names", "annotations", "first_sightings", "budgets", "span_updates",
     "agent_figures", "agent_counters", "span_vectors", "vector_counts",
-    "content_keys", "content_parts", "content_garbage", "content_words", "content_words_garbage", "span_resources",
-    "resource_garbage", "response_notes",
+    "content_keys", "content_parts", "content_garbage", "span_resources", "resource_garbage", "response_notes",
 )  # fmt: skip
 _COORDINATOR: Final = (
     "projects", "rollup_state", "access_version", "api_keys", "oauth_clients", "revoked_tokens", "used_assertions",

@@ -235,16 +235,7 @@ class MeaningSearch:
             moment: datetime = await connection.fetchval(statement("database_now"))
             seen = explained(connection, plans)
             rankings = [
-                await read_nearest(
-                    seen,
-                    scope,
-                    question,
-                    model_id,
-                    vector,
-                    self._memory,
-                    now=moment,
-                    distribution=self._reads.distribution,
-                )
+                await read_nearest(seen, scope, question, model_id, vector, self._memory, now=moment)
                 for model_id, vector in asked.vectors.items()
             ]
         if asked.itself is not None:
@@ -293,7 +284,7 @@ class MeaningSearch:
             while waiting and len(shown) <= question.limit:
                 wanted = question.limit + 1 - len(shown)
                 batch, waiting = waiting[:wanted], waiting[wanted:]
-                for place, row in await _rows(connection, scope, question, ranking, batch, self._reads.distribution):
+                for place, row in await _rows(connection, scope, question, ranking, batch):
                     shown.append({**row, **batch[place].shown()})
                     taken.append(batch[place])
             has_more = len(shown) > question.limit
@@ -367,15 +358,12 @@ async def _rows(
     question: ListQuestion,
     ranking: Ranking,
     batch: Sequence[RankedRow],
-    distribution: str,
 ) -> list[tuple[int, dict[str, Any]]]:
     """Return the rows of ``batch`` that still exist and pass the filter, in its order, each with its place."""
     fields = question.shown()
     if question.view == "traces":
         keys = [(row.key[0], row.key[1]) for row in batch]
-        found = await read_ranked_traces(
-            connection, scope, fields, question.window, ranking.rest, keys, distribution=distribution
-        )
+        found = await read_ranked_traces(connection, scope, fields, question.window, ranking.rest, keys)
         render_rows([row for _, row in found])
         return found
     changes = {(row.key[0], row.key[1], str(row.key[2]), row.ts): place for place, row in enumerate(batch)}
@@ -386,6 +374,5 @@ async def _rows(
         [ranking.rest],
         [Change(*key, False, FeedPosition("")) for key in changes],
         clipped=question.clipped(),
-        distribution=distribution,
     )
     return sorted(((changes[span.change.key], span.row) for span in spans), key=lambda item: item[0])

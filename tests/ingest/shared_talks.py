@@ -17,7 +17,6 @@ from server.ingest.writing.prepared_span import prepare_span
 from server.ingest.writing.span_writer import SpanWriter
 from server.queries.filters.filter_tree import parse_filter
 from server.queries.filters.span_fields import FIELDS
-from server.queries.filters.word_postings import ID_BYTES, Block
 from server.queries.lists.list_question import ListQuestion
 from server.queries.lists.list_reader import list_spans
 from server.storage.row_scope import RowScope
@@ -97,25 +96,3 @@ async def counts(owner: asyncpg.Connection) -> tuple[int, int]:
         await owner.fetchval("SELECT count(*) FROM content_parts"),
         await owner.fetchval("SELECT count(*) FROM llm_traces WHERE parts IS NOT NULL"),
     )
-
-
-async def words_in_parts(owner: asyncpg.Connection, segments_from: str = "2099-01-01") -> None:
-    """Have the words of weeks before ``segments_from`` in the parts themselves, as in a database with content from
-    before there were segments.
-    """
-    await owner.execute(
-        "CREATE OR REPLACE FUNCTION words_in_segments_from() RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE"
-        f" RETURN '{segments_from}'::timestamptz"
-    )
-    await owner.execute("CREATE INDEX content_parts_words ON content_parts USING gin (words)")
-
-
-async def segments_of(owner: asyncpg.Connection) -> list[tuple[int, set[str]]]:
-    """Return the number of parts of each segment, and its words."""
-    found: dict[int, tuple[int, set[str]]] = {}
-    for row in await owner.fetch("SELECT segment, first_word, data FROM content_words ORDER BY segment, first_word"):
-        if row["first_word"]:
-            found[row["segment"]][1].update(Block(row["data"]).words())
-        else:
-            found[row["segment"]] = len(row["data"]) // ID_BYTES, set()
-    return list(found.values())

@@ -21,20 +21,7 @@ from server.queries.lists.list_reader import list_spans
 from server.queries.lists.part_contents import _with_finish
 from server.queries.lists.trace_tree import TraceQuestion, read_span, read_trace
 from tests.conftest import ProjectMaker
-from tests.ingest.shared_talks import (
-    ALL,
-    OWN,
-    START,
-    Writer,
-    call,
-    counts,
-    message,
-    rows_of,
-    scope,
-    search,
-    talk,
-    words_in_parts,
-)
+from tests.ingest.shared_talks import ALL, OWN, START, Writer, call, counts, message, rows_of, scope, search, talk
 from tests.span_factory import make_span
 
 pytestmark = pytest.mark.one_postgresql("content stored once is refused on a cluster: triggers note its unused parts")
@@ -101,24 +88,10 @@ async def test_a_late_turn_takes_hardly_more_room_than_an_early_one(
     assert twentieth < 1.3 * second
 
 
-@pytest.mark.parametrize(
-    ("segments_from", "most_parts"), [(None, 500), (None, 1), ("2099-01-01", 500), (f"{START:%Y-%m-%d}", 500)]
-)
 async def test_whatever_is_asked_both_layouts_answer_alike(
-    services: Services,
-    project: ProjectMaker,
-    owner: asyncpg.Connection,
-    monkeypatch: pytest.MonkeyPatch,
-    segments_from: str | None,
-    most_parts: int,
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
 ) -> None:
-    """Random spans, later versions, replays and deletions, at two servers each. Words are in segments, in parts (those
-    of content from before there were segments), or in both.
-    """
-    if segments_from is not None:
-        await words_in_parts(owner, segments_from)
-    monkeypatch.setattr("server.queries.filters.shared_words.MOST_PARTS", most_parts)
-    monkeypatch.setattr("server.ingest.writing.word_segments.TOGETHER", 2)
+    """Random spans, later versions, replays and deletions, at two servers each."""
     chance = random.Random(20261129)
     layouts = {"inline": "alpha", "shared": "beta"}
     servers = {}
@@ -134,8 +107,6 @@ async def test_whatever_is_asked_both_layouts_answer_alike(
         for layout, name in layouts.items():
             for part in (batch, again):
                 await servers[layout][place].store(name, copy.deepcopy(part))
-        if round_number % 4 == 2:
-            await services.ingestion.word_segments.join()
         if round_number % 4 == 3:
             gone = chance.choice(spans).trace_id
             for name in layouts.values():

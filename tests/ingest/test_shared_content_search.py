@@ -17,7 +17,7 @@ from server.queries.filters.time_range import TimeRange
 from server.queries.lists.list_question import ListQuestion, Sort
 from server.queries.lists.list_reader import list_spans
 from tests.conftest import ProjectMaker
-from tests.ingest.shared_talks import START, Writer, call, message, rows_of, scope, search, talk, words_in_parts
+from tests.ingest.shared_talks import START, Writer, call, message, rows_of, scope, search, talk
 
 pytestmark = pytest.mark.one_postgresql("content stored once is refused on a cluster: triggers note its unused parts")
 
@@ -83,13 +83,9 @@ async def test_all_of_a_call_without_shared_content_is_new(services: Services, p
     assert len(await rows_of(services, "alpha", document)) == 2
 
 
-@pytest.mark.parametrize("shape", ["segments", "parts"])
 async def test_a_common_word_is_found_as_a_rare_one(
-    services: Services, project: ProjectMaker, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, shape: str
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if shape == "parts":
-        await words_in_parts(owner)
-
     async def found(**window: Any) -> list[dict[str, Any]]:
         return await rows_of(services, "alpha", search("question talk -nothing"), **window)
 
@@ -103,7 +99,7 @@ async def test_a_common_word_is_found_as_a_rare_one(
     assert len(rare) == 8
     assert not await owner.fetchval(is_common, START)
     await Writer(services).store("alpha", [span for number in range(4, 7) for span in talk(3, number)])
-    assert await owner.fetchval(is_common, START) is (shape == "parts"), "in most of a sample of words in parts"
+    assert await owner.fetchval(is_common, START), "in most parts of a sample"
     common = await found()
     assert len(common) == 8 + 9
     assert common[9:] == rare

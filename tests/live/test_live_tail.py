@@ -255,10 +255,10 @@ async def test_a_filter_that_the_database_gives_up_on_ends_its_streams_only(
 ) -> None:
     read = change_reader.read_changed_spans
 
-    async def gives_up(connection: Any, scope: Any, fields: Any, filters: Any, changes: Any, **more: Any) -> Any:
+    async def gives_up(connection: Any, scope: Any, fields: Any, filters: Any, changes: Any) -> Any:
         if any(filters):
             await connection.execute("SET LOCAL statement_timeout = 1; SELECT pg_sleep(1)")
-        return await read(connection, scope, fields, filters, changes, **more)
+        return await read(connection, scope, fields, filters, changes)
 
     async with tail(client, alpha, model="slow") as slow, tail(client, alpha) as live:
         await store_live(app_server.services, "alpha", make_span())

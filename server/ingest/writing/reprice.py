@@ -23,7 +23,6 @@ from server.ingest.pricing.price_book import PriceBook, Quote
 from server.ingest.writing.span_changes import ensure_change_tables, settle_span_changes
 from server.queries.filters.filter_sql import compile_filter
 from server.queries.filters.filter_tree import Filter
-from server.queries.filters.shared_words import find_shared_words
 from server.queries.filters.time_range import TimeRange
 from server.storage.database import Database
 from server.storage.deadlocks import repeat_after_deadlock
@@ -102,11 +101,10 @@ async def _read_chunk(
 ) -> Sequence[asyncpg.Record]:
     scope = RowScope((question.project_id,))
     params: list[Any] = [question.project_id, question.window.start, question.window.end, *position, CHUNK]
+    predicate = "true"
+    if question.filter is not None:
+        predicate = compile_filter(question.filter, params, scope=scope, window=question.window)
     async with database.read(scope) as connection:
-        tree = await find_shared_words(
-            connection, scope, question.filter, question.window, distribution=database.distribution
-        )
-        predicate = "true" if tree is None else compile_filter(tree, params, scope=scope, window=question.window)
         rows: Sequence[asyncpg.Record] = await connection.fetch(
             statement("list_repriceable_calls").format(filter=f"({predicate})"), *params
         )

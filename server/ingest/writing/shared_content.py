@@ -24,11 +24,9 @@ import asyncpg
 from server.ingest.writing.content_layout import ContentPart
 from server.ingest.writing.prepared_span import MONDAY, WEEK, PreparedSpan
 from server.ingest.writing.text_vector import text_vector
-from server.ingest.writing.word_segments import store_segments
 from server.queries.filters.search_text import search_document
 from server.storage.database import Database
 from server.storage.statements import statement
-from server.text.instants import EARLIEST, LATEST
 
 MOST_REMEMBERED: Final = 50_000
 """Parts that a process knows to be stored: 10 MB."""
@@ -74,10 +72,6 @@ class SharedParts:
         self._full_text = full_text
         self._most_resources = most_resources
         self._keys: dict[str, bytes] = {}
-        self._segments_from = LATEST
-        """The first week whose words are in segments; before it, each part has its own."""
-        self.segments_written = 0
-        """How many segments of words this process has stored."""
         self._stored: OrderedDict[PartKey, int] = OrderedDict()
         """Parts and resources that are stored, with the generation in which they were."""
         self._met: Counter[tuple[str, datetime]] = Counter()
@@ -139,21 +133,12 @@ class SharedParts:
         missing = self._missing(batch, batch.parts)
         if not missing:
             return
-        documents = {key: search_document(batch.parts[key].words) for key in missing} if self._full_text else {}
-        rows = [
-            _row(key, batch.parts[key], "" if key[1] >= self._segments_from else documents.get(key, ""))
-            for key in missing
-        ]
+        rows = [_row(key, batch.parts[key], full_text=self._full_text) for key in missing]
         columns = [list(column) for column in zip(*rows, strict=True)]
         for row in await connection.fetch(statement("store_content_parts"), *columns):
             batch.added.append((row["project_id"], row["week"], row["part_id"]))
         if batch.added:
             batch.words += sum(map(_entries, columns[5], columns[6])) * len(batch.added) // len(missing)
-        words: dict[tuple[str, datetime], list[tuple[UUID, str]]] = {}
-        for key in batch.added:
-            if key[1] >= self._segments_from and (document := documents.get(key)):
-                words.setdefault(key[:2], []).append((key[2], document))
-        self.segments_written += await store_segments(connection, words)
 
     async def _store_resources(self, connection: asyncpg.Connection, batch: ContentBatch) -> None:
         missing = self._missing(batch, batch.resources)
@@ -192,14 +177,14 @@ class SharedParts:
         if unknown:
             async with self._database.write(unknown) as connection:
                 await connection.fetch(statement("make_content_keys"), unknown)
-                rows = await connection.fetch(statement("read_content_keys"), unknown, EARLIEST)
-            self._segments_from = rows[0]["segments_from"] if rows else self._segments_from
+                rows = await connection.fetch(statement("read_content_keys"), unknown)
             self._keys |= {row["project_id"]: row["key"] for row in rows}
         return {project: self._keys[project] for project in projects}
 
 
-def _row(key: PartKey, part: ContentPart, document: str) -> tuple[Any, ...]:
-    """Return the arguments of store_content_parts for one part, with the words of ``document`` in its row."""
+def _row(key: PartKey, part: ContentPart, *, full_text: bool) -> tuple[Any, ...]:
+    """Return the arguments of store_content_parts for one part."""
+    document = search_document(part.words) if full_text else ""
     vector = text_vector(document)
     return (*key, part.body, part.text, vector, document if vector is None else None)
 

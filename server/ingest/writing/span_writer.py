@@ -57,11 +57,6 @@ class SpanWriter:
         self.words_written = 0
         """About how many entries this process has added to the text index."""
 
-    @property
-    def segments_written(self) -> int:
-        """How many segments of words this process has stored."""
-        return self._shared.segments_written
-
     async def store(self, spans: Sequence[PreparedSpan]) -> int:
         """Store ``spans`` durably; return the number of new or changed rows.
 

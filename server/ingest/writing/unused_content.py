@@ -2,8 +2,7 @@
 
 Whatever takes a part or resource from a span (a deletion, a later version, a second row of one span) leaves a note in
 ``content_garbage`` or ``resource_garbage``, in its own transaction. The noted ones are looked at one by one while no
-writer holds their project, right after the deletion of a trace and else once a minute. The words of parts that were
-removed leave their segments within another minute (:mod:`server.ingest.writing.word_segments`).
+writer holds their project, right after the deletion of a trace and else once a minute.
 """
 
 from __future__ import annotations

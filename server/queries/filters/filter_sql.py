@@ -16,12 +16,14 @@ from typing import Any, Final
 from server.queries.filters.filter_tree import And, FieldKey, Filter, Has, Leaf, Not, Or, check_readable, refuse_ranking
 from server.queries.filters.operators import OPERATORS, SEARCHES
 from server.queries.filters.search_text import SearchTerm, search_query
-from server.queries.filters.shared_words import HAS_MARGIN, SearchedText
+from server.queries.filters.shared_words import NO_PARTS, SearchedText
 from server.queries.filters.span_fields import FIELDS, TYPE_SQL, FieldType, TraceField, attributes_with
 from server.queries.filters.time_range import TimeRange
 from server.storage.row_scope import RowScope
 from server.storage.statements import statement
 
+HAS_MARGIN: Final = timedelta(days=1)
+"""How far outside the requested window to look for the other spans of a trace or session."""
 MOST_BINDS: Final = 1000
 
 _TEXTS: Final = ("input_text", "output_text")
@@ -166,33 +168,25 @@ class _Compiler:
         own = f"{expression} @@ to_tsquery('simple', {self.bind(query.tsquery, 'text')})"
         # One bound value for all of them, so that the number of bound values stays within its limit.
         unknown: list[str] = []
-        named: list[str] = []
-        words = weeks = names = ""
+        words = weeks = ""
         first = f"coalesce({alias}.history_parts, 0) + 1" if only_new else "1"
 
         def part(term: SearchTerm) -> str:
-            nonlocal words, weeks, names
+            nonlocal words, weeks
             found = value.found.get(term.operand()) if isinstance(value, SearchedText) else None
-            matches = []
-            if found is None or not found.is_complete:
+            if found is None:
                 if not unknown:
                     words, weeks = self.bind(unknown, "text[]"), self.weeks()
                 unknown.append(term.operand())
                 word = f"({words})[{len(unknown)}]"
-                matches.append(fragment("has_shared_words").format(t=alias, word=word, weeks=weeks, first=first))
-            if found is not None and found.count:
-                if not named:
-                    names = self.bind(named, "text[]")
-                named.append(found.ids)
-                ids = f"part_ids(({names})[{len(named)}])"
-                if found.is_many:
-                    matches.append(fragment("has_named_part").format(t=alias, ids=ids, first=first))
-                else:
-                    match = f"{alias}.parts && {ids}"
-                    if only_new:  # the index has all parts of a span, so the new ones are tested once more
-                        match = f"({match} AND {alias}.parts[{first}:] && {ids})"
-                    matches.append(match)
-            match = f"({' OR '.join(matches)})" if len(matches) > 1 else matches[0] if matches else "false"
+                match = fragment("has_shared_words").format(t=alias, word=word, weeks=weeks, first=first)
+            elif found == NO_PARTS:
+                match = "false"
+            else:
+                ids = f"part_ids({self.bind(found, 'text')})"
+                match = f"{alias}.parts && {ids}"
+                if only_new:  # the index has all parts of a span, so the new ones are tested once more
+                    match = f"({match} AND {alias}.parts[{first}:] && {ids})"
             return f"({match}) IS NOT TRUE" if term.negated else match
 
         parts = " OR ".join(f"({' AND '.join(map(part, terms))})" for terms in query.alternatives)

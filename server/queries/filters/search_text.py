@@ -77,8 +77,8 @@ class SearchTerm:
         """Render as an operand of ``to_tsquery``."""
         return f"!{self.operand()}" if self.negated else self.operand()
 
-    def tokens(self) -> tuple[list[str], bool]:
-        """Return the adjacent words of the index that are searched for, and whether the last is only a beginning."""
+    def operand(self) -> str:
+        """Render the term without its negation."""
         tokens: list[str] = []
         for word in self.words:
             tokens += _tokens(word)
@@ -88,11 +88,6 @@ class SearchTerm:
             # The last character of a run is in the index on its own only if a run ends there.
             is_prefix = len(last_units) == 1
             tokens = tokens if is_prefix else tokens[:-1]
-        return tokens, is_prefix
-
-    def operand(self) -> str:
-        """Render the term without its negation."""
-        tokens, is_prefix = self.tokens()
         operand = " <-> ".join(f"'{token}'" for token in tokens) + (":*" if is_prefix else "")
         return f"({operand})"
 

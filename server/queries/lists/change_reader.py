@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
 
-from server.distribution_settings import NONE
 from server.queries.filters.filter_sql import compile_filter, fragment
-from server.queries.filters.filter_tree import Filter, looks_beyond_row
-from server.queries.filters.shared_words import find_shared_words
-from server.queries.filters.time_range import TimeRange
+from server.queries.filters.filter_tree import Filter
 from server.queries.lists.feed_position import FeedPosition
 from server.queries.lists.list_question import Sort
 from server.queries.lists.row_layout import Row, row_layout
@@ -120,22 +117,12 @@ async def read_changed_spans(
     changes: Sequence[Change],
     *,
     clipped: tuple[str, ...] = (),
-    distribution: str = NONE,
 ) -> list[ChangedSpan]:
     """Return those of ``changes`` that pass at least one of ``filters``, with ``fields``. A span that is gone is left
     out. Of the fields ``clipped``, rows have the first characters, and one more if the text is longer.
-    ``distribution``: how tables are spread (:mod:`server.distribution_settings`).
     """
     if not changes:
         return []
-    looks_elsewhere = any(tree is not None and looks_beyond_row(tree) for tree in filters)
-    starts = [change.ts for change in changes]
-    window = TimeRange() if looks_elsewhere else TimeRange(min(starts), max(starts) + timedelta(microseconds=1))
-    found = [await find_shared_words(connection, scope, tree, window, distribution=distribution) for tree in filters]
-    if any(tree is not asked for tree, asked in zip(found, filters, strict=True)):
-        # Ids of parts are compared by a hash only in a plan that has them as constants.
-        await connection.execute(statement("plan_for_values"))
-        filters = found
     layout = row_layout("spans", fields, _TIME, scope.may_read_content, None, clipped)
     params: list[Any] = [list(column) for column in zip(*(change.key for change in changes), strict=True)]
     predicates = ["true" if tree is None else compile_filter(tree, params, scope=scope) for tree in filters]

@@ -12,11 +12,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
-import orjson
 
 from server.queries.filters.filter_sql import compile_filter, fragment
 from server.queries.filters.search_text import search_query
-from server.queries.filters.shared_words import SearchedText, find_shared_words
+from server.queries.filters.shared_words import find_shared_words
 from server.queries.filters.time_range import TimeRange
 from server.queries.lists.keyset import Position, Segment, segments
 from server.queries.lists.list_question import RANK, VIEWS, ListQuestion, View, search_text_of
@@ -81,7 +80,6 @@ async def list_spans(database: Database, scope: RowScope, question: ListQuestion
             question.filter,
             window,
             distribution=database.distribution,
-            is_ranked=any(key.field == RANK for key in question.sort),
         )
         if found is not question.filter:
             reading = _Reading(scope, replace(question, filter=found))
@@ -154,13 +152,9 @@ class _Reading:
     def search_rank(self) -> str | None:
         if all(key.field != RANK for key in self.question.sort):
             return None
-        text = search_text_of(self.question.filter) or ""
-        query = search_query(text)
-        ranks = text.ranks if isinstance(text, SearchedText) else {}
+        query = search_query(search_text_of(self.question.filter) or "")
         return fragment("search_rank").format(
-            query=self.bind(query.tsquery or "", "text"),
-            any_word=self.bind(query.any_word, "text"),
-            ranks=self.bind(orjson.dumps(ranks).decode(), "jsonb"),
+            query=self.bind(query.tsquery or "", "text"), any_word=self.bind(query.any_word, "text")
         )
 
     async def fetch(self, connection: asyncpg.Connection, plans: list[dict[str, Any]] | None) -> list[asyncpg.Record]:

@@ -18,12 +18,10 @@ import asyncpg
 import numpy as np
 from numpy.typing import NDArray
 
-from server.distribution_settings import NONE
 from server.embedding.vectors import Vector, from_bytes, similarities, to_bits
 from server.fairness.off_loop import off_loop
 from server.queries.filters.filter_sql import compile_filter, fragment
 from server.queries.filters.filter_tree import Filter
-from server.queries.filters.shared_words import find_shared_words
 from server.queries.filters.time_range import TimeRange
 from server.queries.lists.list_question import VIEWS, Sort
 from server.queries.lists.row_layout import row_layout
@@ -125,15 +123,11 @@ async def read_nearest(
     memory: VectorMemory,
     *,
     now: datetime,
-    distribution: str = NONE,
 ) -> Nearest:
     """Return up to :data:`POOL` spans with vectors of the model, in a transaction of ``scope``. ``now``: the moment of
-    that transaction. ``distribution``: how tables are spread (:mod:`server.distribution_settings`).
+    that transaction.
     """
     if question.filter is not None:
-        window = question.window if question.view == "spans" else TimeRange()
-        found = await find_shared_words(connection, scope, question.filter, window, distribution=distribution)
-        question = replace(question, filter=found)
         return await _passing(connection, scope, question, model_id, vector, question.span_window())
     later = None
     end = question.window.end
@@ -289,16 +283,13 @@ async def read_ranked_traces(
     window: TimeRange,
     tree: Filter | None,
     keys: Sequence[tuple[str, str]],
-    *,
-    distribution: str = NONE,
 ) -> list[tuple[int, dict[str, Any]]]:
     """Return the summaries with ``keys`` (project, trace) that pass, each with its place among the keys from 0."""
     layout = row_layout("traces", fields, (Sort("ts"),), scope.may_read_content, None)
     bind = _Binds()
     for column in zip(*keys, strict=True):
         bind(list(column), "text[]")
-    found = await find_shared_words(connection, scope, tree, TimeRange(), distribution=distribution)
-    predicate = view_predicate("traces", scope, window, found, bind)
+    predicate = view_predicate("traces", scope, window, tree, bind)
     statement = fragment("list_ranked_traces").format(columns=layout.columns, predicate=predicate)
     records = await connection.fetch(statement, *bind.values)
     return [(record["place"] - 1, row) for record, row in zip(records, layout.rows(records), strict=True)]

@@ -12,9 +12,7 @@ SELECT greatest(shared_resources_begin(), $1::timestamptz);
 INSERT INTO content_keys (project_id) SELECT unnest($1::text[]) ON CONFLICT (project_id) DO NOTHING RETURNING project_id;
 
 -- name: read_content_keys
--- With the first week whose words are in segments, not before $2.
-SELECT project_id, key, greatest(words_in_segments_from(), $2::timestamptz) AS segments_from
-FROM content_keys WHERE project_id = ANY ($1::text[]);
+SELECT project_id, key FROM content_keys WHERE project_id = ANY ($1::text[]);
 
 -- name: hold_content
 -- The projects $1 in the order of their names, so that nobody waits in a circle.
@@ -70,50 +68,3 @@ SELECT project_id FROM content_garbage WHERE project_id {among}
 UNION
 SELECT project_id FROM resource_garbage WHERE project_id {among}
 ORDER BY project_id;
-
--- name: store_content_words
--- Blocks of new segments.
-INSERT INTO content_words (project_id, week, segment, first_word, data)
-SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::bigint[], $4::text[], $5::bytea[])
-RETURNING 1;
-
--- name: list_word_segments
--- The segments of each project and week that has several, with the numbers of their parts.
-SELECT project_id, week, array_agg(segment) AS segments, array_agg(octet_length(data) / 16) AS sizes
-FROM content_words
-WHERE first_word = '' AND project_id IN (SELECT p.project_id FROM projects p WHERE p.deleted_at IS NULL)
-GROUP BY project_id, week HAVING count(*) >= $1;
-
--- name: hold_words
--- Whoever puts segments of project $1 together is alone with them.
-SELECT pg_advisory_xact_lock(hashtextextended('words of ' || project_id, 0)) IS NULL
-FROM unnest(ARRAY[$1::text]) AS p (project_id);
-
--- name: read_word_segments
--- The segments $3 of week $2 of project $1 with all of their blocks.
-SELECT segment, first_word, data FROM content_words
-WHERE project_id = $1 AND week = $2 AND segment = ANY ($3::bigint[])
-ORDER BY segment, first_word;
-
--- name: remove_word_segments
-WITH gone AS (
-    DELETE FROM content_words WHERE project_id = $1 AND week = $2 AND segment = ANY ($3::bigint[]) RETURNING segment
-)
-SELECT count(DISTINCT segment) FROM gone;
-
--- name: list_segment_parts
--- The segments of the weeks $2 of project $1, with the ids of their parts.
-SELECT week, segment, data FROM content_words
-WHERE project_id = $1 AND week = ANY ($2::timestamptz[]) AND first_word = '';
-
--- name: take_words_garbage
--- Notes of removed parts of project $1.
-DELETE FROM content_words_garbage WHERE project_id = $1 RETURNING week, part_id;
-
--- name: list_stored_parts
--- Those of the parts $3 of the weeks $2 that are stored (again).
-SELECT week, part_id FROM content_parts
-WHERE project_id = $1 AND week = ANY ($2::timestamptz[]) AND part_id = ANY ($3::uuid[]);
-
--- name: list_projects_with_words_garbage
-SELECT DISTINCT project_id FROM content_words_garbage ORDER BY project_id;

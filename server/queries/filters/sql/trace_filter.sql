@@ -36,42 +36,21 @@ EXISTS (SELECT 1 FROM jsonb_array_elements(CASE jsonb_typeof({t}.{column}) WHEN 
 EXISTS (SELECT 1 FROM trace_summaries w
         WHERE w.project_id = {t}.project_id AND w.trace_id = {t}.trace_id AND {part})
 
--- name: has_named_part
--- One of the parts of a row is among many. {first}: the place of the first part that counts.
-EXISTS (SELECT FROM unnest({t}.parts[{first}:]) AS own (part_id) WHERE own.part_id = ANY ({ids}))
-
 -- name: has_shared_words
--- One of the parts of a row has a word or phrase, in weeks whose parts have their words in themselves. A look-up by key for
--- each, up to the first that has it: as a join the planner would rather read all parts of the project, or all that have
--- the word. {first}: the place of the first part that counts; {weeks}: for it to leave out partitions.
+-- One of the parts of a row has a word or phrase. A look-up by key for each, up to the first that has it: as a join the
+-- planner would rather read all parts of the project, or all that have the word. {first}: the place of the first part
+-- that counts; {weeks}: for it to leave out partitions.
 EXISTS (SELECT FROM unnest({t}.parts[{first}:cardinality({t}.parts) - coalesce({t}.more_parts, 0)]) AS own (part_id)
         WHERE (SELECT c.words @@ to_tsquery('simple', {word}) FROM content_parts c
                WHERE c.project_id = {t}.project_id AND c.part_id = own.part_id
                  AND c.week = date_trunc('week', {t}.ts, 'UTC'){weeks}))
 
--- name: plan_for_values
--- For the rest of the transaction.
-SET LOCAL plan_cache_mode = force_custom_plan
-
--- name: find_words
--- Blocks of segments with words between $6 and $7, which are pairs, in the projects $1, of parts of spans from $2 and
--- before $3. And for each of the words and phrases $5, by its place, which other parts have it, as text: those of weeks
--- whose parts have their words in themselves. NULL: more than $4 (negative: nobody looks), or many of the newest.
-SELECT project_id, week, segment, first_word, NULL AS place, data, NULL AS parts
-FROM word_blocks($1::text[], $2::timestamptz, $3::timestamptz, $6::text[], $7::text[])
-UNION ALL
-SELECT NULL, NULL, NULL, NULL, asked.place, NULL,
-       CASE WHEN $4::integer < 0 THEN NULL
-            WHEN cardinality($1::text[]) = 1
+-- name: find_parts
+-- For each of the words and phrases $5: which parts of the projects $1 have it, among those of spans from $2 and before
+-- $3. NULL: more than $4, or many of the newest.
+SELECT CASE WHEN cardinality($1::text[]) = 1
              AND is_common_word(($1::text[])[1], least($3::timestamptz, now()), asked.query) THEN NULL
-            ELSE parts_with_word($1::text[], $2::timestamptz, $3::timestamptz, $4::integer, asked.query) END
+            ELSE parts_with_word($1::text[], $2::timestamptz, $3::timestamptz, $4::integer, asked.query) END AS parts
 FROM (SELECT to_tsquery('simple', word) AS query, place FROM unnest($5::text[]) WITH ORDINALITY AS word (word, place))
          AS asked
-WHERE $2::timestamptz < words_in_segments_from()
-
--- name: read_segment_parts
--- Ids of parts of segments: for each project $1 and week $2 the segments $3, and which parts of each $4 (null: all), as
--- texts of arrays. Of small segments all in any case.
-SELECT asked.project_id, asked.week, found.segment, found.is_whole, found.data
-FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[]) AS asked (project_id, week, segments, numbers)
-CROSS JOIN LATERAL segment_parts(asked.project_id, asked.week, asked.segments::bigint[], asked.numbers::text[]) AS found
+ORDER BY asked.place

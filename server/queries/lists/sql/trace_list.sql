@@ -29,9 +29,7 @@ ORDER BY {order}
 
 -- name: search_rank
 CASE WHEN t.parts IS NULL THEN ts_rank_cd(t.search_vector, to_tsquery('simple', {query}))::double precision
-     ELSE shared_rank(t.project_id, t.ts, t.parts, to_tsquery('simple', {any_word}))
-          + (SELECT coalesce(sum(({ranks} ->> encode(uuid_send(own.part_id), 'hex'))::double precision), 0)
-             FROM unnest(t.parts) AS own (part_id)) END
+     ELSE shared_rank(t.project_id, t.ts, t.parts, to_tsquery('simple', {any_word})) END
 
 -- name: count_rows
 SELECT count(*) FROM ({branches}) AS counted
