@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def sentence_of(failure: Exception) -> str:
-    """Return the message of an exception; that of a file without the number that the system gives its fault."""
+    """Return the message of an exception; that of a file without the number of the error."""
     if isinstance(failure, OSError) and failure.strerror and failure.filename is not None:
         target = "" if failure.filename2 is None else f" -> {failure.filename2}"
         return f"{failure.filename}{target}: {failure.strerror}"
