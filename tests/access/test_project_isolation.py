@@ -79,6 +79,7 @@ NARROWINGS = {
     "server/queries/lists/change_reader.py": "no project: it counts the values that a filter binds",
     "server/export/export_store.py": "the projects of the caller's scope when the export was asked for",
     "server/ingest/writing/reprice.py": "the project that is priced again",
+    "server/semantic/stored_walk.py": "the project whose spans are looked at for vectors",
     "server/semantic/vector_writer.py": "the project whose spans get vectors",
 }
 

@@ -42,6 +42,7 @@ KNOWN = {
     "WebSocketProtocol.__init__": "94f11337da0e0fda",
     "WebSocketProtocol.connection_lost": "00c33c5eeb586c3f",
     "WebSocketProtocol.data_received": "251cdafd9c6d4d5b",
+    "WebSocketProtocol.eof_received": "8c6a23fd73272af2",
 }
 
 
