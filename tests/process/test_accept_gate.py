@@ -172,13 +172,19 @@ def test_a_connection_whose_client_is_gone_is_known_when_it_is_accepted(how: str
             connection.close()
 
 
-async def test_nobody_waits_behind_those_who_have_gone_away() -> None:
+def served_connections() -> tuple[list[asyncio.BaseTransport], type[asyncio.Protocol]]:
+    """Return a list, and a protocol that adds each connection to it."""
     served: list[asyncio.BaseTransport] = []
 
     class Served(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             served.append(transport)
 
+    return served, Served
+
+
+async def test_nobody_waits_behind_those_who_have_gone_away() -> None:
+    served, protocol = served_connections()
     table, descriptor = ConnectionTable.create(1)
     os.close(descriptor)
     listener = socket.create_server(("127.0.0.1", 0), backlog=500)
@@ -189,7 +195,7 @@ async def test_nobody_waits_behind_those_who_have_gone_away() -> None:
         leave(connection, "reset" if number % 2 else "closed")
     with socket.create_connection(listener.getsockname()) as newcomer:
         gate = AcceptGate(0, table, listener)
-        gate.start(asyncio.get_running_loop(), Served)
+        gate.start(asyncio.get_running_loop(), protocol)
         async with asyncio.timeout(5):
             while not served:
                 await asyncio.sleep(0)
@@ -201,12 +207,7 @@ async def test_nobody_waits_behind_those_who_have_gone_away() -> None:
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 async def test_who_only_closed_its_half_before_it_was_accepted_is_told_from_who_is_gone(version: str) -> None:
-    served: list[asyncio.BaseTransport] = []
-
-    class Served(asyncio.Protocol):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            served.append(transport)
-
+    served, protocol = served_connections()
     table, descriptor = ConnectionTable.create(1)
     os.close(descriptor)
     listener = socket.create_server(("127.0.0.1", 0), backlog=50)
@@ -219,7 +220,7 @@ async def test_who_only_closed_its_half_before_it_was_accepted_is_told_from_who_
         waiting.sendall(REQUEST.replace(b"1.1", version.encode()))
         waiting.shutdown(socket.SHUT_WR)
         gate = AcceptGate(0, table, listener)
-        gate.start(asyncio.get_running_loop(), Served)
+        gate.start(asyncio.get_running_loop(), protocol)
         await asyncio.sleep(0.3)
         assert len(served) == (version == "1.1"), "HTTP/1.0 has no interim answers, so nobody can be asked"
         for transport in served:

@@ -59,7 +59,7 @@ def read_body(fields: SpanFields) -> None:
             found["output"][position] = (rank, key, body)
         if isinstance(body, list):
             body = body[0] if body and isinstance(body[0], dict) else {}
-        body = _with_replies(body)
+        body = _with_objects(body)
         _add_first(fields, key, body, _MEMBERS)
         for path in () if has_usage else _USAGE_OBJECTS:
             usage = _member(body, path)
@@ -108,7 +108,7 @@ def _read_details(fields: SpanFields) -> None:
         if not isinstance(value, dict):
             continue
         found["output"][position] = (rank, key, value)
-        value = _with_replies(value)
+        value = _with_objects(value)
         prompt = to_tokens(prompts[0][2])[0] if len(prompts) == 1 else None
         for path in _USAGE_OBJECTS if prompt else ():
             usage = _member(value, path)
@@ -117,18 +117,18 @@ def _read_details(fields: SpanFields) -> None:
                 return
 
 
-def _with_replies(body: dict[str, Any]) -> dict[str, Any]:
-    """Return the body with the first of Haystack's replies read, where Python wrote it as text."""
-    replies = body.get("replies")
-    if (
-        not isinstance(replies, list)
-        or not replies
-        or not isinstance(replies[0], str)
-        or not is_object_repr(replies[0])
-    ):
-        return body
-    reply = read_object_repr(replies[0])
-    return body if reply is None else {**body, "replies": [reply]}
+def _with_objects(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the body with the first object of each list read, where Python wrote it as text: Haystack's replies."""
+    read = {
+        name: [first]
+        for name, items in body.items()
+        if isinstance(items, list)
+        and items
+        and isinstance(items[0], str)
+        and is_object_repr(items[0])
+        and (first := read_object_repr(items[0])) is not None
+    }
+    return {**body, **read} if read else body
 
 
 def _add_first(
