@@ -18,8 +18,9 @@ from server.ingest.mapping.rejection import FIELD_REASONS, REASONS
 from server.ingest.mapping.request_counts import count_calls_once
 from server.ingest.mapping.resource_mapping import MappedResource, map_resource
 from server.ingest.mapping.span_identity import IdentityCheck
-from server.ingest.mapping.span_mapping import map_span
+from server.ingest.mapping.span_mapping import map_span, traits_of
 from server.ingest.mapping.span_record import SpanRecord
+from server.ingest.mapping.span_times import begin_as_stated
 from server.ingest.mapping.span_usage import usage_of
 from server.ingest.mapping.token_semantics import USAGE_RULES
 from server.ingest.otlp.payload import DecodedResource, DecodedTraces
@@ -81,7 +82,9 @@ def explain_payload(
         if known is None or known[0] is not group.resource:
             known = group.resource, map_resource(group.resource, limits)
         resource = known[1]
+        traits = traits_of(group.scope)
         for span in group.spans:
+            begin_as_stated(span, traits)
             entry: dict[str, Any] = {"index": len(entries), "span_id": span.span_id[:64]}
             reason = check.reason(span)
             if reason is not None:

@@ -6,12 +6,17 @@ beside 700 read and 150 written, and 200 out.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 
+from server.ingest.mapping.span_mapping import map_spans
 from server.ingest.mapping.span_record import SpanRecord
-from tests.ingest.test_captured_payloads import rows
+from server.ingest.mapping.span_times import to_ns
+from server.ingest.otlp.decode import decode_traces
+from tests.ingest.spans_in_both_encodings import JSON, NOW, NOW_NS, PROTOBUF, as_json, request, span
+from tests.ingest.test_captured_payloads import FIXTURES, rows
 
 GPT_COST = Decimal("0.0007")
 """400 tokens at 0.40, 600 at 0.10 and 300 at 1.60 dollars a million."""
@@ -78,6 +83,30 @@ def test_usage_on_a_crew_counts_while_nothing_below_it_does() -> None:
 def test_the_span_that_opens_a_stream_of_logfire_is_no_call() -> None:
     opening = [record for record in rows("logfire_clients") if record.operation_type == "chain"]
     assert [record.is_generation for record in opening] == [False, False, False]
+
+
+def test_the_answer_of_a_stream_of_logfire_lasts_as_long_as_the_stream() -> None:
+    """Logfire makes the span when the stream has ended; an attribute has the seconds."""
+    groups = decode_traces((FIXTURES / "logfire_clients.traces.pb").read_bytes(), PROTOBUF).groups
+    sent = {span.span_id: span for group in groups for span in group.spans if span.name.startswith("streaming")}
+    assert {span.end_ns - span.start_ns for span in sent.values()} == {0}
+    streams = [record for record in rows("logfire_clients") if record.span_id in sent]
+    assert [record.duration_ms for record in streams] == [132.531, 759.016, 365.059]
+    for record in streams:
+        assert to_ns(record.ts) + record.duration_ms * 1e6 == pytest.approx(sent[record.span_id].end_ns, abs=2000)
+
+
+@pytest.mark.parametrize(
+    ("stated", "scope", "seconds"),
+    [(1.5, "logfire.openai", 1.5), (2, "logfire.anthropic", 2.0), (1.5, "my.scope", 0.0)]
+    + [(stated, "logfire.openai", 0.0) for stated in (-1.0, 0, 7200, "2", True, float("nan"), float("inf"))],
+)
+def test_the_length_that_an_attribute_states_counts_where_it_is_known_to(
+    stated: object, scope: str, seconds: float
+) -> None:
+    sent = request(span({"duration": stated}, endTimeUnixNano=str(NOW_NS)), scope=scope)
+    (record,) = map_spans(decode_traces(as_json(sent), JSON), now=NOW).records
+    assert (record.duration_ms, record.ts) == (seconds * 1000, NOW - timedelta(seconds=seconds))
 
 
 def test_results_of_crews_and_agents_are_the_answer_alone() -> None:

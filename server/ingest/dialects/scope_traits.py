@@ -33,6 +33,8 @@ class ScopeTraits:
     """True if costs are worked out from a price list of the instrumentation, and are nobody's bill."""
     streams_apart: bool = False
     """True if a stream is told in a span of its own, after one without an answer that only opens it."""
+    seconds_in: str | None = None
+    """Attribute with the length in seconds of a span that is made, whole, when what it tells of has ended."""
     client_in: str | None = None
     """Where the class of the vendor's client is told: an attribute, or ``name`` for names such as ``OpenAI.chat``."""
     counted_in_logs: bool = False
@@ -97,6 +99,7 @@ def scope_traits(scope_name: str) -> ScopeTraits:
                 exception_beats_ok=traits.get("exception_beats_ok", False),
                 estimates_cost=traits.get("estimates_cost", False),
                 streams_apart=traits.get("streams_apart", False),
+                seconds_in=traits.get("seconds_in"),
                 client_in=traits.get("client_in"),
                 counted_in_logs=traits.get("counted_in_logs", False),
                 ttft_factor=1.0 if traits.get("ttft_unit") == "ms" else 1000.0,

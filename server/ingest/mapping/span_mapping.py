@@ -44,7 +44,7 @@ from server.ingest.mapping.span_operation import (
 from server.ingest.mapping.span_outcome import read_outcome, read_ttft_ms
 from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.mapping.span_scores import carries_scores, has_scores, scores_of_span, take_scores
-from server.ingest.mapping.span_times import to_datetime, to_ms
+from server.ingest.mapping.span_times import begin_as_stated, to_datetime, to_ms
 from server.ingest.mapping.span_usage import read_usage
 from server.ingest.mapping.stored_attributes import store_attributes
 from server.ingest.otlp.payload import DecodedResource, DecodedScope, DecodedSpan, DecodedTraces
@@ -92,7 +92,9 @@ def mapping_steps(
             yield
         resource = mapped[1]
         is_exported = carries_scores(group.scope)
+        traits = traits_of(group.scope)
         for span in group.spans:
+            begin_as_stated(span, traits)
             reason = check.reason(span)
             if reason is None:
                 fields = SpanFields()
@@ -125,7 +127,7 @@ def map_span(
     if scope.name == EXPORT_SCOPE:
         return _restored(span, fields, resource, limits, pricing)
     fields.collect(span.attributes)
-    traits = scope_traits(scope.name) if len(scope.name) <= _LONGEST_SCOPE else NO_TRAITS
+    traits = traits_of(scope)
     for key, slot in traits.first:
         if key in span.attributes:
             fields.put_first(slot, key, span.attributes[key])
@@ -209,6 +211,11 @@ def map_span(
     record.attributes = _attributes(span, scope, fields, limits)
     record.dropped = _dropped(span, fields, resource)
     return record
+
+
+def traits_of(scope: DecodedScope) -> ScopeTraits:
+    """Return what is known of the instrumentation that made a span."""
+    return scope_traits(scope.name) if len(scope.name) <= _LONGEST_SCOPE else NO_TRAITS
 
 
 def _restored(

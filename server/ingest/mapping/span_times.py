@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from server.ingest.dialects.scope_traits import ScopeTraits
+from server.ingest.otlp.payload import DecodedSpan
 from server.text.instants import EPOCH
+
+_LONGEST_STATED_S = 3600
+"""A longer stream is none: a length that is told wrongly must not move a span by days."""
 
 
 def to_datetime(ns: int) -> datetime:
@@ -31,3 +36,16 @@ def to_rfc3339(ns: int) -> str | None:
 def to_ns(moment: datetime) -> int:
     """Return nanoseconds since the epoch of an aware datetime."""
     return (moment - EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def begin_as_stated(span: DecodedSpan, traits: ScopeTraits) -> None:
+    """Put the start of ``span`` before its end by the length that an attribute states, where senders of its scope make
+    the span when all is over. A span that itself lasts longer stays as it is.
+    """
+    if traits.seconds_in is None:
+        return
+    stated = span.attributes.get(traits.seconds_in)
+    if (
+        span.end_ns and isinstance(stated, float | int) and stated is not True and 0 < stated <= _LONGEST_STATED_S
+    ):  # NaN is neither
+        span.start_ns = min(span.start_ns, span.end_ns - round(stated * 1e9))
