@@ -9,10 +9,10 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
+from server.ingest.counting.call_identity import INHERITABLE
+from server.ingest.counting.count_rules import COUNT_RULES
 from server.ingest.dialects.attribute_table import attribute_table
 from server.ingest.mapping.attribute_choice import SpanFields
-from server.ingest.mapping.call_counting import COUNT_RULES
-from server.ingest.mapping.call_identity import INHERITABLE
 from server.ingest.mapping.mapping_result import IngestWindow, MappingLimits
 from server.ingest.mapping.rejection import FIELD_REASONS, REASONS
 from server.ingest.mapping.request_counts import count_calls_once

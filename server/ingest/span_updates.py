@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import orjson
 
-from server.ingest.mapping.call_identity import columns_of
+from server.ingest.counting.call_identity import columns_of
 from server.ingest.mapping.mapping_result import MappingLimits, SpanUpdate
 from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.messages.coercion import cut_text

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from server.ingest.mapping.call_counting import COUNT_RULES
+from server.ingest.counting.count_rules import COUNT_RULES
 from tests.ingest.spans_in_both_encodings import NOW_NS, SECOND, map_document, request, span
 
 CALL: dict[str, Any] = {

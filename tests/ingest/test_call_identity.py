@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from server.http.services import Services
-from server.ingest.mapping.call_identity import Ancestry
+from server.ingest.counting.call_identity import Ancestry
 from server.ingest.mapping.span_record import SpanRecord
 from tests.conftest import ProjectMaker
 from tests.ingest.spans_in_both_encodings import map_document, request, span

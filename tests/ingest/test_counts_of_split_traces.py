@@ -100,7 +100,7 @@ async def send(writer: SpanWriter, spans: Sequence[SpanRecord]) -> None:
 
 COMPARED = (
     "span_id", "is_generation", "count_rule", "counted_in", "inherited", "user_id", "tags", "agent_name", "input_text",
-    "search_vector",
+    "search_vector", "operation_type", "tool_name",
 )  # fmt: skip
 
 

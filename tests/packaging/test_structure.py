@@ -48,6 +48,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "server.queries.filters",
         "server.queries.records",
         "server.ingest.pricing",
+        "server.ingest.counting",
         "plugin",
     ),
     ("server.storage", "server.periodic_task", "dashboards"),

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import orjson
 
+from server.ingest.counting.call_identity import INHERITABLE
 from server.ingest.dialects.canonical_names import OPERATION_TYPES
 from server.ingest.mapping.attribute_choice import SpanFields
-from server.ingest.mapping.call_identity import INHERITABLE
 from server.ingest.mapping.mapping_result import MappingLimits
 from server.ingest.mapping.resource_mapping import MappedResource
 from server.ingest.mapping.span_content import read_content

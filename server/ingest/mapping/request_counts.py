@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from server.ingest.dialects.canonical_names import GENERATION_OPERATIONS, USAGE_HOLDERS
-from server.ingest.mapping.call_counting import (
-    MOST_VIEWS,
+from server.ingest.counting.call_counting import MOST_VIEWS, decide_counts
+from server.ingest.counting.call_identity import Ancestry, columns_of, has_part, inheritance, kept_inheritance
+from server.ingest.counting.count_rules import (
+    NO_TOOL,
     ONLY_REPORT,
+    SAME_TOOL_CALL,
+    TOOL,
+    TOOL_RULES,
     USAGE_WITHOUT_CALL,
     Decision,
     SpanView,
-    decide_counts,
 )
-from server.ingest.mapping.call_identity import Ancestry, columns_of, has_part, inheritance, kept_inheritance
+from server.ingest.counting.tool_counting import TOOL_NAME
+from server.ingest.dialects.canonical_names import GENERATION_OPERATIONS, USAGE_HOLDERS
 from server.ingest.mapping.span_record import SpanRecord
 from server.text.instants import EPOCH
 
@@ -45,16 +49,18 @@ def count_calls_once(records: Sequence[SpanRecord]) -> None:
         if not _is_each_alone(members):
             _settle(members)
             settled.update(record.trace_id for record in members)
-    _lend_below(records, [record for record in reports if record.trace_id not in settled])
+    _lend_below(records, [record for record in reports if record.is_generation and record.trace_id not in settled])
 
 
 def _groups_of_several(records: Sequence[SpanRecord], reports: Sequence[SpanRecord]) -> Iterable[Sequence[SpanRecord]]:
     """Return the spans of the traces, or of the linked traces, that hold more than one report."""
-    if len(reports) < 2:
+    tools = {record.trace_id for record in reports if record.count_rule in TOOL_RULES and record.parent_span_id}
+    if len(reports) < 2 and not tools:
         return ()
     group_of = _linked_traces(reports)
     sizes = Counter(group_of.get(record.trace_id, record.trace_id) for record in reports)
     several = {group for group, count in sizes.items() if count > 1}
+    several.update(group_of.get(trace_id, trace_id) for trace_id in tools)
     if not several:
         return ()
     groups: dict[str, list[SpanRecord]] = {}
@@ -101,6 +107,8 @@ def _is_each_alone(records: Sequence[SpanRecord]) -> bool:
         return False
     seen: set[str] = set()
     for report in reports:
+        if report.count_rule in TOOL_RULES and report.parent_span_id in parents:
+            return False
         above = report.parent_span_id
         while above is not None and above not in seen and above in parents:
             if above in reporting:
@@ -151,7 +159,22 @@ def _settle(records: Sequence[SpanRecord]) -> None:
         if decision is not None:
             record.is_generation, record.count_rule = decision.counts, decision.rule
             record.counted_in = decision.counted_in
+            if decision.rule in TOOL_RULES:
+                record.operation_type, record.tool_name = tool_columns(decision, tool_name_of(record))
     _inherit(records, decisions)
+
+
+def tool_columns(decision: Decision, tool_name: str | None) -> tuple[str, str | None]:
+    """Return operation type and tool name of a span that speaks MCP: a further report of a call has no name, so that
+    counts by tool count the call once.
+    """
+    return (NO_TOOL, None) if decision.rule == SAME_TOOL_CALL else (TOOL, tool_name)
+
+
+def tool_name_of(record: SpanRecord) -> str | None:
+    """Return the name of the tool, also of a further report of a call."""
+    name = record.tool_name or record.attributes.get(TOOL_NAME)
+    return name if isinstance(name, str) else None
 
 
 def _inherit(records: Sequence[SpanRecord], decisions: Mapping[str, Decision]) -> None:
@@ -180,7 +203,7 @@ def _view(record: SpanRecord) -> SpanView:
         record.parent_span_id,
         start_us,
         start_us + round(record.duration_ms * 1000),
-        record.operation_type,
+        TOOL if record.count_rule in TOOL_RULES else record.operation_type,
         record.span_kind,
         record.count_rule is not None,
         record.model,
@@ -191,4 +214,5 @@ def _view(record: SpanRecord) -> SpanView:
         response_id_of(record),
         record.attributes.get(SCOPE),
         record.cost_source == "reported" and bool(record.total_cost_usd),
+        tool_name_of(record) if record.operation_type == TOOL or record.count_rule in TOOL_RULES else None,
     )

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from server.ingest.counting.count_rules import TOOL, TOOL_CALL, TOOL_RULES
+from server.ingest.counting.tool_counting import TOOL_NAME, is_mcp_call
 from server.ingest.dialects.canonical_names import (
     GENERATION_OPERATIONS,
     OPERATIONS_WITHOUT_USAGE,
@@ -26,7 +28,7 @@ from server.ingest.dialects.scope_traits import (
 from server.ingest.mapping.attribute_choice import SpanFields
 from server.ingest.mapping.exported_spans import EXPORT_SCOPE, restore_span
 from server.ingest.mapping.mapping_result import IngestWindow, MappedBatch, MappingLimits, RejectedSpan
-from server.ingest.mapping.request_counts import RESPONSE_ID, count_calls_once, rule_alone
+from server.ingest.mapping.request_counts import RESPONSE_ID, count_calls_once, rule_alone, tool_name_of
 from server.ingest.mapping.resource_mapping import MappedResource, map_resource
 from server.ingest.mapping.response_body import read_body
 from server.ingest.mapping.span_content import read_content
@@ -162,7 +164,12 @@ def map_span(
         scope=scope.name,
         estimates_cost=traits.estimates_cost,
     )
-    count_rule = rule_alone(operation, is_call=is_call, has_usage=bool(usage.total_tokens or usage.total_cost_usd))
+    if operation == TOOL and is_mcp_call(span, scope.name):
+        count_rule: int | None = TOOL_CALL
+        if tool_name is not None:
+            fields.rest[TOOL_NAME] = tool_name
+    else:
+        count_rule = rule_alone(operation, is_call=is_call, has_usage=bool(usage.total_tokens or usage.total_cost_usd))
     _read_response_id(fields, limits)
     if "conversation" in fields.found:
         read_conversation(fields)
@@ -189,7 +196,7 @@ def map_span(
         provider = provider_of_model(model or "") or provider_of_scope(scope.name)
     record.provider, record.model, record.request_model = provider, model, request_model
     record.operation_type = operation
-    record.is_generation, record.count_rule = count_rule is not None, count_rule
+    record.is_generation, record.count_rule = count_rule is not None and count_rule != TOOL_CALL, count_rule
     record.agent_name, record.tool_name = agent_name, tool_name
     record.prompt_name = fields.take_text("prompt_name", "prompt_name", limits.name)
     record.prompt_version = fields.take_text("prompt_version", "prompt_version", limits.name)
@@ -228,7 +235,9 @@ def _restored(
     record.span_kind = SPAN_KINDS[span.kind] if 0 <= span.kind < len(SPAN_KINDS) else SPAN_KINDS[0]
     record.duration_ms = _duration_ms(span, fields)
     restore_span(span, record, fields, resource, limits, pricing)
-    if record.count_rule is not None:  # rows of the first versions have none
+    if record.count_rule in TOOL_RULES:
+        record.count_rule, record.operation_type, record.tool_name = TOOL_CALL, TOOL, tool_name_of(record)
+    elif record.count_rule is not None:  # rows of the first versions have none
         has_usage = bool(record.total_tokens or record.total_cost_usd)
         record.count_rule = rule_alone(record.operation_type, is_call=True, has_usage=has_usage)
         record.is_generation = record.count_rule is not None

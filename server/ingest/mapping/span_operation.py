@@ -47,6 +47,8 @@ _SIGNS_OF_AN_ANSWER = ("response_id", "output", "prompt_tokens", "completion_tok
 _HTTP_KEYS = ("http.route", "http.request.method", "url.full", "url.path")
 
 
+_MCP_CLIENT = "MCP send "
+"""What MCP's SDK for Python puts before the name of a span of its client."""
 FIRST_ENTITY = "entity.1.type"
 """A span without it lists no entities."""
 _MOST_ENTITIES = 9
@@ -172,7 +174,7 @@ def _told_by_name(span_name: str, operation: str) -> str:
     """Return the name behind the operation, as the convention forms the names of spans: ``execute_tool map``; of an
     agent also that in front of the method, as OpenInference forms them: ``planner.run``.
     """
-    word, _, name = span_name.partition(" ")
+    word, _, name = span_name.removeprefix(_MCP_CLIENT).partition(" ")
     if word in NAMING_OPERATIONS:
         return name
     agent, _, method = span_name.rpartition(".")

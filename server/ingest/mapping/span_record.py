@@ -42,7 +42,7 @@ class SpanRecord:
     """True for a span whose tokens and money are counted: a call of a model, once however many spans report it, or
     an agent whose calls report nothing."""
     count_rule: int | None = None
-    """Why it counts or not: a number of ``call_counting.COUNT_RULES``; None for a span that reports no usage."""
+    """Why it counts or not: a number of ``count_rules.COUNT_RULES``; None for a span that reports no usage."""
     counted_in: str | None = None
     """The span that counts for the same call, where it is not this one."""
     inherited: dict[str, str] | None = None

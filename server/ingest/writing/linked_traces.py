@@ -12,7 +12,7 @@ from typing import Final
 
 import asyncpg
 
-from server.ingest.mapping.call_counting import MOST_VIEWS
+from server.ingest.counting.call_counting import MOST_VIEWS
 from server.ingest.writing.prepared_span import PreparedSpan
 from server.storage.statements import statement
 

@@ -17,8 +17,8 @@ from typing import Any, Final
 import asyncpg
 import orjson
 
-from server.ingest.mapping.call_counting import Decision, decide_counts
-from server.ingest.mapping.call_identity import (
+from server.ingest.counting.call_counting import decide_counts
+from server.ingest.counting.call_identity import (
     CONTENT,
     IDENTITY,
     Ancestry,
@@ -26,6 +26,8 @@ from server.ingest.mapping.call_identity import (
     inheritance,
     kept_inheritance,
 )
+from server.ingest.counting.count_rules import TOOL_RULES, Decision
+from server.ingest.mapping.request_counts import tool_columns
 from server.ingest.writing.dimensions import Dimensions
 from server.ingest.writing.lent_parts import parts_of_traces
 from server.ingest.writing.linked_traces import LinkedTraces, TraceKey
@@ -125,7 +127,11 @@ class Recount:
         # Reports that were counted in another trace, while the two were linked, do not concern this one any more.
         ids = {row["span_id"] for row in rows}
         is_parted = not self._links.parted.isdisjoint((row["project_id"], row["trace_id"]) for row in rows)
-        rows = [row for row in rows if is_parted or row["counted_in"] is None or row["counted_in"] in ids]
+        rows = [
+            row
+            for row in rows
+            if is_parted or row["counted_in"] in ids or row["counted_in"] is None or row["count_rule"] in TOOL_RULES
+        ]
         by_id = {row["span_id"]: row for row in rows}
         views = [*map(report_view, rows), *spans_between(between)]
         decisions = decide_counts(views)
@@ -232,6 +238,9 @@ class _Change:
             "takes_identity": self.inherits_differently,
             "takes_content": self.takes_content,
         }
+        if decision.rule in TOOL_RULES:
+            name = row["tool_name"] or row["tool_called"]
+            document["operation_type"], document["tool_name"] = tool_columns(decision, name)
         if self.inherits_differently:
             for part in IDENTITY:
                 document.update(self._identity(part))

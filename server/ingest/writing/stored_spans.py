@@ -9,8 +9,8 @@ from typing import Any, Final
 import asyncpg
 import orjson
 
-from server.ingest.mapping.call_counting import SpanView
-from server.ingest.mapping.call_identity import CONTENT, IDENTITY, has_part
+from server.ingest.counting.call_identity import CONTENT, IDENTITY, has_part
+from server.ingest.counting.count_rules import TOOL, TOOL_RULES, SpanView
 from server.ingest.writing.lent_parts import PART_BITS
 from server.text.instants import EPOCH
 
@@ -80,7 +80,7 @@ def report_view(row: asyncpg.Record) -> SpanView:
         parent_span_id=row["parent_span_id"],
         start_us=start_us,
         end_us=start_us + round(row["duration_ms"] * 1000),
-        operation=row["operation_type"],
+        operation=TOOL if row["count_rule"] in TOOL_RULES else row["operation_type"],
         kind=row["span_kind"],
         reports=True,
         model=row["model"],
@@ -91,14 +91,16 @@ def report_view(row: asyncpg.Record) -> SpanView:
         response_id=row["response_id"],
         scope=row["scope"],
         is_billed=row["is_billed"],
+        tool_name=row["tool_name"] or row["tool_called"],
     )
 
 
 def spans_between(rows: Iterable[asyncpg.Record]) -> Iterable[SpanView]:
     """Return the spans that report nothing; where and when they were is not asked for."""
     for row in rows:
-        for span_id, parent, operation in zip(row["span_ids"], row["parents"], row["operations"], strict=True):
-            yield SpanView(span_id, parent, 0, 0, operation, "internal", reports=False)
+        columns = (row["span_ids"], row["parents"], row["operations"], row["tools"])
+        for span_id, parent, operation, tool in zip(*columns, strict=True):
+            yield SpanView(span_id, parent, 0, 0, operation, "internal", reports=False, tool_name=tool)
 
 
 def lending_spans(rows: Iterable[asyncpg.Record]) -> dict[str, LendingSpan]:

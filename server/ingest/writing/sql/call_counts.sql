@@ -14,7 +14,8 @@ SELECT t.project_id, t.trace_id, t.span_id, t.parent_span_id, t.ts, t.duration_m
        coalesce(t.total_cost_usd > 0 AND t.cost_source = 'reported', false) AS is_billed, t.provider, t.service_name, t.environment,
        t.status_code, t.error_type, t.finish_reason, t.agent_name, t.tool_name, t.prompt_name, t.prompt_version,
        t.user_id, t.session_id, t.tags,
-       t.attributes ->> 'gen_ai.response.id' AS response_id, t.attributes ->> 'otel.scope.name' AS scope,
+       t.attributes ->> 'gen_ai.response.id' AS response_id,
+       CASE WHEN t.count_rule > 8 THEN t.attributes ->> 'mcp.tool.name' END AS tool_called, t.attributes ->> 'otel.scope.name' AS scope,
        t.input_text IS NOT NULL OR t.input_messages IS NOT NULL OR coalesce(t.input_parts > 0, false) AS has_input,
        t.output_text IS NOT NULL OR t.output_messages IS NOT NULL
        OR coalesce(cardinality(t.parts) - coalesce(t.more_parts, 0) > t.input_parts, false) AS has_output
@@ -28,6 +29,7 @@ WHERE t.count_rule IS NOT NULL OR t.is_generation;
 -- agent (8) to those below. One row a trace, since there are many and only their place is asked for.
 SELECT k.project_id, k.trace_id, array_agg(t.span_id) AS span_ids, array_agg(t.parent_span_id) AS parents,
        array_agg(t.operation_type) AS operations,
+       array_agg(CASE WHEN t.operation_type = 'tool' THEN t.tool_name END) AS tools,
        array_agg((t.user_id <> '' IS TRUE)::int + 2 * (t.session_id <> '' IS TRUE)::int
                  + 4 * (cardinality(t.tags) > 0)::int + 8 * (t.agent_name <> '' IS TRUE)::int) AS lent
 FROM unnest($1::text[], $2::text[]) AS k (project_id, trace_id)
@@ -57,19 +59,22 @@ JOIN llm_traces t ON t.project_id = k.project_id AND t.trace_id = k.trace_id AND
 
 -- name: store_counts
 -- Decisions and what counted spans take from other reports, as JSON objects. A row whose takes_identity (takes_content)
--- is false keeps those columns.
+-- is false keeps those columns, one without an operation_type keeps it and its tool_name.
 WITH decided AS (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS d (
         project_id text, trace_id text, span_id text, ts timestamptz, is_generation boolean, count_rule smallint,
         counted_in text, inherited jsonb, dim_id integer, takes_identity boolean, user_id text, session_id text,
         tags text[], agent_name text, prompt_name text, prompt_version text, takes_content boolean, input_type text,
-        input_text text, input_messages jsonb, output_text text, output_messages jsonb, search_text text
+        input_text text, input_messages jsonb, output_text text, output_messages jsonb, search_text text,
+        operation_type text, tool_name text
     )
 ),
 written AS (
     UPDATE llm_traces t SET
         is_generation = d.is_generation, count_rule = d.count_rule, counted_in = d.counted_in, dim_id = d.dim_id,
         inherited = d.inherited,
+        operation_type = coalesce(d.operation_type, t.operation_type),
+        tool_name = CASE WHEN d.operation_type IS NULL THEN t.tool_name ELSE d.tool_name END,
         user_id = CASE WHEN d.takes_identity THEN d.user_id ELSE t.user_id END,
         session_id = CASE WHEN d.takes_identity THEN d.session_id ELSE t.session_id END,
         tags = CASE WHEN d.takes_identity THEN d.tags ELSE t.tags END,

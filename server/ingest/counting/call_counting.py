@@ -4,37 +4,35 @@ Several spans may report one call: a framework's and the client library's, the c
 none at all: the usage is on the agent that made the calls. The decision is a pure function of the spans of a trace,
 whatever their order and however they were split into requests: it is made for the spans of one request before they
 are stored (:mod:`server.ingest.mapping.request_counts`), and again over the stored ones where a trace comes in pieces
-(:mod:`server.ingest.writing.stored_counts`). :data:`COUNT_RULES` has the rules by number.
+(:mod:`server.ingest.writing.stored_counts`). :data:`~server.ingest.counting.count_rules.COUNT_RULES` has
+the rules by number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from typing import Final
 
+from server.ingest.counting.count_rules import (
+    BILLED_OUTSIDE,
+    INNER_COUNTS,
+    ONLY_REPORT,
+    OUTER_COUNTS,
+    REPEATED_USAGE,
+    SAME_RESPONSE,
+    SAME_WINDOW,
+    TOOL,
+    USAGE_WITHOUT_CALL,
+    Decision,
+    SpanView,
+)
+from server.ingest.counting.tool_counting import decide_tool_calls
 from server.ingest.dialects.canonical_names import (
     BOUNDARY_OPERATIONS,
-    GENERATION_OPERATIONS,
     TRANSPARENT_OPERATIONS,
     operation_family,
 )
 from server.ingest.dialects.model_stem import is_same_model
-
-ONLY_REPORT, USAGE_WITHOUT_CALL = 1, 2
-INNER_COUNTS, OUTER_COUNTS, SAME_RESPONSE, SAME_WINDOW, REPEATED_USAGE, BILLED_OUTSIDE = 3, 4, 5, 6, 7, 8
-
-COUNT_RULES: Final[Mapping[int, str]] = {
-    ONLY_REPORT: "counts: the report of a model call",
-    USAGE_WITHOUT_CALL: "counts: usage of a span that is no call, where no span below it reports any",
-    INNER_COUNTS: "does not count: a span inside it reports the same call",
-    OUTER_COUNTS: "does not count: the span around it reports the usage of the same call, this one none",
-    SAME_RESPONSE: "does not count: a span with the same response id, within its time, reports the same call",
-    SAME_WINDOW: "does not count: another instrumentation reports a call of the same time, model and usage",
-    BILLED_OUTSIDE: "does not count: the span around it reports the same usage and what it cost",
-    REPEATED_USAGE: "does not count: its usage repeats that of the calls below or around it, or of the one just before",
-}
-"""What ``count_rule`` of a row says."""
 
 MOST_VIEWS: Final = 4
 """More spans than this with one response id: the server does not make unique ids, and they tell nothing."""
@@ -48,64 +46,18 @@ _BOOKED_US: Final = 1_000_000
 _DIRECT, _THROUGH_TRANSPORT, _THROUGH_CHAIN, _BOUNDARY = 0, 1, 2, 3
 
 
-@dataclass(slots=True)
-class SpanView:
-    """The data of the decision. Times in microseconds since the epoch."""
-
-    span_id: str
-    parent_span_id: str | None
-    start_us: int
-    end_us: int
-    operation: str
-    kind: str
-    reports: bool
-    """Whether the span may count: a model call, or another span with usage of its own."""
-    model: str | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
-    has_cost: bool = False
-    response_id: str | None = None
-    scope: str | None = None
-    is_billed: bool = False
-    """Whether the sender reported what it cost."""
-
-    @property
-    def is_call(self) -> bool:
-        """A model call, as opposed to an agent, chain or workflow with usage."""
-        return self.reports and self.operation in GENERATION_OPERATIONS
-
-    @property
-    def has_usage(self) -> bool:
-        """Whether there is something to count."""
-        return bool(self.total_tokens) or self.has_cost
-
-    @property
-    def place(self) -> tuple[int, str]:
-        """The order in which spans are looked at, the same in every process."""
-        return self.start_us, self.span_id
-
-
-@dataclass(slots=True)
-class Decision:
-    """Whether a span counts, why, and where its call is counted if not here."""
-
-    counts: bool
-    rule: int
-    counted_in: str | None = None
-    lenders: list[str] = field(default_factory=list)
-    """Other reports of the call, from which the counted span takes a user, session, tags, agent or prompt it lacks."""
-    content_lenders: list[str] = field(default_factory=list)
-    """Those of them that report this call alone, and so its messages."""
-
-
 def decide_counts(spans: Iterable[SpanView]) -> dict[str, Decision]:
     """Decide for every span of one trace that reports something; spans that report nothing have no decision."""
     by_id = {span.span_id: span for span in spans}
-    reporting = sorted((span for span in by_id.values() if span.reports), key=lambda span: span.place)
+    reports = [span for span in by_id.values() if span.reports]
+    tools = [span for span in reports if span.operation == TOOL]
+    decisions = decide_tool_calls(by_id, tools) if tools else {}
+    reporting = sorted((span for span in reports if span.operation != TOOL), key=lambda span: span.place)
     if len(reporting) < 2:
-        return {span.span_id: _alone(span) for span in reporting}
-    return _TraceDecision(by_id, reporting).decide()
+        decisions.update((span.span_id, _alone(span)) for span in reporting)
+    else:
+        decisions.update(_TraceDecision(by_id, reporting).decide())
+    return decisions
 
 
 def _alone(span: SpanView) -> Decision:

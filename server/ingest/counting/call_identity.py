@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Final
 
-from server.ingest.mapping.call_counting import Decision
+from server.ingest.counting.count_rules import Decision
 
 IDENTITY: Final[Mapping[str, tuple[str, ...]]] = {
     "user_id": ("user_id",),

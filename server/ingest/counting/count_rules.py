@@ -1,0 +1,88 @@
+"""The rules by which spans count, and what the decision looks at and says.
+
+:mod:`server.ingest.counting.call_counting` decides for model calls,
+:mod:`server.ingest.counting.tool_counting` for calls of tools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from server.ingest.dialects.canonical_names import GENERATION_OPERATIONS
+
+ONLY_REPORT, USAGE_WITHOUT_CALL = 1, 2
+INNER_COUNTS, OUTER_COUNTS, SAME_RESPONSE, SAME_WINDOW, REPEATED_USAGE, BILLED_OUTSIDE = 3, 4, 5, 6, 7, 8
+TOOL_CALL, SAME_TOOL_CALL = 9, 10
+
+COUNT_RULES: Final[Mapping[int, str]] = {
+    ONLY_REPORT: "counts: the report of a model call",
+    USAGE_WITHOUT_CALL: "counts: usage of a span that is no call, where no span below it reports any",
+    INNER_COUNTS: "does not count: a span inside it reports the same call",
+    OUTER_COUNTS: "does not count: the span around it reports the usage of the same call, this one none",
+    SAME_RESPONSE: "does not count: a span with the same response id, within its time, reports the same call",
+    SAME_WINDOW: "does not count: another instrumentation reports a call of the same time, model and usage",
+    BILLED_OUTSIDE: "does not count: the span around it reports the same usage and what it cost",
+    REPEATED_USAGE: "does not count: its usage repeats that of the calls below or around it, or of the one just before",
+    TOOL_CALL: "is no model call: the report of a tool call over MCP",
+    SAME_TOOL_CALL: "is no tool call of its own: the span around it reports the same one",
+}
+"""What ``count_rule`` of a row says."""
+
+TOOL_RULES: Final = frozenset({TOOL_CALL, SAME_TOOL_CALL})
+"""The rules of spans that may be a further report of a tool call."""
+TOOL, NO_TOOL = "tool", "chain"
+"""Operation of a span that reports a tool call, and of a further report of the same one."""
+
+
+@dataclass(slots=True)
+class SpanView:
+    """The data of the decision. Times in microseconds since the epoch."""
+
+    span_id: str
+    parent_span_id: str | None
+    start_us: int
+    end_us: int
+    operation: str
+    kind: str
+    reports: bool
+    """Whether the span may count: a model call, or another span with usage of its own."""
+    model: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    has_cost: bool = False
+    response_id: str | None = None
+    scope: str | None = None
+    is_billed: bool = False
+    """Whether the sender reported what it cost."""
+    tool_name: str | None = None
+
+    @property
+    def is_call(self) -> bool:
+        """A model call, as opposed to an agent, chain or workflow with usage."""
+        return self.reports and self.operation in GENERATION_OPERATIONS
+
+    @property
+    def has_usage(self) -> bool:
+        """Whether there is something to count."""
+        return bool(self.total_tokens) or self.has_cost
+
+    @property
+    def place(self) -> tuple[int, str]:
+        """The order in which spans are looked at, the same in every process."""
+        return self.start_us, self.span_id
+
+
+@dataclass(slots=True)
+class Decision:
+    """Whether a span counts, why, and where its call is counted if not here."""
+
+    counts: bool
+    rule: int
+    counted_in: str | None = None
+    lenders: list[str] = field(default_factory=list)
+    """Other reports of the call, from which the counted span takes a user, session, tags, agent or prompt it lacks."""
+    content_lenders: list[str] = field(default_factory=list)
+    """Those of them that report this call alone, and so its messages."""
