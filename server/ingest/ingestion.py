@@ -226,6 +226,7 @@ class Ingestion:
             full_text=self._full_text,
             shared_from=self.content_start.moment,
             resources_from=self.content_start.resources,
+            results_from=self.content_start.results,
         )
         if is_heavy(decoded):
             return await self._work.in_thread(lambda: run_to_the_end(steps))

@@ -42,11 +42,12 @@ def reading_steps(
     full_text: bool,
     shared_from: datetime,
     resources_from: datetime,
+    results_from: datetime,
 ) -> Generator[None, None, RequestSpans]:
     """Map and prepare what was decoded, span by span. Raises TooLarge for more bytes of rows than a request may have.
 
     ``full_text``: whether words are indexed. ``shared_from``: the start of the first spans whose content is shared;
-    ``resources_from``: the same of their resource attributes.
+    ``resources_from``: the same of their resource attributes; ``results_from``: of the results of tools.
     """
     batch = MappedBatch()
     yield from mapping_steps(decoded, batch, now=now, window=window, pricing=prices)
@@ -64,6 +65,7 @@ def reading_steps(
                 request=request,
                 shared_from=shared_from,
                 resources_from=resources_from,
+                results_from=results_from,
             )
         except UnstorableSpan as error:
             found.unstorable[str(error)] += 1

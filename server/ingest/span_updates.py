@@ -116,6 +116,7 @@ class SpanUpdates:
             full_text=self._full_text,
             shared_from=self._content_start.moment,
             resources_from=self._content_start.resources,
+            results_from=self._content_start.results,
         )
         await self._writer.store([_next_version(span, row["version"])])
         return True

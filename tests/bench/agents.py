@@ -10,10 +10,11 @@ authentication, pricing and full text on, which answers after COMMIT, and prints
     its contents, an export
 
 The layouts ``shared`` and ``inline`` of content run beside each other (``--layouts``), each on a database of its own,
-and with ``--base DIR`` the program of another worktree: all take the same requests in turns, and the last column is the
-ratio of the first to the second. The spans arrive in rounds, so that the two are measured at the same time of a
-noisy day. ``--where`` prints where the bytes of a span are, table by table and index by index, and what its WAL is of.
-``--growth`` stores conversations of 20 turns only and prints the bytes of a span at turn 2 and at turn 20.
+and with ``--base DIR`` the program of another worktree, in the layout ``--base-layout``: all take the same requests in
+turns, and the last column is the ratio of the first to the second. The spans arrive in rounds, so that the two are
+measured at the same time of a noisy day. ``--where`` prints where the bytes of a span are, table by table and index by
+index, and what its WAL is of. ``--growth`` stores conversations of 20 turns only and prints the bytes of a span at turn
+2 and at turn 20.
 """
 
 from __future__ import annotations
@@ -324,7 +325,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Start private services and servers, measure, print."""
     builds = [(layout, HERE, layout) for layout in arguments.layouts]
     if arguments.base:
-        builds.append(("base", arguments.base.resolve(), "inline"))
+        builds.append(("base", arguments.base.resolve(), arguments.base_layout))
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="observatory-bench-")))
         folder.chmod(0o755)
@@ -344,6 +345,7 @@ def parse_arguments() -> Any:
     parser.add_argument(
         "--layouts", nargs="+", choices=["shared", "inline"], default=["shared", "inline"], help="of this build"
     )
+    parser.add_argument("--base-layout", choices=["shared", "inline"], default="inline", help="of that build")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--requests", type=int, default=30, help="requests of 100 spans a round")
     parser.add_argument("--reads", type=int, default=30, help="questions of each kind")

@@ -72,7 +72,9 @@ class Writer:
         dimensions = Dimensions(services.writes, most_combinations=20_000)
         self._writer = SpanWriter(services.writes, dimensions, None, full_text=full_text)
         begins = ALWAYS if layout == "shared" else NEVER
-        self._options: dict[str, Any] = {"shared_from": begins, "resources_from": begins, "full_text": full_text}
+        self._options: dict[str, Any] = {
+            "shared_from": begins, "resources_from": begins, "results_from": begins, "full_text": full_text,
+        }  # fmt: skip
 
     async def store(self, project: str, spans: Sequence[SpanRecord]) -> int:
         return await self._writer.store([prepare_span(project, span, **self._options) for span in spans])

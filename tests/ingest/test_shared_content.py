@@ -42,6 +42,7 @@ WORDS = [
     "2e3x",
 ]
 LONG = "a long definition " * 40
+RESULTS = [f"{word} " * 30 + "{}" for word in ("amber", "cedar 東京都", "ember")]
 RESOURCES: list[dict[str, Any]] = [
     {},
     {"host": "short"},
@@ -156,7 +157,8 @@ def random_span(chance: random.Random, known: Sequence[SpanRecord]) -> SpanRecor
                 "parts": [{"type": "tool_call", "name": words(1), "id": "c1", "arguments": {"a": words(2)}}],
             }
         if kind == 1:
-            return {"role": "tool", "parts": [{"type": "tool_call_response", "id": "c1", "response": words(3)}]}
+            response = chance.choice([words(3), *RESULTS])
+            return {"role": "tool", "parts": [{"type": "tool_call_response", "id": "c1", "response": response}]}
         if kind == 2:
             return {
                 "role": role,
@@ -182,7 +184,11 @@ def random_span(chance: random.Random, known: Sequence[SpanRecord]) -> SpanRecor
         "duration_ms": float(chance.randint(1, 900)),
         "resource_attributes": dict(chance.choice(RESOURCES)),
     }
-    kind = chance.randrange(8)
+    kind = chance.randrange(9)
+    if kind == 8:  # a tool
+        named = {"gen_ai.tool.call.id": "c1"}
+        more["attributes"] = chance.choice([{}, named, {**named, "x": LONG}])
+        return make_span(**more, input_text=words(3) or None, output_text=chance.choice(RESULTS))
     if kind == 0:
         return make_span(**more, input_type="text", input_text=words(6) or None, output_text=words(6) or None)
     if kind == 1:  # words that do not follow from the messages, as of a sender that redacts one of them

@@ -53,9 +53,11 @@ SELECT t.*, CASE WHEN t.more_parts > 0 THEN shared_attributes(t.project_id, t.ts
             ELSE shared_resource(t.project_id, t.resource_id) END AS whole_resource_attributes,
        coalesce(t.input_text, shared_text(t.project_id, t.ts, t.parts[1:t.input_parts])) AS whole_input_text,
        coalesce(t.input_messages, shared_messages(t.project_id, t.ts, t.parts[1:t.input_parts])) AS whole_input_messages,
-       coalesce(t.output_text, shared_text(t.project_id, t.ts, t.parts[t.input_parts + 1:cardinality(t.parts) - coalesce(t.more_parts, 0)])) AS whole_output_text,
-       coalesce(t.output_messages, shared_answers(t.project_id, t.ts, t.parts[t.input_parts + 1:cardinality(t.parts) - coalesce(t.more_parts, 0)],
-                                                  CASE WHEN t.states_finish THEN t.finish_reason END)) AS whole_output_messages
+       coalesce(t.output_text, CASE WHEN t.result_alone THEN shared_result(t.project_id, t.ts, t.parts[t.input_parts + 1])
+           ELSE shared_text(t.project_id, t.ts, t.parts[t.input_parts + 1:cardinality(t.parts) - coalesce(t.more_parts, 0)]) END) AS whole_output_text,
+       coalesce(t.output_messages, CASE WHEN t.result_alone IS NOT TRUE THEN
+           shared_answers(t.project_id, t.ts, t.parts[t.input_parts + 1:cardinality(t.parts) - coalesce(t.more_parts, 0)],
+                          CASE WHEN t.states_finish THEN t.finish_reason END) END) AS whole_output_messages
 FROM trace_summaries s
 JOIN llm_traces t ON t.project_id = s.project_id AND t.trace_id = s.trace_id AND t.ts BETWEEN s.start_ts AND s.end_ts
 WHERE s.project_id = $1 AND s.trace_id = $2 AND t.span_id = $3

@@ -1,8 +1,7 @@
 """The content of a span in the parts that several spans may share: messages, texts that are none, and long attributes.
 
 Only content whose texts follow from its messages can be taken apart; :func:`split_content` says so by comparing. The
-statements that put it together again are in migrations 0070 to
-0073.
+statements that put it together again are in migrations 0070 to 0073 and 0107.
 """
 
 from __future__ import annotations
@@ -20,10 +19,16 @@ from server.queries.records.message_text import text_of_parts
 BARE_ROLES = ("user", "assistant")
 """Roles that the only message of a side does not name in its text."""
 
-MODEL = "assistant"
+MODEL, TOOL = "assistant", "tool"
 
 LONG_ATTRIBUTE = 512
 """Characters from which on an attribute is a part, whether others have it or not: a row of its own takes about 130."""
+
+CALL_IDS = ("gen_ai.tool.call.id", "ai.toolCall.id")
+"""Attributes of a tool's span that name the call which it answers."""
+
+SHORTEST_RESULT = 128
+"""Characters from which on the result of a tool is a part: a shorter one takes less room in its span."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,8 @@ class SharedContent:
     """How many of the parts, the first ones, the call only repeats: those up to the last message of the model."""
     attributes: tuple[str, ...]
     """Which attributes are parts."""
+    result_alone: bool = False
+    """The part of the output is the message of a tool, and the span has no more of it than the response."""
 
     @property
     def size(self) -> int:
@@ -57,20 +64,42 @@ class SharedContent:
         return sum(len(part.body) for part in self.parts)
 
 
-def split_content(record: SpanRecord) -> SharedContent | None:
+def split_content(record: SpanRecord, *, with_results: bool = False) -> SharedContent | None:
     """Return the parts of the content of ``record``; None if its texts do not follow from them, or it has no messages.
-    A text alone, such as the result of a tool, is seldom sent twice, and takes less room in its span.
+    A text alone is seldom sent twice, and takes less room in its span; ``with_results``: but for the result of a tool,
+    which the next call of the conversation has among its messages.
     """
     if record.input_messages is None and record.output_messages is None:
-        return None
+        return _split_result(record) if with_results else None
     answers, states_finish = _without_finish(record.output_messages, record.finish_reason)
     asked = _split(record.input_messages, record.input_text)
     answered = _split(answers, record.output_text)
     if asked is None or answered is None or not (asked or answered):
         return None
-    long = {key: part for key, value in record.attributes.items() if (part := _long_attribute(key, value)) is not None}
+    long = _long_attributes(record)
     history = _history(record.input_messages or ())
     return SharedContent((*asked, *answered, *long.values()), len(asked), states_finish, history, tuple(long))
+
+
+def _split_result(record: SpanRecord) -> SharedContent | None:
+    """Return the parts of a tool's span: its arguments, and the message with its result. None if the
+    result is short, or nothing says which call it answers.
+    """
+    call = next((record.attributes[name] for name in CALL_IDS if name in record.attributes), None)
+    result = record.output_text
+    if not isinstance(call, str) or not call or result is None or len(result) < SHORTEST_RESULT:
+        return None
+    # Members in the order of mapped messages: the id of a part is a hash of its JSON.
+    inner: list[dict[str, Any]] = [{"type": "tool_call_response", "id": call, "response": result}]
+    answer = ContentPart(orjson.dumps({"role": TOOL, "parts": inner}).decode(), render_parts(inner), None)
+    asked = _split(None, record.input_text) or []
+    long = _long_attributes(record)
+    parts = (*asked, answer, *long.values())
+    return SharedContent(parts, len(asked), False, 0, tuple(long), result_alone=True)
+
+
+def _long_attributes(record: SpanRecord) -> dict[str, ContentPart]:
+    return {key: part for key, value in record.attributes.items() if (part := _long_attribute(key, value)) is not None}
 
 
 def _history(messages: Sequence[Mapping[str, Any]]) -> int:

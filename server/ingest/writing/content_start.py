@@ -1,4 +1,4 @@
-"""From when on new spans have their content in parts, and their resource attributes elsewhere."""
+"""From when on new spans have their content in parts, the results of tools too, and resource attributes elsewhere."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ class ContentStart:
         """The start of the first spans whose content is shared."""
         self.resources = NEVER
         """The same of resource attributes, never before :attr:`moment`."""
+        self.results = NEVER
+        """The same of the results of tools."""
 
     async def learn(self) -> None:
         """Ask the database, once. Raises the errors of :class:`Database`."""
@@ -35,4 +37,5 @@ class ContentStart:
                 if self._is_auto:
                     begins = await connection.fetchval(statement("read_content_start"), ALWAYS)
                 resources = await connection.fetchval(statement("read_resource_start"), begins)
-            self.moment, self.resources, self._is_open = begins, resources, False
+                results = await connection.fetchval(statement("read_result_start"), begins)
+            self.moment, self.resources, self.results, self._is_open = begins, resources, results, False

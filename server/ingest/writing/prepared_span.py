@@ -33,7 +33,9 @@ PLAIN_COLUMNS: Final = (
 )  # fmt: skip
 """Fields of a span that are stored as they are."""
 
-SHARED_COLUMNS: Final = ("parts", "input_parts", "content_bytes", "states_finish", "more_parts", "history_parts")
+SHARED_COLUMNS: Final = (
+    "parts", "input_parts", "content_bytes", "states_finish", "more_parts", "history_parts", "result_alone",
+)  # fmt: skip
 """The content of a span in the layout ``shared``."""
 
 LEAST_RESOURCE: Final = 64
@@ -132,7 +134,7 @@ class PreparedSpan:
         content = self.content
         self.values[_PARTS_PLACE : _PARTS_PLACE + len(SHARED_COLUMNS)] = (
             list(ids), content.inputs, content.size, content.states_finish or None,
-            len(content.attributes) or None, content.history or None,
+            len(content.attributes) or None, content.history or None, content.result_alone or None,
         )  # fmt: skip
 
     def part_ids(self) -> Sequence[UUID]:
@@ -164,16 +166,18 @@ def prepare_span(
     request: int = 0,
     shared_from: datetime = LATEST,
     resources_from: datetime = LATEST,
+    results_from: datetime = LATEST,
 ) -> PreparedSpan:
     """Check and encode ``record``; ``full_text`` false leaves its words out of the search index. ``request``: a
     number that the spans which were mapped together share. ``shared_from``: the content of spans that start at this
-    moment or later goes apart where it can; ``resources_from``: the same of their resource attributes.
+    moment or later goes apart where it can; ``resources_from``: the same of their resource attributes;
+    ``results_from``: of the results of tools.
 
     Raises :class:`UnstorableSpan`.
     """
     _check(record)
     try:
-        content = split_content(record) if record.ts >= shared_from else None
+        content = split_content(record, with_results=record.ts >= results_from) if record.ts >= shared_from else None
         documents = [
             None if value is None else "[]" if value == [] else orjson.dumps(value).decode()
             for value in (_json(record) if content is None else _json_but_parts(record, content))

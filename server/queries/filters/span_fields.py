@@ -178,13 +178,17 @@ _SIDES: Final = {
 
 def _content(name: str, field_type: FieldType, sentence: str, *, previewed: bool = False) -> TraceField:
     """Return the field of a content column, whose value is in the row or in parts that several rows share (migrations
-    0070 and 0071).
+    0070, 0071 and 0107).
     """
     side, _, form = name.partition("_")
     of_parts = f"{{t}}.project_id, {{t}}.ts, {{t}}.parts[{_SIDES[side]}]"
     shared = f"shared_{form}({of_parts})"
     if name == "output_messages":
         shared = f"shared_answers({of_parts}, CASE WHEN {{t}}.states_finish THEN {{t}}.finish_reason END)"
+        shared = f"CASE WHEN {{t}}.result_alone IS NOT TRUE THEN {shared} END"
+    if name == "output_text":
+        result = "shared_result({t}.project_id, {t}.ts, {t}.parts[{t}.input_parts + 1])"
+        shared = f"CASE WHEN {{t}}.result_alone THEN {result} ELSE {shared} END"
     field = _payload(name, field_type, "io", sentence, previewed=previewed)
     return replace(field, sql=f"coalesce({{t}}.{name}, {shared})")
 

@@ -1,5 +1,6 @@
 """Contents of a page's rows that are stored elsewhere: in parts, or as their resource. Each is read once, however many
-rows share it, and parts are put together here as the database does it for filters (migrations 0070, 0071 and 0105).
+rows share it, and parts are put together here as the database does it for filters (migrations 0070, 0071, 0105 and
+0107).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ COLUMNS: Final = {
     "own_inputs": "{t}.input_parts",
     "own_more": "coalesce({t}.more_parts, 0)",
     "own_finish": "CASE WHEN {t}.states_finish THEN {t}.finish_reason END",
+    "own_result": "{t}.result_alone",
     "own_project": "{t}.project_id",
     "own_ts": "{t}.ts",
     "own_resource": "{t}.resource_id",
@@ -60,6 +62,8 @@ class _Content:
     names: Sequence[str]
     ids: list[UUID]
     finish: str | None
+    is_result: bool
+    """The part is the message of a tool, and the row has its response alone."""
     count: int
     """Parts to read."""
 
@@ -75,6 +79,8 @@ class _Content:
             if name == "attributes":
                 for message, _, _ in parts:
                     row[name].update(message)
+            elif self.is_result:
+                row[name] = parts[0][0]["parts"][0]["response"] if name in _TEXTS else None
             elif name in _TEXTS:
                 text = row[name] = _text(parts, is_alone=len(ids) == 1)
                 needs_more = self.count < len(ids) and len(text or "") <= PREVIEW_LENGTH
@@ -159,8 +165,8 @@ def _contents(
     sides = ids[:inputs], ids[inputs:outputs], ids[outputs:]
     for side, names, is_clipped in groups:
         parts = sides[side]
-        finish = record["own_finish"] if side == _OUTPUT else None
-        yield _Content(row, names, parts, finish, _FIRST_PARTS if is_clipped else len(parts))
+        finish, is_result = (record["own_finish"], record["own_result"] is True) if side == _OUTPUT else (None, False)
+        yield _Content(row, names, parts, finish, is_result, _FIRST_PARTS if is_clipped else len(parts))
 
 
 def _text(parts: Sequence[Part], *, is_alone: bool) -> str | None:

@@ -51,9 +51,11 @@ JOIN llm_traces t ON t.project_id = k.project_id AND t.trace_id = k.trace_id AND
 SELECT t.project_id, t.trace_id, t.span_id, t.input_type,
        coalesce(t.input_text, shared_text(t.project_id, t.ts, t.parts[1:t.input_parts])) AS input_text,
        coalesce(t.input_messages, shared_messages(t.project_id, t.ts, t.parts[1:t.input_parts])) AS input_messages,
-       coalesce(t.output_text, shared_text(t.project_id, t.ts, t.parts[t.input_parts + 1:cardinality(t.parts) - coalesce(t.more_parts, 0)])) AS output_text,
-       coalesce(t.output_messages, shared_answers(t.project_id, t.ts, t.parts[t.input_parts + 1:cardinality(t.parts) - coalesce(t.more_parts, 0)],
-                                                  CASE WHEN t.states_finish THEN t.finish_reason END)) AS output_messages
+       coalesce(t.output_text, CASE WHEN t.result_alone THEN shared_result(t.project_id, t.ts, t.parts[t.input_parts + 1])
+           ELSE shared_text(t.project_id, t.ts, t.parts[t.input_parts + 1:cardinality(t.parts) - coalesce(t.more_parts, 0)]) END) AS output_text,
+       coalesce(t.output_messages, CASE WHEN t.result_alone IS NOT TRUE THEN
+           shared_answers(t.project_id, t.ts, t.parts[t.input_parts + 1:cardinality(t.parts) - coalesce(t.more_parts, 0)],
+                          CASE WHEN t.states_finish THEN t.finish_reason END) END) AS output_messages
 FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) AS k (project_id, trace_id, span_id, ts)
 JOIN llm_traces t ON t.project_id = k.project_id AND t.trace_id = k.trace_id AND t.span_id = k.span_id AND t.ts = k.ts;
 

@@ -8,6 +8,10 @@ SELECT greatest(shared_content_begins(), $1::timestamptz);
 -- From when on spans of a database have the id of their resource in place of its attributes, not before $1.
 SELECT greatest(shared_resources_begin(), $1::timestamptz);
 
+-- name: read_result_start
+-- From when on the result of a tool is the part that later calls have, not before $1.
+SELECT greatest(shared_results_begin(), $1::timestamptz);
+
 -- name: make_content_keys
 INSERT INTO content_keys (project_id) SELECT unnest($1::text[]) ON CONFLICT (project_id) DO NOTHING RETURNING project_id;
 

@@ -57,8 +57,8 @@ CREATE TEMP TABLE IF NOT EXISTS span_changes (
 SET app.notes_copied_spans = 'on';
 
 -- name: declare_shared_content
--- For as long as the connection lives: it keeps the parts of a span when it changes the span (migration 0070).
-SET app.shares_content = 'on';
+-- For as long as the connection lives: it keeps the parts of a span when it changes the span (migrations 0070 and 0107).
+SET app.shares_content = 'results';
 
 -- name: create_trace_changes
 -- The same for trace summaries, from which sessions and users follow. recomputed: start, end or names
@@ -108,7 +108,7 @@ total_tokens, cached_tokens, cache_write_tokens, reasoning_tokens, prompt_cost_u
 total_cost_usd, cache_savings_usd, cost_source, price_version, duration_ms, ttft_ms, status_code, error_type,
 error_message, user_id, session_id, tags, attributes, resource_attributes, events, links, dialect, usage_rule,
 count_rule, counted_in, inherited, usage_details, dropped, dim_id, version, parts, input_parts, content_bytes,
-states_finish, more_parts, history_parts, resource_id;
+states_finish, more_parts, history_parts, result_alone, resource_id;
 
 -- columns: span_change
 -- The columns that summaries and rollups are made of: those of span_changes beside pass and sign.

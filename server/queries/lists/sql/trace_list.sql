@@ -79,7 +79,8 @@ ORDER BY ts, span_id
 -- $1 project, $2 trace ids, $3 span ids, $4 and $5 the window to look in.
 SELECT t.trace_id, t.span_id, t.ts,
        coalesce(t.input_text, shared_text(t.project_id, t.ts, t.parts[1:t.input_parts])) AS input_text,
-       coalesce(t.output_text, shared_text(t.project_id, t.ts, t.parts[t.input_parts + 1:cardinality(t.parts) - coalesce(t.more_parts, 0)])) AS output_text
+       coalesce(t.output_text, CASE WHEN t.result_alone THEN shared_result(t.project_id, t.ts, t.parts[t.input_parts + 1])
+           ELSE shared_text(t.project_id, t.ts, t.parts[t.input_parts + 1:cardinality(t.parts) - coalesce(t.more_parts, 0)]) END) AS output_text
 FROM llm_traces t
 WHERE t.project_id = $1 AND t.trace_id = ANY ($2::text[]) AND t.span_id = ANY ($3::text[]) AND t.ts >= $4 AND t.ts < $5
 
