@@ -22,6 +22,7 @@ from sanic.response import BaseHTTPResponse
 
 from server.errors import WrongProtocol
 from server.fairness.tenants import Place
+from server.http.chunked_body import ChunkedBody
 from server.http.deadlines import LINGER_SECONDS
 from server.http.request_head import (
     HTTP_2_PREFACE,
@@ -98,7 +99,7 @@ class PreparedResponse(HTTPResponse):
 class EdgeHttp(Http):
     """One connection's requests, one after the other."""
 
-    __slots__ = ("_body_places", "_held_bytes", "_known_fields", "_known_line")
+    __slots__ = ("_body_places", "_chunks", "_held_bytes", "_is_pipelined", "_known_fields", "_known_line")
 
     # Sanic's own annotations of these are narrower than what it puts there.
     protocol: Any
@@ -117,10 +118,20 @@ class EdgeHttp(Http):
         self._known_fields: HeaderFields | None = None
         self._body_places: list[Place] = []
         self._held_bytes = 0
+        self._chunks = ChunkedBody(float("inf"))
+        self._is_pipelined = False
+
+    def init_for_request(self) -> None:
+        """Begin with the next request."""
+        super().init_for_request()  # type: ignore[no-untyped-call]
+        self._is_pipelined = bool(self.recv_buffer)
 
     async def http1_request_header(self) -> None:
         """Receive a head, check it and make a request from it."""
         buffer = self.recv_buffer
+        if self._is_pipelined:
+            # The answer to the last request may not have waited for anything, and many more may be in the buffer.
+            await asyncio.sleep(0)
         self.protocol.head_began()
         end = 0
         while (found := buffer.find(_END_OF_HEAD, end)) < 0:
@@ -179,7 +190,7 @@ class EdgeHttp(Http):
                 raise ExpectationFailed(f"Unknown Expect: {expected}")
             self.expecting_continue = True
         if "transfer-encoding" in headers:
-            self.request_body = "chunked"
+            self.request_body, self._chunks = "chunked", ChunkedBody(float("inf"))
             return True
         self.request_body = True
         self.request_bytes_left = self.request_bytes = int(headers["content-length"])
@@ -198,8 +209,11 @@ class EdgeHttp(Http):
         protocol = self.protocol
         protocol.expect_body()
         try:
-            if self.request_body is not True or self.request_bytes > limit:
+            if self.request_body is not True:
                 return await self._read_chunks()
+            if self.request_bytes > limit:
+                self.keep_alive = False
+                raise PayloadTooLarge("Request body exceeds the size limit")
             if self.expecting_continue:
                 self.expecting_continue = False
                 await self._send(HTTP_CONTINUE)
@@ -221,15 +235,23 @@ class EdgeHttp(Http):
         return body
 
     async def _read_chunks(self) -> bytes:
-        chunks: list[bytes] = []
-        size = 0
-        while True:
-            await self._hold_body(size + BODY_STEP)
-            chunk = await self.read()
-            if chunk is None:
-                return b"".join(chunks)
-            chunks.append(chunk)
-            size += len(chunk)
+        content, buffer = bytearray(), self.recv_buffer
+        self._chunks = ChunkedBody(self.request_max_size)
+        if self.expecting_continue:
+            self.expecting_continue = False
+            await self._send(HTTP_CONTINUE)
+        try:
+            while True:
+                if len(content) + len(buffer) >= self._held_bytes:
+                    await self._hold_body(len(content) + len(buffer) + BODY_STEP)
+                if self._chunks.take(buffer, content):
+                    break
+                await self._receive_more()
+        except (BadRequest, PayloadTooLarge):
+            self.keep_alive = False
+            raise
+        self.request_body = None
+        return bytes(content)
 
     async def _hold_body(self, size: int) -> None:
         """Count ``size`` bytes in total as the memory of this request's body: the bytes received and the next step, not
@@ -253,6 +275,12 @@ class EdgeHttp(Http):
         self.request_max_size = float("inf")
         try:
             async with asyncio.timeout(LINGER_SECONDS):
+                while self.request_body == "chunked" and not self.expecting_continue:
+                    if self._chunks.take(self.recv_buffer, None):
+                        self.request_body = None
+                    else:
+                        await self._receive_more()
+                        yield b""
                 while self.request_body and not self.expecting_continue:
                     await self.read()
                     yield b""

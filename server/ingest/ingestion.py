@@ -187,7 +187,7 @@ class Ingestion:
             return decode_metrics(body, content_type, content_encoding, self.decode_limits)
 
         def counted() -> list[AgentCount]:
-            found = (read_counter(point, now, self.window) for point in metrics.points)
+            found = (read_counter(point, now, self.window, project.redactor) for point in metrics.points)
             return [count for count in found if count is not None]
 
         async with self._work.decoder():

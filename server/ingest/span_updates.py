@@ -72,7 +72,10 @@ class SpanUpdates:
         """Apply or hold ``updates``, durably. Raises the errors of :class:`Database`."""
         for update in updates:
             if not await self._apply(project_id, update.trace_id, update.span_id, update.columns):
-                document = orjson.dumps(update.columns).decode()
+                redactor, columns = (await self._projects.of(project_id)).redactor, update.columns
+                if redactor is not None:
+                    columns = redactor.redact_columns(update.ts, columns)
+                document = orjson.dumps(columns).decode()
                 async with self._database.write([project_id]) as connection:
                     await connection.execute(
                         statement("hold_span_update"), project_id, update.trace_id, update.span_id, document

@@ -86,7 +86,8 @@ async def answer(request: Request) -> HTTPResponse:
         "root_path": "",
         "query_string": b"",
         "headers": [
-            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in request.headers.items()
+            (name.lower().encode("ascii"), value.encode(errors="surrogateescape"))
+            for name, value in request.headers.items()
         ],
         "client": None,
         "server": None,

@@ -70,13 +70,18 @@ async def add(request: Request) -> HTTPResponse:
     tags = body.get("tags", [])
     if len(tags) > MAX_TAGS or not all(1 <= len(tag) <= LONGEST_TAG for tag in tags):
         raise InvalidBody.at("/tags", f"must be at most {MAX_TAGS} texts of 1 to {LONGEST_TAG} characters each")
+    title, text = _text(body, "title", least=1, most=LONGEST_TITLE), _text(body, "text", least=0, most=LONGEST_TEXT)
+    redactor = (await services_of(request).ingestion.projects.of(scope.projects[0])).redactor
+    if redactor is not None:
+        title, text = redactor.redact_text(title) or "[redacted]", redactor.redact_text(text)
+        tags = [redacted for redacted in map(redactor.redact_text, tags) if redacted]
     stored = await add_annotation(
         services_of(request).writes,
         scope.projects[0],
         ts=ts,
         end_ts=end_ts,
-        title=_text(body, "title", least=1, most=LONGEST_TITLE),
-        text=_text(body, "text", least=0, most=LONGEST_TEXT),
+        title=title,
+        text=text,
         tags=tags,
         created_by=request.ctx.principal.subject,
         note=partial(_noting, request, "annotation.create"),

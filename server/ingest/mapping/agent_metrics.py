@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from server.ingest.dialects.attribute_table import read_table
 from server.ingest.mapping.mapping_result import IngestWindow
@@ -16,9 +16,21 @@ from server.ingest.otlp.metrics_format import CounterPoint
 _TABLE: Final[dict[str, Any]] = read_table("agent_metrics.json")
 FIGURES: Final = tuple(dict.fromkeys(rule["figure"] for rule in _TABLE["metrics"].values()))
 DIMENSIONS: Final = ("figure", "kind", "agent", "person", "repository", "model", "tool")
+_FREE_TEXTS: Final = ("kind", "person", "repository", "tool")
+_IDENTITIES: Final = ("person",)
 _LONGEST: Final = 190
 """Bytes of one value: seven and the project make one btree key."""
 _LARGEST: Final = 1e15
+
+
+class Redaction(Protocol):
+    """The rules of a project that texts pass before they are stored."""
+
+    def redact_keys(self, attributes: dict[str, Any]) -> dict[str, Any]:
+        """Return ``attributes`` after the rules on their keys."""
+
+    def redact_text(self, text: str, *, is_identity: bool = False) -> str:
+        """Return a free text, or the name of a person, after the rules on texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +49,31 @@ class AgentCount:
     """Values of :data:`DIMENSIONS`; empty text where the point says nothing."""
 
 
-def read_counter(point: CounterPoint, now: datetime, window: IngestWindow) -> AgentCount | None:
-    """Return what ``point`` counts; None for a metric that the table does not have or an impossible time or value."""
+def read_counter(
+    point: CounterPoint, now: datetime, window: IngestWindow, redaction: Redaction | None = None
+) -> AgentCount | None:
+    """Return what ``point`` counts; None for a metric that the table does not have or an impossible time or value.
+
+    ``redaction``: what the project never wants stored.
+    """
     rule = _TABLE["metrics"].get(point.name)
     if rule is None or not 0 <= point.value < _LARGEST:
         return None
     if not to_ns(now - window.max_age) <= point.time_ns <= to_ns(now + window.max_future):
         return None
-    kind = to_text(point.attributes.get(rule.get("kind", ""))).lower()
-    named = {name: _first(point, keys) for name, keys in _TABLE["dimensions"].items()}
+    attributes = point.attributes if redaction is None else redaction.redact_keys(point.attributes)
+    kind = to_text(attributes.get(rule.get("kind", ""))).lower()
+    named = {name: _first(attributes, keys) for name, keys in _TABLE["dimensions"].items()}
     values = {
         "figure": rule["figure"],
         "kind": _TABLE["kinds"].get(kind, kind),
         "agent": rule["agent"],
-        "tool": to_text(point.attributes.get(rule.get("tool", ""))),
+        "tool": to_text(attributes.get(rule.get("tool", ""))),
         **named,
     }
+    if redaction is not None:
+        for name in _FREE_TEXTS:
+            values[name] = redaction.redact_text(values[name], is_identity=name in _IDENTITIES)
     identity = sorted(f"{key}={to_text(value)}" for key, value in point.attributes.items())
     return AgentCount(
         counter_id=hashlib.sha256("\0".join([point.name, *identity]).encode()).hexdigest()[:32],
@@ -65,5 +86,5 @@ def read_counter(point: CounterPoint, now: datetime, window: IngestWindow) -> Ag
     )
 
 
-def _first(point: CounterPoint, keys: list[str]) -> str:
-    return next((to_text(point.attributes[key]) for key in keys if point.attributes.get(key)), "")
+def _first(attributes: dict[str, Any], keys: list[str]) -> str:
+    return next((to_text(attributes[key]) for key in keys if attributes.get(key)), "")

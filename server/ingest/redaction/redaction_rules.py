@@ -2,9 +2,9 @@
 
 Off unless the project's settings have rules. Text rules run over every text of a span: input, output, messages,
 attributes of the span, its resource, events and links, error message, status, tags, names, and, only if a rule says
-``identities``, user and session ids. Key rules look at the keys of attributes and of members, however deep, also of
-JSON inside texts. Names of providers and models stay, because prices depend on them. The search index is built from the
-redacted texts.
+``identities``, user and session ids; over scores, annotations, what log records add, and figures of coding agents. Key
+rules look at the keys of attributes and of members, however deep, also of JSON inside texts. Names of providers and
+models stay, because prices depend on them. The search index is built from the redacted texts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from datetime import datetime
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -170,8 +171,27 @@ class Redactor:
         parts = [{name: self._value(value, texts) for name, value in part.items()} for part in message["parts"]]
         return {name: parts if name == "parts" else self._value(value, texts) for name, value in message.items()}
 
+    def redact_columns(self, moment: datetime, columns: dict[str, Any]) -> dict[str, Any]:
+        """Return ``columns`` of a span that is not stored yet, redacted like those of a span at ``moment``."""
+        record = SpanRecord(ts=moment, trace_id="", span_id="", span_name="")
+        known = [name for name in columns if name in _FIELDS]
+        for name in known:
+            setattr(record, name, columns[name])
+        self.redact(record)
+        return {**columns, **{name: getattr(record, name) for name in known}}
+
+    def redact_keys(self, attributes: dict[str, Any]) -> dict[str, Any]:
+        """Return ``attributes`` after the key rules."""
+        redacted: dict[str, Any] = self._value(attributes, [])
+        return redacted
+
+    def redact_text(self, text: str, *, is_identity: bool = False) -> str:
+        """Return a free text, or the name of a person, after the text rules."""
+        return self._text(text, self._identity_texts if is_identity else self._texts)
+
     def redact_score(self, score: ScoreRecord) -> None:
         """Change the free texts of ``score`` in place."""
+        score.name = self._text(score.name, self._texts) or "[redacted]"
         if score.comment:
             score.comment = self._text(score.comment, self._texts)
         if score.string_value:
@@ -232,6 +252,7 @@ class Redactor:
         return None
 
 
+_FIELDS: Final = frozenset(field.name for field in fields(SpanRecord))
 _TEXT_FIELDS: Final = (
     "span_name", "input_text", "output_text", "error_message", "error_type", "finish_reason", "agent_name",
     "tool_name", "prompt_name", "prompt_version", "input_type", "environment", "service_name", "service_version",
