@@ -22,10 +22,10 @@ from sanic.response import BaseHTTPResponse
 
 from server.errors import WrongProtocol
 from server.fairness.tenants import Place
-from server.http.chunked_body import ChunkedBody
 from server.http.deadlines import LINGER_SECONDS
 from server.http.request_head import (
     HTTP_2_PREFACE,
+    ChunkedBody,
     HeaderFields,
     RequestLine,
     read_fields,
@@ -120,11 +120,6 @@ class EdgeHttp(Http):
         self._held_bytes = 0
         self._chunks = ChunkedBody(float("inf"))
         self._is_pipelined = False
-
-    def init_for_request(self) -> None:
-        """Begin with the next request."""
-        super().init_for_request()  # type: ignore[no-untyped-call]
-        self._is_pipelined = bool(self.recv_buffer)
 
     async def http1_request_header(self) -> None:
         """Receive a head, check it and make a request from it."""
@@ -263,6 +258,7 @@ class EdgeHttp(Http):
 
     def let_go_of_body(self) -> None:
         """Stop counting the body: the request is done."""
+        self._is_pipelined = bool(self.recv_buffer)
         if self._body_places:
             for place in self._body_places:
                 self.protocol.app.ctx.services.bodies.give_back(place)

@@ -26,6 +26,8 @@ REFUSALS: Final = (200, 50)
 """Refusals that a caller gets at once, and refusals per second after that (:mod:`server.fairness.pace`)."""
 ABANDONED: Final = (100, 10)
 """The same for questions that a tenant began and left: each may have cost the database more than a small answer."""
+DOCUMENTS: Final = (100, 20)
+"""The same for documents that need no credential, by address."""
 
 SMALL_ANSWER_BYTES: Final = 64 * 1024
 """Answers up to this many bytes are not counted: any connection may have that much waiting."""
@@ -46,6 +48,7 @@ class HttpApp(Sanic[Any, Any]):
         self.ctx.spared = defaultdict(Spared)
         self.ctx.refusals = Pace(*REFUSALS)
         self.ctx.abandoned = Pace(*ABANDONED)
+        self.ctx.documents = Pace(*DOCUMENTS)
 
     def _determine_error_format(self, handler: Any) -> str:
         return "json"

@@ -1,4 +1,4 @@
-"""What comes in very many small pieces costs others nothing: chunks of a byte, requests one after the other."""
+"""Very many small pieces cost others nothing: chunks of a byte, requests one after the other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 from sanic.exceptions import BadRequest, PayloadTooLarge
 
-from server.http.chunked_body import LEAST_CHUNK, LONGEST_LINE, MOST_SMALL_CHUNKS, ChunkedBody
+from server.http.request_head import LEAST_CHUNK, LONGEST_LINE, MOST_SMALL_CHUNKS, ChunkedBody
 from tests.conftest import AppServer, ProjectMaker
 
 Bearer = Callable[..., dict[str, str]]

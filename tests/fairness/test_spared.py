@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 
 import httpx
 import pytest
 
 from server.fairness import spared
+from server.fairness.pace import Pace
 from server.fairness.party import SERVER, Party, current_party
 from server.fairness.spared import Spared
 from server.rest import health_routes
@@ -79,3 +81,14 @@ async def test_a_flood_without_credential_takes_few_connections_to_the_database(
         answers += await asyncio.gather(*(http.get("/metrics") for _ in range(60)))
     assert {answer.status_code for answer in answers} == {200}
     assert asked <= 20
+
+
+async def test_documents_without_a_credential_come_at_a_steady_pace(
+    app_server: AppServer, client: httpx.AsyncClient
+) -> None:
+    """Five hundred connections that asked for the description of the API once kept everybody waiting for seconds."""
+    app_server.app.ctx.documents = Pace(3, 5)
+    began = monotonic()
+    for path in ("/openapi.json", "/docs", "/docs/explorer.js", "/docs/errors", "/openapi.json"):
+        assert (await client.get(path)).status_code == 200
+    assert monotonic() - began >= 0.35  # two beyond three, at five a second
