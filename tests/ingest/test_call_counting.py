@@ -178,6 +178,26 @@ def test_two_equal_calls_at_once_seen_by_two_instrumentations_are_two() -> None:
     assert sum(record.is_generation for record in map_document(scoped(*spans)).records) == 2
 
 
+CACHED = {"gen_ai.usage.cache_read.input_tokens": 4}
+
+
+@pytest.mark.parametrize("place", [{"parentSpanId": OUTER}, {"endTimeUnixNano": str(NOW_NS + SECOND)}])
+def test_the_report_that_tells_of_the_cache_counts(place: dict[str, Any]) -> None:
+    """Its cost is the right one; without the cached tokens a computed one is too high."""
+    first, second = span({**USED, **CACHED}, spanId=OUTER), span(USED, spanId=INNER, **place)
+    records = map_document(scoped(("a", first), ("b", second))).records
+    assert [record.is_generation for record in records] == [True, False]
+    assert records[1].count_rule == (8 if "parentSpanId" in place else 6)
+    both = map_document(scoped(("a", first), ("b", {**second, "attributes": first["attributes"]}))).records
+    assert [record.is_generation for record in both] == [False, True]
+
+
+def test_a_cost_that_the_inner_span_reports_is_the_bill_whatever_is_said_of_the_cache_around_it() -> None:
+    inner = span({**USED, "gen_ai.usage.cost": 0.5}, spanId=INNER, parentSpanId=OUTER)
+    records = map_document(scoped(("a", span({**USED, **CACHED}, spanId=OUTER)), ("b", inner))).records
+    assert [record.is_generation for record in records] == [False, True]
+
+
 AGENT: dict[str, Any] = {
     "gen_ai.operation.name": "invoke_agent",
     "gen_ai.request.model": "gpt-4o",

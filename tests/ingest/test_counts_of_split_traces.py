@@ -61,6 +61,7 @@ def random_trace(
                 input_text=chance.choice([None, f"question {number}"]),
                 agent_name=chance.choice([None, "tea"]),
                 cost_source=chance.choice(["computed", "reported"]),
+                cached_tokens=chance.choice([None, 40]),
                 ts=START + timedelta(milliseconds=number),
                 duration_ms=1000.0 - 2 * number,
                 attributes={

@@ -124,6 +124,14 @@ def test_an_instrumentation_that_names_no_method_is_known_by_its_scope() -> None
     assert told == [("tool", "track", 9), ("chain", None, 10)]
 
 
+def test_autogen_and_an_instrumentation_tell_of_one_tool() -> None:
+    document = request(tell(1, None, "w.track", {"openinference.span.kind": "TOOL"}))
+    own = request(tell(2, 1, "execute_tool track", TOOL | named("track")), scope="autogen-core")
+    document["resourceSpans"] += own["resourceSpans"]
+    records = map_spans(decode_traces(as_json(document), JSON), now=NOW).records
+    assert [(record.operation_type, record.count_rule) for record in records] == [("tool", None), ("chain", 10)]
+
+
 def random_tools(chance: random.Random, trace: int) -> list[SpanRecord]:
     """Return agents, requests, tools of frameworks and of MCP below each other."""
     spans = []

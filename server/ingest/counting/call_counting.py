@@ -198,8 +198,17 @@ class _TraceDecision:
     def _count_views_once(self) -> None:
         """Call that are not nested: told by their response id, else by equal time, model and usage."""
         counted = [span for span in self._reporting if self._decisions[span.span_id].counts and span.has_usage]
-        # Calls before agents; a reported cost is the bill; of two views of a call the shorter one is nearer to it.
-        counted.sort(key=lambda span: (not span.is_call, not span.is_billed, span.end_us - span.start_us, span.place))
+        # Calls before agents; a reported cost is the bill; without the cached tokens a computed one is too high; of two
+        # views of a call the shorter one is nearer to it.
+        counted.sort(
+            key=lambda span: (
+                not span.is_call,
+                not span.is_billed,
+                not span.tells_cache,
+                span.end_us - span.start_us,
+                span.place,
+            )
+        )
         by_response: dict[str, list[SpanView]] = {}
         by_usage: dict[tuple[object, ...], list[SpanView]] = {}
         for span in counted:
@@ -331,10 +340,12 @@ def _is_booking_of(booking: SpanView, call: SpanView) -> bool:
 
 
 def _is_bill_of(call: SpanView, standing: Sequence[SpanView]) -> bool:
-    """Return whether ``call`` reports what the one call inside it cost, and the same tokens; that one itself does not
-    tell its cost.
+    """Return whether ``call`` reports the tokens of the one call inside it, and what that does not tell: its cost, or
+    how many of the tokens were cached.
     """
-    if len(standing) != 1 or not call.is_billed or standing[0].is_billed:
+    if len(standing) != 1 or standing[0].is_billed:
+        return False
+    if not call.is_billed and (standing[0].tells_cache or not call.tells_cache):
         return False
     return bool(call.total_tokens) and call.total_tokens == standing[0].total_tokens
 

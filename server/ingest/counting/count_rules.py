@@ -23,9 +23,9 @@ COUNT_RULES: Final[Mapping[int, str]] = {
     OUTER_COUNTS: "does not count: the span around it reports the usage of the same call, this one none",
     SAME_RESPONSE: "does not count: a span with the same response id, within its time, reports the same call",
     SAME_WINDOW: "does not count: another instrumentation reports a call of the same time, model and usage",
-    BILLED_OUTSIDE: "does not count: the span around it reports the same usage and what it cost",
+    BILLED_OUTSIDE: "does not count: the span around it reports the same usage, and what it cost or how much is cached",
     REPEATED_USAGE: "does not count: its usage repeats that of the calls below or around it, or of the one just before",
-    TOOL_CALL: "is no model call: the report of a tool call over MCP",
+    TOOL_CALL: "is no model call: the report of a tool call, of which there may be others",
     SAME_TOOL_CALL: "is no tool call of its own: the span around it reports the same one",
 }
 """What ``count_rule`` of a row says."""
@@ -58,6 +58,8 @@ class SpanView:
     is_billed: bool = False
     """Whether the sender reported what it cost."""
     tool_name: str | None = None
+    tells_cache: bool = False
+    """Whether the sender reported tokens that the vendor read from its cache or wrote to it."""
 
     @property
     def is_call(self) -> bool:

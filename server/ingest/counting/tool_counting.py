@@ -2,8 +2,8 @@
 
 A tool that is called over MCP is told by several: the framework that runs it, the client's library, the SDK below it,
 and the server, which has the trace context of the client. The outermost stays a tool, since it lasts as long as whoever
-asked had to wait; the others are steps of it. Only spans that speak MCP are ever left out: another tool below a tool is
-a call of its own.
+asked had to wait; the others are steps of it. Only spans that speak MCP, or are of a framework that is known to tell of
+its tools beside an instrumentation, are ever left out: another tool below a tool is a call of its own.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from typing import Final
 
 from server.ingest.counting.count_rules import NO_TOOL, SAME_TOOL_CALL, TOOL, TOOL_CALL, Decision, SpanView
 from server.ingest.dialects.canonical_names import TRANSPARENT_OPERATIONS
+from server.ingest.dialects.scope_traits import ScopeTraits
 from server.ingest.otlp.payload import DecodedSpan
 
 TOOL_NAME: Final = "mcp.tool.name"
 """The attribute that keeps the name of a tool where the row has none, because another span is the call."""
 
 _METHOD, _CALL = "mcp.method.name", "tools/call"
-_INSTRUMENTATIONS: Final = ("opentelemetry.instrumentation.mcp", "opentelemetry.instrumentation.fastmcp")
 _BETWEEN: Final = TRANSPARENT_OPERATIONS | {NO_TOOL}
 _PREFIX_ENDS: Final = ("__", ".", "/", ":")
 _PREFIX_ENDS_OF_PROXIES: Final = (*_PREFIX_ENDS, "_", "-")
 
 
-def is_mcp_call(span: DecodedSpan, scope_name: str) -> bool:
-    """Return whether a span of a tool speaks MCP, as client or as server."""
-    return span.attributes.get(_METHOD) == _CALL or scope_name in _INSTRUMENTATIONS
+def may_repeat_a_tool(span: DecodedSpan, traits: ScopeTraits) -> bool:
+    """Return whether a span of a tool speaks MCP, as client or as server, or is of senders that tell of tools twice."""
+    return traits.repeats_tools or span.attributes.get(_METHOD) == _CALL
 
 
 def decide_tool_calls(by_id: Mapping[str, SpanView], tools: Sequence[SpanView]) -> dict[str, Decision]:
-    """Decide for ``tools``, the spans of one trace that speak MCP."""
+    """Decide for ``tools``, the spans of one trace that may repeat another."""
     outer = {span.span_id: _outer_report(span, by_id) for span in tools}
     decisions = {}
     for span in tools:

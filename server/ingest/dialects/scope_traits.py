@@ -37,6 +37,8 @@ class ScopeTraits:
     """Attribute with the length in seconds of a span that is made, whole, when what it tells of has ended."""
     client_in: str | None = None
     """Where the class of the vendor's client is told: an attribute, or ``name`` for names such as ``OpenAI.chat``."""
+    repeats_tools: bool = False
+    """True if a tool may be told once more: by its client and its server, or by a framework and an instrumentation."""
     counted_in_logs: bool = False
     """True if log events of the same sender are its calls: usage on a span that is no call repeats theirs."""
     ttft_factor: float = field(default=1000.0)
@@ -68,7 +70,7 @@ def provider_of_scope(scope_name: str) -> str | None:
 
 
 _CLIENT_ENDINGS = re.compile(
-    r"(?:Chat|Responses|Text|Document|MultiModal|Converse|Generator|Embedder|Embeddings?|Rerank|Ranker)+$"
+    r"(?:Chat|Responses|Text|Document|MultiModal|Converse|Generator|Embedder|Embeddings?|Rerank|Ranker|Completion|Client)+$"
 )
 
 
@@ -101,6 +103,7 @@ def scope_traits(scope_name: str) -> ScopeTraits:
                 streams_apart=traits.get("streams_apart", False),
                 seconds_in=traits.get("seconds_in"),
                 client_in=traits.get("client_in"),
+                repeats_tools=traits.get("repeats_tools", False),
                 counted_in_logs=traits.get("counted_in_logs", False),
                 ttft_factor=1.0 if traits.get("ttft_unit") == "ms" else 1000.0,
             )

@@ -215,4 +215,5 @@ def _view(record: SpanRecord) -> SpanView:
         record.attributes.get(SCOPE),
         record.cost_source == "reported" and bool(record.total_cost_usd),
         tool_name_of(record) if record.operation_type == TOOL or record.count_rule in TOOL_RULES else None,
+        bool(record.cached_tokens or record.cache_write_tokens),
     )

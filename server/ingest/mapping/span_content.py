@@ -86,6 +86,10 @@ def read_content(fields: SpanFields, limits: MappingLimits, operation: str | Non
     return content
 
 
+_ADDRESS = re.compile(r"<[\w.]+(?: object)?(?: [\w.<>]+)? at 0x[0-9a-fA-F]+>")
+"""What Python writes of an object that it cannot show, such as a stream that was not read yet: nobody said it."""
+
+
 def _read_slot(fields: SpanFields, slot: str, *, is_tool: bool) -> tuple[str | None, list[Message] | None, int]:
     """Return the text or the messages of the first candidate that has any, and the length of its source."""
     if slot not in fields.found:
@@ -106,6 +110,8 @@ def _read_slot(fields: SpanFields, slot: str, *, is_tool: bool) -> tuple[str | N
             reasons = [message["finish_reason"] for message in messages if "finish_reason" in message]
             if slot == "output" and reasons and "finish_reason" not in fields.found:
                 fields.add("finish_reason", candidate[0], candidate[1], reasons)
+            continue
+        if text and text[0] == "<" and not messages and _ADDRESS.fullmatch(text):
             continue
         if text or messages:
             fields.sources[f"{slot}_text"] = candidate[1]

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from server.ingest.counting.count_rules import TOOL, TOOL_CALL, TOOL_RULES
-from server.ingest.counting.tool_counting import TOOL_NAME, is_mcp_call
+from server.ingest.counting.tool_counting import TOOL_NAME, may_repeat_a_tool
 from server.ingest.dialects.canonical_names import (
     GENERATION_OPERATIONS,
     OPERATIONS_WITHOUT_USAGE,
@@ -164,7 +164,7 @@ def map_span(
         scope=scope.name,
         estimates_cost=traits.estimates_cost,
     )
-    if operation == TOOL and is_mcp_call(span, scope.name):
+    if operation == TOOL and may_repeat_a_tool(span, traits):
         count_rule: int | None = TOOL_CALL
         if tool_name is not None:
             fields.rest[TOOL_NAME] = tool_name
