@@ -84,14 +84,15 @@ def explain_payload(
         resource = known[1]
         traits = traits_of(group.scope)
         for span in group.spans:
-            begin_as_stated(span, traits)
+            if traits.seconds_in is not None:
+                begin_as_stated(span, traits.seconds_in)
             entry: dict[str, Any] = {"index": len(entries), "span_id": span.span_id[:64]}
             reason = check.reason(span)
             if reason is not None:
                 entry.update(stored=False, reason=reason, detail=REASONS[reason])
             else:
                 span_fields = SpanFields()
-                record = map_span(span, span_fields, group.scope, resource, limits, pricing)
+                record = map_span(span, span_fields, group.scope, traits, resource, limits, pricing)
                 mapped.append((entry, record, span_fields.sources))
             entries.append(entry)
     count_calls_once([record for _, record, _ in mapped])

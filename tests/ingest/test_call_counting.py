@@ -198,6 +198,45 @@ def test_a_cost_that_the_inner_span_reports_is_the_bill_whatever_is_said_of_the_
     assert [record.is_generation for record in records] == [False, True]
 
 
+SILENT_CALL = {name: value for name, value in USED.items() if "usage" not in name}
+FAILED = {"status": {"code": 2}}
+
+
+@pytest.mark.parametrize(
+    ("scopes", "other", "fields", "expected"),
+    [
+        pytest.param(("a", "b"), SILENT_CALL, {}, [True, False], id="one says nothing"),
+        pytest.param(("a", "b"), SILENT_CALL, FAILED, [True, False], id="one fails, and the other was paid for"),
+        pytest.param(("a", "a"), SILENT_CALL, {}, [True, True], id="one instrumentation"),
+        pytest.param(("a", "b"), SILENT_CALL, {"parentSpanId": BETWEEN}, [True, True], id="another span above"),
+        pytest.param(
+            ("a", "b"), SILENT_CALL,
+            {"endTimeUnixNano": str(NOW_NS + 9 * SECOND), "startTimeUnixNano": str(NOW_NS + SECOND)},
+            [True, True], id="another time",
+        ),
+        pytest.param(("a", "b"), {**SILENT_CALL, "gen_ai.response.model": "gpt-5"}, {}, [True, True], id="other model"),
+    ],
+)  # fmt: skip
+def test_a_call_without_usage_beside_one_of_another_instrumentation_is_the_same(
+    scopes: tuple[str, str], other: dict[str, Any], fields: dict[str, Any], expected: list[bool]
+) -> None:
+    first, second = (
+        span(USED, spanId="1" * 16, parentSpanId=OUTER),
+        span(other, **{"spanId": "2" * 16, "parentSpanId": OUTER, "endTimeUnixNano": str(NOW_NS + SECOND), **fields}),
+    )
+    for parts in ((first, second), (second, first)):
+        names = scopes if parts[0] is first else scopes[::-1]
+        records = map_document(scoped(*zip(names, parts, strict=True))).records
+        by_id = {record.span_id: record.is_generation for record in records}
+        assert [by_id["1" * 16], by_id["2" * 16]] == expected
+
+
+def test_of_two_that_say_nothing_the_one_that_failed_counts() -> None:
+    failed = span(SILENT_CALL, spanId="2" * 16, parentSpanId=OUTER, status={"code": 2})
+    records = map_document(scoped(("a", span(SILENT_CALL, spanId="1" * 16, parentSpanId=OUTER)), ("b", failed))).records
+    assert [record.is_generation for record in records] == [False, True]
+
+
 AGENT: dict[str, Any] = {
     "gen_ai.operation.name": "invoke_agent",
     "gen_ai.request.model": "gpt-4o",

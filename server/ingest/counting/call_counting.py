@@ -222,6 +222,23 @@ class _TraceDecision:
         for same in by_usage.values():
             if len(same) <= _MOST_ALIKE and len({span.scope for span in same}) > 1:
                 self._count_windows_once(same)
+        self._count_silent_siblings_once()
+
+    def _count_silent_siblings_once(self) -> None:
+        """Leave out a call without usage beside a call of another instrumentation, with the same span above both: one
+        that fails counts rather than one that says nothing.
+        """
+        counted = [span for span in self._reporting if span.is_call and self._decisions[span.span_id].counts]
+        if all(span.has_usage for span in counted):
+            return
+        siblings: dict[str, list[SpanView]] = {}
+        for span in counted:
+            if span.parent_span_id and span.scope:
+                siblings.setdefault(span.parent_span_id, []).append(span)
+        for same in siblings.values():
+            if 1 < len(same) <= _MOST_ALIKE and len({span.scope for span in same}) > 1:
+                same.sort(key=lambda span: (not span.has_usage, not span.has_error, span.place))
+                self._count_windows_once(same, only_silent=True)
 
     def _count_responses_once(self, same: Sequence[SpanView]) -> None:
         for position, outer in enumerate(same):
@@ -230,11 +247,13 @@ class _TraceDecision:
                     self._leave_out(outer, SAME_RESPONSE, [inner])
                     break
 
-    def _count_windows_once(self, same: Sequence[SpanView]) -> None:
-        """Pair calls, one from each instrumentation: two calls at once with equal usage stay two."""
+    def _count_windows_once(self, same: Sequence[SpanView], *, only_silent: bool = False) -> None:
+        """Pair calls, one from each instrumentation: two calls at once with equal usage stay two. ``only_silent``:
+        leave out calls without usage alone.
+        """
         taken: set[tuple[str, str | None]] = set()
         for position, outer in enumerate(same):
-            if not self._decisions[outer.span_id].counts:
+            if not self._decisions[outer.span_id].counts or (only_silent and outer.has_usage):
                 continue
             near = [
                 inner

@@ -60,6 +60,7 @@ class SpanView:
     tool_name: str | None = None
     tells_cache: bool = False
     """Whether the sender reported tokens that the vendor read from its cache or wrote to it."""
+    has_error: bool = False
 
     @property
     def is_call(self) -> bool:

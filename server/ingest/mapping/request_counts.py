@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from server.ingest.counting.call_counting import MOST_VIEWS, decide_counts
 from server.ingest.counting.call_identity import Ancestry, columns_of, has_part, inheritance, kept_inheritance
@@ -120,8 +121,23 @@ def _is_each_alone(records: Sequence[SpanRecord]) -> bool:
         scopes = {record.attributes.get(SCOPE) for record in reports}
         if len(scopes) > 1 or any(record.operation_type not in GENERATION_OPERATIONS for record in reports):
             return False
+    if _has_silent_sibling(reports):
+        return False
     responses = [response for record in reports if (response := record.attributes.get(RESPONSE_ID))]
     return len({str(response) for response in responses}) == len(responses)
+
+
+def _has_silent_sibling(reports: Sequence[SpanRecord]) -> bool:
+    """Return whether one of ``reports`` has no usage, and the span above it has reports of several scopes."""
+    silent = {record.parent_span_id for record in reports if not (record.total_tokens or record.total_cost_usd)}
+    scopes: dict[str, Any] = {}
+    for record in reports if silent else ():
+        above = record.parent_span_id
+        if above in silent and above is not None:
+            scope = record.attributes.get(SCOPE)
+            if scopes.setdefault(above, scope) != scope:
+                return True
+    return False
 
 
 def _linked_traces(reports: Sequence[SpanRecord]) -> dict[str, str]:
@@ -216,4 +232,5 @@ def _view(record: SpanRecord) -> SpanView:
         record.cost_source == "reported" and bool(record.total_cost_usd),
         tool_name_of(record) if record.operation_type == TOOL or record.count_rule in TOOL_RULES else None,
         bool(record.cached_tokens or record.cache_write_tokens),
+        record.status_code == "ERROR",
     )

@@ -26,7 +26,21 @@ _USAGE = tuple((slot, _paths(names)) for slot, names in _TABLE["usage"].items())
 _MEMBERS = tuple((slot, _paths(names)) for slot, names in _TABLE["members"].items())
 _DETAILS = tuple(rule for rule in _USAGE if rule[0] in _TABLE["details"])
 _REQUEST = tuple((slot, _paths(names)) for slot, names in _TABLE["request"].items())
-_NO_MODELS = frozenset({"none", *read_table("price_names.json")["bedrock_vendors"]})
+_NO_MODELS = frozenset(
+    {
+        "none",
+        "unknown",
+        "UNKNOWN",
+        "Unknown",
+        "unknown_model",
+        "n/a",
+        "N/A",
+        "undefined",
+        "null",
+        "None",
+        *read_table("price_names.json")["bedrock_vendors"],
+    }
+)
 _PROMPT = dict(_USAGE)["prompt_tokens"]
 _DETAIL_NAMES = tuple(slot for slot in _TABLE["details"] if slot != "total_tokens")
 _MODELS = ("model", "response_model", "request_model")
@@ -77,7 +91,7 @@ def _may_tell_usage(candidate: Candidate) -> bool:
 
 def _leave_no_models(fields: SpanFields) -> None:
     """Leave what is no model's name among the attributes: its maker's, which some instrumentations cut out of it, and
-    Micrometer's word for a missing value.
+    words for a missing value.
     """
     found = fields.found
     for slot in _MODELS:

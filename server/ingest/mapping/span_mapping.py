@@ -96,13 +96,14 @@ def mapping_steps(
         is_exported = carries_scores(group.scope)
         traits = traits_of(group.scope)
         for span in group.spans:
-            begin_as_stated(span, traits)
+            if traits.seconds_in is not None:
+                begin_as_stated(span, traits.seconds_in)
             reason = check.reason(span)
             if reason is None:
                 fields = SpanFields()
                 if is_exported:
                     batch.scores.extend(take_scores(span, fields))
-                batch.records.append(map_span(span, fields, group.scope, resource, limits, pricing))
+                batch.records.append(map_span(span, fields, group.scope, traits, resource, limits, pricing))
                 if not is_exported and has_scores(span, fields):
                     batch.scores.extend(scores_of_span(span, fields, limits))
             else:
@@ -119,17 +120,17 @@ def map_span(
     span: DecodedSpan,
     fields: SpanFields,
     scope: DecodedScope,
+    traits: ScopeTraits,
     resource: MappedResource,
     limits: MappingLimits,
     pricing: PriceBook,
 ) -> SpanRecord:
     """Map one span whose identity and times were checked. ``fields`` is new, and afterwards holds the source of each
-    column.
+    column; ``traits`` are those of ``scope``.
     """
     if scope.name == EXPORT_SCOPE:
         return _restored(span, fields, resource, limits, pricing)
     fields.collect(span.attributes)
-    traits = traits_of(scope)
     for key, slot in traits.first:
         if key in span.attributes:
             fields.put_first(slot, key, span.attributes[key])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from server.ingest.dialects.scope_traits import ScopeTraits
 from server.ingest.otlp.payload import DecodedSpan
 from server.text.instants import EPOCH
 
@@ -38,13 +37,11 @@ def to_ns(moment: datetime) -> int:
     return (moment - EPOCH) // timedelta(microseconds=1) * 1000
 
 
-def begin_as_stated(span: DecodedSpan, traits: ScopeTraits) -> None:
-    """Put the start of ``span`` before its end by the length that an attribute states, where senders of its scope make
-    the span when all is over. A span that itself lasts longer stays as it is.
+def begin_as_stated(span: DecodedSpan, attribute: str) -> None:
+    """Put the start of ``span`` before its end by the seconds that ``attribute`` states: its sender makes the span when
+    all is over. A span that itself lasts longer stays as it is.
     """
-    if traits.seconds_in is None:
-        return
-    stated = span.attributes.get(traits.seconds_in)
+    stated = span.attributes.get(attribute)
     if (
         span.end_ns and isinstance(stated, float | int) and stated is not True and 0 < stated <= _LONGEST_STATED_S
     ):  # NaN is neither

@@ -93,6 +93,7 @@ def report_view(row: asyncpg.Record) -> SpanView:
         is_billed=row["is_billed"],
         tool_name=row["tool_name"] or row["tool_called"],
         tells_cache=row["tells_cache"],
+        has_error=row["status_code"] == "ERROR",
     )
 
 
