@@ -94,6 +94,9 @@ _BEGIN_INDEX_READ: Final = "; ".join(
 )
 
 
+_SET_LOCAL: Final = re.compile(r"SET LOCAL (\w+) = (\w+)")
+
+
 async def _nothing_to_reset(_: asyncpg.Connection) -> None:
     """Replace asyncpg's RESET ALL and the like, which cost a round trip for each use of a connection.
 
@@ -236,10 +239,8 @@ class Database:
         async with self._transaction((), "BEGIN") as connection:
             yield connection
 
-    def _on_nodes(
-        self, connection: asyncpg.Connection, projects: Sequence[str], messages: Sequence[str]
-    ) -> asyncpg.Connection:
-        """Return ``connection`` in the form for a transaction on nodes, which ``messages`` have opened."""
+    def _on_nodes(self, connection: asyncpg.Connection, projects: Sequence[str], opening: str) -> asyncpg.Connection:
+        """Return ``connection`` in the form for a transaction on nodes, which ``opening`` has opened."""
         if self.distribution == NONE or not projects:
             return connection
 
@@ -247,8 +248,7 @@ class Database:
             await connection.execute("ROLLBACK")
             if absent := await _absent(connection, projects):
                 raise DatabaseUnavailable(absent=absent)
-            for message in messages:
-                await connection.execute(message)
+            await connection.execute(opening)
 
         project = projects[0] if len(projects) == 1 else None
         return cast(asyncpg.Connection, NodeConnection(connection, project, begin_again))
@@ -257,17 +257,14 @@ class Database:
     async def _transaction(
         self, projects: Sequence[str], begin: str, *, is_read: bool = False
     ) -> AsyncIterator[asyncpg.Connection]:
-        opening = f"{begin}; {project_setting(projects)}" if projects else begin
-        # Citus hands the whole text of a message on for each SET LOCAL in it.
-        messages = opening.split("; ") if self.distribution == CITUS else (opening,)
+        opening = opening_of(begin, projects, self.distribution)
         try:
             connection = await self._acquire()
             is_ours = True
             try:
-                for message in messages:
-                    await connection.execute(message)
+                await connection.execute(opening)
                 try:
-                    yield self._on_nodes(connection, projects, messages)
+                    yield self._on_nodes(connection, projects, opening)
                 except (TimeoutError, asyncio.CancelledError, GeneratorExit):
                     raise  # nobody would receive a ROLLBACK, or it is sent while nobody waits
                 except BaseException as error:
@@ -394,6 +391,19 @@ async def _absent(connection: asyncpg.Connection, projects: Sequence[str]) -> li
     """Return those of ``projects`` whose node does not answer."""
     rows = await connection.fetch(statement("list_projects_of_absent_nodes"), list(projects))
     return [row["project_id"] for row in rows]
+
+
+def opening_of(begin: str, projects: Sequence[str], distribution: str) -> str:
+    """Return the one message that opens a transaction of ``projects``; ``begin`` is BEGIN and settings for planning."""
+    if not projects:
+        return begin
+    if distribution != CITUS:
+        return f"{begin}; {project_setting(projects)}"
+    # Citus sends a node the whole text of the message in which it finds a SET LOCAL, BEGIN and all. A block's steps
+    # are texts of their own. Settings for planning are for the coordinator: set_config() goes no further.
+    opened, *settings = begin.split("; ")
+    steps = [_SET_LOCAL.sub(r"PERFORM set_config('\1', '\2', true)", each) for each in settings]
+    return f"{opened}; DO $open$BEGIN {'; '.join((*steps, project_setting(projects)))}; END$open$"
 
 
 def project_setting(projects: Sequence[str]) -> str:

@@ -37,7 +37,7 @@ from server.queries.metrics.metric_formula import needs_of
 from server.queries.metrics.metric_interval import parse_interval
 from server.queries.metrics.metric_question import MetricQuestion, parse_measure
 from server.queries.metrics.metric_reader import query_metrics
-from server.queries.metrics.raw_sql import Target, raw_statement
+from server.queries.metrics.raw_sql import Binds, Target, raw_statement
 from server.queries.metrics.source_plan import timeline_of
 from server.storage.row_scope import RowScope
 from tests.bench.analytics_cluster import LOADING, MEASURED, Cluster, database_of, services_of
@@ -141,12 +141,13 @@ async def ask_raw(owner: asyncpg.Connection, end: datetime, seconds: int) -> dic
         timeline = timeline_of(question, question.start, question.end)
         needs = needs_of(question.measures, question.measures[0].definition.family)
         target = Target(SCOPE, question.dimensions, question.filter)
-        sql, values = raw_statement(
-            target, needs, [(question.start, question.end)], timeline.boundaries, None, exact=True
+        binds = Binds()
+        sql = raw_statement(
+            target, needs, [(question.start, question.end)], timeline.boundaries, None, binds, exact=True
         )
         started = time.perf_counter()
         try:
-            await owner.fetch(sql, *values)
+            await owner.fetch(sql, *binds.values)
             results[name] = (time.perf_counter() - started) * 1000
         except asyncpg.QueryCanceledError:
             results[name] = math.inf

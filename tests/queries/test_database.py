@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import time
 from typing import Any
 
+import asyncpg
 import pytest
 
+from server.distribution_settings import CITUS, NONE
 from server.errors import QueryTimeout
-from server.storage.database import Database
+from server.storage.database import Database, opening_of
 from server.storage.row_scope import RowScope
 
 
@@ -100,6 +103,30 @@ async def test_a_cancelled_statement_leaves_nothing_for_the_next_borrower(
             assert await connection.fetchval("SHOW app.projects") == "alpha"
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
     await database.close()
+
+
+@pytest.mark.parametrize("distribution", [NONE, CITUS])
+async def test_one_message_opens_a_transaction_on_every_engine(owner: asyncpg.Connection, distribution: str) -> None:
+    begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan"
+    await owner.execute(opening_of(begin, ("alpha", "beta"), distribution))
+    assert await owner.fetchval("SHOW transaction_isolation") == "repeatable read"
+    assert await owner.fetchval("SHOW transaction_read_only") == "on"
+    assert await owner.fetchval("SHOW plan_cache_mode") == "force_custom_plan"
+    assert await owner.fetchval("SELECT visible_projects()") == ["alpha", "beta"]
+    await owner.execute("COMMIT")
+    assert await owner.fetchval("SHOW plan_cache_mode") == "auto"
+    assert await owner.fetchval("SELECT visible_projects()") == [], "it was open for that transaction alone"
+    with pytest.raises(ValueError, match="not a project id"):
+        opening_of("BEGIN", ("x'; END; SELECT '",), distribution)
+
+
+def test_nodes_get_the_projects_and_nothing_else_of_the_opening() -> None:
+    """Citus hands on the whole text that a SET LOCAL stands in, and a node could not begin once more."""
+    message = opening_of("BEGIN; SET LOCAL plan_cache_mode = force_custom_plan", ("alpha",), CITUS)
+    assert re.findall("SET LOCAL [^;]*", message) == ["SET LOCAL app.projects = 'alpha'"]
+    begin, block = message.split("; ", 1)
+    assert begin == "BEGIN"
+    assert block.startswith("DO "), "statements of a block are texts of their own"
 
 
 def open_database(url: str) -> Database:

@@ -12,8 +12,8 @@ import pytest
 from server.queries.metrics.metric_catalog import DIMENSIONS
 from server.queries.metrics.metric_formula import needs_of
 from server.queries.metrics.metric_question import parse_measure
-from server.queries.metrics.raw_sql import Selection, Target, raw_statement
-from server.queries.metrics.rollup_sql import RollupTable, Slice, rollup_statement
+from server.queries.metrics.raw_sql import Binds, Selection, Target, raw_statement
+from server.queries.metrics.rollup_sql import RollupSource, RollupTable, Slice, rollup_statement
 from server.schema.distribution import TABLES, Place
 from server.schema.migrate import Migration, load_migrations
 from server.schema.sql_statements import split_statements
@@ -141,19 +141,22 @@ def test_pieces_of_time_are_one_scan_of_each_table(pieces: int) -> None:
     needs = needs_of([parse_measure("calls"), parse_measure("duration_p95")], "spans")
     chosen = Selection([("gpt-4.1",)], with_other=True)
     tables: tuple[RollupTable, ...] = ("rollup_delta", "rollup_5m", "rollup_1h", "rollup_1d", "slice_1h")
+    sources = [
+        RollupSource(table, ranges, Slice("model", precomputed=False) if table == "slice_1h" else None)
+        for table in tables
+    ]
     for selection in (None, chosen):
-        for sql, _ in (
-            raw_statement(target, needs, ranges, boundaries, selection, exact=True),
-            *(
-                rollup_statement(
-                    target, needs, table, ranges, boundaries, selection,
-                    Slice("model", precomputed=False) if table == "slice_1h" else None,
-                )
-                for table in tables
-            ),
-        ):  # fmt: skip
+        for sql in (
+            raw_statement(target, needs, ranges, boundaries, selection, Binds(), exact=True),
+            *(rollup_statement(target, needs, [source], boundaries, selection)[0] for source in sources),
+        ):
             assert "UNION" not in sql
             assert len(re.findall(r"(?:FROM|JOIN) (?:llm_traces|rollup_|slice_)", sql)) == 1
+        # Sums of several tables are appended to each other after they were grouped, which nodes do not refuse.
+        together, _ = rollup_statement(target, needs, sources, boundaries, selection)
+        assert together.count("UNION ALL (SELECT") == len(sources) - 1
+        assert together.count("GROUP BY") == len(sources)
+        assert together.count("FROM span_dimensions") == 1, "the combinations are read once for all"
 
 
 def test_content_stored_once_is_refused_on_a_cluster() -> None:

@@ -57,13 +57,10 @@ VALUES ($1, gen_random_uuid()::text, now(), 'a deployment', 'kim')
 class DatabaseOfProjects(Database):
     """Sends the statements of each project in their other form."""
 
-    def _on_nodes(
-        self, connection: asyncpg.Connection, projects: Sequence[str], messages: Sequence[str]
-    ) -> asyncpg.Connection:
+    def _on_nodes(self, connection: asyncpg.Connection, projects: Sequence[str], opening: str) -> asyncpg.Connection:
         async def begin_again() -> None:
             await connection.execute("ROLLBACK")
-            for message in messages:
-                await connection.execute(message)
+            await connection.execute(opening)
 
         return cast(asyncpg.Connection, NodeConnection(connection, projects[0], begin_again))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from itertools import repeat
 from typing import Any, Final
@@ -14,8 +15,8 @@ from server.errors import QueryTooLarge
 from server.fairness.off_loop import off_loop
 from server.queries.metrics.metric_catalog import HISTOGRAM_BOUNDS
 from server.queries.metrics.metric_formula import Cells, Needs
-from server.queries.metrics.raw_sql import Selection, Target, raw_statement
-from server.queries.metrics.rollup_sql import RollupTable, rollup_statement
+from server.queries.metrics.raw_sql import Binds, Selection, Target, raw_statement
+from server.queries.metrics.rollup_sql import RollupSource, RollupTable, rollup_statement
 from server.queries.metrics.source_plan import GRAINS, HOURS, SourcePlan, Timeline
 from server.rollups import sketch
 from server.rollups.sketch import PERCENTILES
@@ -132,36 +133,64 @@ async def _gather(
         gathering.groups = {(number,): index for index, number in enumerate(numbers)}
     elif not width:
         gathering.groups = {(): 0}
-    slice_ = plan.slice
-    tables = {**plan.rollups, "rollup_delta": plan.rolled_up} if plan.rollups else {}
-    if tables:
-        await connection.execute(statement("join_by_hash"))
-    for table in _ORDER:
-        pieces = tables.get(table)
-        if not pieces:
-            continue
-        chosen = slice_ if table == "slice_1h" else None
-        sql, values = rollup_statement(target, needs, table, pieces, timeline.boundaries, selection, chosen)
-        records = await connection.fetch(sql, *values)
-        await off_loop(len(records), partial(gathering.add, records, width))
-        if table == "rollup_delta" and slice_ is not None and slice_.precomputed:
-            stale = {timeline.boundaries[record["b"]] for record in records}
-            stale |= {floor_to(low, GRAINS[HOURS].width) for low, _ in plan.less}
-            slice_ = replace(slice_, pending=tuple(sorted(stale)))
-    if tables:
-        await connection.execute(statement("join_as_planned"))
-    if plan.raw:
-        exact = not plan.rollups
-        sql, values = raw_statement(target, needs, plan.raw, timeline.boundaries, selection, exact=exact)
-        records = await connection.fetch(sql, *values)
-        await off_loop(len(records), partial(gathering.add, records, width))
-    if plan.less:
-        sql, values = raw_statement(
-            target, needs, plan.less, timeline.boundaries, selection, exact=False, taken_away=True
+    await _read_rollups(connection, target, plan, timeline, selection, gathering, width)
+    binds, exact = Binds(), not plan.rollups
+    raw = [
+        raw_statement(
+            target, needs, pieces, timeline.boundaries, selection, binds, exact=exact, taken_away=pieces is plan.less
         )
-        records = await connection.fetch(sql, *values)
-        await off_loop(len(records), partial(gathering.add, records, width))
+        for pieces in (plan.raw, plan.less)
+        if pieces
+    ]
+    if raw:
+        text = raw[0] if len(raw) == 1 else " UNION ALL ".join(f"({each})" for each in raw)
+        await _add(connection, text, binds.values, gathering, width)
     return gathering
+
+
+async def _read_rollups(
+    connection: asyncpg.Connection,
+    target: Target,
+    plan: SourcePlan,
+    timeline: Timeline,
+    selection: Selection | None,
+    gathering: _Gathering,
+    width: int,
+) -> None:
+    """Read all rollup tables of ``plan``, by one statement where that can be: each costs a way to the database."""
+    if not plan.rollups:
+        return
+    tables = {**plan.rollups, "rollup_delta": plan.rolled_up}
+    sources = [
+        RollupSource(table, tables[table], plan.slice if table == "slice_1h" else None)
+        for table in _ORDER
+        if tables.get(table)
+    ]
+    await connection.execute(statement("join_by_hash"))
+    if plan.slice is not None and plan.slice.precomputed and gathering.needs.sketches:
+        # Stored percentiles are columns that the others do not have, and the deltas say which of them count.
+        pending: set[datetime] = {floor_to(low, GRAINS[HOURS].width) for low, _ in plan.less}
+        for source in sources:
+            if source.slice is not None:
+                stale = replace(source.slice, pending=tuple(sorted(pending)))
+                source = replace(source, slice=stale)
+            sql, values = rollup_statement(target, gathering.needs, [source], timeline.boundaries, selection)
+            records = await _add(connection, sql, values, gathering, width)
+            if source.table == "rollup_delta":
+                pending |= {timeline.boundaries[record["b"]] for record in records}
+    else:
+        sql, values = rollup_statement(target, gathering.needs, sources, timeline.boundaries, selection)
+        await _add(connection, sql, values, gathering, width)
+    await connection.execute(statement("join_as_planned"))
+
+
+async def _add(
+    connection: asyncpg.Connection, sql: str, values: Sequence[Any], gathering: _Gathering, width: int
+) -> list[asyncpg.Record]:
+    """Add the rows of a statement, and return them."""
+    records: list[asyncpg.Record] = await connection.fetch(sql, *values)
+    await off_loop(len(records), partial(gathering.add, records, width))
+    return records
 
 
 def _merged(gathering: _Gathering, plan: SourcePlan) -> Fetched:

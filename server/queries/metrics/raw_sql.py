@@ -205,16 +205,16 @@ def raw_statement(
     pieces: Sequence[Piece],
     boundaries: Sequence[datetime],
     selection: Selection | None,
+    binds: Binds,
     *,
     exact: bool,
     taken_away: bool = False,
-) -> tuple[str, list[Any]]:
-    """Return the statement for sums over raw rows.
+) -> str:
+    """Return the statement for sums over raw rows. Its values are added to ``binds``.
 
     ``exact``: percentiles as arrays ``q_NAME`` (percentile_disc); otherwise, and for histograms, sketches ``s_NAME``.
     ``taken_away``: everything is negative, so that adding it subtracts rows that a result contains.
     """
-    binds = Binds()
     source, where, time = raw_relation(target, needs.family, pieces, binds, calls_only=needs.is_calls_only)
     groups = [raw_group(dimension, binds, needs.family) for dimension in target.dimensions]
     grouping = grouping_of(groups, selection, binds)
@@ -229,9 +229,7 @@ def raw_statement(
             columns.append(f"{distribution.percentiles(fractions)} AS q_{name}")
         if not exact or name in needs.histograms:
             columns.append(f"{distribution.packed(count)} AS s_{name}")
-    return (
-        f"SELECT {', '.join(columns)} {source}{grouping.join} WHERE {where} GROUP BY {grouping.positions}"
-    ), binds.values
+    return f"SELECT {', '.join(columns)} {source}{grouping.join} WHERE {where} GROUP BY {grouping.positions}"
 
 
 def raw_ranking_statement(

@@ -12,7 +12,16 @@ from server.queries.filters.filter_sql import compile_filter
 from server.queries.filters.filter_tree import Filter, Has, Leaf, Not, leaves
 from server.queries.metrics.metric_catalog import DIMENSIONS, Dimension
 from server.queries.metrics.metric_formula import Needs
-from server.queries.metrics.raw_sql import Binds, Piece, Selection, Target, bucket_number, grouping_of, pieces_of
+from server.queries.metrics.raw_sql import (
+    Binds,
+    Grouping,
+    Piece,
+    Selection,
+    Target,
+    bucket_number,
+    grouping_of,
+    pieces_of,
+)
 from server.rollups.counters import CALL, SPAN_SKETCHES, SPAN_SUMS
 
 RollupTable = Literal["rollup_delta", "rollup_5m", "rollup_1h", "rollup_1d", "slice_1h"]
@@ -75,68 +84,126 @@ class Slice:
         return self.column or "all"
 
 
+@dataclass(frozen=True, slots=True)
+class RollupSource:
+    """The part of one table that is read; ``slice`` for slice_1h only."""
+
+    table: RollupTable
+    pieces: Sequence[Piece]
+    slice: Slice | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What the sources of one statement share."""
+
+    target: Target
+    needs: Needs
+    boundaries: Sequence[datetime]
+    selection: Selection | None
+    binds: Binds
+
+    def grouping(self) -> Grouping:
+        groups = [f"coalesce(t.{dimension.column}, '')" for dimension in self.target.dimensions]
+        return grouping_of(groups, self.selection, self.binds)
+
+    def where(self) -> str:
+        conditions = [CALL] if self.needs.is_calls_only else []
+        if self.target.filter is not None:
+            conditions.append(compile_filter(self.target.filter, self.binds.values, scope=self.target.scope))
+        return " AND ".join(f"({condition})" for condition in conditions) or "true"
+
+
 def rollup_statement(
     target: Target,
     needs: Needs,
-    table: RollupTable,
-    pieces: Sequence[Piece],
+    sources: Sequence[RollupSource],
     boundaries: Sequence[datetime],
     selection: Selection | None,
-    slice_: Slice | None = None,
 ) -> tuple[str, list[Any]]:
-    """Return the statement for sums over one rollup table: counters, sketches ``s_NAME``, and for precomputed slices
-    the quantile arrays ``p_NAME`` (p50, p75, p90, p95, p99).
+    """Return the statement for sums over rollups, with rows of each source: counters, sketches ``s_NAME``, and for
+    precomputed slices (which are read by themselves) the quantile arrays ``p_NAME`` (p50, p75, p90, p95, p99).
     """
-    binds = Binds()
-    groups = [f"coalesce(t.{dimension.column}, '')" for dimension in target.dimensions]
-    grouping = grouping_of(groups, selection, binds)
-    conditions = [CALL] if needs.is_calls_only else []
-    if target.filter is not None:
-        conditions.append(compile_filter(target.filter, binds.values, scope=target.scope))
-    where = " AND ".join(f"({condition})" for condition in conditions) or "true"
+    reading = _Reading(target, needs, boundaries, selection, Binds())
+    beginning, branches = "", []
+    if any(source.slice is None for source in sources):
+        grouping = reading.grouping()
+        beginning = f"WITH t AS MATERIALIZED ({_combinations(reading, grouping)}) "
+    for source in sources:
+        if source.slice is None:
+            branches.append(_of_combinations(reading, source, grouping))
+        else:
+            branches.append(_of_slice(reading, source, source.slice))
+    text = branches[0] if len(branches) == 1 else " UNION ALL ".join(f"({branch})" for branch in branches)
+    return f"{beginning}{text}", reading.binds.values
+
+
+def _combinations(reading: _Reading, grouping: Grouping) -> str:
+    """Return the SELECT of the combinations of dimensions that pass the filter, each with its group.
+
+    Groups and filter depend on the combination, so they are computed once for each instead of once per row.
+    """
+    target, binds = reading.target, reading.binds
+    needed = rolled_up_columns(target.dimensions, target.filter) or ()
+    labels = "".join(f", nullif({column}, '') AS {column}" for column in _COLUMNS if column in needed)
+    return (
+        f"SELECT t.project_id, t.dim_id, t.is_generation{''.join(f', {column}' for column in grouping.columns)}"
+        f" FROM (SELECT project_id, dim_id, is_generation{labels} FROM span_dimensions"
+        f" WHERE project_id = ANY ({binds.add(list(target.scope.projects), 'text[]')})) AS t{grouping.join}"
+        f" WHERE {reading.where()}"
+    )
+
+
+def _of_combinations(reading: _Reading, source: RollupSource, grouping: Grouping) -> str:
+    # The index finds the rows of the combinations that pass the filter; no others are read.
+    wanted = "true" if reading.target.filter is None else "dim_id = ANY (ARRAY(SELECT dim_id FROM t))"
+    rows = pieces_of(source.table, "bucket", "r", reading.target.scope, source.pieces, reading.binds, wanted)
+    groups = [f"t.{name}" for name in grouping.names]
+    columns = [*groups, *_sums(reading), *_sketches(reading.needs, "r.{}", "true")]
+    joined = f"{rows} JOIN t ON t.project_id = r.project_id AND t.dim_id = r.dim_id"
+    return f"SELECT {', '.join(columns)} FROM {joined} GROUP BY {grouping.positions}"
+
+
+def _of_slice(reading: _Reading, source: RollupSource, slice_: Slice) -> str:
+    needs, binds, selection = reading.needs, reading.binds, reading.selection
+    grouping, where = reading.grouping(), reading.where()
+    kind = f"dimension = {binds.add(slice_.dimension, 'text')}"
+    rows = pieces_of(source.table, "bucket", "r", reading.target.scope, source.pieces, binds, kind)
     merged, sketches = "true", "r.{}"
-    if slice_ is None:
-        # Groups and filter depend on the combination of dimensions, so they are computed once per combination instead
-        # of once per row. The index then finds the rows of the combinations that pass the filter; no others are read.
-        labels = ", ".join(f"nullif({column}, '') AS {column}" for column in _COLUMNS)
-        known = (
-            f"SELECT t.project_id, t.dim_id, t.is_generation{''.join(f', {column}' for column in grouping.columns)}"
-            f" FROM (SELECT project_id, dim_id, is_generation, {labels} FROM span_dimensions"
-            f" WHERE project_id = ANY ({binds.add(list(target.scope.projects), 'text[]')})) AS t{grouping.join}"
-            f" WHERE {where}"
-        )
-        wanted = "true" if target.filter is None else "dim_id = ANY (ARRAY(SELECT dim_id FROM t))"
-        rows = pieces_of(table, "bucket", "r", target.scope, pieces, binds, wanted)
-        beginning = f"WITH t AS MATERIALIZED ({known}) "
-        source = f"{rows} JOIN t ON t.project_id = r.project_id AND t.dim_id = r.dim_id"
-        columns = [f"t.{name}" for name in grouping.names]
-    else:
-        kind = f"dimension = {binds.add(slice_.dimension, 'text')}"
-        rows = pieces_of(table, "bucket", "r", target.scope, pieces, binds, kind)
-        if slice_.precomputed and needs.sketches:
-            is_pending = f"r.bucket = ANY ({binds.add(list(slice_.pending), 'timestamptz[]')})"
-            if selection is None or not selection.with_other:
-                rows = _with_pending_sketches(rows, is_pending, needs)
-                merged, sketches = "true", "r.pending_{}"
-            else:
-                merged = f"({grouping.is_other} OR {is_pending})"
-        label = f", nullif(r.value, '') AS {slice_.column}" if slice_.column else ""
-        beginning = ""
-        source = (
-            f"{rows} CROSS JOIN LATERAL (SELECT r.project_id, r.is_generation{label}) AS t{grouping.join} WHERE {where}"
-        )
-        columns = [*grouping.columns]
-    columns += [f"{bucket_number('r.bucket', boundaries, binds)} AS b", "count(*) AS n"]
-    columns += [f"{SPAN_SUMS[name].of_rollups()} AS {name}" for name in needs.counters]
-    if slice_ is not None and slice_.precomputed:
+    if slice_.precomputed and needs.sketches:
+        is_pending = f"r.bucket = ANY ({binds.add(list(slice_.pending), 'timestamptz[]')})"
+        if selection is None or not selection.with_other:
+            rows, sketches = _with_pending_sketches(rows, is_pending, needs), "r.pending_{}"
+        else:
+            merged = f"({grouping.is_other} OR {is_pending})"
+    columns = [*grouping.columns, *_sums(reading)]
+    if slice_.precomputed:
         columns += [f"max(r.{PRECOMPUTED[name]}) FILTER (WHERE {CALL}) AS p_{name}" for name in needs.sketches]
+    columns += _sketches(needs, sketches, merged)
+    label = f", nullif(r.value, '') AS {slice_.column}" if slice_.column else ""
+    known = f"CROSS JOIN LATERAL (SELECT r.project_id, r.is_generation{label}) AS t{grouping.join}"
+    return f"SELECT {', '.join(columns)} FROM {rows} {known} WHERE {where} GROUP BY {grouping.positions}"
+
+
+def _sums(reading: _Reading) -> list[str]:
+    bucket = bucket_number("r.bucket", reading.boundaries, reading.binds)
+    return [
+        f"{bucket} AS b",
+        "count(*) AS n",
+        *(f"{SPAN_SUMS[name].of_rollups()} AS {name}" for name in reading.needs.counters),
+    ]
+
+
+def _sketches(needs: Needs, stored: str, merged: str) -> list[str]:
+    """Return the sketches of ``needs``: ``stored`` has the place of a column, ``merged`` says which rows count."""
+    columns = []
     for name in needs.sketches:
         distribution = SPAN_SKETCHES[name]
-        stored = sketches.format(distribution.column)
         columns.append(
-            f"string_agg({stored}, ''::bytea) FILTER (WHERE {distribution.rollup_condition} AND {merged}) AS s_{name}"
+            f"string_agg({stored.format(distribution.column)}, ''::bytea)"
+            f" FILTER (WHERE {distribution.rollup_condition} AND {merged}) AS s_{name}"
         )
-    return f"{beginning}SELECT {', '.join(columns)} FROM {source} GROUP BY {grouping.positions}", binds.values
+    return columns
 
 
 def _with_pending_sketches(rows: str, is_pending: str, needs: Needs) -> str:
