@@ -121,7 +121,7 @@ async def test_one_message_opens_a_transaction_on_every_engine(owner: asyncpg.Co
 
 
 def test_nodes_get_the_projects_and_nothing_else_of_the_opening() -> None:
-    """Citus hands on the whole text that a SET LOCAL stands in, and a node could not begin once more."""
+    """Citus hands on the whole message of a SET LOCAL, and a node could not begin once more."""
     message = opening_of("BEGIN; SET LOCAL plan_cache_mode = force_custom_plan", ("alpha",), CITUS)
     assert re.findall("SET LOCAL [^;]*", message) == ["SET LOCAL app.projects = 'alpha'"]
     begin, block = message.split("; ", 1)

@@ -95,7 +95,7 @@ class RollupSource:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """What the sources of one statement share."""
+    """The parts that the sources of one statement share."""
 
     target: Target
     needs: Needs
