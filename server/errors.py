@@ -95,6 +95,12 @@ class InvalidBody(BadRequest):
     code = "invalid_body"
 
     @classmethod
+    def of(cls, error: ValueError) -> InvalidBody:
+        """Return the error whose sentence may begin with the name of a member of the body: ``label: too long``."""
+        member, colon, detail = str(error).partition(": ")
+        return cls.at(f"/{member}", detail) if colon and member.isidentifier() else cls(str(error))
+
+    @classmethod
     def at(cls, pointer: str, detail: str) -> InvalidBody:
         """Return the error for one place in the body, named by a JSON pointer (RFC 6901)."""
         return cls(f"{pointer or '/'}: {detail}", errors=[{"pointer": pointer, "detail": detail}])

@@ -48,12 +48,12 @@ def checked_projects(projects: Collection[str], role: Role) -> tuple[str, ...]:
     """
     unique = set(projects)
     if not unique or len(unique) > MAX_PROJECTS:
-        raise ValueError(f"expected 1 to {MAX_PROJECTS} projects")
+        raise ValueError(f"projects: expected 1 to {MAX_PROJECTS}")
     if EVERY_PROJECT in unique and (role is not Role.ADMIN or len(unique) > 1):
-        raise ValueError("only an admin may have the grant of every project, and then no other")
+        raise ValueError("projects: only an admin may have the grant of every project, and then no other")
     for project in unique - {EVERY_PROJECT}:
         if not PROJECT_ID.fullmatch(project):
-            raise ValueError(f"{project[:64]!r} is not a project id")
+            raise ValueError(f"projects: {project[:64]!r} is not a project id")
     return tuple(sorted(unique))
 
 
@@ -67,7 +67,9 @@ def granted_scopes(role: Role, scopes: Collection[str] | None) -> tuple[str, ...
     wanted = set(scopes)
     if not wanted <= held:
         unknown = sorted(wanted - SCOPES.keys())
-        raise ValueError(f"unknown scope {unknown[0]}" if unknown else f"role {role} does not hold all these scopes")
+        raise ValueError(
+            f"scopes: unknown scope {unknown[0]}" if unknown else f"scopes: role {role} does not hold all of them"
+        )
     return tuple(sorted(wanted))
 
 

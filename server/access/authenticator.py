@@ -40,7 +40,7 @@ class CredentialRefused(InvalidToken):
         self.reason = refusal.reason
         self.projects = refusal.projects
         self.credential_id = refusal.credential_id
-        super().__init__()
+        super().__init__("The credential is not valid: it has expired, was revoked, or is not of this server.")
 
 
 class Authenticator:

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import os
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from server.commands.parsing import Commands, add_address, add_command, count, overridden
@@ -115,10 +116,15 @@ async def _check_addresses(settings: Settings) -> None:
 
 
 def run_migrate(options: argparse.Namespace) -> int:
-    """Migrate, and report the migrations that were applied."""
-    from server.embedded.stores import Stores
+    """Migrate, and report the migrations that were applied.
 
-    with Stores(os.environ, announce=say, join=True) as settings:
+    A database of the user's own needs an address and nothing else, since no request is answered.
+    """
+    from server.embedded.stores import Stores
+    from server.settings import load_settings
+
+    given = load_settings()
+    with nullcontext(given) if given.owner_url else Stores(os.environ, announce=say, join=True) as settings:
         if options.plan:
             from server.schema.migration_plan import lines, plan_migrations
 

@@ -12,7 +12,8 @@ from server.settings import Settings, SettingsError, load_settings
 class Stores:
     """A context manager that returns :class:`Settings` with every address filled in.
 
-    With ``DATABASE_URL`` set nothing is started. Without it, the private services of ``OBSERVATORY_DATA_DIR`` are
+    With ``DATABASE_URL`` set nothing is started, and roles of a database without it are refused, since the private
+    services have roles of their own. Without it, the private services of ``OBSERVATORY_DATA_DIR`` are
     started for as long as the context lasts; with ``join=True`` those of a running instance are used instead.
     """
 
@@ -44,6 +45,12 @@ class Stores:
                     "(at least 32 bytes, for example from: openssl rand -base64 48)"
                 )
             return settings
+        if settings.database_owner_url or settings.database_worker_url:
+            named = "DATABASE_OWNER_URL" if settings.database_owner_url else "DATABASE_WORKER_URL"
+            raise SettingsError(
+                f"{named} is set and DATABASE_URL is not: set both for a database of your own, or neither for the "
+                "private one"
+            )
         services = EmbeddedServices(settings.data_dir, announce=self._announce)
         urls = services.running_instance() if self._join else None
         if urls is None:

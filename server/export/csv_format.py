@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -73,9 +73,9 @@ class CsvEncoder:
         )
         return self._taken()
 
-    def end(self) -> bytes:
-        """Return nothing: CSV has no place for a trailer. The manifest of the export says whether it is whole."""
-        return b""
+    def end(self) -> Iterator[bytes]:
+        """Yield nothing: CSV has no place for a trailer. The manifest of the export says whether it is whole."""
+        return iter(())
 
     def _taken(self) -> bytes:
         text = self._buffer.getvalue()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -27,7 +27,6 @@ class Piece:
     data: bytes
     rows: int
     position: Position | None
-    is_last: bool
 
 
 class ExportRun:
@@ -53,6 +52,7 @@ class ExportRun:
         self._reader = PageReader(
             database, scope, cut_question(question, cut), scores_until=cut if has_scores else None
         )
+        self._end: Iterator[bytes] = iter(())
         self._checksum = hashlib.sha256()
         self.rows = options.rows_before
         self.size = 0
@@ -75,11 +75,14 @@ class ExportRun:
             before = self._encoder.volume
             is_full = most_bytes is not None and before >= most_bytes
             is_last = page.position is None or is_full
+            count = len(page.rows)
             data = await in_thread(partial(self._encode, page.rows, is_first, is_last))
-            self._reader.encoded(len(page.rows), self._encoder.volume - before)
-            self.rows += len(page.rows)
-            self.size += len(data)
-            yield Piece(data, self.rows, page.position, is_last)
+            self._reader.encoded(count, self._encoder.volume - before)
+            self.rows += count
+            while is_last and (more := await in_thread(self._more_of_the_end)):
+                yield self._piece(data, page.position)
+                data = more
+            yield self._piece(data, page.position)
             if is_last:
                 return
 
@@ -87,11 +90,20 @@ class ExportRun:
         data = self._encoder.begin() if is_first else b""
         data += self._encoder.page(rows)
         if is_last:
-            data += self._encoder.end()
-        if not self._format.is_compressed_inside:
-            data = compressed(data, self._options.compression)
+            self._end = self._encoder.end()
+            data += next(self._end, b"")
+        return self._compressed(data)
+
+    def _more_of_the_end(self) -> bytes:
+        return self._compressed(next(self._end, b""))
+
+    def _compressed(self, data: bytes) -> bytes:
+        return data if self._format.is_compressed_inside else compressed(data, self._options.compression)
+
+    def _piece(self, data: bytes, position: Position | None) -> Piece:
         self._checksum.update(data)
-        return data
+        self.size += len(data)
+        return Piece(data, self.rows, position)
 
 
 def resumed(options: EncodingOptions, rows_before: int) -> EncodingOptions:

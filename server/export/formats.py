@@ -6,7 +6,7 @@ docs/reference/exports.md and the tests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Final, Protocol
@@ -46,11 +46,11 @@ class Encoder(Protocol):
     def begin(self) -> bytes:
         """Return the bytes before the first row."""
 
-    def page(self, rows: Sequence[Row]) -> bytes:
-        """Return ``rows`` encoded, as far as they can be written already."""
+    def page(self, rows: list[Row]) -> bytes:
+        """Return ``rows`` encoded, as far as they can be written already. The list may be empty afterwards."""
 
-    def end(self) -> bytes:
-        """Return the bytes after the last row."""
+    def end(self) -> Iterator[bytes]:
+        """Yield the bytes after the last row, in pieces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from server.queries.lists.row_layout import Row
 from server.queries.lists.shown_rows import render_rows
@@ -38,8 +38,8 @@ class NdjsonEncoder:
         self.volume += len(lines)
         return lines
 
-    def end(self) -> bytes:
-        """Return the trailer, or nothing if the encoder was made without one."""
+    def end(self) -> Iterator[bytes]:
+        """Yield the trailer, or nothing if the encoder was made without one."""
         if not self._trailer:
-            return b""
-        return dumps({TRAILER_KEY: {"rows": self._rows, "sha256": self._checksum.hexdigest()}}) + b"\n"
+            return
+        yield dumps({TRAILER_KEY: {"rows": self._rows, "sha256": self._checksum.hexdigest()}}) + b"\n"

@@ -69,12 +69,12 @@ class OtlpEncoder:
         self.volume += len(lines)
         return lines
 
-    def end(self) -> bytes:
-        """Return the trailer, or nothing if the encoder was made without one."""
+    def end(self) -> Iterator[bytes]:
+        """Yield the trailer, or nothing if the encoder was made without one."""
         if not self._trailer:
-            return b""
+            return
         trailer = {"rows": self._rows, "sha256": self._checksum.hexdigest()}
-        return dumps({"resourceSpans": [], TRAILER_KEY: trailer}) + b"\n"
+        yield dumps({"resourceSpans": [], TRAILER_KEY: trailer}) + b"\n"
 
 
 def _message(row: Row) -> Json:

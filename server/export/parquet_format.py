@@ -1,13 +1,14 @@
-"""Parquet by pyarrow, written a row group at a time to a sink that can only be appended to."""
+"""Parquet by pyarrow, a row group at a time, each as a file of its own at its place in the whole one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from server.export.parquet_footer import MAGIC, Footer
 from server.queries.filters.span_fields import FieldType, TraceField
 from server.queries.lists.row_layout import Row
 from server.text.json_text import dumps
@@ -25,14 +26,14 @@ TYPES: Final[dict[FieldType, pa.DataType]] = {
     FieldType.TAGS: pa.list_(pa.string()),
     FieldType.JSON: pa.string(),
 }
-GROUP_BYTES: Final = 2 << 20
+GROUP_BYTES: Final = 1 << 20
 """Approximate bytes in memory at which a row group is written."""
 RANGED: Final = (FieldType.TIME, FieldType.INTEGER, FieldType.NUMBER, FieldType.MONEY)
 """Types whose least and greatest values are written for each row group. Those of texts would let no reader leave out a
-group, as rows are in the order of time, and they are most of what a writer has to keep until the footer."""
+group, as rows are in the order of time, and they are most of what the footer would hold."""
 GROUP_ROWS: Final = 50_000
-# Arrow's own allocator keeps what it once had: 13 MB more beside a slow client.
-pa.set_memory_pool(pa.system_memory_pool())
+_PAGE_BYTES: Final = 1 << 16
+"""Bytes of a column's page, and of its dictionary: a writer has buffers for twice as much."""
 _CODECS: Final = {"none": "zstd", "gzip": "gzip", "zstd": "zstd"}
 
 
@@ -41,16 +42,11 @@ class _Sink:
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
-        self._size = 0
         self.closed = False
 
     def write(self, data: Any) -> int:
         self._parts.append(bytes(data))
-        self._size += len(data)
         return len(data)
-
-    def tell(self) -> int:
-        return self._size
 
     def flush(self) -> None:
         """Do nothing: this sink has no buffer of its own to flush."""
@@ -70,13 +66,10 @@ class ParquetEncoder:
     def __init__(self, fields: Sequence[TraceField], *, compression: str) -> None:
         self._schema = pa.schema([pa.field(field.name, TYPES[field.type]) for field in fields])
         self._documents = [field.name for field in fields if field.type is FieldType.JSON]
-        self._sink = _Sink()
-        self._writer = pq.ParquetWriter(
-            self._sink,
-            self._schema,
-            compression=_CODECS[compression],
-            write_statistics=[field.name for field in fields if field.type in RANGED],
-        )
+        self._codec = _CODECS[compression]
+        self._ranged = [field.name for field in fields if field.type in RANGED]
+        self._footer = Footer()
+        self._size = len(MAGIC)
         self._waiting: list[pa.RecordBatch] = []
         self._rows = 0
         self._bytes = 0
@@ -84,34 +77,51 @@ class ParquetEncoder:
 
     def begin(self) -> bytes:
         """Return the magic bytes of the format."""
-        return self._sink.taken()
+        return MAGIC
 
-    def page(self, rows: Sequence[Row]) -> bytes:
+    def page(self, rows: list[Row]) -> bytes:
         """Return a row group if enough rows wait, else nothing."""
         for name in self._documents:
             for row in rows:
                 if row[name] is not None:
                     row[name] = dumps(row[name]).decode()
-        batch = pa.RecordBatch.from_pylist(list(rows), schema=self._schema)
+        batch = pa.RecordBatch.from_pylist(rows, schema=self._schema)
+        rows.clear()  # as objects they are the largest part while a group is written
         self._waiting.append(batch)
         self._rows += batch.num_rows
         self._bytes += batch.nbytes
         self.volume += batch.nbytes
-        if self._bytes >= GROUP_BYTES or self._rows >= GROUP_ROWS:
-            self._write_group()
-        return self._sink.taken()
-
-    def end(self) -> bytes:
-        """Return the last row group and the footer."""
-        if self._rows:
-            self._write_group()
-        self._writer.close()
-        return self._sink.taken()
-
-    def _write_group(self) -> None:
-        table = pa.Table.from_batches(self._waiting, schema=self._schema)
-        self._writer.write_table(table, row_group_size=max(1, table.num_rows))
-        self._waiting, self._rows, self._bytes = [], 0, 0
-        del table
-        # The buffers of a group are many and small, so the system's allocator would keep 10 MB of them.
+        is_full = self._bytes >= GROUP_BYTES or self._rows >= GROUP_ROWS
+        data = self._group() if is_full else b""
+        # What the objects and buffers of a page needed stays with Arrow's allocator otherwise.
         pa.default_memory_pool().release_unused()
+        return data
+
+    def end(self) -> Iterator[bytes]:
+        """Yield the last row group and the footer, in pieces."""
+        # A file without rows has the schema in its footer all the same.
+        yield self._group()
+        pa.default_memory_pool().release_unused()
+        yield from self._footer.pieces()
+
+    def _group(self) -> bytes:
+        """Return what waits as a row group, or nothing if no rows wait. The footer then knows of it."""
+        sink = _Sink()
+        with pq.ParquetWriter(
+            sink,
+            self._schema,
+            compression=self._codec,
+            write_statistics=self._ranged,
+            data_page_size=_PAGE_BYTES,
+            dictionary_pagesize_limit=_PAGE_BYTES,
+        ) as writer:
+            sink.taken()  # the magic bytes
+            if self._rows:
+                table = pa.Table.from_batches(self._waiting, schema=self._schema)
+                writer.write_table(table, row_group_size=table.num_rows)
+                del table
+            self._waiting, self._rows, self._bytes = [], 0, 0
+            data = sink.taken()
+        self._footer.add(sink.taken(), self._size - len(MAGIC))
+        self._size += len(data)
+        return data

@@ -66,10 +66,19 @@ def as_api_error(exception: BaseException) -> ApiError:
             return PayloadTooLarge("The head of the request is larger than 8 KiB.", headers=headers)
         for framework, ours in FRAMEWORK_ERRORS:
             if isinstance(exception, framework):
-                return ours(headers=headers)
+                return ours(_sentence(ours, headers), headers=headers)
         if exception.status_code is not None and 400 <= exception.status_code < 500:
             return BadRequest(headers=headers)
     return InternalError()
+
+
+def _sentence(kind: type[ApiError], headers: Mapping[str, str]) -> str | None:
+    """Return what the caller can do instead, if that is known; None for the error's own sentence."""
+    if kind is NotFound:
+        return "There is nothing at this address; /docs has all addresses."
+    if kind is MethodNotAllowed and "Allow" in headers:
+        return f"This address takes {headers['Allow']}."
+    return None
 
 
 def problem(request: Request, error: ApiError) -> HTTPResponse:

@@ -40,6 +40,9 @@ Handler = TypeVar("Handler", bound=Callable[..., Coroutine[Any, Any, HTTPRespons
 
 # Scopes that PUBLIC_ANALYTICS_PROJECTS opens: analytics, never traces, content or budgets.
 ANONYMOUS_SCOPES: Final = frozenset({"metrics:read", "costs:read"})
+_MISSING: Final = (
+    "The request has no credential: send the header Authorization: Bearer TOKEN with an access token or an API key."
+)
 ANONYMOUS_ROUTES: Final = ("api/v1/analytics/", "api/v1/metrics", "api/v1/costs/")
 
 
@@ -206,7 +209,7 @@ async def _principal_of(services: Services, request: Request, scope: str) -> Pri
     if presented is None:
         opened = services.settings.public_analytics_projects
         if not opened or scope not in ANONYMOUS_SCOPES or not _template(request).startswith(ANONYMOUS_ROUTES):
-            raise MissingToken()
+            raise MissingToken(_MISSING)
         return Principal(
             subject="anonymous",
             role=Role.VIEWER,

@@ -11,7 +11,7 @@ from typing import Any, Final
 from sanic import Request
 
 from server.errors import InvalidBody, UnsupportedMediaType
-from server.text.strict_json import StrictDecoder
+from server.text.strict_json import AmbiguousJson, StrictDecoder
 
 JSON_TYPES: Final = frozenset({"application/json", ""})
 # Grafana's Infinity data source sends a body typed by a user with this media type. Only questions accept it: a
@@ -115,13 +115,26 @@ def decimal_of(value: Any) -> Decimal | None:
 
 def parse_object(body: bytes) -> dict[str, Any]:
     """Return ``body`` as a JSON object without duplicate members, NaN and Infinity. Raises :class:`InvalidBody`."""
+    if not body.strip():
+        raise InvalidBody("The body is empty; a JSON object is expected.")
     try:
         document = json.loads(body.decode("utf-8"), cls=StrictDecoder)
     except (ValueError, RecursionError) as error:
-        raise InvalidBody("The body is not valid JSON.") from error
+        raise InvalidBody(f"The body is not valid JSON{_whereabouts(error)}.") from error
     if not isinstance(document, dict):
         raise InvalidBody("The body must be a JSON object.")
     return document
+
+
+def _whereabouts(error: ValueError | RecursionError) -> str:
+    """Return where the fault is and which, without a word of the body."""
+    if isinstance(error, json.JSONDecodeError):
+        return f": {error.msg[:1].lower()}{error.msg[1:]} in line {error.lineno}, column {error.colno}"
+    if isinstance(error, UnicodeDecodeError):
+        return f": byte {error.start} is not UTF-8"
+    if isinstance(error, RecursionError):
+        return ": it is nested too deeply"
+    return f": {error}" if isinstance(error, AmbiguousJson) else ""
 
 
 def _pointer(name: str) -> str:

@@ -27,7 +27,7 @@ from server.queries.filters.filter_params import FILTER_PARAMETERS, GivenParamet
 from server.queries.filters.filter_values import LONGEST_LIST, check_characters
 from server.queries.filters.time_range import LONGEST_RANGE, TimeRange, check_range
 from server.text.instants import parse_instant
-from server.text.suggestion import suggest
+from server.text.suggestion import suggest_or_list
 
 LONGEST_QUERY_STRING: Final = 32_768
 MOST_PAIRS: Final = 500
@@ -149,7 +149,10 @@ class RequestParams:
         if not unknown:
             return
         errors = [
-            {"parameter": name[:64], "detail": "unknown" + suggest(name, sorted(self.asked))}
+            {
+                "parameter": name[:64],
+                "detail": "unknown" + (suggest_or_list(name, self.asked) or "; /docs has those of this route"),
+            }
             for name in dict.fromkeys(unknown)
         ]
         first = errors[0]

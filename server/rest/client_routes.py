@@ -65,7 +65,7 @@ async def create_client(request: Request) -> HTTPResponse:
             # would reveal that a neighbour has it.
             raise GrantForbidden("Only an admin of every project may choose the id of a client.")
     except ValueError as error:
-        raise InvalidBody(str(error)) from error
+        raise InvalidBody.of(error) from error
     async with services.writes.write(()) as connection:
         secret, row = await administration.create_client(connection, new, created_by=principal.subject)
         detail = {"role": row["role"], "projects": projects}

@@ -63,7 +63,7 @@ async def create_key(request: Request) -> HTTPResponse:
         )
         refuse_widening(principal, new.effective_role, new.effective_scopes if "scopes" in body else ())
     except ValueError as error:
-        raise InvalidBody(str(error)) from error
+        raise InvalidBody.of(error) from error
     if new.scopes is None:
         new = narrowed(new, principal)
     if new.expires_at > latest_expiry(services.settings.api_key_max_days):

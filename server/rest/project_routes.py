@@ -46,7 +46,7 @@ async def create_project(request: Request) -> HTTPResponse:
         try:
             row = await administration.create_project(connection, project_id, body.get("name", project_id))
         except ValueError as error:
-            raise InvalidBody(str(error)) from error
+            raise InvalidBody.of(error) from error
         if row is None:
             raise Conflict("The project id is or was in use.")
         await _noting(request, "project.create", project_id)(connection)

@@ -23,7 +23,23 @@ _RFC3339 = re.compile(
 _RELATIVE = re.compile(r"now(?:(?:[+-][0-9]{1,6}[smhdwMy])|(?:/[smhdwMy]))*", re.ASCII)
 _STEP = re.compile(r"([+-])([0-9]{1,6})([smhdwMy])|/([smhdwMy])", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_FORMS = "expected RFC 3339 with a zone, epoch seconds or milliseconds, or a relative time such as now-6h"
+_FORMS = (
+    "expected RFC 3339 with a zone, such as 2026-11-01T00:00:00Z, epoch seconds or milliseconds, or a relative time "
+    "such as now-6h"
+)
+
+_TIME = r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d(?:\.\d*)?)?"
+_NEARLY = tuple(
+    (re.compile(form, re.ASCII), hint)
+    for form, hint in (
+        (r"\d{4}-\d\d-\d\d", "is a day: write a moment of it with a zone, such as 2026-11-01T00:00:00Z"),
+        (_TIME, "has no zone: add Z or an offset such as +02:00"),
+        (_TIME + r" \d\d:\d\d", "contains a space: write + as %2B in an address"),
+        (r"[\d-]+ [\d:.]+ ?(?:[Zz]|[+-]\d\d:\d\d)", "contains a space: write T between day and time"),
+        (r"[\d-]+[Tt]\d\d:\d\d(?:[Zz]|[+-]\d\d:\d\d)", "has no seconds: write them, such as 2026-11-01T00:00:00Z"),
+    )
+)
+"""What is often written in place of a moment, each with what to do. A ``+`` in an address arrives as a space."""
 
 
 def floor_to(moment: datetime, width: timedelta) -> datetime:
@@ -82,11 +98,7 @@ def _from_epoch(number: int) -> datetime:
 def _from_rfc3339(raw: str) -> datetime:
     match = _RFC3339.fullmatch(raw)
     if match is None:
-        if re.fullmatch(r"\d{4}-\d\d-\d\d([Tt ][\d:.]+)?", raw, re.ASCII):
-            raise ValueError("has no zone: add Z or an offset such as +02:00")
-        if " " in raw:
-            raise ValueError("contains a space: write + as %2B in an address")
-        raise ValueError(_FORMS)
+        raise ValueError(next((hint for form, hint in _NEARLY if form.fullmatch(raw)), _FORMS))
     year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
     fraction, zulu, sign, offset_hours, offset_minutes = match.groups()[6:]
     zone = UTC

@@ -9,6 +9,10 @@ from typing import Any, Final
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 
+class AmbiguousJson(ValueError):
+    """JSON that parsers read in different ways, or that UTF-8 cannot hold. The message is for the caller."""
+
+
 class StrictDecoder(json.JSONDecoder):
     """Decoder that refuses ambiguous JSON with ValueError, for ``json.loads(text, cls=StrictDecoder)``.
 
@@ -24,7 +28,7 @@ class StrictDecoder(json.JSONDecoder):
         """Return the value of the document ``s``."""
         value = super().decode(s, *args)
         if _SURROGATE.search(s) and not _is_writable(value):
-            raise ValueError("half of a surrogate pair is not a character")
+            raise AmbiguousJson("half of a surrogate pair is not a character")
         return value
 
 
@@ -39,9 +43,9 @@ def _is_writable(value: Any) -> bool:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a member is given more than once")
+        raise AmbiguousJson("a member is given more than once")
     return members
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+    raise AmbiguousJson(f"{name} is not JSON")

@@ -10,6 +10,8 @@ _LONGEST_NAME: Final = 64
 """Longest name that is compared, since the time grows with the product of both lengths. No name of ours is as long."""
 _LIKENESS: Final = 0.6
 """Share of common characters above which a name is worth suggesting; the default of difflib."""
+_MOST_NAMES: Final = 40
+"""Up to so many names are listed in an error."""
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
@@ -23,3 +25,14 @@ def suggest(name: str, known: Iterable[str]) -> str:
     """Return ``; did you mean …?``, to be added to a sentence; empty if no known name is near."""
     near = nearest_name(name, known)
     return "" if near is None else f"; did you mean {near}?"
+
+
+def suggest_or_list(name: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean …?``, or the known names if none is near, to be added to a sentence; empty if they are
+    many.
+    """
+    names = sorted(known)
+    hint = suggest(name, names)
+    if hint or not names or len(names) > _MOST_NAMES:
+        return hint
+    return f"; expected {', '.join(names)}"

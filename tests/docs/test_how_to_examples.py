@@ -139,11 +139,11 @@ async def test_a_backup_restored_by_the_page_is_the_same_database(
     target_url = cluster.url(target, "owner_url")
     shell = Shell(tmp_path, {"SOURCE": owner_url, "TARGET": target_url})
     examples = Page(HOW_TO / "backup-and-restore.md").examples("sh")
-    path = f"export PATH={find_program(POSTGRES).parent}:$PATH\n"
+    programs = f"{find_program(POSTGRES).parent}:{Path(sys.executable).parent}"
     try:
         for example in examples:
-            if "--no-acl" not in example and "llm-observatory" not in example:
-                await shell.run("sh", "-euc", path + example)
+            if "--no-acl" not in example and "createdb" not in example:
+                await shell.run("sh", "-euc", f"export PATH={programs}:$PATH\n{example}")
         assert await migrate(target_url) == []
         restored = await asyncpg.connect(target_url)
         try:

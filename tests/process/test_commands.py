@@ -135,6 +135,24 @@ def test_migrate_reports_that_the_schema_is_up_to_date(serve_settings: dict[str,
     assert (result.returncode, result.stdout) == (0, "the schema is up to date\n")
 
 
+def test_migrate_needs_the_address_of_the_database_alone(serve_settings: dict[str, str]) -> None:
+    """A restored database is named so, and the private one of the folder is never taken in its place."""
+    address = {"DATABASE_OWNER_URL": serve_settings["DATABASE_OWNER_URL"]}
+    for arguments in (["migrate"], ["migrate", "--plan"]):
+        result = run(*arguments, settings=address)
+        assert (result.returncode, result.stdout, result.stderr) == (0, "the schema is up to date\n", "")
+    unreachable = run("migrate", settings={"DATABASE_OWNER_URL": "postgresql://x@127.0.0.1:1/x"})
+    assert unreachable.returncode == 1
+    assert "cannot be reached" in unreachable.stderr
+
+
+@pytest.mark.parametrize("name", ["DATABASE_OWNER_URL", "DATABASE_WORKER_URL"])
+def test_a_role_of_a_database_without_its_address_is_refused(name: str) -> None:
+    result = run("project", "list", settings={name: "postgresql://x@db/x"})
+    assert (result.returncode, result.stdout) == (1, "")
+    assert f"{name} is set and DATABASE_URL is not" in result.stderr
+
+
 def test_token_create_prints_only_the_token(serve_settings: dict[str, str]) -> None:
     result = run(
         "token", "create", "--role", "viewer", "--project", "shop", "--scope", "metrics:read", "--ttl", "15m",

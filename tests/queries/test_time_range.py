@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -59,6 +60,26 @@ def test_a_month_before_the_31st_is_the_last_day_there_is() -> None:
 )  # fmt: skip
 def test_everything_else_is_refused_and_never_guessed(raw: Any) -> None:
     with pytest.raises(ValueError, match=r"."):
+        parse_instant(raw, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("raw", "hint"),
+    [
+        ("2026-11-23", "is a day: write a moment of it"),
+        ("2026-13-40", "is a day: write a moment of it"),
+        ("2026-11-23T10:00:00", "add Z or an offset"),
+        ("2026-11-23T10:00", "add Z or an offset"),
+        ("2026-11-23T10:00:00 02:00", "write + as %2B"),
+        ("2026-11-23 10:00:00Z", "write T between day and time"),
+        ("2026-11-23 10:00:00+02:00", "write T between day and time"),
+        ("2026-11-23T10:00Z", "has no seconds"),
+        ("2026-13-40T00:00:00Z", "is not a date and time that exists"),
+        ("yesterday", "such as 2026-11-01T00:00:00Z"),
+    ],
+)
+def test_what_is_nearly_a_moment_is_told_what_it_lacks(raw: str, hint: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(hint)):
         parse_instant(raw, now=NOW)
 
 

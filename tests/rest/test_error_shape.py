@@ -150,7 +150,7 @@ async def test_unknown_addresses_are_problems_for_everybody(client: httpx.AsyncC
     accepts = ("text/html", "*/*", "application/xml", "image/png;q=0.1")
     for path, accept in itertools.product(paths, accepts):
         answer = await client.get(path, headers={"Accept": accept})
-        check_problem(answer, 404, "not_found")
+        assert "/docs has all addresses" in check_problem(answer, 404, "not_found")["detail"]
         assert "script" not in answer.text
         assert "elsewhere" not in answer.text
 
@@ -163,7 +163,8 @@ async def test_wrong_methods_are_405_and_name_the_right_ones(client: httpx.Async
         ("PUT", "/api/v1/traces/unknown", {"GET", "HEAD", "DELETE", "OPTIONS"}),
     ):
         answer = await client.request(method, path)
-        check_problem(answer, 405, "method_not_allowed")
+        body = check_problem(answer, 405, "method_not_allowed")
+        assert body["detail"] == f"This address takes {answer.headers['allow']}."
         assert set(re.split(r",\s*", answer.headers["allow"])) >= allowed
 
 
@@ -171,13 +172,15 @@ async def test_credentials_that_are_missing_bad_or_too_weak(
     client: httpx.AsyncClient, project: ProjectMaker, bearer: Bearer
 ) -> None:
     await project("alpha")
-    check_problem(await client.get("/api/v1/traces"), 401, "missing_token")
+    for other in ({}, {"Authorization": "Basic dXNlcjp4"}, {"Authorization": "nonsense"}):
+        body = check_problem(await client.get("/api/v1/traces", headers=other), 401, "missing_token")
+        assert "Authorization: Bearer TOKEN" in body["detail"]
     bad = await client.get("/api/v1/traces", headers={"Authorization": "Bearer nonsense"})
-    check_problem(bad, 401, "invalid_token")
+    assert "has expired, was revoked, or is not of this server" in check_problem(bad, 401, "invalid_token")["detail"]
     assert "invalid_token" in bad.headers["www-authenticate"]
     check_problem(await client.get("/api/v1/audit", headers=bearer("viewer", ["alpha"])), 403, "insufficient_scope")
-    other = await client.get("/api/v1/traces?project_id=beta", headers=bearer("viewer", ["alpha"]))
-    check_problem(other, 403, "project_forbidden")
+    foreign = await client.get("/api/v1/traces?project_id=beta", headers=bearer("viewer", ["alpha"]))
+    check_problem(foreign, 403, "project_forbidden")
 
 
 BODIES: tuple[tuple[bytes, str, int], ...] = (
@@ -207,6 +210,29 @@ async def test_bodies_that_cannot_be_used_are_refused(
     for body, content_type, status in BODIES:
         headers = {**bearer("developer", ["alpha"]), "Content-Type": content_type}
         check_problem(await client.post("/api/v1/traces/search", content=body, headers=headers), status)
+
+
+async def test_bodies_are_told_where_they_are_wrong(
+    client: httpx.AsyncClient, project: ProjectMaker, bearer: Bearer
+) -> None:
+    await project("alpha")
+    headers = {**bearer("admin", ["alpha"]), "Content-Type": "application/json"}
+    for body, detail in (
+        (b" ", "The body is empty"),
+        (b'{"label": "x",\n}', "in line 2, column 1"),
+        (b'{"label": "x"', "in line 1, column"),
+        (b'{"label": "\xff"}', "byte 11 is not UTF-8"),
+        (b'{"label": "x", "label": "y"}', "a member is given more than once"),
+        (b'{"label": NaN}', "NaN is not JSON"),
+        (b'{"label": ' + b"1" * 5000 + b"}", "not valid JSON."),
+    ):
+        answer = await client.post("/api/v1/keys", content=body, headers=headers)
+        assert detail in check_problem(answer, 400, "invalid_body")["detail"]
+    good = {"label": "x", "kind": "ingest", "projects": ["alpha"]}
+    for change in ({"kind": "queen"}, {"label": ""}, {"scopes": ["nonsense"]}):
+        answer = await client.post("/api/v1/keys", json=good | change, headers=headers)
+        pointer = check_problem(answer)["errors"][0]["pointer"] if answer.status_code == 400 else None
+        assert pointer == f"/{next(iter(change))}", answer.text
 
 
 async def test_errors_of_grafana_are_what_grafana_shows(client: httpx.AsyncClient) -> None:
