@@ -50,7 +50,11 @@ class ExportRun:
         self._encoder = self._format.make(columns_of(question), options)
         has_scores = self._format.has_whole_spans
         self._reader = PageReader(
-            database, scope, cut_question(question, cut), scores_until=cut if has_scores else None
+            database,
+            scope,
+            cut_question(question, cut),
+            scores_until=cut if has_scores else None,
+            most_values=self._format.page_values,
         )
         self._end: Iterator[bytes] = iter(())
         self._checksum = hashlib.sha256()

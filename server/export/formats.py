@@ -15,6 +15,7 @@ from server.errors import FormatUnavailable
 from server.export.csv_format import CsvEncoder
 from server.export.ndjson_format import NdjsonEncoder
 from server.export.otlp_format import OtlpEncoder
+from server.export.pages import MOST_VALUES
 from server.queries.filters.span_fields import TraceField
 from server.queries.lists.row_layout import Row
 
@@ -64,6 +65,8 @@ class ExportFormat:
     make: Callable[[Fields, EncodingOptions], Encoder]
     can_resume: bool = True
     """Whether a file that was cut off can be continued by appending to it."""
+    page_values: int = MOST_VALUES
+    """Values of a page at most."""
     is_compressed_inside: bool = False
     has_whole_spans: bool = False
     """Whether the file has every field of spans, so that neither ``fields`` nor another view can be asked for, and
@@ -104,6 +107,7 @@ FORMATS: Final[Mapping[str, ExportFormat]] = {
             sentence="Typed columns: money as decimal(20, 10), times in UTC with microseconds. Best for analysis.",
             make=_parquet,
             can_resume=False,
+            page_values=20_000,  # beside the objects of a page it holds a row group
             is_compressed_inside=True,
         ),
         ExportFormat(

@@ -57,16 +57,23 @@ class PageReader:
     """The pages of one export. ``encoded`` tells it how large a page became, which sizes the next one."""
 
     def __init__(
-        self, database: Database, scope: RowScope, question: ListQuestion, *, scores_until: datetime | None = None
+        self,
+        database: Database,
+        scope: RowScope,
+        question: ListQuestion,
+        *,
+        scores_until: datetime | None = None,
+        most_values: int = MOST_VALUES,
     ) -> None:
         """``question`` already has the cut in its filter (:func:`cut_question`) and, if the export is resumed,
-        a position. ``scores_until``: rows come with the scores that were added until then."""
+        a position. ``scores_until``: rows come with the scores that were added until then. ``most_values``: values of
+        a page at most."""
         self._database = database
         self._scope = scope
         self._question = question
         self._scores_until = scores_until
         self._rows = FIRST_ROWS
-        self._most = max(FEWEST_ROWS, min(MOST_ROWS, MOST_VALUES // max(1, len(question.shown()))))
+        self._most = max(FEWEST_ROWS, min(MOST_ROWS, most_values // max(1, len(question.shown()))))
 
     def encoded(self, rows: int, size: int) -> None:
         """Note that ``rows`` rows became ``size`` bytes."""

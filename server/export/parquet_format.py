@@ -93,7 +93,7 @@ class ParquetEncoder:
         self.volume += batch.nbytes
         is_full = self._bytes >= GROUP_BYTES or self._rows >= GROUP_ROWS
         data = self._group() if is_full else b""
-        # What the objects and buffers of a page needed stays with Arrow's allocator otherwise.
+        # Otherwise Arrow's allocator keeps the memory of a page's buffers.
         pa.default_memory_pool().release_unused()
         return data
 
