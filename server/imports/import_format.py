@@ -45,6 +45,8 @@ class RowKind:
     """Members whose members become attributes, with the prefix of their names."""
     only_for: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Attributes that count only if another attribute has one of ``values``."""
+    placeholders: Mapping[str, str] = field(default_factory=dict)
+    """Attributes with the path whose presence says that the tool wrote words of its own in the value's place."""
     whole: frozenset[str] = frozenset()
     left_out: frozenset[str] = frozenset()
     flatten: bool = True
@@ -102,7 +104,9 @@ _PARTS: Final = (
     "scores_by_name",
 )  # fmt: skip
 _TABLES: Final = ("attributes", "score_members")
-_MAPPINGS: Final = ("constants", "where", "otherwise", "alone", "copied", "only_for", "sources", "types")
+_MAPPINGS: Final = (
+    "constants", "where", "otherwise", "alone", "copied", "only_for", "placeholders", "sources", "types",
+)  # fmt: skip
 _SETS: Final = ("whole", "left_out", "errors")
 
 

@@ -61,7 +61,7 @@ def span_attributes(table: ImportFormat, kind: RowKind, record: Record) -> dict[
             found |= dict(flattened(full, value, kind.whole) if kind.flatten else [(full, value)])
     for name, paths in kind.attributes.items():
         value = first_of(record, paths)
-        if value is not None:
+        if value is not None and not (name in kind.placeholders and first_of(record, (kind.placeholders[name],))):
             found[name] = value
     for name, rule in kind.otherwise.items():
         value = first_of(record, rule["from"])

@@ -176,6 +176,22 @@ def test_annotations_that_the_server_of_phoenix_wrote_are_scores() -> None:
     assert (score["span_id"], score["comment"]) == ("f76211c436feb191", "says where it is")
 
 
+def test_requests_as_helicone_stores_them_keep_cost_and_have_no_words_of_helicone(tmp_path: Path) -> None:
+    """Times without a zone, the cost as ``cost``, and a notice in the place of bodies that were not asked for."""
+    rows = mapped(read("helicone", recent("helicone", tmp_path))[0])
+    whole, bare = rows["8a9b0c1d2e3f4a61"], rows["8a9b0c1d2e3f4a62"]
+    for row in (whole, bare):
+        assert (row.model, row.provider, row.prompt_tokens, row.completion_tokens) == (
+            "gpt-4o-2024-08-06", "openai", 120, 30,
+        )  # fmt: skip
+        assert (row.total_cost_usd, row.duration_ms, row.status_code) == (Decimal("0.000475"), 1500, "OK")
+        assert row.span_name == "https://api.openai.com/v1/chat/completions"
+    assert (whole.user_id, whole.session_id) == ("ada", "conversation-12")
+    assert (whole.input_text, whole.output_text) == ("Where is my parcel?", "It is in Lyon.")
+    assert whole.ts == DAY + timedelta(hours=10, minutes=2)
+    assert (bare.input_text, bare.output_text, bare.input_messages, bare.user_id) == (None, None, None, None)
+
+
 @pytest.mark.parametrize(
     ("tool", "span_id", "message"),
     [
@@ -246,7 +262,8 @@ async def test_importing_everything_twice_stores_it_once(
     assert stored is not None
     items = [item for tool in TOOLS for item in read(tool, recent(tool, tmp_path))[0]]
     assert stored["count"] == sum(item.span is not None for item in items)
-    assert stored["sum"] == sum((Decimal(call[5]) for call in CALLS.values()), Decimal("0.00021"))
+    more = Decimal("0.00021") + 2 * Decimal("0.000475")
+    assert stored["sum"] == sum((Decimal(call[5]) for call in CALLS.values()), more)
     assert await owner.fetchval("SELECT count(*) FROM scores") == sum(item.score is not None for item in items)
     assert await owner.fetchval("SELECT count(DISTINCT service_name) FROM llm_traces") == len(TOOLS)
 
