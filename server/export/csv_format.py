@@ -17,7 +17,8 @@ from server.text.json_text import dumps
 
 _TEXTS: Final = frozenset({FieldType.KEYWORD, FieldType.TEXT, FieldType.TAGS, FieldType.JSON})
 # Formulas for LibreOffice, Excel and Google Sheets, and texts that they would turn into a number (000123, 12e45).
-_FORMULA: Final = re.compile(r"[=+\-@\t\r\n]")
+# Some skip spaces and a quote in front, and some read the wide signs of East Asian keyboards.
+_FORMULA: Final = re.compile(r"""[ "]*[=+\-@＝＋－＠]|[\t\r\n]""")
 _NUMBER: Final = re.compile(r"\s*[0-9][0-9.,]*([eE][+-]?[0-9]+)?\s*", re.ASCII)
 
 

@@ -9,6 +9,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -50,7 +51,8 @@ class DirectoryFiles:
                 await asyncio.to_thread(file.write, chunk)
             await asyncio.to_thread(_sync, file)
         except BaseException:
-            file.close()
+            with suppress(OSError):  # a full disk refuses what is still in the buffer again
+                file.close()
             unfinished.unlink(missing_ok=True)
             raise
         await asyncio.to_thread(unfinished.replace, folder / name)

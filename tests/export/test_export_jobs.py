@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import resource
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -296,3 +297,22 @@ async def test_the_files_of_a_deleted_project_are_removed(
     assert not (tmp_path / done).exists()
     assert await owner.fetchval("SELECT count(*) FROM exports WHERE export_id = ANY ($1)", [done, waiting]) == 0
     assert not await jobs.work()
+
+
+async def test_a_file_that_does_not_fit_is_removed_and_the_job_fails(
+    api: httpx.AsyncClient, jobs: ExportJobs, tmp_path: Path
+) -> None:
+    """A limit of the file size stands for a full disk: both refuse a part of the bytes, and again when it is closed."""
+    export_id = await asked(api, format="ndjson")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        assert await jobs.work()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    manifest = await manifest_of(api, export_id)
+    assert (manifest["state"], manifest["problem"], manifest["files"]) == ("failed", "storage_failed", [])
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    fits = await asked(api, format="ndjson")
+    assert await jobs.work()
+    assert (await manifest_of(api, fits))["state"] == "complete"

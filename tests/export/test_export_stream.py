@@ -123,12 +123,14 @@ async def test_csv_keeps_digits_and_defuses_what_spreadsheets_compute(api: httpx
     assert {row["user_id"] for row in csv.DictReader(io.StringIO(plain.content.decode()))} == set(ODD_USERS)
 
 
-@pytest.mark.parametrize("text", ["=1", "+1", "-1", "@x", "\tx", "\rx", "007", "1e5", "1,5", "12345e67"])
+@pytest.mark.parametrize(
+    "text", ["=1", "+1", "-1", "@x", "\tx", "\rx", "007", "1e5", "1,5", "12345e67", " =1", '"=1', "＝1", "＠x"]
+)
 def test_texts_that_spreadsheets_change_are_guarded(text: str) -> None:
     assert guarded(text) == f"'{text}"
 
 
-@pytest.mark.parametrize("text", ["", "a=1", "1a", "abc123", "2026-11-28", "e5", "'007"])
+@pytest.mark.parametrize("text", ["", "a=1", "1a", "abc123", "2026-11-28", "e5", "'007", '"quoted"', " x"])
 def test_other_texts_stay_as_they_are(text: str) -> None:
     assert guarded(text) == text
 
