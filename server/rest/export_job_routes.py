@@ -32,6 +32,7 @@ export_jobs = Blueprint("export_jobs", url_prefix="/api/v1/exports")
 
 JOB_COST: Final = 20
 MOST_BYTES: Final = 1 << 62
+_NO_SUCH: Final = "You have no such export: it has expired, was deleted, or was never made."
 _FILE_NAME: Final = re.compile(r"part-[0-9]{5}\.[a-z.]{2,20}|manifest\.json", re.ASCII)
 JOB_MEMBERS: Final = (
     *(name for name in SEARCH_MEMBERS if name not in NOT_TAKEN),
@@ -174,9 +175,9 @@ async def _find(request: Request, export_id: str) -> Export:
     """Return the caller's export. An export of a project that the caller has lost since is hidden."""
     found = await services_of(request).exports.store.read(path_value(export_id, "export_id"), readable_owners(request))
     if found is None:
-        raise NotFound("You have no such export.")
+        raise NotFound(_NO_SUCH)
     if not _may_see(found, await row_scope(request)):
-        raise NotFound("You have no such export.")
+        raise NotFound(_NO_SUCH)
     return found
 
 

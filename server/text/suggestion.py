@@ -8,8 +8,8 @@ from typing import Final
 
 _LONGEST_NAME: Final = 64
 """Longest name that is compared, since the time grows with the product of both lengths. No name of ours is as long."""
-_LIKENESS: Final = 0.6
-"""Share of common characters above which a name is worth suggesting; the default of difflib."""
+_LIKENESS: Final = 0.65
+"""Share of common characters above which a name is worth suggesting: `aggregation` is no `max_duration`."""
 _MOST_NAMES: Final = 40
 """Up to so many names are listed in an error."""
 

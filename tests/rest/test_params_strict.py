@@ -70,6 +70,7 @@ def test_values_that_make_no_sense_are_refused(query: str) -> None:
         ("sortby=ts", "did you mean sort_by?"),
         ("project_id[]=alpha", "did you mean project_id?"),
         ("min_cots=1", "did you mean min_cost?"),
+        ("aggregation=p95", "unknown; /docs"),
         ("xyzzy=1", "unknown; /docs has those of this route"),
         ("attribute.=1", "unknown"),
         ("__class__=1", "unknown"),
