@@ -266,6 +266,13 @@ def test_price_that_changes_by_the_hour_is_not_remembered_for_the_day() -> None:
     ("provider", "model", "label"),
     [
         (None, "openrouter/anthropic/claude-sonnet-4-5", "anthropic/claude-sonnet-4-5"),
+        ("openai", "openai/responses/gpt-5", "openai/gpt-5"),
+        (None, "azure/eu/gpt-4o-mini", "azure/gpt-4o-mini"),
+        ("portkey", "@openai-prod/gpt-4o", "openai/gpt-4o"),
+        (None, "claude-4.5-sonnet", "anthropic/claude-sonnet-4-5"),
+        ("anthropic", "claude-4.5-sonnet-thinking", "anthropic/claude-sonnet-4-5"),
+        (None, "openai/gpt-4o:completions", "openai/gpt-4o"),
+        ("cursor", "claude-4-sonnet", "anthropic/claude-sonnet-4"),
         ("litellm", "openrouter/openai/gpt-4o", "openrouter/openai/gpt-4o"),
         ("crewai", "gpt-4o", "openai/gpt-4o"),
         ("my-gateway", "claude-sonnet-4-5", "anthropic/claude-sonnet-4-5"),

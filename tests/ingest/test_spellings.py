@@ -43,12 +43,47 @@ ARGUMENT_KEYS = (
 )  # fmt: skip
 RESULT_KEYS = ("tool.result", "gen_ai.tool.call.output", "gen_ai.tool.response", "mcp.response.value", "tool_output")
 
+COUNTS = {"prompt_tokens": 1000, "completion_tokens": 100}
+COUNT_KEYS = (
+    ("gen_ai.usage.input", "gen_ai.usage.output"), ("gen_ai.input_tokens", "gen_ai.output_tokens"),
+    ("ai.tokens.input", "ai.tokens.output"), ("llm.tokens.prompt", "llm.tokens.completion"),
+    ("num_input_tokens", "num_output_tokens"), ("tokens_in", "tokens_out"),
+    ("prompt_token_count", "candidates_token_count"), ("usage.input", "usage.output"),
+)  # fmt: skip
+MODEL_KEYS = ("gen_ai.model", "gen_ai.model_name", "gen_ai.model.name", "gen_ai.request.model_name", "gen_ai.model.id")
+COSTS = (
+    ({"total": 2}, 2), ({"amount": 2, "currency": "USD"}, 2), ({"input": 1, "output": 2}, 3),
+    ({"total_cost": 0.5}, 0.5),
+)  # fmt: skip
+
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     **{f"hour: {key}": ({**WROTE, key: 800}, {}, {"usage_details": {"cache_write_1h": 800}}) for key in HOUR_KEYS},
     "hour: inside an object": (
         {**WROTE, "gen_ai.usage.cache_creation": dumps({"ephemeral_1h_input_tokens": 800})},
         {},
         {"usage_details": {"cache_write_1h": 800}},
+    ),
+    **{f"counts: {keys[0]}": ({"model": "gpt-4o", keys[0]: 1000, keys[1]: 100}, {}, COUNTS) for keys in COUNT_KEYS},
+    **{f"model: {key}": ({key: "gpt-4o", "prompt_tokens": 9}, {}, {"model": "gpt-4o"}) for key in MODEL_KEYS},
+    **{
+        f"cost: {members}": ({**USED, "gen_ai.usage.cost": form(members)}, {}, {"total_cost_usd": usd(str(cost))})
+        for members, cost in COSTS
+        for form in (dumps, dict)
+    },
+    "cost: an object in another currency": (
+        {**USED, "gen_ai.usage.cost": dumps({"amount": 2, "currency": "EUR"})},
+        {},
+        {"cost_source": "computed", "usage_details": {"cost_currency": "EUR", "cost_amount": 2.0}},
+    ),
+    "cache hits as DeepSeek counts them": (
+        {**USED, "gen_ai.usage.prompt_cache_hit_tokens": 600},
+        {},
+        {"prompt_tokens": 1000, "cached_tokens": 600},
+    ),
+    "audio: the medium first": (
+        {**USED, "gen_ai.usage.audio_input_tokens": 7, "gen_ai.usage.audio_output_tokens": 5},
+        {},
+        {"usage_details": {"input_audio": 7, "output_audio": 5}},
     ),
     **{f"audio: {key}": ({**USED, key: 7}, {}, {"usage_details": {"input_audio": 7}}) for key in AUDIO_KEYS},
     **{f"tier: {key}": ({**USED, key: "Flex"}, {}, {"usage_details": {"service_tier": "flex"}}) for key in TIER_KEYS},

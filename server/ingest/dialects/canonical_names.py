@@ -93,6 +93,9 @@ def canonical_operation(raw: str) -> str | None:
     """Return the canonical operation of a raw value, None if the table does not have it."""
     value = raw.strip().strip('"').lower()
     known = _OPERATIONS.get(value)
+    if known is None:
+        vendor, _, method = value.partition(".")
+        known = _OPERATIONS.get(method) if vendor in KNOWN_PROVIDERS else None
     if known is not None:
         return known
     return next((name for prefix, name in _OPERATION_PREFIXES if value.startswith(prefix)), None)

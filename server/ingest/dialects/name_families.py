@@ -99,7 +99,7 @@ def holds_members(key: str) -> bool:
 
 
 _USAGE_OBJECT: Final = re.compile(
-    r"(?:(?:(?:gen_ai|llm|ai|openai|anthropic)\.)?(?:response\.)?usage|ai\.response\.provider_metadata\.[a-z_]+\.usage)"
+    r"(?:(?:(?:gen_ai|llm|ai|openai|anthropic|mirascope)\.)?(?:response\.)?usage|ai\.response\.provider_metadata\.[a-z_]+\.usage)"
     r"(?:\.(?:raw|details|cache_creation|(?:input|output|prompt|completion)_tokens?_details))?"
 )
 

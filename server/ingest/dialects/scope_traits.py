@@ -26,7 +26,7 @@ class ScopeTraits:
     filled_name: str | None = None
     """Attribute with the name of an agent or tool span, whose own name is a template."""
     without_operation: str | None = None
-    """Operation of a span that names none."""
+    """Operation of a span that names none, nor usage unless log events tell of the calls."""
     exception_beats_ok: bool = False
     """True if spans are set OK before it is known how they end."""
     estimates_cost: bool = False

@@ -8,13 +8,20 @@ from typing import Any, Final
 
 from server.ingest.dialects.attribute_table import read_table
 from server.ingest.mapping.attribute_choice import SpanFields
-from server.ingest.messages.coercion import round_usd, to_usd
+from server.ingest.messages.coercion import decode_json, round_usd, to_usd
 from server.ingest.pricing.price_book import PriceBook
 
 _COLUMNS: Final = ("prompt_cost_usd", "completion_cost_usd", "total_cost_usd")
 _BUCKETS: Final[dict[str, str]] = read_table("cost_buckets.json")["prefixes"]
 """By dialect: the prefix of attributes that are each the cost of one bucket."""
 
+_MEMBERS: Final = {
+    "total_cost_usd": ("total", "amount", "total_cost", "total_usd", "usd", "value"),
+    "prompt_cost_usd": ("input", "prompt", "input_cost", "prompt_cost"),
+    "completion_cost_usd": ("output", "completion", "output_cost", "completion_cost"),
+    "cost_currency": ("currency",),
+}
+"""Names inside an object that is a cost, by slot."""
 _SIGNS: Final = {"$": "USD", "US$": "USD", "€": "EUR", "£": "GBP"}
 
 
@@ -42,6 +49,8 @@ def read_reported_cost(
     found = fields.found
     if dialect not in _BUCKETS and found.keys().isdisjoint(_COLUMNS):
         return None
+    if any(candidate[2].__class__ in (str, dict) for candidate in found.get("total_cost_usd", ())):
+        _open_objects(fields)
     amounts = {column: fields.take(column, column, to_usd) if column in found else None for column in _COLUMNS}
     prompt, completion, total = (amounts[column] for column in _COLUMNS)
     if dialect in _BUCKETS and total is None:
@@ -57,6 +66,23 @@ def read_reported_cost(
     if code == "USD":
         return ReportedCost(prompt, completion, total)
     return _converted(fields, code, prompt, completion, total, pricing)
+
+
+def _open_objects(fields: SpanFields) -> None:
+    """Put the members of a cost that is an object, or JSON of one, in its place."""
+    kept = []
+    for rank, key, value in fields.found.pop("total_cost_usd"):
+        members = decode_json(value) if isinstance(value, str) and value.startswith("{") else value
+        if not isinstance(members, dict):
+            kept.append((rank, key, value))
+            continue
+        for slot, names in _MEMBERS.items():
+            name = next((name for name in names if members.get(name) is not None), None)
+            if name is not None:
+                fields.add(slot, rank, f"{key} {name}", members[name])
+        fields.keep((rank, key, value))
+    if kept:
+        fields.found.setdefault("total_cost_usd", []).extend(kept)
 
 
 def _sum_of_parts(

@@ -123,9 +123,9 @@ def _unnamed_operation(fields: SpanFields, span: DecodedSpan, traits: ScopeTrait
         return named
     if not any(slot in found for slot in _MODEL_SLOTS):
         return "other"
-    if traits.without_operation is not None:
-        return traits.without_operation
     has_usage = any(slot in found for slot in _USAGE_SLOTS)
+    if traits.without_operation is not None and (traits.counted_in_logs or not has_usage):
+        return traits.without_operation
     if not has_usage and any(fnmatchcase(span.name, pattern) for pattern in OTHER_REQUESTS):
         return "other"
     shows_a_call = has_usage or any(slot in found for slot in _CONTENT_SLOTS)

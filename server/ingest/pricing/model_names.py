@@ -19,6 +19,10 @@ MAKERS: Final[tuple[str, ...]] = tuple(NAMES["makers"])
 _PATHS: Final = [re.compile(f"(?:.*?){path}" if not path.startswith("^") else path) for path in NAMES["paths"]]
 _SUFFIX: Final = re.compile(f":(?:{'|'.join(NAMES['suffixes'])})$")
 _EDITION: Final = re.compile(NAMES["edition"])
+_NUMBER_FIRST: Final = re.compile(
+    r"(?<=claude-)(?P<number>[4-9](?:[.-]\d)?)-(?P<family>sonnet|opus|haiku)(?:-thinking)?$"
+)
+"""Names of models of Anthropic's as editors write them, with the number first: ``claude-4.5-sonnet``."""
 _BEDROCK: Final = re.compile(rf"^(?:[a-z]{{2,6}}(?:-gov)?\.)?(?:{'|'.join(NAMES['bedrock_vendors'])})\.[a-z]")
 _CLOSED_WEIGHTS: Final = tuple(NAMES["closed_weights"])
 
@@ -50,7 +54,7 @@ def _candidates(provider: str | None, model: str) -> Iterator[Name]:
         if host is not None:
             yield _catalogue_id(host), form
             if head_provider == host:
-                yield _catalogue_id(host), rest
+                yield from _candidates(host, rest)
             if host == "aws" and form.startswith("claude-"):
                 yield "aws", f"anthropic.{form}"
         if form.startswith("accounts/fireworks/"):
@@ -84,6 +88,10 @@ def _forms(model: str) -> Iterator[str]:
         if found is not None and found.end() < len(model):
             model = model[found.end() :]
             yield model
+    swapped = _NUMBER_FIRST.sub(r"\g<family>-\g<number>", model, count=1)
+    if swapped != model:
+        model = swapped
+        yield model
     if _SUFFIX.search(model) is not None:
         model = _SUFFIX.sub("", model)
         yield model

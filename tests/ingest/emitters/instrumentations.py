@@ -161,6 +161,52 @@ CASES: dict[str, Case] = {
         {},
         {"prompt_tokens": 90, "cached_tokens": None},
     ),
+    "anthropics_client_under_a_sampler_that_drops_what_a_span_starts_with": (
+        {
+            "url.path": "/v1/messages",
+            "http.response.status_code": 200,
+            "gen_ai.response.model": "claude-sonnet-4-5",
+            "gen_ai.usage.input_tokens": 1205,
+            "gen_ai.usage.cache_read.input_tokens": 1000,
+            "gen_ai.usage.cache_write.input_tokens": 200,
+            "gen_ai.usage.output_tokens": 40,
+        },
+        {"scope": "com.anthropic.sdk.python", "name": "anthropic.messages.create"},
+        {"operation_type": "chat", "prompt_tokens": 1205, "is_generation": True, "count_rule": 1},
+    ),
+    "langtrace_names_the_method_with_its_vendor": (
+        {
+            "gen_ai.operation.name": "openai.responses.create",
+            "gen_ai.system": "openai",
+            "gen_ai.request.model": "gpt-4o",
+            "gen_ai.response_id": "resp_1",
+            "gen_ai.usage.input_tokens": 120,
+            "gen_ai.usage.output_tokens": 30,
+        },
+        {"scope": "langtrace_python_sdk.instrumentation.openai.instrumentation"},
+        {"operation_type": "chat", "prompt_tokens": 120},
+    ),
+    "mirascope_tells_the_cache_in_the_usage_of_its_own": (
+        {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "openai",
+            "gen_ai.request.model": "openai/gpt-4o:completions",
+            "gen_ai.usage.input_tokens": 120,
+            "gen_ai.usage.output_tokens": 30,
+            "mirascope.response.usage": dumps(
+                {
+                    "input_tokens": 120,
+                    "output_tokens": 30,
+                    "cache_read_tokens": 100,
+                    "cache_write_tokens": 0,
+                    "reasoning_tokens": 10,
+                    "total_tokens": 150,
+                }
+            ),
+        },
+        {"scope": "mirascope.llm"},
+        {"prompt_tokens": 120, "cached_tokens": 100, "reasoning_tokens": 10, "total_cost_usd": Decimal("0.0004750000")},
+    ),
     "spring_ai_leaves_the_cache_out_of_anthropics_input_however_small_it_is": (
         {
             "gen_ai.operation.name": "chat",
