@@ -125,7 +125,8 @@ SUITE = promql-test-queries.yml
 test-promql: $(VENV)/installed-dev  ## the published PromQL compliance suite against a real Prometheus (SUITE=its promql-test-queries.yml)
 	$(BIN)/python -m tests.datasource.prometheus.compliance $(SUITE)
 
-test-alerts: $(VENV)/installed-dev  ## alerts by a real vmalert and Alertmanager (both in PATH)
+test-alerts: $(VENV)/installed-dev  ## messages by Go's engine; alerts by a real vmalert and Alertmanager (all in PATH)
+	@if command -v go >/dev/null; then $(BIN)/pytest -n 0 tests/plugin/go; else echo "NOT RUN: Go is not in PATH"; fi
 	@if command -v vmalert >/dev/null && { command -v alertmanager || command -v prometheus-alertmanager; } >/dev/null; then \
 	    $(BIN)/pytest -n 0 tests/plugin/test_real_rulers.py; \
 	else \

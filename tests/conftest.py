@@ -28,17 +28,23 @@ from server.access.principal import Role
 from server.app import build_services, close_services, create_app, open_services
 from server.embedded import EmbeddedServices, EmbeddedUrls
 from server.http.services import Services
+from server.process.garbage_collection import paused_collection, spare_long_lived_objects
 from server.schema.migrate import migrate
 from server.settings import Settings
 from server.storage.statements import statement
 from tests.citus import citus_cluster
 from tests.citus.citus_cluster import CitusCluster, is_on_citus
+from tests.databases import Databases
 from tests.quick_applications import compile_routers_once, read_certificates_once, read_paths_once, touch_up_once
 
 TEMPLATE = "observatory_template"
 JWT_SECRET = "a-secret-only-for-tests-0123456789abcdef"
-# Nothing that a test stores has to survive the machine; durability has tests with settings of their own.
-FAST_SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+# Nothing that a test stores has to survive the machine; durability has tests with settings of their own. A database
+# that lives for a second needs no vacuum.
+FAST_SETTINGS = {
+    "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200",
+    "autovacuum": "off",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,18 @@ def _needs_database(item: pytest.Item) -> bool:
     return "cluster" in getattr(item, "fixturenames", ()) or "/citus/" in str(item.path)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
+    """Have the garbage collector leave alone what all tests import.
+
+    Measured: a sixth of the processor time of tests, and a quarter of that of collecting them.
+    """
+    with paused_collection():
+        result = yield
+    spare_long_lived_objects()
+    return result
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let long tests begin first: one that begins last keeps the run waiting while the other workers have nothing.
@@ -205,6 +223,14 @@ async def make_partitions(url: str) -> None:
         await connection.close()
 
 
+@pytest.fixture(scope="session")
+def databases(cluster: Cluster) -> Iterator[Databases]:
+    """What makes and drops the databases of tests."""
+    made = Databases(cluster.url("postgres", "owner_url"))
+    yield made
+    made.close()
+
+
 _numbers = itertools.count()
 
 
@@ -215,22 +241,18 @@ def database_template(template_database: str) -> str:
 
 
 @pytest.fixture
-async def database_name(cluster: Cluster, database_template: str) -> AsyncIterator[str]:
+async def database_name(cluster: Cluster, databases: Databases, database_template: str) -> AsyncIterator[str]:
     """A database of this test's own."""
-    name = f"test_{os.getpid()}_{next(_numbers)}"
     if is_on_citus():
+        name = f"test_{os.getpid()}_{next(_numbers)}"
         anywhere = cluster.url("postgres", "owner_url")
         await citus_cluster.clone_database(anywhere, name, database_template)
         yield name
         await citus_cluster.drop_database(anywhere, name)
         return
-    admin = await asyncpg.connect(cluster.url("postgres", "owner_url"))
-    try:
-        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {database_template} STRATEGY FILE_COPY")
-        yield name
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    finally:
-        await admin.close()
+    name = await databases.take(database_template)
+    yield name
+    databases.drop(name)
 
 
 @pytest.fixture

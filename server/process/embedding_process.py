@@ -19,7 +19,7 @@ from server.embedding.embedder import Embedder, open_embedder
 from server.embedding.offline_model import OfflineModel, OfflineModelMissing
 from server.embedding.offline_server import listen, offline_app
 from server.ingest.pricing.price_catalog import price_catalog
-from server.process.worker_process import stop_event
+from server.process.stop_signal import stop_event
 from server.semantic.token_budget import TokenBudget
 from server.semantic.vector_indexer import VectorIndexer
 from server.settings import Settings, SettingsError, load_settings

@@ -31,7 +31,7 @@ import uvloop
 from server.app import close_services, open_services
 from server.embedded import EmbeddedUrls
 from server.http.services import Services
-from server.process.worker_process import spare_long_lived_objects
+from server.process.garbage_collection import spare_long_lived_objects
 from server.queries.filters.filter_tree import parse_filter
 from server.queries.metrics.metric_formula import needs_of
 from server.queries.metrics.metric_interval import parse_interval

@@ -24,7 +24,7 @@ from server.app import close_services, open_services
 from server.embedded import EmbeddedUrls
 from server.http.services import Services
 from server.ingest.writing.prepared_span import PreparedSpan, prepare_span
-from server.process.worker_process import spare_long_lived_objects
+from server.process.garbage_collection import spare_long_lived_objects
 from server.rollups.counters import counter_statement
 from server.rollups.fold import RollupFolder, fold_pending
 from server.schema.migrate import migrate

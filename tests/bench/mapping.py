@@ -72,7 +72,7 @@ def serve() -> None:
             prepare("bench", record)
         return len(batch.records)
 
-    # As a worker of the server does (server/process/worker_process.py): else a round measures when the collector ran.
+    # As a worker of the server does (server/process/garbage_collection.py): else a round measures when that ran.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
     for line in sys.stdin:
