@@ -33,6 +33,9 @@ _LIST_KEYS = (
 )  # fmt: skip
 """Keys of an object that hold its list of messages, for the bodies of requests and responses."""
 
+_HOLDERS = ("kwargs", "inputs", "output", "outputs", "request", "body")
+"""Keys of an object that hold the body of a request or of an answer."""
+
 _ROLES = {
     "human": "user",
     "ai": "assistant",
@@ -173,6 +176,12 @@ def _read_object(value: dict[str, Any], default_role: str, depth: int) -> list[M
                 if system:
                     return [{"role": "system", "parts": read_parts(system)}, *messages]
                 return messages
+    for key in _HOLDERS:
+        inner = value.get(key)
+        if type(inner) is dict and depth < _MAX_UNWRAP and _is_body(inner):
+            messages = _read_object(inner, default_role, depth + 1)
+            if messages is not None:
+                return messages
     if default_role == "user" and (value.keys() == {"prompt"} or not _REQUEST_SIGNS.isdisjoint(value)):
         text = next((value[key] for key in _REQUEST_TEXT if isinstance(value.get(key), str)), None)
         if text:
@@ -183,6 +192,12 @@ def _read_object(value: dict[str, Any], default_role: str, depth: int) -> list[M
     if message is None and value.keys() == {"assistant"} == {default_role}:
         message = _keyed_message(value)  # a lone {"user": …} may be the argument of any function
     return None if message is None else [message]
+
+
+def _is_body(value: dict[str, Any]) -> bool:
+    """Return whether an object has a list of messages, or a message with its role."""
+    message = value.get("message")
+    return (isinstance(message, dict) and "role" in message) or any(type(value.get(key)) is list for key in _LIST_KEYS)
 
 
 def _keyed_message(item: Any) -> Message | None:
@@ -303,7 +318,7 @@ def _message_parts(item: dict[str, Any], role: str) -> list[Part]:
         parts = read_parts(item.get("content"))
     if not parts:
         audio = item.get("audio")
-        said = item.get("refusal") or (audio.get("transcript") if isinstance(audio, dict) else None)
+        said = item.get("refusal") or (audio.get("transcript") if isinstance(audio, dict) else None) or item.get("text")
         parts = read_parts(said) if isinstance(said, str) else parts
     thinking = item.get("reasoning_content") or item.get("reasoning")
     if isinstance(thinking, str):
