@@ -13,8 +13,9 @@ The layouts ``shared`` and ``inline`` of content run beside each other (``--layo
 and with ``--base DIR`` the program of another worktree, in the layout ``--base-layout``: all take the same requests in
 turns, and the last column is the ratio of the first to the second. The spans arrive in rounds, so that the two are
 measured at the same time of a noisy day. ``--where`` prints where the bytes of a span are, table by table and index by
-index, and what its WAL is of. ``--growth`` stores conversations of 20 turns only and prints the bytes of a span at turn
-2 and at turn 20.
+index, and what its WAL is of. After a checkpoint the first change of a page puts its image into the WAL; a run is too
+short for that unless ``--checkpoints`` is given. ``--growth`` stores conversations of 20 turns only and prints the
+bytes of a span at turn 2 and at turn 20.
 """
 
 from __future__ import annotations
@@ -279,6 +280,8 @@ async def compare(sides: list[Side], arguments: argparse.Namespace) -> None:
             tenant = TENANTS[place % len(TENANTS)]
             requests.append((tenant, talks.request(tenant, SPANS)))
         for side in sides if number % 2 else list(reversed(sides)):
+            if arguments.checkpoints:
+                await side.owner.execute("CHECKPOINT")
             await side.send(requests, arguments.clients)
     for side in sides:
         await side.settle(where=arguments.where)
@@ -352,6 +355,7 @@ def parse_arguments() -> Any:
     parser.add_argument("--clients", type=int, default=CLIENTS)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--where", action="store_true", help="where the bytes of a span are")
+    parser.add_argument("--checkpoints", action="store_true", help="one before each round, as time brings them")
     parser.add_argument("--growth", action="store_true", help="bytes of a span by turn instead")
     parser.add_argument("--talks", type=int, default=25, help="conversations of a tenant, with --growth")
     return parser.parse_args()
