@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -169,6 +169,16 @@ def list_projects(options: argparse.Namespace) -> int:
     return 0
 
 
+async def say_missing(connection: asyncpg.Connection, projects: Sequence[str]) -> None:
+    """Say which of ``projects`` there are not: a credential may be made ahead, and a name may be misspelt."""
+    from server.access import administration
+    from server.access.principal import EVERY_PROJECT
+
+    live = {row["project_id"] for row in await administration.list_projects(connection)}
+    for project in sorted({*projects} - {*live, EVERY_PROJECT}):
+        say(f"there is no project {project}: until `llm-observatory project create {project}`, it opens nothing")
+
+
 def create_key(options: argparse.Namespace) -> int:
     """Create a key and print it."""
     from server.access import administration
@@ -189,6 +199,7 @@ def create_key(options: argparse.Namespace) -> int:
             scopes=options.scope,
             rate_limit_per_minute=options.rate_limit,
         )
+        await say_missing(connection, new.projects)
         text, row = await administration.create_key(connection, new, created_by=ACTOR)
         await note(connection, "api_key.create", "api_key", row["key_id"], row["projects"])
         return text
@@ -255,6 +266,7 @@ def create_client(options: argparse.Namespace) -> int:
             scopes=options.scope,
             client_id=options.client_id,
         )
+        await say_missing(connection, new.projects)
         secret, row = await administration.create_client(connection, new, created_by=ACTOR)
         await note(connection, "client.create", "client", row["client_id"], row["projects"])
         return secret, row

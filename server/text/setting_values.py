@@ -75,9 +75,13 @@ def between(low: float, high: float) -> Callable[[str], float]:
     """Return a parser of numbers within ``low`` and ``high``, both included."""
 
     def parse(raw: str) -> float:
-        value = float(raw)
+        expected = f"expected a number from {low:g} to {high:g}"
+        try:
+            value = float(raw)
+        except ValueError as error:
+            raise ValueError(expected) from error
         if not low <= value <= high:
-            raise ValueError(f"expected a number from {low:g} to {high:g}")
+            raise ValueError(expected)
         return value
 
     return parse
@@ -87,9 +91,13 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     """Return a parser of whole numbers within ``low`` and ``high``, both included."""
 
     def parse(raw: str) -> int:
-        value = int(raw)
+        expected = f"expected a whole number from {low} to {high}"
+        try:
+            value = int(raw)
+        except ValueError as error:
+            raise ValueError(expected) from error
         if not low <= value <= high:
-            raise ValueError(f"expected a whole number from {low} to {high}")
+            raise ValueError(expected)
         return value
 
     return parse

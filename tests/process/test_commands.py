@@ -86,9 +86,11 @@ def test_config_prints_every_setting_and_no_secret() -> None:
 
 
 def test_an_unusable_setting_is_exit_code_1_and_named_without_its_secret() -> None:
-    result = run("config", settings={"OBSERVATORY_PORT": "many", "DATABASE_POOL_SIZE": "-1"})
+    wrong = {"OBSERVATORY_PORT": "many", "DATABASE_POOL_SIZE": "-1", "OBSERVATORY_DRAIN_DELAY": "soon"}
+    result = run("config", settings=wrong)
     assert (result.returncode, result.stdout) == (1, "")
-    assert "OBSERVATORY_PORT" in result.stderr
+    assert "OBSERVATORY_PORT: expected a whole number from 0 to 65535 (got 'many')" in result.stderr
+    assert "OBSERVATORY_DRAIN_DELAY: expected a number from 0 to" in result.stderr
     assert "DATABASE_POOL_SIZE" in result.stderr
     assert "Traceback" not in result.stderr
 
@@ -191,11 +193,17 @@ def test_projects_keys_and_clients_are_managed_and_open_the_server(
     assert "project_id" in command("project", "create", "Not An Id", code=1)
     assert command("project", "list") == "shop\tWeb shop\n"
 
+    early = run("key", "create", "--kind", "ingest", "--project", "shpo", "--label", "x", settings=serve_settings)
+    assert early.returncode == 0
+    assert "there is no project shpo: until `llm-observatory project create shpo`, it opens nothing" in early.stderr
+    command("key", "revoke", early.stdout.split("_")[1])
     key = command("key", "create", "--kind", "ingest", "--project", "shop", "--label", "checkout").strip()
     key_id = key.split("_")[1]
     year = f"{datetime.now(UTC) + timedelta(days=365):%Y-%m-%d}"
     row = [key_id, "ingest", "developer", "shop", "active", year, "never", "checkout\n"]
-    assert command("key", "list").split("\t") == row, "as long as a key that was made over REST"
+    assert command("key", "list").splitlines(keepends=True)[0].split("\t") == row, (
+        "as long as a key that was made over REST"
+    )
 
     credentials = dict(
         line.split("=", 1)
