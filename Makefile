@@ -113,7 +113,7 @@ test-manifests: $(VENV)/installed-dev  ## the Kubernetes sample against the publ
 	$(BIN)/pytest -n 0 tests/docs/test_deployment_samples.py
 
 CITUS_TESTS ?= $(addprefix tests/,citus queries ingest access datasource rest export live reports semantic commands \
-    rate_limit mcp storage upkeep)
+    rate_limit mcp storage upkeep dashboards)
 test-citus: $(VENV)/installed-dev  ## tests on a Citus cluster of three nodes (CITUS_BIN=folder of a PostgreSQL 18 with citus)
 	@if [ -x "$(CITUS_BIN)/postgres" ]; then \
 	    TEST_DISTRIBUTION=citus CITUS_BIN=$(CITUS_BIN) $(BIN)/pytest $(PYTEST_ARGS) $(CITUS_TESTS); \
