@@ -225,7 +225,7 @@ async def make_partitions(url: str) -> None:
 
 @pytest.fixture(scope="session")
 def databases(cluster: Cluster) -> Iterator[Databases]:
-    """What makes and drops the databases of tests."""
+    """The maker of the databases of tests."""
     made = Databases(cluster.url("postgres", "owner_url"))
     yield made
     made.close()

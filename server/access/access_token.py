@@ -17,7 +17,7 @@ from server.access.principal import EVERY_PROJECT, SCOPES, Principal, Role, role
 from server.access.signing_keys import SigningKeys
 from server.access.subjects import CLIENT, account_of
 from server.settings import Settings
-from server.storage.database import PROJECT_ID
+from server.storage.openings import PROJECT_ID
 
 TOKEN_TYPES: Final = frozenset({"at+jwt", "application/at+jwt"})
 MAX_PROJECTS: Final = 200

@@ -21,7 +21,7 @@ from server.access.api_key import KEY_KINDS, hash_secret, new_api_key, random_te
 from server.access.principal import Role, role_scopes
 from server.access.remote_keys import usable_keys
 from server.access.subjects import key_subject
-from server.storage.database import PROJECT_ID
+from server.storage.openings import PROJECT_ID
 from server.storage.statements import statement
 
 CLIENT_SECRET_LENGTH: Final = 40  # characters of five bits

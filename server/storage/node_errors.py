@@ -5,9 +5,13 @@ It does so within COPY, and if a connection to a node breaks. The texts are thos
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, TypeVar
 
 import asyncpg
+
+from server.errors import DatabaseUnavailable
+from server.storage.statements import statement
 
 _LOST: Final = (
     "server closed the connection unexpectedly",
@@ -43,3 +47,19 @@ def error_of_node(error: _Error) -> _Error | asyncpg.PostgresError:
             if said in str(error):
                 return kind(str(error))
     return error
+
+
+async def cause_on_node(connection: asyncpg.Connection, error: BaseException, projects: Sequence[str]) -> BaseException:
+    """Return what ``error`` was on its node; where that was lost, the error that names those of ``projects`` whose node
+    does not answer.
+    """
+    told = error_of_node(error)
+    if not isinstance(told, asyncpg.PostgresConnectionError):
+        return told
+    return DatabaseUnavailable(absent=await absent_projects(connection, projects))
+
+
+async def absent_projects(connection: asyncpg.Connection, projects: Sequence[str]) -> list[str]:
+    """Return those of ``projects`` whose node does not answer."""
+    rows = await connection.fetch(statement("list_projects_of_absent_nodes"), list(projects))
+    return [row["project_id"] for row in rows]

@@ -214,9 +214,10 @@ ATTEMPTS = (
 
 
 async def test_the_server_s_role_cannot_step_over_the_wall(services: Services) -> None:
-    async with services.reads._pool.connection() as holder:
-        connection = holder.raw_connection
+    async with services.reads._pool.borrow() as loan:
+        connection = loan.connection
         role = await connection.fetchrow("SELECT rolsuper, rolbypassrls FROM pg_roles WHERE rolname = current_user")
+        assert role is not None
         assert (role["rolsuper"], role["rolbypassrls"]) == (False, False)
         for attempt in ATTEMPTS:
             with pytest.raises(asyncpg.InsufficientPrivilegeError):

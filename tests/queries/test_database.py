@@ -14,7 +14,8 @@ import pytest
 
 from server.distribution_settings import CITUS, NONE
 from server.errors import QueryTimeout
-from server.storage.database import Database, opening_of
+from server.storage.database import Database
+from server.storage.openings import opening_of
 from server.storage.row_scope import RowScope
 
 
