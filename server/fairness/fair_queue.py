@@ -56,11 +56,13 @@ class FairQueue:
         parts: Parts | None = None,
         quick_seconds: float | None = None,
         rests_while: Callable[[], bool] | None = None,
+        share_patience: float = 0,
     ) -> None:
         """``name`` of the resource in the plural, for messages and metrics. ``capacity`` in places or bytes.
         ``patience``: seconds that a use waits. ``exhausted`` makes the error for when the whole resource is in use; a
         tenant that has used up its own part gets :class:`ShareExhausted`. ``rests_while`` returns whether places rest
-        (see above) at this moment; None: they never do.
+        (see above) at this moment; None: they never do. ``share_patience``: seconds that a use waits at least where
+        only its tenant's own share is in use, which keeps nothing from others.
         """
         parts = parts or Parts()
         self.name = name
@@ -70,6 +72,7 @@ class FairQueue:
         self._exhausted = exhausted
         self._quick_seconds = quick_seconds
         self._rests_while = rests_while
+        self._share_patience = share_patience
         self._alone, self._contended, self._slow, self._all_slow = (
             max(1.0, capacity * part // 1) for part in (parts.alone, parts.contended, parts.slow, parts.all_slow)
         )
@@ -98,13 +101,15 @@ class FairQueue:
         tenant.waiting.setdefault(party.principal, deque()).append(waiter)
         tenant.waiting_count += 1
         self._queued[tenant] = None
+        patience = self._patience if party.patience is None else party.patience
         try:
-            async with asyncio.timeout(self._patience if party.patience is None else party.patience):
-                await waiter.granted
-        except BaseException as error:
+            await asyncio.wait([waiter.granted], timeout=patience)
+            if not waiter.granted.done() and self._is_own_share(tenant, amount):
+                await asyncio.wait([waiter.granted], timeout=max(0.0, self._share_patience - patience))
+            if not waiter.granted.done():
+                raise self._refusal(tenant, amount)
+        except BaseException:
             self._leave(tenant, party.principal, waiter)
-            if isinstance(error, TimeoutError):
-                raise self._refusal(tenant, amount) from None
             raise
         return waiter.granted.result()
 
@@ -132,10 +137,10 @@ class FairQueue:
             self._serve()
 
     def _must_rest(self, tenant: Tenant, now: float) -> bool:
-        """Return whether ``tenant`` wants more of the resource than it has, while others are about, and has used more
-        lately than a burst, and than these on average.
+        """Return whether ``tenant`` has more uses waiting than places, while others are about, and has
+        used more lately than a burst, and than these on average.
         """
-        if not tenant.waiting_count or not self._others_are_about(tenant, now):
+        if tenant.waiting_count <= len(tenant.places) or not self._others_are_about(tenant, now):
             return False
         used = tenant.usage.at(now)
         average = sum(other.usage.at(now) for other in self._tenants.values()) / len(self._tenants)
@@ -299,9 +304,12 @@ class FairQueue:
         if not tenant.waiting_count:
             self._queued.pop(tenant, None)
 
+    def _is_own_share(self, tenant: Tenant, amount: float) -> bool:
+        """Return whether ``tenant`` waits for its own share, and not for the whole resource."""
+        return tenant.is_slow or self.held + amount <= self.capacity
+
     def _refusal(self, tenant: Tenant, amount: float) -> ApiError:
-        is_own = tenant.is_slow or self.held + amount <= self.capacity
-        if not is_own:
+        if not self._is_own_share(tenant, amount):
             return self._exhausted()
         observe(RateLimitHit(f"share of {self.name}"))
         return ShareExhausted(

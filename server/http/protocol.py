@@ -91,7 +91,10 @@ class EdgeProtocol(WebSocketProtocol):
 
     def eof_received(self) -> bool | None:
         """Keep the connection for the answers to requests that have come; close it where there is none to give."""
-        http = self._http
+        http = getattr(self, "_http", None)  # Sanic sets it when the connection's task begins
+        if http is None and self.recv_buffer and self._task is not None:
+            self.half_closed = HalfClosed(self)
+            return True
         if self.websocket is not None or http is None or http.upgrade_websocket:
             return super().eof_received()
         is_waiting = (

@@ -29,6 +29,8 @@ from server.fairness.tenants import Place
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
+SHARE_PATIENCE: Final = 4.0
+"""Times the time-out of a connection that a tenant waits where only its own share is in use."""
 QUICK_SECONDS: Final = 0.1
 """A use of a connection that takes longer counts as slow."""
 
@@ -76,6 +78,7 @@ class ConnectionPool:
             exhausted=PoolTimeout,
             quick_seconds=QUICK_SECONDS,
             rests_while=THIS_MACHINE.are_busy,
+            share_patience=SHARE_PATIENCE * acquire_timeout,
         )
         self._pool = databases.Database(
             url,

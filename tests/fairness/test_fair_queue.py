@@ -324,7 +324,7 @@ async def test_on_a_busy_machine_who_used_most_rests_and_keeps_nobody_waiting(
     monkeypatch.setattr(fair_queue, "BURST_SECONDS", 0.1)
     queue = FairQueue("places", 1, patience=5, exhausted=PoolTimeout, rests_while=lambda: is_busy)
     await use(queue, party("light"), 0.001)
-    heavy = [asyncio.create_task(use(queue, party("heavy"), 0.2)) for _ in range(2)]
+    heavy = [asyncio.create_task(use(queue, party("heavy"), 0.2)) for _ in range(3)]
     await asyncio.sleep(0.3)
     if is_busy:
         assert queue.held == 0
@@ -333,7 +333,7 @@ async def test_on_a_busy_machine_who_used_most_rests_and_keeps_nobody_waiting(
     assert (waited > 0.7) is is_busy, "three times as long as it worked"
 
 
-@pytest.mark.parametrize("reason", ["alone", "a burst", "less than others", "nothing waits"])
+@pytest.mark.parametrize("reason", ["alone", "a burst", "less than others", "one waits", "nothing waits"])
 async def test_who_takes_from_nobody_never_rests(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fair_queue, "BURST_SECONDS", 1.5 if reason == "a burst" else 0.1)
     queue = FairQueue("places", 1, patience=5, exhausted=PoolTimeout, rests_while=lambda: True)
@@ -342,7 +342,8 @@ async def test_who_takes_from_nobody_never_rests(reason: str, monkeypatch: pytes
     if reason == "nothing waits":
         waited = [await use(queue, party("heavy"), 0.15) for _ in range(3)]
     else:
-        waited = await asyncio.gather(*(use(queue, party("heavy"), 0.15) for _ in range(3)))
+        count = 2 if reason == "one waits" else 3
+        waited = await asyncio.gather(*(use(queue, party("heavy"), 0.15) for _ in range(count)))
     assert max(waited) < 0.5
 
 
@@ -354,3 +355,16 @@ async def test_a_place_that_rests_makes_no_tenant_slow(monkeypatch: pytest.Monke
     await asyncio.gather(*heavy)
     (tenant,) = (tenant for name, tenant in queue._tenants.items() if name == "heavy")
     assert not tenant.is_slow
+
+
+@pytest.mark.parametrize("is_patient", [True, False])
+async def test_who_waits_for_its_own_share_alone_may_wait_longer(is_patient: bool) -> None:
+    """On a machine without time for anybody a tenant was once refused one of two questions at a time."""
+    queue = FairQueue("places", 10, patience=0.05, exhausted=PoolTimeout, share_patience=5 if is_patient else 0)
+    queue.give_back(await as_party(party("another"), queue.take))
+    held = [await as_party(party("a", name), queue.take) for name in ("one", "one", "one", "two")]
+    later = as_party(party("a"), queue.take)
+    await asyncio.sleep(0.3)
+    queue.give_back(held[0])
+    (found,) = await asyncio.gather(later, return_exceptions=True)
+    assert isinstance(found, Place if is_patient else ShareExhausted)

@@ -13,6 +13,7 @@ import asyncpg
 import httpx
 import pytest
 
+from server.http.protocol import protocol_of
 from tests.conftest import AppFactory, AppServer, ProjectMaker
 from tests.fairness.test_abandoned import all_questions_wait, counted
 from tests.ingest.otlp_payloads import PROTOBUF, export_request
@@ -115,3 +116,8 @@ async def test_who_is_gone_is_noticed(server: AppServer, bearer: Bearer, owner: 
             while await counted(http, 499) == before:
                 assert monotonic() < deadline, "the question is still at work"
                 await asyncio.sleep(0.02)
+
+
+async def test_who_hangs_up_before_its_connection_has_begun_leaves_no_error(server: AppServer) -> None:
+    """Four hundred such clients once left as many errors with tracebacks in the log."""
+    assert not protocol_of(server.app, set())().eof_received()
