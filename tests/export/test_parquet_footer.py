@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import struct
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -13,6 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from thrift.protocol.TCompactProtocol import TCompactProtocol
+from thrift.Thrift import TType
+from thrift.transport.TTransport import TMemoryBuffer
 
 from server.export import parquet_format
 from server.export.parquet_footer import Footer
@@ -123,6 +127,48 @@ def test_footers_of_pyarrow_are_read_and_written_as_they_are(options: dict[str, 
     fields, end = read_struct(data)
     assert end == len(data) - 8
     assert write_struct(fields) == data[:-8]
+
+
+def test_what_is_written_reads_as_thrift_s_own_library_reads_it() -> None:
+    fields = {
+        1: (5, -3),
+        3: (9, (6, list(range(20)))),
+        4: (1, b""),
+        30: (12, {2: (8, b"text"), 40: (6, 2**62)}),
+        31: (7, struct.pack("<d", 1.5)),
+    }
+    protocol = TCompactProtocol(TMemoryBuffer(write_struct(fields)))
+    read = fields_by_thrift(protocol)
+    assert read[1] == -3
+    assert read[3] == list(range(20))
+    assert read[4] is True
+    assert read[31] == 1.5
+    assert read[30] == {2: b"text", 40: 2**62}
+    assert read_struct(write_struct(fields))[0] == fields
+
+
+def fields_by_thrift(protocol: Any) -> dict[int, Any]:
+    """Return the values of a struct by the numbers of its fields."""
+    found: dict[int, Any] = {}
+    protocol.readStructBegin()
+    while (field := protocol.readFieldBegin())[1] != TType.STOP:
+        found[field[2]] = value_by_thrift(protocol, field[1])
+        protocol.readFieldEnd()
+    protocol.readStructEnd()
+    return found
+
+
+def value_by_thrift(protocol: Any, kind: int) -> Any:
+    """Return the value of this type that comes next."""
+    if kind == TType.STRUCT:
+        return fields_by_thrift(protocol)
+    if kind == TType.LIST:
+        element, count = protocol.readListBegin()
+        values = [value_by_thrift(protocol, element) for _ in range(count)]
+        protocol.readListEnd()
+        return values
+    reads = {TType.BOOL: "Bool", TType.I32: "I32", TType.I64: "I64", TType.DOUBLE: "Double", TType.STRING: "Binary"}
+    return getattr(protocol, f"read{reads[kind]}")()
 
 
 def test_a_map_is_refused() -> None:
