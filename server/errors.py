@@ -203,6 +203,13 @@ class UserNotFound(NotFound):
     code = "user_not_found"
 
 
+class ExportExpired(ApiError):
+    """The export has expired."""
+
+    code = "export_expired"
+    status = 410
+
+
 class RequestTimeout(ApiError):
     """The request came too slowly."""
 

@@ -99,6 +99,7 @@ class ExportJobs:
             if kind == "job":
                 await self._files.delete(export_id)
             await self._store.remove(export_id)
+        await self._store.forget_expired()
         await self._store.fail_lost_streams()
 
     async def _look(self) -> None:

@@ -26,6 +26,8 @@ from server.storage.statements import statement
 
 LOST_AFTER: Final = timedelta(seconds=60)
 """An export at work without news for this time has lost its process."""
+EXPIRED_KEPT: Final = timedelta(days=30)
+"""How long the owner of an export reads that it has expired."""
 MOST_LISTED: Final = 200
 _ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
 
@@ -64,6 +66,11 @@ class Export:
         """The rows that the export may read: those that its owner could see when it was created."""
         return RowScope(self.projects, self.may_read_content)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is going to be added to it."""
+        return self.state not in ("queued", "running")
+
     def list_question(self) -> ListQuestion:
         """Return the question, without a position."""
         return question_of(self.question, now=self.cut_at)
@@ -75,6 +82,15 @@ class Export:
         values |= {name: tuple(values[name]) for name in ("projects", "hidden_fields")}
         values |= {name: orjson.loads(values[name]) for name in ("options", "question")}
         return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiredExport:
+    """The rest of an export whose time is over."""
+
+    projects: tuple[str, ...]
+    may_read_content: bool
+    expired_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +197,14 @@ class ExportStore:
             row = await connection.fetchrow(statement("read_export"), export_id, list(owners))
         return None if row is None else Export.of_row(row)
 
+    async def read_expired(self, export_id: str, owners: Sequence[str]) -> ExpiredExport | None:
+        """Return the rest of an export of the ``owners`` whose time was over at most :data:`EXPIRED_KEPT` ago."""
+        async with self._writes.plain() as connection:
+            row = await connection.fetchrow(statement("read_expired_export"), export_id, list(owners))
+        return (
+            None if row is None else ExpiredExport(tuple(row["projects"]), row["may_read_content"], row["expired_at"])
+        )
+
     async def newest(self, owners: Sequence[str]) -> list[Export]:
         """Return the owners' exports, newest first, at most :data:`MOST_LISTED`."""
         async with self._writes.plain() as connection:
@@ -239,9 +263,14 @@ class ExportStore:
         return [(row["export_id"], row["kind"]) for row in rows]
 
     async def remove(self, export_id: str) -> None:
-        """Forget an export with its parts."""
+        """Forget an export with its parts; if its time is over, keep that it was there."""
         async with self._worker.unscoped() as connection:
             await connection.execute(statement("delete_export"), export_id)
+
+    async def forget_expired(self) -> None:
+        """Forget exports whose time was over long ago, and those of deleted projects."""
+        async with self._worker.unscoped() as connection:
+            await connection.execute(statement("forget_expired_exports"), EXPIRED_KEPT)
 
     async def fail_lost_streams(self) -> None:
         """Call streams failed whose process is gone."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
 from sanic import Blueprint, HTTPResponse, Request
 
-from server.errors import ApiError, NotFound, TooManyConcurrent
+from server.errors import ApiError, ExportExpired, NotFound, TooManyConcurrent
 from server.export.export_answer import file_entries, media_type, summary
 from server.export.export_run import ExportRun
-from server.export.export_store import Export, Part, new_export
+from server.export.export_store import ExpiredExport, Export, Part, new_export
 from server.export.pages import database_now
 from server.http.audit_trail import audit_event
 from server.http.envelope import success
@@ -27,12 +27,13 @@ from server.http.standing import check_still_seen
 from server.rest.export_request import NOT_TAKEN, export_from_document, owner_of, readable_owners, sealed_resumption
 from server.rest.list_request import SEARCH_MEMBERS
 from server.storage.row_scope import RowScope
+from server.text.instants import format_instant
 
 export_jobs = Blueprint("export_jobs", url_prefix="/api/v1/exports")
 
 JOB_COST: Final = 20
 MOST_BYTES: Final = 1 << 62
-_NO_SUCH: Final = "You have no such export: it has expired, was deleted, or was never made."
+_NO_SUCH: Final = "You have no such export: it was deleted, was never made, or expired more than 30 days ago."
 _FILE_NAME: Final = re.compile(r"part-[0-9]{5}\.[a-z.]{2,20}|manifest\.json", re.ASCII)
 JOB_MEMBERS: Final = (
     *(name for name in SEARCH_MEMBERS if name not in NOT_TAKEN),
@@ -172,16 +173,27 @@ _UNSTORED: Final = {"Cache-Control": "no-store"}
 
 
 async def _find(request: Request, export_id: str) -> Export:
-    """Return the caller's export. An export of a project that the caller has lost since is hidden."""
-    found = await services_of(request).exports.store.read(path_value(export_id, "export_id"), readable_owners(request))
-    if found is None:
+    """Return the caller's export. An export of a project that the caller has lost since is hidden.
+
+    Raises NotFound, or ExportExpired to its owner.
+    """
+    store, owners = services_of(request).exports.store, readable_owners(request)
+    export_id = path_value(export_id, "export_id")
+    found = await store.read(export_id, owners) or await store.read_expired(export_id, owners)
+    if found is None or not _may_see(found, await row_scope(request)):
         raise NotFound(_NO_SUCH)
-    if not _may_see(found, await row_scope(request)):
-        raise NotFound(_NO_SUCH)
+    if isinstance(found, ExpiredExport):
+        raise _expired(found.expired_at)
+    if found.has_ended and found.expires_at < datetime.now(UTC):
+        raise _expired(found.expires_at)  # its files are removed within a minute
     return found
 
 
-def _may_see(export: Export, granted: RowScope) -> bool:
+def _expired(since: datetime) -> ExportExpired:
+    return ExportExpired(f"The export expired at {format_instant(since)}, and what was kept of it is removed.")
+
+
+def _may_see(export: Export | ExpiredExport, granted: RowScope) -> bool:
     """Return whether the caller, with its present rights, may see an export of its own."""
     return set(export.projects) <= set(granted.projects) and granted.may_read_content >= export.may_read_content
 

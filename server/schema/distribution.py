@@ -38,7 +38,8 @@ _BY_PROJECT: Final = (
 )  # fmt: skip
 _COORDINATOR: Final = (
     "projects", "rollup_state", "access_version", "api_keys", "oauth_clients", "revoked_tokens", "used_assertions",
-    "audit_log", "idempotency_keys", "exports", "export_parts", "embedding_models", "embedding_lease",
+    "audit_log", "idempotency_keys", "exports", "export_parts", "expired_exports",
+    "embedding_models", "embedding_lease",
     # Its transaction numbers are those of one server.
     "span_feed",
     "schema_migrations", "schema_safeguards",

@@ -24,7 +24,9 @@ def test_every_promise_about_neighbours_names_a_test() -> None:
 def test_each_of_the_checks_that_failed_once_names_a_test() -> None:
     rows = [line for line in CHECKS.splitlines() if re.match(r"\| [A-Z]+\d", line)]
     checks = {check for row in rows for check in row.split("|")[1].replace(",", " ").split()}
-    assert len(checks) == 31
+    first_round = {check for check in checks if not check.startswith("Y")}
+    assert len(first_round) == 31
+    assert len(checks) > len(first_round)
     assert [row for row in rows if not re.fullmatch(rf"\| [^|]+ \| [^|]+ \| {_TEST} \|", row)] == []
 
 

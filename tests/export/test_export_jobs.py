@@ -157,14 +157,42 @@ async def test_a_cancelled_job_leaves_no_file(api: httpx.AsyncClient, jobs: Expo
 
 
 async def test_what_has_expired_is_removed_with_its_files(
-    api: httpx.AsyncClient, jobs: ExportJobs, owner: asyncpg.Connection, tmp_path: Path
+    api: httpx.AsyncClient, jobs: ExportJobs, owner: asyncpg.Connection, tmp_path: Path, bearer: Any
 ) -> None:
     export_id = await asked(api)
     await jobs.work()
+    part = f"{JOBS}/{export_id}/files/part-00001.parquet"
+    assert (await api.get(part)).status_code == 200
+    await owner.execute("UPDATE exports SET expires_at = now() - interval '1 second'")
+    stranger, banker = bearer("developer", ["alpha"], subject="somebody-else"), bearer("developer", ["beta"])
+    for has_been_tidied in (False, True):
+        if has_been_tidied:
+            await jobs.tidy()
+        for method, path in (("GET", f"{JOBS}/{export_id}"), ("GET", part), ("DELETE", f"{JOBS}/{export_id}")):
+            gone = await api.request(method, path)
+            assert (gone.status_code, gone.json()["code"]) == (410, "export_expired"), (method, path)
+            for other in (stranger, banker):
+                assert (await api.request(method, path, headers=other)).status_code == 404, "others learn nothing"
+    assert not list(tmp_path.iterdir())
+    assert (await api.get(JOBS)).json()["data"] == []
+    assert await owner.fetchval("SELECT count(*) FROM exports") == 0, "nothing of the question is left"
+
+
+async def test_an_expired_export_is_forgotten_after_a_month_or_with_its_project(
+    api: httpx.AsyncClient, jobs: ExportJobs, owner: asyncpg.Connection
+) -> None:
+    old, of_deleted = await asked(api), await asked(api)
+    while await jobs.work():
+        pass
     await owner.execute("UPDATE exports SET expires_at = now() - interval '1 second'")
     await jobs.tidy()
-    assert (await api.get(f"{JOBS}/{export_id}")).status_code == 404
-    assert not list(tmp_path.iterdir())
+    await owner.execute("UPDATE expired_exports SET expired_at = now() - interval '31 days' WHERE export_id = $1", old)
+    await jobs.tidy()
+    assert (await api.get(f"{JOBS}/{old}")).status_code == 404
+    assert (await api.get(f"{JOBS}/{of_deleted}")).status_code == 410
+    await owner.execute("UPDATE projects SET deleted_at = now()")
+    await jobs.tidy()
+    assert await owner.fetchval("SELECT count(*) FROM expired_exports") == 0
 
 
 async def test_jobs_of_one_caller_are_few_and_belong_to_it_alone(

@@ -98,7 +98,23 @@ WHERE state NOT IN ('queued', 'running')
 LIMIT 100
 
 -- name: delete_export
-DELETE FROM exports WHERE export_id = $1
+-- Its owner can read for a while that it has expired, unless it goes with a project.
+WITH gone AS (
+    DELETE FROM exports WHERE export_id = $1
+    RETURNING export_id, owner, projects, may_read_content, expires_at
+)
+INSERT INTO expired_exports (export_id, owner, projects, may_read_content, expired_at)
+SELECT export_id, owner, projects, may_read_content, expires_at FROM gone
+WHERE expires_at < now()
+  AND NOT EXISTS (SELECT 1 FROM projects WHERE project_id = ANY (gone.projects) AND deleted_at IS NOT NULL)
+
+-- name: read_expired_export
+SELECT projects, may_read_content, expired_at FROM expired_exports WHERE export_id = $1 AND owner = ANY ($2::text[])
+
+-- name: forget_expired_exports
+DELETE FROM expired_exports
+WHERE expired_at < now() - $1::interval
+   OR EXISTS (SELECT 1 FROM projects WHERE project_id = ANY (expired_exports.projects) AND deleted_at IS NOT NULL)
 
 -- name: beat_export
 UPDATE exports SET heartbeat_at = now() WHERE export_id = $1 AND state = 'running' RETURNING export_id

@@ -93,6 +93,7 @@ IDEMPOTENCY_KEY: Final[Parameter] = {
 _OF_EVERY_ROUTE: Final = (400, 413, 500)
 _OF_DATA: Final = (401, 403, 409, 422, 429, 503, 504)
 _OF_PATHS: Final = (404,)
+_OF_EXPORTS: Final = 410
 _OF_BODIES: Final = (404, 415)
 _OF_WEBSOCKETS: Final = 426
 HEALTH_PATHS: Final = ("/ready", "/health")
@@ -295,6 +296,8 @@ def _error_statuses(route: DescribedRoute) -> Iterable[int]:
         yield 503
     if "{" in route.path or route.method == "DELETE":
         yield from _OF_PATHS
+    if "{export_id}" in route.path:
+        yield _OF_EXPORTS
     if route.method in _BODY_METHODS:
         yield from _OF_BODIES
     if route.is_websocket:
@@ -328,7 +331,7 @@ _SURFACES: Final[dict[str, tuple[str, dict[str, Schema]]]] = {
     "OAuth": ("/oauth/", {"application/json": reference("OAuthError"), **_PROBLEM}),
     "Problem": ("", _PROBLEM),
 }
-_STATUSES: Final = sorted({*_OF_EVERY_ROUTE, *_OF_DATA, *_OF_PATHS, *_OF_BODIES, _OF_WEBSOCKETS})
+_STATUSES: Final = sorted({*_OF_EVERY_ROUTE, *_OF_DATA, *_OF_PATHS, *_OF_BODIES, _OF_EXPORTS, _OF_WEBSOCKETS})
 
 
 def _surface(path: str) -> str:

@@ -4,7 +4,7 @@ ApiError
 ├── InvalidRequest      400, 409, 413, 415, 422: change the request
 ├── InvalidCredential   401: get a new credential
 ├── AccessDenied        403: the credential does not permit it
-├── NotFound            404
+├── NotFound            404, 410
 ├── RateLimited         429: ``retry_after`` says when to come back
 └── ServerFailed        5xx
 TransportFailed         no answer came
@@ -72,6 +72,7 @@ BY_STATUS: dict[int, type[ApiError]] = {
     401: InvalidCredential,
     403: AccessDenied,
     404: NotFound,
+    410: NotFound,
     429: RateLimited,
 }
 

@@ -90,6 +90,7 @@ const BY_STATUS: Record<number, typeof ApiError> = {
   401: InvalidCredential,
   403: AccessDenied,
   404: NotFound,
+  410: NotFound,
   429: RateLimited,
 };
 const RETRIED = new Set([429, 502, 503, 504]);
