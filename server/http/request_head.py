@@ -31,6 +31,8 @@ LEAST_CHUNK: Final = 16
 LONGEST_LINE: Final = 256
 """Bytes of the line before a chunk, with its extensions."""
 _BREAK: Final = b"\r\n"
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+"""Bytes that no extension of a chunk may have, above all a line break of one byte: a proxy may take it for the end."""
 
 HTTP_2_PREFACE: Final = b"PRI * HTTP/2.0"
 """The first bytes of a client that speaks HTTP/2 (RFC 9113 3.4), in place of a request line."""
@@ -256,7 +258,10 @@ class ChunkedBody:
         try:
             if buffer[at : at + len(_BREAK)] != _BREAK:
                 raise ValueError("no line break")
-            size = strict_int(buffer[at + len(_BREAK) : end].partition(b";")[0].decode(), 16)
+            digits, _, extension = buffer[at + len(_BREAK) : end].partition(b";")
+            if _CONTROL.search(extension):
+                raise ValueError("a control character")
+            size = strict_int(digits.decode(), 16)
         except ValueError as error:
             raise BadRequest("Bad chunked encoding") from error
         return size, end + len(_BREAK)

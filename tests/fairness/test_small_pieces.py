@@ -52,6 +52,8 @@ def test_what_follows_the_body_stays_for_the_next_request() -> None:
         b"\r\n" + b"f" * 17 + b"\r\n",
         b"\r\n0\r\nA: trailer\r\n\r\n",
         b"\r\n1;" + b"a" * LONGEST_LINE,
+        chunk(b"a", b";name\nvalue"),
+        chunk(b"a", b";name\rvalue"),
     ],
 )
 def test_what_is_no_chunk_is_refused(sent: bytes) -> None:
