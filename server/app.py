@@ -115,7 +115,7 @@ BLUEPRINTS = (
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 MAX_MESSAGE_BYTES = 4096
-"""Of a WebSocket message from a client; there is nothing to say for one."""
+"""Longest WebSocket message from a client; clients have nothing to send."""
 ANSWER_BYTES = 64 * 1024 * 1024
 """Bytes of large answers that may wait for their clients in one process."""
 REPLICA_ACQUIRE_SECONDS = 0.25

@@ -36,7 +36,7 @@ MOST_GROUPS: Final = 500
 MOST_EXEMPLARS: Final = 100
 OTHER: Final = "other"
 _GROUP_WEIGHT: Final = 100
-"""What the lines of one group cost to write, in values."""
+"""Cost of writing the lines of one group, in values."""
 _RECENT: Final = timedelta(hours=1)
 _COLUMNS: Final = {name: DIMENSIONS[name].column for name in LABELS}
 _VALUE_OF: Final = {"duration": "duration_ms", "ttft": "ttft_ms"}

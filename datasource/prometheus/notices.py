@@ -1,4 +1,4 @@
-"""Warnings and infos about an expression that is answered nevertheless, in the words of Prometheus."""
+"""Warnings and infos about an expression that is answered all the same, in the words of Prometheus."""
 
 from __future__ import annotations
 

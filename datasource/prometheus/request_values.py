@@ -9,19 +9,19 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import parse_qs
 
 from sanic import Request
 
 from server.errors import BadRequest, PayloadTooLarge
+from server.text.instants import EPOCH
 
 LONGEST_FORM: Final = 256 * 1024
 MOST_FIELDS: Final = 500
 EARLIEST_MS: Final = 0
 LATEST_MS: Final = 253_370_764_800_000
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _DURATION: Final = re.compile(
     "".join(rf"(?:(\d{{1,18}}){unit})?" for unit in ("y", "w", "d", "h", "m(?!s)", "s", "ms")), re.ASCII
@@ -102,7 +102,7 @@ def moment_at(milliseconds: int) -> datetime:
 
     Prometheus takes times before the year 1, which no ``datetime`` can be.
     """
-    return _EPOCH + timedelta(milliseconds=min(max(milliseconds, EARLIEST_MS), LATEST_MS))
+    return EPOCH + timedelta(milliseconds=min(max(milliseconds, EARLIEST_MS), LATEST_MS))
 
 
 def parse_duration(text: str) -> int | None:
@@ -126,7 +126,7 @@ def _time(text: str) -> int | None:
             moment = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text.upper()))
         except ValueError:
             return None
-        milliseconds = (moment - _EPOCH).total_seconds() * 1000
+        milliseconds = (moment - EPOCH).total_seconds() * 1000
     else:
         milliseconds = seconds * 1000
     if not EARLIEST_MS - LATEST_MS <= milliseconds <= LATEST_MS:

@@ -1,7 +1,7 @@
 """``/prometheus/api/v1``: what Grafana's built-in Prometheus data source and other clients of Prometheus call.
 
-The same principal, project wall, scopes and limits as REST. Parameters come in the query string or, with
-POST, as a form.
+Principals, project isolation, scopes and limits are those of REST. Parameters come in the query string or, with POST,
+as a form.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ from server.http.services import services_of
 promql = Blueprint("prometheus", url_prefix="/prometheus/api/v1")
 
 DIALECT: Final = "3.0.0"
-"""The release of Prometheus whose API and PromQL this follows."""
+"""The version of Prometheus whose API and PromQL are followed here."""
 MOST_POINTS: Final = 11_000
 LONGEST_TIMEOUT_MS: Final = 30_000
 DEFAULT_LOOKBACK_MS: Final = 90 * 86_400_000
 MOST_SHOWN: Final = 300_000
-"""Samples of an answer: some 10 MB."""
+"""Most samples in an answer; so many are about 10 MB."""
 _FEWER: Final = "sum by fewer labels, or choose a shorter range or a wider step"
 _CUT: Final = "results truncated due to limit"
 
@@ -63,7 +63,7 @@ _CUT: Final = "results truncated due to limit"
 @promql.post("/query", name="query_form")
 @requires("metrics:read", cost=2, for_panels=True)
 async def query(request: Request) -> HTTPResponse:
-    """Return an expression at one moment."""
+    """Evaluate an expression at one moment."""
     params = PrometheusParams.of(request)
     moment = params.time("time", _now())
     try:
@@ -77,7 +77,7 @@ async def query(request: Request) -> HTTPResponse:
 @promql.post("/query_range", name="query_range_form")
 @requires("metrics:read", cost=2, for_panels=True)
 async def query_range(request: Request) -> HTTPResponse:
-    """Return an expression at every step of a range."""
+    """Evaluate an expression at every step of a range."""
     params = PrometheusParams.of(request)
     start, end, step = params.time("start"), params.time("end"), params.duration("step")
     if end < start:
@@ -140,7 +140,7 @@ async def list_label_values(request: Request, name: str) -> HTTPResponse:
 @promql.get("/metadata", name="metadata")
 @requires("metrics:read")
 async def show_metadata(request: Request) -> HTTPResponse:
-    """Type, help and unit of each metric."""
+    """Return type, help and unit of each metric."""
     params = PrometheusParams.of(request)
     principal: Principal = request.ctx.principal
     wanted, limit = params.text("metric"), params.limit()
@@ -157,7 +157,7 @@ async def show_metadata(request: Request) -> HTTPResponse:
 @promql.get("/status/buildinfo", name="buildinfo")
 @requires("metrics:read")
 async def show_build(_: Request) -> HTTPResponse:
-    """Return the dialect that is spoken here, where clients look for a version."""
+    """Return the version of Prometheus whose API this one follows, where clients look for it."""
     return success(
         {
             "version": DIALECT,
@@ -191,7 +191,7 @@ async def list_alerts(_: Request) -> HTTPResponse:
 @promql.post("/format_query", name="format_query_form")
 @requires("metrics:read")
 async def format_query(request: Request) -> HTTPResponse:
-    """Return an expression, laid out."""
+    """Return an expression in the standard layout, over several lines if it is long."""
     text = PrometheusParams.of(request).text("query")
     try:
         parsed(text)

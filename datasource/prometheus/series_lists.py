@@ -17,7 +17,7 @@ from datasource.prometheus.store_series import EVERY_SERIES, StoreSeries
 from server.fairness.off_loop import off_loop
 
 LABELS_WEIGHT: Final = 10
-"""What the labels of one series cost to handle, in values."""
+"""Cost of handling the labels of one series, in values."""
 _EVERY_SPAN: Final = "llm_spans_total"
 
 

@@ -52,7 +52,7 @@ _SECONDS: Final = 1000.0
 _FINEST_SAMPLES_MS: Final = 60_000
 _MOST_SAMPLES: Final = 1500
 _ROW_WEIGHT: Final = 10
-"""What the labels of a series cost to write, in values."""
+"""Cost of writing the labels of a series, in values."""
 
 
 @dataclass(slots=True)

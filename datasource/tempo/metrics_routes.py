@@ -23,7 +23,7 @@ tempo_metrics = Blueprint("tempo_metrics", url_prefix="/tempo/api/metrics")
 
 MOST_POINTS: Final = 11_000
 _SERIES_WEIGHT: Final = 20
-"""What the labels of a series cost to write, in values."""
+"""Cost of writing the labels of a series, in values."""
 _HOUR_MS: Final = 3_600_000
 _STEPS: Final = (1000, 2000, 5000, 10_000, 15_000, 30_000, 60_000, 300_000, 900_000, 3_600_000, 21_600_000, 86_400_000)
 _FEW_POINTS: Final = 120

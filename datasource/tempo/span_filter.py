@@ -81,7 +81,7 @@ def field_name(name: str, place: int = 0) -> str:
 
 
 class _Translation:
-    """Of one spanset."""
+    """Translation of the conditions of one spanset."""
 
     def __init__(self) -> None:
         self._comparisons = 0

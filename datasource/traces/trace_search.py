@@ -14,6 +14,7 @@ from typing import Any, Final
 from datasource.traces.span_attributes import RESOURCE_COLUMNS, SPAN_COLUMNS
 from server.errors import InvalidParameter, TraceNotFound
 from server.queries.filters.filter_tree import And, Filter, Has, Leaf
+from server.queries.filters.filter_values import LONGEST_LIST
 from server.queries.filters.span_fields import FIELDS
 from server.queries.filters.time_range import TimeRange
 from server.queries.lists.list_question import ListQuestion, Sort
@@ -27,7 +28,7 @@ Row = Mapping[str, Any]
 MOST_SPANS: Final = 10_000
 _PAGE: Final = 1000
 
-_PLACE: Final = (
+_BASIC_FIELDS: Final = (
     "ts",
     "trace_id",
     "span_id",
@@ -38,14 +39,22 @@ _PLACE: Final = (
     "duration_ms",
     *(column for column, _ in RESOURCE_COLUMNS),
 )
-SUMMARY_FIELDS: Final = (*_PLACE, "model", "provider", "operation_type", "error_type", "total_tokens", "total_cost_usd")
+SUMMARY_FIELDS: Final = (
+    *_BASIC_FIELDS,
+    "model",
+    "provider",
+    "operation_type",
+    "error_type",
+    "total_tokens",
+    "total_cost_usd",
+)
 """Fields of a span in a search answer: no payloads."""
 FULL_FIELDS: Final = tuple(
     name
     for name in FIELDS
     if name
     in {
-        *_PLACE,
+        *_BASIC_FIELDS,
         *(column for column, _ in SPAN_COLUMNS),
         "error_message",
         "attributes",
@@ -160,12 +169,11 @@ async def spans_of(
     most: int,
     fields: tuple[str, ...] = SUMMARY_FIELDS,
 ) -> list[Row]:
-    """Return the spans of the traces that pass the filter ``spans``, by start, at most ``most``, without payloads."""
+    """Return those spans of the traces that pass ``spans`` (None: all), by start, ``most`` of them at most."""
     rows: list[Row] = []
-    position = None
-    # A filter takes lists of a hundred, so traces are read in portions.
-    for start in range(0, len(trace_ids), 100):
-        of_traces: Filter = Leaf(FIELDS["trace_id"], "in", tuple(trace_ids[start : start + 100]))
+    # Longer lists than a filter takes are read in portions.
+    for start in range(0, len(trace_ids), LONGEST_LIST):
+        of_traces: Filter = Leaf(FIELDS["trace_id"], "in", tuple(trace_ids[start : start + LONGEST_LIST]))
         position = None
         while len(rows) < most:
             page = await list_spans(

@@ -1,4 +1,4 @@
-"""A running server, for the commands that read from it."""
+"""Access to a running server, for the commands that read from it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Server:
         return found
 
 
-def refuse(answer: httpx.Response) -> CommandFailed:
+def refusal(answer: httpx.Response) -> CommandFailed:
     """Return the error for ``answer``, which was read and is not a success, in the server's words."""
     try:
         detail = answer.json()["detail"]

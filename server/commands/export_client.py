@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import httpx
 
-from server.commands.api_client import Params, Server, refuse, unreachable
+from server.commands.api_client import Params, Server, refusal, unreachable
 from server.terminal.output import CommandFailed, say
 from server.terminal.progress import Progress
 
@@ -90,7 +90,7 @@ def _estimate(client: httpx.Client, params: Params) -> int:
     except httpx.TransportError as error:
         raise unreachable(client, error) from error
     if answer.status_code in (401, 403):
-        raise refuse(answer)
+        raise refusal(answer)
     if answer.status_code != 200:
         return 0
     total: int = answer.json()["pagination"].get("total", 0)
@@ -104,7 +104,7 @@ def _download(client: httpx.Client, params: Params, after: str | None, file: Bin
         if answer.status_code != 200:
             answer.read()
             if answer.status_code < 500 and answer.status_code != 429:
-                raise refuse(answer)
+                raise refusal(answer)
             raise httpx.ReadError(f"the server answers {answer.status_code}")
         export_id = answer.headers["x-export-id"]
         yield export_id, 0

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from server.commands.api_client import Params, Server, refuse, unreachable
+from server.commands.api_client import Params, Server, refusal, unreachable
 from server.terminal.output import CommandFailed, say
 
 LIVE = "/api/v1/traces/live"
@@ -57,7 +57,7 @@ def _events(client: httpx.Client, params: Params, last_id: str) -> Iterator[dict
         if answer.status_code != 200:
             answer.read()
             if answer.status_code in _FINAL:
-                raise refuse(answer)
+                raise refusal(answer)
             raise httpx.ReadError(f"the server answered {answer.status_code}")
         fields: dict[str, str] = {}
         for line in answer.iter_lines():

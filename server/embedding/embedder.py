@@ -21,13 +21,15 @@ from server.embedding.vectors import Vector, unit
 from server.embedding_settings import DIMENSIONS_SIGN, EmbeddingSettings
 
 LARGEST_ANSWER: Final = 64 * 1024 * 1024
+"""Bytes of an answer that are read."""
 MOST_DIMENSIONS: Final = 4096
 _RETRIED: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 LONGEST_PAUSE: Final = 30.0
+"""Seconds between two attempts, whatever the endpoint asks for."""
 
 
 class EmbedderFailed(Exception):
-    """No vectors came; the text says why and holds nothing of what was embedded."""
+    """No vectors came. The message says why, and has nothing of the texts in it."""
 
 
 class TextRefused(EmbedderFailed):
@@ -44,7 +46,7 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """Where vectors come from. ``socket``: path of a Unix socket instead of the address's host."""
+    """Address of the endpoint, and its key. ``socket``: path of a Unix socket instead of the address's host."""
 
     url: str
     key: str = ""
@@ -78,7 +80,7 @@ class Embedder:
         for attempt in range(1, attempts + 1):
             try:
                 return await self._once(texts, model)
-            except _Passing as failure:
+            except _TransientFailure as failure:
                 if attempt == attempts:
                     raise EmbedderFailed(str(failure)) from failure
                 await sleep(min(failure.pause or pause, LONGEST_PAUSE))
@@ -101,21 +103,22 @@ class Embedder:
                 status, headers, content = await self._post(body)
         except (httpx.HTTPError, TimeoutError, OSError) as error:
             kind = "does not answer in time" if isinstance(error, httpx.TimeoutException | TimeoutError) else "is lost"
-            raise _Passing(f"{self.endpoint.shown} {kind}") from error
+            raise _TransientFailure(f"{self.endpoint.shown} {kind}") from error
         if status != 200:
             text = f"{self.endpoint.shown} answers with {status}"
             if status in _RETRIED:
-                raise _Passing(text, pause=_seconds(headers.get("retry-after")))
+                raise _TransientFailure(text, pause=_seconds(headers.get("retry-after")))
             if status in {400, 413, 422}:
                 raise TextRefused(text)
             raise EmbedderFailed(text)
         try:
             return _read(content, len(texts))
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise EmbedderFailed(f"{self.endpoint.shown} answers with something else than vectors") from error
+            raise EmbedderFailed(f"{self.endpoint.shown} answers with something other than vectors") from error
 
     async def _post(self, body: dict[str, Any]) -> tuple[int, httpx.Headers, bytes]:
-        """Return status, headers and content; of a large answer only the beginning, which is then no JSON."""
+        """Return status, headers and content; a larger answer than :data:`LARGEST_ANSWER` is cut, and so
+        cannot be parsed."""
         request = self._opened().build_request("POST", f"{self.endpoint.url.rstrip('/')}/embeddings", json=body)
         answer = await self._opened().send(request, stream=True)
         try:
@@ -139,7 +142,7 @@ class Embedder:
 
 
 def open_embedder(settings: EmbeddingSettings, *, patience: float = 1.0) -> Embedder | None:
-    """Return the embedder that ``settings`` name, if any. ``patience``: times the time-out of a question."""
+    """Return the embedder that ``settings`` name, if any. ``patience``: factor for the configured time-out."""
     if settings.semantic == "off" or (settings.semantic == "endpoint" and not settings.embeddings_url):
         return None
     if settings.semantic == "offline":
@@ -149,7 +152,7 @@ def open_embedder(settings: EmbeddingSettings, *, patience: float = 1.0) -> Embe
     return Embedder(endpoint, timeout=settings.embeddings_timeout * patience)
 
 
-class _Passing(Exception):
+class _TransientFailure(Exception):
     """A failure that may have passed at the next attempt. ``pause``: seconds that the endpoint asks for; 0: none."""
 
     def __init__(self, text: str, *, pause: float = 0.0) -> None:
@@ -165,7 +168,7 @@ def _seconds(header: str | None) -> float:
 
 
 def _read(content: bytes, count: int) -> Embedded:
-    """Return the vectors of an answer. Raises ValueError, TypeError or KeyError for another one."""
+    """Return the vectors of an answer. Raises ValueError, TypeError or KeyError if it is not one with vectors."""
     document = json.loads(content)
     found: dict[int, Vector] = {}
     for place, item in enumerate(document["data"]):

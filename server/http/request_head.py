@@ -25,9 +25,9 @@ _LENGTH: Final = re.compile(rb"[0-9]{1,15}")
 
 MAX_HEADERS: Final = 100
 MOST_SMALL_CHUNKS: Final = 1000
-"""So many chunks may be of any size."""
+"""Number of chunks of a body that may be of any size."""
 LEAST_CHUNK: Final = 16
-"""Bytes of a chunk, on average, beyond that."""
+"""Fewest bytes of a chunk, on average, in a body of more chunks."""
 LONGEST_LINE: Final = 256
 """Bytes of the line before a chunk, with its extensions."""
 _BREAK: Final = b"\r\n"

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+from server.text.instants import EPOCH
+
 _MICROSECOND: Final = timedelta(microseconds=1)
 # Numbers of at least this size are in that unit: read in the next larger unit they lie after the year 5138.
 _UNITS: Final = ((10**17, 1), (10**14, 1_000), (10**11, 1_000_000), (0, 1_000_000_000))
@@ -25,7 +26,7 @@ def nanoseconds(value: Any) -> int:
                 raise ValueError(f"{text[:40]!r} is not a time") from error
     if isinstance(value, datetime):
         moment = value if value.tzinfo else value.replace(tzinfo=UTC)
-        return (moment - _EPOCH) // _MICROSECOND * 1_000
+        return (moment - EPOCH) // _MICROSECOND * 1_000
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or value < 0:
         raise ValueError(f"{str(value)[:40]!r} is not a time")
     factor = next(factor for least, factor in _UNITS if value >= least)

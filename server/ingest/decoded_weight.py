@@ -11,7 +11,7 @@ _LIGHT_SPAN: Final = 32 * 1024
 _SMALL_BYTES: Final = 8 * 1024
 """No span of a request of this size is heavy."""
 _MANY_SPANS: Final = 2000
-"""What is worked out for the spans of a request together takes 10 ms for so many."""
+"""Spans of one request for which the work on all of them together takes 10 ms."""
 _NAME_WEIGHT: Final = 64
 
 

@@ -45,7 +45,7 @@ from server.telemetry.observations import ModelUnpriced, SpansRejected, observe
 
 _LIGHT_LOGS_BYTES: Final = 16 * 1024
 _NAMED_SPANS: Final = 5
-"""So many rejected spans are named in the answer, for each reason."""
+"""Most rejected spans that the answer names for each reason."""
 _PENDING_BYTES: Final = 128 * 1024 * 1024
 
 

@@ -1,4 +1,4 @@
-"""The part of ``projects.settings`` that ingestion reads, cached for a moment.
+"""The part of ``projects.settings`` that ingestion reads, cached for a few seconds.
 
     {"ingest":    {"spans_per_minute": 100000, "bytes_per_minute": 0},
      "redaction": {"rules": [{"find": "email", "action": "mask"}]}}
@@ -39,6 +39,7 @@ class ProjectSettings:
         self._database = database
         self._redaction_key = redaction_key
         self._known: dict[str, tuple[float, bytes, IngestSettings]] = {}
+        """By project: when its settings were read, their text, and the parsed settings."""
 
     async def of(self, project_id: str) -> IngestSettings:
         """Return the settings of ``project_id``. Raises the errors of :class:`Database`, and ProjectMisconfigured if

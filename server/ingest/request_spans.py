@@ -17,7 +17,7 @@ from server.ingest.project_settings import IngestSettings
 from server.ingest.writing.prepared_span import PreparedSpan, UnstorableSpan, prepare_span
 
 _MOST_ROW_BYTES: Final = 64 * 1024 * 1024
-"""Of the rows of one request."""
+"""Most bytes of the rows of one request."""
 _request_numbers = itertools.count(1)
 
 

@@ -13,18 +13,18 @@ from server.text.json_text import dumps
 EVENTS: Final[dict[str, str]] = {
     "span": "A span was stored; the data is the row that lists show.",
     "update": "A later report of a span took the place of an earlier one, as when a running span ends; the whole row.",
-    "heartbeat": "The stream is alive, and its id is the place where it is; every 15 seconds, and at its begin.",
-    "gap": "Events are missing: `count` of them (null: nobody knows), for the `reason`. `resume_from` is the last id "
-    "before.",
-    "goodbye": "The server ends the stream for the `reason`, a code of errors or `draining`; `retry_ms`: when to come "
-    "back, null where that is of no use.",
+    "heartbeat": "The stream is alive, and its id is the place it has reached; sent at its start and every 15 seconds.",
+    "gap": "Events are missing: `count` of them (null: not known), for the `reason`. `resume_from` is the last id "
+    "before them.",
+    "goodbye": "The server ends the stream for the `reason`, an error code or `draining`; `retry_ms`: milliseconds "
+    "after which to come back, null if that is of no use.",
 }
 """Name and meaning, for the reference page."""
 
 PARCEL_BYTES: Final = 64 * 1024
-"""About how much is handed to a connection at once."""
+"""About as many bytes are handed to a connection at once."""
 _FRAMING: Final = 48
-"""Bytes around data and id, as far as memory is counted."""
+"""Bytes that count for what is written around data and id."""
 
 
 class LiveEvent:
@@ -33,7 +33,7 @@ class LiveEvent:
     __slots__ = ("_message", "_sse", "data", "id", "is_counted", "name")
 
     def __init__(self, name: str, data: bytes, id: str = "") -> None:
-        """``data`` is JSON without line breaks; ``id`` is the place in the feed behind the event."""
+        """``data`` is JSON without line breaks; ``id`` is the place in the feed after the event."""
         self.name = name
         self.data = data
         self.id = id
@@ -44,18 +44,18 @@ class LiveEvent:
 
     @property
     def size(self) -> int:
-        """Bytes, about."""
+        """Approximate size in bytes."""
         return len(self.data) + len(self.id) + _FRAMING
 
     def sse(self) -> bytes:
-        """Return it as a Server-Sent Event."""
+        """Return the event as a Server-Sent Event."""
         if self._sse is None:
             id_line = f"id: {self.id}\n" if self.id else ""
             self._sse = b"%bevent: %b\ndata: %b\n\n" % (id_line.encode(), self.name.encode(), self.data)
         return self._sse
 
     def frame(self) -> bytes:
-        """Return it as a WebSocket frame: a server's frames are not masked, hence the same for every client."""
+        """Return the event as a WebSocket frame: a server's frames are not masked, so all clients get the same."""
         if self._message is None:
             id_member = f'"id":"{self.id}",' if self.id else ""
             text = b'{"event":"%b",%b"data":%b}' % (self.name.encode(), id_member.encode(), self.data)
@@ -95,7 +95,7 @@ class Parcel:
 
 
 def parcels(events: Iterable[LiveEvent]) -> list[Parcel]:
-    """Put ``events`` into parcels of a few dozen kilobytes; a larger event has one for itself."""
+    """Put ``events`` into parcels of at most :data:`PARCEL_BYTES`; a larger event has one for itself."""
     found: list[Parcel] = []
     batch: list[LiveEvent] = []
     size = 0
@@ -111,5 +111,5 @@ def parcels(events: Iterable[LiveEvent]) -> list[Parcel]:
 
 
 def notice(name: str, members: dict[str, Any], id: str = "") -> Parcel:
-    """Return an event about the stream itself."""
+    """Return a parcel with one event about the stream itself."""
     return Parcel([LiveEvent(name, dumps(members), id)])

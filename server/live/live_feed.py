@@ -1,8 +1,8 @@
 """Reads what is new for one set of projects and hands it to the streams that watch it.
 
 However many streams there are, the feed is read once; streams with the same filter and fields share the events, too.
-The database is the truth and the feed says where in it it is (:mod:`server.queries.lists.feed_position`); a wake-up
-only says that looking is worth while.
+New events are read from the database, after the position that the feed has reached
+(:mod:`server.queries.lists.feed_position`); a wake-up only says that something may be there.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ RETRY_SECONDS: Final = 0.5
 _RETRY_MS: Final = 1000
 _AWAY: Final = (DatabaseUnavailable, PoolTimeout, ShareExhausted)
 _STEP_BYTES: Final = 256 * 1024
-"""After so much of events others have a turn on the event loop."""
+"""After events of so many bytes, other tasks get a turn on the event loop."""
 
 Events = dict[Selection, list[LiveEvent]]
 
@@ -48,7 +48,7 @@ class LiveFeed:
     def __init__(self, database: Database, projects: tuple[str, ...]) -> None:
         self.projects = projects
         self.users = 0
-        """Streams that use it, with those that still catch up."""
+        """Number of streams that use the feed, including those that are still catching up."""
         self._database = database
         self._scope = RowScope(projects)
         self._streams: defaultdict[Selection, dict[LiveStream, None]] = defaultdict(dict)
@@ -64,11 +64,11 @@ class LiveFeed:
         self._woken.set()
 
     async def follow(self, stream: LiveStream, position: FeedPosition | None) -> AsyncIterator[Parcel]:
-        """Yield what ``stream`` wants of everything behind ``position`` (None: of nothing), at its pace, and then as it
-        comes.
+        """Yield the events of ``stream``: those stored after ``position`` (None: none of them) as fast as its client
+        takes them, then new ones as they come.
 
-        Ends with the stream. It joins the others at one place exactly: first it reads on its own what is behind, then
-        it joins where the feed is, and then reads what lies between.
+        Ends with the stream. No event is missing and none comes twice where the stream joins the others: first it reads
+        alone up to the newest event, then it joins the feed, and then it reads alone what lies between the two places.
         """
         if position is not None:
             yield heartbeat(position)
@@ -76,20 +76,20 @@ class LiveFeed:
                 for parcel in found:
                     yield parcel
                 position = page.position
-        meeting = await self._join(stream)
-        if meeting is None:
+        joined_at = await self._join(stream)
+        if joined_at is None:
             return
         if position is None:
-            yield heartbeat(meeting)
+            yield heartbeat(joined_at)
         else:
-            async for _, found in self._pages(stream, position, meeting):
+            async for _, found in self._pages(stream, position, joined_at):
                 for parcel in found:
                     yield parcel
         while (taken := await stream.take()) is not None:
             yield taken
 
     def leave(self, stream: LiveStream) -> None:
-        """Feed ``stream`` no longer."""
+        """Take ``stream`` out of the feed."""
         streams = self._streams.get(stream.selection)
         if streams is not None:
             streams.pop(stream, None)
@@ -99,7 +99,7 @@ class LiveFeed:
     async def _pages(
         self, stream: LiveStream, position: FeedPosition, until: FeedPosition | None
     ) -> AsyncIterator[tuple[FeedPage, list[Parcel]]]:
-        """Read on for ``stream`` alone. While the database is away it waits; another failure ends the stream."""
+        """Read for ``stream`` alone. Waits while the database is away; any other failure ends the stream."""
         while stream.goodbye is None:
             try:
                 page, events = await self._read(position, [stream.selection], until)
@@ -115,13 +115,13 @@ class LiveFeed:
                 return
 
     async def _join(self, stream: LiveStream) -> FeedPosition | None:
-        """Feed ``stream`` from now on; return the place from which that holds. None: the stream has ended."""
-        came_at = time.monotonic()
+        """Add ``stream`` to the feed; return the place after which the feed serves it, or None if it has ended."""
+        asked_at = time.monotonic()
         while stream.goodbye is None:
             try:
                 async with self._lock:
                     place = self._position
-                    if place is None or self._polled_at < came_at:  # else somebody has looked since, for all who wait
+                    if place is None or self._polled_at < asked_at:  # else another stream has just polled
                         place = await self._poll()
                     self._streams[stream.selection][stream] = None
                     return place
@@ -168,7 +168,7 @@ class LiveFeed:
                 for parcel in parcels(found):
                     for stream in list(self._streams.get(selection, ())):
                         stream.offer(parcel)
-                    await asyncio.sleep(0)  # clients take it before the next one comes
+                    await asyncio.sleep(0)  # lets clients take this parcel before the next
         return self._position
 
     async def _read(
@@ -176,8 +176,8 @@ class LiveFeed:
     ) -> tuple[FeedPage, Events]:
         """Return a page of changes and the events that each of ``selections`` makes of it.
 
-        A selection whose filter the database cannot work out has its streams ended, unless it is the only one: then
-        its error is raised.
+        If the database cannot evaluate the filter of a selection, the streams of that selection are ended. If it is
+        the only selection, the error is raised instead.
         """
         try:
             return await self._read_once(position, selections, until)
@@ -185,10 +185,10 @@ class LiveFeed:
             if isinstance(error, _AWAY) or len(selections) < 2:
                 raise
         page, events = await self._read_once(position, (), until)
-        same = FeedPosition(page.position.until or page.position.after)
+        page_end = FeedPosition(page.position.until or page.position.after)
         for selection in selections:
             try:
-                events |= (await self._read_once(position, [selection], same))[1]
+                events |= (await self._read_once(position, [selection], page_end))[1]
             except _AWAY:
                 raise
             except ApiError as error:
@@ -202,15 +202,16 @@ class LiveFeed:
         async with self._database.read(self._scope, follows_index=True) as connection:
             page = await read_feed(connection, position, most=PAGE_CHANGES, until=until)
             events: Events = {}
-            lanes: defaultdict[tuple[RowScope, tuple[str, ...]], list[Selection]] = defaultdict(list)
+            # Selections that differ in their filter only share one statement.
+            groups: defaultdict[tuple[RowScope, tuple[str, ...]], list[Selection]] = defaultdict(list)
             for selection in selections if page.changes else ():
-                lanes[selection.scope, selection.fields].append(selection)
-            for members in lanes.values():
-                events |= await _lane_events(connection, page, members)
+                groups[selection.scope, selection.fields].append(selection)
+            for members in groups.values():
+                events |= await _group_events(connection, page, members)
         return page, events
 
 
-async def _lane_events(connection: asyncpg.Connection, page: FeedPage, members: Sequence[Selection]) -> Events:
+async def _group_events(connection: asyncpg.Connection, page: FeedPage, members: Sequence[Selection]) -> Events:
     """Return the events of selections that differ in their filter only."""
     events: Events = {}
     seconds = int(time.time())
@@ -233,5 +234,5 @@ async def _lane_events(connection: asyncpg.Connection, page: FeedPage, members: 
 
 
 def heartbeat(position: FeedPosition) -> Parcel:
-    """Return a sign of life that says where the stream is."""
+    """Return a heartbeat with the place that the stream has reached."""
     return notice("heartbeat", {"ts": format_instant(datetime.now(UTC))}, position.text(int(time.time())))

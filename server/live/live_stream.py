@@ -13,9 +13,9 @@ from server.queries.filters.filter_tree import Filter
 from server.storage.row_scope import RowScope
 
 BUFFER_BYTES: Final = 768 * 1024
-"""Most that waits for one client. With what is on its way to the socket that is less than 1 MiB."""
+"""Most bytes that wait for one client; with those on their way to the socket, less than 1 MiB."""
 GOODBYE_SECONDS: Final = 2.0
-"""How long a client may take for its goodbye; then the connection is cut."""
+"""Time in which a client must take its goodbye; then the connection is cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Goodbye:
-    """Why the server ends a stream; ``retry_ms``: when the client may come back, None where that is of no use."""
+    """Why the server ends a stream. ``retry_ms``: when the client may come back; None if that is of no use."""
 
     reason: str
     retry_ms: int | None = None
@@ -66,22 +66,22 @@ class LiveStream:
         self._abort = abort
         self._waiting: deque[Parcel | _Gap] = deque()
         self._size = 0
-        self._in_hand = 0
+        self._in_hand = 0  # bytes of the parcel that is being sent
         self._arrived = asyncio.Event()
         self._abort_later: asyncio.TimerHandle | None = None
         self.goodbye: Goodbye | None = None
         self.last_id = ""
-        """Of what is sent or waits to be."""
+        """Id of the newest event that was sent or waits."""
         self.sent = 0
         self.lost = 0
 
     @property
     def waiting_bytes(self) -> int:
-        """How much waits, with what is being sent."""
+        """Bytes that wait or are being sent."""
         return self._size
 
     def offer(self, parcel: Parcel) -> None:
-        """Put ``parcel`` behind what waits; if there is no room, count its events as lost."""
+        """Add ``parcel`` to the queue; if there is no room, count its events as lost."""
         if self.goodbye is not None:
             return
         if self._size + parcel.size > BUFFER_BYTES and self._size:
@@ -102,9 +102,9 @@ class LiveStream:
             self._waiting.append(_Gap(count, self.last_id))
 
     async def take(self) -> Parcel | None:
-        """Return the next parcel; None once the stream has ended (:attr:`goodbye`).
+        """Wait for the next parcel and return it; None once the stream has ended (:attr:`goodbye`).
 
-        The parcel before it counts as sent from now on.
+        The call also says that the parcel before has been sent.
         """
         self._size -= self._in_hand
         self._in_hand = 0
@@ -127,7 +127,7 @@ class LiveStream:
     def end(self, goodbye: Goodbye) -> None:
         """End the stream: what waits is not sent any more, because the client may have lost the right to it.
 
-        The connection is cut if its client does not take the goodbye.
+        The connection is cut if its client does not take the goodbye within :data:`GOODBYE_SECONDS`.
         """
         if self.goodbye is not None:
             return
@@ -137,7 +137,7 @@ class LiveStream:
         self._abort_later = asyncio.get_running_loop().call_later(GOODBYE_SECONDS, self._abort)
 
     def closed(self) -> None:
-        """Note that the connection is done with."""
+        """Note that the connection is closed."""
         self.goodbye = self.goodbye or Goodbye("client_gone")
         self._waiting.clear()
         if self._abort_later is not None:

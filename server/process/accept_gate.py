@@ -42,8 +42,8 @@ off with it.
 REST_SECONDS: Final = 1.0
 
 AT_ONCE: Final = 16
-"""So many connections one process alone accepts in a turn of its event loop; any accepts at most sixteen times as many
-that were left behind."""
+"""Most connections that a process accepts in one turn of its event loop if it is the only one; any process accepts at
+most sixteen times as many that were left behind."""
 
 _MOST_PEEKED: Final = 8192
 _ABSENT: Final = -1

@@ -18,7 +18,7 @@ FROZEN_TICKS: Final = 6.0
 watches rather than by a clock: after a suspended machine wakes up, everybody was silent.
 """
 LONGEST_TICKS: Final = 60.0
-"""The same whatever it waited for: a process may be blocked and starved."""
+"""Watches without a word after which a process is frozen even if it waited for a processor: it may be blocked, too."""
 
 
 class Silence:

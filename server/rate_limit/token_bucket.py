@@ -196,7 +196,7 @@ class TokenBuckets:
         del self._askers[question]
         try:
             judgements = await self._judge_all(question, len(askers))
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is for those who wait
+        except Exception as error:  # noqa: BLE001  # every waiting caller gets it
             for asker in askers:
                 if not asker.done():
                     asker.set_exception(error)

@@ -1,4 +1,4 @@
-"""Where the money went: summary, attribution, forecast."""
+"""Reports of costs: summary, attribution, forecast."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ async def create(request: Request) -> HTTPResponse:
     principal.require("traces:read")
     RequestParams.of(request).finish()
     asked = export_from_document(read_object(request, dict.fromkeys(JOB_MEMBERS, _anything)))
-    scope = await row_scope(request, asked.asked.projects)
+    scope = await row_scope(request, asked.list_request.projects)
     owner, store = owner_of(request), services.exports.store
     most = services.settings.export_jobs
     cut = await database_now(services.reads)
@@ -73,7 +73,11 @@ async def create(request: Request) -> HTTPResponse:
         may_read_content=scope.may_read_content,
         format=asked.format,
         compression=asked.options.compression,
-        options={"guard": asked.options.guard, "trailer": False, "requested_projects": list(asked.asked.projects)},
+        options={
+            "guard": asked.options.guard,
+            "trailer": False,
+            "requested_projects": list(asked.list_request.projects),
+        },
     )
     if not await store.add(export, most_open=most):
         raise TooManyConcurrent(

@@ -45,7 +45,7 @@ NOT_OF_WHOLE_SPANS: Final = ("fields", "view")
 class ExportRequest:
     """A caller's request for an export, before its relative times are resolved."""
 
-    asked: ListRequest
+    list_request: ListRequest
     format: str
     options: EncodingOptions
     after: str | None = None
@@ -55,7 +55,7 @@ class ExportRequest:
 
         :raises InvalidParameter: a condition or the order cannot be used here.
         """
-        question = self.asked.question(now)
+        question = self.list_request.question(now)
         if [key.field for key in question.sort] != ["ts"]:
             raise InvalidParameter.named("sort_by", "an export is sorted by ts")
         if FORMATS[self.format].has_whole_spans:
@@ -71,6 +71,7 @@ class Resumption:
     rows: int
     size: int
     cut: datetime
+    """The database's time when the export began: relative times of its question are resolved against it."""
 
 
 def export_from_params(params: RequestParams) -> ExportRequest:
@@ -122,7 +123,7 @@ def open_resumption(request: Request, asked: ExportRequest) -> Resumption | None
         return None
     if not FORMATS[asked.format].can_resume:
         raise InvalidCursor(f"A {asked.format} file cannot be continued. Begin again, or export from a later time.")
-    binding = caller_binding(request, asked.asked.projects)
+    binding = caller_binding(request, asked.list_request.projects)
     opened = services_of(request).cursors.open(asked.after, binding=binding)
     opened.check_question(export_identity(document_of(asked.question(opened.now)), asked.format, asked.options))
     *position, rows, size = opened.position
@@ -154,7 +155,7 @@ def stored_options(export: Export) -> EncodingOptions:
 
 
 def options_of(asked: ExportRequest, resumption: Resumption | None) -> EncodingOptions:
-    """Return the options with which the file is written."""
+    """Return the options of the file: those of the request, and the rows before it if it continues another file."""
     return asked.options if resumption is None else resumed(asked.options, resumption.rows)
 
 

@@ -62,7 +62,7 @@ async def export_traces(request: Request) -> None:
     current_party.set(replace(party, patience=PATIENCE_SECONDS))  # other work of the project does not cut an export
     with services.exports.hold(principal):
         resumption = open_resumption(request, asked)
-        scope = await row_scope(request, asked.asked.projects)
+        scope = await row_scope(request, asked.list_request.projects)
         export, run = await _start(request, asked, resumption, scope)
         pieces = run.pieces()
         # The first page is read before the answer starts, so that a fault of the question is still an error like any
@@ -104,7 +104,7 @@ async def _start(
         options={
             "guard": options.guard,
             "trailer": options.trailer,
-            "requested_projects": list(asked.asked.projects),
+            "requested_projects": list(asked.list_request.projects),
         },
         rows_before=options.rows_before,
     )

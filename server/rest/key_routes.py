@@ -129,7 +129,7 @@ async def grantable_projects(request: Request, asked: list[str] | None) -> list[
     """Return the projects that the caller grants to a key or client: the requested ones, or all its own.
 
     Raises :class:`~server.errors.ProjectForbidden` for others, existing or not, and :class:`~server.errors.InvalidBody`
-    for an empty list: somebody who names none does not mean all.
+    for an empty list, which must not be taken for all.
     """
     principal: Principal = request.ctx.principal
     if asked == []:

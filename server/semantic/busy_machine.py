@@ -15,7 +15,7 @@ from server.fairness.processors import BUSY_SHARE, SHORTEST_MEASUREMENT, Times, 
 WORK_SHARE: Final = 0.03
 """Share of one processor that this process takes on a busy machine."""
 LONGEST_SECONDS: Final = 10.0
-"""Of a rest: calm is noticed after it."""
+"""Longest rest: that the machine is calm again is noticed only after it."""
 
 
 class BusyMachine:

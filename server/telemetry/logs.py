@@ -1,7 +1,7 @@
 """Log lines: one JSON object each (or plain text for people), to standard error.
 
 The fields of a line are chosen here or at the call; bodies, tokens and statement arguments are never among them.
-Libraries that would print them at DEBUG log from WARNING on.
+Libraries that would print them at DEBUG are set to WARNING.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from server.telemetry.patient_stream import PatientStream
 
 logger = logging.getLogger("observatory")
 
-# At DEBUG these print SQL arguments (prompts and key hashes) or request headers; at INFO a line per pool.
+# At DEBUG these print SQL arguments (prompts and key hashes) or request headers; at INFO some print a line per pool.
 LIBRARIES = ("databases", "asyncio", "httpx", "httpcore", "asyncpg", "sanic.root", "urllib3")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _PLAIN = re.compile(r"[\w.:/@+-]+", re.ASCII)
 _REPEAT_SECONDS = 60.0
 _MOST_LINES = 100
 _AT_WILL = (429, 499)
-"""Statuses that a known caller, too, may have as often as it likes."""
+"""Statuses that even a known caller can cause without limit: too many requests, and a caller that hung up."""
 _MOST_KINDS = 1000
 
 
@@ -102,7 +102,7 @@ def _encoded(line: Any) -> str:
         quick = orjson.dumps(line, default=str)
     except TypeError:  # lone surrogates, large numbers
         return json.dumps(line, default=str)
-    # JSON does not require escaping of the line breaks beyond ASCII.
+    # JSON allows line breaks beyond ASCII (U+2028) inside strings; json.dumps escapes them, orjson does not.
     return quick.decode() if quick.isascii() else json.dumps(line, default=str)
 
 
@@ -170,17 +170,17 @@ def _(observation: RequestsFinished) -> None:
 
 
 class RefusedLines:
-    """Lines of refused requests: so many a minute for each status. Callers cause them at will, and no limit bounds how
-    many.
+    """Limits the lines of refused requests to :data:`_MOST_LINES` a minute for each status, because callers can cause
+    any number of them.
     """
 
     def __init__(self) -> None:
         self._ends = 0.0
         self._counts: Counter[int] = Counter()
-        self._told: list[tuple[int, int]] = []
+        self._unreported: list[tuple[int, int]] = []
 
     def has_line(self, request: RequestFinished) -> bool:
-        """Return whether ``request`` has a line; else it is counted."""
+        """Return whether ``request`` gets a line. Refused requests are counted, whether they get one or not."""
         if request.status < 400 or (request.subject and request.status not in _AT_WILL):
             return True
         self._begin_minute()
@@ -188,16 +188,18 @@ class RefusedLines:
         return self._counts[request.status] <= _MOST_LINES
 
     def left_out(self) -> list[tuple[int, int]]:
-        """Return statuses, and how many requests had no line in a minute that is over; each is told once."""
+        """Return statuses, each with how many of its requests got no line in a minute that is over; each count once."""
         self._begin_minute()
-        told, self._told = self._told, []
-        return told
+        unreported, self._unreported = self._unreported, []
+        return unreported
 
     def _begin_minute(self) -> None:
         now = time.monotonic()
         if now > self._ends:
             self._ends = now + _REPEAT_SECONDS
-            self._told += [(kind, count - _MOST_LINES) for kind, count in self._counts.items() if count > _MOST_LINES]
+            self._unreported += [
+                (status, count - _MOST_LINES) for status, count in self._counts.items() if count > _MOST_LINES
+            ]
             self._counts.clear()
 
 
@@ -233,6 +235,7 @@ _debounce = Debounce()
 
 
 def _trouble(message: str, kind: str, observation: Observation) -> None:
+    """Log a warning, unless one of the same ``kind`` was logged less than a minute ago."""
     held = _debounce.admit(kind)
     if held is not None:
         logger.warning(message, extra={**_members(observation), "suppressed": held})

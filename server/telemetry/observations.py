@@ -132,7 +132,7 @@ class ReplicaBack(Observation):
 
 @dataclass(frozen=True, slots=True)
 class ExportFinished(Observation):
-    """An export ended: complete, failed or cancelled. ``size`` is what was handed to the connection or the storage."""
+    """An export ended: complete, failed or cancelled. ``size``: bytes handed to the connection or the storage."""
 
     export_id: str
     kind: str
@@ -182,7 +182,8 @@ class TextsEmbedded(Observation):
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingBacklog(Observation):
-    """Number of spans that wait for their vectors. ``is_walking``: stored spans are still being looked through."""
+    """Number of spans that wait for their vectors. ``is_walking``: the walk through all stored spans is not over,
+    so that more may be found."""
 
     waiting: int
     is_walking: bool
@@ -219,25 +220,26 @@ class LogLinesLost(Observation):
 
 Sink = Callable[[Any], None]
 _sinks: list[Sink] = []
-_told: dict[type[Observation], tuple[Sink, ...]] = {}
-"""The sinks' functions for each kind, looked up once: most sinks are ``functools.singledispatch`` functions."""
+_receivers: dict[type[Observation], tuple[Sink, ...]] = {}
+"""The function of each sink for each kind of observation, looked up once: most sinks are functions of
+``functools.singledispatch``."""
 
 
 def subscribe(sink: Sink) -> None:
     """Let ``sink`` see every later observation. A sink must not fail and must not wait."""
     if sink not in _sinks:
         _sinks.append(sink)
-        _told.clear()
+        _receivers.clear()
 
 
 def observe(observation: Observation) -> None:
     """Send ``observation`` to all sinks."""
     kind = type(observation)
-    told = _told.get(kind)
-    if told is None:
-        told = _told[kind] = tuple(_sink_of(sink, kind) for sink in _sinks)
-    for tell in told:
-        tell(observation)
+    receivers = _receivers.get(kind)
+    if receivers is None:
+        receivers = _receivers[kind] = tuple(_sink_of(sink, kind) for sink in _sinks)
+    for receive in receivers:
+        receive(observation)
 
 
 def _sink_of(sink: Sink, kind: type[Observation]) -> Sink:

@@ -120,7 +120,7 @@ class Histograms:
 
     @property
     def steps(self) -> int:
-        """How many steps there are."""
+        """Number of steps."""
         return int(self.present.shape[1])
 
 

@@ -20,7 +20,7 @@ IDENTITY: Final[Mapping[str, tuple[str, ...]]] = {
     "agent_name": ("agent_name",),
     "prompt": ("prompt_name", "prompt_version"),
 }
-"""What belongs together, with its columns: taken from any other report of the call."""
+"""Columns that belong together and are taken together from another report of the call."""
 
 CONTENT: Final[Mapping[str, tuple[str, ...]]] = {
     "input": ("input_type", "input_text", "input_messages"),
@@ -31,7 +31,7 @@ CONTENT: Final[Mapping[str, tuple[str, ...]]] = {
 INHERITABLE: Final[Mapping[str, tuple[str, ...]]] = {**IDENTITY, **CONTENT}
 
 LENT_BELOW: Final = ("user_id", "session_id", "tags", "agent_name")
-"""What a span lends to the calls below it. A prompt belongs to one call."""
+"""Columns that calls take from a span above them. A prompt is not among them: it belongs to one call."""
 
 Has = Callable[[str, str], bool]
 """Whether a span, by its id, has a value of its own for a part of :data:`INHERITABLE`."""

@@ -28,7 +28,7 @@ COUNT_RULES: Final[Mapping[int, str]] = {
     TOOL_CALL: "is no model call: the report of a tool call, of which there may be others",
     SAME_TOOL_CALL: "is no tool call of its own: the span around it reports the same one",
 }
-"""What ``count_rule`` of a row says."""
+"""Meaning of each ``count_rule``."""
 
 TOOL_RULES: Final = frozenset({TOOL_CALL, SAME_TOOL_CALL})
 """The rules of spans that may be a further report of a tool call."""

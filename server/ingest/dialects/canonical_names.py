@@ -38,7 +38,7 @@ BOUNDARY_OPERATIONS: frozenset[str] = frozenset(_operations["boundaries"])
 """Spans under which another call is made, not the same one again."""
 
 OTHER_REQUESTS: tuple[str, ...] = tuple(_operations["other_requests"])
-"""Patterns of span names of a vendor's client that asks for something else than an answer."""
+"""Patterns of span names of a vendor's client that asks for something other than an answer."""
 
 NAMING_OPERATIONS: frozenset[str] = frozenset(_operations["naming"])
 """Raw operation names behind which the name of a span has that of an agent or a tool."""

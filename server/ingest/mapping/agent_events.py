@@ -26,7 +26,7 @@ _AGENTS: Final[dict[str, dict[str, Any]]] = {
     **{name: {**_TABLE["agents"][fork["of"]], **fork} for name, fork in _TABLE["forks"].items()},
 }
 _CONVENTION: Final = frozenset({"gen_ai.client.inference.operation"})
-"""What the table has beside agents: the record of the GenAI convention, which agents send beside their own events."""
+"""Record of the GenAI convention. The table has it too, because agents send it beside their own events."""
 _SCOPES: Final = {scope: agent for agent, table in _AGENTS.items() for scope in table.get("scopes", ())}
 _LASTS: Final = ("duration_ms", "ttft_ms")
 """How long it took; at least until the first token, where nothing else is said."""

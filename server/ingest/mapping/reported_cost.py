@@ -33,9 +33,9 @@ class ReportedCost:
     completion: Decimal | None
     total: Decimal | None
     note: str | None = None
-    """What it was converted by, None for dollars."""
+    """The rate by which it was converted; None for dollars."""
     details: dict[str, Any] = field(default_factory=dict)
-    """What is kept of another currency."""
+    """Amounts of another currency that are kept."""
 
 
 def read_reported_cost(

@@ -32,7 +32,7 @@ USAGE_RULES: Final[Mapping[int, str]] = {
     KNOWN_SCOPE: "the instrumentation is known to count so",
     PROVEN: "the reported numbers fit one reading only",
 }
-"""What ``usage_rule`` of a row says."""
+"""Meaning of each ``usage_rule``."""
 
 _HABITS = read_table("token_habits.json")
 _SCOPES: dict[str, str] = _HABITS["scopes"]

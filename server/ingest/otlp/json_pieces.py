@@ -24,7 +24,7 @@ Piece = tuple[int, int]
 """Start and end in the body."""
 
 SMALL_BYTES: Final = 256 * 1024
-"""So much is parsed at once, in some three milliseconds, ten at worst; an outline would cost as much again."""
+"""Most bytes parsed at once, in about three milliseconds, ten at worst; an outline would cost as much again."""
 QUICK_BYTES, QUICK_MARKS = 1 << 20, 64_000
 """A body of so many bytes, with so few brackets and commas, is parsed at once, too: in some three milliseconds. That is
 the usual traffic, a few hundred spans with long texts; to count takes a fifth of the time of an outline."""

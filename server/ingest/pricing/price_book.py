@@ -94,7 +94,7 @@ class Quote(NamedTuple):
     """``computed`` or ``override``: values of ``cost_source``."""
     version: str
     lines: tuple[PriceLine, ...] = ()
-    """What the price is made of; only where it was asked for."""
+    """Parts of the price; only if they were requested."""
 
 
 class PriceBook:
@@ -170,7 +170,7 @@ UNPRICED_REASONS: Final[Mapping[str, str]] = {
     "no_model": "The spans name no model.",
     "unknown_model": "The price list has no model of this name: set an override, or say what is behind a deployment.",
     "self_hosted": "The provider serves models on your own machines, which no list has a price of: set an override.",
-    "no_units": "The model is billed by something else than tokens, of which the spans do not tell.",
+    "no_units": "The model is billed by something other than tokens, which the spans do not report.",
     "priced_since": "There is a price by now: reprice these calls.",
 }
 """Why a model has no price: code and sentence."""

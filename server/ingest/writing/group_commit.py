@@ -36,10 +36,10 @@ _ROWS_FOR_ANOTHER = 400
 """Rows that must be waiting before another writer starts: one large transaction is cheaper than two small ones."""
 _MOST_BYTES = 16 * 1024 * 1024
 _SHARED_ROWS = 250
-"""So many rows of a project at a time while several send: some 40 ms."""
+"""Most rows of one project at a time while several send: about 40 ms of work."""
 _FEW_ROWS = 50
 _ALONE_PART, _SHARED_PART = 0.8, 0.4
-"""Of what may wait, one project may have this part: while no other sends, and while others do."""
+"""Part of the waiting room that one project may fill: while no other sends, and while others do."""
 _ABOUT_SECONDS = 10.0
 _FORGET_SECONDS = 60.0
 _CONFLICT_TRIES = 4

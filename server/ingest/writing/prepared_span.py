@@ -54,7 +54,7 @@ CHANGE_COLUMNS: Final = (
 )  # fmt: skip
 """Columns of the TEMP table span_changes beside pass and sign: what summaries and rollups are made of."""
 change_values: Callable[[list[Any]], tuple[Any, ...]] = itemgetter(*map(COLUMNS.index, CHANGE_COLUMNS))
-"""Of :attr:`PreparedSpan.values`."""
+"""Return the values of :data:`CHANGE_COLUMNS` from :attr:`PreparedSpan.values`."""
 
 DIMENSIONS: Final = (
     "provider", "model", "operation_type", "service_name", "environment", "status_code", "error_type",
@@ -99,7 +99,7 @@ class PreparedSpan:
     dimension: tuple[Any, ...]
     """Values of :data:`DIMENSIONS`, None for missing ones."""
     values: list[Any]
-    """Of :data:`COLUMNS`."""
+    """Values of :data:`COLUMNS`."""
     search_text: str | None
     """The words to index if PostgreSQL has to make the vector of them, else None."""
     size: int

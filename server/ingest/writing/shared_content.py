@@ -52,11 +52,11 @@ class ContentBatch:
     resources: dict[PartKey, str] = field(default_factory=dict)
     """Attributes as JSON."""
     keys: dict[str, bytes] = field(default_factory=dict)
-    """Of its projects."""
+    """Keys of the batch's projects."""
     generations: dict[str, int] = field(default_factory=dict)
-    """Of the projects, in the transaction that stores the batch."""
+    """Generations of the projects, as the transaction that stores the batch sees them."""
     named: int = 0
-    """How many parts its spans name."""
+    """Number of parts that its spans name."""
     added: list[PartKey] = field(default_factory=list)
     """Parts that were not there."""
     added_resources: list[PartKey] = field(default_factory=list)
@@ -75,7 +75,7 @@ class SharedParts:
         self._stored: OrderedDict[PartKey, int] = OrderedDict()
         """Parts and resources that are stored, with the generation in which they were."""
         self._met: Counter[tuple[str, datetime]] = Counter()
-        """How many resources by project and week."""
+        """Number of resources by project and week."""
 
     async def name(self, batch: Iterable[PreparedSpan]) -> ContentBatch | None:
         """Give each span with shared content or resource the ids of them; None if there is none. Raises the errors of

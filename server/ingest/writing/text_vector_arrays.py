@@ -1,4 +1,4 @@
-"""Vectors of long documents by numpy: all words at once, as numbers of eight letters.
+"""Search vectors of long documents by numpy: all words at once, each as integers of eight letters.
 
 For some hundred words this takes half the time of :mod:`server.ingest.writing.text_vector` and returns the same result.
 For fewer words the fixed cost of some thirty array operations is higher than the cost of the words.
@@ -89,6 +89,7 @@ def array_vector(document: str) -> ArrayVector | None:
     count = len(starts)
     windows: np.ndarray[Any, Any] = np.ndarray((len(data) - width + 1,), shapes.letters, data.data, 0, (1,))
     letters = windows[starts].view(np.uint64) & shapes.within[lengths].view(np.uint64)
+    # As big-endian integers, letters compare as text. Equal words become neighbours, in the order of their places.
     keys = letters.reshape(count, -1).byteswap()
     columns = [keys[:, at] for at in range(width // 8)]
     order = np.lexsort(columns[::-1])
@@ -105,6 +106,7 @@ def array_vector(document: str) -> ArrayVector | None:
     rows["letters"] = letters.view(shapes.letters)[order]
     rows["count"][heads] = counts
     rows["place"] = _PLACES[order]
+    # Of a word's first row everything is sent, of its later rows the place alone.
     kinds = np.where(is_first, lengths[order], width + 1)
     sent = rows.view(np.uint8)[shapes.sent[kinds].view(bool)]
     with_digit = order[: int(np.searchsorted(columns[0][order], _AFTER_DIGITS))]

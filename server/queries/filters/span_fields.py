@@ -204,7 +204,7 @@ _RESOURCE: Final = (
     "CASE WHEN {t}.resource_id IS NULL THEN {t}.resource_attributes "
     "ELSE shared_resource({t}.project_id, {t}.resource_id) END"
 )
-"""What many spans say of their process is stored once (migration 0105)."""
+"""Resource attributes, stored once for many spans (migration 0105)."""
 
 
 def document_with(column: str, key: str, alias: str = "t") -> str:

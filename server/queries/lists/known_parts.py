@@ -18,9 +18,9 @@ from server.queries.records.message_text import text_of_parts
 from server.storage.statements import statement
 
 KEPT_SECONDS: Final = 60.0
-"""How long a part is kept at most: also what is deleted meanwhile, which no row leads to any more."""
+"""Longest time for which a part is kept, even if it is deleted meanwhile: then no row leads to it any more."""
 KEPT_CHARACTERS: Final = 4 << 20
-"""Of JSON, in all: about 10 MB of memory."""
+"""Most characters of JSON that are kept in all: about 10 MB of memory."""
 
 Week = tuple[str, datetime]
 """A project and the start of a week."""

@@ -302,6 +302,6 @@ FILES: Final[Mapping[str, str]] = {
     "description.explorer_style": "text/css",
     "description.errors": "text/html",
 }
-"""Media types of the routes that answer with something else than JSON."""
+"""Media types of the routes that answer with something other than JSON."""
 BODILESS: Final = frozenset({("mcp.messages", 202)})
 """Routes and statuses without a body."""
