@@ -30,7 +30,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Observation]:
     """All that is told, with no other listener."""
     heard: list[Observation] = []
     monkeypatch.setattr(observations, "_sinks", [heard.append])
-    monkeypatch.setattr(observations, "_told", {})
+    monkeypatch.setattr(observations, "_receivers", {})
     return heard
 
 
