@@ -28,7 +28,7 @@ _INLINE_LIMITS: Final = {
     "protobuf": DecodeLimits(512 * 1024, max_spans=1000, max_values=10_000, max_fields_per_span=4_000),
     "json": DecodeLimits(64 * 1024, max_spans=1000, max_values=2_000),
 }
-"""What a body may hold that is decoded on the event loop."""
+"""The limits of a body that is decoded on the event loop."""
 _REST: Final = 4
 """A decoder rests so many times as long as it worked on a body that was refused."""
 _LONGEST_REST_SECONDS: Final = 1.0

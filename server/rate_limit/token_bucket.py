@@ -152,6 +152,8 @@ class TokenBuckets:
 
     Identical requests in one turn of the event loop (a dashboard's viewers behind one credential) are judged by one
     call that takes their total cost from the buckets. If that is too much, as many of them pass as the buckets allow.
+    Measured with eight clients that ask for one remembered list (`make bench-queries-cached`, 2026-11-30): 15 % more
+    requests a second than with a call for each. It may go when a call to Redis costs less than that.
     """
 
     def __init__(self, store: RedisStore, *, instances: int) -> None:

@@ -33,7 +33,7 @@ STOPS: Final = {
     "ShareLock": "writes wait",
     "RowExclusiveLock": "nobody waits, except for rows that it changes",
 }
-"""What each lock means for others, strongest first; weaker locks stop nobody."""
+"""The meaning of each lock for others, strongest first; weaker locks stop nobody."""
 
 _TABLES: Final = """
 SELECT c.oid, c.relname AS name, pg_relation_filenode(c.oid) AS file, c.relkind = 'p' AS is_partitioned,

@@ -39,7 +39,7 @@ _NEARLY = tuple(
         (r"[\d-]+[Tt]\d\d:\d\d(?:[Zz]|[+-]\d\d:\d\d)", "has no seconds: write them, such as 2026-11-01T00:00:00Z"),
     )
 )
-"""What is often written in place of a moment, each with what to do. A ``+`` in an address arrives as a space."""
+"""Words that are often written in place of a moment, each with the remedy. A ``+`` in an address arrives as a space."""
 
 
 def floor_to(moment: datetime, width: timedelta) -> datetime:

@@ -15,7 +15,7 @@ _operations = read_table("operations.json")
 
 _PROVIDERS: dict[str, str] = {alias: name for name, aliases in _providers.items() for alias in (name, *aliases)}
 _API_NAMES = frozenset({"chat", "completion", "responses", "messages", "embedding", "image"})
-"""What the AI SDK puts behind the name of a provider."""
+"""The suffixes that the AI SDK puts behind the name of a provider."""
 _OPERATIONS: dict[str, str] = {}
 _OPERATION_PREFIXES: list[tuple[str, str]] = []
 for _name, _values in _operations["operations"].items():

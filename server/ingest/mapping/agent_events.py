@@ -29,7 +29,7 @@ _CONVENTION: Final = frozenset({"gen_ai.client.inference.operation"})
 """Record of the GenAI convention. The table has it too, because agents send it beside their own events."""
 _SCOPES: Final = {scope: agent for agent, table in _AGENTS.items() for scope in table.get("scopes", ())}
 _LASTS: Final = ("duration_ms", "ttft_ms")
-"""How long it took; at least until the first token, where nothing else is said."""
+"""Attributes that tell how long a call took; the first token is the least, where nothing else is said."""
 _INTERNAL: Final = 1
 _ERROR: Final = 2
 

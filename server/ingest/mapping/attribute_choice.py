@@ -103,7 +103,7 @@ def _flattened(key: str, members: dict[str, Any], depth: int) -> Iterator[tuple[
 
 
 _SCRUBBED = "[Scrubbed due to "
-"""What Logfire puts in the place of a value that it takes for a secret; ``session.id`` is one of them."""
+"""The text that Logfire puts in the place of a value that it takes for a secret; ``session.id`` is one of them."""
 
 
 def _said(text: str) -> str:

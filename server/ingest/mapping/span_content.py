@@ -19,7 +19,7 @@ from server.ingest.messages.message_shapes import Message, read_messages
 
 _ROLE = {"input": "user", "output": "assistant"}
 _FIRST_OF_TUPLE = re.compile(r"[\[(]'([^']*)'")
-"""What a list or a tuple of texts begins with where Python wrote it."""
+"""The beginning of a list or a tuple of texts where Python wrote it."""
 _MEMBER_OF_ENUM = re.compile(r"<?FinishReason\.(\w+)")
 _TYPED_VALUES = keys_of("typed_values")
 """Attributes whose value is an object of a type and the value itself."""
@@ -87,7 +87,7 @@ def read_content(fields: SpanFields, limits: MappingLimits, operation: str | Non
 
 
 _ADDRESS = re.compile(r"<[\w.]+(?: object)?(?: [\w.<>]+)? at 0x[0-9a-fA-F]+>")
-"""What Python writes of an object that it cannot show, such as a stream that was not read yet: nobody said it."""
+"""The text that Python writes of an object that it cannot show, such as a stream that was not read: no answer."""
 
 
 def _read_slot(fields: SpanFields, slot: str, *, is_tool: bool) -> tuple[str | None, list[Message] | None, int]:

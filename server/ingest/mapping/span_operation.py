@@ -48,7 +48,7 @@ _HTTP_KEYS = ("http.route", "http.request.method", "url.full", "url.path")
 
 
 _MCP_CLIENT = "MCP send "
-"""What MCP's SDK for Python puts before the name of a span of its client."""
+"""The prefix that MCP's SDK for Python puts before the name of a span of its client."""
 FIRST_ENTITY = "entity.1.type"
 """A span without it lists no entities."""
 _MOST_ENTITIES = 9

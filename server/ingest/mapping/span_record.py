@@ -46,7 +46,7 @@ class SpanRecord:
     counted_in: str | None = None
     """The span that counts for the same call, where it is not this one."""
     inherited: dict[str, str] | None = None
-    """What was taken from other reports of the call: part (``call_identity.INHERITABLE``) to span id."""
+    """The parts that were taken from other reports of the call: part (``call_identity.INHERITABLE``) to span id."""
     agent_name: str | None = None
     tool_name: str | None = None
     prompt_name: str | None = None
@@ -94,4 +94,4 @@ class SpanRecord:
     dialect: str = "unknown"
     usage_rule: int | None = None
     dropped: dict[str, JsonValue] | None = None
-    """What was cut at a limit: ``{"input_text": {"original_length": 123456}, "events": {"dropped": 72}}``."""
+    """Fields that were cut at a limit: ``{"input_text": {"original_length": 123456}, "events": {"dropped": 72}}``."""

@@ -33,7 +33,7 @@ UNITS: Final[Mapping[str, str]] = {
     "input_characters": "input_mchars",
     "document_pages": "input_document_kpages",
 }
-"""What is billed beside tokens, and the catalogue's price of it."""
+"""The things that are billed beside tokens, and the catalogue's names of their prices."""
 _UNITS_A_PRICE: Final = {"kcount": 1000, "kpages": 1000, "hours": 3600, "mchars": 1_000_000}
 
 

@@ -32,8 +32,8 @@ MOST_REMEMBERED: Final = 50_000
 """Parts that a process knows to be stored: 10 MB."""
 
 MOST_RESOURCES: Final = 10_000
-"""Of one project in one week; a process that has met as many leaves further ones in their spans. So the table stays
-small, and filters need not look for each span.
+"""Resources of one project in one week; a process that has met as many leaves further ones in their spans. So the
+table stays small, and filters need not look for each span.
 """
 
 PartKey = tuple[str, datetime, UUID]

@@ -21,8 +21,8 @@ PAUSE_SECONDS: Final = 0.5
 LONGEST_SECONDS: Final = 30.0
 """After this time it is flushed in any case: other programs write too."""
 MOST_WORDS: Final = 4_000_000
-"""Of all processes together. A search reads the whole list: 4 million entries are 112 MB or some 6,000 spans of long
-texts, and cost it about 30 ms.
+"""The most entries of all processes together. A search reads the whole list: 4 million entries are 112 MB or some 6,000
+spans of long texts, and cost it about 30 ms.
 """
 MOST_SHARED_WORDS: Final = 250_000
 """The same where content is stored once: a tenth of the words comes in, and the file keeps the room of the longest
