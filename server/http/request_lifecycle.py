@@ -93,9 +93,10 @@ def note_abandoned(request: Request) -> None:
 def _report(request: Request, status: int) -> None:
     context, route, principal = request.ctx, request.route, request.ctx.principal
     template = f"/{route.path}" if route is not None else UNROUTED
+    method = request.method if request.method in KNOWN_METHODS else OTHER_METHOD
     observe_request(
         RequestFinished(
-            method=request.method if request.method in KNOWN_METHODS else OTHER_METHOD,
+            method=method,
             route=template,
             status=status,
             seconds=time.perf_counter() - context.started_at,
@@ -104,4 +105,4 @@ def _report(request: Request, status: int) -> None:
         )
     )
     if context.span is not None:
-        tracing.finish_request_span(context.span, template, status, context.request_id)
+        tracing.finish_request_span(context.span, method, template, status, context.request_id)

@@ -20,6 +20,8 @@ from server import __version__
 
 _propagator = TraceContextTextMapPropagator()
 RECEIVER = "/v1/"
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
+"""The version of the HTTP semantic conventions that our own spans follow."""
 
 
 class OwnSpans:
@@ -35,9 +37,10 @@ def configure(endpoint: str) -> TracerProvider | None:
         return None
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-    provider = TracerProvider(resource=Resource.create({"service.name": "llm-observatory"}))
+    service = {"service.name": "llm-observatory", "service.version": __version__}
+    provider = TracerProvider(resource=Resource.create(service))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
-    OwnSpans.tracer = provider.get_tracer("llm-observatory", __version__)
+    OwnSpans.tracer = provider.get_tracer("llm-observatory", __version__, schema_url=SCHEMA_URL)
     return provider
 
 
@@ -47,18 +50,19 @@ def start_request_span(request: Request) -> Span | None:
         return None
     offered = request.headers.get("traceparent")
     parent: Context | None = _propagator.extract({"traceparent": offered}) if offered else None
-    return OwnSpans.tracer.start_span(
-        request.method, context=parent, kind=SpanKind.SERVER, attributes={"http.request.method": request.method}
-    )
+    # The path has no query: filters may hold what a person wrote.
+    known = {"http.request.method": request.method, "url.path": request.path, "url.scheme": request.scheme}
+    return OwnSpans.tracer.start_span(request.method, context=parent, kind=SpanKind.SERVER, attributes=known)
 
 
-def finish_request_span(span: Span, route: str, status: int, request_id: str) -> None:
-    """End ``span`` with the attributes of the HTTP semantic conventions."""
+def finish_request_span(span: Span, method: str, route: str, status: int, request_id: str) -> None:
+    """End ``span`` with the name and attributes of the HTTP semantic conventions."""
     if span.is_recording():
-        span.update_name(route)
+        span.update_name(f"{method} {route}")
         span.set_attributes(
             {"http.route": route, "http.response.status_code": status, "observatory.request_id": request_id}
         )
         if status >= 500:
+            span.set_attribute("error.type", str(status))
             span.set_status(Status(StatusCode.ERROR))
     span.end()

@@ -10,6 +10,8 @@ from threading import Thread
 import httpx
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from server import __version__
+from server.telemetry import tracing
 from tests.conftest import AppFactory
 
 Bearer = Callable[..., dict[str, str]]
@@ -38,21 +40,21 @@ async def test_a_request_is_a_span_of_the_callers_trace_and_receiving_telemetry_
         )
         async with httpx.AsyncClient(base_url=server.base_url) as http:
             headers = {**bearer(), "traceparent": f"00-{TRACE_ID}-{PARENT_ID}-01"}
-            await http.get("/api/v1/traces/unknown", headers=headers)
+            await http.get("/api/v1/traces/unknown?project_id=secret", headers=headers)
             await http.post("/v1/traces", content=b"", headers={**headers, "Content-Type": "application/x-protobuf"})
         await asyncio.to_thread(server.app.ctx.own_spans.force_flush)
     finally:
         sink.shutdown()
         sink.server_close()
-    spans = [
-        span
-        for body in bodies
-        for resource in ExportTraceServiceRequest.FromString(body).resource_spans
-        for scope in resource.scope_spans
-        for span in scope.spans
-    ]
-    (span,) = spans
+    (resource,) = [part for body in bodies for part in ExportTraceServiceRequest.FromString(body).resource_spans]
+    about = {item.key: item.value.string_value for item in resource.resource.attributes}
+    assert about["service.version"] == __version__
+    (scope,) = resource.scope_spans
+    assert (scope.scope.version, scope.schema_url) == (__version__, tracing.SCHEMA_URL)
+    (span,) = scope.spans
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE_ID, PARENT_ID)
-    assert span.name == "/api/v1/traces/<trace_id:str>"
+    assert span.name == "GET /api/v1/traces/<trace_id:str>"
     attributes = {item.key: item.value for item in span.attributes}
-    assert attributes["http.response.status_code"].int_value == 404
+    assert attributes["http.response.status_code"].int_value == 403
+    assert attributes["url.path"].string_value == "/api/v1/traces/unknown"
+    assert "secret" not in str(span), "a query may hold what a person wrote"
