@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -19,6 +20,7 @@ from server.queries.filters.filter_tree import parse_filter
 from server.queries.filters.span_fields import FIELDS
 from server.queries.lists.list_question import ListQuestion
 from server.queries.lists.list_reader import list_spans
+from server.schema import migrate
 from server.storage.row_scope import RowScope
 from tests.span_factory import make_span
 
@@ -98,3 +100,17 @@ async def counts(owner: asyncpg.Connection) -> tuple[int, int]:
         await owner.fetchval("SELECT count(*) FROM content_parts"),
         await owner.fetchval("SELECT count(*) FROM llm_traces WHERE parts IS NOT NULL"),
     )
+
+
+async def migrated_again(owner: asyncpg.Connection, migration: str, function: str) -> datetime:
+    """Let the file ``migration`` choose again when the layout of ``function`` begins, as in a database that has spans.
+
+    Returns the Monday on which it has to begin.
+    """
+    text = (Path(migrate.__file__).parent / migration).read_text()
+    choice = text[text.index("DO $$") : text.index(f"REVOKE ALL ON FUNCTION {function}")]
+    await owner.execute(f"DROP FUNCTION {function}()")
+    await owner.execute(choice)
+    await owner.execute(f"GRANT EXECUTE ON FUNCTION {function}() TO observatory_api")
+    now = datetime.now(UTC)
+    return now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=7 - now.weekday())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import random
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from server.ingest.mapping.span_record import SpanRecord
 from tests.conftest import ProjectMaker
 from tests.ingest.spans_in_both_encodings import map_document, request, span
 from tests.ingest.stored_state import recomputed_summaries, stored_summaries
-from tests.ingest.test_counts_of_split_traces import START, reporting, send, server
+from tests.ingest.test_counts_of_split_traces import START, reporting, send, send_in_pieces, server
 
 CALL: dict[str, Any] = {
     "gen_ai.operation.name": "chat", "gen_ai.response.model": "gpt-4o", "gen_ai.usage.input_tokens": 5,
@@ -185,14 +184,7 @@ async def test_any_order_and_split_gives_every_call_the_nearest_user(
             user = _nearest_user(record, by_id)
             if record.is_generation and user is not None:
                 expected.setdefault(user, []).append(record.total_tokens or 0)
-        chance.shuffle(spans)
-        size = chance.randint(1, 3)
-        requests = [spans[at : at + size] for at in range(0, len(spans), size)]
-        if trace % 2:
-            await asyncio.gather(*(send(chance.choice(servers), piece) for piece in requests))
-        else:
-            for piece in requests:
-                await send(chance.choice(servers), piece)
+        await send_in_pieces(chance, servers, spans, at_once=trace % 2 == 1)
     found = {user: sums for user, sums in (await calls_by_user(owner)).items() if sums[0]}
     assert found == {user: (len(tokens), sum(tokens)) for user, tokens in expected.items()}
     assert await stored_summaries(owner) == recomputed_summaries(await owner.fetch("SELECT * FROM llm_traces"))

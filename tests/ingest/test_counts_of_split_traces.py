@@ -92,6 +92,21 @@ def server(services: Services) -> SpanWriter:
     return SpanWriter(services.writes, Dimensions(services.writes, most_combinations=20_000), None)
 
 
+async def send_in_pieces(
+    chance: random.Random, servers: Sequence[SpanWriter], spans: Sequence[SpanRecord], *, at_once: bool
+) -> None:
+    """Send ``spans`` in any order, one to three a request, each to any server; ``at_once`` or one after the other."""
+    pieces = list(spans)
+    chance.shuffle(pieces)
+    size = chance.randint(1, 3)
+    requests = [send(chance.choice(servers), pieces[at : at + size]) for at in range(0, len(pieces), size)]
+    if at_once:
+        await asyncio.gather(*requests)
+    else:
+        for request in requests:
+            await request
+
+
 async def send(writer: SpanWriter, spans: Sequence[SpanRecord]) -> None:
     """Send one request."""
     request = copies(spans)
@@ -120,14 +135,7 @@ async def test_any_order_and_split_ends_as_one_request_does(
     for trace in range(1, 25):
         spans = random_trace(chance, 2 * trace, answers=[f"r{2 * trace}"])
         await send(servers[0], spans)
-        pieces = moved(spans, trace_offset=1)
-        chance.shuffle(pieces)
-        requests = [pieces[at : at + size] for size in [chance.randint(1, 3)] for at in range(0, len(pieces), size)]
-        if trace % 2:
-            await asyncio.gather(*(send(chance.choice(servers), piece) for piece in requests))
-        else:
-            for piece in requests:
-                await send(chance.choice(servers), piece)
+        await send_in_pieces(chance, servers, moved(spans, trace_offset=1), at_once=trace % 2 == 1)
         at_once = await rows_of(owner, 2 * trace)
         assert await rows_of(owner, 2 * trace + 1) == at_once, [(s.span_id, s.parent_span_id) for s in spans]
         total += sum(span.total_tokens or 0 for span in spans if is_counted(at_once, span))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -21,9 +20,8 @@ from server.ingest.writing.trace_deletion import delete_trace
 from server.queries.lists.list_question import ListQuestion
 from server.queries.lists.list_reader import list_spans
 from server.queries.metrics.facet_reader import FacetQuestion, read_facet
-from server.schema import migrate
 from tests.conftest import ProjectMaker
-from tests.ingest.shared_talks import START, Writer, rows_of, scope, talk
+from tests.ingest.shared_talks import START, Writer, migrated_again, rows_of, scope, talk
 from tests.ingest.test_shared_content_deletion import found_in_dump
 from tests.span_factory import make_span
 
@@ -199,15 +197,9 @@ async def test_a_database_of_an_earlier_version_shares_resources_from_the_next_w
     services: Services, project: ProjectMaker, owner: asyncpg.Connection
 ) -> None:
     """With ``shared`` too: a server of the version before shows the parts of its spans, and no resources."""
-    text = (Path(migrate.__file__).parent / "0105_resources_once.sql").read_text()
-    choice = text[text.index("DO $$") : text.index("REVOKE ALL ON FUNCTION shared_resources_begin")]
     await project("alpha")
     await Writer(services, "inline").store("alpha", talk(1))
-    await owner.execute("DROP FUNCTION shared_resources_begin()")
-    await owner.execute(choice)
-    await owner.execute("GRANT EXECUTE ON FUNCTION shared_resources_begin() TO observatory_api")
-    now = datetime.now(UTC)
-    monday = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=7 - now.weekday())
+    monday = await migrated_again(owner, "0105_resources_once.sql", "shared_resources_begin")
     for layout, content in (("shared", ALWAYS), ("auto", ALWAYS), ("inline", NEVER)):
         start = ContentStart(layout, services.writes)
         await start.learn()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from tests.conftest import ProjectMaker
 from tests.export.test_otlp_export import encoded, taken_in
 from tests.ingest.spans_in_both_encodings import JSON, NOW, as_json, request, span
 from tests.ingest.test_captured_payloads import rows
-from tests.ingest.test_counts_of_split_traces import copies, moved, reporting, rows_of, send, server
+from tests.ingest.test_counts_of_split_traces import copies, moved, reporting, rows_of, send, send_in_pieces, server
 
 MCP = {"mcp.method.name": "tools/call"}
 TOOL = {"gen_ai.operation.name": "execute_tool"}
@@ -160,15 +159,7 @@ async def test_any_order_and_split_ends_as_one_request_does(
     for trace in range(1, 41):
         spans = random_tools(chance, 2 * trace)
         await send(servers[0], spans)
-        pieces = moved(spans, trace_offset=1)
-        chance.shuffle(pieces)
-        size = chance.randint(1, 3)
-        requests = [pieces[at : at + size] for at in range(0, len(pieces), size)]
-        if trace % 2:
-            await asyncio.gather(*(send(chance.choice(servers), piece) for piece in requests))
-        else:
-            for piece in requests:
-                await send(chance.choice(servers), piece)
+        await send_in_pieces(chance, servers, moved(spans, trace_offset=1), at_once=trace % 2 == 1)
         at_once = await rows_of(owner, 2 * trace)
         assert await rows_of(owner, 2 * trace + 1) == at_once, [(s.span_id, s.parent_span_id) for s in spans]
         rules.update(row[2] for row in at_once)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -22,9 +21,8 @@ from server.queries.filters.filter_tree import parse_filter
 from server.queries.lists.list_question import PREVIEW_LENGTH, ListQuestion
 from server.queries.lists.list_reader import list_spans
 from server.queries.lists.trace_tree import read_span
-from server.schema import migrate
 from tests.conftest import ProjectMaker
-from tests.ingest.shared_talks import START, Writer, call, counts, message, rows_of, scope, search, talk
+from tests.ingest.shared_talks import START, Writer, call, counts, message, migrated_again, rows_of, scope, search, talk
 from tests.ingest.test_shared_content_deletion import found_in_dump
 from tests.span_factory import make_span
 
@@ -212,18 +210,12 @@ async def test_a_database_of_an_earlier_version_shares_results_from_the_next_wee
     services: Services, project: ProjectMaker, owner: asyncpg.Connection
 ) -> None:
     """With ``shared`` too: a server of the version before shows the message of the tool."""
-    text = (Path(migrate.__file__).parent / "0107_tool_results_once.sql").read_text()
-    choice = text[text.index("DO $$") : text.index("REVOKE ALL ON FUNCTION shared_results_begin")]
     await project("alpha")
     new = ContentStart("shared", services.writes)
     await new.learn()
     assert new.results == ALWAYS, "a database without spans"
     await Writer(services, "inline").store("alpha", talk(1))
-    await owner.execute("DROP FUNCTION shared_results_begin()")
-    await owner.execute(choice)
-    await owner.execute("GRANT EXECUTE ON FUNCTION shared_results_begin() TO observatory_api")
-    now = datetime.now(UTC)
-    monday = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=7 - now.weekday())
+    monday = await migrated_again(owner, "0107_tool_results_once.sql", "shared_results_begin")
     for layout, content in (("shared", ALWAYS), ("auto", ALWAYS), ("inline", NEVER)):
         start = ContentStart(layout, services.writes)
         await start.learn()
