@@ -30,11 +30,11 @@ from server.export.export_store import ExportStore
 from server.export.exports import Exports
 from server.fairness.fair_queue import FairQueue
 from server.http import cross_origin, error_responses
-from server.http.connection import EdgeRequest
-from server.http.deadlines import HEAD_SECONDS
 from server.http.http_app import HttpApp
 from server.http.method_router import MethodRouter
 from server.http.services import Services
+from server.http.wire.connection import EdgeRequest
+from server.http.wire.deadlines import HEAD_SECONDS
 from server.ingest.ingestion import Ingestion
 from server.live.live_tail import LiveTail
 from server.live.wake_ups import WakeUps

@@ -43,7 +43,7 @@ from server.cache.result_cache import Answer, CacheQuestion
 from server.errors import QueryTimeout
 from server.fairness.off_loop import in_thread, off_loop
 from server.http.guard import requires, row_scope
-from server.http.request_head import path_value
+from server.http.path_value import path_value
 from server.http.services import services_of
 
 promql = Blueprint("prometheus", url_prefix="/prometheus/api/v1")

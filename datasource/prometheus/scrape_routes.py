@@ -11,7 +11,7 @@ from datasource.prometheus.exposition import OPENMETRICS, TEXT_FORMAT, expositio
 from server.access.principal import Principal
 from server.cache.result_cache import Answer, CacheQuestion
 from server.http.guard import requires, row_scope
-from server.http.request_head import path_value
+from server.http.path_value import path_value
 from server.http.services import services_of
 
 scrape = Blueprint("scrape", url_prefix="/metrics/projects")

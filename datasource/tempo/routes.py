@@ -22,7 +22,7 @@ from server.errors import ApiError, InvalidParameter
 from server.http import error_responses
 from server.http.envelope import json_response
 from server.http.guard import requires, row_scope
-from server.http.request_head import path_value
+from server.http.path_value import path_value
 from server.http.services import services_of
 from server.queries.filters.filter_tree import Filter
 from server.queries.filters.span_fields import FIELDS, FieldType

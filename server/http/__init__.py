@@ -1,1 +1,1 @@
-"""Parts that all HTTP surfaces share: connections, the steps of a request, access checks, envelopes and parameters."""
+"""Parts that all HTTP surfaces share: the steps of a request, access checks, envelopes and parameters."""

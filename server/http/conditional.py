@@ -20,8 +20,8 @@ from typing import Any, Final
 from sanic import HTTPResponse, Request
 
 from server.cache.stored_answer import CachedAnswer
-from server.http.connection import PreparedResponse, header_line
 from server.http.envelope import meta_text, shared_meta
+from server.http.wire.connection import PreparedResponse, header_line
 from server.text.json_text import dumps
 
 VARY: Final = "Authorization, X-API-Key, Accept, Accept-Encoding"

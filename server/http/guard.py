@@ -31,8 +31,8 @@ from server.fairness.party import current_party, unknown_caller
 from server.http.audit_trail import refuse
 from server.http.client_address import client_address
 from server.http.credentials import presented_credential
-from server.http.redis_trip import RedisTrip
 from server.http.services import Services, services_of
+from server.rate_limit.redis_trip import RedisTrip
 from server.storage.row_scope import RowScope
 from server.telemetry.observations import AuthenticationRefused, RateLimitHit, observe
 

@@ -16,11 +16,11 @@ from server.errors import RateLimited
 from server.fairness.pace import Pace
 from server.fairness.party import SERVER, UNKNOWN_CALLERS, current_party
 from server.fairness.spared import Spared
+from server.http.body_limit import body_limit
 from server.http.client_address import client_address
-from server.http.connection import PreparedResponse
 from server.http.guard import admit_early
-from server.http.protocol import EdgeProtocol
-from server.http.request_head import body_limit
+from server.http.wire.connection import PreparedResponse
+from server.http.wire.protocol import EdgeProtocol
 
 REFUSALS: Final = (200, 50)
 """Refusals that a caller gets at once, and refusals per second after that (:mod:`server.fairness.pace`)."""

@@ -16,8 +16,8 @@ from sanic import Request
 from sanic.exceptions import SanicException
 
 from server.errors import NotFound
-from server.http.connection import EdgeRequest, PreparedResponse
 from server.http.guard import access_policy
+from server.http.wire.connection import EdgeRequest, PreparedResponse
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ moment passes, such as while the other process is frozen.
 Whoever connects and goes away leaves a connection in the queue. A thousand of them, each read, admitted and asked of
 the database before its end is noticed, would keep a newcomer waiting for seconds; so they are closed when they are
 accepted, which costs some microseconds. Where a request of HTTP/1.1 has come with the end of the bytes, the client may
-have closed its sending half alone: :mod:`server.http.half_closed` says how it is asked.
+have closed its sending half alone: :mod:`server.http.wire.half_closed` says how it is asked.
 
 A table in shared memory has the number of connections of each process. Each process writes only its own number, so
 nothing needs a lock.
@@ -29,7 +29,7 @@ from typing import Any, Final
 
 from sanic.http.http1 import HTTP_CONTINUE
 
-from server.http.half_closed import FIRST_LOOK_SECONDS
+from server.http.wire.half_closed import FIRST_LOOK_SECONDS
 
 logger = logging.getLogger("observatory.accept")
 

@@ -10,7 +10,7 @@ from typing import Any
 from sanic import Sanic
 
 from server.app import create_app
-from server.http.protocol import protocol_of
+from server.http.wire.protocol import protocol_of
 from server.process.accept_gate import AcceptGate
 from server.process.garbage_collection import spare_long_lived_objects
 from server.process.listener import BACKLOG

@@ -10,7 +10,7 @@ from server.errors import UserNotFound
 from server.http.audit_trail import audit_event
 from server.http.envelope import success
 from server.http.guard import requires
-from server.http.request_head import path_value
+from server.http.path_value import path_value
 from server.http.services import services_of
 from server.http.target_project import target_project
 from server.ingest.writing.user_erasure import erase_user

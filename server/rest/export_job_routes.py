@@ -19,8 +19,8 @@ from server.http.envelope import success
 from server.http.file_stream import FileStream
 from server.http.guard import requires, row_scope
 from server.http.json_body import read_object
+from server.http.path_value import path_value
 from server.http.repeatable import repeatable
-from server.http.request_head import path_value
 from server.http.request_params import RequestParams
 from server.http.services import services_of
 from server.http.standing import check_still_seen

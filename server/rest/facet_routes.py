@@ -10,7 +10,7 @@ from sanic import Blueprint, HTTPResponse, Request
 from server.cache.result_cache import Answer, CacheQuestion
 from server.http.conditional import cached_success
 from server.http.guard import requires, row_scope
-from server.http.request_head import path_value
+from server.http.path_value import path_value
 from server.http.request_params import RequestParams
 from server.http.services import services_of
 from server.queries.filters.filter_params import filter_from_params

@@ -12,7 +12,7 @@ from server.http.audit_trail import noting
 from server.http.envelope import success
 from server.http.guard import requires, row_scope
 from server.http.json_body import is_object, read_object
-from server.http.request_head import path_value
+from server.http.path_value import path_value
 from server.http.services import services_of
 from server.ingest.pricing.project_prices import InvalidPrices, parse_project_prices
 from server.ingest.project_settings import parse_ingest_settings

@@ -15,8 +15,8 @@ from websockets.protocol import State
 from server.errors import OriginForbidden, UpgradeRequired
 from server.http.file_stream import STALL_SECONDS, FileStream
 from server.http.guard import requires
-from server.http.request_lifecycle import finish_request
 from server.http.services import services_of
+from server.http.wire.request_lifecycle import finish_request
 from server.live.live_event import FRAMES, SSE, Parcel, notice
 from server.live.live_stream import Goodbye, LiveStream
 from server.rest.live_request import current_scope, live_request

@@ -14,8 +14,8 @@ from server.http.audit_trail import audit_event, noting
 from server.http.envelope import success
 from server.http.guard import requires, row_scope
 from server.http.json_body import decimal_of, is_flag, is_instant, is_number, is_object, is_text, read_object
+from server.http.path_value import path_value
 from server.http.repeatable import repeatable
-from server.http.request_head import path_value
 from server.http.request_params import RequestParams
 from server.http.services import services_of
 from server.http.target_project import target_project

@@ -22,8 +22,8 @@ from server.http.audit_trail import noting
 from server.http.envelope import success
 from server.http.guard import requires
 from server.http.json_body import expectation, is_instant, is_list, is_text, read_object
+from server.http.path_value import path_value
 from server.http.repeatable import idempotency_key, marked_repeatable, repeatable
-from server.http.request_head import path_value
 from server.http.services import services_of
 from server.http.target_project import target_project
 from server.ingest.mapping.mapping_result import IngestWindow, ScoreRecord

@@ -12,7 +12,7 @@ from server.cache.result_cache import Answer, CacheQuestion
 from server.http.conditional import cached_success
 from server.http.guard import requires, row_scope
 from server.http.page_cursor import open_position, sealed, unsealed
-from server.http.request_head import path_value
+from server.http.path_value import path_value
 from server.http.request_params import RequestParams
 from server.http.services import services_of
 from server.queries.lists.list_question import DEFAULT_LIMIT, LARGEST_LIMIT

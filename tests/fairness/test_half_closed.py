@@ -13,7 +13,7 @@ import asyncpg
 import httpx
 import pytest
 
-from server.http.protocol import protocol_of
+from server.http.wire.protocol import protocol_of
 from tests.conftest import AppFactory, AppServer, ProjectMaker
 from tests.fairness.test_abandoned import all_questions_wait, counted
 from tests.ingest.otlp_payloads import PROTOBUF, export_request

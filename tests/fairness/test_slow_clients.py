@@ -11,7 +11,7 @@ from time import monotonic
 import httpx
 import pytest
 
-from server.http import deadlines, protocol
+from server.http.wire import deadlines, protocol
 from server.ingest import body_work
 from tests.conftest import AppFactory, AppServer, ProjectMaker
 from tests.ingest.otlp_payloads import JSON, PROTOBUF, export_request

@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 from sanic.exceptions import BadRequest, PayloadTooLarge
 
-from server.http.request_head import LEAST_CHUNK, LONGEST_LINE, MOST_SMALL_CHUNKS, ChunkedBody
+from server.http.wire.chunked_body import LEAST_CHUNK, LONGEST_LINE, MOST_SMALL_CHUNKS, ChunkedBody
 from tests.conftest import AppServer, ProjectMaker
 
 Bearer = Callable[..., dict[str, str]]

@@ -36,7 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "datasource.prometheus",
     ),
     ("server.http", "datasource.targets"),
-    ("server.export", "server.live", "server.semantic"),
+    ("server.http.wire", "server.export", "server.live", "server.semantic"),
     ("server.access",),
     ("server.upkeep", "server.reports", "server.ingest", "datasource.traces"),
     ("server.ingest.redaction", "server.ingest.writing", "server.queries.metrics", "datasource.panels"),

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from server.errors import catalogue
-from server.http.request_head import BODY_LIMITS
+from server.http.body_limit import BODY_LIMITS
 from server.queries.lists.session_reader import SESSIONS, USERS
 from server.queries.lists.span_tree import Placement
 from server.queries.lists.trace_tree import MAX_TREE_SPANS

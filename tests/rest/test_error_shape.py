@@ -24,8 +24,8 @@ from sanic import HTTPResponse, Request, Sanic
 
 from server.errors import ApiError, catalogue
 from server.http import error_responses
-from server.http.connection import EdgeRequest
 from server.http.http_app import HttpApp
+from server.http.wire.connection import EdgeRequest
 from tests.conftest import AppFactory, AppServer, ProjectMaker
 
 Bearer = Callable[..., dict[str, str]]

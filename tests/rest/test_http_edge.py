@@ -12,7 +12,9 @@ import pytest
 
 from datasource.json.routes import MAX_BODY_BYTES
 from server.errors import InvalidParameter
-from server.http.request_head import body_limit, joined_url, path_value, read_fields
+from server.http.body_limit import body_limit
+from server.http.path_value import path_value
+from server.http.wire.request_head import joined_url, read_fields
 from tests.conftest import AppServer, ProjectMaker
 from tests.ingest.otlp_payloads import export_request
 

@@ -14,9 +14,9 @@ from sanic.http.constants import Stage
 from sanic.server.protocols.websocket_protocol import WebSocketProtocol
 
 from server.errors import ApiError, Overloaded, RequestTimeout
-from server.http.connection import EdgeHttp
-from server.http.deadlines import CHECK_SECONDS, answer_is_overdue, body_is_overdue
-from server.http.half_closed import HalfClosed
+from server.http.wire.connection import EdgeHttp
+from server.http.wire.deadlines import CHECK_SECONDS, answer_is_overdue, body_is_overdue
+from server.http.wire.half_closed import HalfClosed
 
 
 class EdgeProtocol(WebSocketProtocol):
@@ -131,7 +131,7 @@ class EdgeProtocol(WebSocketProtocol):
         self._paused_at = None
 
     def check_timeouts(self) -> None:
-        """Check like Sanic's method, with the deadlines of :mod:`server.http.deadlines`."""
+        """Check like Sanic's method, with the deadlines of :mod:`server.http.wire.deadlines`."""
         http = self._http
         if not self._task or http is None or (http.stage is Stage.HANDLER and http.upgrade_websocket):
             return

@@ -22,17 +22,16 @@ from sanic.response import BaseHTTPResponse
 
 from server.errors import WrongProtocol
 from server.fairness.tenants import Place
-from server.http.deadlines import LINGER_SECONDS
-from server.http.request_head import (
+from server.http.wire.chunked_body import ChunkedBody, strict_int
+from server.http.wire.deadlines import LINGER_SECONDS
+from server.http.wire.request_head import (
     HTTP_2_PREFACE,
-    ChunkedBody,
     HeaderFields,
     RequestLine,
     read_fields,
     read_request_line,
-    strict_int,
 )
-from server.http.request_lifecycle import RequestContext, begin_request, finish_request, note_abandoned
+from server.http.wire.request_lifecycle import RequestContext, begin_request, finish_request, note_abandoned
 from server.telemetry.observations import WrongProtocolSpoken, observe
 
 BODY_STEP: Final = 256 * 1024
@@ -195,7 +194,6 @@ class EdgeHttp(Http):
         """Return the body of the request in one piece.
 
         Raises PayloadTooLarge beyond ``limit`` bytes, ShareExhausted and Overloaded if there is no memory for it.
-
 
         Sanic's read() returns the pieces as they arrive, pauses the connection after every 64 KiB, and copies each
         piece three times.

@@ -6,19 +6,17 @@ import random
 import re
 import time
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from opentelemetry.trace import Span
 from sanic import Request
 from sanic.response import BaseHTTPResponse
 
+from server.access.principal import Principal
+from server.rate_limit.redis_trip import RedisTrip
 from server.storage.read_source import ReadSource, read_source
 from server.telemetry import tracing
 from server.telemetry.observations import RequestFinished, observe_request
-
-if TYPE_CHECKING:
-    from server.access.principal import Principal
-    from server.http.redis_trip import RedisTrip
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 UNROUTED = "unrouted"
