@@ -10,11 +10,9 @@ get a 304 for something that would be a 404.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 
 from sanic import HTTPResponse, Request
@@ -109,18 +107,3 @@ def cached_success(
 ) -> HTTPResponse:
     """Call :func:`rendered` and :func:`send`."""
     return send(request, answer, rendered(answer, meta_fields=meta_fields, headers=headers))
-
-
-def document_response(request: Request, body: bytes, content_type: str) -> HTTPResponse:
-    """Return a document that is the same for every caller, with a strong entity tag."""
-    tag = _document_tag(body)
-    headers = {"ETag": tag, "Cache-Control": "public, max-age=300", "Vary": "Accept-Encoding"}
-    if is_match(request.headers.get("if-none-match"), tag):
-        return HTTPResponse(status=304, headers=headers)
-    return HTTPResponse(body, headers=headers, content_type=content_type)
-
-
-@lru_cache(maxsize=16)
-def _document_tag(body: bytes) -> str:
-    """Return the tag of a document, worked out once: whoever has no credential may ask for it without end."""
-    return entity_tag(hashlib.blake2b(body, digest_size=16).hexdigest(), weak=False)

@@ -1,8 +1,8 @@
 """Access declarations of routes, and their enforcement.
 
 ``@requires("traces:read")`` authenticates the caller, takes ``cost`` from its rate limit, checks the scope and leaves
-the principal in ``request.ctx.principal``. ``@public`` declares that a route is open to everybody. A test fails for a
-route with neither.
+the principal in ``request.ctx.principal``. ``@public`` and ``@public_document`` declare that a route is open to
+everybody. A test fails for a route with none of them.
 
 For a request with a body all of this happens before the body is read, for a WebSocket before its handshake
 (:func:`admit_early`).
@@ -58,6 +58,8 @@ class AccessPolicy:
     """For streams and sockets, which limit their own number and do not count in the concurrency limit."""
     for_panels: bool = False
     """For questions of dashboards, which send many at a time: each waits for its turn as long as a panel may take."""
+    is_document: bool = False
+    """For large answers that are open to everybody: an address that takes very many of them is refused."""
 
 
 def requires(
@@ -116,6 +118,12 @@ def _is_abandoned(request: Request) -> bool:
 def public(handler: Handler) -> Handler:
     """Declare that everybody may use this route."""
     handler.access_policy = AccessPolicy(None)  # type: ignore[attr-defined]
+    return handler
+
+
+def public_document(handler: Handler) -> Handler:
+    """Declare that everybody may use this route, whose answer is large."""
+    handler.access_policy = AccessPolicy(None, is_document=True)  # type: ignore[attr-defined]
     return handler
 
 

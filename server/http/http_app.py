@@ -18,7 +18,7 @@ from server.fairness.party import SERVER, UNKNOWN_CALLERS, current_party
 from server.fairness.spared import Spared
 from server.http.body_limit import body_limit
 from server.http.client_address import client_address
-from server.http.guard import admit_early
+from server.http.guard import AccessPolicy, access_policy, admit_early
 from server.http.wire.connection import PreparedResponse
 from server.http.wire.protocol import EdgeProtocol
 
@@ -26,8 +26,11 @@ REFUSALS: Final = (200, 50)
 """Refusals that a caller gets at once, and refusals per second after that (:mod:`server.fairness.pace`)."""
 ABANDONED: Final = (100, 10)
 """The same for questions that a tenant began and left: each may have cost the database more than a small answer."""
-DOCUMENTS: Final = (100, 20)
-"""The same for documents that need no credential, by address."""
+OPEN: Final = (200, 100, 0.5)
+"""The same for small answers that need no credential, by address and route; the last number is the longest wait in
+seconds, short because probes are among them."""
+DOCUMENTS: Final = (40, 20)
+"""The same for documents that need no credential, by address. An address with forty that wait is refused the next."""
 
 SMALL_ANSWER_BYTES: Final = 64 * 1024
 """Answers up to this many bytes are not counted: any connection may have that much waiting."""
@@ -48,6 +51,7 @@ class HttpApp(Sanic[Any, Any]):
         self.ctx.spared = defaultdict(Spared)
         self.ctx.refusals = Pace(*REFUSALS)
         self.ctx.abandoned = Pace(*ABANDONED)
+        self.ctx.opened = Pace(*OPEN)
         self.ctx.documents = Pace(*DOCUMENTS)
 
     def _determine_error_format(self, handler: Any) -> str:
@@ -70,6 +74,9 @@ class HttpApp(Sanic[Any, Any]):
         try:
             route, handler, arguments = self.router.get(request.path, request.method, request.headers.get("host"))
             request.route, request._match_info = route, {**arguments}
+            policy = access_policy(handler)
+            if policy is not None and policy.scope is None:
+                await self._open(request, policy)
             is_websocket = hasattr(handler, "is_websocket")
             if stream.request_body or is_websocket:
                 stream.request_max_size = body_limit(request.path)
@@ -109,6 +116,19 @@ class HttpApp(Sanic[Any, Any]):
                     await stream.protocol.taken()
                 finally:
                     self.ctx.services.answers.give_back(answer_place)
+
+    async def _open(self, request: Request, policy: AccessPolicy) -> None:
+        """Wait if the address of the caller sends very many requests that need no credential, and so have no limit.
+
+        Raises RateLimited beyond that for a large answer.
+        """
+        caller = network_of(client_address(request))
+        if policy.is_document:
+            await self.ctx.documents.take_turn(caller, "documents")
+        else:
+            caller = f"{caller}\n{request.route.path if request.route is not None else ''}"
+            self.ctx.opened.count(caller)
+            await self.ctx.opened.wait(caller)
 
     async def _pace(self, request: Request, error: Exception) -> None:
         """Delay the answer to a caller that is refused too often, be it unknown or beyond its limits."""

@@ -8,7 +8,7 @@ from sanic import Blueprint, HTTPResponse, Request
 
 from server.errors import ApiError, NotFound
 from server.http.envelope import json_response
-from server.http.guard import public
+from server.http.guard import public, public_document
 from server.http.services import Services, services_of
 from server.schema.migrate import pending_migrations
 from server.storage.redis_store import RedisUnavailable
@@ -43,7 +43,7 @@ async def report_health(request: Request) -> HTTPResponse:
 
 
 @health.get("/metrics", name="metrics")
-@public
+@public_document
 async def show_metrics(request: Request) -> HTTPResponse:
     """Return the server's own metrics for Prometheus. If OBSERVATORY_ADMIN_PORT is set, they are on that port, and this
     address is a 404."""

@@ -14,7 +14,6 @@ import asyncpg
 import httpx
 import pytest
 
-from server.fairness import pace
 from server.http import http_app
 from tests.conftest import AppFactory, AppServer, ProjectMaker
 
@@ -75,8 +74,7 @@ async def test_who_goes_away_again_and_again_waits_before_the_next_question(
     owner: asyncpg.Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http_app, "ABANDONED", (2, 1))
-    monkeypatch.setattr(pace, "LONGEST_SECONDS", 4.0)
+    monkeypatch.setattr(http_app, "ABANDONED", (2, 1, 8.0))
     await project("rude")
     await project("polite")
     server = await start_app()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from time import monotonic
 
 import httpx
@@ -13,6 +14,7 @@ from server.fairness.pace import Pace
 from server.fairness.party import SERVER, Party, current_party
 from server.fairness.spared import Spared
 from server.rest import health_routes
+from server.rest.openapi.static_document import accepts_gzip
 from server.schema import migrate
 from tests.conftest import AppServer
 
@@ -89,6 +91,71 @@ async def test_documents_without_a_credential_come_at_a_steady_pace(
     """Five hundred connections that asked for the description of the API once kept everybody waiting for seconds."""
     app_server.app.ctx.documents = Pace(3, 5)
     began = monotonic()
-    for path in ("/openapi.json", "/docs", "/docs/explorer.js", "/docs/errors", "/openapi.json"):
+    for path in ("/openapi.json", "/docs", "/docs/explorer.js", "/docs/errors", "/metrics"):
         assert (await client.get(path)).status_code == 200
     assert monotonic() - began >= 0.35  # two beyond three, at five a second
+
+
+async def test_who_takes_very_many_documents_is_refused(app_server: AppServer) -> None:
+    """The pace alone had hundreds wait until one moment, at which the server wrote to all of them."""
+    app_server.app.ctx.documents = Pace(3, 5, 1.0)
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=app_server.base_url, limits=limits) as http:
+        answers = await asyncio.gather(*(http.get("/openapi.json") for _ in range(60)))
+        probes = [(await http.get("/live")).status_code for _ in range(5)]
+    given = Counter(answer.status_code for answer in answers)
+    assert set(given) == {200, 429}
+    assert 3 <= given[200] <= 12  # three at once, five that wait, and those whose turn comes meanwhile
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert refused.json()["code"] == "rate_limited"
+    assert refused.headers["retry-after"] == "1"
+    assert probes == [200] * 5
+
+
+async def test_a_flood_of_small_open_answers_comes_at_a_steady_pace_by_route(app_server: AppServer) -> None:
+    """Five hundred connections that asked for /live again and again took the event loop."""
+    app_server.app.ctx.opened = Pace(5, 50, 0.5)
+    async with httpx.AsyncClient(base_url=app_server.base_url) as http:
+        for path in ("/live", "/.well-known/jwks.json"):
+            began = monotonic()
+            answers = await asyncio.gather(*(http.get(path) for _ in range(20)))
+            assert {answer.status_code for answer in answers} == {200}
+            assert monotonic() - began >= 0.25  # fifteen beyond five, at fifty a second
+        began = monotonic()
+        await http.get("/ready")
+        assert monotonic() - began < 0.25, "each route has a pace of its own"
+
+
+async def test_documents_are_sent_compressed_to_those_who_accept_it(client: httpx.AsyncClient) -> None:
+    for path in ("/openapi.json", "/docs", "/docs/explorer.js", "/docs/explorer.css", "/docs/errors"):
+        plain = await client.get(path, headers={"Accept-Encoding": "identity"})
+        packed = await client.get(path, headers={"Accept-Encoding": "br;q=1.0, gzip;q=0.8, *;q=0.1"})
+        assert "content-encoding" not in plain.headers
+        assert packed.headers["content-encoding"] == "gzip"
+        assert packed.content == plain.content
+        assert int(packed.headers["content-length"]) < int(plain.headers["content-length"])
+        assert plain.headers["vary"] == packed.headers["vary"] == "Accept-Encoding"
+        tags = [plain.headers["etag"], packed.headers["etag"]]
+        assert tags[0] != tags[1]
+        again = await client.get(path, headers={"Accept-Encoding": "gzip", "If-None-Match": ", ".join(tags)})
+        assert (again.status_code, again.headers["etag"]) == (304, tags[1])
+
+
+@pytest.mark.parametrize(
+    ("accept_encoding", "is_accepted"),
+    [
+        (None, False),
+        ("", False),
+        ("gzip", True),
+        ("GZIP ; Q=0.001", True),
+        ("*", True),
+        ("*;q=0", False),
+        ("gzip;q=0, *", False),
+        ("identity, gzip;q=0.0", False),
+        ("gzip;level=9", False),
+        ("x-gzip-like", False),
+        (",;,gzip;q=2", False),
+    ],
+)
+def test_gzip_is_used_where_the_header_allows_it(accept_encoding: str | None, *, is_accepted: bool) -> None:
+    assert accepts_gzip(accept_encoding) is is_accepted

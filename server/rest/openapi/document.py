@@ -292,6 +292,8 @@ def _error_statuses(route: DescribedRoute) -> Iterable[int]:
     yield from _OF_EVERY_ROUTE
     if route.policy.scope is not None or route.path.startswith("/oauth/"):
         yield from _OF_DATA
+    if route.policy.is_document:
+        yield 429
     if route.path in HEALTH_PATHS:
         yield 503
     if "{" in route.path or route.method == "DELETE":
