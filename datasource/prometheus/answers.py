@@ -11,7 +11,7 @@ from sanic import HTTPResponse, Request
 from datasource.prometheus.promql.engine import Result
 from datasource.prometheus.promql.errors import PromqlError
 from datasource.prometheus.promql.histograms import buckets_of
-from datasource.prometheus.promql.number_format import format_number
+from datasource.prometheus.promql.number_format import format_number, format_sample
 from datasource.prometheus.promql.values import Histograms, Ints, Labels, Scalar, Vector, Windows
 from server.errors import ApiError
 from server.http import error_responses
@@ -93,7 +93,7 @@ def _vector_rows(value: Vector | Histograms, times: Ints) -> list[Json]:
     rows = [row for row in range(len(value.labels)) if value.present[row, 0]]
     if isinstance(value, Histograms):
         return [{"metric": dict(value.labels[row]), "histogram": [time, _native(value, row, 0)]} for row in rows]
-    return [{"metric": dict(value.labels[row]), "value": [time, format_number(value.values[row, 0])]} for row in rows]
+    return [{"metric": dict(value.labels[row]), "value": [time, format_sample(value.values[row, 0])]} for row in rows]
 
 
 def _matrix_rows(value: Vector | Histograms, times: Ints) -> list[Json]:
@@ -108,7 +108,7 @@ def _matrix_rows(value: Vector | Histograms, times: Ints) -> list[Json]:
             found["histograms"] = [[seconds[step], _native(value, row, step)] for step in steps]
         else:
             numbers = value.values[row].tolist()
-            found["values"] = [[seconds[step], format_number(numbers[step])] for step in steps]
+            found["values"] = [[seconds[step], format_sample(numbers[step])] for step in steps]
         rows.append(found)
     return rows
 
@@ -122,7 +122,7 @@ def _window_rows(value: Windows) -> list[Json]:
             rows.append(
                 {
                     "metric": dict(series.labels),
-                    "values": [[_seconds(time), format_number(number)] for time, number in samples],
+                    "values": [[_seconds(time), format_sample(number)] for time, number in samples],
                 }
             )
     return rows
@@ -131,11 +131,11 @@ def _window_rows(value: Windows) -> list[Json]:
 def _native(value: Histograms, row: int, step: int) -> Json:
     lows, highs, counts = buckets_of(value, row, step)
     return {
-        "count": format_number(float(counts.sum())),
-        "sum": format_number(float(value.sums[row, step])),
+        "count": format_sample(float(counts.sum())),
+        "sum": format_sample(float(value.sums[row, step])),
         # 0: open on the left, closed on the right.
         "buckets": [
-            [0, format_number(low), format_number(high), format_number(count)]
+            [0, format_sample(low), format_sample(high), format_sample(count)]
             for low, high, count in zip(lows.tolist(), highs.tolist(), counts.tolist(), strict=True)
         ],
     }

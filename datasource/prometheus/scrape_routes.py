@@ -22,7 +22,7 @@ scrape = Blueprint("scrape", url_prefix="/metrics/projects")
 async def show_project_metrics(request: Request, project: str) -> HTTPResponse:
     """Return the counters and histograms of one project, with exemplars; the older text format where it is asked for.
 
-    Raises ProjectForbidden, the same for a foreign project and for one that does not exist.
+    A project of somebody else and one that does not exist are refused alike (403).
     """
     project = path_value(project, "project")
     principal: Principal = request.ctx.principal

@@ -9,13 +9,24 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from datasource.tempo.traceql import Comparison, Condition, Constant, Inverse, Joined, Spanset, Token, fault, unquoted
+from datasource.tempo.traceql import (
+    COMPARISONS,
+    Comparison,
+    Condition,
+    Constant,
+    Inverse,
+    Joined,
+    Spanset,
+    Token,
+    fault,
+    unquoted,
+)
 from datasource.traces.attribute_names import INTRINSICS, STATUS_WORDS, field_of
 from datasource.traces.trace_search import normal_trace_id
 from server.errors import ApiError
 from server.queries.filters.filter_tree import And, FieldKey, Filter, Has, Leaf, Not, Or, find_field, parse_filter
 from server.queries.filters.operators import SIGNS
-from server.queries.filters.span_fields import FIELDS, KeyedField
+from server.queries.filters.span_fields import FIELDS, FieldType, KeyedField
 
 MOST_COMPARISONS: Final = 50
 _MILLISECONDS: Final[dict[str, float]] = {
@@ -171,12 +182,17 @@ def _with_field(tree: Filter, field: FieldKey) -> Filter:
 
 def _compared(name: str, item: Comparison, value: Any) -> Filter:
     operator, is_negated = SIGNS[item.sign]
+    field = FIELDS.get(name)
+    is_pattern = operator == "regex" and (field is None or field.type is FieldType.TEXT)
+    if field is not None and not is_pattern and operator not in field.operators:
+        signs = ", ".join(sign for sign in (*COMPARISONS, "nil") if sign == "nil" or SIGNS[sign][0] in field.operators)
+        raise fault(item.place, f"{item.name} cannot be compared by {item.sign}; it can by {signs}")
     if operator != "regex":
         return _leaf(name, operator, value, item.place)
-    # TraceQL's expressions are anchored at both ends.
-    # Checked as a pattern for a column: the filter's document has none for attributes, its SQL has.
-    found = _leaf(name if name in FIELDS else "span_name", "regex", f"^({value})$", item.place)
-    if name not in FIELDS and isinstance(found, Leaf):
+    # TraceQL's expressions are anchored at both ends. Checked as a pattern for a column of few words: the filter's
+    # document has none for attributes and messages, its SQL has.
+    found = _leaf("span_name" if is_pattern else name, "regex", f"^({value})$", item.place)
+    if is_pattern and isinstance(found, Leaf):
         found = Leaf(find_field(name), "regex", found.value)
     return Not(found) if is_negated else found
 

@@ -28,6 +28,7 @@ METRIC_FUNCTIONS: Final = (
     "rate", "count_over_time", "sum_over_time", "avg_over_time", "min_over_time", "max_over_time",
     "quantile_over_time", "histogram_over_time", "compare",
 )  # fmt: skip
+_ARITHMETIC: Final = ("+", "-", "*", "/", "%", "^")
 _SCOPES: Final = ("span.", "resource.", "event.", "link.", "instrumentation.", "parent.", ".")
 
 _TOKEN: Final = re.compile(
@@ -213,6 +214,8 @@ class _Parser:
         if self._peek() == "with":
             self._hints()
         if self._position < len(self._tokens):
+            if metric is not None:
+                raise fault(self._place(), f"{metric.function}() cannot be compared or combined: ask for it alone")
             raise fault(self._place(), f"{self._peek()!r} is not understood here")
         return TraceQuery(spans, tuple(filters), tuple(aggregates), tuple(selected), metric)
 
@@ -273,6 +276,7 @@ class _Parser:
 
     def _comparison(self) -> Condition:
         left = self._operand("a name such as resource.service.name, duration or status")
+        self._refuse_arithmetic(left)
         sign = self._peek()
         if sign not in COMPARISONS:
             if left.kind == "word" and left.text in ("true", "false"):
@@ -280,12 +284,21 @@ class _Parser:
             return Comparison(left.text, "", None, left.place)
         self._position += 1
         right = self._operand(f"a value after {left.text} {sign}")
+        self._refuse_arithmetic(right)
         is_literal = left.kind == "string" or _LITERAL.fullmatch(left.text) is not None
         if not is_literal:
             return Comparison(left.text, sign, right, left.place)
         if sign not in FLIPPED or right.kind != "word":
             raise fault(left.place, f"write the name on the left: name {sign} {left.text}")
         return Comparison(right.text, FLIPPED[sign], left, right.place)
+
+    def _refuse_arithmetic(self, operand: Token) -> None:
+        sign = self._peek()
+        if self._kind() == "word" and sign in _ARITHMETIC:
+            raise fault(
+                self._place(),
+                f"{operand.text} {sign} … is not supported: compare one attribute with one value (duration > 2s)",
+            )
 
     def _operand(self, wanted: str) -> Token:
         if self._kind() not in ("word", "string"):

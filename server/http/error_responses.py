@@ -44,6 +44,8 @@ Renderer = Callable[[Request, ApiError], HTTPResponse]
 RENDERERS: dict[str, Renderer] = {}
 """Path prefix to renderer; REST's problem+json is used where none matches."""
 
+HOME = "/docs"
+"""Page to which a browser is led that asks for the bare address."""
 PROBLEM_TYPE = "/docs/errors#"
 _STATIC_BODY = b'{"type":"about:blank","title":"The server made a mistake","status":500,"code":"internal_error"}'
 
@@ -117,6 +119,9 @@ def _response(body: Any, status: int, headers: Mapping[str, str], content_type: 
 def render(request: Request, error: ApiError) -> HTTPResponse:
     """Return ``error`` in the form of the surface of ``request``."""
     path = request.path
+    if path == "/" and "text/html" in request.headers.get("accept", ""):
+        # A person with the bare address. A data source gets 404, or its test would pass with half an address.
+        return HTTPResponse(status=303, headers={"Location": HOME})
     for prefix, renderer in RENDERERS.items():
         if path == prefix or path.startswith(prefix + "/"):
             return renderer(request, error)

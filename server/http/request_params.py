@@ -23,7 +23,7 @@ from urllib.parse import unquote_to_bytes
 from sanic import Request
 
 from server.errors import ApiError, BadRequest, InvalidParameter, UnknownParameter
-from server.queries.filters.filter_params import FILTER_PARAMETERS, GivenParameter, filter_parameter
+from server.queries.filters.filter_params import FILTER_PARAMETERS, GivenParameter, filter_parameter, parameters_of
 from server.queries.filters.filter_values import LONGEST_LIST, check_characters
 from server.queries.filters.time_range import LONGEST_RANGE, TimeRange, check_range
 from server.text.instants import parse_instant
@@ -36,6 +36,20 @@ _INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)
 _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 Value = TypeVar("Value")
+
+_USUAL: Final = (
+    (("page", "offset", "skip", "after", "page_token", "next_cursor"), "cursor"),
+    (("page_size", "per_page", "size", "top", "take", "max_results"), "limit"),
+    (("order", "direction"), "sort_order"),
+    (("order_by", "sort"), "sort_by"),
+    (("start", "start_time", "since", "from_ts", "starttime"), "from"),
+    (("end", "end_time", "until", "to_ts", "endtime"), "to"),
+    (("q", "query", "input_text", "output_text", "prompt"), "search"),
+    (("select", "columns"), "fields"),
+    (("project",), "project_id"),
+)
+_NAMES_ELSEWHERE: Final[dict[str, str]] = {name: ours for names, ours in _USUAL for name in names}
+"""Names that other APIs have for parameters, with ours."""
 
 
 @dataclass(slots=True)
@@ -151,12 +165,18 @@ class RequestParams:
         errors = [
             {
                 "parameter": name[:64],
-                "detail": "unknown" + (suggest_or_list(name, self.asked) or "; /docs has those of this route"),
+                "detail": "unknown" + (self._meant(name) or "; /docs has those of this route"),
             }
             for name in dict.fromkeys(unknown)
         ]
         first = errors[0]
         raise UnknownParameter(f"{first['parameter']}: {first['detail']}", errors=errors)
+
+    def _meant(self, name: str) -> str:
+        """Return the rest of a sentence: the parameter that an unknown ``name`` stands for; empty if none does."""
+        folded = name.lower()
+        meant = [known for known in (_NAMES_ELSEWHERE.get(folded), *parameters_of(folded)) if known in self.asked]
+        return f"; did you mean {' or '.join(meant)}?" if meant else suggest_or_list(name, self.asked)
 
     def _filters(self) -> Iterator[GivenParameter]:
         self.asked |= FILTER_PARAMETERS.keys()

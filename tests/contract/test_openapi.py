@@ -121,6 +121,22 @@ async def test_the_pages_need_no_other_server(client: httpx.AsyncClient) -> None
     assert (await client.get("/docs/explorer.map")).status_code == 404
 
 
+async def test_a_browser_with_the_bare_address_finds_the_page(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/", headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/docs")
+    assert (await client.get("/", headers={"Accept": "application/json"})).status_code == 404
+    assert (await client.get("/nothing", headers={"Accept": "text/html"})).status_code == 404
+
+
+async def test_no_sentence_is_meant_for_programmers(client: httpx.AsyncClient) -> None:
+    """Descriptions are docstrings, which may also tell what a function raises."""
+    document = (await client.get("/openapi.json")).json()
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            text = operation["summary"] + operation.get("description", "")
+            assert not re.search(r"\bRaises?\b|:\w+:", text), f"{method} {path}: {text}"
+
+
 async def test_the_page_of_errors_has_every_code(client: httpx.AsyncClient) -> None:
     page = (await client.get("/docs/errors")).text
     for kind in catalogue():

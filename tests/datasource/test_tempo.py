@@ -54,6 +54,14 @@ async def test_echo_is_a_word_for_who_has_the_key(http: httpx.AsyncClient) -> No
     assert refused.status_code == 401, "Save & test must not pass with a wrong key"
 
 
+async def test_the_spoken_version_is_told(http: httpx.AsyncClient) -> None:
+    """Grafana's editor asks before it offers anything."""
+    answer = await http.get("/tempo/api/status/buildinfo")
+    assert answer.status_code == 200
+    major, minor, _ = (int(part) for part in answer.json()["version"].split("."))
+    assert (major, minor) >= (2, 6), "older ones have no metrics"
+
+
 @pytest.mark.parametrize("query", ["{ }", "{ status = error }", '{ resource.service.name = "web" }'])
 async def test_every_span_of_an_answer_has_the_same_attributes(http: httpx.AsyncClient, query: str) -> None:
     """Grafana makes a column of each attribute, and columns of different lengths break its table."""
@@ -288,6 +296,9 @@ SEMANTICS = [
     ('{ rootServiceName = "gateway" }', set()),
     ("{ traceDuration > 2s && status = error }", {TOOL_ID}),
     ("{ traceDuration > 3s }", set()),
+    ('{ statusMessage =~ "no answer.*" }', {TOOL_ID}),
+    ('{ statusMessage =~ "answer" }', set()),
+    ('{ span:statusMessage !~ ".*stock" }', set()),
     ("{ nestedSetParent < 0 }", {ROOT_ID}),
     (f"{{ trace:id = {TRACE_ID.upper()} && kind = internal }}", {TOOL_ID}),
     (f'{{ trace:id = "{TRACE_ID.lstrip("0").upper()}" && status = error }}', {TOOL_ID}),
@@ -345,6 +356,10 @@ MISTAKES = [
     ("{ } } ", "'}' is not understood here"),
     ("{ span.a = span.b }", "is compared with a value, not with another attribute"),
     ("{ nestedSetParent = 7 }", "nestedSetParent < 0"),
+    ("{ span.a + 1 > 2 }", "at character 10: span.a + … is not supported: compare one attribute with one value"),
+    ("{ duration > 2 * 1s }", "at character 16: 2 * … is not supported"),
+    ('{ duration =~ "1.*" }', "at character 3: duration cannot be compared by =~; it can by =, !=, >, >=, <, <=, nil"),
+    ("{ statusMessage > 1 }", "statusMessage cannot be compared by >; it can by =, !="),
     ("{ .x > nil }", "nil is compared by = or !="),
 ]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from datasource.prometheus.promql.bounds import check_label, check_time
-from datasource.prometheus.promql.errors import ExecutionError
+from datasource.prometheus.promql.errors import ExecutionError, ParseError
 from datasource.prometheus.promql.syntax import NAME_LABEL, compiled_pattern, is_label_name
 from datasource.prometheus.promql.values import Labels, Vector, label, labels_of, merged
 
@@ -20,7 +20,10 @@ def label_replace(vector: Vector, target: str, replacement: str, source: str, pa
     """Set ``target`` to ``replacement`` where the whole value of ``source`` matches; ``$1`` and ``${name}`` are its
     groups. Raises :class:`ExecutionError`."""
     _check_name(target, "label_replace")
-    compiled = compiled_pattern(f"(?s:{pattern})")
+    try:
+        compiled = compiled_pattern(f"(?s:{pattern})")
+    except ParseError as error:
+        raise ExecutionError(f"invalid regular expression in label_replace(): {pattern[:100]}") from error
 
     def changed(labels: Labels) -> Labels:
         found = compiled.fullmatch(label(labels, source))

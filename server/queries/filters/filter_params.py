@@ -15,7 +15,7 @@ from typing import Any, Final
 from server.errors import FilterTooComplex, InvalidParameter, UnknownParameter
 from server.queries.filters.filter_tree import MOST_LEAVES, And, FieldKey, Filter, Leaf, Not, Or, find_field
 from server.queries.filters.filter_values import LONGEST_LIST, read_operand, read_parameter
-from server.queries.filters.span_fields import FIELDS, KEYED_FIELDS, FieldType, TraceField
+from server.queries.filters.span_fields import FIELDS, KEYED_FIELDS, FieldType, TraceField, field_named
 from server.text.suggestion import suggest
 
 ROOTS_WORD: Final = "none"
@@ -121,6 +121,12 @@ def filter_parameter(name: str) -> FilterParameter | None:
     """Return the parameter called ``name`` (without negation), keyed ones included."""
     prefix, dot, key = name.partition(".")
     return FILTER_PARAMETERS.get(name) or (KEYED_PARAMETERS.get(prefix + dot) if key else None)
+
+
+def parameters_of(name: str) -> tuple[str, ...]:
+    """Return the parameters that filter by the field called ``name``; none if there is no such field."""
+    field = field_named(name)
+    return () if field is None else tuple(item.name for item in FILTER_PARAMETERS.values() if item.field == field.name)
 
 
 def filter_from_params(given: Iterable[GivenParameter], *, now: datetime | None = None) -> Filter | None:

@@ -43,5 +43,6 @@ def check_range(window: TimeRange, *, now: datetime, longest: timedelta = LONGES
         if window.start > end:
             raise ValueError("from is later than to")
         if end - window.start > longest:
-            raise ValueError(f"the range is longer than {longest.days} days")
+            side = "" if window.end else "; without to it ends now"
+            raise ValueError(f"the range is longer than {longest.days} days{side}")
     return window

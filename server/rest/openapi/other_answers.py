@@ -218,6 +218,7 @@ OTHER_ANSWERS: Final[Mapping[str, Schema]] = {
     "jaeger.trace": _jaeger(list_of(reference("JaegerTrace"))),
     "jaeger.search": _jaeger(list_of(reference("JaegerTrace"))),
     "jaeger.dependencies": _jaeger(list_of(record(parent=TEXT, child=TEXT, callCount=COUNT))),
+    "tempo.buildinfo": record(version=TEXT, revision=TEXT, branch=TEXT, buildDate=TEXT),
     "tempo.search": record(
         traces=list_of(
             record(

@@ -30,10 +30,28 @@ async def test_each_type_of_result_has_its_form(prometheus: PrometheusClient) ->
         "result": [
             {
                 "metric": {},
-                "values": [[1700000000, "17000000000000000000000000"], [1700000030, "17000000300000000000000000"]],
+                "values": [[1700000000, "1.7e+25"], [1700000030, "1.70000003e+25"]],
             }
         ],
     }
+
+
+NUMBERS = {
+    "1e21": "1e+21", "-1e-7": "-1e-07", "1.5e-10": "1.5e-10", "1e20": "100000000000000000000", "1e-6": "0.000001",
+    "-1.25e300": "-1.25e+300", "5e-324": "5e-324", "9.999e-7": "9.999e-07", "-0": "-0", "-Inf": "-Inf",
+}  # fmt: skip
+"""What Prometheus writes for a number in a vector; as a scalar it has no exponent."""
+
+
+@pytest.mark.parametrize(("number", "written"), NUMBERS.items())
+async def test_very_large_and_very_small_samples_have_an_exponent(
+    prometheus: PrometheusClient, number: str, written: str
+) -> None:
+    sample = await prometheus.data("query", {"query": f"vector({number})", "time": "1700000000"})
+    assert sample["result"] == [{"metric": {}, "value": [1700000000, written]}]
+    scalar = await prometheus.data("query", {"query": number, "time": "1700000000"})
+    assert "e" not in scalar["result"][1]
+    assert float(scalar["result"][1]) == float(written)
 
 
 async def test_a_form_is_taken_like_a_query_string(prometheus: PrometheusClient, seeded_history: Seed) -> None:
@@ -66,6 +84,7 @@ REFUSED: tuple[tuple[str, dict[str, Any], int, str], ...] = (
     ("query", {"query": "x{a='b'"}, 400, "1:8: parse error: unexpected end of input"),
     ("query", {"query": f"vector(1) + on () (vector(1) or {RELABELLED})"}, 422, "many-to-many matching not allowed"),
     ("query", {"query": 'label_replace(vector(1), "a~", "", "", "")'}, 422, "invalid destination label name"),
+    ("query", {"query": 'label_replace(vector(1), "a", "b", "", "(")'}, 422, "expression in label_replace(): ("),
     ("query_range", {"query": "1", "start": 1, "end": 0, "step": 1}, 400, "end timestamp must not be before"),
     ("query_range", {"query": "1", "start": 0, "end": 1, "step": 0}, 400, "zero or negative query resolution"),
     ("query_range", {"query": "1", "start": 0, "end": 11001, "step": 1}, 400, "11,000 points per timeseries"),
