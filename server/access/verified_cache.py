@@ -35,8 +35,10 @@ class VerifiedMemory(Generic[T]):
 
     def get(self, digest: bytes) -> T | None:
         """Return a value verified less than half a minute ago, if it has not expired since."""
-        entry = self._entries.get(digest)
-        return entry.value if entry is not None else None
+        try:
+            return self._entries[digest].value  # get() looks twice
+        except KeyError:
+            return None
 
     def put(self, digest: bytes, value: T, seconds: float) -> None:
         """Cache ``value`` for ``seconds``, and no longer than half a minute.

@@ -52,15 +52,18 @@ class Copies:
 
     def checksum(self, key: str) -> bytes:
         """Return the checksum prefix of our copy of ``key``, or b'' if there is none."""
-        held = self._held.get(key)
-        return held[0] if held is not None else b""
+        try:
+            return self._held[key][0]  # get() looks twice
+        except KeyError:
+            return b""
 
     def take(self, key: str, checksum: bytes) -> tuple[tuple[bytes, ...], CachedAnswer] | None:
         """Return tokens and answer of the value that begins with ``checksum``."""
-        held = self._held.get(key)
-        if held is None or held[0] != checksum:
+        try:
+            held, tokens, answer = self._held[key]
+        except KeyError:
             return None
-        return held[1], held[2]
+        return (tokens, answer) if held == checksum else None
 
     def keep(self, key: str, checksum: bytes, tokens: tuple[bytes, ...], answer: CachedAnswer) -> None:
         """Keep a copy, unless it alone is larger than the limit for all copies."""

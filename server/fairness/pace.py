@@ -38,15 +38,21 @@ class Pace:
         self._due: TTLCache[str, float] = TTLCache(_MOST_CALLERS, ttl=60, timer=monotonic)
         """Moment at which the caller's next request is due at the steady pace."""
         self._phase = 0.0
+        self._last_due = 0.0
+        """The latest of these moments. After it nobody has to wait, and nobody is looked up: the table costs a
+        remembered answer 2 % of its time."""
 
     def count(self, caller: str) -> None:
         """Note a request of ``caller``."""
         now = monotonic()
         due = max(self._due.get(caller, 0.0), now - self._at_once / self._a_second) + 1 / self._a_second
-        self._due[caller] = min(due, now + self._longest)
+        self._due[caller] = due = min(due, now + self._longest)
+        self._last_due = max(self._last_due, due)
 
     async def wait(self, caller: str) -> None:
         """Wait until ``caller`` may repeat its request."""
+        if self._last_due <= monotonic():
+            return
         seconds = self._seconds_until_due(caller)
         if self._is_beyond(seconds):
             self._phase = (self._phase + _GOLDEN) % 1

@@ -64,8 +64,11 @@ class ListMemory:
         """Return the list that ``address`` meant for this very ``principal`` less than a second ago. The caller checks
         that the same projects exist.
         """
-        known = self._known.get((address, id(principal)))
-        return known if known is not None and known.principal is principal else None
+        try:
+            known = self._known[address, id(principal)]  # get() looks twice
+        except KeyError:
+            return None
+        return known if known.principal is principal else None
 
     def keep(self, known: KnownList) -> None:
         """Keep ``known``, which has an address, for a second."""

@@ -189,6 +189,8 @@ class RefusedLines:
 
     def left_out(self) -> list[tuple[int, int]]:
         """Return statuses, each with how many of its requests got no line in a minute that is over; each count once."""
+        if not self._counts and not self._unreported:
+            return []
         self._begin_minute()
         unreported, self._unreported = self._unreported, []
         return unreported
