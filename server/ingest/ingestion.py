@@ -21,6 +21,7 @@ from server.ingest.limits import ProjectRates
 from server.ingest.mapping.agent_metrics import AgentCount, read_counter
 from server.ingest.mapping.log_mapping import MappedLogs, map_logs
 from server.ingest.mapping.mapping_result import IngestWindow, ScoreRecord
+from server.ingest.messages.known_messages import KnownContents
 from server.ingest.otlp.decode import DecodeLimits, decode_logs, decode_traces
 from server.ingest.otlp.metrics_format import DecodedMetrics, decode_metrics
 from server.ingest.otlp.payload import DecodedLogs, DecodedTraces
@@ -104,6 +105,7 @@ class Ingestion:
         )
         self.unused_content = UnusedContent(worker)
         self._rates = ProjectRates(buckets, settings)
+        self._known = KnownContents()
         self._work = BodyWork(self.decode_limits, settings.ingest_decoders)
 
     def start(self) -> None:
@@ -221,6 +223,7 @@ class Ingestion:
             project_id,
             project=project,
             prices=prices,
+            known=self._known.of(project_id),
             now=now,
             window=self.window,
             full_text=self._full_text,

@@ -11,6 +11,7 @@ from typing import Final
 
 from server.ingest.mapping.mapping_result import IngestWindow, MappedBatch
 from server.ingest.mapping.span_mapping import mapping_steps
+from server.ingest.messages.known_messages import KnownMessages
 from server.ingest.otlp.payload import DecodedTraces, TooLarge
 from server.ingest.pricing.price_book import PriceBook
 from server.ingest.project_settings import IngestSettings
@@ -37,6 +38,7 @@ def reading_steps(
     *,
     project: IngestSettings,
     prices: PriceBook,
+    known: KnownMessages,
     now: datetime,
     window: IngestWindow,
     full_text: bool,
@@ -46,11 +48,12 @@ def reading_steps(
 ) -> Generator[None, None, RequestSpans]:
     """Map and prepare what was decoded, span by span. Raises TooLarge for more bytes of rows than a request may have.
 
+    ``known``: the messages of the project that were met before.
     ``full_text``: whether words are indexed. ``shared_from``: the start of the first spans whose content is shared;
     ``resources_from``: the same of their resource attributes; ``results_from``: of the results of tools.
     """
     batch = MappedBatch()
-    yield from mapping_steps(decoded, batch, now=now, window=window, pricing=prices)
+    yield from mapping_steps(decoded, batch, now=now, window=window, pricing=prices, known=known)
     found = RequestSpans(batch)
     request = next(_request_numbers)
     size = 0

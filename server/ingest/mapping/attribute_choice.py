@@ -26,6 +26,7 @@ from server.ingest.dialects.attribute_table import (
 from server.ingest.dialects.name_families import slot_of_name
 from server.ingest.messages.coercion import REPLACEMENT, Coerced, cut_text, decode_json, to_text, unquoted
 from server.ingest.messages.indexed_messages import IndexedValue
+from server.ingest.messages.known_messages import KnownMessages
 from server.ingest.messages.object_repr import is_object_repr, read_object_repr
 from server.ingest.otlp.payload import Attributes
 
@@ -124,9 +125,11 @@ class SpanFields:
     …``, ``event …``).
     """
 
-    __slots__ = ("dropped", "found", "groups", "marks", "replaced", "rest", "sources", "tags")
+    __slots__ = ("dropped", "found", "groups", "known", "marks", "replaced", "rest", "sources", "tags")
 
-    def __init__(self) -> None:
+    def __init__(self, known: KnownMessages | None = None) -> None:
+        """``known``: the messages of its project that were met before."""
+        self.known = known
         self.found: dict[str, list[Candidate]] = {}
         self.groups: dict[tuple[str, int], IndexedGroup] = {}
         self.rest: Attributes = {}

@@ -12,6 +12,7 @@ from server.ingest.mapping.mapping_result import MappingLimits
 from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.messages.coercion import decode_json, readable, storable, to_text, unquoted, without_data
 from server.ingest.messages.indexed_messages import assemble_messages
+from server.ingest.messages.known_messages import KnownMessages
 from server.ingest.messages.message_limits import fit_messages
 from server.ingest.messages.message_parts import read_parts, with_calls
 from server.ingest.messages.message_rendering import is_multimodal, render_messages, render_parts
@@ -96,7 +97,7 @@ def _read_slot(fields: SpanFields, slot: str, *, is_tool: bool) -> tuple[str | N
         return None, None, 0
     instructions: tuple[str | None, list[Message] | None, int] | None = None
     for candidate in fields.candidates(slot):
-        text, messages, size = _read_candidate(candidate, _ROLE[slot], is_tool)
+        text, messages, size = _read_candidate(fields, candidate, _ROLE[slot], is_tool)
         if messages and slot == "input" and messages[-1]["role"] == "system" and _is_system(messages):
             # Some senders have the user's message in another attribute only.
             if instructions is None:
@@ -145,7 +146,9 @@ def _by_reference(fields: SpanFields, slot: str, side: str) -> list[Message] | N
     return None
 
 
-def _read_candidate(candidate: Candidate, role: str, is_tool: bool) -> tuple[str | None, list[Message] | None, int]:
+def _read_candidate(
+    fields: SpanFields, candidate: Candidate, role: str, is_tool: bool
+) -> tuple[str | None, list[Message] | None, int]:
     value = candidate[2]
     if candidate[1] in _TYPED_VALUES:
         value = _untyped(decode_json(value) if isinstance(value, str) else value, value)
@@ -163,6 +166,9 @@ def _read_candidate(candidate: Candidate, role: str, is_tool: bool) -> tuple[str
     if isinstance(value, MessageEvents):
         return None, _storable(read_messages(list(value), role) or []), len(to_text(list(value)))
     if isinstance(value, str):
+        messages = _known(fields).read_list(value) if role == "user" else None
+        if messages is not None:
+            return None, messages, len(value)
         decoded = decode_json(value)
         if decoded is None and value[:2] in ('"[', '"{'):  # JSON in a text of JSON
             value = unquoted(value)
@@ -179,6 +185,12 @@ def _read_candidate(candidate: Candidate, role: str, is_tool: bool) -> tuple[str
             return readable(value[0], decode_json(value[0])), None, len(value[0])
     text = without_data(to_text(value))
     return text, _storable(messages) if messages else None, len(text)
+
+
+def _known(fields: SpanFields) -> KnownMessages:
+    if fields.known is None:
+        fields.known = KnownMessages()
+    return fields.known
 
 
 def _untyped(value: Any, otherwise: Any) -> Any:
@@ -201,15 +213,14 @@ def _with_instructions(
 ) -> tuple[list[Message] | None, int]:
     """Return the messages with the system instructions before them."""
     for _, key, value in fields.candidates("system_instructions"):
-        decoded = decode_json(value) if isinstance(value, str) else value
-        parts = read_parts(value if decoded is None else decoded)
-        if not parts:
+        instructions = _known(fields).read_instructions(value)
+        if instructions is None:
             continue
         fields.sources.setdefault("input_text", key)
         if messages is None:
             messages = [{"role": "user", "parts": read_parts(text)}] if text else []
         if not (messages and messages[0]["role"] == "system"):
-            messages = [*_storable([{"role": "system", "parts": parts}]), *messages]
+            messages = [instructions, *messages]
         return messages, len(to_text(value))
     return messages, 0
 

@@ -49,6 +49,7 @@ from server.ingest.mapping.span_scores import carries_scores, has_scores, scores
 from server.ingest.mapping.span_times import begin_as_stated, to_datetime, to_ms
 from server.ingest.mapping.span_usage import read_usage
 from server.ingest.mapping.stored_attributes import store_attributes
+from server.ingest.messages.known_messages import KnownMessages
 from server.ingest.otlp.payload import DecodedResource, DecodedScope, DecodedSpan, DecodedTraces
 from server.ingest.pricing.model_names import provider_of_model
 from server.ingest.pricing.price_book import PriceBook
@@ -81,8 +82,13 @@ def mapping_steps(
     window: IngestWindow | None = None,
     limits: MappingLimits | None = None,
     pricing: PriceBook | None = None,
+    known: KnownMessages | None = None,
 ) -> Iterator[None]:
-    """Run :func:`map_spans` in steps of one span, between which an event loop can do other work; fills ``batch``."""
+    """Run :func:`map_spans` in steps of one span, between which an event loop can do other work; fills ``batch``.
+
+    ``known``: the messages of the project that were met before.
+    """
+    known = KnownMessages() if known is None else known
     limits = limits or MappingLimits()
     pricing = pricing or PriceBook()
     check = IdentityCheck(now, window or IngestWindow())
@@ -100,7 +106,7 @@ def mapping_steps(
                 begin_as_stated(span, traits.seconds_in)
             reason = check.reason(span)
             if reason is None:
-                fields = SpanFields()
+                fields = SpanFields(known)
                 if is_exported:
                     batch.scores.extend(take_scores(span, fields))
                 batch.records.append(map_span(span, fields, group.scope, traits, resource, limits, pricing))

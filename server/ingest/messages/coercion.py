@@ -215,7 +215,7 @@ def readable(text: str, decoded: Any = None) -> str:
     """
     if decoded is not None and not _LONG_NUMBER.search(text):
         text = to_text(decoded)
-    elif text.lstrip()[:1] in ("{", "["):
+    elif "\\u" in text and text.lstrip()[:1] in ("{", "["):
         text = _ESCAPES.sub(_unescaped, text)
     return without_data(text)
 

@@ -7,9 +7,10 @@ from typing import Any
 import orjson
 
 from server.ingest.messages.coercion import cut_text, without_data
+from server.ingest.messages.known_message import KnownMessage
 from server.ingest.messages.message_shapes import Message
 
-_BLOB_BYTES = 2048
+BLOB_BYTES = 2048
 """Base64 of an image or sound longer than this is not kept, only its kind and size."""
 
 _TEXT_KEYS = ("content", "response", "result")
@@ -24,7 +25,7 @@ def fit_messages(
     ``source_length`` is the length of the attribute(s) they came from: a short source needs no measuring. Kept first
     are the first message (the instructions) and the newest ones.
     """
-    blobs = _without_blobs(messages)
+    blobs = without_blobs(messages)
     if not blobs and source_length * 4 <= limit:
         return messages, None
     original = len(orjson.dumps(messages)) + blobs
@@ -48,22 +49,24 @@ def fit_messages(
     return result, dropped
 
 
-def _without_blobs(messages: list[Message]) -> int:
+def without_blobs(messages: list[Message]) -> int:
     """Remove long binary contents from the messages; return their length."""
     total = 0
     for message in messages:
+        if type(message) is KnownMessage:  # it has none
+            continue
         for part in message["parts"]:
             content = part.get("content")
-            if type(content) is str and len(content) <= _BLOB_BYTES and part.get("type") == "text":
+            if type(content) is str and len(content) <= BLOB_BYTES and part.get("type") == "text":
                 continue
-            if part.get("type") == "blob" and isinstance(content, str) and len(content) > _BLOB_BYTES:
+            if part.get("type") == "blob" and isinstance(content, str) and len(content) > BLOB_BYTES:
                 total += len(content)
                 del part["content"]
                 part["content_length"] = len(content)
                 continue
             for key in _TEXT_KEYS:
                 text = part.get(key)
-                if isinstance(text, str) and len(text) > _BLOB_BYTES:
+                if isinstance(text, str) and len(text) > BLOB_BYTES:
                     short = without_data(text)
                     total += len(text) - len(short)
                     part[key] = short

@@ -12,10 +12,12 @@ from typing import Any
 import orjson
 
 from server.ingest.messages.coercion import without_data
+from server.ingest.messages.known_message import KnownMessage
 from server.ingest.messages.message_parts import Part
 from server.ingest.messages.message_shapes import Message
 
 _BARE_ROLES = ("user", "assistant")
+_BESIDE_WORDS = frozenset({"blob", "uri", "file"})
 _MEDIA = frozenset({"image", "audio", "video"})
 
 
@@ -23,7 +25,12 @@ def render_messages(messages: list[Message]) -> str:
     """Return the text of a list of messages."""
     if len(messages) == 1 and messages[0]["role"] in _BARE_ROLES:
         return render_parts(messages[0]["parts"])
-    return "\n".join(f"{message['role']}: {render_parts(message['parts'])}" for message in messages)
+    return "\n".join(
+        [
+            message.line if type(message) is KnownMessage else f"{message['role']}: {render_parts(message['parts'])}"
+            for message in messages
+        ]
+    )
 
 
 def render_parts(parts: list[Part]) -> str:
@@ -35,7 +42,13 @@ def render_parts(parts: list[Part]) -> str:
 
 def is_multimodal(messages: list[Message]) -> bool:
     """Return whether a part is something other than words and tool traffic."""
-    return any(part.get("type") in ("blob", "uri", "file") for message in messages for part in message["parts"])
+    for message in messages:
+        if type(message) is KnownMessage:
+            if message.is_multimodal:
+                return True
+        elif any(part.get("type") in _BESIDE_WORDS for part in message["parts"]):
+            return True
+    return False
 
 
 def _compact(value: Any) -> str:

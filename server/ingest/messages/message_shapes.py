@@ -102,7 +102,7 @@ def _read(value: Any, default_role: str, depth: int) -> list[Message] | None:
                 item = _read_text(item)
             if type(item) is dict and item.get("role") == "tool" and _is_tool_definition(item):
                 continue
-            message = _read_message(item, default_role) or _keyed_message(item)
+            message = read_message(item, default_role) or _keyed_message(item)
             if message is None:
                 unread += 1
                 if not isinstance(item, dict | list) or unread * 2 >= len(value):
@@ -157,7 +157,7 @@ def _read_object(value: dict[str, Any], default_role: str, depth: int) -> list[M
         if messages is not None:
             return messages
     if "last_message" in value and default_role == "assistant":  # an agent of Haystack
-        last = _read_message(value["last_message"], default_role)
+        last = read_message(value["last_message"], default_role)
         if last is not None:
             return [last]
     if "raw" in value and default_role == "assistant" and value.keys() >= _RESULT_OF_CREWAI:
@@ -188,7 +188,7 @@ def _read_object(value: dict[str, Any], default_role: str, depth: int) -> list[M
             system = _system_of(value)
             head = [{"role": "system", "parts": read_parts(system)}] if system else []
             return [*head, {"role": "user", "parts": read_parts(text)}]
-    message = _read_message(value, default_role)
+    message = read_message(value, default_role)
     if message is None and value.keys() == {"assistant"} == {default_role}:
         message = _keyed_message(value)  # a lone {"user": …} may be the argument of any function
     return None if message is None else [message]
@@ -234,7 +234,7 @@ def _is_lone_part(item: Any) -> bool:
     return isinstance(item, dict) and item.get("role") is None and item.get("type") in _LONE_PARTS
 
 
-def _read_message(item: Any, default_role: str) -> Message | None:
+def read_message(item: Any, default_role: str) -> Message | None:
     """Return one message, or None if the item is something else."""
     if not isinstance(item, dict):
         return _pair(item)
@@ -243,19 +243,19 @@ def _read_message(item: Any, default_role: str) -> Message | None:
         return _own_message(item, role, parts)
     inner = item.get("message")
     if isinstance(inner, dict):  # an OpenAI choice, or a LangChain generation
-        message = _read_message({"role": default_role, **inner}, default_role)
+        message = read_message({"role": default_role, **inner}, default_role)
         if message is not None and isinstance(item.get("finish_reason"), str):
             message.setdefault("finish_reason", item["finish_reason"])
         return message
     if _is_serialised(item):
-        return _read_message({"role": _langchain_role(item["id"]), **item["kwargs"]}, default_role)
+        return read_message({"role": _langchain_role(item["id"]), **item["kwargs"]}, default_role)
     kind = item.get("type")
     if role is None and isinstance(kind, str) and kind.lower() in _ROLES:
         if isinstance(item.get("data"), dict):  # LangChain, as a dictionary
-            return _read_message({"role": kind, **item["data"]}, default_role)
+            return read_message({"role": kind, **item["data"]}, default_role)
         role = kind if "content" in item else None
     if role is None and isinstance(item.get("content"), dict) and "parts" in item["content"]:  # a Gemini candidate
-        return _read_message({"finish_reason": item.get("finishReason"), **item["content"]}, default_role)
+        return read_message({"finish_reason": item.get("finishReason"), **item["content"]}, default_role)
     if role is None and isinstance(kind, str) and kind in _LONE_PARTS:  # an item of OpenAI's responses API
         return {"role": _LONE_PARTS[kind], "parts": read_part(item)}
     if role is None and not isinstance(item.get("parts"), list):

@@ -6,13 +6,16 @@ statements that put it together again are in migrations 0070 to 0073 and 0107.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from asyncpg.pgproto.pgproto import UUID
 
 from server.ingest.mapping.span_record import SpanRecord
+from server.ingest.messages.known_message import KnownMessage
 from server.ingest.messages.message_rendering import render_parts
 from server.queries.records.message_text import text_of_parts
 
@@ -31,9 +34,9 @@ SHORTEST_RESULT = 128
 """Characters from which on the result of a tool is a part: a shorter one takes less room in its span."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ContentPart:
-    """A message, a text alone, or an attribute."""
+    """A message, a text alone, or an attribute. Spans of several batches may share it: only its id is ever added."""
 
     body: str
     """As JSON: the message, a string, or an object of one member."""
@@ -41,6 +44,14 @@ class ContentPart:
     """Its text, without the role."""
     text: str | None
     """The same where it does not follow from the body."""
+    _named: tuple[bytes, bytes, UUID] | None = None
+
+    def id_under(self, key: bytes, suffix: bytes) -> UUID:
+        """Return its id in the project with ``key``. ``suffix``: what tells it from a part of equal content."""
+        if self._named is None or self._named[0] != key or self._named[1] != suffix:
+            data = f"{self.body}\0{self.text or ''}".encode() + suffix
+            self._named = key, suffix, UUID(hashlib.blake2b(data, digest_size=16, key=key).digest())
+        return self._named[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,16 +146,25 @@ def _split(messages: Any, text: str | None) -> list[ContentPart] | None:
     if text is None or not isinstance(messages, list):
         return None
     parts, lines = [], []
+    is_one = len(messages) == 1
     for message in messages:
+        if type(message) is KnownMessage and not is_one:
+            if message.part is None:
+                message.part = _message_part(message, message.words)
+            parts.append(message.part)
+            lines.append(message.line)
+            continue
         try:
-            role, inner = message["role"], message["parts"]
-            words = render_parts(inner)
+            role, words = message["role"], render_parts(message["parts"])
+            parts.append(_message_part(message, words))
         except (KeyError, TypeError, AttributeError):
             return None
         if not isinstance(role, str):
             return None
-        parts.append(
-            ContentPart(orjson.dumps(message).decode(), words, None if text_of_parts(inner) == words else words)
-        )
-        lines.append(words if len(messages) == 1 and role in BARE_ROLES else f"{role}: {words}")
+        lines.append(words if is_one and role in BARE_ROLES else f"{role}: {words}")
     return parts if parts and "\n".join(lines) == text else None
+
+
+def _message_part(message: Mapping[str, Any], words: str) -> ContentPart:
+    text = None if text_of_parts(message["parts"]) == words else words
+    return ContentPart(orjson.dumps(message).decode(), words, text)
