@@ -29,6 +29,7 @@ CONTENT: Final[Mapping[str, tuple[str, ...]]] = {
 """The same for what was said: taken from a report of this call alone."""
 
 INHERITABLE: Final[Mapping[str, tuple[str, ...]]] = {**IDENTITY, **CONTENT}
+_NOTHING: Final = (None, "", [])
 
 LENT_BELOW: Final = ("user_id", "session_id", "tags", "agent_name")
 """Columns that calls take from a span above them. A prompt is not among them: it belongs to one call."""
@@ -100,7 +101,7 @@ def kept_inheritance(
 
 def has_part(values: Callable[[str], Any], part: str) -> bool:
     """Return whether any column of ``part`` has a value; ``values`` is asked by column."""
-    return any(values(column) not in (None, "", []) for column in INHERITABLE[part])
+    return any(values(column) not in _NOTHING for column in INHERITABLE[part])
 
 
 def columns_of(parts: Sequence[str] | Mapping[str, str]) -> list[str]:

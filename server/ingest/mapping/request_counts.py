@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from server.ingest.counting.call_counting import MOST_VIEWS, decide_counts
@@ -200,7 +201,7 @@ def _inherit(records: Sequence[SpanRecord], decisions: Mapping[str, Decision]) -
     def has(span_id: str, part: str) -> bool:
         record = by_id[span_id]
         # An exported span that is taken in again has what it once took.
-        return part not in (record.inherited or ()) and has_part(lambda column: getattr(record, column), part)
+        return part not in (record.inherited or ()) and has_part(partial(getattr, record), part)
 
     ancestry = Ancestry({span_id: record.parent_span_id for span_id, record in by_id.items()}, has)
     taken = {span_id: inheritance(span_id, decision, has, ancestry) for span_id, decision in decisions.items()}

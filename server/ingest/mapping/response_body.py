@@ -76,7 +76,7 @@ def read_body(fields: SpanFields) -> None:
         body = _with_objects(body)
         _add_first(fields, key, body, _MEMBERS)
         for path in () if has_usage else _USAGE_OBJECTS:
-            usage = _member(body, path)
+            usage = _member(body, path) if path[0] in body else None
             if isinstance(usage, dict):
                 _add_first(fields, f"{key} {'.'.join(path)}", usage, _USAGE)
     if has_usage and found.keys().isdisjoint(_DETAIL_NAMES):
@@ -150,6 +150,8 @@ def _add_first(
 ) -> None:
     for slot, paths in slots:
         for path in paths:
+            if path[0] not in value:  # as most
+                continue
             member = _member(value, path)
             if isinstance(member, str | int | float) and not isinstance(member, bool) and member != "":
                 fields.add(slot, BODY_RANK, f"{key} {'.'.join(path)}", member)

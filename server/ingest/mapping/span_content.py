@@ -265,7 +265,7 @@ def _plain_reason(reason: str) -> str:
 
 def _finish_reason(fields: SpanFields, messages: list[Message] | None, limits: MappingLimits) -> str | None:
     """Return the finish reason of the first choice. Several different ones stay among the attributes."""
-    for candidate in fields.candidates("finish_reason"):
+    for candidate in fields.candidates("finish_reason") if "finish_reason" in fields.found else ():
         value = candidate[2]
         if isinstance(value, str):
             value = decode_json(value) or _first_of_tuple(value)

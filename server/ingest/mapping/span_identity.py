@@ -55,9 +55,9 @@ def read_session(fields: SpanFields, limits: MappingLimits) -> str | None:
     """Return the application's session; else the provider's conversation, which otherwise stays an attribute."""
     if "session_id" in fields.found:
         _leave_thread_numbers(fields)
-    session = fields.take_text("session_id", "session_id", limits.identity)
-    if session is not None:
-        return session
+        session = fields.take_text("session_id", "session_id", limits.identity)
+        if session is not None:
+            return session
     return fields.take_text("session_id", "conversation_id", limits.identity)
 
 
@@ -71,8 +71,6 @@ def _leave_thread_numbers(fields: SpanFields) -> None:
 
 def read_tags(fields: SpanFields, limits: MappingLimits) -> list[str]:
     """Return tags of every source in the order they were sent: unique, at most ``limits.tag_count``."""
-    if not fields.tags and "tags" not in fields.found:
-        return []
     names = list(fields.tags)
     for _, key, value in fields.candidates("tags"):
         names.extend(_tag_list(key, value))

@@ -137,6 +137,7 @@ def map_span(
     if scope.name == EXPORT_SCOPE:
         return _restored(span, fields, resource, limits, pricing)
     fields.collect(span.attributes)
+    found = fields.found
     for key, slot in traits.first:
         if key in span.attributes:
             fields.put_first(slot, key, span.attributes[key])
@@ -177,8 +178,9 @@ def map_span(
             fields.rest[TOOL_NAME] = tool_name
     else:
         count_rule = rule_alone(operation, is_call=is_call, has_usage=bool(usage.total_tokens or usage.total_cost_usd))
-    _read_response_id(fields, limits)
-    if "conversation" in fields.found:
+    if "response_id" in found:
+        _read_response_id(fields, limits)
+    if "conversation" in found:
         read_conversation(fields)
     content = read_content(fields, limits, operation)
     if operation == "embedding" and content.output_text is not None:
@@ -205,17 +207,20 @@ def map_span(
     record.operation_type = operation
     record.is_generation, record.count_rule = count_rule is not None and count_rule != TOOL_CALL, count_rule
     record.agent_name, record.tool_name = agent_name, tool_name
-    record.prompt_name = fields.take_text("prompt_name", "prompt_name", limits.name)
-    record.prompt_version = fields.take_text("prompt_version", "prompt_version", limits.name)
+    if "prompt_name" in found or "prompt_version" in found:
+        record.prompt_name = fields.take_text("prompt_name", "prompt_name", limits.name)
+        record.prompt_version = fields.take_text("prompt_version", "prompt_version", limits.name)
     content.fill(record)
     usage.fill(record)
     record.duration_ms = duration_ms
     record.ttft_ms = read_ttft_ms(span, fields, findings, traits, duration_ms)
     record.status_code, record.error_type = outcome.status_code, outcome.error_type
     record.error_message = outcome.error_message
-    record.user_id = fields.take_text("user_id", "user_id", limits.identity)
+    if "user_id" in found:
+        record.user_id = fields.take_text("user_id", "user_id", limits.identity)
     record.session_id = session_id
-    record.tags = read_tags(fields, limits)
+    if fields.tags or "tags" in found:
+        record.tags = read_tags(fields, limits)
     record.resource_attributes = resource.attributes
     if span.events:
         record.events = store_events(span.events, fields, limits, span.dropped_events_count)
@@ -315,11 +320,13 @@ def _read_response_id(fields: SpanFields, limits: MappingLimits) -> None:
 
 def _environment(fields: SpanFields, resource: MappedResource, limits: MappingLimits) -> str:
     """Return the first name in the order of the alias table, on the span or its resource; the span wins a tie."""
-    candidates = fields.found.get("environment", ())
-    if resource.environment and not any(rank <= resource.environment_rank for rank, _, _ in candidates):
+    candidates = fields.found.get("environment")
+    if resource.environment and not (
+        candidates and any(rank <= resource.environment_rank for rank, _, _ in candidates)
+    ):
         fields.sources["environment"] = f"resource {resource.environment_key}"
         return resource.environment
-    return fields.take_text("environment", "environment", limits.name) or "default"
+    return (fields.take_text("environment", "environment", limits.name) if candidates else None) or "default"
 
 
 def _attributes(span: DecodedSpan, scope: DecodedScope, fields: SpanFields, limits: MappingLimits) -> dict[str, Any]:

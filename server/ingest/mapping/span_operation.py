@@ -38,10 +38,11 @@ _STRUCTURAL = keys_of("structural")
 _MODEL_PATHS = keys_of("model_paths")
 _NAMED_BY_SPAN = frozenset(table["dialect"] for table in dialect_tables() if table.get("span_name_is_entity"))
 
-_MODEL_SLOTS = ("model", "response_model", "request_model")
-_USAGE_SLOTS = ("prompt_tokens", "completion_tokens", "total_tokens", "total_cost_usd")
+_MODEL_SLOTS = frozenset({"model", "response_model", "request_model"})
+_USAGE_SLOTS = frozenset({"prompt_tokens", "completion_tokens", "total_tokens", "total_cost_usd"})
+_SLOTS_OF_A_CALL = _MODEL_SLOTS | _USAGE_SLOTS
 _CONTENT_SLOTS = ("input", "output")
-_ENTITY_SLOTS = ("agent_name", "tool_name", "entity_name")
+_ENTITY_SLOTS = frozenset({"agent_name", "tool_name", "entity_name"})
 _STATUS_ERROR = 2
 _SIGNS_OF_AN_ANSWER = ("response_id", "output", "prompt_tokens", "completion_tokens", "total_tokens")
 _HTTP_KEYS = ("http.route", "http.request.method", "url.full", "url.path")
@@ -111,7 +112,7 @@ def _is_call(fields: SpanFields) -> bool:
     call are said to be calls too, and have none of them.
     """
     found = fields.found
-    if any(slot in found for slot in (*_MODEL_SLOTS, *_USAGE_SLOTS)):
+    if not _SLOTS_OF_A_CALL.isdisjoint(found):
         return True
     return any(isinstance(value, IndexedGroup) for slot in _CONTENT_SLOTS for _, _, value in found.get(slot, ()))
 
@@ -121,9 +122,9 @@ def _unnamed_operation(fields: SpanFields, span: DecodedSpan, traits: ScopeTrait
     named = _SPAN_NAMES.get(span.name)
     if named is not None:
         return named
-    if not any(slot in found for slot in _MODEL_SLOTS):
+    if _MODEL_SLOTS.isdisjoint(found):
         return "other"
-    has_usage = any(slot in found for slot in _USAGE_SLOTS)
+    has_usage = not _USAGE_SLOTS.isdisjoint(found)
     if traits.without_operation is not None and (traits.counted_in_logs or not has_usage):
         return traits.without_operation
     if not has_usage and any(fnmatchcase(span.name, pattern) for pattern in OTHER_REQUESTS):
@@ -145,7 +146,7 @@ def read_entity(
     """Return the names of agent and tool. Where one is missing, an attribute that names whatever the span is about, or
     in some dialects the span itself, tells it; of a model call it tells provider and model.
     """
-    if operation not in ENTITY_OPERATIONS and fields.found.keys().isdisjoint(_ENTITY_SLOTS):
+    if operation not in ENTITY_OPERATIONS and _ENTITY_SLOTS.isdisjoint(fields.found):
         return None, None
     agent = fields.take_text("agent_name", "agent_name", limits.name)
     tool = fields.take_text("tool_name", "tool_name", limits.name)

@@ -107,10 +107,10 @@ def read_outcome(
     Unset: ERROR if anything tells of an error, else OK once the span has ended, since instrumentations leave success
     unset; UNSET is a span that still runs.
     """
-    error_type = fields.take_text("error_type", "error_type", limits.name)
+    found = fields.found
+    error_type = fields.take_text("error_type", "error_type", limits.name) if "error_type" in found else None
     if error_type is not None and error_type.startswith("<class '"):  # the text of a Python class, not its name
         error_type = error_type[8:].rstrip("'>")
-    found = fields.found
     level = fields.take_text("error_level", "error_level", limits.name) if "error_level" in found else None
     succeeded = fields.take_text("succeeded", "succeeded", limits.name) if "succeeded" in found else None
     if error_type is None and findings.exception_type:

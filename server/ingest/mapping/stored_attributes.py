@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 import orjson
 
 from server.ingest.mapping.attribute_choice import SpanFields
 from server.ingest.mapping.mapping_result import MappingLimits
-from server.ingest.messages.coercion import cut_text, storable
+from server.ingest.messages.coercion import cut_text, is_storable_json, storable
 from server.ingest.otlp.payload import Attributes
 
 _SCALAR_BYTES = 24
@@ -26,30 +27,35 @@ def store_attributes(
     size = left_out = 0
     cut: dict[str, int] = {}
     per_value = limits.attribute
+    # A text of so many characters fits whatever they are.
+    shortest_key, shortest_value = limits.attribute_key // 4, per_value // 4
     for key, value in attributes.items():
-        if len(stored) >= count or size >= room:
+        if size >= room or len(stored) >= count:
             left_out += 1
             continue
-        if len(key) * 4 > limits.attribute_key or "\0" in key:
+        length = len(key)
+        if length > shortest_key or "\0" in key:
             key = _short_key(key, fields, cut, limits.attribute_key)
+            length = len(key)
         if isinstance(value, str):
-            if "\0" in value or len(value) * 4 > per_value:
+            if len(value) > shortest_value or "\0" in value:
                 value, original = _short_text(value, fields, min(per_value, room))
                 if original is not None:
                     cut[key] = original
             size += len(value)
-        elif isinstance(value, list | dict | float):
-            value, replaced = storable(value)
-            fields.replaced += replaced
-            if not isinstance(value, float):
-                text = value if isinstance(value, str) else orjson.dumps(value).decode("utf-8")
-                short, original = cut_text(text, per_value)
-                if original is not None:
-                    value, cut[key] = short, original
-                size += len(short)
+        elif isinstance(value, list | dict):
+            value, text = _storable(value, fields)
+            short, original = cut_text(text, per_value)
+            if original is not None:
+                value, cut[key] = short, original
+            size += len(short)
+        elif isinstance(value, float):
+            if not isfinite(value):
+                value = storable(value)[0]
+                size += len(value)
         else:
             size += _SCALAR_BYTES
-        size += len(key) + 6
+        size += length + 6
         stored[key] = value
     if left_out or cut:
         note = fields.dropped.setdefault(column, {})
@@ -58,6 +64,16 @@ def store_attributes(
         if cut:
             note.setdefault("original_length", {}).update(cut)
     return stored, size
+
+
+def _storable(value: list[Any] | dict[str, Any], fields: SpanFields) -> tuple[Any, str]:
+    """Return a list or an object that jsonb accepts, and its JSON."""
+    text = orjson.dumps(value).decode("utf-8")
+    if is_storable_json(text):
+        return value, text
+    value, replaced = storable(value)
+    fields.replaced += replaced
+    return value, orjson.dumps(value).decode("utf-8")
 
 
 def _short_key(key: str, fields: SpanFields, cut: dict[str, int], limit: int) -> str:

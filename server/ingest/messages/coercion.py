@@ -129,7 +129,15 @@ def to_text(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(value)
-    return orjson.dumps(storable(value)[0]).decode("utf-8")
+    text = orjson.dumps(value).decode("utf-8")
+    return text if is_storable_json(text) else orjson.dumps(storable(value)[0]).decode("utf-8")
+
+
+def is_storable_json(text: str) -> bool:
+    """Return whether ``text``, as orjson has written it, is of a value in which nothing has to be replaced: NUL is
+    written as an escape, and a float that JSON cannot express as null. False may be too careful.
+    """
+    return "\\u0000" not in text and "null" not in text
 
 
 def storable(value: Any) -> tuple[Any, int]:

@@ -8,8 +8,8 @@ from typing import Any
 class KnownMessage(dict[str, Any]):
     """A message that several spans share: whoever changes one makes a copy.
 
-    An agent's call carries the whole conversation before it, so each message comes again with every later call. What
-    follows from the message alone is worked out once (:mod:`server.ingest.messages.known_messages`).
+    An agent's call carries the whole conversation before it, so each message comes again with every later call. Its
+    words, its line and its form as a part are worked out once (:mod:`server.ingest.messages.known_messages`).
     """
 
     __slots__ = ("is_multimodal", "length", "line", "part", "words")

@@ -36,6 +36,8 @@ _LIST_KEYS = (
 _HOLDERS = ("kwargs", "inputs", "output", "outputs", "request", "body")
 """Keys of an object that hold the body of a request or of an answer."""
 
+_LISTS, _OTHER_HOLDERS = frozenset(_LIST_KEYS), frozenset(_HOLDERS)
+
 _ROLES = {
     "human": "user",
     "ai": "assistant",
@@ -84,17 +86,21 @@ def _read(value: Any, default_role: str, depth: int) -> list[Message] | None:
     if isinstance(value, dict):
         return _read_object(value, default_role, depth)
     if isinstance(value, list) and value:
-        if len(value) == 1 and isinstance(value[0], dict) and value[0].get("lg_name") == "Command":
-            return _read_object(value[0], default_role, depth + 1)
-        if len(value) == 1 and isinstance(value[0], dict) and value[0].get("object") == "response":
-            return _read_object(value[0], default_role, depth + 1)
-        if len(value) == 1 and isinstance(value[0], list) and _pair(value[0]) is None:
-            # LangChain: one list for each prompt
-            return _read(value[0], default_role, depth + 1)
-        if all(isinstance(item, dict) and isinstance(item.get("candidates"), list) for item in value):
-            return _read_stream(value, default_role, depth)
-        if isinstance(value[0], dict) and "block_type" in value[0]:  # LlamaIndex: the blocks of one message
-            return [{"role": default_role, "parts": read_parts(value)}]
+        first = value[0]
+        if len(value) == 1:
+            if isinstance(first, dict):
+                if first.get("lg_name") == "Command" or first.get("object") == "response":
+                    return _read_object(first, default_role, depth + 1)
+            elif isinstance(first, list) and _pair(first) is None:
+                # LangChain: one list for each prompt
+                return _read(first, default_role, depth + 1)
+        if isinstance(first, dict):
+            if "candidates" in first and all(
+                isinstance(item, dict) and isinstance(item.get("candidates"), list) for item in value
+            ):
+                return _read_stream(value, default_role, depth)
+            if "block_type" in first:  # LlamaIndex: the blocks of one message
+                return [{"role": default_role, "parts": read_parts(value)}]
         messages = []
         unread = 0
         for item in value:
@@ -164,7 +170,7 @@ def _read_object(value: dict[str, Any], default_role: str, depth: int) -> list[M
         return [{"role": "assistant", "parts": read_parts(value["raw"])}]
     if value.get("lg_name") == "Command" and isinstance(value.get("update"), dict):  # LangGraph
         return _read_object(value["update"], default_role, depth + 1) if depth < _MAX_UNWRAP else None
-    for key in _LIST_KEYS:
+    for key in () if _LISTS.isdisjoint(value) else _LIST_KEYS:
         inner = value.get(key)
         if len(value) == 1 and (_is_lone_message(inner) or (isinstance(inner, str) and is_message_repr(inner))):
             inner = [inner]
@@ -176,7 +182,7 @@ def _read_object(value: dict[str, Any], default_role: str, depth: int) -> list[M
                 if system:
                     return [{"role": "system", "parts": read_parts(system)}, *messages]
                 return messages
-    for key in _HOLDERS:
+    for key in () if _OTHER_HOLDERS.isdisjoint(value) else _HOLDERS:
         inner = value.get(key)
         if type(inner) is dict and depth < _MAX_UNWRAP and _is_body(inner):
             messages = _read_object(inner, default_role, depth + 1)
