@@ -29,7 +29,7 @@ CONTENT: Final[Mapping[str, tuple[str, ...]]] = {
 """The same for what was said: taken from a report of this call alone."""
 
 INHERITABLE: Final[Mapping[str, tuple[str, ...]]] = {**IDENTITY, **CONTENT}
-_NOTHING: Final = (None, "", [])
+_NOTHING: Final[tuple[Any, ...]] = (None, "", [])
 
 LENT_BELOW: Final = ("user_id", "session_id", "tags", "agent_name")
 """Columns that calls take from a span above them. A prompt is not among them: it belongs to one call."""

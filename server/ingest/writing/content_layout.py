@@ -72,7 +72,7 @@ class SharedContent:
     @property
     def size(self) -> int:
         """About how many bytes they have."""
-        return sum(len(part.body) for part in self.parts)
+        return sum([len(part.body) for part in self.parts])
 
 
 def split_content(record: SpanRecord, *, with_results: bool = False) -> SharedContent | None:

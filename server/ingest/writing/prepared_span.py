@@ -14,7 +14,7 @@ import orjson
 from server.ingest.mapping.request_counts import response_id_of
 from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.writing.content_layout import SharedContent, split_content
-from server.ingest.writing.text_vector import text_vector
+from server.ingest.writing.text_vector import NO_WORDS, text_vector
 from server.queries.filters.search_text import search_document
 from server.text.instants import EARLIEST, EPOCH, LATEST
 
@@ -186,7 +186,7 @@ def prepare_span(
         raise UnstorableSpan("an attribute value cannot be stored as JSON") from error
     has_words = full_text and content is None
     searchable = search_document(record.input_text, record.output_text) if has_words else ""
-    vector = text_vector(searchable)
+    vector = text_vector(searchable) if has_words else NO_WORDS
     start = (record.ts - MONDAY) // _MICROSECOND
     texts = (record.input_text, record.output_text, *documents)
     size = 500 + (2 * len(searchable) if vector is None else len(vector)) + sum(map(len, filter(None, texts)))

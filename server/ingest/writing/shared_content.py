@@ -87,22 +87,25 @@ class SharedParts:
         found = ContentBatch(keys=await self._keys_of(sorted({span.project_id for span in spans})))
         suffix = b"" if self._full_text else b"\0"  # parts without words are others
         resource_ids: dict[tuple[str, int, str], UUID | None] = {}
+        part_ids: dict[tuple[str, int], dict[int, UUID]] = {}
         for span in spans:
-            key, week = found.keys[span.project_id], MONDAY + span.week * WEEK
+            project = span.key[0]
+            key, week = found.keys[project], MONDAY + span.week * WEEK
             if span.resource is not None:
-                place = span.project_id, span.week, span.resource
+                place = project, span.week, span.resource
                 if place not in resource_ids:
-                    resource_ids[place] = self._name_resource(found, key, (span.project_id, week), span.resource)
+                    resource_ids[place] = self._name_resource(found, key, (project, week), span.resource)
                 span.set_resource(resource_ids[place])
             if span.content is None:
                 continue
-            ids = []
+            # Spans of one conversation have not only equal parts, but the same ones.
+            known = part_ids.setdefault((project, span.week), {})
             for part in span.content.parts:
-                part_id = part.id_under(key, suffix)
-                ids.append(part_id)
-                found.parts[span.project_id, week, part_id] = part
-            span.set_parts(ids)
-            found.named += len(ids)
+                if id(part) not in known:
+                    known[id(part)] = part_id = part.id_under(key, suffix)
+                    found.parts[project, week, part_id] = part
+            span.set_parts([known[id(part)] for part in span.content.parts])
+            found.named += len(span.content.parts)
         return found
 
     def _name_resource(

@@ -30,7 +30,8 @@ _COUNTS: Final = [f"\0{chr(count >> 8)}{chr(count & 255)}" for count in range(MO
 _ENDS: Final = [_COUNTS[1] + place for place in _PLACES]
 """The bytes after a word that occurs at one place only, by that place."""
 _COUNT_SIZE: Final = len(_COUNTS[1])
-_EMPTY: Final = bytes(4)
+NO_WORDS: Final = bytes(4)
+"""The vector of no words."""
 
 
 def text_vector(document: str) -> bytes | None:
@@ -39,7 +40,7 @@ def text_vector(document: str) -> bytes | None:
     ``document``: words in lower case between spaces, from :func:`server.queries.filters.search_text.search_document`.
     """
     if not document:
-        return _EMPTY
+        return NO_WORDS
     if len(document) > LONGEST_DOCUMENT or not document.isascii():
         return None
     if len(document) >= FEWEST_CHARACTERS and (made := array_vector(document)) is not None:
