@@ -17,6 +17,8 @@ from cachetools import LRUCache
 
 # Memory per process for copies of answers from Redis, so that unchanged ones are not sent and checked again.
 COPIES_BYTES: Final = 16 << 20
+COPY_BYTES: Final = 2048
+"""Memory of a copy besides its data, about: key, tokens, meta. Answers without a row have two bytes of data."""
 CHECKSUM_BYTES: Final = 8
 
 
@@ -47,7 +49,7 @@ class Copies:
 
     def __init__(self) -> None:
         self._held: LRUCache[str, tuple[bytes, tuple[bytes, ...], CachedAnswer]] = LRUCache(
-            COPIES_BYTES, getsizeof=lambda held: len(held[2].data)
+            COPIES_BYTES, getsizeof=lambda held: len(held[2].data) + COPY_BYTES
         )
 
     def checksum(self, key: str) -> bytes:
@@ -68,7 +70,7 @@ class Copies:
     def keep(self, key: str, checksum: bytes, tokens: tuple[bytes, ...], answer: CachedAnswer) -> None:
         """Keep a copy, unless it alone is larger than the limit for all copies."""
         self.drop(key)
-        if len(answer.data) <= COPIES_BYTES:
+        if len(answer.data) + COPY_BYTES <= COPIES_BYTES:
             self._held[key] = (checksum, tokens, answer)
 
     def drop(self, key: str) -> None:

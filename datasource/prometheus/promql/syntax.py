@@ -198,7 +198,7 @@ def walk(expr: Expr) -> Iterator[Expr]:
         yield from walk(part)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)  # each may take a megabyte
 def compiled_pattern(pattern: str) -> Any:
     """Return a pattern that takes linear time whatever it is given. Raises :class:`ParseError` for one that RE2
     refuses.

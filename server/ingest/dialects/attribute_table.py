@@ -15,6 +15,7 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 from server.ingest.dialects.name_families import holds_members, is_usage_object, slot_of_name
+from server.text.remembered import LONGEST
 
 _RANK_STEP = 1000
 INDEXED_OFFSET = 500
@@ -171,7 +172,9 @@ class AttributeTable(dict[str, KeyMeaning]):
 
     def __missing__(self, key: str) -> KeyMeaning:
         meaning = self._work_out(key)
-        if len(self) < _REMEMBERED_KEYS:
+        if len(key) <= LONGEST:
+            if len(self) >= _REMEMBERED_KEYS:
+                self.clear()  # else whoever fills it would make everybody's new keys slow for good
             self[key] = meaning
         return meaning
 

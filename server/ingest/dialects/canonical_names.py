@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 from server.ingest.dialects.attribute_table import read_table
+from server.text.remembered import remembered
 
 _provider_table = read_table("providers.json")
 _providers = _provider_table["providers"]
@@ -56,7 +56,7 @@ KNOWN_PROVIDERS: frozenset[str] = frozenset(_providers)
 OPERATION_TYPES: frozenset[str] = frozenset(_operations["operations"])
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def canonical_provider(raw: str) -> str:
     """Return the canonical name of a provider; an unknown one in lower case.
 
@@ -88,7 +88,7 @@ def operation_family(operation: str) -> str:
     return "chat" if operation == "completion" else operation
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def canonical_operation(raw: str) -> str | None:
     """Return the canonical operation of a raw value, None if the table does not have it."""
     value = raw.strip().strip('"').lower()

@@ -7,14 +7,14 @@ The dialect is stored with the row, so that users can see why a column is empty,
 from __future__ import annotations
 
 from collections.abc import Container
-from functools import cache
 
 from server.ingest.dialects.attribute_table import detection_rules, read_table
+from server.text.remembered import remembered
 
 UNKNOWN: str = read_table("detection.json")["unknown"]
 
 
-@cache
+@remembered(1024)
 def _scope_marks(scope_name: str) -> int:
     marks = 0
     for bit, rule in enumerate(detection_rules()):
@@ -30,7 +30,7 @@ def detect_dialect(marks: int, scope_name: str, span_name: str, keys: Container[
     """Return the first rule that matches, given the marks of a span's keys (``KeyMeaning.marks``)."""
     marks |= _NAME_MARKS.get(span_name, 0)
     if scope_name:
-        marks |= _scope_marks(scope_name) if len(scope_name) <= 100 else 0
+        marks |= _scope_marks(scope_name)
     rules = detection_rules()
     while marks:
         lowest = marks & -marks

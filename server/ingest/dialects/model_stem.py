@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+
+from server.text.remembered import remembered
 
 _DEALER = re.compile(r"(?:[a-z][a-z-]*\.)+(?=[a-z])")
 """Region and vendor before the name, as Bedrock writes them: ``us.anthropic.``. No digit: ``gpt-4.1`` has no dealer."""
@@ -11,7 +12,7 @@ _EDITION = re.compile(r"(?:[-@](?:20\d{6}|20\d{2}-\d{2}-\d{2}|latest|\d{3,4}))?(
 _EMBEDS = re.compile(r"(?:^|[-_/.:])embed")
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def is_embedding_model(model: str) -> bool:
     """Return whether the name says that the model makes vectors, whatever the sender calls the request.
 
@@ -21,7 +22,7 @@ def is_embedding_model(model: str) -> bool:
     return _EMBEDS.search(model.lower()) is not None
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def model_stem(model: str) -> str:
     """Return the name without router, region, vendor, date and version.
 

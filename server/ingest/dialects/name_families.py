@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib import resources
 from itertools import count
 from typing import Final
+
+from server.text.remembered import remembered
 
 _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _LONGEST: Final = 120
@@ -75,7 +76,7 @@ def plain_form(key: str) -> str:
     return _HUMP.sub("_", key).lower().replace(":", ".").replace("-", "_")
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def slot_of_name(key: str) -> tuple[str, int] | None:
     """Return the slot that the parts of ``key`` mean, and its place among the words; None if they mean nothing."""
     if len(key) > _LONGEST:
@@ -89,7 +90,7 @@ def slot_of_name(key: str) -> tuple[str, int] | None:
     return None
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def holds_members(key: str) -> bool:
     """Return whether the value of ``key`` may be an object whose members say what single attributes do elsewhere."""
     form = plain_form(key)
@@ -104,7 +105,7 @@ _USAGE_OBJECT: Final = re.compile(
 )
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def is_usage_object(key: str) -> bool:
     """Return whether an object under ``key`` has counts of tokens as its members."""
     return len(key) <= _LONGEST and _USAGE_OBJECT.fullmatch(plain_form(key)) is not None

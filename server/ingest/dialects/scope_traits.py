@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import lru_cache
 from typing import Any
 
 from server.ingest.dialects.attribute_table import read_table
 from server.ingest.dialects.canonical_names import FRAMEWORKS, KNOWN_PROVIDERS, canonical_provider
+from server.text.remembered import remembered
 
 _SCOPES: dict[str, dict[str, Any]] = read_table("scopes.json")["scopes"]
 _PARTS = re.compile(r"[./]|instrumentation-")
@@ -55,7 +55,7 @@ class ScopeTraits:
 NO_TRAITS = ScopeTraits()
 
 
-@lru_cache(maxsize=1024)
+@remembered(1024)
 def provider_of_scope(scope_name: str) -> str | None:
     """Return the provider whose client an instrumentation is for, by the end of its name.
 
@@ -74,7 +74,7 @@ _CLIENT_ENDINGS = re.compile(
 )
 
 
-@lru_cache(maxsize=1024)
+@remembered(1024)
 def provider_of_client(class_name: str) -> str | None:
     """Return the provider that a framework's class calls; a method may follow.
 
@@ -88,7 +88,7 @@ def provider_of_client(class_name: str) -> str | None:
     return provider if provider in KNOWN_PROVIDERS and client not in FRAMEWORKS else None
 
 
-@lru_cache(maxsize=1024)
+@remembered(1024)
 def scope_traits(scope_name: str) -> ScopeTraits:
     """Return the traits of a scope, :data:`NO_TRAITS` for one that the table does not have."""
     for pattern, traits in _SCOPES.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from server.ingest.dialects.attribute_table import EVENT_OFFSET, read_table
@@ -16,6 +15,7 @@ from server.ingest.mapping.span_times import to_rfc3339
 from server.ingest.mapping.stored_attributes import store_attributes
 from server.ingest.messages.coercion import decode_json, to_text
 from server.ingest.otlp.payload import Attributes, DecodedEvent, DecodedLink
+from server.text.remembered import remembered
 
 EVENTS: dict[str, Any] = read_table("events.json")
 MESSAGE_EVENTS: dict[str, dict[str, str]] = EVENTS["messages"]
@@ -80,7 +80,7 @@ _MESSAGE_KEYS = ("exception.message", "error.message", "message", "error")
 _FIRST_TOKEN_NAME = re.compile(r"(?:^|[._])(?:(?:time_to_)?first_(?:token|chunk)|new_token)$")
 
 
-@lru_cache(maxsize=1024)
+@remembered(1024)
 def tells_first_token(name: str) -> bool:
     """Return whether an event of this name marks the first token: by the table, or by the end of the name."""
     return name in _FIRST_TOKEN or _FIRST_TOKEN_NAME.search(plain_form(name[:200]).replace(" ", "_")) is not None

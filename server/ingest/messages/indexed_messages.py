@@ -6,11 +6,11 @@ messages (``message_shapes``).
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 from server.ingest.messages.coercion import decode_json, to_text
 from server.ingest.messages.message_shapes import Message, read_messages
+from server.text.remembered import remembered
 
 IndexedValue = tuple[int, str, Any]
 """Index of the message, the rest of the key, the value."""
@@ -50,7 +50,7 @@ def _structured(content: Any) -> Any:
     return content
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def _segments(path: str) -> tuple[tuple[str | int, ...], str]:
     """Return the keys of the nodes that ``path`` leads through, and the last one, which holds the value."""
     segments = [part for part in path.split(".") if part not in _WRAPPERS] or ["text"]

@@ -106,6 +106,7 @@ class PriceCatalog:
         except KeyError:
             if len(self._cards) >= _REMEMBERED_CARDS:
                 self._cards.clear()
+                self._hourly.clear()
             card = self._cards[key] = self._look_up(provider, model, at, service_tier)
             return card
 
