@@ -16,9 +16,9 @@ from server.ingest.mapping.attribute_choice import SpanFields
 from server.ingest.mapping.mapping_result import IngestWindow, MappingLimits
 from server.ingest.mapping.rejection import FIELD_REASONS, REASONS
 from server.ingest.mapping.request_counts import count_calls_once
-from server.ingest.mapping.resource_mapping import MappedResource, map_resource
+from server.ingest.mapping.resource_mapping import MappedResource, map_resource, map_scope
 from server.ingest.mapping.span_identity import IdentityCheck
-from server.ingest.mapping.span_mapping import map_span, traits_of
+from server.ingest.mapping.span_mapping import map_span
 from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.mapping.span_times import begin_as_stated
 from server.ingest.mapping.span_usage import usage_of
@@ -82,17 +82,17 @@ def explain_payload(
         if known is None or known[0] is not group.resource:
             known = group.resource, map_resource(group.resource, limits)
         resource = known[1]
-        traits = traits_of(group.scope)
+        scope = map_scope(group.scope, limits)
         for span in group.spans:
-            if traits.seconds_in is not None:
-                begin_as_stated(span, traits.seconds_in)
+            if scope.traits.seconds_in is not None:
+                begin_as_stated(span, scope.traits.seconds_in)
             entry: dict[str, Any] = {"index": len(entries), "span_id": span.span_id[:64]}
             reason = check.reason(span)
             if reason is not None:
                 entry.update(stored=False, reason=reason, detail=REASONS[reason])
             else:
                 span_fields = SpanFields()
-                record = map_span(span, span_fields, group.scope, traits, resource, limits, pricing)
+                record = map_span(span, span_fields, scope, resource, limits, pricing)
                 mapped.append((entry, record, span_fields.sources))
             entries.append(entry)
     count_calls_once([record for _, record, _ in mapped])

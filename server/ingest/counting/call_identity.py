@@ -101,7 +101,10 @@ def kept_inheritance(
 
 def has_part(values: Callable[[str], Any], part: str) -> bool:
     """Return whether any column of ``part`` has a value; ``values`` is asked by column."""
-    return any(values(column) not in _NOTHING for column in INHERITABLE[part])
+    columns = INHERITABLE[part]
+    if len(columns) == 1:
+        return values(columns[0]) not in _NOTHING
+    return any(values(column) not in _NOTHING for column in columns)
 
 
 def columns_of(parts: Sequence[str] | Mapping[str, str]) -> list[str]:

@@ -19,17 +19,12 @@ from server.ingest.dialects.canonical_names import (
 )
 from server.ingest.dialects.dialect import detect_dialect
 from server.ingest.dialects.model_stem import is_embedding_model
-from server.ingest.dialects.scope_traits import (
-    NO_TRAITS,
-    ScopeTraits,
-    provider_of_scope,
-    scope_traits,
-)
+from server.ingest.dialects.scope_traits import ScopeTraits, provider_of_scope
 from server.ingest.mapping.attribute_choice import SpanFields
 from server.ingest.mapping.exported_spans import EXPORT_SCOPE, restore_span
 from server.ingest.mapping.mapping_result import IngestWindow, MappedBatch, MappingLimits, RejectedSpan
 from server.ingest.mapping.request_counts import RESPONSE_ID, count_calls_once, rule_alone, tool_name_of
-from server.ingest.mapping.resource_mapping import MappedResource, map_resource
+from server.ingest.mapping.resource_mapping import MappedResource, MappedScope, map_resource, map_scope
 from server.ingest.mapping.response_body import read_body
 from server.ingest.mapping.span_content import read_content
 from server.ingest.mapping.span_events import NO_FINDINGS, read_conversation, read_events, store_events, store_links
@@ -50,11 +45,9 @@ from server.ingest.mapping.span_times import begin_as_stated, to_datetime, to_ms
 from server.ingest.mapping.span_usage import read_usage
 from server.ingest.mapping.stored_attributes import store_attributes
 from server.ingest.messages.known_messages import KnownMessages
-from server.ingest.otlp.payload import DecodedResource, DecodedScope, DecodedSpan, DecodedTraces
+from server.ingest.otlp.payload import DecodedResource, DecodedSpan, DecodedTraces
 from server.ingest.pricing.model_names import provider_of_model
 from server.ingest.pricing.price_book import PriceBook
-
-_LONGEST_SCOPE = 100
 
 SPAN_KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
 
@@ -100,16 +93,16 @@ def mapping_steps(
             yield
         resource = mapped[1]
         is_exported = carries_scores(group.scope)
-        traits = traits_of(group.scope)
+        scope = map_scope(group.scope, limits)
         for span in group.spans:
-            if traits.seconds_in is not None:
-                begin_as_stated(span, traits.seconds_in)
+            if scope.traits.seconds_in is not None:
+                begin_as_stated(span, scope.traits.seconds_in)
             reason = check.reason(span)
             if reason is None:
                 fields = SpanFields(known)
                 if is_exported:
                     batch.scores.extend(take_scores(span, fields))
-                batch.records.append(map_span(span, fields, group.scope, traits, resource, limits, pricing))
+                batch.records.append(map_span(span, fields, scope, resource, limits, pricing))
                 if not is_exported and has_scores(span, fields):
                     batch.scores.extend(scores_of_span(span, fields, limits))
             else:
@@ -125,15 +118,15 @@ def mapping_steps(
 def map_span(
     span: DecodedSpan,
     fields: SpanFields,
-    scope: DecodedScope,
-    traits: ScopeTraits,
+    scope: MappedScope,
     resource: MappedResource,
     limits: MappingLimits,
     pricing: PriceBook,
 ) -> SpanRecord:
     """Map one span whose identity and times were checked. ``fields`` is new, and afterwards holds the source of each
-    column; ``traits`` are those of ``scope``.
+    column.
     """
+    traits = scope.traits
     if scope.name == EXPORT_SCOPE:
         return _restored(span, fields, resource, limits, pricing)
     fields.collect(span.attributes)
@@ -232,11 +225,6 @@ def map_span(
     return record
 
 
-def traits_of(scope: DecodedScope) -> ScopeTraits:
-    """Return what is known of the instrumentation that made a span."""
-    return scope_traits(scope.name) if len(scope.name) <= _LONGEST_SCOPE else NO_TRAITS
-
-
 def _restored(
     span: DecodedSpan, fields: SpanFields, resource: MappedResource, limits: MappingLimits, pricing: PriceBook
 ) -> SpanRecord:
@@ -329,15 +317,13 @@ def _environment(fields: SpanFields, resource: MappedResource, limits: MappingLi
     return (fields.take_text("environment", "environment", limits.name) if candidates else None) or "default"
 
 
-def _attributes(span: DecodedSpan, scope: DecodedScope, fields: SpanFields, limits: MappingLimits) -> dict[str, Any]:
+def _attributes(span: DecodedSpan, scope: MappedScope, fields: SpanFields, limits: MappingLimits) -> dict[str, Any]:
     fields.finish()
     stored, _ = store_attributes(fields.rest, fields, "attributes", limits.attributes, limits.attribute_count, limits)
-    if scope.name:
-        stored["otel.scope.name"] = fields.clean("attributes", scope.name, limits.name)
-    if scope.version:
-        stored["otel.scope.version"] = fields.clean("attributes", scope.version, limits.name)
-    if scope.schema_url:
-        stored["otel.schema_url"] = fields.clean("attributes", scope.schema_url, limits.name)
+    stored.update(scope.attributes)
+    fields.replaced += scope.replaced
+    if scope.dropped:
+        fields.dropped.update(scope.dropped)
     if span.trace_state:
         stored["w3c.tracestate"] = fields.clean("attributes", span.trace_state, limits.name)
     return stored

@@ -9,7 +9,7 @@ import orjson
 
 from server.ingest.mapping.attribute_choice import SpanFields
 from server.ingest.mapping.mapping_result import MappingLimits
-from server.ingest.messages.coercion import cut_text, is_storable_json, storable
+from server.ingest.messages.coercion import cut_text, storable, storable_json
 from server.ingest.otlp.payload import Attributes
 
 _SCALAR_BYTES = 24
@@ -29,8 +29,9 @@ def store_attributes(
     per_value = limits.attribute
     # A text of so many characters fits whatever they are.
     shortest_key, shortest_value = limits.attribute_key // 4, per_value // 4
+    are_many = len(attributes) > count
     for key, value in attributes.items():
-        if size >= room or len(stored) >= count:
+        if size >= room or (are_many and len(stored) >= count):
             left_out += 1
             continue
         length = len(key)
@@ -68,12 +69,12 @@ def store_attributes(
 
 def _storable(value: list[Any] | dict[str, Any], fields: SpanFields) -> tuple[Any, str]:
     """Return a list or an object that jsonb accepts, and its JSON."""
-    text = orjson.dumps(value).decode("utf-8")
-    if is_storable_json(text):
-        return value, text
-    value, replaced = storable(value)
-    fields.replaced += replaced
-    return value, orjson.dumps(value).decode("utf-8")
+    data = storable_json(value)
+    if data is None:
+        value, replaced = storable(value)
+        fields.replaced += replaced
+        data = orjson.dumps(value)
+    return value, data.decode("utf-8")
 
 
 def _short_key(key: str, fields: SpanFields, cut: dict[str, int], limit: int) -> str:

@@ -129,15 +129,17 @@ def to_text(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(value)
-    text = orjson.dumps(value).decode("utf-8")
-    return text if is_storable_json(text) else orjson.dumps(storable(value)[0]).decode("utf-8")
+    return (storable_json(value) or orjson.dumps(storable(value)[0])).decode("utf-8")
 
 
-def is_storable_json(text: str) -> bool:
-    """Return whether ``text``, as orjson has written it, is of a value in which nothing has to be replaced: NUL is
-    written as an escape, and a float that JSON cannot express as null. False may be too careful.
+def storable_json(value: Any) -> bytes | None:
+    """Return the JSON of a value in which :func:`storable` replaces nothing; None if that has to be asked.
+
+    orjson writes NUL as an escape, and a float that JSON cannot express as null. Raises TypeError for a value that has
+    no JSON.
     """
-    return "\\u0000" not in text and "null" not in text
+    data = orjson.dumps(value)
+    return data if b"\\u0000" not in data and b"null" not in data else None
 
 
 def storable(value: Any) -> tuple[Any, int]:
@@ -165,16 +167,16 @@ def storable(value: Any) -> tuple[Any, int]:
 
 def _is_storable(value: Any) -> bool:
     """Return whether nothing has to be replaced, as is usual: to look is cheaper than to copy."""
-    kind = type(value)
-    if kind is str:
+    if isinstance(value, str):
         return "\0" not in value
-    if kind is list:
-        return all(map(_is_storable, value))
-    if kind is dict:
-        return all(map(_is_storable, value)) and all(map(_is_storable, value.values()))
-    if kind is float:
+    if isinstance(value, float):
         return math.isfinite(value)
-    return not isinstance(value, str | list | dict | float)
+    if isinstance(value, list | dict):
+        try:
+            return storable_json(value) is not None
+        except TypeError:  # whoever stores it says so
+            return False
+    return True
 
 
 def cut_text(text: str, limit: int) -> tuple[str, int | None]:
