@@ -37,6 +37,21 @@ def further_requests() -> list[Asked]:
             ("GET", "/tempo/api/metrics/query_range", {"params": {"q": query, "exemplars": "5", **recent}}, 200)
             for query in ("{ } | rate() by (resource.service.name)", "{ } | quantile_over_time(duration, .5, .9)")
         ),
+        *(
+            ("GET", "/api/v1/traces", {"params": {"view": view, "include": "scores,children,snippets", **more}}, 200)
+            for view in ("spans", "traces")
+            for more in (
+                {"search": "a", "total": "exact"},
+                {"fields": "all", "total": "estimate"},
+                {"explain": "1"},
+            )
+        ),
+        *(
+            ("GET", "/api/v1/metrics", {"params": {"metric": "cost,duration_p95", **moments, **more}}, 200)
+            for more in ({"interval": "1h", "group_by": "model"}, {"compare": "previous_period"}, {"explain": "1"})
+        ),
+        ("GET", "/api/v1/metrics/summary", {"params": {"from": "now-60d"}}, 200),
+        ("GET", "/api/v1/sessions", {"params": {"explain": "1"}}, 200),
         ("GET", "/jaeger/api/traces", {"params": {"limit": "20"}}, 200),
         *(
             (

@@ -28,8 +28,6 @@ from tests.contract.further_requests import further_requests
 from tests.docs.curl_page import ADDRESS, Command, commands
 from tests.span_factory import make_span, store
 
-OPEN = ("Meta", "Span", "TreeSpan", "TraceSummary", "Session", "User", "Trace")
-"""Schemas that may say less than an answer has: rows of lists have what ``fields`` and ``include`` ask for."""
 STATUS_MARK = "\n%{http_code}"
 # Longer than a test may take: tests/live reads the stream.
 WITHOUT_END = {"live.events"}
@@ -183,14 +181,14 @@ def differences(
     return [f"{method} {path} {error.json_path}: {error.message[:200]}" for error in found]
 
 
-def strict(schema: Any, name: str = "") -> Any:
-    """Return ``schema`` with every object that names its members closed: but for ``meta``, to which routes add."""
+def strict(schema: Any) -> Any:
+    """Return ``schema`` with every object that names its members closed."""
     if isinstance(schema, list):
         return [strict(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    closed = {key: strict(value, key) for key, value in schema.items()}
-    if closed.get("type") in ("object", ["object", "null"]) and "properties" in closed and name not in OPEN:
+    closed = {key: strict(value) for key, value in schema.items()}
+    if closed.get("type") in ("object", ["object", "null"]) and "properties" in closed:
         closed.setdefault("additionalProperties", False)
     return closed
 

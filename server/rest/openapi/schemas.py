@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from server.errors import catalogue
@@ -10,6 +10,7 @@ from server.queries.filters.operators import OPERATORS
 from server.queries.filters.span_fields import FieldType, TraceField
 from server.queries.lists.list_question import VIEWS
 from server.queries.lists.session_reader import SESSIONS, USERS, SummaryKind
+from server.queries.lists.shown_rows import TIMES
 from server.queries.metrics.metric_catalog import DIMENSIONS, METRICS
 
 Schema = dict[str, Any]
@@ -72,14 +73,28 @@ def _row(fields: Mapping[str, TraceField]) -> Schema:
             schema = _TYPES[field.type]
             may_be_null = field.nullable or field.is_content
             properties[name] = {**(nullable(schema) if may_be_null else schema), "description": field.sentence}
-    return object_of(properties)
+    return object_of({**properties, **_milliseconds(properties)})
+
+
+def _milliseconds(columns: Iterable[str]) -> dict[str, Schema]:
+    """Return the members that rows have beside their times."""
+    twins = {column: twin for column, twin in TIMES.items() if column in columns and twin}
+    return {twin: {**COUNT, "description": f"{column} in epoch milliseconds."} for column, twin in twins.items()}
+
+
+_NOT_OF_ONE: Final = ("ts", "ts_ms", "has_error")
+"""Members of a trace in a list that it does not have among the traces of a session or user."""
 
 
 def _summary(kind: SummaryKind) -> Schema:
     types = {"first_ts": TIME, "last_ts": TIME, "total_cost_usd": MONEY, "user_id": nullable(TEXT)}
     types |= {kind.id: TEXT, "project_id": TEXT}
     properties = {column: types.get(column, COUNT) for column in kind.columns}
-    return object_of({**properties, "duration_ms": {"type": "number"}})
+    trace = {
+        name: schema for name, schema in _row(VIEWS["traces"].fields)["properties"].items() if name not in _NOT_OF_ONE
+    }
+    traces = {**list_of(object_of({"start_ts": TIME, **trace})), "description": "Where one is asked for by its id."}
+    return object_of({**properties, "duration_ms": {"type": "number"}, "traces": traces})
 
 
 def _trace() -> Schema:
@@ -90,6 +105,7 @@ def _trace() -> Schema:
             "project_id": TEXT,
             "start_ts": TIME,
             "end_ts": TIME,
+            **_milliseconds(("end_ts",)),
             "duration_ms": {"type": "number"},
             "root": nullable(object_of({"span_id": TEXT, "span_name": TEXT})),
             "service_name": nullable(TEXT),
@@ -161,6 +177,17 @@ def _search() -> Schema:
     )
 
 
+def _included() -> dict[str, Schema]:
+    """Return the keys that rows have for ``include=``."""
+    snippet = object_of({"field": TEXT, "snippet": TEXT})
+    told = {
+        "scores": ("Score", "With include=scores: those of the span or trace."),
+        "children": ("Span", "With include=children: the spans below, without their content."),
+    }
+    found = {name: {**list_of(reference(kind)), "description": text} for name, (kind, text) in told.items()}
+    return {**found, "snippets": {**list_of(snippet), "description": "With include=snippets: where search= hit."}}
+
+
 def _nearness() -> dict[str, Schema]:
     """Return the keys that rows of a list by meaning have beside their fields."""
     found_by = list_of({"type": "string", "enum": ["meaning", "search"]})
@@ -182,14 +209,44 @@ def _meaning() -> Schema:
     return {**object_of(properties), "description": "Of a list by meaning: how much of the range it covers."}
 
 
+def _facts() -> dict[str, Schema]:
+    """Return the members of ``meta`` that only some routes have: facts about the making of their numbers."""
+    moments = list_of(TIME)
+    told: dict[str, tuple[Schema, str]] = {
+        "view": ({"type": "string", "enum": list(VIEWS)}, "Lists: rows are spans or whole traces."),
+        "from": (TIME, "Start of the range that was read, included."),
+        "to": (TIME, "End of that range, not included."),
+        "time_zone": (TEXT, "The zone in which days and weeks begin."),
+        "source": (TEXT, "What was read: rollups, raw rows or both; rows where a facet counted them."),
+        "precision": ({"type": "string", "enum": ["exact", "sketch"]}, "sketch: percentiles are within 1 %."),
+        "interval": (nullable(TEXT), "Width of a bucket; null for one value over the range."),
+        "interval_seconds": (nullable(COUNT), "The same in seconds, where it has a fixed length."),
+        "incomplete": (moments, "Starts of the buckets that the range covers in part."),
+        "notices": (list_of(TEXT), "What limits these numbers, in sentences."),
+        "groups_total": (COUNT, "Groups that there are, shown or summed up as other."),
+        "rows_read": (COUNT, "Rows that the answer was computed from."),
+        "compared_from": (TIME, "Start of the range that change_pct compares with."),
+        "compared_to": (TIME, "End of that range."),
+        "no_change_reason": (nullable(TEXT), "Why change_pct is null."),
+        "field": (TEXT, "The field of a facet."),
+        "exact": ({"type": "boolean"}, "Whether a facet counted every row of the range."),
+        "distinct": (COUNT, "Different values of the facet."),
+        "is_complete": ({"type": "boolean"}, "Whether the rows are all that there are."),
+        "created": (COUNT, "Scores that are new; the others replaced one."),
+        "tables": (list_of(TEXT), "With explain=1: the tables that were read."),
+        "explain": ({}, "With explain=1: how the database found the rows."),
+    }
+    return {name: {**schema, "description": sentence} for name, (schema, sentence) in told.items()}
+
+
 def component_schemas() -> dict[str, Schema]:
     """Return every named schema."""
     place = {"depth": COUNT, "placement": TEXT, "child_count": COUNT}
     span, trace = _row(VIEWS["spans"].fields), _row(VIEWS["traces"].fields)
     score_value = {"type": ["number", "null"]}
     return {
-        "Span": object_of({**span["properties"], **_nearness()}),
-        "TraceSummary": object_of({**trace["properties"], **_nearness()}),
+        "Span": object_of({**span["properties"], **_included(), **_nearness()}),
+        "TraceSummary": object_of({**trace["properties"], **_included(), **_nearness()}),
         "TreeSpan": object_of({**span["properties"], **place}, required=tuple(place)),
         "Trace": _trace(),
         "Session": _summary(SESSIONS),
@@ -216,7 +273,17 @@ def component_schemas() -> dict[str, Schema]:
         "MetricName": {"type": "string", "enum": list(METRICS)},
         "DimensionName": {"type": "string", "description": f"{', '.join(DIMENSIONS)}, or attribute.KEY."},
         "Pagination": object_of(
-            {"cursor": nullable(TEXT), "has_more": {"type": "boolean"}, "limit": COUNT},
+            {
+                "cursor": nullable(TEXT),
+                "has_more": {"type": "boolean"},
+                "limit": COUNT,
+                "total": {**COUNT, "description": "Rows of the whole list, where total= asked for it."},
+                "total_relation": {
+                    "type": "string",
+                    "enum": ["eq", "gte", "approximate"],
+                    "description": "The total is exact, the cap that was reached, or an estimate.",
+                },
+            },
             required=("cursor", "has_more", "limit"),
         ),
         "Meta": object_of(
@@ -232,6 +299,7 @@ def component_schemas() -> dict[str, Schema]:
                 "clipped_fields": list_of(TEXT),
                 "hidden_fields": list_of(TEXT),
                 "meaning": _meaning(),
+                **_facts(),
             },
             required=("timestamp", "execution_time_ms", "cached", "version", "request_id"),
         ),
