@@ -8,6 +8,9 @@ ALTER ROLE observatory_worker LOGIN;
 -- Ids are taken by the server (take_dimension_ids): nodes have no sequence of integers.
 ALTER TABLE span_dimensions ALTER COLUMN dim_id DROP DEFAULT;
 
+-- The nodes do not know its function, and no content is shared here.
+DROP INDEX IF EXISTS content_parts_lexemes;
+
 -- No triggers: the server notes itself what it copied into a partition. The tenant wall is in trace_summaries, to
 -- which every copied span is added in the same transaction.
 CREATE OR REPLACE PROCEDURE prepare_trace_partition(part regclass) LANGUAGE plpgsql AS $$

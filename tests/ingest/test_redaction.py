@@ -231,7 +231,7 @@ async def test_no_text_surface_keeps_a_secret(
             assert secret not in stored, table
     vector = await owner.fetchval(
         "SELECT concat((SELECT search_vector::text FROM llm_traces),"
-        " (SELECT string_agg(words::text, ' ') FROM content_parts))"
+        " (SELECT string_agg(coalesce(words, plain_lexemes(plain_text(body, text)))::text, ' ') FROM content_parts))"
     )
     assert "example" not in vector
     assert "4111" not in vector

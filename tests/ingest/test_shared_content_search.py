@@ -89,7 +89,7 @@ async def test_a_common_word_is_found_as_a_rare_one(
     async def found(**window: Any) -> list[dict[str, Any]]:
         return await rows_of(services, "alpha", search("question talk -nothing"), **window)
 
-    is_common = "SELECT is_common_word('alpha', $1, 'question')"
+    is_common = "SELECT is_common_term('alpha', $1, 'question', 'question')"
     await project("alpha")
     await Writer(services).store("alpha", [span for number in range(4) for span in talk(2, number)])
     rare = await found()

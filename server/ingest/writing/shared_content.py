@@ -22,8 +22,9 @@ import asyncpg
 from asyncpg.pgproto.pgproto import UUID  # hashed in a fifth of the time
 
 from server.ingest.writing.content_layout import ContentPart
+from server.ingest.writing.content_start import ALWAYS, NEVER
 from server.ingest.writing.prepared_span import MONDAY, WEEK, PreparedSpan
-from server.ingest.writing.text_vector import text_vector
+from server.ingest.writing.text_vector import is_plain, text_vector
 from server.queries.filters.search_text import search_document
 from server.storage.database import Database
 from server.storage.statements import statement
@@ -34,6 +35,11 @@ MOST_REMEMBERED: Final = 50_000
 MOST_RESOURCES: Final = 10_000
 """Resources of one project in one week; a process that has met as many leaves further ones in their spans. So the
 table stays small, and filters need not look for each span.
+"""
+
+LONGEST_PLAIN: Final = 4096
+"""Characters of a part whose words are not stored but those of its text: to look for a word in a text takes as long as
+the text is.
 """
 
 PartKey = tuple[str, datetime, UUID]
@@ -72,6 +78,8 @@ class SharedParts:
         self._full_text = full_text
         self._most_resources = most_resources
         self._keys: dict[str, bytes] = {}
+        self._plain_from = NEVER
+        """Start of the first week of parts whose words are those of their text."""
         self._stored: OrderedDict[PartKey, int] = OrderedDict()
         """Parts and resources that are stored, with the generation in which they were."""
         self._met: Counter[tuple[str, datetime]] = Counter()
@@ -135,12 +143,12 @@ class SharedParts:
         missing = self._missing(batch, batch.parts)
         if not missing:
             return
-        rows = [_row(key, batch.parts[key], full_text=self._full_text) for key in missing]
+        rows, entries = zip(*(self._row(key, batch.parts[key]) for key in missing), strict=True)
         columns = [list(column) for column in zip(*rows, strict=True)]
         for row in await connection.fetch(statement("store_content_parts"), *columns):
             batch.added.append((row["project_id"], row["week"], row["part_id"]))
         if batch.added:
-            batch.words += sum(map(_entries, columns[5], columns[6])) * len(batch.added) // len(missing)
+            batch.words += sum(entries) * len(batch.added) // len(missing)
 
     async def _store_resources(self, connection: asyncpg.Connection, batch: ContentBatch) -> None:
         missing = self._missing(batch, batch.resources)
@@ -180,16 +188,25 @@ class SharedParts:
             async with self._database.write(unknown) as connection:
                 await connection.fetch(statement("make_content_keys"), unknown)
                 rows = await connection.fetch(statement("read_content_keys"), unknown)
+                self._plain_from = await connection.fetchval(statement("read_words_start"), ALWAYS)
             self._keys |= {row["project_id"]: row["key"] for row in rows}
         return {project: self._keys[project] for project in projects}
 
+    def _row(self, key: PartKey, part: ContentPart) -> tuple[tuple[Any, ...], int]:
+        """Return the arguments of store_content_parts for one part, and about how many words it has."""
+        document = search_document(part.words) if self._full_text else ""
+        place = (*key, part.body, part.text)
+        is_new = key[1] >= self._plain_from
+        if document and is_new and len(document) <= LONGEST_PLAIN and _is_plain(part, document):
+            return (*place, None, None), len(set(document.split()))
+        vector = text_vector(document)
+        if vector is None:
+            return (*place, None, document), document.count(" ")
+        return (*place, vector, None), int.from_bytes(vector[:4], "big")
 
-def _row(key: PartKey, part: ContentPart, *, full_text: bool) -> tuple[Any, ...]:
-    """Return the arguments of store_content_parts for one part."""
-    document = search_document(part.words) if full_text else ""
-    vector = text_vector(document)
-    return (*key, part.body, part.text, vector, document if vector is None else None)
 
-
-def _entries(vector: bytes | None, document: str | None) -> int:
-    return int.from_bytes(vector[:4], "big") if vector is not None else (document or "").count(" ")
+def _is_plain(part: ContentPart, document: str) -> bool:
+    """Return whether the database finds the words of ``part`` in its text."""
+    # plain_text() takes the content of a message for its text: that of a tool may have content beside its response.
+    is_clear = part.text is not None or '"tool_call_response"' not in part.body or '"content":' not in part.body
+    return is_clear and is_plain(part.words, document)

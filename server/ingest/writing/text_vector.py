@@ -69,6 +69,13 @@ def text_vector(document: str) -> bytes | None:
     return len(entries).to_bytes(4, "big") + "".join(entries).encode("latin-1")
 
 
+def is_plain(text: str, document: str) -> bool:
+    """Return whether the words of ``text``, which are those of ``document``, are all of its letters and digits in lower
+    case, with a gap for everything else: then PostgreSQL finds them in the text itself (migration 0113).
+    """
+    return text.isascii() and len(text) == len(document) and _SCIENTIFIC.search(document) is None
+
+
 async def accept_text_vectors(connection: asyncpg.Connection) -> None:
     """Let ``connection`` send the result of :func:`text_vector` as a ``tsvector``."""
     await connection.set_type_codec("tsvector", schema="pg_catalog", format="binary", encoder=_as_is, decoder=_as_is)

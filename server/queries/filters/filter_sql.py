@@ -166,20 +166,24 @@ class _Compiler:
         if query.tsquery is None:
             return "false"
         own = f"{expression} @@ to_tsquery('simple', {self.bind(query.tsquery, 'text')})"
-        # One bound value for all of them, so that the number of bound values stays within its limit.
+        # Two bound values for all of them, so that the number of bound values stays within its limit.
         unknown: list[str] = []
-        words = weeks = ""
+        looks: list[str] = []
+        words = patterns = weeks = ""
         first = f"coalesce({alias}.history_parts, 0) + 1" if only_new else "1"
 
         def part(term: SearchTerm) -> str:
-            nonlocal words, weeks
+            nonlocal words, patterns, weeks
             found = value.found.get(term.operand()) if isinstance(value, SearchedText) else None
             if found is None:
                 if not unknown:
-                    words, weeks = self.bind(unknown, "text[]"), self.weeks()
+                    words, patterns, weeks = self.bind(unknown, "text[]"), self.bind(looks, "text[]"), self.weeks()
                 unknown.append(term.operand())
-                word = f"({words})[{len(unknown)}]"
-                match = fragment("has_shared_words").format(t=alias, word=word, weeks=weeks, first=first)
+                looks.append(term.pattern())
+                word, pattern = f"({words})[{len(unknown)}]", f"({patterns})[{len(unknown)}]"
+                match = fragment("has_shared_words").format(
+                    t=alias, word=word, pattern=pattern, weeks=weeks, first=first
+                )
             elif found == NO_PARTS:
                 match = "false"
             else:

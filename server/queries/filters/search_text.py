@@ -38,6 +38,10 @@ _UNSPACED_RUN = re.compile(f"[{_UNSPACED}][{_UNSPACED}{_MARKS}]*")
 _UNIT = re.compile(f".[{_MARKS}]*", re.DOTALL)
 _SEPARATORS = re.compile(f"(?:[^\\w{_MARKS}]|_)+")
 _ARABIC_OPTIONAL = re.compile("[\u0640\u064b-\u0652\u0670]")
+_GAP = "[^a-z0-9]"
+"""In a regular expression of PostgreSQL: what is between the words of a text of plain ASCII."""
+_SCIENTIFIC = re.compile("^([0-9]+e[0-9]+)(?=[a-z])")
+"""A number such as "12e5", where letters follow it: PostgreSQL's parser makes two words of such a word."""
 _ASCII_FOLD = {code: chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
 
 
@@ -79,6 +83,23 @@ class SearchTerm:
 
     def operand(self) -> str:
         """Render the term without its negation."""
+        tokens, is_prefix = self._indexed()
+        return f"({' <-> '.join(map(_quoted, tokens))}{':*' if is_prefix else ''})"
+
+    def lexemes(self) -> str:
+        """Render an operand that asks for all words of the term, wherever they are: for an index without places."""
+        tokens, is_prefix = self._indexed()
+        words = " ".join(_SCIENTIFIC.sub(r"\1 ", token) for token in tokens).split()
+        return f"({' & '.join(map(_quoted, words))}{':*' if is_prefix else ''})"
+
+    def pattern(self) -> str:
+        """Render a regular expression of PostgreSQL that finds the term in a text of plain ASCII, whatever its case."""
+        tokens, is_prefix = self._indexed()
+        words = f"{_GAP}+".join(_SCIENTIFIC.sub(rf"\1{_GAP}+", token) for token in tokens)
+        return f"(^|{_GAP}){words}" + ("" if is_prefix else f"($|{_GAP})")
+
+    def _indexed(self) -> tuple[list[str], bool]:
+        """Return the words as they are in the index, and whether the last one is only the beginning of one."""
         tokens: list[str] = []
         for word in self.words:
             tokens += _tokens(word)
@@ -88,8 +109,7 @@ class SearchTerm:
             # The last character of a run is in the index on its own only if a run ends there.
             is_prefix = len(last_units) == 1
             tokens = tokens if is_prefix else tokens[:-1]
-        operand = " <-> ".join(f"'{token}'" for token in tokens) + (":*" if is_prefix else "")
-        return f"({operand})"
+        return tokens, is_prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +128,15 @@ class SearchQuery:
     def any_word(self) -> str:
         """Text for ``to_tsquery`` that finds any of the words and phrases searched for; empty without any."""
         return " | ".join(term.operand() for terms in self.alternatives for term in terms if not term.negated)
+
+    @property
+    def any_pattern(self) -> str:
+        """The same as a regular expression for texts of plain ASCII."""
+        return "|".join(term.pattern() for terms in self.alternatives for term in terms if not term.negated)
+
+
+def _quoted(token: str) -> str:
+    return f"'{token}'"
 
 
 _TERM = re.compile(r'(?P<minus>-?)(?:"(?P<phrase>[^"]*)"?|(?P<word>[^\s"]+))')

@@ -65,7 +65,7 @@ async def find_shared_words(
     if tree is None or not scope.may_read_content:
         return tree
     searches = [search_query(leaf.value) for leaf in leaves(tree) if leaf.operator in SEARCHES]
-    terms = list(dict.fromkeys(term.operand() for query in searches for part in query.alternatives for term in part))
+    terms = {term.operand(): term for query in searches for part in query.alternatives for term in part}
     if distribution != NONE:
         none = dict.fromkeys(terms, NO_PARTS)
         return _mapped(tree, lambda text: SearchedText.of(text, none), with_others=True)
@@ -77,7 +77,9 @@ async def find_shared_words(
         window.start or _EVER.start,
         window.end or _EVER.end,
         MOST_PARTS,
-        terms,
+        list(terms),
+        [term.lexemes() for term in terms.values()],
+        [term.pattern() for term in terms.values()],
     )
     found = {term: row["parts"] for term, row in zip(terms, rows, strict=True)}
     return _mapped(tree, lambda text: SearchedText.of(text, found))

@@ -154,7 +154,9 @@ class _Reading:
             return None
         query = search_query(search_text_of(self.question.filter) or "")
         return fragment("search_rank").format(
-            query=self.bind(query.tsquery or "", "text"), any_word=self.bind(query.any_word, "text")
+            query=self.bind(query.tsquery or "", "text"),
+            any_word=self.bind(query.any_word, "text"),
+            pattern=self.bind(query.any_pattern, "text"),
         )
 
     async def fetch(self, connection: asyncpg.Connection, plans: list[dict[str, Any]] | None) -> list[asyncpg.Record]:

@@ -12,6 +12,10 @@ SELECT greatest(shared_resources_begin(), $1::timestamptz);
 -- From when on the result of a tool is the part that later calls have, not before $1.
 SELECT greatest(shared_results_begin(), $1::timestamptz);
 
+-- name: read_words_start
+-- From when on the words of short plain parts are those of their text, and not stored, not before $1.
+SELECT greatest(words_from_text_begin(), $1::timestamptz);
+
 -- name: make_content_keys
 INSERT INTO content_keys (project_id) SELECT unnest($1::text[]) ON CONFLICT (project_id) DO NOTHING RETURNING project_id;
 
@@ -23,10 +27,11 @@ SELECT project_id, key FROM content_keys WHERE project_id = ANY ($1::text[]);
 SELECT project_id, key, generation FROM hold_content($1::text[]);
 
 -- name: store_content_parts
--- Parts as arrays of equal length, in the order of their key. search_text ($7) where PostgreSQL has to make the vector.
+-- Parts as arrays of equal length, in the order of their key. search_text ($7) where PostgreSQL has to make the vector;
+-- neither: the words are those of the text.
 INSERT INTO content_parts (project_id, week, part_id, body, text, words)
 SELECT p.project_id, p.week, p.part_id, p.body::jsonb, p.text,
-       coalesce(p.words, to_tsvector('simple', coalesce(p.search_text, '')))
+       coalesce(p.words, to_tsvector('simple', p.search_text))
 FROM unnest($1::text[], $2::timestamptz[], $3::uuid[], $4::text[], $5::text[], $6::tsvector[], $7::text[])
          AS p (project_id, week, part_id, body, text, words, search_text)
 ON CONFLICT (project_id, part_id, week) DO NOTHING

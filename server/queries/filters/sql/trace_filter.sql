@@ -39,18 +39,20 @@ EXISTS (SELECT 1 FROM trace_summaries w
 -- name: has_shared_words
 -- One of the parts of a row has a word or phrase. A look-up by key for each, up to the first that has it: as a join the
 -- planner would rather read all parts of the project, or all that have the word. {first}: the place of the first part
--- that counts; {weeks}: for it to leave out partitions.
+-- that counts; {weeks}: for it to leave out partitions. {pattern}: the word, for parts whose words are those of their text.
 EXISTS (SELECT FROM unnest({t}.parts[{first}:cardinality({t}.parts) - coalesce({t}.more_parts, 0)]) AS own (part_id)
-        WHERE (SELECT c.words @@ to_tsquery('simple', {word}) FROM content_parts c
+        WHERE (SELECT CASE WHEN c.words IS NULL THEN text_has_term(c.body, c.text, {pattern})
+                           ELSE c.words @@ to_tsquery('simple', {word}) END FROM content_parts c
                WHERE c.project_id = {t}.project_id AND c.part_id = own.part_id
                  AND c.week = date_trunc('week', {t}.ts, 'UTC'){weeks}))
 
 -- name: find_parts
 -- For each of the words and phrases $5: which parts of the projects $1 have it, among those of spans from $2 and before
--- $3. NULL: more than $4, or many of the newest.
+-- $3. NULL: more than $4, or many of the newest. $6: all words of each, wherever they are; $7: a pattern of each.
 SELECT CASE WHEN cardinality($1::text[]) = 1
-             AND is_common_word(($1::text[])[1], least($3::timestamptz, now()), asked.query) THEN NULL
-            ELSE parts_with_word($1::text[], $2::timestamptz, $3::timestamptz, $4::integer, asked.query) END AS parts
-FROM (SELECT to_tsquery('simple', word) AS query, place FROM unnest($5::text[]) WITH ORDINALITY AS word (word, place))
-         AS asked
+             AND is_common_term(($1::text[])[1], least($3::timestamptz, now()), asked.query, asked.pattern) THEN NULL
+            ELSE parts_with_term($1::text[], $2::timestamptz, $3::timestamptz, $4::integer, asked.query, asked.lexemes,
+                                 asked.pattern) END AS parts
+FROM (SELECT to_tsquery('simple', word) AS query, to_tsquery('simple', words) AS lexemes, pattern, place
+      FROM unnest($5::text[], $6::text[], $7::text[]) WITH ORDINALITY AS term (word, words, pattern, place)) AS asked
 ORDER BY asked.place

@@ -29,7 +29,7 @@ ORDER BY {order}
 
 -- name: search_rank
 CASE WHEN t.parts IS NULL THEN ts_rank_cd(t.search_vector, to_tsquery('simple', {query}))::double precision
-     ELSE shared_rank(t.project_id, t.ts, t.parts, to_tsquery('simple', {any_word})) END
+     ELSE shared_rank(t.project_id, t.ts, t.parts, to_tsquery('simple', {any_word}), {pattern}) END
 
 -- name: count_rows
 SELECT count(*) FROM ({branches}) AS counted
