@@ -294,7 +294,8 @@ def test_llama_index_tells_its_calls_in_events() -> None:
 def test_nothing_is_cut_or_refused_in_an_ordinary_payload(scenario: str) -> None:
     for record in rows(scenario):
         notes = record.dropped or {}
-        assert set(notes) <= {"output_text"}
+        # Mastra says of the second call of an agent that it was answered before it began.
+        assert set(notes) <= {"output_text", *(["ttft_ms"] if scenario == "mastra" else [])}
         assert notes.get("output_text") in (None, {"reason": "embedding_vectors"})
 
 

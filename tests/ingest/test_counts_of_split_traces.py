@@ -55,7 +55,7 @@ def random_trace(
                 first + number,
                 chance.choice([None, *range(first + 1, first + number)]) if number > 1 else None,
                 operation,
-                chance.choice([0, 100, 100, 70]) if operation not in ("tool", "other") else 0,
+                chance.choice([0, 100, 100, 70, 60]) if operation not in ("tool", "other") else 0,
                 user_id=chance.choice([None, "ada", "bob"]),
                 tags=chance.choice([[], ["blue"]]),
                 input_text=chance.choice([None, f"question {number}"]),

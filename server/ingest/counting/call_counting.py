@@ -215,7 +215,8 @@ class _TraceDecision:
             if span.response_id:
                 by_response.setdefault(span.response_id, []).append(span)
             if span.total_tokens and span.scope:
-                by_usage.setdefault((span.prompt_tokens, span.completion_tokens), []).append(span)
+                for usage in span.usages:
+                    by_usage.setdefault(usage, []).append(span)
         for same in by_response.values():
             if 1 < len(same) <= MOST_VIEWS:
                 self._count_responses_once(same)
@@ -346,9 +347,19 @@ def _is_one_window(inner: SpanView, outer: SpanView) -> bool:
         inner.scope != outer.scope
         and not (inner.response_id and outer.response_id)
         and (not outer.is_call or operation_family(inner.operation) == operation_family(outer.operation))
+        and _is_one_usage(inner, outer)
         and is_same_model(inner.model, outer.model)
         and _is_one_time(inner, outer)
     )
+
+
+def _is_one_usage(inner: SpanView, outer: SpanView) -> bool:
+    """Return whether ``outer`` reports nothing, or the tokens of ``inner``, with or without those of the cache."""
+    if not outer.total_tokens or (inner.prompt_tokens, inner.completion_tokens) == (
+        outer.prompt_tokens, outer.completion_tokens,
+    ):  # fmt: skip
+        return True
+    return not outer.tells_cache and (outer.prompt_tokens, outer.completion_tokens) in inner.usages
 
 
 def _is_booking_of(booking: SpanView, call: SpanView) -> bool:

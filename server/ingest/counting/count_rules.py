@@ -22,7 +22,8 @@ COUNT_RULES: Final[Mapping[int, str]] = {
     INNER_COUNTS: "does not count: a span inside it reports the same call",
     OUTER_COUNTS: "does not count: the span around it reports the usage of the same call, this one none",
     SAME_RESPONSE: "does not count: a span with the same response id, within its time, reports the same call",
-    SAME_WINDOW: "does not count: another instrumentation reports a call of the same time, model and usage",
+    SAME_WINDOW: "does not count: another instrumentation reports a call of the same time, model and usage, with or "
+    "without what was cached",
     BILLED_OUTSIDE: "does not count: the span around it reports the same usage, and what it cost or how much is cached",
     REPEATED_USAGE: "does not count: its usage repeats that of the calls below or around it, or of the one just before",
     TOOL_CALL: "is no model call: the report of a tool call, of which there may be others",
@@ -58,14 +59,24 @@ class SpanView:
     is_billed: bool = False
     """Whether the sender reported what it cost."""
     tool_name: str | None = None
-    tells_cache: bool = False
-    """Whether the sender reported tokens that the vendor read from its cache or wrote to it."""
+    cache_tokens: int = 0
+    """Tokens of the prompt that the vendor read from its cache or wrote to it, as far as the sender reported them."""
     has_error: bool = False
 
     @property
     def is_call(self) -> bool:
         """A model call, as opposed to an agent, chain or workflow with usage."""
         return self.reports and self.operation in GENERATION_OPERATIONS
+
+    @property
+    def tells_cache(self) -> bool:
+        """Whether the sender reported tokens that the vendor read from its cache or wrote to it."""
+        return self.cache_tokens > 0
+
+    @property
+    def usages(self) -> set[tuple[int | None, int | None]]:
+        """Prompt and completion as this sender reports them, and as one would who does not know of the cache."""
+        return usages_told(self.prompt_tokens, self.completion_tokens, self.cache_tokens)
 
     @property
     def has_usage(self) -> bool:
@@ -76,6 +87,16 @@ class SpanView:
     def place(self) -> tuple[int, str]:
         """The order in which spans are looked at, the same in every process."""
         return self.start_us, self.span_id
+
+
+def usages_told(prompt: int | None, completion: int | None, cached: int) -> set[tuple[int | None, int | None]]:
+    """Return the counts by which reports of a call may tell it: Anthropic's input alone, as some copy it, lacks what
+    was cached.
+    """
+    told = {(prompt, completion)}
+    if cached and prompt is not None:
+        told.add((prompt - cached, completion))
+    return told
 
 
 @dataclass(slots=True)

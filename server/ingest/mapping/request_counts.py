@@ -18,6 +18,7 @@ from server.ingest.counting.count_rules import (
     USAGE_WITHOUT_CALL,
     Decision,
     SpanView,
+    usages_told,
 )
 from server.ingest.counting.tool_counting import TOOL_NAME
 from server.ingest.dialects.canonical_names import GENERATION_OPERATIONS, USAGE_HOLDERS
@@ -117,7 +118,16 @@ def _is_each_alone(records: Sequence[SpanRecord]) -> bool:
                 return False
             seen.add(above)
             above = parents[above]
-    usages = [(record.prompt_tokens, record.completion_tokens) for record in reports if record.total_tokens]
+    usages = [
+        usage
+        for record in reports
+        if record.total_tokens
+        for usage in usages_told(
+            record.prompt_tokens,
+            record.completion_tokens,
+            (record.cached_tokens or 0) + (record.cache_write_tokens or 0),
+        )
+    ]
     if len(set(usages)) < len(usages):
         scopes = {record.attributes.get(SCOPE) for record in reports}
         if len(scopes) > 1 or any(record.operation_type not in GENERATION_OPERATIONS for record in reports):
@@ -232,6 +242,6 @@ def _view(record: SpanRecord) -> SpanView:
         record.attributes.get(SCOPE),
         record.cost_source == "reported" and bool(record.total_cost_usd),
         tool_name_of(record) if record.operation_type == TOOL or record.count_rule in TOOL_RULES else None,
-        bool(record.cached_tokens or record.cache_write_tokens),
+        (record.cached_tokens or 0) + (record.cache_write_tokens or 0),
         record.status_code == "ERROR",
     )

@@ -114,6 +114,8 @@ def _read_slot(fields: SpanFields, slot: str, *, is_tool: bool) -> tuple[str | N
             continue
         if text and text[0] == "<" and not messages and _ADDRESS.fullmatch(text):
             continue
+        if text == "[]" and candidate[1].endswith("messages"):
+            continue
         if text or messages:
             fields.sources[f"{slot}_text"] = candidate[1]
             if messages:

@@ -49,6 +49,9 @@ from server.ingest.otlp.payload import DecodedResource, DecodedSpan, DecodedTrac
 from server.ingest.pricing.model_names import provider_of_model
 from server.ingest.pricing.price_book import PriceBook
 
+_ROUTED_MODEL = "litellm.provider.model"
+"""The model behind a gateway, after its provider."""
+
 SPAN_KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
 
 
@@ -149,7 +152,7 @@ def map_span(
     provider = read_provider(fields, span, traits, resource.service_name, limits)
     request_model = fields.take_text("request_model", "request_model", limits.name)
     model = _model(fields, request_model, limits)
-    if operation == "chat" and model is not None and is_embedding_model(model):
+    if operation in ("chat", "completion") and model is not None and is_embedding_model(model):
         operation = "embedding"  # some senders have one word for every request
     is_call = operation in GENERATION_OPERATIONS and raw_operation not in OPERATIONS_WITHOUT_USAGE
     ts = to_datetime(span.start_ns)
@@ -195,7 +198,7 @@ def map_span(
     )
     record.environment = _environment(fields, resource, limits)
     if provider is None and is_call:
-        provider = provider_of_model(model or "") or provider_of_scope(scope.name)
+        provider = _provider_beside(model, fields) or traits.provider or provider_of_scope(scope.name)
     record.provider, record.model, record.request_model = provider, model, request_model
     record.operation_type = operation
     record.is_generation, record.count_rule = count_rule is not None and count_rule != TOOL_CALL, count_rule
@@ -297,6 +300,12 @@ def _model(fields: SpanFields, request_model: str | None, limits: MappingLimits)
     if request_model is not None:
         fields.sources["model"] = fields.sources["request_model"]
     return request_model
+
+
+def _provider_beside(model: str | None, fields: SpanFields) -> str | None:
+    """Return the provider in the head of the model's name, as routers write it, or of the name that a gateway calls."""
+    routed = fields.rest.get(_ROUTED_MODEL)
+    return provider_of_model(model or "") or (provider_of_model(routed) if isinstance(routed, str) else None)
 
 
 def _read_response_id(fields: SpanFields, limits: MappingLimits) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
+from server.ingest.dialects.canonical_names import GENERATION_OPERATIONS
 from server.ingest.mapping.attribute_choice import SpanFields
 from server.ingest.mapping.reported_cost import ReportedCost, read_reported_cost
 from server.ingest.mapping.span_record import SpanRecord
@@ -110,6 +111,9 @@ def read_usage(
     if operation == "embedding" and counts.prompt is None and counts.completion is None:
         counts.prompt = counts.total
     reported = (counts.prompt, counts.completion, counts.total)
+    if counts.prompt == 0 and not counts.completion and not counts.total and operation in GENERATION_OPERATIONS:
+        # No call is made without input: a client that was not told the usage of a stream says 0.
+        counts.prompt = counts.completion = counts.total = None
     raw_prompt = fields.take("prompt_tokens_raw", "prompt_tokens_raw", to_tokens) if _RAW in found else None
     if raw_prompt is not None:
         _add_missing_writes(fields, counts, raw_prompt)

@@ -60,6 +60,11 @@ request to a completions or responses API. Alone it may be the argument of any f
 _ROLE_KEYS = frozenset({"system", "user", "assistant", "human", "ai"})
 """Roles that are the only key of a message, as Monocle writes it: ``{"user": "How far?"}``."""
 
+_RESULT_OF_AI_SDK = frozenset(
+    ("text", "files", "toolCalls", "toolResults", "reasoning", "reasoningText", "sources", "warnings", "finishReason")
+)
+"""Keys of the object in which AI SDK and Mastra return an answer."""
+
 _RESULT_OF_CREWAI = frozenset({"raw", "pydantic", "json_dict"})
 """Members of the result of a task or a crew of CrewAI; the messages on the way to it may be beside them."""
 
@@ -182,7 +187,13 @@ def _read_object(value: dict[str, Any], default_role: str, depth: int) -> list[M
                 if system:
                     return [{"role": "system", "parts": read_parts(system)}, *messages]
                 return messages
+    if default_role == "assistant" and isinstance(value.get("text"), str):
+        answer = _answer_of_ai_sdk(value)
+        if answer is not None:
+            return [answer]
     for key in () if _OTHER_HOLDERS.isdisjoint(value) else _HOLDERS:
+        if key == "request" and default_role == "assistant" and "message" in value:
+            continue  # an answer of Genkit repeats what was asked
         inner = value.get(key)
         if type(inner) is dict and depth < _MAX_UNWRAP and _is_body(inner):
             messages = _read_object(inner, default_role, depth + 1)
@@ -198,6 +209,17 @@ def _read_object(value: dict[str, Any], default_role: str, depth: int) -> list[M
     if message is None and value.keys() == {"assistant"} == {default_role}:
         message = _keyed_message(value)  # a lone {"user": …} may be the argument of any function
     return None if message is None else [message]
+
+
+def _answer_of_ai_sdk(value: dict[str, Any]) -> Message | None:
+    """Return the message in a result of AI SDK or Mastra: a text beside the files, steps and calls of tools."""
+    if not value.keys() <= _RESULT_OF_AI_SDK or not ("files" in value or "toolCalls" in value):
+        return None
+    parts = read_parts(value["text"])
+    calls = value.get("toolCalls")
+    if isinstance(calls, list):
+        parts = with_calls(parts, [tool_call(call) for call in calls if isinstance(call, dict)])
+    return {"role": "assistant", "parts": parts} if parts else None
 
 
 def _is_body(value: dict[str, Any]) -> bool:

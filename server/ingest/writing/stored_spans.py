@@ -92,7 +92,7 @@ def report_view(row: asyncpg.Record) -> SpanView:
         scope=row["scope"],
         is_billed=row["is_billed"],
         tool_name=row["tool_name"] or row["tool_called"],
-        tells_cache=row["tells_cache"],
+        cache_tokens=row["cache_tokens"],
         has_error=row["status_code"] == "ERROR",
     )
 

@@ -220,4 +220,42 @@ CASES: dict[str, Case] = {
         {"scope": "org.springframework.boot"},
         {"prompt_tokens": 1700, "cached_tokens": 700, "total_tokens": 1900},
     ),
+    "autogen_says_0_of_a_stream_whose_usage_it_was_not_told": (
+        {
+            "openinference.span.kind": "LLM",
+            "llm.model_name": "gpt-4o",
+            "llm.token_count.prompt": 0,
+            "llm.token_count.completion": 0,
+            "output.value": "It is sunny.",
+        },
+        {"scope": "openinference.instrumentation.autogen_agentchat"},
+        {
+            "is_generation": True,
+            "prompt_tokens": None,
+            "completion_tokens": None,
+            "total_tokens": None,
+            "total_cost_usd": None,
+            "cost_source": "none",
+        },
+    ),
+    "a_cost_beside_0_tokens_stays": (
+        {**CALL, "gen_ai.usage.input_tokens": 0, "gen_ai.usage.output_tokens": 0, "gen_ai.usage.cost": 0.04},
+        {"scope": "any"},
+        {"prompt_tokens": None, "total_cost_usd": Decimal("0.04"), "cost_source": "reported"},
+    ),
+    "traceloop_bedrock_calls_vectors_a_completion": (
+        {
+            "gen_ai.operation.name": "text_completion",
+            "gen_ai.provider.name": "aws.bedrock",
+            "gen_ai.request.model": "titan-embed-text-v2:0",
+            "gen_ai.usage.input_tokens": 8,
+        },
+        {"scope": "opentelemetry.instrumentation.bedrock"},
+        {"operation_type": "embedding", "prompt_tokens": 8},
+    ),
+    "a_text_beside_what_was_found_is_no_answer_of_ai_sdk": (
+        {"openinference.span.kind": "CHAIN", "output.value": dumps({"text": "a", "sources": ["b"]})},
+        {"scope": "any"},
+        {"output_text": '{"text":"a","sources":["b"]}', "output_messages": None},
+    ),
 }

@@ -14,7 +14,7 @@ SELECT t.project_id, t.trace_id, t.span_id, t.parent_span_id, t.ts, t.duration_m
        coalesce(t.total_cost_usd > 0 AND t.cost_source = 'reported', false) AS is_billed, t.provider, t.service_name, t.environment,
        t.status_code, t.error_type, t.finish_reason, t.agent_name, t.tool_name, t.prompt_name, t.prompt_version,
        t.user_id, t.session_id, t.tags,
-       coalesce(t.cached_tokens > 0 OR t.cache_write_tokens > 0, false) AS tells_cache,
+       coalesce(t.cached_tokens, 0) + coalesce(t.cache_write_tokens, 0) AS cache_tokens,
        t.attributes ->> 'gen_ai.response.id' AS response_id,
        CASE WHEN t.count_rule > 8 THEN t.attributes ->> 'mcp.tool.name' END AS tool_called, t.attributes ->> 'otel.scope.name' AS scope,
        t.input_text IS NOT NULL OR t.input_messages IS NOT NULL OR coalesce(t.input_parts > 0, false) AS has_input,
