@@ -22,6 +22,8 @@ SCENARIOS = {
     "openinference_groq": (2 * Decimal("0.0000945"), 2, 1, 1),
     "openinference_autogen": (2 * GPT4O_COST[False], 2, 1, 1),
     "traceloop_mistral": (3 * Decimal("0.00042") + Decimal("0.0000008"), 4, 0, 1),
+    "traceloop_mistral_roots": (Decimal("0.00042") + Decimal("0.0000008"), 2, 1, 1),
+    "langtrace_roots": (4 * CLAUDE_COST + GPT4O_COST[True] + 2 * GPT4O_COST[False] + EMBEDDING_COST, 8, 0, 2),
     "langtrace": (4 * CLAUDE_COST + GPT4O_COST[True] + 2 * GPT4O_COST[False] + EMBEDDING_COST, 8, 0, 2),
     "ai_sdk_6": (8 * GPT4O_COST[True] + GPT4O_COST[False] + 4 * CLAUDE_COST + 2 * EMBEDDING_COST, 15, 1, 2),
     "ai_sdk_7": (2 * GPT4O_COST[True] + 3 * CLAUDE_COST + 2 * EMBEDDING_COST, 7, 2, 0),
@@ -103,6 +105,12 @@ def test_langtrace_beside_the_client_of_anthropic_tells_the_same_calls_without_w
     assert [record.output_text for record in claude].count(ANSWER) == 3
     twins = [record for record in rows("langtrace") if record.count_rule == 6]
     assert [(record.prompt_tokens, record.completion_tokens) for record in twins] == [(5, 40)] * 4
+
+
+def test_mistrals_client_and_traceloop_are_roots_of_one_call() -> None:
+    told = [record for record in rows("traceloop_mistral_roots") if record.count_rule is not None]
+    assert len({record.trace_id for record in told}) == len(told) == 8
+    assert sorted(record.count_rule or 0 for record in told) == [1] * 4 + [6] * 4
 
 
 def test_ai_sdk_keeps_documents_and_ranking_of_a_rerank() -> None:

@@ -186,6 +186,48 @@ async def test_one_call_in_two_traces_counts_once_in_any_order_and_split(
     assert await stored_summaries(owner) == recomputed_summaries(await owner.fetch("SELECT * FROM llm_traces"))
 
 
+async def test_roots_of_senders_that_stand_beside_each_other_are_one_call_in_any_order_and_split(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    chance = random.Random(38)
+    servers = [server(services) for _ in range(3)]
+    for case in range(8):
+        at, usage = START + timedelta(seconds=case), {"completion_tokens": 40, "service_name": "tea"}
+        calls = [
+            reporting(
+                10 * case + number, 100 * case + number, None, "chat", tokens, ts=at - timedelta(milliseconds=number),
+                duration_ms=100.0 + number, cached_tokens=cached, attributes={"otel.scope.name": scope}, **usage,
+            )
+            for number, (scope, tokens, cached) in enumerate(TWINS, start=1)
+        ]  # fmt: skip
+        apart = reporting(
+            10 * case + 9, 100 * case + 9, None, "chat", 5, ts=at, duration_ms=400.0,
+            attributes={"otel.scope.name": TWINS[0][0]}, **usage,
+        )  # fmt: skip
+        pieces = [*calls, apart]
+        chance.shuffle(pieces)
+        if case % 4 == 0:
+            await send(servers[0], pieces)
+        elif case % 4 == 1:
+            await asyncio.gather(*(send_patiently(one, [[piece]]) for one, piece in zip(servers, pieces, strict=True)))
+        else:
+            for piece in pieces:
+                await send(chance.choice(servers), [piece])
+        for piece in pieces:  # once more: nothing changes
+            await send(chance.choice(servers), [piece])
+        left_out = [row for number in (1, 2, 9) for row in await rows_of(owner, 10 * case + number) if not row[1]]
+        assert [(row[0], row[2], row[3]) for row in left_out] == [(calls[0].span_id, 6, calls[1].span_id)]
+    assert await stored_summaries(owner) == recomputed_summaries(await owner.fetch("SELECT * FROM llm_traces"))
+
+
+TWINS = (
+    ("langtrace_python_sdk.instrumentation.anthropic.instrumentation", 5, None),
+    ("com.anthropic.sdk.python", 1205, 1200),
+)
+"""Scope, prompt and cached part of two that tell of one call."""
+
+
 async def send_patiently(writer: SpanWriter, requests: Sequence[Sequence[SpanRecord]]) -> None:
     """Send requests one after the other, each again where writers wait for each other for too long."""
     async with asyncio.timeout(60):

@@ -36,6 +36,8 @@ from server.ingest.dialects.model_stem import is_same_model
 
 MOST_VIEWS: Final = 4
 """More spans than this with one response id: the server does not make unique ids, and they tell nothing."""
+MOST_LINKED: Final = 64
+"""Traces that hang together by more and more answers, or by one moment, are not followed further than this."""
 _MOST_ALIKE: Final = 100
 """The same for calls of one usage, which are compared pair by pair."""
 _CLOCK_US: Final = 2_000
@@ -226,15 +228,15 @@ class _TraceDecision:
         self._count_silent_siblings_once()
 
     def _count_silent_siblings_once(self) -> None:
-        """Leave out a call without usage beside a call of another instrumentation, with the same span above both: one
-        that fails counts rather than one that says nothing.
+        """Leave out a call without usage beside a call of another instrumentation, with the same span above both, or
+        none (the roots of linked traces): one that fails counts rather than one that says nothing.
         """
         counted = [span for span in self._reporting if span.is_call and self._decisions[span.span_id].counts]
         if all(span.has_usage for span in counted):
             return
-        siblings: dict[str, list[SpanView]] = {}
+        siblings: dict[str | None, list[SpanView]] = {}
         for span in counted:
-            if span.parent_span_id and span.scope:
+            if span.scope:
                 siblings.setdefault(span.parent_span_id, []).append(span)
         for same in siblings.values():
             if 1 < len(same) <= _MOST_ALIKE and len({span.scope for span in same}) > 1:

@@ -29,6 +29,8 @@ class ScopeTraits:
     """Operation of a span that names none, nor usage unless log events tell of the calls."""
     exception_beats_ok: bool = False
     """True if spans are set OK before it is known how they end."""
+    beside: str | None = None
+    """Group of senders of which two may report one call as roots of traces of their own, without the vendor's id."""
     provider: str | None = None
     """Provider of a span that names none: some senders lose it."""
     estimates_cost: bool = False
@@ -101,6 +103,7 @@ def scope_traits(scope_name: str) -> ScopeTraits:
                 filled_name=traits.get("filled_name"),
                 without_operation=traits.get("without_operation"),
                 exception_beats_ok=traits.get("exception_beats_ok", False),
+                beside=traits.get("beside"),
                 provider=traits.get("provider"),
                 estimates_cost=traits.get("estimates_cost", False),
                 streams_apart=traits.get("streams_apart", False),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from server.ingest.counting.call_counting import MOST_VIEWS, decide_counts
+from server.ingest.counting.call_counting import MOST_LINKED, MOST_VIEWS, decide_counts
 from server.ingest.counting.call_identity import Ancestry, columns_of, has_part, inheritance, kept_inheritance
 from server.ingest.counting.count_rules import (
     NO_TOOL,
@@ -22,11 +22,10 @@ from server.ingest.counting.count_rules import (
 )
 from server.ingest.counting.tool_counting import TOOL_NAME
 from server.ingest.dialects.canonical_names import GENERATION_OPERATIONS, USAGE_HOLDERS
+from server.ingest.mapping.call_links import RESPONSE_ID, SCOPE, moments_of, response_id_of
 from server.ingest.mapping.span_record import SpanRecord
 from server.text.instants import EPOCH
 
-RESPONSE_ID = "gen_ai.response.id"
-SCOPE = "otel.scope.name"
 _MICROSECOND = EPOCH.resolution
 
 
@@ -139,12 +138,12 @@ def _is_each_alone(records: Sequence[SpanRecord]) -> bool:
 
 
 def _has_silent_sibling(reports: Sequence[SpanRecord]) -> bool:
-    """Return whether one of ``reports`` has no usage, and the span above it has reports of several scopes."""
+    """Return whether one of ``reports`` has no usage, and others of another scope are below the same span."""
     silent = {record.parent_span_id for record in reports if not (record.total_tokens or record.total_cost_usd)}
-    scopes: dict[str, Any] = {}
+    scopes: dict[str | None, Any] = {}
     for record in reports if silent else ():
-        above = record.parent_span_id
-        if above in silent and above is not None:
+        above = record.parent_span_id  # None: the roots of linked traces
+        if above in silent:
             scope = record.attributes.get(SCOPE)
             if scopes.setdefault(above, scope) != scope:
                 return True
@@ -152,12 +151,15 @@ def _has_silent_sibling(reports: Sequence[SpanRecord]) -> bool:
 
 
 def _linked_traces(reports: Sequence[SpanRecord]) -> dict[str, str]:
-    """Return the traces that share a response id, each with the one that stands for them."""
+    """Return the traces that share a response id or a moment, each with the one that stands for them."""
     by_response: dict[str, set[str]] = {}
+    by_moment: dict[str, set[str]] = {}
     for record in reports:
         response_id = response_id_of(record)
         if response_id:
             by_response.setdefault(response_id, set()).add(record.trace_id)
+        for moment in moments_of(record):
+            by_moment.setdefault(moment, set()).add(record.trace_id)
     leads: dict[str, str] = {}
 
     def leader(trace_id: str) -> str:
@@ -165,18 +167,13 @@ def _linked_traces(reports: Sequence[SpanRecord]) -> dict[str, str]:
             trace_id = leads[trace_id]
         return trace_id
 
-    for traces in by_response.values():
-        if 1 < len(traces) <= MOST_VIEWS:
+    alike = [traces for traces in by_response.values() if len(traces) <= MOST_VIEWS]
+    for traces in (*alike, *by_moment.values()):
+        if 1 < len(traces) <= MOST_LINKED:
             first, *others = sorted(traces)
             for trace_id in others:
                 leads[leader(trace_id)] = leader(first)
     return {trace_id: leader(trace_id) for trace_id in leads}
-
-
-def response_id_of(record: SpanRecord) -> str | None:
-    """Return the vendor's id of the answer."""
-    response_id = record.attributes.get(RESPONSE_ID)
-    return response_id if isinstance(response_id, str) else None
 
 
 def _settle(records: Sequence[SpanRecord]) -> None:

@@ -21,9 +21,10 @@ from server.ingest.dialects.dialect import detect_dialect
 from server.ingest.dialects.model_stem import is_embedding_model
 from server.ingest.dialects.scope_traits import ScopeTraits, provider_of_scope
 from server.ingest.mapping.attribute_choice import SpanFields
+from server.ingest.mapping.call_links import RESPONSE_ID
 from server.ingest.mapping.exported_spans import EXPORT_SCOPE, restore_span
 from server.ingest.mapping.mapping_result import IngestWindow, MappedBatch, MappingLimits, RejectedSpan
-from server.ingest.mapping.request_counts import RESPONSE_ID, count_calls_once, rule_alone, tool_name_of
+from server.ingest.mapping.request_counts import count_calls_once, rule_alone, tool_name_of
 from server.ingest.mapping.resource_mapping import MappedResource, MappedScope, map_resource, map_scope
 from server.ingest.mapping.response_body import read_body
 from server.ingest.mapping.span_content import read_content

@@ -1,4 +1,5 @@
-"""Traces that hold reports of one call between them, told by the vendor's id of the answer.
+"""Traces that hold reports of one call between them, told by the vendor's id of the answer or by the moment at which
+it came (:mod:`server.ingest.mapping.call_links`).
 
 An instrumentation that does not make its span current, round a client that traces itself, makes two traces of one call;
 a client and a vendor may do so too. Each batch notes the ids of its answers, in one statement. A note that names more
@@ -8,28 +9,25 @@ than one trace links them, and their calls are counted together (:mod:`server.in
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 import asyncpg
 
-from server.ingest.counting.call_counting import MOST_VIEWS
+from server.ingest.counting.call_counting import MOST_LINKED, MOST_VIEWS
 from server.ingest.writing.prepared_span import PreparedSpan
 from server.storage.statements import statement
 
 TraceKey = tuple[str, str]
 """Project and trace."""
 
-_MOST_LINKED: Final = 64
-"""Traces that hang together by more and more answers are not followed further than this."""
-
 
 class LinkedTraces:
     """The links of the traces of one batch."""
 
-    def __init__(self, batch: Iterable[PreparedSpan]) -> None:
+    def __init__(self, batch: Sequence[PreparedSpan]) -> None:
         self._answers = sorted(
             {(span.project_id, span.response_id, span.trace_id) for span in batch if span.response_id}
         )
+        self._moments = sorted({(span.project_id, moment, span.trace_id) for span in batch for moment in span.moments})
         self._leads: dict[TraceKey, TraceKey] = {}
         self._noted: set[TraceKey] = set()
         self.parted: set[TraceKey] = set()
@@ -40,8 +38,12 @@ class LinkedTraces:
         and so comes before anything of the batch is stored.
         """
         self._leads, self._noted, self.parted = {}, set(), set()
-        if not self._answers:
-            return
+        if self._answers:
+            await self._note_answers(connection)
+        if self._moments:
+            await self._note_moments(connection)
+
+    async def _note_answers(self, connection: asyncpg.Connection) -> None:
         columns = [list(column) for column in zip(*self._answers, strict=True)]
         for row in await connection.fetch(statement("note_responses"), *columns, MOST_VIEWS):
             traces = {(row["project_id"], trace_id) for trace_id in row["traces"]}
@@ -49,18 +51,31 @@ class LinkedTraces:
             if len(traces) > MOST_VIEWS:
                 self.parted |= traces
 
+    async def _note_moments(self, connection: asyncpg.Connection) -> None:
+        """Note the moments, and for each trace the others: stored spans do not tell their moments any more."""
+        columns = [list(column) for column in zip(*self._moments, strict=True)]
+        pairs = set()
+        for row in await connection.fetch(statement("note_responses"), *columns, MOST_LINKED):
+            traces = row["traces"]
+            if len(traces) <= MOST_LINKED:
+                self._noted |= {(row["project_id"], trace_id) for trace_id in traces}
+                pairs |= {(row["project_id"], f"linked {one}", other) for one in traces for other in traces}
+        if pairs:
+            columns = [list(column) for column in zip(*sorted(pairs), strict=True)]
+            await connection.fetch(statement("note_responses"), *columns, MOST_LINKED)
+
     async def follow(self, connection: asyncpg.Connection, flagged: set[TraceKey]) -> set[TraceKey]:
         """Return the traces whose calls are to be counted together with others, and lock them. ``flagged``: those of
         the batch that are known to be linked.
         """
         found: set[TraceKey] = set()
         further = flagged | self._noted
-        while further and len(found) < _MOST_LINKED:
+        while further and len(found) < MOST_LINKED:
             found |= further
             columns = _columns(further)
             await connection.fetch(statement("link_traces"), *columns)
             further = set()
-            for row in await connection.fetch(statement("list_linked_traces"), *columns, MOST_VIEWS):
+            for row in await connection.fetch(statement("list_linked_traces"), *columns, MOST_VIEWS, MOST_LINKED):
                 traces = [(row["project_id"], trace_id) for trace_id in row["traces"]]
                 for trace in traces[1:]:
                     self._leads[self.leader(trace)] = self.leader(traces[0])

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import orjson
 
-from server.ingest.mapping.request_counts import response_id_of
+from server.ingest.mapping.call_links import moments_of, response_id_of
 from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.writing.content_layout import SharedContent, split_content
 from server.ingest.writing.text_vector import NO_WORDS, text_vector
@@ -115,6 +115,7 @@ class PreparedSpan:
     :meth:`set_resource`.
     """
     response_id: str | None = None
+    moments: tuple[str, ...] = ()
     """The vendor's id of the answer, if the span reports a call or its usage."""
 
     @property
@@ -210,6 +211,7 @@ def prepare_span(
         content=content,
         resource=resource if resource is not None and len(resource) >= LEAST_RESOURCE else None,
         response_id=None if record.count_rule is None else response_id_of(record),
+        moments=() if record.count_rule is None else moments_of(record),
     )
 
 

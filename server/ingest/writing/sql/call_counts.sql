@@ -144,14 +144,18 @@ FROM (
 WHERE s.project_id = locked.project_id AND s.trace_id = locked.trace_id;
 
 -- name: list_linked_traces
--- The notes of answers in the traces $2 of the projects $1 that name several traces, at most $3.
+-- The notes of answers in the traces $2 of the projects $1 that name several traces, at most $3; and those of the
+-- traces themselves, at most $4.
 SELECT DISTINCT n.project_id, n.traces
 FROM unnest($1::text[], $2::text[]) AS k (project_id, trace_id)
 JOIN trace_summaries s ON s.project_id = k.project_id AND s.trace_id = k.trace_id
 JOIN llm_traces t ON t.project_id = k.project_id AND t.trace_id = k.trace_id AND t.ts BETWEEN s.start_ts AND s.end_ts
 JOIN response_notes n ON n.project_id = t.project_id
-                     AND n.response = hashtextextended(t.attributes ->> 'gen_ai.response.id', 0)
-WHERE (t.count_rule IS NOT NULL OR t.is_generation) AND cardinality(n.traces) BETWEEN 2 AND $3;
+                     AND n.response = ANY (ARRAY[hashtextextended(t.attributes ->> 'gen_ai.response.id', 0),
+                                                 hashtextextended('linked ' || k.trace_id, 0)])
+WHERE (t.count_rule IS NOT NULL OR t.is_generation) AND cardinality(n.traces) > 1
+  AND cardinality(n.traces) <= CASE WHEN n.response = hashtextextended('linked ' || k.trace_id, 0)
+                                    THEN $4::integer ELSE $3::integer END;
 
 -- name: forget_old_response_notes
 -- {among}: a condition on project_id (server/storage/living_nodes.py).

@@ -1,0 +1,43 @@
+"""Signs by which reports of one call are found in traces of their own.
+
+The vendor's id of the answer is one. Where an instrumentation that does not make its span current leaves it out, and no
+span is above, there is the moment at which the call ended. It is a sign only among senders of one group, which
+``beside`` names in ``dialects/scopes.json``. A sign brings traces together; model, usage and time decide whether
+their calls are one (:mod:`server.ingest.counting.call_counting`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from server.ingest.dialects.canonical_names import GENERATION_OPERATIONS
+from server.ingest.dialects.scope_traits import scope_traits
+from server.ingest.mapping.span_record import SpanRecord
+from server.text.instants import EPOCH
+
+RESPONSE_ID: Final = "gen_ai.response.id"
+SCOPE: Final = "otel.scope.name"
+
+_MOMENT_US: Final = 50_000
+_SLACK_US: Final = 5_000
+"""Two senders end their spans of one call within this time."""
+_MICROSECOND: Final = EPOCH.resolution
+
+
+def response_id_of(record: SpanRecord) -> str | None:
+    """Return the vendor's id of the answer."""
+    response_id = record.attributes.get(RESPONSE_ID)
+    return response_id if isinstance(response_id, str) else None
+
+
+def moments_of(record: SpanRecord) -> tuple[str, ...]:
+    """Return the moments at which a root call ended, if another sender may tell of it; two at the border of them."""
+    if record.parent_span_id is not None or record.operation_type not in GENERATION_OPERATIONS:
+        return ()
+    scope = record.attributes.get(SCOPE)
+    group = scope_traits(scope).beside if isinstance(scope, str) else None
+    if group is None:
+        return ()
+    end_us = (record.ts - EPOCH) // _MICROSECOND + round(record.duration_ms * 1000)
+    slots = sorted({(end_us - _SLACK_US) // _MOMENT_US, (end_us + _SLACK_US) // _MOMENT_US})
+    return tuple(f"moment {group} {record.service_name} {slot}" for slot in slots)
