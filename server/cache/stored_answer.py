@@ -10,13 +10,15 @@ import time
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Final
 
 import orjson
-from cachetools import LRUCache
 
 # Memory per process for copies of answers from Redis, so that unchanged ones are not sent and checked again.
 COPIES_BYTES: Final = 16 << 20
+COPIES_SECONDS: Final = 120.0
+"""A copy that was not used for so long is forgotten, at the latest after twice as long."""
 COPY_BYTES: Final = 2048
 """Memory of a copy besides its data, about: key, tokens, meta. Answers without a row have two bytes of data."""
 CHECKSUM_BYTES: Final = 8
@@ -44,38 +46,64 @@ class CachedAnswer:
         return max(0, int(time.time() - self.stored_at))
 
 
+_Held = tuple[bytes, tuple[bytes, ...], CachedAnswer]
+"""Checksum, tokens, answer."""
+
+
 class Copies:
-    """LRU cache of verified answers, keyed by Redis key. Redis decides whether an entry is still valid."""
+    """Verified answers by Redis key: those used lately, and those used before, which are forgotten next. Redis decides
+    whether one is still valid.
+
+    Most answers are valid for a minute, but nobody tells a process that one has ended. If copies were forgotten only
+    when they are too many, a process would fill its memory with ended ones for hours.
+    """
 
     def __init__(self) -> None:
-        self._held: LRUCache[str, tuple[bytes, tuple[bytes, ...], CachedAnswer]] = LRUCache(
-            COPIES_BYTES, getsizeof=lambda held: len(held[2].data) + COPY_BYTES
-        )
+        self._lately: dict[str, _Held] = {}
+        self._earlier: dict[str, _Held] = {}
+        self._lately_bytes = 0
+        self._began = monotonic()
+        """When the first of those used lately came."""
 
     def checksum(self, key: str) -> bytes:
         """Return the checksum prefix of our copy of ``key``, or b'' if there is none."""
-        try:
-            return self._held[key][0]  # get() looks twice
-        except KeyError:
-            return b""
+        held = self._lately.get(key) or self._used_earlier(key)
+        return b"" if held is None else held[0]
 
     def take(self, key: str, checksum: bytes) -> tuple[tuple[bytes, ...], CachedAnswer] | None:
         """Return tokens and answer of the value that begins with ``checksum``."""
-        try:
-            held, tokens, answer = self._held[key]
-        except KeyError:
-            return None
-        return (tokens, answer) if held == checksum else None
+        held = self._lately.get(key) or self._used_earlier(key)
+        return None if held is None or held[0] != checksum else held[1:]
 
     def keep(self, key: str, checksum: bytes, tokens: tuple[bytes, ...], answer: CachedAnswer) -> None:
-        """Keep a copy, unless it alone is larger than the limit for all copies."""
+        """Keep a copy, unless it alone is larger than half of the limit for all copies."""
         self.drop(key)
-        if len(answer.data) + COPY_BYTES <= COPIES_BYTES:
-            self._held[key] = (checksum, tokens, answer)
+        if len(answer.data) + COPY_BYTES <= COPIES_BYTES // 2:
+            self._add(key, (checksum, tokens, answer))
 
     def drop(self, key: str) -> None:
         """Forget the copy of ``key``."""
-        self._held.pop(key, None)
+        held = self._lately.pop(key, None)
+        if held is not None:
+            self._lately_bytes -= _size(held)
+        self._earlier.pop(key, None)
+
+    def _used_earlier(self, key: str) -> _Held | None:
+        held = self._earlier.pop(key, None)
+        if held is not None:
+            self._add(key, held)
+        return held
+
+    def _add(self, key: str, held: _Held) -> None:
+        now, size = monotonic(), _size(held)
+        if self._lately_bytes + size > COPIES_BYTES // 2 or now - self._began > COPIES_SECONDS:
+            self._earlier, self._lately, self._lately_bytes, self._began = self._lately, {}, 0, now
+        self._lately[key] = held
+        self._lately_bytes += size
+
+
+def _size(held: _Held) -> int:
+    return len(held[2].data) + COPY_BYTES
 
 
 def pack(key: str, tokens: tuple[bytes, ...], answer: CachedAnswer) -> bytes:
