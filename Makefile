@@ -11,7 +11,7 @@ ARGS ?=
 PYTEST_ARGS ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve soak hostile test coverage test-instrumentations test-senders capture-instrumentations test-grafana-data test-clients test-generated-types test-keycloak docs-site render-dashboards lint format types build docs check clean test-promql test-alerts test-upgrade test-partition
+.PHONY: help run serve soak hostile test coverage test-instrumentations test-senders capture-instrumentations test-grafana-data test-clients test-generated-types test-keycloak docs-site render-dashboards lint format types build docs check clean test-promql test-alerts test-upgrade test-partition test-partition-long test-postgresql
 
 help:  ## this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -107,6 +107,17 @@ test-upgrade: $(VENV)/installed-dev  ## the version before and this one under tr
 
 test-partition: $(VENV)/installed-dev  ## eight processes in two network namespaces, one cut off for a while (needs root)
 	TEST_PARTITION=1 $(BIN)/pytest -n 0 -s tests/process/test_network_partition.py
+
+test-partition-long: $(VENV)/installed-dev  ## the same, cut off for a minute
+	TEST_PARTITION=1 PARTITION_SECONDS=60 $(BIN)/pytest -n 0 -s tests/process/test_network_partition.py
+
+POSTGRESQL_TESTS ?= $(addprefix tests/,schema ingest queries storage upkeep)
+test-postgresql: $(VENV)/installed-dev  ## tests on another PostgreSQL than the installed one (PG_BIN=its folder of programs)
+	@if [ -x "$(PG_BIN)/postgres" ]; then \
+	    PG_BIN=$(PG_BIN) $(BIN)/pytest $(PYTEST_ARGS) $(POSTGRESQL_TESTS); \
+	else \
+	    echo "NOT RUN: set PG_BIN to the programs of a PostgreSQL"; \
+	fi
 
 test-manifests: $(VENV)/installed-dev  ## the Kubernetes sample against the published schemas
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check kubernetes-validate==1.37.0

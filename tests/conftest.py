@@ -68,6 +68,12 @@ def memory_folder() -> str | None:
     return None
 
 
+def other_postgres() -> Path | None:
+    """Return the program to test with instead of the wheel's: ``make test-postgresql`` (PG_BIN=its folder)."""
+    folder = os.environ.get("PG_BIN")
+    return Path(folder).resolve() / "postgres" if folder else None
+
+
 class RunningCluster:
     """Starts the services at the first need and stops them with the run."""
 
@@ -83,7 +89,9 @@ class RunningCluster:
             if is_on_citus():
                 self._services = CitusCluster(self._folder, FAST_SETTINGS)
             else:
-                self._services = EmbeddedServices(self._folder / "data", postgres_settings=FAST_SETTINGS)
+                self._services = EmbeddedServices(
+                    self._folder / "data", postgres_settings=FAST_SETTINGS, postgres_program=other_postgres()
+                )
             self._cluster = Cluster(self._services.start())
         return self._cluster
 

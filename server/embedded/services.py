@@ -33,13 +33,16 @@ class EmbeddedServices:
         data_dir: str | os.PathLike[str],
         *,
         postgres_settings: Mapping[str, str] | None = None,
+        postgres_program: Path | None = None,
         announce: Callable[[str], None] = logger.info,
     ) -> None:
         """:param postgres_settings: server settings that override ours; tests turn ``fsync`` off.
+        :param postgres_program: the ``postgres`` to run; None: that of the wheel. Tests try other versions.
         :param announce: receives a sentence for the person at the terminal when something takes time or is changed.
         """
         self._data_dir = DataDir(Path(data_dir))
         self._postgres_settings = postgres_settings or {}
+        self._postgres_program = postgres_program
         self._announce = announce
         self._postgres: EmbeddedPostgres | None = None
         self._valkey: EmbeddedValkey | None = None
@@ -57,7 +60,7 @@ class EmbeddedServices:
 
         :raises EmbeddedError: with the reason and the way out.
         """
-        postgres_program, valkey_program = find_program(POSTGRES), find_program(VALKEY)
+        postgres_program, valkey_program = self._postgres_program or find_program(POSTGRES), find_program(VALKEY)
         self._data_dir.lock()
         try:
             account = choose_account(self._data_dir.cluster, os.environ)

@@ -67,9 +67,10 @@ def is_on_citus() -> bool:
 class CitusCluster:
     """Nodes in a folder, for as long as this object lives."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, str], stronger: Mapping[str, str] | None = None) -> None:
+        """``stronger``: settings that come before those of the tests, which come before ``settings``."""
         self._folder = folder
-        self._settings = {**settings, **SETTINGS}
+        self._settings = {**settings, **SETTINGS, **(stronger or {})}
         self._held: list[DataDir] = []
         self.nodes: dict[str, EmbeddedPostgres] = {}
         self._valkey: EmbeddedValkey | None = None
