@@ -115,7 +115,10 @@ def _long_attributes(record: SpanRecord) -> dict[str, ContentPart]:
 
 def _history(messages: Sequence[Mapping[str, Any]]) -> int:
     """Return the place after the last message of the model; 0 if there is none."""
-    return max((place for place, message in enumerate(messages, 1) if message["role"] == MODEL), default=0)
+    for place in range(len(messages), 0, -1):
+        if messages[place - 1]["role"] == MODEL:
+            return place
+    return 0
 
 
 def _long_attribute(key: str, value: Any) -> ContentPart | None:
