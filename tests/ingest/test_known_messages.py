@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
@@ -17,11 +19,14 @@ from hypothesis import strategies as st
 
 from server.ingest.mapping.mapping_result import IngestWindow, MappedBatch
 from server.ingest.mapping.span_mapping import mapping_steps
+from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.messages.known_message import KnownMessage
 from server.ingest.messages.known_messages import KnownContents, KnownMessages
+from server.ingest.messages.message_rendering import render_messages
 from server.ingest.messages.message_shapes import read_messages
 from server.ingest.otlp.decode import decode_traces
 from server.ingest.redaction.redaction_rules import redactor_of
+from server.ingest.writing.content_layout import split_content
 from server.ingest.writing.prepared_span import prepare_span
 from server.text.instants import EARLIEST
 from tests.bench.conversations import TENANTS, Conversations
@@ -162,14 +167,36 @@ def test_what_is_taken_out_of_a_message_is_noted_each_time() -> None:
     )
 
 
-def test_a_process_remembers_no_more_than_its_bound() -> None:
-    bound, every = 20_000, KnownContents(20_000)
-    for number in range(500):
-        said = [{"role": "user", "parts": [{"type": "text", "content": f"{number} {'word ' * (number % 90)}"}]}] * 2
-        every.of(f"project {number % 7}").read_list(json.dumps(said))
-        places = [place for known in every._projects.values() for place in (known._lately, known._earlier)]
-        held = [message for place in places for message in place.values()]
-        assert sum(message.length for message in held) <= bound + 1000
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "text", "content": "plain words of a talk, and so on " * 30},
+        {"type": "text", "content": "\u4e2d" + " wide words" * 90},
+        {"type": "tool_call", "name": "empty", "arguments": [[] for _ in range(700)]},
+        {"type": "tool_call", "name": "objects", "arguments": [{"a": number} for number in range(300)]},
+        {"type": "tool_call", "name": "texts", "arguments": [f"text {number}" for number in range(500)]},
+        {"type": "tool_call", "name": "numbers", "arguments": [number + 0.5 for number in range(700)]},
+    ],
+    ids=lambda part: part.get("name") or part["content"][:5],
+)
+def test_a_process_remembers_no_more_than_its_bound(part: dict[str, Any]) -> None:
+    bound, every = 800_000, KnownContents(800_000)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for number in range(500):
+            said = [{"role": "user", "parts": [part, {"type": "text", "content": f"{number}"}]}] * 2
+            found = every.of(f"project {number % 7}").read_list(json.dumps(said, ensure_ascii=False))
+            assert found is not None
+            assert {type(message) for message in found} == {KnownMessage}
+            record = SpanRecord(ts=NOW, trace_id="", span_id="", span_name="", input_messages=found)
+            record.input_text = render_messages(found)
+            assert split_content(record) is not None
+            del found, record
+        gc.collect()
+        assert bound / 8 < tracemalloc.get_traced_memory()[0] < 1.3 * bound
+    finally:
+        tracemalloc.stop()
 
 
 def test_projects_share_no_message() -> None:

@@ -12,16 +12,16 @@ class KnownMessage(dict[str, Any]):
     words, its line and its form as a part are worked out once (:mod:`server.ingest.messages.known_messages`).
     """
 
-    __slots__ = ("is_multimodal", "length", "line", "part", "words")
+    __slots__ = ("is_multimodal", "line", "part", "size", "words")
 
-    def __init__(self, message: dict[str, Any], *, words: str, is_multimodal: bool, length: int) -> None:
+    def __init__(self, message: dict[str, Any], *, words: str, is_multimodal: bool, size: int) -> None:
         super().__init__(message)
         self.words = words
         """Its text, without the role."""
         self.line = f"{message['role']}: {words}"
         """Its text in a conversation."""
         self.is_multimodal = is_multimodal
-        self.length = length
-        """Characters of the text that it came from."""
+        self.size = size
+        """About how many bytes are held for it."""
         self.part: Any = None
         """Its form as a stored part, once a span was taken apart (``writing/content_layout.py``)."""

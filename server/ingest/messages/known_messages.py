@@ -19,11 +19,11 @@ from server.ingest.messages.message_parts import read_parts
 from server.ingest.messages.message_rendering import is_multimodal, render_parts
 from server.ingest.messages.message_shapes import Message, read_message
 
-MOST_CHARACTERS: Final = 4 * 1024 * 1024
-"""Of JSON that a process remembers; with what was made of it three or four times as much."""
+MOST_BYTES: Final = 16 * 1024 * 1024
+"""About how much a process remembers, with all that was made of it."""
 
-_LONGEST: Final = 64 * 1024
-"""A longer message is read each time, so that a few of them do not take the place of all others."""
+_LARGEST: Final = 256 * 1024
+"""A larger message is read each time, so that a few of them do not take the place of all others."""
 _FEWEST: Final = 48
 """Characters of a message; shorter ones are read as fast as they are found."""
 _MEMBERS: Final = frozenset({"role", "parts", "name", "finish_reason"})
@@ -68,7 +68,7 @@ class KnownMessages:
                 message = _read(f"{beginning}{piece}}}")
                 if message is None:
                     return None
-                message = self._note(key, message, len(piece))
+                message = self._note(key, message, piece)
             messages.append(message)
         return messages
 
@@ -81,7 +81,7 @@ class KnownMessages:
         if message is None:
             message = _instructions(value)
             if message is not None:
-                message = self._note(key, message, len(value))
+                message = self._note(key, message, value)
         return message
 
     def _met_earlier(self, key: _Key) -> KnownMessage | None:
@@ -90,26 +90,26 @@ class KnownMessages:
             self._keep(key, message)
         return message
 
-    def _note(self, key: _Key, message: Message, length: int) -> Message:
-        """Return ``message`` as one that is known, unless it is very short, very long, or loses something later."""
-        if not _FEWEST <= length <= _LONGEST or _has_blobs(message, length):
+    def _note(self, key: _Key, message: Message, text: str) -> Message:
+        """Return ``message`` as one that is known, unless it is very short, very large, or loses something later."""
+        if len(text) < _FEWEST or (size := _size(text)) > _LARGEST or _has_blobs(message, len(text)):
             return message
         words, has_media = render_parts(message["parts"]), is_multimodal([message])
-        known = KnownMessage(message, words=words, is_multimodal=has_media, length=length)
+        known = KnownMessage(message, words=words, is_multimodal=has_media, size=size)
         self._keep(key, known)
         return known
 
     def _keep(self, key: _Key, message: KnownMessage) -> None:
         self._lately[key] = message
         if self._all is not None:
-            self._all.count(message.length)
+            self._all.count(message.size)
 
 
 class KnownContents:
     """The known messages of all projects, within a bound for all of them together."""
 
-    def __init__(self, most_characters: int = MOST_CHARACTERS) -> None:
-        self._most = most_characters
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+        self._most = most_bytes
         self._noted = 0
         self._projects: dict[str, KnownMessages] = {}
 
@@ -120,11 +120,11 @@ class KnownContents:
             found = self._projects[project_id] = KnownMessages(self)
         return found
 
-    def count(self, characters: int) -> None:
+    def count(self, size: int) -> None:
         """Count what was met for the first time in a while; beyond half of the bound all projects forget what they did
         not meet lately.
         """
-        self._noted += characters
+        self._noted += size
         if self._noted > self._most // 2:
             self._noted = 0
             self._projects = {name: known for name, known in list(self._projects.items()) if known.grow_older()}
@@ -149,6 +149,14 @@ def _instructions(value: Any) -> Message | None:
     decoded = decode_json(value) if isinstance(value, str) else value
     parts = read_parts(value if decoded is None else decoded)
     return storable({"role": "system", "parts": parts})[0] if parts else None
+
+
+def _size(text: str) -> int:
+    """Return about how many bytes are held for a message: its text in four forms, and its objects, lists and texts,
+    each of which takes many times as much as the characters that it is written in.
+    """
+    inner = 300 * (text.count("{") + text.count("[")) + 45 * text.count('"') + 24 * text.count(",")
+    return 1000 + (4 if text.isascii() else 12) * len(text) + inner
 
 
 def _has_blobs(message: Message, length: int) -> bool:
