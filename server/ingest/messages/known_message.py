@@ -9,17 +9,15 @@ class KnownMessage(dict[str, Any]):
     """A message that several spans share: whoever changes one makes a copy.
 
     An agent's call carries the whole conversation before it, so each message comes again with every later call. Its
-    words, its line and its form as a part are worked out once (:mod:`server.ingest.messages.known_messages`).
+    words and its form as a part are worked out once (:mod:`server.ingest.messages.known_messages`).
     """
 
-    __slots__ = ("is_multimodal", "line", "part", "size", "words")
+    __slots__ = ("is_multimodal", "part", "size", "words")
 
     def __init__(self, message: dict[str, Any], *, words: str, is_multimodal: bool, size: int) -> None:
         super().__init__(message)
         self.words = words
         """Its text, without the role."""
-        self.line = f"{message['role']}: {words}"
-        """Its text in a conversation."""
         self.is_multimodal = is_multimodal
         self.size = size
         """About how many bytes are held for it."""

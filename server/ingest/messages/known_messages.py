@@ -19,7 +19,7 @@ from server.ingest.messages.message_parts import read_parts
 from server.ingest.messages.message_rendering import is_multimodal, render_parts
 from server.ingest.messages.message_shapes import Message, read_message
 
-MOST_BYTES: Final = 16 * 1024 * 1024
+MOST_BYTES: Final = 24 * 1024 * 1024
 """About how much a process remembers, with all that was made of it."""
 
 _LARGEST: Final = 256 * 1024
@@ -152,11 +152,11 @@ def _instructions(value: Any) -> Message | None:
 
 
 def _size(text: str) -> int:
-    """Return about how many bytes are held for a message: its text in four forms, and its objects, lists and texts,
+    """Return about how many bytes are held for a message: its text in three forms, and its objects, lists and texts,
     each of which takes many times as much as the characters that it is written in.
     """
     inner = 300 * (text.count("{") + text.count("[")) + 45 * text.count('"') + 24 * text.count(",")
-    return 1000 + (4 if text.isascii() else 12) * len(text) + inner
+    return 400 + (3 if text.isascii() else 10) * len(text) + inner
 
 
 def _has_blobs(message: Message, length: int) -> bool:

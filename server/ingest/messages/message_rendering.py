@@ -25,12 +25,11 @@ def render_messages(messages: list[Message]) -> str:
     """Return the text of a list of messages."""
     if len(messages) == 1 and messages[0]["role"] in _BARE_ROLES:
         return render_parts(messages[0]["parts"])
-    return "\n".join(
-        [
-            message.line if type(message) is KnownMessage else f"{message['role']}: {render_parts(message['parts'])}"
-            for message in messages
-        ]
-    )
+    lines = []
+    for message in messages:
+        words = message.words if type(message) is KnownMessage else render_parts(message["parts"])
+        lines.append(f"{message['role']}: {words}")
+    return "\n".join(lines)
 
 
 def render_parts(parts: list[Part]) -> str:

@@ -155,7 +155,7 @@ def _split(messages: Any, text: str | None) -> list[ContentPart] | None:
             if message.part is None:
                 message.part = _message_part(message, message.words)
             parts.append(message.part)
-            lines.append(message.line)
+            lines.append(f"{message['role']}: {message.words}")
             continue
         try:
             role, words = message["role"], render_parts(message["parts"])
