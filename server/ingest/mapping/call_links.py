@@ -32,11 +32,9 @@ def response_id_of(record: SpanRecord) -> str | None:
 
 def moments_of(record: SpanRecord) -> tuple[str, ...]:
     """Return the moments at which a root call ended, if another sender may tell of it; two at the border of them."""
-    if record.parent_span_id is not None or record.operation_type not in GENERATION_OPERATIONS:
-        return ()
     scope = record.attributes.get(SCOPE)
-    group = scope_traits(scope).beside if isinstance(scope, str) else None
-    if group is None:
+    group = scope_traits(scope).beside if scope.__class__ is str else None
+    if group is None or record.parent_span_id is not None or record.operation_type not in GENERATION_OPERATIONS:
         return ()
     end_us = (record.ts - EPOCH) // _MICROSECOND + round(record.duration_ms * 1000)
     slots = sorted({(end_us - _SLACK_US) // _MOMENT_US, (end_us + _SLACK_US) // _MOMENT_US})

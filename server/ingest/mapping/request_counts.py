@@ -158,7 +158,7 @@ def _linked_traces(reports: Sequence[SpanRecord]) -> dict[str, str]:
         response_id = response_id_of(record)
         if response_id:
             by_response.setdefault(response_id, set()).add(record.trace_id)
-        for moment in moments_of(record):
+        for moment in moments_of(record) if record.parent_span_id is None else ():
             by_moment.setdefault(moment, set()).add(record.trace_id)
     leads: dict[str, str] = {}
 
