@@ -94,21 +94,23 @@ class FrameMeta:
 def series(
     ref_id: str,
     name: str,
-    points: Iterable[tuple[Any, datetime]],
+    points: Iterable[tuple[Any, int]],
     *,
     title: str,
     unit: str | None = None,
     labels: Mapping[str, str] | None = None,
     meta: FrameMeta | None = None,
 ) -> dict[str, Any]:
-    """Return one labelled line: ``points`` are (value, time) in ascending order; ``None`` is a gap."""
+    """Return one labelled line: ``points`` are (value, milliseconds since the epoch) in ascending order; ``None`` is a
+    gap.
+    """
     return {
         "target": name,
         "refId": ref_id,
         "title": title,
         **({"unit": unit} if unit else {}),
         "tags": dict(labels or {}),
-        "datapoints": [[json_value(value), epoch_ms(at)] for value, at in points],
+        "datapoints": [[json_value(value), at] for value, at in points],
         "meta": (meta or FrameMeta()).render(),
     }
 

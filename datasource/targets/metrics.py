@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
-from datasource.panels.frames import Column, FieldType, FrameMeta, Notice, series, table, wire_frame
+from datasource.panels.frames import Column, FieldType, FrameMeta, Notice, epoch_ms, series, table, wire_frame
 from datasource.panels.target_question import TargetQuestion
 from datasource.targets.comparison import Comparison, coverage, period_before
 from datasource.targets.core import Core, Frame
@@ -101,6 +100,7 @@ async def timeseries(core: Core, question: TargetQuestion) -> list[Frame]:
         return [_line_frame(question, nothing, (), meta)]
     colors = await colors_of(core, asked.group_by, groups) if is_colored else {}
     lines: list[Frame] = []
+    times = [epoch_ms(at) for at in answer.times]
     for place, group in enumerate(groups):
         for measure in measures:
             values = [None if at in hidden else value for at, value in enumerate(group.values[measure.key])]
@@ -108,7 +108,7 @@ async def timeseries(core: Core, question: TargetQuestion) -> list[Frame]:
             labels = _line_labels(group, measure, measures)
             # Notices appear once per panel, so they are on the first line.
             told = meta if not lines else FrameMeta(custom=meta.custom)
-            points = zip(values, answer.times, strict=True)
+            points = zip(values, times, strict=True)
             if is_colored:
                 config = {"unit": unit, "displayNameFromDS": title, **color_config(colors.get(place))}
                 lines.append(_line_frame(question, Column("value", FieldType.NUMBER, config, labels), points, told))
@@ -166,9 +166,7 @@ def _incomplete_places(question: TargetQuestion, answer: MetricAnswer, meta: Fra
     return places
 
 
-def _line_frame(
-    question: TargetQuestion, column: Column, points: Iterable[tuple[Any, datetime]], meta: FrameMeta
-) -> Frame:
+def _line_frame(question: TargetQuestion, column: Column, points: Iterable[tuple[Any, int]], meta: FrameMeta) -> Frame:
     rows = ([at, value] for value, at in points)
     return wire_frame(question.ref_id, "", [Column("time", FieldType.TIME), column], rows, meta)
 

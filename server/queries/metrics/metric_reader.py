@@ -6,6 +6,7 @@ read them again for the compared range, and compute values from merged parts.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -217,6 +218,9 @@ def _groups(
 ) -> list[MetricGroup]:
     keys: list[tuple[str, ...]] = [()] if selection is None else list(selection.groups)
     count = len(keys) + (selection is not None and selection.with_other)
+    # Once for all groups: of many groups it would be a large part of the work.
+    seconds = timeline.seconds(now)
+    seconds_before = [] if compared is None else compared[0].seconds(now)
     groups = []
     for index in range(count):
         is_other = index == len(keys)
@@ -224,22 +228,22 @@ def _groups(
             dimension.name: OTHER if is_other else keys[index][place] or None
             for place, dimension in enumerate(question.dimensions)
         }
-        values = _values(question, index, timeline, parts, now)
+        values = _values(question, index, seconds, parts)
         before = None
         if compared is not None:
-            before = _values(question, index, *compared, now)
+            before = _values(question, index, seconds_before, compared[1])
         groups.append(MetricGroup(labels, values, before, is_other))
     return groups
 
 
 def _values(
-    question: MetricQuestion, index: int, timeline: Timeline, parts: dict[Family, Fetched], now: datetime
+    question: MetricQuestion, index: int, seconds: Sequence[float], parts: dict[Family, Fetched]
 ) -> dict[str, tuple[Value, ...]]:
-    seconds = timeline.seconds(now)
+    """Return the values of a group by measure; ``seconds``: the length of each bucket."""
     columns: dict[str, tuple[Value, ...]] = {}
     for measure in question.measures:
         cells = parts[measure.definition.family].cells
-        first = index * timeline.buckets
+        first = index * len(seconds)
         read = cells.reader(measure)
         column = [read(first + bucket, length) for bucket, length in enumerate(seconds)]
         columns[measure.key] = tuple(_filled(column, question))
