@@ -79,6 +79,8 @@ class FairQueue:
         self._tenants: OrderedDict[str, Tenant] = OrderedDict()  # least recently seen first
         self._projects: WeakValueDictionary[str, ProjectUses] = WeakValueDictionary()
         self._queued: dict[Tenant, None] = {}
+        self._wanted: dict[Place, asyncio.Future[None]] = {}
+        """Places in the hands of holders that leave the loop to others for a moment (:meth:`pass_on`)."""
 
     def hold(self, amount: float = 1) -> _Hold:
         """Return a context manager that holds ``amount`` for an ``async with``. It raises the errors of
@@ -101,6 +103,7 @@ class FairQueue:
         tenant.waiting.setdefault(party.principal, deque()).append(waiter)
         tenant.waiting_count += 1
         self._queued[tenant] = None
+        self._end_rests(tenant)
         patience = self._patience if party.patience is None else party.patience
         try:
             await asyncio.wait([waiter.granted], timeout=patience)
@@ -149,17 +152,19 @@ class FairQueue:
     async def pass_on(self, place: Place, rest: float = 0) -> Place:
         """Yield to the event loop, and ``place`` to a party with a better claim; return a place to continue with.
 
-        For long work in small steps. ``rest``: seconds for which the loop is left to others, if other tenants are about
-        and none of them waits. It never raises for lack of room; if it raises, ``place`` has been released.
+        For long work in small steps. ``rest``: seconds for which the loop is left to others, if other tenants are
+        about, until one of them wants the place. It never raises for lack of room; if it raises, ``place`` has been
+        released.
         """
         tenant = place.tenant
-        if tenant is None or not any(other is not tenant for other in self._queued):
+        if tenant is None or not self._others_wait(tenant):
             try:
-                await asyncio.sleep(rest if self.is_shared(place) else 0)
+                await self._leave_the_loop(place, rest)
             except BaseException:
                 self.give_back(place)
                 raise
-            return place
+            if tenant is None or not self._others_wait(tenant):
+                return place
         waiter = Waiter(place.amount, asyncio.get_running_loop().create_future())
         tenant.waiting.setdefault(place.principal, deque()).appendleft(waiter)
         tenant.waiting_count += 1
@@ -170,6 +175,25 @@ class FairQueue:
         except BaseException:
             self._leave(tenant, place.principal, waiter)
             raise
+
+    async def _leave_the_loop(self, place: Place, rest: float) -> None:
+        if not rest or not self.is_shared(place):
+            await asyncio.sleep(0)
+            return
+        self._wanted[place] = wanted = asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.wait([wanted], timeout=rest)
+        finally:
+            del self._wanted[place]
+
+    def _end_rests(self, tenant: Tenant) -> None:
+        """Let holders other than ``tenant``, which has begun to wait, pass on their places at once."""
+        for place, wanted in self._wanted.items():
+            if place.tenant is not tenant and not wanted.done():
+                wanted.set_result(None)
+
+    def _others_wait(self, tenant: Tenant) -> bool:
+        return any(other is not tenant for other in self._queued)
 
     def is_shared(self, place: Place) -> bool:
         """Return whether tenants other than the holder of ``place`` are active."""

@@ -200,6 +200,42 @@ async def test_work_in_steps_rests_while_others_are_about_and_none_waits() -> No
     await first
 
 
+async def test_a_rest_ends_when_another_tenant_wants_the_place() -> None:
+    queue = queue_of(1, patience=5)
+    await take_and_give_back(queue, party("short"))
+
+    async def rest_long() -> None:
+        queue.give_back(await queue.pass_on(await queue.take(), 60))
+
+    resting = as_party(party("long"), rest_long)
+    same = as_party(party("long"), lambda: take_and_give_back(queue, party("long")))
+    await asyncio.sleep(0.02)
+    assert not resting.done()
+    assert not same.done(), "others of the same tenant wait for the end of the rest"
+    await asyncio.wait_for(take_and_give_back(queue, party("short")), 5)
+    await asyncio.wait_for(asyncio.gather(resting, same), 5)
+    assert queue.held == 0
+
+
+async def test_a_cancelled_rest_gives_the_place_back() -> None:
+    queue = queue_of(1, patience=5)
+    await take_and_give_back(queue, party("short"))
+
+    async def rest_long() -> None:
+        await queue.pass_on(await queue.take(), 60)
+
+    resting = as_party(party("long"), rest_long)
+    await asyncio.sleep(0.02)
+    resting.cancel()
+    await asyncio.wait([resting])
+    assert queue.held == 0
+    await asyncio.wait_for(take_and_give_back(queue, party("short")), 5)
+
+
+async def take_and_give_back(queue: FairQueue, who: Party) -> None:
+    queue.give_back(await as_party(who, queue.take))
+
+
 async def test_the_servers_own_work_is_bound_by_the_whole_only() -> None:
     queue = queue_of(10)
     assert len(await take_many(queue, SERVER, 12)) == 10
