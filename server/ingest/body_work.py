@@ -32,9 +32,11 @@ _INLINE_LIMITS: Final = {
 _REST: Final = 4
 """A decoder rests so many times as long as it worked on a body that was refused."""
 _LONGEST_REST_SECONDS: Final = 1.0
-_STEP_SECONDS: Final = 0.002
+_STEP_SECONDS: Final = 0.001
 _REST_SECONDS: Final = 0.002
-"""After each step, while other tenants are about: each step of theirs, in reads too, would wait for one of ours."""
+"""After each step, while other tenants are about and until one wants its turn: each step of theirs, in reads too, would
+wait for one of ours. One sender then has a third of the loop; with steps and rests of two milliseconds, half of it, the
+ingest of others took 1.5 times as long beside it (docs/benchmarks/fairness.md)."""
 _PATIENCE_SECONDS: Final = 10.0
 """A request waits for its turn to be decoded for so long."""
 _QUICK_DECODING_SECONDS: Final = 0.25
