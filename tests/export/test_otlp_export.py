@@ -30,7 +30,7 @@ OWN = {column.name for column in dataclasses.fields(SpanRecord)}
 
 def encoded(records: Sequence[SpanRecord]) -> bytes:
     """Return the file of ``records``, without its trailer."""
-    # Not dataclasses.asdict(), which makes messages anew from their items: those that the mapping knows take more.
+    # Not dataclasses.asdict(), which rebuilds messages from their items: known ones need more than that.
     return OtlpEncoder(trailer=False, rows_before=0).page(
         [{name: getattr(record, name) for name in OWN} for record in records]
     )
