@@ -12,7 +12,8 @@ import numpy as np
 
 from datasource.prometheus.promql.errors import ExecutionError
 from datasource.prometheus.promql.values import Floats, Ints, Labels, Vector, empty_vector, labels_of
-from server.queries.metrics.counter_reader import CounterQuestion, read_windows
+from server.queries.metrics.counter_question import CounterQuestion
+from server.queries.metrics.counter_reader import read_windows
 from server.queries.metrics.window_sums import MONEY_UNIT
 from server.queries.records.budgets import Budget, list_budgets
 from server.reports.budget_report import budget_filter, period_of

@@ -23,7 +23,8 @@ from server.queries.filters.span_fields import FIELDS
 from server.queries.filters.time_range import TimeRange
 from server.queries.lists.list_question import ListQuestion, Sort
 from server.queries.lists.list_reader import list_spans
-from server.queries.metrics.counter_reader import CounterQuestion, read_windows
+from server.queries.metrics.counter_question import CounterQuestion
+from server.queries.metrics.counter_reader import read_windows
 from server.queries.metrics.metric_catalog import DIMENSIONS, HISTOGRAM_BOUNDS
 from server.queries.metrics.window_sums import WindowCounts
 from server.storage.database import Database

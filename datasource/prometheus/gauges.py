@@ -12,7 +12,8 @@ from datasource.prometheus.budget_gauges import BUDGET_LABELS, own, projected, s
 from datasource.prometheus.promql.errors import ExecutionError
 from datasource.prometheus.promql.values import Ints, Labels, Vector, empty_vector, labels_of
 from server.queries.metrics.active_reader import LONGEST_ACTIVE_MS, read_active
-from server.queries.metrics.counter_reader import CounterQuestion, read_windows
+from server.queries.metrics.counter_question import CounterQuestion
+from server.queries.metrics.counter_reader import read_windows
 from server.queries.metrics.metric_catalog import DIMENSIONS, ActorKind, Permission
 from server.queries.metrics.unpriced_reader import LONGEST_UNPRICED_MS, read_unpriced
 from server.queries.metrics.window_sums import SCORE_UNIT

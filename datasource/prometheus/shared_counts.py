@@ -13,7 +13,8 @@ from typing import Any
 from datasource.prometheus.promql.plan import Read, same_but_for_the_name
 from datasource.prometheus.promql.syntax import Matcher
 from datasource.prometheus.series_catalog import FAMILY_OF, SeriesFamily
-from server.queries.metrics.counter_reader import CounterQuestion, read_windows
+from server.queries.metrics.counter_question import CounterQuestion
+from server.queries.metrics.counter_reader import read_windows
 from server.queries.metrics.window_sums import WindowCounts
 from server.storage.database import Database
 from server.storage.row_scope import RowScope

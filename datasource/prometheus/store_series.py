@@ -37,7 +37,8 @@ from datasource.prometheus.series_catalog import BOUND_LABELS, FAMILY_OF, Series
 from datasource.prometheus.shared_counts import SharedCounts
 from server.errors import InsufficientScope
 from server.fairness.off_loop import off_loop
-from server.queries.metrics.counter_reader import CounterQuestion, read_windows
+from server.queries.metrics.counter_question import CounterQuestion
+from server.queries.metrics.counter_reader import read_windows
 from server.queries.metrics.window_sums import SketchEntries, WindowCounts
 from server.rollups.sketch import GAMMA
 from server.storage.database import Database

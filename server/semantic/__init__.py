@@ -1,1 +1,1 @@
-"""Search by meaning: questions answered by vectors, and the background work that makes vectors of stored spans."""
+"""Search by meaning: questions answered by vectors, and the vectors that background work makes of stored spans."""

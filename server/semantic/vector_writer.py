@@ -12,13 +12,13 @@ from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 from server.embedding.embedder import Embedder, EmbedderFailed, TextRefused
-from server.embedding.span_text import NEEDED_FIELDS, added_text, text_hash
 from server.embedding.vectors import from_bytes, to_bits, to_bytes, to_sizes
 from server.errors import ApiError, DatabaseUnavailable
 from server.queries.lists.change_reader import Change, read_changed_spans
 from server.queries.lists.feed_position import FeedPosition
 from server.semantic.backlog import SpanKey
 from server.semantic.embedding_models import EmbeddingModel
+from server.semantic.span_text import NEEDED_FIELDS, added_text, text_hash
 from server.storage.database import Database
 from server.storage.row_scope import RowScope
 from server.storage.statements import statement

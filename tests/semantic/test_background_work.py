@@ -14,9 +14,9 @@ import pytest
 
 from server.embedding.embedder import Embedder, EmbedderFailed, Endpoint
 from server.embedding.offline_model import OfflineModel, OfflineModelMissing, check_files
-from server.embedding.span_text import HEAD, TAIL, added_text
 from server.embedding.vectors import from_bytes, similarities, to_bits, to_bytes, unit
 from server.semantic.backlog import Backlog, SpanKey
+from server.semantic.span_text import HEAD, TAIL, added_text
 from server.semantic.stored_walk import StoredWalk
 from server.semantic.token_budget import TokenBudget
 from server.upkeep.retention import apply_retention

@@ -19,9 +19,10 @@ import numpy as np
 
 from server.errors import InsufficientScope, QueryTooLarge
 from server.fairness.off_loop import off_loop
-from server.queries.filters.filter_tree import Filter, leaves
+from server.queries.filters.filter_tree import leaves
 from server.queries.filters.span_fields import FIELDS
-from server.queries.metrics.metric_catalog import HISTOGRAM_BOUNDS, Dimension, Family
+from server.queries.metrics.counter_question import CounterQuestion, Ints
+from server.queries.metrics.metric_catalog import HISTOGRAM_BOUNDS
 from server.queries.metrics.metric_fetch import Fetched, fetch, fetch_sketches
 from server.queries.metrics.metric_formula import MONEY_COUNTERS, Needs
 from server.queries.metrics.metric_interval import Interval
@@ -32,7 +33,6 @@ from server.queries.metrics.window_sums import (
     EXACT_MS,
     HOUR_MS,
     LINGER_MS,
-    Ints,
     ReadCells,
     WindowCounts,
     hour_floor,
@@ -48,38 +48,6 @@ SHORT_RAW: Final = timedelta(minutes=15)
 """Time that is read from single spans whatever their number, for edges that fit no rollup."""
 MOST_RAW_SPANS: Final = 200_000
 """Approximate number of single spans that are read for a longer time; beyond it, edges move to those of a rollup."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CounterQuestion:
-    """The requested counts within each of the windows ``[lows[i], highs[i])``, in ms since 1970, for every group.
-
-    ``presence`` is the counter that decides whether a group exists. ``sketch`` names the sketch of values:
-    ``histogram`` requests counts up to :data:`HISTOGRAM_BOUNDS`, ``fraction`` one percentile, ``entries`` the bins.
-    ``lingers``: groups with nothing in a window, but something in the day before it, are returned with zero.
-    """
-
-    family: Family
-    presence: str
-    counters: tuple[str, ...]
-    lows: Ints
-    highs: Ints
-    dimensions: tuple[Dimension, ...] = ()
-    filter: Filter | None = None
-    sketch: str | None = None
-    histogram: bool = False
-    fraction: float | None = None
-    entries: bool = False
-    lingers: bool = True
-
-    def needs(self, *, of_percentile: bool) -> Needs:
-        """Return the parts to read; percentiles are read precomputed if every window is one cell."""
-        counters = tuple(dict.fromkeys((self.presence, *self.counters)))
-        fractions: dict[str, tuple[float, ...]] = {}
-        if of_percentile and self.sketch and self.fraction:
-            fractions[self.sketch] = (self.fraction,)
-        histograms = frozenset({self.sketch} if self.sketch and not of_percentile else ())
-        return Needs(self.family, self.presence, counters, fractions, histograms, ())
 
 
 async def read_windows(database: Database, scope: RowScope, question: CounterQuestion) -> WindowCounts:

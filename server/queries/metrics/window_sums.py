@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from server.errors import QueryTooLarge
+from server.queries.metrics.counter_question import CounterQuestion, Ints
 from server.queries.metrics.metric_catalog import HISTOGRAM_BOUNDS
 from server.queries.metrics.metric_fetch import Fetched
 from server.queries.metrics.metric_formula import MONEY_COUNTERS
 from server.rollups import sketch
 
-if TYPE_CHECKING:
-    from server.queries.metrics.counter_reader import CounterQuestion
-
-Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Key = tuple[str, ...]

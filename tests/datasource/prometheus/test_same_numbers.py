@@ -12,7 +12,8 @@ import pytest
 
 from datasource.prometheus import shared_counts
 from server.queries.metrics import counter_reader
-from server.queries.metrics.counter_reader import CounterQuestion, read_windows
+from server.queries.metrics.counter_question import CounterQuestion
+from server.queries.metrics.counter_reader import read_windows
 from server.queries.metrics.window_sums import WindowCounts
 from server.storage.database import Database
 from server.storage.row_scope import RowScope
