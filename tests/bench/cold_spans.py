@@ -19,10 +19,12 @@ import duckdb
 import httpx
 
 from server.embedded import EmbeddedServices
-from tests.bench.agents import SPANS, Side
+from tests.bench.agents.side import Side
 from tests.bench.conversations import TENANTS, Conversations
 
 ROUNDS = 5
+SPANS = 100
+"""Of a request."""
 TIMEOUT = 600.0
 # The same on both, but for the name of the table and of the search.
 QUESTIONS = {

@@ -43,13 +43,22 @@ class LoadConnection:
         self._writer.write(request)
         await self._writer.drain()
         head = await self._reader.readuntil(b"\r\n\r\n")
-        length = 0
+        length, in_chunks = 0, False
         for line in head.split(b"\r\n")[1:]:
             name, _, value = line.partition(b":")
             if name.lower() == b"content-length":
                 length = int(value)
-        body = await self._reader.readexactly(length) if length else b""
+            in_chunks |= name.lower() == b"transfer-encoding"
+        body = await self._chunks() if in_chunks else await self._reader.readexactly(length) if length else b""
         return int(head.split(b" ", 2)[1]), body
+
+    async def _chunks(self) -> bytes:
+        """Return a body whose length is told piece by piece."""
+        pieces = []
+        while length := int((await self._reader.readuntil(b"\r\n")).partition(b";")[0], 16):
+            pieces.append((await self._reader.readexactly(length + 2))[:-2])
+        await self._reader.readuntil(b"\r\n")
+        return b"".join(pieces)
 
 
 async def send_batches(base_url: str, headers: dict[str, str], bodies: Sequence[bytes], senders: int) -> float:
