@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -13,8 +14,14 @@ import asyncpg
 import httpx
 import pytest
 
+from server.embedded.binaries import POSTGRES, find_program
+from server.http.services import Services
+from server.ingest.writing import user_erasure
+from server.ingest.writing.trace_deletion import delete_traces
+from server.ingest.writing.user_erasure import erase_user
 from server.rollups.fold import fold_pending
 from tests.conftest import AppServer, ProjectMaker
+from tests.ingest.shared_talks import Writer, call, message
 from tests.span_factory import make_span, store
 
 Bearer = Callable[..., dict[str, str]]
@@ -118,3 +125,80 @@ async def test_only_who_may_delete_erases_and_only_in_its_projects(
     assert (await client.delete(f"/api/v1/users/{USER}", headers=bearer("admin", ["alpha", "beta"]))).status_code == 400
     kept = await client.get(f"/api/v1/users/{USER}", headers=bearer("admin", ["alpha"]))
     assert kept.json()["data"]["trace_count"] == 3
+
+
+def many_traces(user: str, number: int, spans: int) -> list[Any]:
+    """Return traces of one user, each with its name in all that a sender can put it into."""
+    now = datetime.now(UTC)
+    return [
+        call(
+            [message("system", "Be kind."), message("user", f"I am {user}, question {trace}")],
+            [message("assistant", f"Dear {user}")],
+            ts=now - timedelta(hours=3 * trace),
+            trace_id=f"{trace + 1:032x}",
+            span_id=f"{trace * 100 + place + 1:016x}",
+            user_id=user,
+            attributes={"note": f"said {user}"},
+            resource_attributes={"host.name": f"desk of {user}"},
+        )
+        for trace in range(number)
+        for place in range(spans)
+    ]
+
+
+@pytest.mark.one_postgresql("content stored once is refused on a cluster; counts the transactions of one server")
+async def test_many_traces_go_in_few_transactions(
+    app_server: AppServer, project: ProjectMaker, owner: asyncpg.Connection, owner_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Each transaction costs plans over all weeks and sums of the user, so their number is what an erasure costs.
+
+    Proved by a dump: whatever a restore would bring back.
+    """
+    await project("alpha")
+    services: Services = app_server.services
+    await Writer(services).store("alpha", many_traces(USER, 60, 3))
+    await Writer(services).store("alpha", [make_span(user_id="grace")])
+    dump = [str(find_program(POSTGRES).with_name("pg_dump")), "--inserts", owner_url]
+
+    async def dumped() -> str:
+        done = await asyncio.to_thread(subprocess.run, dump, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    assert USER in await dumped()
+    commits: list[int] = []
+    monkeypatch.setattr(services.writes, "on_commit", lambda projects: commits.append(len(projects)))
+    erased = await erase_user(services.writes, services.freshness, "alpha", USER)
+    assert (erased.traces, erased.spans, erased.is_complete) == (60, 180, True)
+    # The deletion, what it leaves unused (asked until there is no more), and the name.
+    assert len(commits) <= 5
+    await fold_everything(app_server, owner)
+    text = await dumped()
+    assert USER not in text
+    assert "Dear" not in text
+    assert "grace" in text
+
+
+async def test_a_transaction_of_an_erasure_has_so_many_spans(
+    app_server: AppServer, project: ProjectMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writers of the same traces wait for it; a trace that has more is deleted alone."""
+    await project("alpha")
+    await spans_of_two_users(app_server)
+    monkeypatch.setattr(user_erasure, "_MOST_SPANS", 2)
+    sizes: list[list[str]] = []
+
+    async def noted(database: Any, freshness: Any, project_id: str, traces: list[str]) -> Any:
+        sizes.append(traces)
+        return await delete_traces(database, freshness, project_id, traces)
+
+    monkeypatch.setattr(user_erasure, "delete_traces", noted)
+    services: Services = app_server.services
+    # Its time is up at once, and another request goes on.
+    first = await erase_user(services.writes, services.freshness, "alpha", USER, seconds=0.000001)
+    assert (first.traces, first.is_complete) == (0, False)
+    erased = await erase_user(services.writes, services.freshness, "alpha", USER)
+    assert (erased.traces, erased.spans, erased.is_complete) == (4, 5, True)
+    # Trace 4 has two spans.
+    assert all(len(traces) == 1 if f"{4:032x}" in traces else len(traces) <= 2 for traces in sizes)
+    assert len(sizes) >= 3

@@ -347,7 +347,7 @@ async def delete_trace(services: Services, name: str, trace_id: str) -> None:
         try:
             async with services.writes.write([name]) as connection:
                 await ensure_change_tables(connection)
-                written = await connection.fetch(statement("delete_trace_spans"), name, trace_id)
+                written = await connection.fetch(statement("delete_trace_spans"), name, [trace_id])
                 if written:
                     await settle_span_changes(connection, spans_went=True)
             return

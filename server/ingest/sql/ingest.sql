@@ -39,7 +39,7 @@ ORDER BY u.received_at
 LIMIT 500;
 
 -- name: forget_span_update
-DELETE FROM span_updates WHERE project_id = $1 AND trace_id = $2 AND span_id = $3;
+DELETE FROM span_updates WHERE project_id = $1 AND trace_id = ANY ($2::text[]) AND span_id = $3;
 
 -- name: forget_old_span_updates
 -- {among}: as above.
@@ -65,7 +65,7 @@ LIMIT 1;
 
 -- name: delete_trace_vectors
 WITH gone AS (
-    DELETE FROM span_vectors WHERE project_id = $1 AND trace_id = $2
+    DELETE FROM span_vectors WHERE project_id = $1 AND trace_id = ANY ($2::text[])
     RETURNING model_id, ts, bits IS NOT NULL AS counts
 )
 INSERT INTO vector_counts (project_id, model_id, hour, vectors)
@@ -73,10 +73,10 @@ SELECT $1, model_id, date_trunc('hour', ts, 'UTC'), -count(*) FROM gone WHERE co
 RETURNING 1;
 
 -- name: delete_trace_scores
-DELETE FROM scores WHERE project_id = $1 AND trace_id = $2;
+DELETE FROM scores WHERE project_id = $1 AND trace_id = ANY ($2::text[]);
 
 -- name: delete_trace_updates
-DELETE FROM span_updates WHERE project_id = $1 AND trace_id = $2;
+DELETE FROM span_updates WHERE project_id = $1 AND trace_id = ANY ($2::text[]);
 
 -- name: trace_exists
 SELECT true FROM trace_summaries WHERE project_id = $1 AND trace_id = $2;

@@ -179,9 +179,9 @@ FROM written WHERE old_span_id IS NOT NULL
 RETURNING sign;
 
 -- name: delete_trace_spans
--- All spans of trace $2 of project $1.
+-- All spans of the traces $2 of project $1. Returns the trace of each.
 WITH written AS (
-    DELETE FROM llm_traces t WHERE t.project_id = $1 AND t.trace_id = $2
+    DELETE FROM llm_traces t WHERE t.project_id = $1 AND t.trace_id = ANY ($2::text[])
     RETURNING
         $columns(span_change, old.* AS old_*)
 )
@@ -191,4 +191,4 @@ INSERT INTO pg_temp.span_changes (
 SELECT
     0, -1, $columns(span_change, old_*)
 FROM written WHERE old_span_id IS NOT NULL
-RETURNING sign;
+RETURNING trace_id;

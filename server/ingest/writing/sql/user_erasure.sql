@@ -1,10 +1,14 @@
 -- Statements of the erasure of a user.
 
 -- name: list_traces_of_user
--- Up to $3 traces of project $1 that belong to user $2, or in which a span names it.
-(SELECT trace_id FROM trace_summaries WHERE project_id = $1 AND user_id = $2 LIMIT $3)
-UNION
-(SELECT trace_id FROM llm_traces WHERE project_id = $1 AND user_id = $2 LIMIT $3);
+-- Up to $3 traces of project $1 that belong to user $2, and as many in which a span names it, with their numbers of spans.
+SELECT found.trace_id, coalesce(s.span_count, 1) AS spans
+FROM (
+    (SELECT trace_id FROM trace_summaries WHERE project_id = $1 AND user_id = $2 LIMIT $3)
+    UNION
+    (SELECT trace_id FROM llm_traces WHERE project_id = $1 AND user_id = $2 LIMIT $3)
+) AS found
+LEFT JOIN trace_summaries AS s ON s.project_id = $1 AND s.trace_id = found.trace_id;
 
 -- name: list_sessions_of_user
 SELECT session_id FROM user_sessions WHERE project_id = $1 AND user_id = $2;
