@@ -37,6 +37,8 @@ from server.cache.result_cache import Answer, CacheQuestion, ResultCache
 from server.errors import ApiError, QueryTimeout, QueryTooLarge
 from server.fairness.fair_queue import FairQueue
 from server.fairness.party import current_party
+from server.fairness.presence import THIS_PROCESS
+from server.fairness.processors import THIS_MACHINE
 from server.queries.filters.time_range import BoundedRange
 from server.queries.records.project_list import ProjectList
 from server.semantic.meaning_search import MeaningSearch
@@ -86,7 +88,12 @@ class PanelEngine:
         self._timeout = timeout
         self._meaning = meaning
         self._places = FairQueue(
-            "panel places", concurrency, patience=timeout, exhausted=lambda: QueryTimeout(self._too_long)
+            "panel places",
+            concurrency,
+            patience=timeout,
+            exhausted=lambda: QueryTimeout(self._too_long),
+            rests_while=THIS_MACHINE.are_busy,
+            presence=THIS_PROCESS,
         )
         self._freshness = freshness
         self._recent: TLRUCache[str, _Recent] = TLRUCache(MAX_RECENT, lambda _, recent, now: now + recent.seconds)

@@ -7,8 +7,8 @@ a tenant is a set of projects. Its use counts for each of them, in equal parts, 
 a part either, so that credentials for many sets of the same projects gain nothing; * a tenant whose uses take longer
 than ``quick_seconds`` (if set) holds still fewer places: the first long use reduces its part, and each quick one raises
 it by one place. All slow tenants together leave room for quick ones; * among those that wait, the tenant with the least
-recent use is next, and its principals take turns; * where the machine is busy, the places of a tenant that wants
-more, and used more than the others on average, rest after each use; * nobody waits longer than a bound.
+recent use is next, and its principals take turns; * where the machine is busy, a tenant that wants more, and used more
+than the others on average, has one place at a time, which rests after each use; * nobody waits longer than a bound.
 
 A single holder is let in however much it asks for, as long as there is room for it at all.
 """
@@ -26,11 +26,10 @@ from weakref import WeakValueDictionary
 
 from server.errors import ApiError, ShareExhausted
 from server.fairness.party import SERVER, Party, current_party
+from server.fairness.presence import ABOUT_SECONDS, Presence
 from server.fairness.tenants import Parts, Place, ProjectUses, Tenant, Waiter
 from server.telemetry.observations import RateLimitHit, observe
 
-ABOUT_SECONDS: Final = 10.0
-"""Seconds after its last use for which a tenant counts as active."""
 FORGET_SECONDS: Final = 60.0
 MOST_WAITING: Final = 256
 """Number of uses of one tenant that may wait at the same time."""
@@ -57,12 +56,14 @@ class FairQueue:
         quick_seconds: float | None = None,
         rests_while: Callable[[], bool] | None = None,
         share_patience: float = 0,
+        presence: Presence | None = None,
     ) -> None:
         """``name`` of the resource in the plural, for messages and metrics. ``capacity`` in places or bytes.
         ``patience``: seconds that a use waits. ``exhausted`` makes the error for when the whole resource is in use; a
         tenant that has used up its own part gets :class:`ShareExhausted`. ``rests_while`` returns whether places rest
         (see above) at this moment; None: they never do. ``share_patience``: seconds that a use waits at least where
-        only its tenant's own share is in use, which keeps nothing from others.
+        only its tenant's own share is in use, which keeps nothing from others. ``presence``: the tenants of all queues
+        with the same one, for whom places rest; None: those of this queue.
         """
         parts = parts or Parts()
         self.name = name
@@ -73,6 +74,7 @@ class FairQueue:
         self._quick_seconds = quick_seconds
         self._rests_while = rests_while
         self._share_patience = share_patience
+        self._presence = presence
         self._alone, self._contended, self._slow, self._all_slow = (
             max(1.0, capacity * part // 1) for part in (parts.alone, parts.contended, parts.slow, parts.all_slow)
         )
@@ -116,8 +118,10 @@ class FairQueue:
             raise
         return waiter.granted.result()
 
-    def give_back(self, place: Place) -> None:
-        """Give ``place`` back, and let in those who wait. Its own tenant may have to wait until it has rested."""
+    def give_back(self, place: Place, rest: float = 0) -> None:
+        """Give ``place`` back, and let in those who wait. Its own tenant may have to wait until it has rested, for
+        ``rest`` seconds at least.
+        """
         self.held -= place.amount
         tenant = place.tenant
         if tenant is not None:
@@ -125,9 +129,12 @@ class FairQueue:
             seconds = now - place.since
             self._adapt(tenant, seconds)
             tenant.charge(place, now)
-            if self._rests_while is not None and self._must_rest(tenant, now) and self._rests_while():
+            if self._rests_while is not None:
+                tenant.is_heavy = self._must_rest(tenant, now) and self._rests_while()
+                if tenant.is_heavy:
+                    rest = max(rest, min(_REST * tenant.held / place.amount * seconds, LONGEST_REST_SECONDS))
+            if rest:
                 place.is_resting = True
-                rest = min(_REST * tenant.held / place.amount * seconds, LONGEST_REST_SECONDS)
                 asyncio.get_running_loop().call_later(rest, self._rested, tenant, place)
             else:
                 tenant.drop(place)
@@ -143,10 +150,11 @@ class FairQueue:
         """Return whether ``tenant`` has more uses waiting than places, while others are about, and has
         used more lately than a burst, and than these on average.
         """
-        if tenant.waiting_count <= len(tenant.places) or not self._others_are_about(tenant, now):
+        if tenant.waiting_count <= len(tenant.places) or not self._others_are_here(tenant, now):
             return False
         used = tenant.usage.at(now)
-        average = sum(other.usage.at(now) for other in self._tenants.values()) / len(self._tenants)
+        # There is another tenant, even if it does not use this queue.
+        average = sum(other.usage.at(now) for other in self._tenants.values()) / max(2, len(self._tenants))
         return used > max(average, BURST_SECONDS)
 
     async def pass_on(self, place: Place, rest: float = 0) -> Place:
@@ -196,8 +204,12 @@ class FairQueue:
         return any(other is not tenant for other in self._queued)
 
     def is_shared(self, place: Place) -> bool:
-        """Return whether tenants other than the holder of ``place`` are active."""
+        """Return whether tenants other than the holder of ``place`` use this queue lately."""
         return place.tenant is not None and self._others_are_about(place.tenant, monotonic())
+
+    def is_among_others(self, place: Place) -> bool:
+        """Return whether tenants other than the holder of ``place`` use this queue, or another with its presence."""
+        return place.tenant is not None and self._others_are_here(place.tenant, monotonic())
 
     def waiting(self) -> int:
         """Return the number of uses that wait."""
@@ -239,6 +251,8 @@ class FairQueue:
 
     def _limit(self, tenant: Tenant, now: float) -> float:
         """Return the amount that ``tenant`` may hold at this moment."""
+        if tenant.is_heavy:
+            return self._slow
         if not self._others_are_about(tenant, now):
             return self._alone
         if self._quick_seconds is None:
@@ -262,11 +276,19 @@ class FairQueue:
                 return other.held > 0 or now - other.last_seen < ABOUT_SECONDS
         return False
 
+    def _others_are_here(self, tenant: Tenant, now: float) -> bool:
+        """Return whether other tenants are active in any queue with the same presence."""
+        if self._presence is not None and self._presence.others_are_about(tenant.name, now):
+            return True
+        return self._others_are_about(tenant, now)
+
     def _tenant_of(self, party: Party, now: float) -> Tenant:
+        if self._presence is not None:
+            self._presence.note(party.tenant, now)
         tenant = self._tenants.get(party.tenant)
         if tenant is None:
             self._forget_idle(now)
-            tenant = self._tenants[party.tenant] = Tenant(self._uses_of(party), self._slow, now)
+            tenant = self._tenants[party.tenant] = Tenant(party.tenant, self._uses_of(party), self._slow, now)
         else:
             tenant.last_seen = now
             self._tenants.move_to_end(party.tenant)

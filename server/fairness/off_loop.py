@@ -1,7 +1,9 @@
 """Long computations of one request beside the event loop, in threads that tenants share.
 
-A thread shares the interpreter with the event loop, which is slower while it works. So after each use that took long it
-rests for as long as it worked, if other tenants are active: half of the time the loop has the interpreter to itself.
+A thread shares the interpreter with the event loop, which is slower while it works. So after each use that took long,
+the tenant has no thread for as long as it had one, if other tenants use threads, and for three times as long if the
+machine is busy and others do anything at all: half of the time, or three quarters, the loop has the interpreter to
+itself.
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ from weakref import WeakKeyDictionary
 
 from server.errors import Overloaded
 from server.fairness.fair_queue import FairQueue
+from server.fairness.presence import THIS_PROCESS
+from server.fairness.processors import THIS_MACHINE
+from server.fairness.tenants import Place
 
 T = TypeVar("T")
 
@@ -27,6 +32,9 @@ _PATIENCE_SECONDS: Final = 20.0
 _QUICK_SECONDS: Final = 0.25
 _SHORT_SECONDS: Final = 0.005
 """Seconds of work up to which a thread does not rest."""
+_REST: Final = 1.0
+_BUSY_REST: Final = 3.0
+"""Times the seconds of its work that a thread rests while others use threads, and on a busy machine."""
 _LONGEST_REST_SECONDS: Final = 1.0
 
 _executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="computing")
@@ -58,10 +66,7 @@ async def in_thread(work: Callable[[], T]) -> T:
         raise
 
     def ended(result: asyncio.Future[T]) -> None:
-        if use.seconds >= _SHORT_SECONDS and queue.is_shared(place):
-            loop.call_later(min(use.seconds, _LONGEST_REST_SECONDS), queue.give_back, place)
-        else:
-            queue.give_back(place)
+        queue.give_back(place, min(use.seconds * _rest_after(use.seconds, place), _LONGEST_REST_SECONDS))
         if not result.cancelled():
             result.exception()  # the caller may be gone, and then nobody else would retrieve it
 
@@ -70,6 +75,16 @@ async def in_thread(work: Callable[[], T]) -> T:
         return await asyncio.shield(result)
     finally:
         del result  # its error would hold this frame, and this frame the error, with all that was worked on
+
+
+def _rest_after(seconds: float, place: Place) -> float:
+    """Return how often its own ``seconds`` of work a thread rests."""
+    queue = _queue()
+    if seconds < _SHORT_SECONDS:
+        return 0
+    if queue.is_among_others(place) and THIS_MACHINE.are_busy():
+        return _BUSY_REST
+    return _REST if queue.is_shared(place) else 0
 
 
 class _Use:
@@ -99,5 +114,6 @@ def _queue() -> FairQueue:
             patience=_PATIENCE_SECONDS,
             exhausted=lambda: Overloaded("too many answers are being worked out"),
             quick_seconds=_QUICK_SECONDS,
+            presence=THIS_PROCESS,
         )
     return queue

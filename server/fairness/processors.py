@@ -1,4 +1,4 @@
-"""Whether the machine's processors are busy: whoever works while they are takes time from everybody else."""
+"""Whether processors are scarce: whoever works while they are takes time from everybody else."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ from time import monotonic
 from typing import Final
 
 BUSY_SHARE: Final = 0.7
-"""Share of all processors that is in use on a busy machine."""
+"""Share of all processors that is in use on a busy machine. One of few processors is left: see :func:`busy_share`."""
+BUSY_LOOP_SHARE: Final = 0.35
+"""Part of the time in which the calling thread, the event loop, worked or waited for a processor, above which it is
+scarce itself: whoever needs it then waits for others as often as not."""
+STAYS_BUSY_SECONDS: Final = 5.0
+"""Seconds for which a machine counts as busy after it was. Whoever rests then would otherwise end what it rests for,
+and all would feel the time until that is noticed again."""
 SHORTEST_MEASUREMENT: Final = 0.25
 """Seconds below which times of processors, which the kernel counts in hundredths, say too little."""
 _STAT: Final = Path("/proc/stat")
+_SCHEDULED: Final = Path("/proc/thread-self/schedstat")
 _IDLE, _WAITING = 3, 4
 """Places of the times, in a line of that file, in which no processor works (proc_stat(5))."""
 
@@ -23,25 +30,55 @@ Times = tuple[float, float]
 class Processors:
     """The processors of this machine, as they were in the last quarter of a second or longer."""
 
-    def __init__(self, read: Callable[[], Times | None] | None = None, now: Callable[[], float] = monotonic) -> None:
-        """``read`` returns the times so far, or None where the system does not tell them."""
+    def __init__(
+        self,
+        read: Callable[[], Times | None] | None = None,
+        now: Callable[[], float] = monotonic,
+        wanted: Callable[[], float | None] | None = None,
+        count: int | None = None,
+    ) -> None:
+        """``read`` returns the times so far, ``wanted`` the seconds in which this thread worked or waited for a
+        processor; each None where the system does not tell them. ``count``: number of processors."""
         self._read = processor_times if read is None else read
         self._now = now
+        self._wanted = wanted_seconds if wanted is None else wanted
+        self._share = busy_share(count or os.cpu_count() or 1)
         self._before = self._read()
+        self._wanted_before: float | None = None
         self._looked_at = now()
-        self._are_busy = False
+        self._busy_until = self._looked_at
 
     def are_busy(self) -> bool:
-        """Return whether more than :data:`BUSY_SHARE` of them was in use; False where the system does not tell."""
+        """Return whether the machine or the event loop, whose thread has to ask, was busy lately; False where the
+        system does not tell."""
         now = self._now()
-        if now - self._looked_at >= SHORTEST_MEASUREMENT:
+        passed = now - self._looked_at
+        if passed >= SHORTEST_MEASUREMENT:
             self._looked_at = now
-            times = self._read()
-            if times is not None and self._before is not None:
-                worked, passed = times[0] - self._before[0], times[1] - self._before[1]
-                self._are_busy = worked > BUSY_SHARE * passed
-            self._before = times
-        return self._are_busy
+            # Both, so that each begins its next measurement now.
+            if self._machine_was_busy() | self._loop_was_busy(passed):
+                self._busy_until = now + STAYS_BUSY_SECONDS
+        return now < self._busy_until
+
+    def _machine_was_busy(self) -> bool:
+        before, self._before = self._before, self._read()
+        if before is None or self._before is None:
+            return False
+        worked, passed = self._before[0] - before[0], self._before[1] - before[1]
+        return worked > self._share * passed
+
+    def _loop_was_busy(self, passed: float) -> bool:
+        before, self._wanted_before = self._wanted_before, self._wanted()
+        if before is None or self._wanted_before is None:
+            return False
+        return self._wanted_before - before > BUSY_LOOP_SHARE * passed
+
+
+def busy_share(count: int) -> float:
+    """Return the share of ``count`` processors above which the machine is busy: where they are few, because less than
+    one of them is idle, so that two that become ready at once wait for each other.
+    """
+    return min(BUSY_SHARE, max(0.5, 1 - 1 / count))
 
 
 def processor_times() -> Times | None:
@@ -53,6 +90,15 @@ def processor_times() -> Times | None:
         return None
     second = os.sysconf("SC_CLK_TCK")
     return (sum(ticks) - ticks[_IDLE] - ticks[_WAITING]) / second, sum(ticks) / second
+
+
+def wanted_seconds() -> float | None:
+    """Return the seconds in which this thread worked or waited for a processor, or None where Linux does not tell."""
+    try:
+        worked, waited, _ = _SCHEDULED.read_bytes().split()
+        return (int(worked) + int(waited)) / 1e9
+    except (OSError, ValueError):
+        return None
 
 
 THIS_MACHINE: Final = Processors()

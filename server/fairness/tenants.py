@@ -59,12 +59,15 @@ class ProjectUses:
 class Tenant:
     """One set of projects, and its use of the resource."""
 
+    name: str
     projects: tuple[ProjectUses, ...]
     limit: float
     """The part that it may hold while others are active."""
     last_seen: float
     usage: Usage = field(default_factory=Usage)
     is_slow: bool = False
+    is_heavy: bool = False
+    """Whether its last use had to rest, so that it has one place at a time."""
     held: float = 0.0
     by_principal: dict[str, float] = field(default_factory=dict)
     places: dict[Place, None] = field(default_factory=dict)

@@ -24,7 +24,10 @@ def spare_long_lived_objects() -> None:
     """Tell the garbage collector that existing objects stay, and let it look at the rest less often.
 
     The modules and tables of a server are some 100,000 objects; without this each full collection walks over them.
+
+    A collection stops the event loop. Callers that go away leave circles of objects, of which one costs a microsecond:
+    50,000 new objects took 34 to 86 ms at once, 5,000 take three. All objects together are looked at as often.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(5_000, 10, 400)

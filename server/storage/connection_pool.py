@@ -23,6 +23,7 @@ import databases
 
 from server.errors import DatabaseUnavailable, PoolTimeout
 from server.fairness.fair_queue import FairQueue
+from server.fairness.presence import THIS_PROCESS
 from server.fairness.processors import THIS_MACHINE
 from server.fairness.tenants import Place
 
@@ -79,6 +80,7 @@ class ConnectionPool:
             quick_seconds=QUICK_SECONDS,
             rests_while=THIS_MACHINE.are_busy,
             share_patience=SHARE_PATIENCE * acquire_timeout,
+            presence=THIS_PROCESS,
         )
         self._pool = databases.Database(
             url,

@@ -17,7 +17,9 @@ from server.errors import PoolTimeout, ShareExhausted
 from server.fairness import fair_queue
 from server.fairness.fair_queue import FairQueue
 from server.fairness.off_loop import in_thread
-from server.fairness.party import SERVER, Party, current_party
+from server.fairness.party import SERVER, UNKNOWN_CALLERS, Party, current_party
+from server.fairness.presence import ABOUT_SECONDS, THIS_PROCESS, Presence
+from server.fairness.processors import THIS_MACHINE
 from server.fairness.tenants import Parts, Place
 
 T = TypeVar("T")
@@ -343,6 +345,27 @@ async def test_a_thread_rests_after_long_work_while_others_are_about() -> None:
     assert rested >= 0.5  # twice as long as it worked between the three
 
 
+async def test_a_thread_rests_longer_on_a_busy_machine_though_others_use_no_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(THIS_MACHINE, "_looked_at", monotonic() + 60)
+    monkeypatch.setattr(THIS_MACHINE, "_busy_until", monotonic() + 60)
+    THIS_PROCESS.note("other", monotonic())
+
+    def worked() -> None:
+        end = thread_time() + 0.1
+        while thread_time() < end:
+            pass
+
+    async def twice() -> float:
+        await in_thread(worked)
+        began = monotonic()
+        await in_thread(worked)
+        return monotonic() - began
+
+    assert await as_party(party("lone"), twice) >= 0.4
+
+
 async def use(queue: FairQueue, who: Party, seconds: float) -> float:
     """Use a place for so long; return the seconds until there was one."""
     began = monotonic()
@@ -381,6 +404,54 @@ async def test_who_takes_from_nobody_never_rests(reason: str, monkeypatch: pytes
         count = 2 if reason == "one waits" else 3
         waited = await asyncio.gather(*(use(queue, party("heavy"), 0.15) for _ in range(count)))
     assert max(waited) < 0.5
+
+
+async def test_who_used_most_has_one_place_at_a_time_until_the_machine_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fair_queue, "BURST_SECONDS", 0.1)
+    monkeypatch.setattr(fair_queue, "LONGEST_REST_SECONDS", 0.01)
+    is_busy = True
+    queue = FairQueue("places", 10, patience=5, exhausted=PoolTimeout, rests_while=lambda: is_busy)
+    await use(queue, party("light"), 0.001)
+    heavy = [asyncio.create_task(use(queue, party("heavy"), 0.1)) for _ in range(20)]
+    await asyncio.sleep(0.05)
+    assert queue.held == 3, "a burst: three quarters of the part of a tenant"
+    await asyncio.sleep(0.2)
+    assert queue.held <= 1
+    is_busy = False
+    await asyncio.sleep(0.25)
+    assert queue.held == 3
+    await asyncio.gather(*heavy)
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+async def test_places_rest_for_tenants_in_other_queues_with_the_same_presence(
+    is_shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fair_queue, "BURST_SECONDS", 0.1)
+    presence = Presence()
+
+    def queue_with(presence: Presence) -> FairQueue:
+        return FairQueue(
+            "places", 1, patience=5, exhausted=PoolTimeout, rests_while=lambda: True, presence=presence
+        )  # fmt: skip
+
+    panels, lists = queue_with(presence), queue_with(presence if is_shared else Presence())
+    await use(lists, party("light"), 0)
+    waited = await asyncio.gather(*(use(panels, party("heavy"), 0.2) for _ in range(3)))
+    assert (max(waited) > 0.9) is is_shared, "it rests for three times as long as it worked"
+
+
+def test_tenants_are_about_for_a_while_and_the_server_and_the_unknown_are_nobody() -> None:
+    presence = Presence()
+    presence.note("a", 0)
+    presence.note(SERVER.tenant, 0)
+    presence.note(UNKNOWN_CALLERS, 0)
+    assert not presence.others_are_about("a", 1)
+    presence.note("b", 1)
+    presence.note("a", 2)
+    assert presence.others_are_about("a", 3)
+    assert presence.others_are_about("b", 3)
+    assert not presence.others_are_about("a", 1 + ABOUT_SECONDS)
 
 
 async def test_a_place_that_rests_makes_no_tenant_slow(monkeypatch: pytest.MonkeyPatch) -> None:
