@@ -130,8 +130,9 @@ class FairQueue:
             self._adapt(tenant, seconds)
             tenant.charge(place, now)
             if self._rests_while is not None:
-                tenant.is_heavy = self._must_rest(tenant, now) and self._rests_while()
-                if tenant.is_heavy:
+                tenant.heavy_until = 0.0
+                if self._must_rest(tenant, now) and self._rests_while():
+                    tenant.heavy_until = now + ABOUT_SECONDS
                     rest = max(rest, min(_REST * tenant.held / place.amount * seconds, LONGEST_REST_SECONDS))
             if rest:
                 place.is_resting = True
@@ -251,7 +252,7 @@ class FairQueue:
 
     def _limit(self, tenant: Tenant, now: float) -> float:
         """Return the amount that ``tenant`` may hold at this moment."""
-        if tenant.is_heavy:
+        if now < tenant.heavy_until:
             return self._slow
         if not self._others_are_about(tenant, now):
             return self._alone

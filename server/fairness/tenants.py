@@ -66,8 +66,8 @@ class Tenant:
     last_seen: float
     usage: Usage = field(default_factory=Usage)
     is_slow: bool = False
-    is_heavy: bool = False
-    """Whether its last use had to rest, so that it has one place at a time."""
+    heavy_until: float = 0.0
+    """Moment until which it has one place at a time, because its last use had to rest."""
     held: float = 0.0
     by_principal: dict[str, float] = field(default_factory=dict)
     places: dict[Place, None] = field(default_factory=dict)
