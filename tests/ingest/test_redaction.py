@@ -13,8 +13,9 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from server.ingest.project_settings import parse_ingest_settings
+from server.ingest.redaction.finders import FINDERS, IBAN_LENGTHS, luhn_is_valid
 from server.ingest.redaction.linear_pattern import LinearPattern
-from server.ingest.redaction.redaction_rules import FINDERS, InvalidRule, Redactor, luhn_is_valid, redactor_of
+from server.ingest.redaction.redaction_rules import InvalidRule, Redactor, redactor_of
 from tests.conftest import AppServer, ProjectMaker
 from tests.ingest.otlp_payloads import PROTOBUF, attribute, export_request
 from tests.span_factory import make_span
@@ -55,10 +56,71 @@ def redacted(text: str, *rules: dict[str, Any]) -> str | None:
         ("ip", "addr:fe80::1%eth0, ::1, ::ffff:192.0.2.1", "addr:[ip], [ip], [ip]"),
         ("ip", "2001:db8::1: unreachable, 2001:db8::/32.", "[ip] unreachable, [ip]/32."),
         ("ip", "at 12:30:45 std::vector, x :: y", "at 12:30:45 std::vector, x :: y"),
+        ("ip", "from 10.0.0.1. Then ...10.0.0.2...", "from [ip]. Then ...[ip]..."),
+        ("ip", r'{"from":"at\n2001:db8::1 or\t10.0.0.1"', r'{"from":"at\n[ip] or\t[ip]"'),
+        ("email", "jane@münchen.de, o'brien@example.com, a@xn--e1afmkfd.xn--p1ai", "[email], [email], [email]"),
+        ("email", "jane@example.com- and jane@example.com_", "[email]- and jane@example.com_"),
+        ("phone", "+41\u00a044\u202f668‑18–00 or +41 44 668 18 00x123, 044 668 18 00 ext. 7",
+         "[phone] or [phone], [phone]"),
+        ("card", "4111\u00a01111‑1111\u202f1111", "[card]"),
+        ("iban", "to DE89 3704 0044 0532 0130 00 OK, gb82west12345698765432.", "to [iban] OK, [iban]."),
+        ("iban", r"pay\nCH93 0076 2011 6238 5295 7", r"pay\n[iban]"),
+        ("iban", "DE89 3704 0044 0532 0130 01", "DE89 3704 0044 0532 0130 01"),
+        ("iban", "ZZ89370400440532013000, DE893704004405320130001", "ZZ89370400440532013000, DE893704004405320130001"),
+        ("api_key", r"use\nsk-proj-abcdefghijklmnop1234 or\tghp_" + "a" * 36, r"use\n[api_key] or\t[api_key]"),
+        ("api_key", f"sk-{'a' * 5000} ASIAIOSFODNN7EXAMPLE", "[api_key] [api_key]"),
+        ("api_key", f"eyJhbGciOiJub25lIn0.eyJzdWIiOiJqYW5lIn0. eyJhbGciOiJIUzI1NiJ9.{'a' * 9000}.b",
+         "[api_key] [api_key]"),
+        ("api_key", "eyJhbGciOiJkaXIifQ..abcdef.abcdef.abcdef and eyJhbGciOiJub25lIn0",
+         "[api_key] and eyJhbGciOiJub25lIn0"),
+        ("api_key", "-----BEGIN RSA PRIVATE KEY-----\nMIIa/b+c=\n-----END RSA PRIVATE KEY-----.", "[api_key]."),
+        ("api_key", r"-----BEGIN PRIVATE KEY-----\nMIIabc", "[api_key]"),
     ],
 )  # fmt: skip
 def test_built_in_rules_find_what_they_say(find: str, text: str, expected: str) -> None:
     assert redacted(text, {"find": find}) == expected
+
+
+def test_the_lengths_of_account_numbers_are_those_of_their_countries() -> None:
+    """Examples of the registry."""
+    for number in ("NO93 8601 1117 947", "MT84 MALT 0110 0001 2345 MTLC AST0 01S", "FR14 2004 1010 0505 0001 3M02 606"):
+        assert len(number.replace(" ", "")) == IBAN_LENGTHS[number[:2]]
+        assert redacted(f"({number})", {"find": "iban"}) == "([iban])"
+
+
+def test_escapes_and_keys_hide_nothing() -> None:
+    """JSON as text: what its reader sees is redacted, and it stays JSON."""
+    said = {"mail": "jürgen@example.com", "key": "see\nsk-abcdefghijklmnopqrst", "of jane@example.com": "pw"}
+    texts = {
+        "arguments": json.dumps(said),
+        "php": r'{"tel":"044\/668\/18\/00","mail":"jane\u0040example.com",'
+        r'"deep":"[\"\\u0073k-abcdefghijklmnopqrst\"]"}',
+        "password of jane@example.com": "x",
+    }
+    record = make_span(attributes=dict(texts))
+    redactor(*ALL, {"key": "^password"}).redact(record)
+    assert json.loads(record.attributes["arguments"]) == {
+        "mail": "[email]", "key": "see\n[api_key]", "of [email]": "pw"
+    }  # fmt: skip
+    php = json.loads(record.attributes["php"])
+    assert (php["tel"], php["mail"], json.loads(php["deep"])) == ("[phone]", "[email]", ["[api_key]"])
+    assert record.attributes["password of [email]"] == "[redacted]"
+    plain = '{"a": "b\\nc"}'
+    record = make_span(attributes={"text": plain})
+    redactor(*ALL).redact(record)
+    assert record.attributes["text"] == plain, "what no rule changes stays as it was written"
+
+
+def test_the_text_of_messages_is_made_of_what_is_left_of_them() -> None:
+    result = json.dumps({"mail": "jürgen@example.com"})
+    parts = [{"type": "tool_call_response", "id": "1", "response": result}]
+    messages = [{"role": "tool", "parts": parts}]
+    record = make_span(input_messages=messages, input_text=f"[tool_result 1] {result}")
+    redactor(*ALL).redact(record)
+    assert "example" not in json.dumps(record.input_messages)
+    assert record.input_text is not None
+    assert "rgen" not in record.input_text
+    assert "[email]" in record.input_text
 
 
 def test_luhn_knows_valid_numbers() -> None:

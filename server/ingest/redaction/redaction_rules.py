@@ -13,17 +13,15 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import datetime
-from ipaddress import ip_address
 from typing import Any, Final
 
 from server.ingest.mapping.mapping_result import ScoreRecord
 from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.messages.coercion import decode_json
 from server.ingest.messages.message_rendering import render_messages
+from server.ingest.redaction.finders import FINDERS, Finder
 from server.ingest.redaction.linear_pattern import LinearPattern, Pattern, PatternError
 
 MOST_RULES: Final = 50
@@ -33,72 +31,6 @@ _ACTIONS: Final = ("mask", "hash", "drop")
 
 class InvalidRule(Exception):
     """A redaction rule cannot be used; the message names the rule by its position."""
-
-
-def luhn_is_valid(digits: str) -> bool:
-    """Return whether ``digits`` ends in the check digit of ISO/IEC 7812-1 annex B."""
-    total = 0
-    for place, digit in enumerate(reversed(digits)):
-        value = int(digit)
-        if place % 2:
-            value = value * 2 - 9 if value > 4 else value * 2
-        total += value
-    return total % 10 == 0
-
-
-def _is_card(match: str) -> bool:
-    digits = re.sub(r"\D", "", match)
-    return 13 <= len(digits) <= 19 and luhn_is_valid(digits)
-
-
-def _is_phone(match: str) -> bool:
-    return 8 <= len(re.sub(r"\D", "", match)) <= 15
-
-
-def _is_address(match: str) -> bool:
-    for text in (match, match.removesuffix(":")):  # as in "2001:db8::1: unreachable"
-        with suppress(ValueError):
-            return bool(ip_address(text.partition("%")[0])) and text != "::"
-    return False
-
-
-def _always(_match: str) -> bool:
-    return True
-
-
-@dataclass(frozen=True, slots=True)
-class Finder:
-    """The target of a built-in rule: a pattern that cannot backtrack far, and a test of each hit."""
-
-    pattern: Pattern
-    is_hit: Callable[[str], bool] = _always
-
-
-# Every quantifier is bounded, and neighbours share no characters: matching takes linear time.
-FINDERS: Final[dict[str, Finder]] = {
-    "email": Finder(re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w-])")),
-    "phone": Finder(re.compile(r"(?<![\w.])(?:\+|00)?\(?\d{1,4}\)?(?:[ ./-]?\(?\d{2,5}\)?){2,5}(?![\w])"), _is_phone),
-    "card": Finder(re.compile(r"(?<![\d-])\d(?:[ -]?\d){12,18}(?![\d-])"), _is_card),
-    "api_key": Finder(
-        re.compile(
-            r"(?<![\w-])(?:"
-            r"sk-[A-Za-z0-9_-]{16,200}|sk_(?:live|test)_[A-Za-z0-9]{16,200}|gh[pousr]_[A-Za-z0-9]{30,255}"
-            r"|github_pat_[A-Za-z0-9_]{30,255}|AKIA[0-9A-Z]{16}|AIza[0-9A-Za-z_-]{35}|xox[abprs]-[A-Za-z0-9-]{10,200}"
-            r"|llmo_[A-Za-z0-9_]{20,200}|hf_[A-Za-z0-9]{30,60}|glpat-[A-Za-z0-9_-]{20,60}"
-            r"|eyJ[A-Za-z0-9_-]{10,2000}\.[A-Za-z0-9_-]{10,4000}\.[A-Za-z0-9_-]{10,2000}"
-            r")(?![\w])"
-        )
-    ),
-    # IPv6 with all its short forms, an embedded IPv4 address and a zone; what only looks like one (a time of day, C++
-    # names) is no address to the standard library.
-    "ip": Finder(
-        re.compile(
-            r"(?<!\w)(?:[0-9A-Fa-f]{0,4}:){2,7}(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]{1,4})?(?:%[\w.-]{1,32})?(?!\w)"
-            r"|(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\d.])"
-        ),
-        _is_address,
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,19 +84,21 @@ class Redactor:
         record.service_version = record.service_version or None
 
     def _redact_messages(self, record: SpanRecord) -> None:
-        """Redact messages; if a key rule removed something, make their text from the rest."""
+        """Redact messages; if that changed something, make their text of what is left.
+
+        Their text has JSON of tools in the middle, in which rules about keys and escapes find nothing.
+        """
         for side in ("input", "output"):
             messages: Any = getattr(record, f"{side}_messages")
             if not messages:
                 continue
-            if self._keys:
-                kept = [self._message(message, []) for message in messages]
-                if kept != messages:
-                    text = getattr(record, f"{side}_text")
-                    is_cut = f"{side}_text" in (record.dropped or {})
-                    rendered = render_messages(kept)
-                    setattr(record, f"{side}_text", rendered[: len(text or "")] if is_cut else rendered)
-            setattr(record, f"{side}_messages", [self._message(message, self._texts) for message in messages])
+            kept = [self._message(message, self._texts) for message in messages]
+            if kept != messages:
+                text = getattr(record, f"{side}_text")
+                is_cut = f"{side}_text" in (record.dropped or {})
+                rendered = render_messages(kept)
+                setattr(record, f"{side}_text", rendered[: len(text or "")] if is_cut else rendered)
+            setattr(record, f"{side}_messages", kept)
 
     def _message(self, message: dict[str, Any], texts: list[TextRule]) -> dict[str, Any]:
         # Key rules are about content, not about the form of a message: its own members always stay.
@@ -203,9 +137,8 @@ class Redactor:
         return text
 
     def _replaced(self, found: str, rule: TextRule) -> str:
-        if not rule.finder.is_hit(found):
-            return found
-        return self._substitute(found, rule.label, rule.action)
+        extent = rule.finder.extent(found)
+        return self._substitute(found[:extent], rule.label, rule.action) + found[extent:] if extent else found
 
     def _substitute(self, found: str, label: str, action: str) -> str:
         if action == "drop":
@@ -217,7 +150,7 @@ class Redactor:
     def _value(self, value: Any, texts: list[TextRule] | None = None) -> Any:
         texts = self._texts if texts is None else texts
         if isinstance(value, str):
-            return self._text(self._without_keys(value), texts)
+            return self._text(self._inside(value, texts), texts)
         if isinstance(value, list):
             return [self._value(item, texts) for item in value]
         if isinstance(value, dict):
@@ -227,7 +160,7 @@ class Redactor:
                 if rule is None:
                     result[self._text(key, texts)] = self._value(item, texts)
                 elif rule.action != "drop":
-                    result[key] = self._substitute(str(item), rule.label, rule.action)
+                    result[self._text(key, texts)] = self._substitute(str(item), rule.label, rule.action)
             return result
         if isinstance(value, int | float) and not isinstance(value, bool) and value > 10_000_000:
             # A card or phone number may come as a number.
@@ -235,14 +168,17 @@ class Redactor:
             return value if redacted == str(value) else redacted
         return value
 
-    def _without_keys(self, text: str) -> str:
-        """Return JSON in ``text`` after the key rules; any other text, and JSON that they leave alone, is unchanged."""
-        if not self._keys or text[:1] not in ("{", "["):
+    def _inside(self, text: str, texts: list[TextRule]) -> str:
+        """Return JSON in ``text`` after the rules; any other text, and JSON that they leave alone, is unchanged.
+
+        Text rules need that only where an escape can hide what they find (``jane\\u0040example.com``).
+        """
+        if text[:1] not in ("{", "[") or not (self._keys or (texts and "\\" in text)):
             return text
         document = decode_json(text)
         if not isinstance(document, dict | list):
             return text
-        kept = self._value(document, [])
+        kept = self._value(document, texts if "\\" in text else [])
         return text if kept == document else json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
 
     def _key_rule(self, key: str) -> KeyRule | None:
@@ -266,9 +202,9 @@ _DOCUMENT_FIELDS: Final = (
 def redactor_of(settings: Any, key: bytes) -> Redactor | None:
     """Return the redactor for ``{"rules": [...]}``; None without rules.
 
-    A rule is ``{"find": "email"|"phone"|"card"|"api_key"|"ip", "action": …}``, ``{"pattern": "regular expression",
-    "label": …, "action": …}`` or ``{"key": "regular expression on attribute keys", "action": …}``. ``action`` is mask
-    (the default), hash or drop; ``"identities": true`` lets a text rule change user and session ids too. Raises
+    A rule is ``{"find": a name of FINDERS, "action": …}``, ``{"pattern": "regular expression", "label": …, "action":
+    …}`` or ``{"key": "regular expression on attribute keys", "action": …}``. ``action`` is mask (the default), hash or
+    drop; ``"identities": true`` lets a text rule change user and session ids too. Raises
     :class:`InvalidRule`.
     """
     rules = settings.get("rules") if isinstance(settings, dict) else None
