@@ -175,6 +175,7 @@ class Supervisor:
             slot.process = subprocess.Popen(
                 [
                     sys.executable,
+                    "-P",  # a folder named server in the current directory is none of ours
                     "-m",
                     "server.process.worker_process",
                     *map(str, (listener, lifeline, slot.place, table)),

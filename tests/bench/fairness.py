@@ -295,7 +295,7 @@ def bench(checkout: Path, folder: Path, arguments: argparse.Namespace) -> bool:
         environment = serve_environment(urls, PYTHONPATH=str(checkout))
         run("migrate", settings=environment).check_returncode()
         asyncio.run(prepare(urls, arguments.spans))
-        # Its server processes import what is in their current directory.
+        # Server processes of older builds import what is in their current directory.
         with Program(folder, ["serve", "--workers", str(arguments.workers)], environment, cwd=checkout) as program:
             program.wait_for("serving on http", seconds=90)
             program.wait_until_serving()

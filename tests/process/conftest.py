@@ -31,11 +31,17 @@ Starter = Callable[..., Program]
 
 @pytest.fixture
 def start(tmp_path: Path, serve_settings: dict[str, str]) -> Iterator[Starter]:
-    """Starts ``serve`` with arguments and settings of a test and waits until it serves."""
+    """Starts ``serve`` with arguments and settings of a test and waits until it serves.
+
+    It runs in a directory with a package of somebody else that has the name of ours.
+    """
+    elsewhere = tmp_path / "elsewhere" / "server"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "__init__.py").write_text('raise SystemExit("a server of somebody else")')
     running: list[Program] = []
 
     def make(*arguments: str, **changes: str) -> Program:
-        program = Program(tmp_path, ["serve", *arguments], {**serve_settings, **changes})
+        program = Program(tmp_path, ["serve", *arguments], {**serve_settings, **changes}, cwd=elsewhere.parent)
         running.append(program)
         program.wait_until_serving()
         return program
