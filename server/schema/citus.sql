@@ -5,6 +5,10 @@
 ALTER ROLE observatory_api LOGIN;
 ALTER ROLE observatory_worker LOGIN;
 
+-- As in the connections of servers (server/storage/database.py), in those of the coordinator to nodes.
+ALTER ROLE observatory_api SET constraint_exclusion = off;
+ALTER ROLE observatory_worker SET constraint_exclusion = off;
+
 -- Ids are taken by the server (take_dimension_ids): nodes have no sequence of integers.
 ALTER TABLE span_dimensions ALTER COLUMN dim_id DROP DEFAULT;
 

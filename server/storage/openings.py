@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from server.distribution_settings import CITUS
+from server.distribution_settings import CITUS, NONE
 
 PROJECT_ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
@@ -29,6 +29,15 @@ BEGIN_INDEX_READ: Final = "; ".join(
         *(f"SET LOCAL enable_{step} = off" for step in ("seqscan", "bitmapscan", "sort")),
     )
 )
+BEGINNINGS: Final[dict[tuple[str, bool], str]] = {
+    (NONE, False): BEGIN_PLANNED_READ,
+    (NONE, True): BEGIN_INDEX_READ,
+    (CITUS, False): BEGIN_PLANNED_READ,
+    # The node plans for the values in any case. The coordinator's plan, which only names the node, may be for all
+    # values, or for these if it has to know the project.
+    (CITUS, True): _BEGIN_READ,
+}
+"""Of a read, by distribution and by whether it follows an index."""
 _SET_LOCAL: Final = re.compile(r"SET LOCAL (\w+) = (\w+)")
 
 

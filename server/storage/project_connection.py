@@ -6,6 +6,10 @@ to an INSERT sends that to every node, whether or not it holds any of it, so tha
 away. Both are known from the text, so :func:`steps_of` puts such statements into another form, whose effect is the same
 in a transaction of one project.
 
+Citus keeps the plan of a statement that changes several tables only if it has no arguments; it takes longer to make
+than to follow. One whose arguments choose among rows of TEMP tables alone gets them as settings of the transaction,
+which stay on the coordinator (docs/decisions/0300-plans-that-citus-keeps.md).
+
 A node that was started again has ended the connections that the coordinator keeps to it, and the coordinator does not
 notice that for every kind of statement. The first statement of a transaction is then run again: nothing was done yet.
 
@@ -29,6 +33,8 @@ _T = TypeVar("_T")
 _COMMENT: Final = re.compile(r"^\s*--[^\n]*\n", re.MULTILINE)
 EQUAL_PROJECTS: Final = re.compile(r"\b([a-z_]+\.project_id) = ([a-z_]+\.project_id)\b")
 _PLACE: Final = re.compile(r"\$(\d+)")
+_PROJECT_GIVEN: Final = re.compile(r"\bproject_id = \$\d")
+_SETTING: Final = "app.argument_{}"
 _HANDED_ON: Final = re.compile(
     r"(?P<changes>WITH .*\n\))\n"
     r"INSERT INTO (?P<table>[a-z_.]+)(?P<alias>(?: AS [a-z]+)?) \((?P<columns>[^()]*)\)\n"
@@ -48,6 +54,8 @@ class Steps:
     """Whether the project is one more argument, the last."""
     then: str | None = None
     """A second statement, which inserts what the first returns as one JSON text; it decides what is returned."""
+    settings: str | None = None
+    """The statement that makes settings of the arguments, as texts; then ``text`` has none."""
 
 
 @lru_cache(maxsize=256)
@@ -66,9 +74,13 @@ def steps_of(query: str) -> Steps:
             f"INSERT INTO {table}{handed_on['alias']} ({columns})\n"
             f"SELECT {columns} FROM jsonb_populate_recordset(NULL::{table}, $1::text::jsonb){handed_on['rest']}"
         )
-    place = 1 + max(map(int, _PLACE.findall(text)), default=0)
-    text, found = EQUAL_PROJECTS.subn(rf"(\1 = ${place}::text AND \2 = ${place}::text)", text)
-    return Steps(text, bool(found), then)
+    last = max(map(int, _PLACE.findall(text)), default=0)
+    text, found = EQUAL_PROJECTS.subn(rf"(\1 = ${last + 1}::text AND \2 = ${last + 1}::text)", text)
+    if then is None or not last or found or _PROJECT_GIVEN.search(text):
+        return Steps(text, bool(found), then)
+    noted = ", ".join(f"set_config('{_SETTING.format(place)}', ${place}, true)" for place in range(1, last + 1))
+    named = _PLACE.sub(lambda place: f"current_setting('{_SETTING.format(place[1])}')", text)
+    return Steps(named, False, then, f"SELECT {noted}")
 
 
 class NodeConnection:
@@ -95,6 +107,9 @@ class NodeConnection:
             return await self._fetch(query, *args)
         steps = steps_of(query)
         taken = (*args, self._project) if steps.takes_project else args
+        if steps.settings is not None:
+            await self._fetch(steps.settings, *map(str, args))
+            taken = ()
         rows = await self._fetch(steps.text, *taken)
         if steps.then is None:
             return rows

@@ -14,8 +14,9 @@ import pytest
 
 from server.distribution_settings import CITUS, NONE
 from server.errors import QueryTimeout
+from server.http.services import Services
 from server.storage.database import Database
-from server.storage.openings import opening_of
+from server.storage.openings import BEGINNINGS, opening_of
 from server.storage.row_scope import RowScope
 
 
@@ -128,6 +129,20 @@ def test_nodes_get_the_projects_and_nothing_else_of_the_opening() -> None:
     begin, block = message.split("; ", 1)
     assert begin == "BEGIN"
     assert block.startswith("DO "), "statements of a block are texts of their own"
+
+
+async def test_no_plan_is_searched_for_partitions_that_break_a_check(services: Services) -> None:
+    """Ranges of time choose the partitions; nodes of a cluster have the setting from the role (test_spreading)."""
+    for database in (services.reads, services.writes, services.worker):
+        async with database.plain() as connection:
+            assert await connection.fetchval("SHOW constraint_exclusion") == "off"
+
+
+def test_citus_may_keep_the_plan_of_a_read_that_follows_an_index() -> None:
+    """Its coordinator only names the node, which plans for the values and by its own settings."""
+    assert "SET" in BEGINNINGS[NONE, True]
+    assert "SET" not in BEGINNINGS[CITUS, True]
+    assert BEGINNINGS[CITUS, False] == BEGINNINGS[NONE, False]
 
 
 def open_database(url: str) -> Database:

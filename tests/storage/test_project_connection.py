@@ -172,3 +172,13 @@ async def test_reads_of_one_project_find_the_same_in_both_forms(
     assert both.total is not None
     assert pages[0].total is not None
     assert both.total.value == 2 * pages[0].total.value
+
+
+def test_arguments_become_settings_where_no_node_sees_them() -> None:
+    """Citus then plans once. An argument that is a project, or is compared on a node, has to be in the statement."""
+    steps = {name: steps_of(sql) for name, sql in load_statements().items()}
+    assert {name for name, each in steps.items() if each.settings} == {"fold_trace_summaries"}
+    told = steps["fold_trace_summaries"]
+    assert told.settings == "SELECT set_config('app.argument_1', $1, true), set_config('app.argument_2', $2, true)"
+    assert "$" not in told.text
+    assert not steps["fold_session_and_user_summaries"].takes_project, "it would be planned each time"

@@ -37,6 +37,8 @@ class RowLayout:
     """The select list over ``t``."""
     key_columns: str
     """The select list over ``t`` of the sort keys alone."""
+    cut_columns: str
+    """The select list over ``t`` with the first characters of clipped fields, and one more if there are more."""
     late_columns: str
     """The select list over ``t`` and a ``page`` that was read with :attr:`key_columns`."""
     same_row: str
@@ -44,8 +46,8 @@ class RowLayout:
     clipped: tuple[str, ...]
     """Fields of which rows have only the first characters."""
     preview_columns: str
-    """The select list over a ``page`` that was read with :attr:`columns`: the first characters of clipped fields, and
-    one more if there are more. Only the rows of the page are cut: rows that do not get onto the page are not unpacked.
+    """The same over a ``page`` that was read with :attr:`columns`, so that only rows of the page are unpacked, however
+    they are sorted.
     """
     is_heavy: bool
     """Whether it is cheaper to sort only the keys and then fetch the columns of the page than to sort all columns. It
@@ -121,19 +123,23 @@ def row_layout(
     if keys[0].name == RANK:
         beside = {RANK: beside[RANK], **beside}  # shown in rows: the first of the columns beyond the fields
     content = {name: expression.format(t="t") for name, expression in COLUMNS.items()} if in_parts else {}
-    places = [*shown, *beside, *content]
+    own = {**shown, **beside, **content}
+    places = list(own)
     clipped = tuple(name for name in clipped if name not in hidden)
     return RowLayout(
         keys,
         names,
         hidden,
-        columns=_select_list({**shown, **beside, **content}),
+        columns=_select_list(own),
+        cut_columns=_select_list(
+            {name: _beginning(value) if name in clipped else value for name, value in own.items()}
+        ),
         key_columns=_select_list({key.name: key.expression for key in keys}),
         late_columns=_select_list({**shown, **{name: f"page.{name}" for name in beside}, **content}),
         same_row=" AND ".join(f"{view.fields[name].expression()} = page.{name}" for name in view.tie_breakers),
         clipped=clipped,
         preview_columns=_select_list(
-            {name: f"left(page.{name}, {PREVIEW_LENGTH + 1})" if name in clipped else f"page.{name}" for name in places}
+            {name: _beginning(f"page.{name}") if name in clipped else f"page.{name}" for name in places}
         ),
         is_heavy=not view.is_partitioned
         or any(field.is_large for field in fields if field.name not in hidden and field.name not in clipped),
@@ -159,3 +165,7 @@ def _sort_key(view: View, name: str, descending: bool, rank: str | None) -> Sort
 
 def _select_list(expressions: dict[str, str]) -> str:
     return ", ".join(f"{expression} AS {name}" for name, expression in expressions.items())
+
+
+def _beginning(text: str) -> str:
+    return f"left({text}, {PREVIEW_LENGTH + 1})"

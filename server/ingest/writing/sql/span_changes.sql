@@ -23,7 +23,7 @@ WITH written AS (
                ((c.parent_span_id IS NOT NULL)::int::text
                 || lpad((extract(epoch FROM c.ts) * 1000000)::bigint::text, 17, '0') || c.span_id) COLLATE "C" AS rank
         FROM pg_temp.span_changes c
-        WHERE c.pass = $1
+        WHERE c.pass = $1::smallint
     ),
     folded AS (
         SELECT project_id, trace_id,
@@ -278,7 +278,7 @@ INSERT INTO user_summaries AS s (
 )
 SELECT f.project_id, f.user_id, f.first_ts, f.last_ts, coalesce(n.steps, 0), f.trace_count, f.span_count,
        f.generation_count, f.error_count, f.prompt_tokens, f.completion_tokens, f.total_tokens, f.total_cost_usd
-FROM folded f LEFT JOIN steps n ON n.project_id = f.project_id AND n.user_id = f.user_id
+FROM folded f LEFT JOIN steps n ON (n.project_id, n.user_id) = (f.project_id, f.user_id)
 ORDER BY f.project_id, f.user_id
 ON CONFLICT (project_id, user_id) DO UPDATE SET
     first_ts = least(s.first_ts, excluded.first_ts),
