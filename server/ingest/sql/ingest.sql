@@ -39,7 +39,7 @@ ORDER BY u.received_at
 LIMIT 500;
 
 -- name: forget_span_update
-DELETE FROM span_updates WHERE project_id = $1 AND trace_id = ANY ($2::text[]) AND span_id = $3;
+DELETE FROM span_updates WHERE project_id = $1 AND trace_id = $2 AND span_id = $3;
 
 -- name: forget_old_span_updates
 -- {among}: as above.
