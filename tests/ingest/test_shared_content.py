@@ -62,7 +62,30 @@ async def test_a_conversation_is_stored_once(
     kept = await owner.fetchrow("SELECT * FROM llm_traces ORDER BY ts DESC LIMIT 1")
     assert kept is not None
     assert [kept[name] for name in ("input_text", "input_messages", "output_text", "output_messages")] == [None] * 4
-    assert str(kept["search_vector"]) == ""
+    assert kept["search_vector"] is None
+
+
+async def test_the_index_of_words_in_rows_leaves_out_rows_whose_words_are_in_parts(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    """Other rows are in it, those without words too, and searches see no difference."""
+    await project("alpha")
+    apart = call([message("user", "amber")], [message("assistant", "basalt")], ts=START)
+    own = make_span(ts=START + timedelta(minutes=1), input_text="amber cedar")
+    silent = make_span(ts=START + timedelta(minutes=2), input_text=None, output_text=None)
+    await Writer(services).store("alpha", [apart, own, silent])
+    indexed = await owner.fetch(
+        "SELECT pg_get_expr(i.indpred, i.indrelid), (SELECT count(*) FROM llm_traces WHERE search_vector IS NOT NULL)"
+        " FROM pg_index i JOIN pg_inherits h ON h.inhrelid = i.indexrelid"
+        " WHERE h.inhparent = 'llm_traces_text'::regclass"
+    )
+    assert set(map(tuple, indexed)) == {("(search_vector IS NOT NULL)", 2)}
+    minutes = {"amber": [1, 0], "basalt": [0], "amber -basalt": [1], "-amber": [2], "-cedar": [2, 0]}
+    for text, expected in minutes.items():
+        rows = await rows_of(services, "alpha", search(text))
+        assert [round((row["ts"] - START) / timedelta(minutes=1)) for row in rows] == expected, text
+        others = await rows_of(services, "alpha", {"not": search(text)})
+        assert {row["span_id"] for row in (*rows, *others)} == {apart.span_id, own.span_id, silent.span_id}, text
 
 
 async def test_a_late_turn_takes_hardly_more_room_than_an_early_one(

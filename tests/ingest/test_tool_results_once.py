@@ -67,7 +67,7 @@ async def test_the_result_of_a_tool_is_stored_once(
     own = await owner.fetchrow("SELECT * FROM llm_traces WHERE result_alone")
     assert own is not None
     assert [own[name] for name in ("input_text", "output_text", "output_messages")] == [None] * 3
-    assert str(own["search_vector"]) == ""
+    assert own["search_vector"] is None
     found = await rows_of(services, "alpha")
     for row, span in zip(found, (next_call(), tool()), strict=True):
         for name in ("input_text", "input_messages", "output_text", "output_messages", "attributes"):

@@ -72,6 +72,7 @@ LONGEST_MS: Final = 1e12
 _CONTENT_PLACES: Final = tuple(
     COLUMNS.index(name) for name in ("input_text", "input_messages", "output_text", "output_messages")
 )
+_WORDS_PLACE: Final = COLUMNS.index("search_vector")
 _PARTS_PLACE: Final = COLUMNS.index(SHARED_COLUMNS[0])
 _RESOURCE_PLACES: Final = COLUMNS.index("resource_id"), COLUMNS.index("resource_attributes")
 
@@ -129,10 +130,11 @@ class PreparedSpan:
         return self.key[1]
 
     def set_parts(self, ids: Sequence[UUID]) -> None:
-        """Name the stored parts of its :attr:`content`."""
+        """Name the stored parts of its :attr:`content`, which have its words."""
         if self.content is None:
             raise AssertionError("the span has its content in itself")
         content = self.content
+        self.values[_WORDS_PLACE] = None  # which the index of words leaves out, unlike a vector without words
         self.values[_PARTS_PLACE : _PARTS_PLACE + len(SHARED_COLUMNS)] = (
             list(ids), content.inputs, content.size, content.states_finish or None,
             len(content.attributes) or None, content.history or None, content.result_alone or None,

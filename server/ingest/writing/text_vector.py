@@ -71,9 +71,9 @@ def text_vector(document: str) -> bytes | None:
 
 def is_plain(text: str, document: str) -> bool:
     """Return whether the words of ``text``, which are those of ``document``, are all of its letters and digits in lower
-    case, with a gap for everything else: then PostgreSQL finds them in the text itself (migration 0113).
+    case, with a gap for everything else: then PostgreSQL finds them in the text itself (migrations 0113 and 0114).
     """
-    return text.isascii() and len(text) == len(document) and _SCIENTIFIC.search(document) is None
+    return text.isascii() and len(text) == len(document)
 
 
 async def accept_text_vectors(connection: asyncpg.Connection) -> None:

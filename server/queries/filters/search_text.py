@@ -40,8 +40,10 @@ _SEPARATORS = re.compile(f"(?:[^\\w{_MARKS}]|_)+")
 _ARABIC_OPTIONAL = re.compile("[\u0640\u064b-\u0652\u0670]")
 _GAP = "[^a-z0-9]"
 """In a regular expression of PostgreSQL: what is between the words of a text of plain ASCII."""
-_SCIENTIFIC = re.compile("^([0-9]+e[0-9]+)(?=[a-z])")
+_NUMBER = "[0-9]+e[0-9]+"
+_SCIENTIFIC = re.compile(f"^({_NUMBER})(?=[a-z])")
 """A number such as "12e5", where letters follow it: PostgreSQL's parser makes two words of such a word."""
+_IS_NUMBER = re.compile(_NUMBER)
 _ASCII_FOLD = {code: chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
 
 
@@ -88,15 +90,25 @@ class SearchTerm:
 
     def lexemes(self) -> str:
         """Render an operand that asks for all words of the term, wherever they are: for an index without places."""
-        tokens, is_prefix = self._indexed()
-        words = " ".join(_SCIENTIFIC.sub(r"\1 ", token) for token in tokens).split()
+        words, is_prefix = self._parsed()
         return f"({' & '.join(map(_quoted, words))}{':*' if is_prefix else ''})"
 
     def pattern(self) -> str:
         """Render a regular expression of PostgreSQL that finds the term in a text of plain ASCII, whatever its case."""
+        words, is_prefix = self._parsed()
+        # Looks beside the text take a tenth less time than gaps that are a part of what is found.
+        before = ["(?<![a-z0-9])" if words[0][0].isdigit() else f"(?<![a-z0-9])(?:{_NUMBER})?"]
+        before += [
+            f"{_GAP}*" if _IS_NUMBER.fullmatch(left) and not right[0].isdigit() else f"{_GAP}+"
+            for left, right in itertools.pairwise(words)
+        ]
+        end = "" if is_prefix else "(?![0-9])" if _IS_NUMBER.fullmatch(words[-1]) else "(?![a-z0-9])"
+        return "".join(itertools.chain.from_iterable(zip(before, words, strict=True))) + end
+
+    def _parsed(self) -> tuple[list[str], bool]:
+        """Return the words as PostgreSQL's parser takes them apart, and whether the last is the beginning of one."""
         tokens, is_prefix = self._indexed()
-        words = f"{_GAP}+".join(_SCIENTIFIC.sub(rf"\1{_GAP}+", token) for token in tokens)
-        return f"(^|{_GAP}){words}" + ("" if is_prefix else f"($|{_GAP})")
+        return " ".join(_SCIENTIFIC.sub(r"\1 ", token) for token in tokens).split(), is_prefix
 
     def _indexed(self) -> tuple[list[str], bool]:
         """Return the words as they are in the index, and whether the last one is only the beginning of one."""
