@@ -6,7 +6,7 @@ import asyncpg
 
 from server.http.services import Services
 from server.ingest.writing.prepared_span import prepare_span
-from server.ingest.writing.text_index import LONGEST_SECONDS, MOST_WORDS, TextIndexUpkeep
+from server.ingest.writing.text_index import LEAST_WORDS, LONGEST_SECONDS, MOST_WORDS, TextIndexUpkeep
 from tests.conftest import ProjectMaker
 from tests.span_factory import make_span
 
@@ -24,7 +24,7 @@ async def test_it_waits_for_a_pause_of_the_writers(services: Services) -> None:
     await upkeep.settle_if_due()
     assert not upkeep.is_due(), "nothing was written"
     for _ in range(3):
-        upkeep.words += 1000
+        upkeep.words += LEAST_WORDS
         assert not upkeep.is_due(), "they are at it"
     upkeep.spans = 1
     assert not upkeep.is_due(), "a slow commit"
@@ -32,6 +32,19 @@ async def test_it_waits_for_a_pause_of_the_writers(services: Services) -> None:
     assert upkeep.is_due(), "a pause"
     await upkeep.settle_if_due()
     assert not upkeep.is_due(), "done"
+
+
+async def test_a_short_list_waits_for_more_through_pauses(services: Services) -> None:
+    """Each word's list of places is written again, whether one place comes in or a hundred."""
+    upkeep = Upkeep(services, processes=2)
+    await upkeep.settle_if_due()
+    for words in (1, LEAST_WORDS // 2 - 2):
+        upkeep.words += words
+        assert not upkeep.is_due(), "they are at it"
+        assert not upkeep.is_due(), "a pause, and hardly any words"
+    upkeep.words += 1
+    assert not upkeep.is_due(), "at it"
+    assert upkeep.is_due(), "a pause, and the share of one of two processes"
 
 
 async def test_a_long_list_is_settled_while_writers_go_on(services: Services) -> None:
@@ -46,12 +59,16 @@ async def test_a_long_list_is_settled_while_writers_go_on(services: Services) ->
 
 
 async def test_what_others_write_is_settled_at_intervals(services: Services) -> None:
-    upkeep = Upkeep(services)
-    assert upkeep.is_due(), "at the start"
-    await upkeep.settle_if_due()
-    assert not upkeep.is_due()
-    upkeep._settled_at -= LONGEST_SECONDS
-    assert upkeep.is_due()
+    """Of two processes each does it every other time."""
+    for processes in (1, 2):
+        upkeep = Upkeep(services, processes)
+        assert upkeep.is_due(), "at the start"
+        await upkeep.settle_if_due()
+        assert not upkeep.is_due()
+        upkeep._settled_at -= LONGEST_SECONDS * processes - 1
+        assert not upkeep.is_due()
+        upkeep._settled_at -= 1
+        assert upkeep.is_due()
 
 
 async def test_stored_words_are_counted(services: Services, project: ProjectMaker, owner: asyncpg.Connection) -> None:
