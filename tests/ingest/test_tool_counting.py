@@ -124,11 +124,12 @@ def test_an_instrumentation_that_names_no_method_is_known_by_its_scope() -> None
 
 
 def test_autogen_and_an_instrumentation_tell_of_one_tool() -> None:
-    document = request(tell(1, None, "w.track", {"openinference.span.kind": "TOOL"}))
+    told = tell(1, None, "w.track", {"openinference.span.kind": "TOOL", "tool.name": "track"})
+    document = request(told, scope="openinference.instrumentation.autogen_agentchat")
     own = request(tell(2, 1, "execute_tool track", TOOL | named("track")), scope="autogen-core")
     document["resourceSpans"] += own["resourceSpans"]
     records = map_spans(decode_traces(as_json(document), JSON), now=NOW).records
-    assert [(record.operation_type, record.count_rule) for record in records] == [("tool", None), ("chain", 10)]
+    assert [(record.operation_type, record.count_rule) for record in records] == [("tool", 14), ("chain", 15)]
 
 
 def random_tools(chance: random.Random, trace: int) -> list[SpanRecord]:

@@ -11,8 +11,18 @@ the rules by number.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from enum import Enum
 from typing import Final
 
+from server.ingest.counting.call_likeness import (
+    CLOCK_US,
+    begin_and_end_together,
+    is_bill_of,
+    is_booking_of,
+    is_one_response,
+    is_one_window,
+    silent_last,
+)
 from server.ingest.counting.count_rules import (
     BILLED_OUTSIDE,
     INNER_COUNTS,
@@ -26,7 +36,9 @@ from server.ingest.counting.count_rules import (
     Decision,
     SpanView,
 )
+from server.ingest.counting.told_twice import decide_told_twice
 from server.ingest.counting.tool_counting import decide_tool_calls
+from server.ingest.counting.usage_sums import leave_out_sums
 from server.ingest.dialects.canonical_names import (
     BOUNDARY_OPERATIONS,
     TRANSPARENT_OPERATIONS,
@@ -40,10 +52,6 @@ MOST_LINKED: Final = 64
 """Traces that hang together by more and more answers, or by one moment, are not followed further than this."""
 _MOST_ALIKE: Final = 100
 """The same for calls of one usage, which are compared pair by pair."""
-_CLOCK_US: Final = 2_000
-"""Two instrumentations round the times of one call differently by this much."""
-_BOOKED_US: Final = 1_000_000
-"""A framework that books the usage of a call in a span of its own does so within this time."""
 
 _DIRECT, _THROUGH_TRANSPORT, _THROUGH_CHAIN, _BOUNDARY = 0, 1, 2, 3
 
@@ -59,11 +67,18 @@ def decide_counts(spans: Iterable[SpanView]) -> dict[str, Decision]:
         decisions.update((span.span_id, _alone(span)) for span in reporting)
     else:
         decisions.update(_TraceDecision(by_id, reporting).decide())
+    decide_told_twice(by_id, decisions)
     return decisions
 
 
 def _alone(span: SpanView) -> Decision:
     return Decision(True, ONLY_REPORT if span.is_call else USAGE_WITHOUT_CALL)
+
+
+class _Silent(Enum):
+    """Where a call without usage is looked for beside another."""
+
+    BESIDE, ANYWHERE = 1, 2
 
 
 class _TraceDecision:
@@ -93,6 +108,7 @@ class _TraceDecision:
         self._count_usage_without_call()
         self._count_bookings_once()
         self._count_views_once()
+        leave_out_sums(self._reporting, self._decisions)
         self._point_at_what_counts()
         return self._decisions
 
@@ -150,7 +166,7 @@ class _TraceDecision:
         """Count, of a call and the calls inside it, those that report usage: the inner ones before the outer one."""
         inner = _reports_of(call, below)
         standing = [span for other in inner for span in self._standing[other.span_id]]
-        is_billed = _is_bill_of(call, standing)
+        is_billed = is_bill_of(call, standing)
         if is_billed:
             is_outer = True
         elif any(span.has_usage for span in standing):
@@ -229,7 +245,8 @@ class _TraceDecision:
 
     def _count_silent_siblings_once(self) -> None:
         """Leave out a call without usage beside a call of another instrumentation, with the same span above both, or
-        none (the roots of linked traces): one that fails counts rather than one that says nothing.
+        none (the roots of linked traces), or anywhere in the trace if they begin and end together: one that fails
+        counts rather than one that says nothing.
         """
         counted = [span for span in self._reporting if span.is_call and self._decisions[span.span_id].counts]
         if all(span.has_usage for span in counted):
@@ -240,30 +257,34 @@ class _TraceDecision:
                 siblings.setdefault(span.parent_span_id, []).append(span)
         for same in siblings.values():
             if 1 < len(same) <= _MOST_ALIKE and len({span.scope for span in same}) > 1:
-                same.sort(key=lambda span: (not span.has_usage, not span.has_error, span.place))
-                self._count_windows_once(same, only_silent=True)
+                same.sort(key=silent_last)
+                self._count_windows_once(same, _Silent.BESIDE)
+        counted = [span for span in counted if self._decisions[span.span_id].counts and span.scope]
+        if len(counted) <= _MOST_ALIKE and len({span.scope for span in counted}) > 1:
+            self._count_windows_once(sorted(counted, key=silent_last), _Silent.ANYWHERE)
 
     def _count_responses_once(self, same: Sequence[SpanView]) -> None:
         for position, outer in enumerate(same):
             for inner in same[:position]:
-                if self._decisions[inner.span_id].counts and _is_one_response(inner, outer):
+                if self._decisions[inner.span_id].counts and is_one_response(inner, outer):
                     self._leave_out(outer, SAME_RESPONSE, [inner])
                     break
 
-    def _count_windows_once(self, same: Sequence[SpanView], *, only_silent: bool = False) -> None:
-        """Pair calls, one from each instrumentation: two calls at once with equal usage stay two. ``only_silent``:
-        leave out calls without usage alone.
+    def _count_windows_once(self, same: Sequence[SpanView], silent: _Silent | None = None) -> None:
+        """Pair calls, one from each instrumentation: two calls at once with equal usage stay two. ``silent``: leave
+        out calls without usage alone.
         """
         taken: set[tuple[str, str | None]] = set()
         for position, outer in enumerate(same):
-            if not self._decisions[outer.span_id].counts or (only_silent and outer.has_usage):
+            if not self._decisions[outer.span_id].counts or (silent and outer.has_usage):
                 continue
             near = [
                 inner
                 for inner in same[:position]
                 if self._decisions[inner.span_id].counts
                 and (inner.span_id, outer.scope) not in taken
-                and _is_one_window(inner, outer)
+                and is_one_window(inner, outer)
+                and (silent is not _Silent.ANYWHERE or begin_and_end_together(inner, outer))
                 and not self._is_above(outer, inner)
             ]
             if near:
@@ -280,7 +301,7 @@ class _TraceDecision:
             for span in self._reporting
             if not span.is_call
             and span.total_tokens
-            and span.end_us - span.start_us <= _CLOCK_US
+            and span.end_us - span.start_us <= CLOCK_US
             and self._decisions[span.span_id].counts
         ]
         if not bookings:
@@ -292,7 +313,7 @@ class _TraceDecision:
         booked: set[str] = set()
         for booking in bookings:
             alike = by_usage.get((booking.prompt_tokens, booking.completion_tokens, booking.scope), ())
-            calls = [call for call in alike if call.span_id not in booked and _is_booking_of(booking, call)]
+            calls = [call for call in alike if call.span_id not in booked and is_booking_of(booking, call)]
             if calls:
                 call = max(calls, key=lambda span: (span.end_us, span.place))
                 booked.add(call.span_id)
@@ -335,56 +356,3 @@ def _reports_of(call: SpanView, below: Sequence[tuple[SpanView, int]]) -> list[S
     if far and (not call.has_usage or not total or total == call.total_tokens):
         near += far
     return sorted(near, key=lambda span: span.place)
-
-
-def _is_one_response(inner: SpanView, outer: SpanView) -> bool:
-    if not is_same_model(inner.model, outer.model):
-        return False
-    # The two ends of a call have clocks of their own.
-    return {inner.kind, outer.kind} == {"client", "server"} or _is_one_time(inner, outer)
-
-
-def _is_one_window(inner: SpanView, outer: SpanView) -> bool:
-    return (
-        inner.scope != outer.scope
-        and not (inner.response_id and outer.response_id)
-        and (not outer.is_call or operation_family(inner.operation) == operation_family(outer.operation))
-        and _is_one_usage(inner, outer)
-        and is_same_model(inner.model, outer.model)
-        and _is_one_time(inner, outer)
-    )
-
-
-def _is_one_usage(inner: SpanView, outer: SpanView) -> bool:
-    """Return whether ``outer`` reports nothing, or the tokens of ``inner``, with or without those of the cache."""
-    if not outer.total_tokens or (inner.prompt_tokens, inner.completion_tokens) == (
-        outer.prompt_tokens, outer.completion_tokens,
-    ):  # fmt: skip
-        return True
-    return not outer.tells_cache and (outer.prompt_tokens, outer.completion_tokens) in inner.usages
-
-
-def _is_booking_of(booking: SpanView, call: SpanView) -> bool:
-    return (
-        is_same_model(call.model, booking.model)
-        and call.end_us - _CLOCK_US <= booking.start_us <= call.end_us + _BOOKED_US
-    )
-
-
-def _is_bill_of(call: SpanView, standing: Sequence[SpanView]) -> bool:
-    """Return whether ``call`` reports the tokens of the one call inside it, and what that does not tell: its cost, or
-    how many of the tokens were cached.
-    """
-    if len(standing) != 1 or standing[0].is_billed:
-        return False
-    if not call.is_billed and (standing[0].tells_cache or not call.tells_cache):
-        return False
-    return bool(call.total_tokens) and call.total_tokens == standing[0].total_tokens
-
-
-def _is_one_time(one: SpanView, other: SpanView) -> bool:
-    return _runs_within(one, other) or _runs_within(other, one)
-
-
-def _runs_within(inner: SpanView, outer: SpanView) -> bool:
-    return inner.start_us >= outer.start_us - _CLOCK_US and inner.end_us <= outer.end_us + _CLOCK_US

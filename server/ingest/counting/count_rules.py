@@ -15,6 +15,7 @@ from server.ingest.dialects.canonical_names import GENERATION_OPERATIONS
 ONLY_REPORT, USAGE_WITHOUT_CALL = 1, 2
 INNER_COUNTS, OUTER_COUNTS, SAME_RESPONSE, SAME_WINDOW, REPEATED_USAGE, BILLED_OUTSIDE = 3, 4, 5, 6, 7, 8
 TOOL_CALL, SAME_TOOL_CALL = 9, 10
+AGENT_RUN, SAME_AGENT_RUN, SAME_RUN_USAGE, TOLD_TOOL, TOOL_TOLD_TWICE = 11, 12, 13, 14, 15
 
 COUNT_RULES: Final[Mapping[int, str]] = {
     ONLY_REPORT: "counts: the report of a model call",
@@ -28,13 +29,39 @@ COUNT_RULES: Final[Mapping[int, str]] = {
     REPEATED_USAGE: "does not count: its usage repeats that of the calls below or around it, or of the one just before",
     TOOL_CALL: "is no model call: the report of a tool call, of which there may be others",
     SAME_TOOL_CALL: "is no tool call of its own: the span around it reports the same one",
+    AGENT_RUN: "is no model call: the run of an agent, of which other instrumentations may tell too",
+    SAME_AGENT_RUN: "is no run of an agent of its own: another instrumentation tells of the same one",
+    SAME_RUN_USAGE: "counts: usage of a run of an agent of which another instrumentation tells too, without usage",
+    TOLD_TOOL: "is no model call: the call of a tool, of which other instrumentations may tell too",
+    TOOL_TOLD_TWICE: "is no tool call of its own: another instrumentation tells of the same one",
 }
 """Meaning of each ``count_rule``."""
 
 TOOL_RULES: Final = frozenset({TOOL_CALL, SAME_TOOL_CALL})
 """The rules of spans that may be a further report of a tool call."""
-TOOL, NO_TOOL = "tool", "chain"
-"""Operation of a span that reports a tool call, and of a further report of the same one."""
+TOLD_RULES: Final = frozenset({AGENT_RUN, SAME_AGENT_RUN, SAME_RUN_USAGE, TOLD_TOOL, TOOL_TOLD_TWICE})
+"""The rules of agents and tools of which several instrumentations tell, or told once."""
+AGENT, TOOL, NO_TOOL = "agent", "tool", "chain"
+"""Operation of a span that reports the run of an agent, or a tool call, and of a further report of the same one."""
+_STEPS: Final = frozenset({SAME_TOOL_CALL, SAME_AGENT_RUN, SAME_RUN_USAGE, TOOL_TOLD_TWICE})
+_OPERATIONS: Final[Mapping[int, str]] = {
+    **dict.fromkeys((*TOOL_RULES, TOLD_TOOL, TOOL_TOLD_TWICE), TOOL),
+    **dict.fromkeys((AGENT_RUN, SAME_AGENT_RUN, SAME_RUN_USAGE), AGENT),
+}
+
+
+def told_operation(count_rule: int | None, operation: str) -> str:
+    """Return the operation that a span told, whatever it was taken for beside others."""
+    return operation if count_rule is None else _OPERATIONS.get(count_rule, operation)
+
+
+def entity_columns(operation: str, rule: int | None, tool_name: str | None) -> tuple[str, str | None]:
+    """Return operation type and tool name of a span that tells of an agent or a tool. A further report of a run or call
+    is a step of it, and names no tool, so that counts by operation or tool count it once.
+    """
+    if rule not in _STEPS:
+        return operation, tool_name
+    return NO_TOOL, None if operation == TOOL else tool_name
 
 
 @dataclass(slots=True)
@@ -62,6 +89,9 @@ class SpanView:
     cache_tokens: int = 0
     """Tokens of the prompt that the vendor read from its cache or wrote to it, as far as the sender reported them."""
     has_error: bool = False
+    agent_name: str | None = None
+    was_told_twice: bool = False
+    """Whether it was found before that several instrumentations tell of it."""
 
     @property
     def is_call(self) -> bool:
@@ -104,7 +134,8 @@ class Decision:
     """Whether a span counts, why, and where its call is counted if not here."""
 
     counts: bool
-    rule: int
+    rule: int | None
+    """None for an agent or a tool that turned out to be told by one alone."""
     counted_in: str | None = None
     lenders: list[str] = field(default_factory=list)
     """Other reports of the call, from which the counted span takes a user, session, tags, agent or prompt it lacks."""

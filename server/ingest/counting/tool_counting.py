@@ -19,6 +19,9 @@ from server.ingest.otlp.payload import DecodedSpan
 TOOL_NAME: Final = "mcp.tool.name"
 """The attribute that keeps the name of a tool where the row has none, because another span is the call."""
 
+TOOL_TOLD: Final = "gen_ai.tool.name"
+"""The same of a tool of which another instrumentation tells too."""
+
 _METHOD, _CALL = "mcp.method.name", "tools/call"
 _BETWEEN: Final = TRANSPARENT_OPERATIONS | {NO_TOOL}
 _PREFIX_ENDS: Final = ("__", ".", "/", ":")

@@ -41,6 +41,8 @@ class ScopeTraits:
     """Attribute with the length in seconds of a span that is made, whole, when what it tells of has ended."""
     client_in: str | None = None
     """Where the class of the vendor's client is told: an attribute, or ``name`` for names such as ``OpenAI.chat``."""
+    nameless_agent: str | None = None
+    """Operation of a span that is said to be an agent and names none: the trace itself, of some senders."""
     repeats_tools: bool = False
     """True if a tool may be told once more: by its client and its server, or by a framework and an instrumentation."""
     counted_in_logs: bool = False
@@ -109,6 +111,7 @@ def scope_traits(scope_name: str) -> ScopeTraits:
                 streams_apart=traits.get("streams_apart", False),
                 seconds_in=traits.get("seconds_in"),
                 client_in=traits.get("client_in"),
+                nameless_agent=traits.get("nameless_agent"),
                 repeats_tools=traits.get("repeats_tools", False),
                 counted_in_logs=traits.get("counted_in_logs", False),
                 ttft_factor=1.0 if traits.get("ttft_unit") == "ms" else 1000.0,

@@ -9,7 +9,10 @@ their calls are one (:mod:`server.ingest.counting.call_counting`).
 from __future__ import annotations
 
 from typing import Final
+from zlib import crc32
 
+from server.ingest.counting.count_rules import TOLD_RULES
+from server.ingest.counting.told_twice import ENTITIES
 from server.ingest.dialects.canonical_names import GENERATION_OPERATIONS
 from server.ingest.dialects.scope_traits import scope_traits
 from server.ingest.mapping.span_record import SpanRecord
@@ -17,6 +20,11 @@ from server.text.instants import EPOCH
 
 RESPONSE_ID: Final = "gen_ai.response.id"
 SCOPE: Final = "otel.scope.name"
+
+TELLERS: Final = 8
+"""Scopes that tell of agents and tools are told apart by a number below this. Two of one number are not, which is of no
+consequence in a trace with several calls, since that is read again for each of its pieces anyway.
+"""
 
 _MOMENT_US: Final = 50_000
 _SLACK_US: Final = 5_000
@@ -28,6 +36,14 @@ def response_id_of(record: SpanRecord) -> str | None:
     """Return the vendor's id of the answer."""
     response_id = record.attributes.get(RESPONSE_ID)
     return response_id if isinstance(response_id, str) else None
+
+
+def teller_of(record: SpanRecord) -> int | None:
+    """Return the number of the scope that tells of an agent or a tool, None for another span."""
+    if record.operation_type not in ENTITIES and record.count_rule not in TOLD_RULES:
+        return None
+    scope = record.attributes.get(SCOPE)
+    return crc32(scope.encode()) % TELLERS if isinstance(scope, str) else None
 
 
 def moments_of(record: SpanRecord) -> tuple[str, ...]:

@@ -10,17 +10,20 @@ from typing import Any
 from server.ingest.counting.call_counting import MOST_LINKED, MOST_VIEWS, decide_counts
 from server.ingest.counting.call_identity import Ancestry, columns_of, has_part, inheritance, kept_inheritance
 from server.ingest.counting.count_rules import (
-    NO_TOOL,
     ONLY_REPORT,
-    SAME_TOOL_CALL,
+    TOLD_RULES,
     TOOL,
     TOOL_RULES,
+    TOOL_TOLD_TWICE,
     USAGE_WITHOUT_CALL,
     Decision,
     SpanView,
+    entity_columns,
+    told_operation,
     usages_told,
 )
-from server.ingest.counting.tool_counting import TOOL_NAME
+from server.ingest.counting.told_twice import ENTITIES
+from server.ingest.counting.tool_counting import TOOL_NAME, TOOL_TOLD
 from server.ingest.dialects.canonical_names import GENERATION_OPERATIONS, USAGE_HOLDERS
 from server.ingest.mapping.call_links import RESPONSE_ID, SCOPE, moments_of, response_id_of
 from server.ingest.mapping.span_record import SpanRecord
@@ -57,12 +60,18 @@ def count_calls_once(records: Sequence[SpanRecord]) -> None:
 def _groups_of_several(records: Sequence[SpanRecord], reports: Sequence[SpanRecord]) -> Iterable[Sequence[SpanRecord]]:
     """Return the spans of the traces, or of the linked traces, that hold more than one report."""
     tools = {record.trace_id for record in reports if record.count_rule in TOOL_RULES and record.parent_span_id}
-    if len(reports) < 2 and not tools:
+    entities = [record for record in records if record.operation_type in ENTITIES]
+    if len(reports) < 2 and len(entities) < 2 and not tools:
         return ()
     group_of = _linked_traces(reports)
     sizes = Counter(group_of.get(record.trace_id, record.trace_id) for record in reports)
     several = {group for group, count in sizes.items() if count > 1}
     several.update(group_of.get(trace_id, trace_id) for trace_id in tools)
+    scopes: dict[str, Any] = {}
+    for record in entities:
+        group, scope = group_of.get(record.trace_id, record.trace_id), record.attributes.get(SCOPE)
+        if scopes.setdefault(group, scope) != scope:
+            several.add(group)
     if not several:
         return ()
     groups: dict[str, list[SpanRecord]] = {}
@@ -131,23 +140,31 @@ def _is_each_alone(records: Sequence[SpanRecord]) -> bool:
         scopes = {record.attributes.get(SCOPE) for record in reports}
         if len(scopes) > 1 or any(record.operation_type not in GENERATION_OPERATIONS for record in reports):
             return False
-    if _has_silent_sibling(reports):
+    if _has_silent_call_or_sum(reports) or _has_several_tellers(records):
         return False
     responses = [response for record in reports if (response := record.attributes.get(RESPONSE_ID))]
     return len({str(response) for response in responses}) == len(responses)
 
 
-def _has_silent_sibling(reports: Sequence[SpanRecord]) -> bool:
-    """Return whether one of ``reports`` has no usage, and others of another scope are below the same span."""
-    silent = {record.parent_span_id for record in reports if not (record.total_tokens or record.total_cost_usd)}
-    scopes: dict[str | None, Any] = {}
-    for record in reports if silent else ():
-        above = record.parent_span_id  # None: the roots of linked traces
-        if above in silent:
+def _has_several_tellers(records: Sequence[SpanRecord]) -> bool:
+    """Return whether agents, or tools, are told by several scopes."""
+    scopes: dict[str, Any] = {}
+    for record in records:
+        if record.operation_type in ENTITIES:
             scope = record.attributes.get(SCOPE)
-            if scopes.setdefault(above, scope) != scope:
+            if scopes.setdefault(record.operation_type, scope) != scope:
                 return True
     return False
+
+
+def _has_silent_call_or_sum(reports: Sequence[SpanRecord]) -> bool:
+    """Return whether a call has no usage, or what is no call has some, while several scopes report."""
+    if len({record.attributes.get(SCOPE) for record in reports}) < 2:
+        return False
+    return any(
+        record.operation_type not in GENERATION_OPERATIONS or not (record.total_tokens or record.total_cost_usd)
+        for record in reports
+    )
 
 
 def _linked_traces(reports: Sequence[SpanRecord]) -> dict[str, str]:
@@ -181,23 +198,19 @@ def _settle(records: Sequence[SpanRecord]) -> None:
     for record in records:
         decision = decisions.get(record.span_id)
         if decision is not None:
+            operation, name = told_operation(record.count_rule, record.operation_type), tool_name_of(record)
             record.is_generation, record.count_rule = decision.counts, decision.rule
             record.counted_in = decision.counted_in
-            if decision.rule in TOOL_RULES:
-                record.operation_type, record.tool_name = tool_columns(decision, tool_name_of(record))
+            if operation in ENTITIES:
+                record.operation_type, record.tool_name = entity_columns(operation, decision.rule, name)
+            if decision.rule == TOOL_TOLD_TWICE and name is not None:
+                record.attributes[TOOL_TOLD] = name
     _inherit(records, decisions)
-
-
-def tool_columns(decision: Decision, tool_name: str | None) -> tuple[str, str | None]:
-    """Return operation type and tool name of a span that speaks MCP: a further report of a call has no name, so that
-    counts by tool count the call once.
-    """
-    return (NO_TOOL, None) if decision.rule == SAME_TOOL_CALL else (TOOL, tool_name)
 
 
 def tool_name_of(record: SpanRecord) -> str | None:
     """Return the name of the tool, also of a further report of a call."""
-    name = record.tool_name or record.attributes.get(TOOL_NAME)
+    name = record.tool_name or record.attributes.get(TOOL_NAME) or record.attributes.get(TOOL_TOLD)
     return name if isinstance(name, str) else None
 
 
@@ -222,12 +235,13 @@ def _inherit(records: Sequence[SpanRecord], decisions: Mapping[str, Decision]) -
 
 def _view(record: SpanRecord) -> SpanView:
     start_us = (record.ts - EPOCH) // _MICROSECOND
+    operation = told_operation(record.count_rule, record.operation_type)
     return SpanView(
         record.span_id,
         record.parent_span_id,
         start_us,
         start_us + round(record.duration_ms * 1000),
-        TOOL if record.count_rule in TOOL_RULES else record.operation_type,
+        operation,
         record.span_kind,
         record.count_rule is not None,
         record.model,
@@ -238,7 +252,9 @@ def _view(record: SpanRecord) -> SpanView:
         response_id_of(record),
         record.attributes.get(SCOPE),
         record.cost_source == "reported" and bool(record.total_cost_usd),
-        tool_name_of(record) if record.operation_type == TOOL or record.count_rule in TOOL_RULES else None,
+        tool_name_of(record) if operation == TOOL else None,
         (record.cached_tokens or 0) + (record.cache_write_tokens or 0),
         record.status_code == "ERROR",
+        None if "agent_name" in (record.inherited or ()) else record.agent_name,
+        record.count_rule in TOLD_RULES,
     )

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from server.ingest.counting.count_rules import TOOL, TOOL_CALL, TOOL_RULES
-from server.ingest.counting.tool_counting import TOOL_NAME, may_repeat_a_tool
+from server.ingest.counting.count_rules import AGENT, TOLD_RULES, TOOL, TOOL_CALL, TOOL_RULES, told_operation
+from server.ingest.counting.tool_counting import TOOL_NAME, TOOL_TOLD, may_repeat_a_tool
 from server.ingest.dialects.canonical_names import (
     GENERATION_OPERATIONS,
     OPERATIONS_WITHOUT_USAGE,
@@ -150,6 +150,8 @@ def map_span(
             operation = "chain"
         read_body(fields)
     agent_name, tool_name = read_entity(fields, operation, dialect, span, limits)
+    if operation == AGENT and agent_name is None and traits.nameless_agent is not None:
+        operation = traits.nameless_agent
     provider = read_provider(fields, span, traits, resource.service_name, limits)
     request_model = fields.take_text("request_model", "request_model", limits.name)
     model = _model(fields, request_model, limits)
@@ -239,6 +241,8 @@ def _restored(
     record.span_kind = SPAN_KINDS[span.kind] if 0 <= span.kind < len(SPAN_KINDS) else SPAN_KINDS[0]
     record.duration_ms = _duration_ms(span, fields)
     restore_span(span, record, fields, resource, limits, pricing)
+    if record.count_rule in TOLD_RULES:
+        _restore_told(record)
     if record.count_rule in TOOL_RULES:
         record.count_rule, record.operation_type, record.tool_name = TOOL_CALL, TOOL, tool_name_of(record)
     elif record.count_rule is not None:  # rows of the first versions have none
@@ -246,6 +250,17 @@ def _restored(
         record.count_rule = rule_alone(record.operation_type, is_call=True, has_usage=has_usage)
         record.is_generation = record.count_rule is not None
     return record
+
+
+def _restore_told(record: SpanRecord) -> None:
+    """Let an agent or a tool be what it told, before another report of it was known."""
+    name = tool_name_of(record)
+    record.operation_type = told_operation(record.count_rule, record.operation_type)
+    if record.operation_type == TOOL:
+        record.tool_name, record.count_rule = name, None
+        record.attributes.pop(TOOL_TOLD, None)
+    elif not (record.total_tokens or record.total_cost_usd):
+        record.count_rule = None
 
 
 def _duration_ms(span: DecodedSpan, fields: SpanFields) -> float:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import orjson
 
-from server.ingest.mapping.call_links import moments_of, response_id_of
+from server.ingest.mapping.call_links import moments_of, response_id_of, teller_of
 from server.ingest.mapping.span_record import SpanRecord
 from server.ingest.writing.content_layout import SharedContent, split_content
 from server.ingest.writing.text_vector import NO_WORDS, text_vector
@@ -118,6 +118,8 @@ class PreparedSpan:
     response_id: str | None = None
     moments: tuple[str, ...] = ()
     """The vendor's id of the answer, if the span reports a call or its usage."""
+    teller: int | None = None
+    """The number of the scope, if the span tells of an agent or a tool."""
 
     @property
     def project_id(self) -> str:
@@ -214,6 +216,7 @@ def prepare_span(
         resource=resource if resource is not None and len(resource) >= LEAST_RESOURCE else None,
         response_id=None if record.count_rule is None else response_id_of(record),
         moments=() if record.count_rule is None or record.parent_span_id is not None else moments_of(record),
+        teller=teller_of(record),
     )
 
 

@@ -26,8 +26,15 @@ from server.ingest.counting.call_identity import (
     inheritance,
     kept_inheritance,
 )
-from server.ingest.counting.count_rules import TOOL_RULES, Decision
-from server.ingest.mapping.request_counts import tool_columns
+from server.ingest.counting.count_rules import (
+    TOLD_RULES,
+    TOOL_RULES,
+    TOOL_TOLD_TWICE,
+    Decision,
+    entity_columns,
+    told_operation,
+)
+from server.ingest.counting.told_twice import ENTITIES
 from server.ingest.writing.dimensions import Dimensions
 from server.ingest.writing.lent_parts import parts_of_traces
 from server.ingest.writing.linked_traces import LinkedTraces, TraceKey
@@ -43,6 +50,7 @@ from server.ingest.writing.stored_spans import (
 from server.queries.filters.search_text import search_document
 from server.storage.statements import statement
 
+_OF_ENTITIES: Final = TOOL_RULES | TOLD_RULES
 _JSON_CONTENT: Final = ("input_messages", "output_messages")
 
 
@@ -106,14 +114,7 @@ class Recount:
             return False
         await connection.fetchrow(statement("prefer_index_lookups"))
         columns = [list(column) for column in zip(*sorted(traces), strict=True)]
-        reports: dict[TraceKey, list[asyncpg.Record]] = {}
-        between: dict[TraceKey, list[asyncpg.Record]] = {}
-        for name, groups in (("list_reports_to_count", reports), ("list_spans_between", between)):
-            for row in await _fetch(connection, name, *columns):
-                groups.setdefault(self._links.leader((row["project_id"], row["trace_id"])), []).append(row)
-        changed = []
-        for key in sorted(reports):
-            changed += self._decide(reports[key], between.get(key, []))
+        changed = [change for told in await self._read(connection, columns) for change in self._changes(told)]
         if not changed:
             return False
         documents = await self._documents(connection, changed)
@@ -122,19 +123,28 @@ class Recount:
         await _fetch(connection, "store_counts", orjson.dumps(documents).decode())
         return True
 
-    def _decide(self, rows: Sequence[asyncpg.Record], between: Sequence[asyncpg.Record]) -> list[_Change]:
+    async def _read(self, connection: asyncpg.Connection, columns: Sequence[list[str]]) -> list[_Told]:
+        """Return the spans of the traces, those that are linked together. Of an agent or a tool that is found to be
+        told twice, all its data are needed, and read in a second turn.
+        """
+        unread: list[str] = []
+        while True:
+            reports: dict[TraceKey, list[asyncpg.Record]] = {}
+            between: dict[TraceKey, list[asyncpg.Record]] = {}
+            for name, groups in (("list_reports_to_count", reports), ("list_spans_between", between)):
+                for row in await _fetch(connection, name, *columns, unread):
+                    groups.setdefault(self._links.leader((row["project_id"], row["trace_id"])), []).append(row)
+            found = [
+                _Told(reports.get(key, []), between.get(key, []), self._links.parted)
+                for key in sorted({*reports, *between})
+            ]
+            if unread or not (unread := [span_id for told in found for span_id in told.unread()]):
+                return found
+
+    def _changes(self, told: _Told) -> list[_Change]:
         """Return the changes among the reports of one trace, or of several that are linked."""
-        # Reports that were counted in another trace, while the two were linked, do not concern this one any more.
-        ids = {row["span_id"] for row in rows}
-        is_parted = not self._links.parted.isdisjoint((row["project_id"], row["trace_id"]) for row in rows)
-        rows = [
-            row
-            for row in rows
-            if is_parted or row["counted_in"] in ids or row["counted_in"] is None or row["count_rule"] in TOOL_RULES
-        ]
-        by_id = {row["span_id"]: row for row in rows}
-        views = [*map(report_view, rows), *spans_between(between)]
-        decisions = decide_counts(views)
+        is_parted, by_id, views, decisions = told.is_parted, told.by_id, told.views, told.decisions
+        between, rows = told.between, told.rows
         sources: dict[str, OwnData | LendingSpan] = {
             **lending_spans(between),
             **{span_id: OwnData(row) for span_id, row in by_id.items()},
@@ -179,6 +189,33 @@ class Recount:
                 if document["project_id"] == project_id:
                     document["dim_id"] = numbers[combination]
         return documents
+
+
+class _Told:
+    """The spans of one trace, or of several that are linked, and what is decided of them."""
+
+    def __init__(
+        self, rows: Sequence[asyncpg.Record], between: Sequence[asyncpg.Record], parted: set[TraceKey]
+    ) -> None:
+        # Reports that were counted in another trace, while the two were linked, do not concern this one any more.
+        ids = {row["span_id"] for row in rows}
+        self.is_parted = not parted.isdisjoint((row["project_id"], row["trace_id"]) for row in rows)
+        self.between = between
+        self.rows = [
+            row
+            for row in rows
+            if self.is_parted
+            or row["counted_in"] in ids
+            or row["counted_in"] is None
+            or row["count_rule"] in _OF_ENTITIES
+        ]
+        self.by_id = {row["span_id"]: row for row in self.rows}
+        self.views = [*map(report_view, self.rows), *spans_between(between)]
+        self.decisions = decide_counts(self.views)
+
+    def unread(self) -> list[str]:
+        """Return the spans whose decision is to be stored, and of which no more than their place was read."""
+        return [span_id for span_id in self.decisions if span_id not in self.by_id]
 
 
 class _Change:
@@ -238,9 +275,12 @@ class _Change:
             "takes_identity": self.inherits_differently,
             "takes_content": self.takes_content,
         }
-        if decision.rule in TOOL_RULES:
+        operation = told_operation(row["count_rule"], row["operation_type"])
+        if operation in ENTITIES:
             name = row["tool_name"] or row["tool_called"]
-            document["operation_type"], document["tool_name"] = tool_columns(decision, name)
+            document["operation_type"], document["tool_name"] = entity_columns(operation, decision.rule, name)
+            if decision.rule == TOOL_TOLD_TWICE:
+                document["tool_told"] = name
         if self.inherits_differently:
             for part in IDENTITY:
                 document.update(self._identity(part))

@@ -10,10 +10,11 @@ import asyncpg
 import orjson
 
 from server.ingest.counting.call_identity import CONTENT, IDENTITY, has_part
-from server.ingest.counting.count_rules import TOOL, TOOL_RULES, SpanView
+from server.ingest.counting.count_rules import TOLD_RULES, TOOL, SpanView, told_operation
 from server.ingest.writing.lent_parts import PART_BITS
 from server.text.instants import EPOCH
 
+_BETWEEN: Final = ("span_ids", "parents", "operations", "names", "scopes", "starts", "lengths")
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
@@ -75,14 +76,16 @@ def inherited_of(row: asyncpg.Record) -> dict[str, str]:
 
 def report_view(row: asyncpg.Record) -> SpanView:
     start_us = (row["ts"] - EPOCH) // _MICROSECOND
+    has_usage = bool(row["total_tokens"]) or row["has_cost"]
+    is_told_alone = row["count_rule"] in TOLD_RULES or (row["count_rule"] is None and not row["is_generation"])
     return SpanView(
         span_id=row["span_id"],
         parent_span_id=row["parent_span_id"],
         start_us=start_us,
         end_us=start_us + round(row["duration_ms"] * 1000),
-        operation=TOOL if row["count_rule"] in TOOL_RULES else row["operation_type"],
+        operation=told_operation(row["count_rule"], row["operation_type"]),
         kind=row["span_kind"],
-        reports=True,
+        reports=has_usage or not is_told_alone,
         model=row["model"],
         prompt_tokens=row["prompt_tokens"],
         completion_tokens=row["completion_tokens"],
@@ -94,15 +97,23 @@ def report_view(row: asyncpg.Record) -> SpanView:
         tool_name=row["tool_name"] or row["tool_called"],
         cache_tokens=row["cache_tokens"],
         has_error=row["status_code"] == "ERROR",
+        agent_name=None if "agent_name" in inherited_of(row) else row["agent_name"],
+        was_told_twice=row["count_rule"] in TOLD_RULES,
     )
 
 
 def spans_between(rows: Iterable[asyncpg.Record]) -> Iterable[SpanView]:
-    """Return the spans that report nothing; where and when they were is not asked for."""
+    """Return the spans that report nothing; when they were, and who told of them, is known of agents and tools."""
     for row in rows:
-        columns = (row["span_ids"], row["parents"], row["operations"], row["tools"])
-        for span_id, parent, operation, tool in zip(*columns, strict=True):
-            yield SpanView(span_id, parent, 0, 0, operation, "internal", reports=False, tool_name=tool)
+        for span_id, parent, operation, name, scope, start_us, length_us in zip(
+            *(row[name] for name in _BETWEEN), strict=True
+        ):
+            end_us = 0 if start_us is None else start_us + length_us
+            tool, agent = (name, None) if operation == TOOL else (None, name)
+            yield SpanView(
+                span_id, parent, start_us or 0, end_us, operation, "internal", reports=False, scope=scope,
+                tool_name=tool, agent_name=agent,
+            )  # fmt: skip
 
 
 def lending_spans(rows: Iterable[asyncpg.Record]) -> dict[str, LendingSpan]:

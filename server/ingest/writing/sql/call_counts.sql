@@ -16,27 +16,35 @@ SELECT t.project_id, t.trace_id, t.span_id, t.parent_span_id, t.ts, t.duration_m
        t.user_id, t.session_id, t.tags,
        coalesce(t.cached_tokens, 0) + coalesce(t.cache_write_tokens, 0) AS cache_tokens,
        t.attributes ->> 'gen_ai.response.id' AS response_id,
-       CASE WHEN t.count_rule > 8 THEN t.attributes ->> 'mcp.tool.name' END AS tool_called, t.attributes ->> 'otel.scope.name' AS scope,
+       CASE WHEN t.count_rule > 8
+           THEN coalesce(t.attributes ->> 'mcp.tool.name', t.attributes ->> 'gen_ai.tool.name') END AS tool_called,
+       t.attributes ->> 'otel.scope.name' AS scope,
        t.input_text IS NOT NULL OR t.input_messages IS NOT NULL OR coalesce(t.input_parts > 0, false) AS has_input,
        t.output_text IS NOT NULL OR t.output_messages IS NOT NULL
        OR coalesce(cardinality(t.parts) - coalesce(t.more_parts, 0) > t.input_parts, false) AS has_output
 FROM unnest($1::text[], $2::text[]) AS k (project_id, trace_id)
 JOIN trace_summaries s ON s.project_id = k.project_id AND s.trace_id = k.trace_id
 JOIN llm_traces t ON t.project_id = k.project_id AND t.trace_id = k.trace_id AND t.ts BETWEEN s.start_ts AND s.end_ts
-WHERE t.count_rule IS NOT NULL OR t.is_generation;
+WHERE t.count_rule IS NOT NULL OR t.is_generation OR t.span_id = ANY ($3::text[]);
 
 -- name: list_spans_between
 -- The other spans of these traces: what may lie between two reports, or lends its user (1), session (2), tags (4) or
--- agent (8) to those below. One row a trace, since there are many and only their place is asked for.
+-- agent (8) to those below. One row a trace, since there are many and only their place is asked for; of agents and tools
+-- also when they ran and who told of them.
 SELECT k.project_id, k.trace_id, array_agg(t.span_id) AS span_ids, array_agg(t.parent_span_id) AS parents,
        array_agg(t.operation_type) AS operations,
-       array_agg(CASE WHEN t.operation_type = 'tool' THEN t.tool_name END) AS tools,
+       array_agg(CASE t.operation_type WHEN 'tool' THEN t.tool_name WHEN 'agent' THEN t.agent_name END) AS names,
+       array_agg(CASE WHEN t.operation_type IN ('agent', 'tool') THEN t.attributes ->> 'otel.scope.name' END) AS scopes,
+       array_agg(CASE WHEN t.operation_type IN ('agent', 'tool')
+                      THEN (extract(epoch FROM t.ts) * 1000000)::bigint END) AS starts,
+       array_agg(CASE WHEN t.operation_type IN ('agent', 'tool')
+                      THEN round(t.duration_ms * 1000)::bigint END) AS lengths,
        array_agg((t.user_id <> '' IS TRUE)::int + 2 * (t.session_id <> '' IS TRUE)::int
                  + 4 * (cardinality(t.tags) > 0)::int + 8 * (t.agent_name <> '' IS TRUE)::int) AS lent
 FROM unnest($1::text[], $2::text[]) AS k (project_id, trace_id)
 JOIN trace_summaries s ON s.project_id = k.project_id AND s.trace_id = k.trace_id
 JOIN llm_traces t ON t.project_id = k.project_id AND t.trace_id = k.trace_id AND t.ts BETWEEN s.start_ts AND s.end_ts
-WHERE t.count_rule IS NULL AND NOT t.is_generation
+WHERE t.count_rule IS NULL AND NOT t.is_generation AND t.span_id <> ALL ($3::text[])
 GROUP BY k.project_id, k.trace_id;
 
 -- name: read_lent_identities
@@ -62,14 +70,15 @@ JOIN llm_traces t ON t.project_id = k.project_id AND t.trace_id = k.trace_id AND
 
 -- name: store_counts
 -- Decisions and what counted spans take from other reports, as JSON objects. A row whose takes_identity (takes_content)
--- is false keeps those columns, one without an operation_type keeps it and its tool_name.
+-- is false keeps those columns, one without an operation_type keeps it and its tool_name. tool_told: the name that a
+-- further report of a tool keeps among its attributes.
 WITH decided AS (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS d (
         project_id text, trace_id text, span_id text, ts timestamptz, is_generation boolean, count_rule smallint,
         counted_in text, inherited jsonb, dim_id integer, takes_identity boolean, user_id text, session_id text,
         tags text[], agent_name text, prompt_name text, prompt_version text, takes_content boolean, input_type text,
         input_text text, input_messages jsonb, output_text text, output_messages jsonb, search_text text,
-        operation_type text, tool_name text
+        operation_type text, tool_name text, tool_told text
     )
 ),
 written AS (
@@ -78,6 +87,8 @@ written AS (
         inherited = d.inherited,
         operation_type = coalesce(d.operation_type, t.operation_type),
         tool_name = CASE WHEN d.operation_type IS NULL THEN t.tool_name ELSE d.tool_name END,
+        attributes = CASE WHEN d.tool_told IS NULL THEN t.attributes
+            ELSE t.attributes || jsonb_build_object('gen_ai.tool.name', d.tool_told) END,
         user_id = CASE WHEN d.takes_identity THEN d.user_id ELSE t.user_id END,
         session_id = CASE WHEN d.takes_identity THEN d.session_id ELSE t.session_id END,
         tags = CASE WHEN d.takes_identity THEN d.tags ELSE t.tags END,
