@@ -47,6 +47,12 @@ def statement(name: str) -> str:
     return load_statements()[name]
 
 
+@cache
+def fragment(name: str) -> str:
+    """Return the named piece of SQL without its comment lines, for use inside a statement."""
+    return "\n".join(line for line in statement(name).splitlines() if not line.startswith("--"))
+
+
 def _columns(body: str) -> tuple[str, ...]:
     return tuple(column.strip() for column in _COMMENT.sub("", body).split(","))
 

@@ -51,7 +51,7 @@ def test_where_the_words_of_a_row_are_is_asked_only_if_a_row_without_words_passe
 async def test_what_is_new_is_found_in_the_call_that_said_it(
     services: Services, project: ProjectMaker, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rare words, whose parts are named, and words that the statement looks up in each span."""
+    """Rare words, whose parts are named, words whose parts are named beside others, and words in too many parts."""
     await project("alpha")
     spans = talk(4)
     for span in spans:
@@ -64,8 +64,10 @@ async def test_what_is_new_is_found_in_the_call_that_said_it(
         return [spans.index(next(s for s in spans if s.ts == row["ts"])) for row in await rows_of(
             services, "alpha", document)]  # fmt: skip
 
-    for most in (500, 0):
+    for most, together, compared in ((500, 500, 500), (500, 500, 0), (1, 500, 0), (0, 500, 0), (0, 0, 0)):
+        monkeypatch.setattr("server.queries.filters.words_in_parts.MOST_COMPARED", compared)
         monkeypatch.setattr("server.queries.filters.shared_words.MOST_PARTS", most)
+        monkeypatch.setattr("server.queries.filters.shared_words.MOST_TOGETHER", together)
         assert await found("1") == [1]
         assert await found("question answer 2") == [2]
         assert await found("helpful") == [0]
@@ -94,7 +96,11 @@ async def test_a_common_word_is_found_as_a_rare_one(
     await Writer(services).store("alpha", [span for number in range(4) for span in talk(2, number)])
     rare = await found()
     with monkeypatch.context() as patch:
+        patch.setattr("server.queries.filters.words_in_parts.MOST_COMPARED", 0)
+        assert await found() == rare, "in many parts for a comparison"
         patch.setattr("server.queries.filters.shared_words.MOST_PARTS", 2)
+        assert await found() == rare, "in too many parts for the index"
+        patch.setattr("server.queries.filters.shared_words.MOST_TOGETHER", 2)
         assert await found() == rare, "in too many parts to name them"
     assert len(rare) == 8
     assert not await owner.fetchval(is_common, START)

@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
-from functools import cache
 from typing import Any, Final
 
 from server.queries.filters.filter_tree import And, FieldKey, Filter, Has, Leaf, Not, Or, check_readable, refuse_ranking
 from server.queries.filters.operators import OPERATORS, SEARCHES
-from server.queries.filters.search_text import SearchTerm, search_query
-from server.queries.filters.shared_words import NO_PARTS, SearchedText
+from server.queries.filters.search_text import search_query
+from server.queries.filters.shared_words import SearchedText
 from server.queries.filters.span_fields import FIELDS, TYPE_SQL, FieldType, TraceField, attributes_with
 from server.queries.filters.time_range import TimeRange
+from server.queries.filters.words_in_parts import WordsInParts
 from server.storage.row_scope import RowScope
-from server.storage.statements import statement
+from server.storage.statements import fragment
 
 HAS_MARGIN: Final = timedelta(days=1)
 """How far outside the requested window to look for the other spans of a trace or session."""
@@ -55,12 +55,6 @@ def compile_filter(
     if len(params) >= MOST_BINDS:
         raise AssertionError(f"the bounds of filter_tree keep statements below {MOST_BINDS:,} bound values")
     return compiled
-
-
-@cache
-def fragment(name: str) -> str:
-    """Return the named piece of SQL without its comment lines, for use inside a statement."""
-    return "\n".join(line for line in statement(name).splitlines() if not line.startswith("--"))
 
 
 def escape_like(text: str) -> str:
@@ -166,34 +160,8 @@ class _Compiler:
         if query.tsquery is None:
             return "false"
         own = f"{expression} @@ to_tsquery('simple', {self.bind(query.tsquery, 'text')})"
-        # Two bound values for all of them, so that the number of bound values stays within its limit.
-        unknown: list[str] = []
-        looks: list[str] = []
-        words = patterns = weeks = ""
-        first = f"coalesce({alias}.history_parts, 0) + 1" if only_new else "1"
-
-        def part(term: SearchTerm) -> str:
-            nonlocal words, patterns, weeks
-            found = value.found.get(term.operand()) if isinstance(value, SearchedText) else None
-            if found is None:
-                if not unknown:
-                    words, patterns, weeks = self.bind(unknown, "text[]"), self.bind(looks, "text[]"), self.weeks()
-                unknown.append(term.operand())
-                looks.append(term.pattern())
-                word, pattern = f"({words})[{len(unknown)}]", f"({patterns})[{len(unknown)}]"
-                match = fragment("has_shared_words").format(
-                    t=alias, word=word, pattern=pattern, weeks=weeks, first=first
-                )
-            elif found == NO_PARTS:
-                match = "false"
-            else:
-                ids = f"part_ids({self.bind(found, 'text')})"
-                match = f"{alias}.parts && {ids}"
-                if only_new:  # the index has all parts of a span, so the new ones are tested once more
-                    match = f"({match} AND {alias}.parts[{first}:] && {ids})"
-            return f"({match}) IS NOT TRUE" if term.negated else match
-
-        parts = " OR ".join(f"({' AND '.join(map(part, terms))})" for terms in query.alternatives)
+        found = value.found if isinstance(value, SearchedText) else {}
+        parts = WordsInParts(self.bind, self.weeks, alias, found, only_new=only_new).any_of(query.alternatives)
         if all(any(not term.negated for term in terms) for terms in query.alternatives):
             # Nothing is true of a row without the words, so neither side needs to know where the words of a row are.
             # Then the condition is that of the indexes alone, and the database does not look at each row again: a

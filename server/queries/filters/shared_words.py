@@ -7,7 +7,7 @@ word is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -17,13 +17,17 @@ import asyncpg
 from server.distribution_settings import NONE
 from server.queries.filters.filter_tree import And, Filter, Has, Leaf, Not, Or, leaves
 from server.queries.filters.operators import SEARCHES
-from server.queries.filters.search_text import search_query
+from server.queries.filters.search_text import SearchTerm, search_query
 from server.queries.filters.time_range import TimeRange
 from server.storage.row_scope import RowScope
 from server.storage.statements import statement
 
 MOST_PARTS: Final = 500
-"""Most parts that are named: without an index, a row is compared with each of them."""
+"""Most parts that lead to their spans through an index: without it, a row is compared with each of them."""
+MOST_TOGETHER: Final = 5000
+"""Most parts that are named of a word beside others. Spans with all of them may be rare where each is not, so many are
+examined, and to find a part among these ids takes a hundredth of the time of a look into its text.
+"""
 MOST_TERMS: Final = 20
 """Most words and phrases that are looked up; a filter with more is answered without a lookup."""
 
@@ -71,18 +75,51 @@ async def find_shared_words(
         return _mapped(tree, lambda text: SearchedText.of(text, none), with_others=True)
     if not 0 < len(terms) <= MOST_TERMS:
         return tree
+    found = await _named(connection, "find_parts", MOST_PARTS, terms, scope, window)
+    many = {
+        term.operand(): term
+        for query in searches
+        for part in query.alternatives
+        for term in _all_in_many_parts(part, found)
+    }
+    if many:
+        found |= await _named(connection, "find_more_parts", MOST_TOGETHER, many, scope, window)
+    return _mapped(tree, lambda text: SearchedText.of(text, found))
+
+
+async def _named(
+    connection: asyncpg.Connection,
+    name: str,
+    most: int,
+    terms: Mapping[str, SearchTerm],
+    scope: RowScope,
+    window: TimeRange,
+) -> dict[str, str | None]:
+    """Return the parts that the statement ``name`` finds for each of ``terms``."""
     rows = await connection.fetch(
-        statement("find_parts"),
+        statement(name),
         list(scope.projects),
         window.start or _EVER.start,
         window.end or _EVER.end,
-        MOST_PARTS,
+        most,
         list(terms),
         [term.lexemes() for term in terms.values()],
         [term.pattern() for term in terms.values()],
     )
-    found = {term: row["parts"] for term, row in zip(terms, rows, strict=True)}
-    return _mapped(tree, lambda text: SearchedText.of(text, found))
+    return {operand: row["parts"] for operand, row in zip(terms, rows, strict=True)}
+
+
+def are_few(parts: str) -> bool:
+    """Return whether so few parts are named that an index should lead from them to their spans."""
+    return parts.count(",") < MOST_PARTS
+
+
+def _all_in_many_parts(terms: Sequence[SearchTerm], found: Parts) -> Sequence[SearchTerm]:
+    """Return the words and phrases that must be in a span, if they are several, and none of them is in few parts: such
+    a one would leave few spans to look into.
+    """
+    wanted = [term for term in terms if not term.negated]
+    return wanted if len(wanted) > 1 and all(found[term.operand()] is None for term in wanted) else ()
 
 
 def _mapped(tree: Filter, change: Callable[[str], str], *, with_others: bool = False) -> Filter:

@@ -9,14 +9,14 @@ from typing import Any, Final
 
 import asyncpg
 
-from server.queries.filters.filter_sql import compile_filter, fragment
+from server.queries.filters.filter_sql import compile_filter
 from server.queries.filters.filter_tree import Filter
 from server.queries.lists.feed_position import FeedPosition
 from server.queries.lists.list_question import Sort
 from server.queries.lists.row_layout import Row, row_layout
 from server.queries.lists.shown_rows import render_rows
 from server.storage.row_scope import RowScope
-from server.storage.statements import statement
+from server.storage.statements import fragment, statement
 
 FEED_ROWS: Final = 8
 """Rows of the feed that one statement reads; each row names the spans of one transaction and project."""

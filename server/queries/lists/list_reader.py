@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from server.queries.filters.filter_sql import compile_filter, fragment
+from server.queries.filters.filter_sql import compile_filter
 from server.queries.filters.search_text import search_query
 from server.queries.filters.shared_words import find_shared_words
 from server.queries.filters.time_range import TimeRange
@@ -26,6 +26,7 @@ from server.queries.lists.row_layout import Row, row_layout
 from server.storage.database import Database
 from server.storage.project_branches import MOST_BRANCHES, predicate_of_branch, project_branches
 from server.storage.row_scope import RowScope
+from server.storage.statements import fragment
 
 TOTAL_CAP: Final = 10_000
 ESTIMATE_SAMPLE: Final = 5_000

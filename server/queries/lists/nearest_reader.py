@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from server.embedding.vectors import Vector, from_bytes, similarities, to_bits
 from server.fairness.off_loop import off_loop
-from server.queries.filters.filter_sql import compile_filter, fragment
+from server.queries.filters.filter_sql import compile_filter
 from server.queries.filters.filter_tree import Filter
 from server.queries.filters.time_range import TimeRange
 from server.queries.lists.list_question import VIEWS, Sort
@@ -29,7 +29,7 @@ from server.queries.lists.vector_cut import NOTHING, Chosen, Measure, bit_planes
 from server.queries.lists.vector_memory import BitQuestion, VectorMemory, as_moments
 from server.storage.project_branches import project_branches
 from server.storage.row_scope import RowScope
-from server.storage.statements import statement
+from server.storage.statements import fragment, statement
 
 COMPARED: Final = 1250
 """Rows that are compared exactly, at most."""

@@ -8,7 +8,7 @@ from typing import Any, cast
 import asyncpg
 import orjson
 
-from server.queries.filters.filter_sql import fragment
+from server.storage.statements import fragment
 
 
 async def explain_statement(connection: asyncpg.Connection, statement: str, params: Sequence[Any]) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import asyncpg
 
-from server.queries.filters.filter_sql import fragment
 from server.queries.filters.search_text import SearchQuery, search_query, snippet
 from server.queries.lists.list_question import ListQuestion, search_text_of
 from server.queries.lists.score_reader import list_scores
 from server.storage.row_scope import RowScope
+from server.storage.statements import fragment
 
 MOST_CHILDREN: Final = 100
 """Children shown for one row."""

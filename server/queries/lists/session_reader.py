@@ -14,13 +14,13 @@ from typing import Any, Final
 import asyncpg
 
 from server.errors import Conflict, NotFound, SessionNotFound, UserNotFound
-from server.queries.filters.filter_sql import fragment
 from server.queries.filters.time_range import TimeRange
 from server.queries.lists.keyset import Position, SortKey, segments
 from server.queries.lists.query_plan import explained
 from server.storage.database import Database
 from server.storage.project_branches import project_branches
 from server.storage.row_scope import RowScope
+from server.storage.statements import fragment
 from server.text.instants import EARLIEST, LATEST
 
 _SUMS: Final = (

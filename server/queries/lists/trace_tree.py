@@ -17,7 +17,6 @@ import orjson
 
 from server.errors import Conflict, InvalidCursor, SpanNotFound, TraceNotFound
 from server.fairness.off_loop import off_loop
-from server.queries.filters.filter_sql import fragment
 from server.queries.filters.span_fields import FIELDS, FieldType, TraceField
 from server.queries.lists.part_contents import COLUMNS, ELSEWHERE, fill_contents
 from server.queries.lists.query_plan import explain_statement
@@ -25,7 +24,7 @@ from server.queries.lists.score_reader import Score, list_scores, scores_of_span
 from server.queries.lists.span_tree import PlacedSpan, SpanNode, arrange
 from server.storage.database import Database
 from server.storage.row_scope import RowScope
-from server.storage.statements import statement
+from server.storage.statements import fragment, statement
 
 MAX_TREE_SPANS: Final = 50_000
 MAX_PAGE_BYTES: Final = 4 << 20

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Final, TypedDict
 
 from server.errors import InsufficientScope, InvalidParameter
-from server.queries.filters.filter_sql import compile_filter, fragment
+from server.queries.filters.filter_sql import compile_filter
 from server.queries.filters.filter_tree import And, FieldKey, Filter, Leaf, find_field
 from server.queries.filters.shared_words import find_shared_words
 from server.queries.filters.span_fields import FIELDS, KEYED_FIELDS, FieldType, document_with, field_named
@@ -25,6 +25,7 @@ from server.queries.metrics.rollup_sql import rolled_up_columns
 from server.storage.database import Database
 from server.storage.project_branches import MOST_BRANCHES, project_branches
 from server.storage.row_scope import RowScope
+from server.storage.statements import fragment
 
 LARGEST_LIMIT: Final = 1000
 MOST_ROWS: Final = 20_000

@@ -46,12 +46,34 @@ EXISTS (SELECT FROM unnest({t}.parts[{first}:cardinality({t}.parts) - coalesce({
                WHERE c.project_id = {t}.project_id AND c.part_id = own.part_id
                  AND c.week = date_trunc('week', {t}.ts, 'UTC'){weeks}))
 
+-- name: has_named_part
+-- One of the parts of a row is among {ids}, which are looked up in a table made of them once. IS TRUE keeps the planner
+-- from a join, which may compare each part with each id.
+EXISTS (SELECT FROM unnest({t}.parts[{first}:cardinality({t}.parts) - coalesce({t}.more_parts, 0)]) AS own (part_id)
+        WHERE (own.part_id IN (SELECT unnest({ids}))) IS TRUE)
+
 -- name: find_parts
 -- For each of the words and phrases $5: which parts of the projects $1 have it, among those of spans from $2 and before
 -- $3. NULL: more than $4, or many of the newest. $6: all words of each, wherever they are; $7: a pattern of each.
 SELECT CASE WHEN cardinality($1::text[]) = 1
              AND is_common_term(($1::text[])[1], least($3::timestamptz, now()), asked.query, asked.pattern) THEN NULL
             ELSE parts_with_term($1::text[], $2::timestamptz, $3::timestamptz, $4::integer, asked.query, asked.lexemes,
+                                 asked.pattern) END AS parts
+FROM (SELECT to_tsquery('simple', word) AS query, to_tsquery('simple', words) AS lexemes, pattern, place
+      FROM unnest($5::text[], $6::text[], $7::text[]) WITH ORDINALITY AS term (word, words, pattern, place)) AS asked
+ORDER BY asked.place
+
+-- name: find_more_parts
+-- As find_parts for words in more than a few parts, unless one is in 3 of 112 parts of a sample, NULL then too: so many
+-- spans have it that it is soon found in them.
+SELECT CASE WHEN (SELECT count(*) FILTER (WHERE CASE WHEN picked.words IS NULL
+                                                     THEN text_has_term(picked.body, picked.text, asked.pattern)
+                                                     ELSE picked.words @@ asked.query END)
+                  FROM (SELECT c.words, c.body, c.text FROM content_parts c
+                        WHERE c.project_id = ($1::text[])[1]
+                          AND c.week = date_trunc('week', least($3::timestamptz, now()), 'UTC')
+                        ORDER BY c.part_id LIMIT 112) AS picked) < 3
+            THEN parts_with_term($1::text[], $2::timestamptz, $3::timestamptz, $4::integer, asked.query, asked.lexemes,
                                  asked.pattern) END AS parts
 FROM (SELECT to_tsquery('simple', word) AS query, to_tsquery('simple', words) AS lexemes, pattern, place
       FROM unnest($5::text[], $6::text[], $7::text[]) WITH ORDINALITY AS term (word, words, pattern, place)) AS asked
