@@ -2,13 +2,15 @@
 
 In a plain queue one caller can hold the whole resource, and most of the waiting places, too. Here
 
-* a tenant holds at most its part, or a smaller part while other tenants are active, and one principal not all of it; *
-a tenant is a set of projects. Its use counts for each of them, in equal parts, and no project is charged with more than
-a part either, so that credentials for many sets of the same projects gain nothing; * a tenant whose uses take longer
-than ``quick_seconds`` (if set) holds still fewer places: the first long use reduces its part, and each quick one raises
-it by one place. All slow tenants together leave room for quick ones; * among those that wait, the tenant with the least
-recent use is next, and its principals take turns; * where the machine is busy, a tenant that wants more, and used more
-than the others on average, has one place at a time, which rests after each use; * nobody waits longer than a bound.
+- a tenant holds at most its part, or a smaller part while other tenants are active, and one principal not all of it;
+- a tenant is a set of projects. Its use counts for each of them, in equal parts, and no project is charged with more
+  than a part either, so that credentials for many sets of the same projects gain nothing;
+- a tenant whose uses take longer than ``quick_seconds`` (if set) holds still fewer places: the first long use reduces
+  its part, and each quick one raises it by one place. All slow tenants together leave room for quick ones;
+- among those that wait, the tenant with the least recent use is next, and its principals take turns;
+- where the machine is busy, a tenant that wants more, and used more than the others on average, has one place at a
+  time, which rests after each use;
+- nobody waits longer than a bound.
 
 A single holder is let in however much it asks for, as long as there is room for it at all.
 """
@@ -38,8 +40,11 @@ _REST: Final = 3.0
 """A place rests for its use's time, times this, times the number of places that its tenant holds: however many these
 are, it uses about a quarter of one."""
 LONGEST_REST_SECONDS: Final = 2.0
-BURST_SECONDS: Final = 1.5
-"""Recent use of a place after which it rests: that of a dashboard, or a fifth of a place all the time."""
+BURST_SECONDS: Final = 6.0
+"""Recent use of places (:class:`~server.fairness.usage.Usage`) after which they rest: more than that of a dashboard
+that is opened on a busy machine."""
+STEADY_SECONDS: Final = 1.5
+"""Recent use down to which they go on resting then: that of a fifth of a place all the time."""
 
 
 class FairQueue:
@@ -148,15 +153,16 @@ class FairQueue:
             self._serve()
 
     def _must_rest(self, tenant: Tenant, now: float) -> bool:
-        """Return whether ``tenant`` has more uses waiting than places, while others are about, and has
-        used more lately than a burst, and than these on average.
+        """Return whether ``tenant`` has more uses waiting than places, while others are about, has used more than a
+        burst and little less since, and more lately than these on average.
         """
-        if tenant.waiting_count <= len(tenant.places) or not self._others_are_here(tenant, now):
-            return False
         used = tenant.usage.at(now)
+        tenant.is_steady = used > (STEADY_SECONDS if tenant.is_steady else BURST_SECONDS)
+        if not tenant.is_steady or tenant.waiting_count <= len(tenant.places):
+            return False
         # There is another tenant, even if it does not use this queue.
         average = sum(other.usage.at(now) for other in self._tenants.values()) / max(2, len(self._tenants))
-        return used > max(average, BURST_SECONDS)
+        return used > average and self._others_are_here(tenant, now)
 
     async def pass_on(self, place: Place, rest: float = 0) -> Place:
         """Yield to the event loop, and ``place`` to a party with a better claim; return a place to continue with.

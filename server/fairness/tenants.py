@@ -66,6 +66,8 @@ class Tenant:
     last_seen: float
     usage: Usage = field(default_factory=Usage)
     is_slow: bool = False
+    is_steady: bool = False
+    """Whether its use has been more than a burst, and not little since."""
     heavy_until: float = 0.0
     """Moment until which it has one place at a time, because its last use had to rest."""
     held: float = 0.0

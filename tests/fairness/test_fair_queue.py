@@ -21,6 +21,7 @@ from server.fairness.party import SERVER, UNKNOWN_CALLERS, Party, current_party
 from server.fairness.presence import ABOUT_SECONDS, THIS_PROCESS, Presence
 from server.fairness.processors import THIS_MACHINE
 from server.fairness.tenants import Parts, Place
+from server.fairness.usage import HALF_LIFE_SECONDS
 
 T = TypeVar("T")
 
@@ -38,6 +39,12 @@ def as_party(party: Party, work: Callable[[], Awaitable[T]]) -> asyncio.Task[T]:
         return await work()
 
     return asyncio.get_running_loop().create_task(run(), context=context)
+
+
+def make_bursts(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let places rest after ``seconds`` of use, and for as long as there was no less of it lately."""
+    monkeypatch.setattr(fair_queue, "BURST_SECONDS", seconds)
+    monkeypatch.setattr(fair_queue, "STEADY_SECONDS", min(seconds, 0.1))
 
 
 def party(tenant: str, principal: str = "one", patience: float | None = None) -> Party:
@@ -380,7 +387,7 @@ async def use(queue: FairQueue, who: Party, seconds: float) -> float:
 async def test_on_a_busy_machine_who_used_most_rests_and_keeps_nobody_waiting(
     is_busy: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fair_queue, "BURST_SECONDS", 0.1)
+    make_bursts(monkeypatch, 0.1)
     queue = FairQueue("places", 1, patience=5, exhausted=PoolTimeout, rests_while=lambda: is_busy)
     await use(queue, party("light"), 0.001)
     heavy = [asyncio.create_task(use(queue, party("heavy"), 0.2)) for _ in range(3)]
@@ -394,7 +401,7 @@ async def test_on_a_busy_machine_who_used_most_rests_and_keeps_nobody_waiting(
 
 @pytest.mark.parametrize("reason", ["alone", "a burst", "less than others", "one waits", "nothing waits"])
 async def test_who_takes_from_nobody_never_rests(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fair_queue, "BURST_SECONDS", 1.5 if reason == "a burst" else 0.1)
+    make_bursts(monkeypatch, 1.5 if reason == "a burst" else 0.1)
     queue = FairQueue("places", 1, patience=5, exhausted=PoolTimeout, rests_while=lambda: True)
     if reason != "alone":
         await use(queue, party("other"), 0.9 if reason == "less than others" else 0)
@@ -406,8 +413,36 @@ async def test_who_takes_from_nobody_never_rests(reason: str, monkeypatch: pytes
     assert max(waited) < 0.5
 
 
+async def test_who_used_more_than_a_burst_rests_until_it_uses_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(fair_queue, "monotonic", lambda: now)
+    monkeypatch.setattr(fair_queue, "LONGEST_REST_SECONDS", 0.01)
+    queue = FairQueue("places", 1, patience=5, exhausted=PoolTimeout, rests_while=lambda: True)
+
+    async def rests_after(seconds: float, who: str = "heavy") -> bool:
+        nonlocal now
+        place = await as_party(party(who), queue.take)
+        waiting = [as_party(party(who), queue.take) for _ in range(2)]
+        await asyncio.sleep(0)
+        now += seconds
+        queue.give_back(place)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await asyncio.sleep(0.02)  # while its place rests
+        return place.is_resting
+
+    assert not await rests_after(0, "light")
+    assert not await rests_after(0.9 * fair_queue.BURST_SECONDS)
+    assert await rests_after(2)
+    assert await rests_after(0.01), "little more, but not little lately"
+    now += 3 * HALF_LIFE_SECONDS
+    await rests_after(0, "light")
+    assert not await rests_after(0.01)
+
+
 async def test_who_used_most_has_one_place_at_a_time_until_the_machine_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fair_queue, "BURST_SECONDS", 0.1)
+    make_bursts(monkeypatch, 0.1)
     monkeypatch.setattr(fair_queue, "LONGEST_REST_SECONDS", 0.01)
     is_busy = True
     queue = FairQueue("places", 10, patience=5, exhausted=PoolTimeout, rests_while=lambda: is_busy)
@@ -427,7 +462,7 @@ async def test_who_used_most_has_one_place_at_a_time_until_the_machine_is_idle(m
 async def test_places_rest_for_tenants_in_other_queues_with_the_same_presence(
     is_shared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fair_queue, "BURST_SECONDS", 0.1)
+    make_bursts(monkeypatch, 0.1)
     presence = Presence()
 
     def queue_with(presence: Presence) -> FairQueue:
@@ -455,7 +490,7 @@ def test_tenants_are_about_for_a_while_and_the_server_and_the_unknown_are_nobody
 
 
 async def test_a_place_that_rests_makes_no_tenant_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fair_queue, "BURST_SECONDS", 0.05)
+    make_bursts(monkeypatch, 0.05)
     queue = FairQueue("places", 20, patience=5, exhausted=PoolTimeout, quick_seconds=0.25, rests_while=lambda: True)
     await use(queue, party("light"), 0)
     heavy = [asyncio.create_task(use(queue, party("heavy"), 0.06)) for _ in range(6)]

@@ -109,7 +109,8 @@ async def test_a_flood_leaves_few_lines(caplog: pytest.LogCaptureFixture) -> Non
     with caplog.at_level(logging.INFO, logger="observatory"):
         for _ in range(1000):
             logs.log(RequestsFinished((replace(FINISHED, status=418, subject=""),)))
-    assert len(caplog.records) == 100
+    # A line about refusals of another test may come first.
+    assert [record.getMessage() for record in caplog.records].count("request") == 100
 
 
 def test_a_line_for_people_has_the_fields_and_none_of_them_can_break_it() -> None:
