@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from functools import cached_property
 from typing import Final
 
+from server.ingest.counting.ancestry import Ancestry
 from server.ingest.counting.call_likeness import (
     CLOCK_US,
     begin_and_end_together,
@@ -285,7 +287,8 @@ class _TraceDecision:
                 and (inner.span_id, outer.scope) not in taken
                 and is_one_window(inner, outer)
                 and (silent is not _Silent.ANYWHERE or begin_and_end_together(inner, outer))
-                and not self._is_above(outer, inner)
+                # The spans between them have told already that they are two calls.
+                and not self._ancestry.is_above(outer, inner)
             ]
             if near:
                 inner = min(near, key=lambda span: (abs(span.start_us - outer.start_us), span.place))
@@ -319,14 +322,9 @@ class _TraceDecision:
                 booked.add(call.span_id)
                 self._decisions[booking.span_id] = Decision(False, REPEATED_USAGE, call.span_id)
 
-    def _is_above(self, outer: SpanView, inner: SpanView) -> bool:
-        """Return whether ``outer`` is an ancestor: what lies between has told already that they are two calls."""
-        current = self._above[inner.span_id]
-        for _ in range(len(self._by_id)):
-            if current is None or current == outer.span_id:
-                return current is not None
-            current = self._above[current]
-        return False
+    @cached_property
+    def _ancestry(self) -> Ancestry:
+        return Ancestry(self._by_id)
 
     def _point_at_what_counts(self) -> None:
         for decision in self._decisions.values():

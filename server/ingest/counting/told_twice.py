@@ -12,8 +12,10 @@ to itself has two runs, of which each scope tells both.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Final
 
+from server.ingest.counting.ancestry import Ancestry
 from server.ingest.counting.call_likeness import CLOCK_US
 from server.ingest.counting.count_rules import (
     AGENT,
@@ -80,6 +82,8 @@ class _Runs:
         self._members: dict[str, list[SpanView]] = {}
         """By the top of each run: all its spans."""
         self._top: dict[str, str] = {}
+        self._scopes: dict[str, set[str | None]] = {}
+        """By span: the scopes of its run from it up to the top."""
         by_rule = {span.span_id: decisions[span.span_id] for span in spans if span.span_id in decisions}
         # Tools that the rule for MCP has put together stay so.
         steps = {span_id for span_id, decision in by_rule.items() if decision.rule == SAME_TOOL_CALL}
@@ -110,12 +114,14 @@ class _Runs:
         for one in reversed(path):
             nearest = self._nearest_above(one)
             top = self._top.get(nearest) if nearest is not None else None
-            if top is not None and self._is_one_run(self._by_id[nearest or ""], one, self._members[top]):
+            if nearest is not None and top is not None and self._is_one_run(self._by_id[nearest], one):
                 self._top[one.span_id] = top
                 self._members[top].append(one)
+                self._scopes[one.span_id] = self._scopes[nearest] | {one.scope}
             else:
                 self._top[one.span_id] = one.span_id
                 self._members[one.span_id] = [one]
+                self._scopes[one.span_id] = {one.scope}
 
     def _nearest_above(self, span: SpanView) -> str | None:
         if span.span_id in self._nearest:
@@ -135,10 +141,10 @@ class _Runs:
         self._nearest.update(dict.fromkeys(path, found))
         return found
 
-    def _is_one_run(self, outer: SpanView, inner: SpanView, members: Sequence[SpanView]) -> bool:
+    def _is_one_run(self, outer: SpanView, inner: SpanView) -> bool:
         if outer.start_us - CLOCK_US > inner.start_us or inner.start_us > outer.end_us + CLOCK_US:
             return False
-        if any(inner.scope == member.scope for member in members if self._is_above(member, inner)):
+        if inner.scope in self._scopes[outer.span_id]:
             return False
         if _name(inner) and _name(outer):
             return _name(inner) == _name(outer)
@@ -170,17 +176,13 @@ class _Runs:
 
     def _may_join(self, one: SpanView, other: SpanView) -> bool:
         told, tells = ({span.scope for span in self._members[top.span_id]} for top in (one, other))
-        return told.isdisjoint(tells) and not self._is_above(one, other) and not self._is_above(other, one)
+        return told.isdisjoint(tells) and not (
+            self._ancestry.is_above(one, other) or self._ancestry.is_above(other, one)
+        )
 
-    def _is_above(self, outer: SpanView, inner: SpanView) -> bool:
-        seen: set[str] = set()
-        current = inner.parent_span_id
-        while current is not None and current not in seen and current in self._by_id:
-            if current == outer.span_id:
-                return True
-            seen.add(current)
-            current = self._by_id[current].parent_span_id
-        return False
+    @cached_property
+    def _ancestry(self) -> Ancestry:
+        return Ancestry(self._by_id)
 
 
 def _name(span: SpanView) -> str:

@@ -43,8 +43,8 @@ _CONTENT_SLOTS = frozenset({"input", "output", "system_instructions", "output_to
 """Slots whose other candidates contain the same words in another form: they are not kept twice."""
 
 
-_NOTHING = ("", "null", "None")
-"""Texts in place of a value that the sender does not have."""
+_NOTHING = ("", "null", "None", "undefined")
+"""Texts in place of a value that the sender does not have. Logfire writes the second where a run has no group."""
 _EXPAND_DEPTH = 3
 _MOST_MEMBERS = 100
 _LITERAL_LENGTH = 4096
@@ -107,13 +107,17 @@ _SCRUBBED = "[Scrubbed due to "
 """The text that Logfire puts in the place of a value that it takes for a secret; ``session.id`` is one of them."""
 
 
+_MAY_SAY_NOTHING = frozenset('"[nNu')
+"""First characters of texts in quotes, scrubbed ones, and those of :data:`_NOTHING`."""
+
+
 def _said(text: str) -> str:
     """Return the words of a text: without the quotes of JSON that some senders put around it, nothing if it was
-    scrubbed.
+    scrubbed or stands for no value.
     """
     if text[0] == '"':
-        return unquoted(text).strip()
-    return "" if text.startswith(_SCRUBBED) else text
+        text = unquoted(text).strip()
+    return "" if text in _NOTHING or text.startswith(_SCRUBBED) else text
 
 
 class IndexedGroup(list[IndexedValue]):
@@ -272,7 +276,7 @@ class SpanFields:
         for candidate in candidates:
             value = candidate[2]
             text = value.strip() if isinstance(value, str) else to_text(value).strip()
-            if text and text[0] in '"[':
+            if text and text[0] in _MAY_SAY_NOTHING:
                 text = _said(text)
             if len(text) * 4 > limit or "\0" in text:
                 text = self.clean(column, text, limit)

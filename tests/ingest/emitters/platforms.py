@@ -99,6 +99,11 @@ CASES: dict[str, Case] = {
         {},
         {"session_id": "c-1", "user_id": None},
     ),
+    "no_value_as_text_is_no_identity": (
+        {"session.id": "null", "gen_ai.conversation.id": '"None"', "user.id": "undefined", "enduser.id": "nullifier"},
+        {},
+        {"session_id": None, "user_id": "nullifier"},
+    ),
     "quoted_identity": (
         {
             "langfuse.observation.metadata.langfuse_user_id": '"kim"',
