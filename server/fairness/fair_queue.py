@@ -40,7 +40,7 @@ _REST: Final = 3.0
 """A place rests for its use's time, times this, times the number of places that its tenant holds: however many these
 are, it uses about a quarter of one."""
 LONGEST_REST_SECONDS: Final = 2.0
-BURST_SECONDS: Final = 6.0
+BURST_SECONDS: Final = 4.0
 """Recent use of places (:class:`~server.fairness.usage.Usage`) after which they rest: more than that of a dashboard
 that is opened on a busy machine."""
 STEADY_SECONDS: Final = 1.5
