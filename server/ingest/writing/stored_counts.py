@@ -280,7 +280,7 @@ class _Change:
             name = row["tool_name"] or row["tool_called"]
             document["operation_type"], document["tool_name"] = entity_columns(operation, decision.rule, name)
             if decision.rule == TOOL_TOLD_TWICE:
-                document["tool_told"] = name
+                document["tool_told"] = {"gen_ai.tool.name": name} if name else None
         if self.inherits_differently:
             for part in IDENTITY:
                 document.update(self._identity(part))

@@ -70,15 +70,15 @@ JOIN llm_traces t ON t.project_id = k.project_id AND t.trace_id = k.trace_id AND
 
 -- name: store_counts
 -- Decisions and what counted spans take from other reports, as JSON objects. A row whose takes_identity (takes_content)
--- is false keeps those columns, one without an operation_type keeps it and its tool_name. tool_told: the name that a
--- further report of a tool keeps among its attributes.
+-- is false keeps those columns, one without an operation_type keeps it and its tool_name. tool_told: the attribute in
+-- which a further report of a tool keeps its name.
 WITH decided AS (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS d (
         project_id text, trace_id text, span_id text, ts timestamptz, is_generation boolean, count_rule smallint,
         counted_in text, inherited jsonb, dim_id integer, takes_identity boolean, user_id text, session_id text,
         tags text[], agent_name text, prompt_name text, prompt_version text, takes_content boolean, input_type text,
         input_text text, input_messages jsonb, output_text text, output_messages jsonb, search_text text,
-        operation_type text, tool_name text, tool_told text
+        operation_type text, tool_name text, tool_told jsonb
     )
 ),
 written AS (
@@ -88,7 +88,7 @@ written AS (
         operation_type = coalesce(d.operation_type, t.operation_type),
         tool_name = CASE WHEN d.operation_type IS NULL THEN t.tool_name ELSE d.tool_name END,
         attributes = CASE WHEN d.tool_told IS NULL THEN t.attributes
-            ELSE t.attributes || jsonb_build_object('gen_ai.tool.name', d.tool_told) END,
+            ELSE t.attributes || d.tool_told END,
         user_id = CASE WHEN d.takes_identity THEN d.user_id ELSE t.user_id END,
         session_id = CASE WHEN d.takes_identity THEN d.session_id ELSE t.session_id END,
         tags = CASE WHEN d.takes_identity THEN d.tags ELSE t.tags END,
