@@ -35,6 +35,7 @@ from server.ingest.counting.count_rules import (
     told_operation,
 )
 from server.ingest.counting.told_twice import ENTITIES
+from server.ingest.counting.tool_counting import TOOL_TOLD
 from server.ingest.writing.dimensions import Dimensions
 from server.ingest.writing.lent_parts import parts_of_traces
 from server.ingest.writing.linked_traces import LinkedTraces, TraceKey
@@ -280,7 +281,7 @@ class _Change:
             name = row["tool_name"] or row["tool_called"]
             document["operation_type"], document["tool_name"] = entity_columns(operation, decision.rule, name)
             if decision.rule == TOOL_TOLD_TWICE:
-                document["tool_told"] = {"gen_ai.tool.name": name} if name else None
+                document["tool_told"] = {TOOL_TOLD: name} if name else None
         if self.inherits_differently:
             for part in IDENTITY:
                 document.update(self._identity(part))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import statistics
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +30,7 @@ class Question(NamedTuple):
     """An empty answer would be a fast one that says nothing."""
 
 
-class Store:
+class Store(ABC):
     """One store: where it takes spans, its processes, and what was measured."""
 
     traces_path = "/v1/traces"
@@ -45,13 +46,13 @@ class Store:
         """Seconds that passed, and those of processors, by label."""
         self.figures: dict[str, float] = {}
 
+    @abstractmethod
     def headers(self, tenant: str, content_type: str = PROTOBUF) -> dict[str, str]:
         """Return the headers of a caller of ``tenant``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def processes(self) -> set[int]:
         """Return the processes that take part in storing; those that they have waited for count with them."""
-        raise NotImplementedError
 
     async def send(self, requests: list[tuple[str, bytes]], clients: int) -> None:
         """Send ``requests``, pairs of a tenant and a body, and count the time until the last is answered."""
