@@ -113,7 +113,7 @@ async def test_a_body_in_chunks_of_a_byte_is_refused_and_counted_as_its_bytes(
 async def test_requests_in_one_piece_leave_turns_to_others(app_server: AppServer) -> None:
     """Answers that wait for nothing were once given one after the other, as many as had come."""
     reader, writer = await connected(app_server)
-    number, turns, running = 1500, 0, True
+    number, turns, running = 400, 0, True
 
     async def another() -> None:
         nonlocal turns

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import itertools
 import json
 import tracemalloc
 from collections.abc import Callable
@@ -180,15 +181,18 @@ def test_what_is_taken_out_of_a_message_is_noted_each_time() -> None:
     ids=lambda part: part.get("name") or part["content"][:5],
 )
 def test_a_process_remembers_no_more_than_its_bound(part: dict[str, Any]) -> None:
-    bound, every = 800_000, KnownContents(800_000)
+    bound, every, told = 800_000, KnownContents(800_000), 0
     gc.collect()
     tracemalloc.start()
     try:
-        for number in range(500):
+        numbers = itertools.count()
+        while told < 4 * bound:
+            number = next(numbers)
             said = [{"role": "user", "parts": [part, {"type": "text", "content": f"{number}"}]}] * 2
             found = every.of(f"project {number % 7}").read_list(json.dumps(said, ensure_ascii=False))
             assert found is not None
             assert {type(message) for message in found} == {KnownMessage}
+            told += found[0].size  # type: ignore[attr-defined]
             record = SpanRecord(ts=NOW, trace_id="", span_id="", span_name="", input_messages=found)
             record.input_text = render_messages(found)
             assert split_content(record) is not None

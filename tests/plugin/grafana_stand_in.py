@@ -190,7 +190,7 @@ def running(version: str = "12.4.0", prefix: str = "") -> Iterator[StandIn]:
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     stand_in.url = f"http://127.0.0.1:{server.server_address[1]}{prefix}"
     try:

@@ -33,7 +33,7 @@ async def test_a_request_is_a_span_of_the_callers_trace_and_receiving_telemetry_
             """Quiet."""
 
     sink = ThreadingHTTPServer(("127.0.0.1", 0), Sink)
-    Thread(target=sink.serve_forever, daemon=True).start()
+    Thread(target=sink.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     try:
         server = await start_app(
             own_otlp_endpoint=f"http://127.0.0.1:{sink.server_port}/v1/traces",

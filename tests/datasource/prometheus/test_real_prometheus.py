@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -17,7 +18,6 @@ import pytest
 
 from dashboards.alert_pack import PACK
 from tests.conftest import AppServer, ProjectMaker
-from tests.datasource.prometheus.compliance import free_port
 from tests.datasource.prometheus.prometheus_client import PrometheusClient
 from tests.live.conftest import store_live
 from tests.span_factory import make_span, store
@@ -27,8 +27,9 @@ pytestmark = pytest.mark.skipif(
     any(shutil.which(name) is None for name in NEEDED),
     reason="prometheus and promtool are not installed (Debian's package prometheus)",
 )
+LISTENING = re.compile(r'msg="Listening on" address=\S+:(\d+)')
 SCRAPES = """
-global: {{scrape_interval: 2s, scrape_timeout: 2s}}
+global: {{scrape_interval: 1s, scrape_timeout: 1s}}
 scrape_configs:
   - job_name: llm
     metrics_path: /metrics/projects/alpha
@@ -41,30 +42,41 @@ scrape_configs:
 async def scraper(
     app_server: AppServer, project: ProjectMaker, bearer: Callable[..., dict[str, str]], tmp_path: Path
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """The API of a Prometheus that scrapes alpha every two seconds."""
+    """The API of a Prometheus that scrapes alpha every second."""
     await project("alpha")
     token = bearer("viewer", ["alpha"])["Authorization"].removeprefix("Bearer ")
     (tmp_path / "token").write_text(token)
     target = app_server.base_url.removeprefix("http://")
     (tmp_path / "prometheus.yml").write_text(SCRAPES.format(folder=tmp_path, target=target))
-    port = free_port()
-    program = subprocess.Popen(
-        [
-            "prometheus",
-            f"--config.file={tmp_path / 'prometheus.yml'}",
-            f"--storage.tsdb.path={tmp_path / 'data'}",
-            f"--web.listen-address=127.0.0.1:{port}",
-            "--enable-feature=exemplar-storage",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    log = tmp_path / "prometheus.log"
+    with log.open("wb") as errors:
+        program = subprocess.Popen(
+            [
+                "prometheus",
+                f"--config.file={tmp_path / 'prometheus.yml'}",
+                f"--storage.tsdb.path={tmp_path / 'data'}",
+                "--web.listen-address=127.0.0.1:0",
+                "--enable-feature=exemplar-storage",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+        )
     try:
+        port = await listening_port(program, log)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=20) as http:
             yield http
     finally:
         program.kill()
         program.wait(10)
+
+
+async def listening_port(program: subprocess.Popen[bytes], log: Path) -> int:
+    """Return the port that Prometheus chose: one that is chosen for it may be taken before it has started."""
+    async with asyncio.timeout(60):
+        while not (found := LISTENING.search(log.read_text())):
+            assert program.poll() is None, log.read_text()
+            await asyncio.sleep(0.05)
+    return int(found[1])
 
 
 async def until(http: httpx.AsyncClient, path: str, holds: Callable[[Any], bool], **params: str) -> Any:
@@ -149,8 +161,8 @@ REFUSED = (
     "sum(", "llm_calls_total[5m", "rate(llm_calls_total)", "llm_calls_total{model=~'('}", "nonsense(llm_calls_total)",
     "sum by (model) (rate(llm_calls_total[1m])) + on () group_left", "llm_calls_total offset", "{}", "1 +", "topk(a)",
 )  # fmt: skip
-WINDOW = 40
-"""Seconds: with a scrape every two seconds Prometheus extrapolates by 5 % at most."""
+WINDOW = 20
+"""Seconds: with a scrape every second Prometheus extrapolates by 5 % at most."""
 
 WORDS = {
     "w": f"{WINDOW}s",
@@ -190,7 +202,7 @@ async def test_the_api_and_a_prometheus_that_scrapes_agree_within_a_scrape(
     await asyncio.sleep(WINDOW / 2)
     await store_live(app_server.services, "alpha", *spans(datetime.now(UTC), 2))
     await until(scraper, "/query", lambda data: set(values(data).values()) == {66.0}, query=total)
-    await asyncio.sleep(4)
+    await asyncio.sleep(2)
     asked = {"time": str(datetime.now(UTC).timestamp())}
     ours = PrometheusClient(client, bearer("viewer", ["alpha"]))
     different = []
