@@ -31,8 +31,9 @@ from datasource.prometheus.promql.engine import (
     reads_of,
 )
 from datasource.prometheus.promql.errors import ParseError, PromqlError, TooMuch
+from datasource.prometheus.promql.parse import parse_selector
 from datasource.prometheus.promql.plan import Read
-from datasource.prometheus.promql.syntax import Matcher, parse_selector
+from datasource.prometheus.promql.syntax import Matcher
 from datasource.prometheus.promql.tree_json import tree_json
 from datasource.prometheus.promql.values import size_of
 from datasource.prometheus.request_values import PrometheusParams, invalid, moment_at

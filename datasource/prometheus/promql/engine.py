@@ -14,8 +14,9 @@ from datasource.prometheus.promql.aggregation import AGGREGATIONS
 from datasource.prometheus.promql.bounds import EVALUATION_SECONDS, check_samples, deadline
 from datasource.prometheus.promql.errors import ParseError, WrongType
 from datasource.prometheus.promql.evaluate import FUNCTIONS, Evaluation
+from datasource.prometheus.promql.parse import locate, parse
 from datasource.prometheus.promql.plan import Planned, Planner, Read, SeriesSource
-from datasource.prometheus.promql.syntax import Aggregation, Call, Expr, ValueType, locate, parse, type_of, walk
+from datasource.prometheus.promql.syntax import Aggregation, Call, Expr, ValueType, type_of, walk
 from datasource.prometheus.promql.values import Histograms, Ints, Scalar, Value, Vector, Windows, size_of
 
 InThread = Callable[[Callable[[], Value]], Awaitable[Value]]
