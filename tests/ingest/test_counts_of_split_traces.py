@@ -221,6 +221,56 @@ async def test_roots_of_senders_that_stand_beside_each_other_are_one_call_in_any
     assert await stored_summaries(owner) == recomputed_summaries(await owner.fetch("SELECT * FROM llm_traces"))
 
 
+def run_as_told(trace: int, at: datetime, scope: str, *, tells_usage: bool) -> list[SpanRecord]:
+    """Return a run of two calls as one of two senders tells it, who keep traces apart."""
+    usage = {"completion_tokens": 40} if tells_usage else {}
+    shared = {"service_name": "tea", "attributes": {"otel.scope.name": scope}}
+    late = 0.1 if tells_usage else 0.3
+    spans = [reporting(trace, 100 * trace, None, "workflow", 0, ts=at, duration_ms=500 - late, **shared)]
+    for number, (begin, lasts) in enumerate(((20, 200), (240, 80)), start=1):
+        spans.append(
+            reporting(
+                trace, 100 * trace + number, 100 * trace, "chat", 90 if tells_usage else 0, model="gpt-4o",
+                ts=at + timedelta(milliseconds=begin + late),
+                duration_ms=lasts if tells_usage else lasts + 42.0, **usage, **shared,
+            )
+        )  # fmt: skip
+    return spans
+
+
+async def test_runs_that_two_senders_keep_apart_count_once_in_any_order_and_split(
+    services: Services, project: ProjectMaker, owner: asyncpg.Connection
+) -> None:
+    await project("alpha")
+    chance = random.Random(92)
+    servers = [server(services) for _ in range(3)]
+    for case in range(8):
+        at = START + timedelta(seconds=2 * case)
+        runs = [  # the second run is at the same time as the first
+            run_as_told(10 * case + number, at + timedelta(milliseconds=5 * (number // 3)), scope, tells_usage=tells)
+            for number, (scope, tells) in enumerate([*RUN_TELLERS, *RUN_TELLERS], start=1)
+        ][: 2 if case % 2 else 4]
+        spans = [span for run in runs for span in run]
+        if case < 2:
+            await send(servers[0], spans)
+        else:
+            await send_in_pieces(chance, servers, spans, at_once=False)
+        rows = [row for number in range(1, len(runs) + 1) for row in await rows_of(owner, 10 * case + number)]
+        told = {span.span_id: (span.operation_type, span.total_tokens) for span in spans}
+        calls = [row for row in rows if told[row[0]][0] == "chat"]
+        assert [row[1] for row in calls] == [told[row[0]][1] is not None for row in calls]
+        left_out = [(row[2], row[3]) for row in calls if not row[1]]
+        assert {rule for rule, _ in left_out} == {6}
+        assert len({counted_in for _, counted_in in left_out}) == len(left_out) == len(calls) // 2
+    assert await stored_summaries(owner) == recomputed_summaries(await owner.fetch("SELECT * FROM llm_traces"))
+
+
+RUN_TELLERS = (
+    ("openinference.instrumentation.openai_agents", True),
+    ("opentelemetry.instrumentation.openai_agents", False),
+)
+
+
 TWINS = (
     ("langtrace_python_sdk.instrumentation.anthropic.instrumentation", 5, None),
     ("com.anthropic.sdk.python", 1205, 1200),

@@ -116,9 +116,17 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
             "usage.completion_tokens": 2,
             "usage.cached_tokens": 6,
             "voltagent.step_count": 1,
+            "ai.model.name": GPT,
         },
         {"scope": "@voltagent/core"},
-        {"operation_type": "agent", "agent_name": "tracker", "session_id": "c-1", "cached_tokens": 6, "count_rule": 2},
+        {
+            "operation_type": "agent",
+            "agent_name": "tracker",
+            "session_id": "c-1",
+            "cached_tokens": 6,
+            "count_rule": 2,
+            "model": GPT,
+        },
     ),
     "voltagent_call": (
         {"entity.type": "agent", "span.type": "llm", "llm.model": GPT, "llm.usage.prompt_tokens": 9},

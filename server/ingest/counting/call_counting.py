@@ -19,6 +19,7 @@ from server.ingest.counting.ancestry import Ancestry
 from server.ingest.counting.call_likeness import (
     CLOCK_US,
     begin_and_end_together,
+    begin_together_beside,
     is_bill_of,
     is_booking_of,
     is_one_response,
@@ -38,6 +39,7 @@ from server.ingest.counting.count_rules import (
     Decision,
     SpanView,
 )
+from server.ingest.counting.last_steps import count_sums_of_steps
 from server.ingest.counting.told_twice import decide_told_twice
 from server.ingest.counting.tool_counting import decide_tool_calls
 from server.ingest.counting.usage_sums import leave_out_sums
@@ -108,6 +110,7 @@ class _TraceDecision:
         for call in self._innermost_first(calls):
             self._count_nested(call, inner.get(call.span_id, []))
         self._count_usage_without_call()
+        count_sums_of_steps(self._reporting, self._above, self._decisions, self._leave_out)
         self._count_bookings_once()
         self._count_views_once()
         leave_out_sums(self._reporting, self._decisions)
@@ -286,7 +289,11 @@ class _TraceDecision:
                 if self._decisions[inner.span_id].counts
                 and (inner.span_id, outer.scope) not in taken
                 and is_one_window(inner, outer)
-                and (silent is not _Silent.ANYWHERE or begin_and_end_together(inner, outer))
+                and (
+                    silent is not _Silent.ANYWHERE
+                    or begin_and_end_together(inner, outer)
+                    or begin_together_beside(inner, outer)
+                )
                 # The spans between them have told already that they are two calls.
                 and not self._ancestry.is_above(outer, inner)
             ]

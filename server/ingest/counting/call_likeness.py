@@ -8,6 +8,7 @@ from typing import Final
 from server.ingest.counting.count_rules import SpanView
 from server.ingest.dialects.canonical_names import operation_family
 from server.ingest.dialects.model_stem import is_same_model
+from server.ingest.dialects.scope_traits import scope_traits
 
 CLOCK_US: Final = 2_000
 """Two instrumentations round the times of one call differently by this much."""
@@ -78,6 +79,16 @@ def begin_and_end_together(one: SpanView, other: SpanView) -> bool:
     """Return whether two spans are of one time so nearly that nothing else need tell that they are one call."""
     apart = max(_TOGETHER_US, (one.end_us - one.start_us) // 20)
     return abs(one.start_us - other.start_us) <= apart and abs(one.end_us - other.end_us) <= apart
+
+
+def begin_together_beside(one: SpanView, other: SpanView) -> bool:
+    """Return whether two spans begin at one time, and are of senders of which each tells of the same calls. The one
+    that only waits for the end of the other's work may end later.
+    """
+    if abs(one.start_us - other.start_us) > _TOGETHER_US or one.scope is None or other.scope is None:
+        return False
+    group = scope_traits(one.scope).beside
+    return group is not None and one.scope != other.scope and group == scope_traits(other.scope).beside
 
 
 def _runs_within(inner: SpanView, outer: SpanView) -> bool:

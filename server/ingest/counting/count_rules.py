@@ -16,10 +16,12 @@ ONLY_REPORT, USAGE_WITHOUT_CALL = 1, 2
 INNER_COUNTS, OUTER_COUNTS, SAME_RESPONSE, SAME_WINDOW, REPEATED_USAGE, BILLED_OUTSIDE = 3, 4, 5, 6, 7, 8
 TOOL_CALL, SAME_TOOL_CALL = 9, 10
 AGENT_RUN, SAME_AGENT_RUN, SAME_RUN_USAGE, TOLD_TOOL, TOOL_TOLD_TWICE = 11, 12, 13, 14, 15
+LAST_STEP = 16
 
 COUNT_RULES: Final[Mapping[int, str]] = {
     ONLY_REPORT: "counts: the report of a model call",
-    USAGE_WITHOUT_CALL: "counts: usage of a span that is no call, where no span below it reports any",
+    USAGE_WITHOUT_CALL: "counts: usage of a span that is no call, where no span below it reports any, "
+    "or the last step's alone",
     INNER_COUNTS: "does not count: a span inside it reports the same call",
     OUTER_COUNTS: "does not count: the span around it reports the usage of the same call, this one none",
     SAME_RESPONSE: "does not count: a span with the same response id, within its time, reports the same call",
@@ -34,6 +36,7 @@ COUNT_RULES: Final[Mapping[int, str]] = {
     SAME_RUN_USAGE: "counts: usage of a run of an agent of which another instrumentation tells too, without usage",
     TOLD_TOOL: "is no model call: the call of a tool, of which other instrumentations may tell too",
     TOOL_TOLD_TWICE: "is no tool call of its own: another instrumentation tells of the same one",
+    LAST_STEP: "does not count: it tells the usage of the last step of the agent, which tells that of all",
 }
 """Meaning of each ``count_rule``."""
 

@@ -30,7 +30,9 @@ class ScopeTraits:
     exception_beats_ok: bool = False
     """True if spans are set OK before it is known how they end."""
     beside: str | None = None
-    """Group of senders of which two may report one call as roots of traces of their own, without the vendor's id."""
+    """Group of senders of which two may report a call, or a run, in traces of their own, without the vendor's id."""
+    tells_last_step: bool = False
+    """True if a call's span lasts over all steps of an agent and has the usage of the last, the agent's that of all."""
     provider: str | None = None
     """Provider of a span that names none: some senders lose it."""
     estimates_cost: bool = False
@@ -106,6 +108,7 @@ def scope_traits(scope_name: str) -> ScopeTraits:
                 without_operation=traits.get("without_operation"),
                 exception_beats_ok=traits.get("exception_beats_ok", False),
                 beside=traits.get("beside"),
+                tells_last_step=traits.get("tells_last_step", False),
                 provider=traits.get("provider"),
                 estimates_cost=traits.get("estimates_cost", False),
                 streams_apart=traits.get("streams_apart", False),

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 from zlib import crc32
 
-from server.ingest.counting.count_rules import TOLD_RULES
+from server.ingest.counting.count_rules import AGENT, NO_TOOL, TOLD_RULES
 from server.ingest.counting.told_twice import ENTITIES
 from server.ingest.dialects.canonical_names import GENERATION_OPERATIONS
 from server.ingest.dialects.scope_traits import scope_traits
@@ -30,6 +30,7 @@ _MOMENT_US: Final = 50_000
 _SLACK_US: Final = 5_000
 """Two senders end their spans of one call within this time."""
 _MICROSECOND: Final = EPOCH.resolution
+_ROOTS: Final = GENERATION_OPERATIONS | {AGENT, NO_TOOL, "workflow"}
 
 
 def response_id_of(record: SpanRecord) -> str | None:
@@ -47,10 +48,14 @@ def teller_of(record: SpanRecord) -> int | None:
 
 
 def moments_of(record: SpanRecord) -> tuple[str, ...]:
-    """Return the moments at which a root call ended, if another sender may tell of it; two at the border of them."""
+    """Return the moments at which a root ended, if another sender may tell of it; two at the border of them. The root
+    is a call, or the run that calls were made in.
+    """
+    if record.parent_span_id is not None or record.operation_type not in _ROOTS:
+        return ()
     scope = record.attributes.get(SCOPE)
     group = scope_traits(scope).beside if scope.__class__ is str else None
-    if group is None or record.parent_span_id is not None or record.operation_type not in GENERATION_OPERATIONS:
+    if group is None:
         return ()
     end_us = (record.ts - EPOCH) // _MICROSECOND + round(record.duration_ms * 1000)
     slots = sorted({(end_us - _SLACK_US) // _MOMENT_US, (end_us + _SLACK_US) // _MOMENT_US})

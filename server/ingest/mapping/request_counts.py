@@ -63,7 +63,7 @@ def _groups_of_several(records: Sequence[SpanRecord], reports: Sequence[SpanReco
     entities = [record for record in records if record.operation_type in ENTITIES]
     if len(reports) < 2 and len(entities) < 2 and not tools:
         return ()
-    group_of = _linked_traces(reports)
+    group_of = _linked_traces(records, reports)
     sizes = Counter(group_of.get(record.trace_id, record.trace_id) for record in reports)
     several = {group for group, count in sizes.items() if count > 1}
     several.update(group_of.get(trace_id, trace_id) for trace_id in tools)
@@ -167,7 +167,7 @@ def _has_silent_call_or_sum(reports: Sequence[SpanRecord]) -> bool:
     )
 
 
-def _linked_traces(reports: Sequence[SpanRecord]) -> dict[str, str]:
+def _linked_traces(records: Sequence[SpanRecord], reports: Sequence[SpanRecord]) -> dict[str, str]:
     """Return the traces that share a response id or a moment, each with the one that stands for them."""
     by_response: dict[str, set[str]] = {}
     by_moment: dict[str, set[str]] = {}
@@ -175,8 +175,10 @@ def _linked_traces(reports: Sequence[SpanRecord]) -> dict[str, str]:
         response_id = response_id_of(record)
         if response_id:
             by_response.setdefault(response_id, set()).add(record.trace_id)
-        for moment in moments_of(record) if record.parent_span_id is None else ():
-            by_moment.setdefault(moment, set()).add(record.trace_id)
+    for record in records:
+        if record.parent_span_id is None:
+            for moment in moments_of(record):
+                by_moment.setdefault(moment, set()).add(record.trace_id)
     leads: dict[str, str] = {}
 
     def leader(trace_id: str) -> str:

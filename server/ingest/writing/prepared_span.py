@@ -215,7 +215,7 @@ def prepare_span(
         content=content,
         resource=resource if resource is not None and len(resource) >= LEAST_RESOURCE else None,
         response_id=None if record.count_rule is None else response_id_of(record),
-        moments=() if record.count_rule is None or record.parent_span_id is not None else moments_of(record),
+        moments=() if record.parent_span_id is not None else moments_of(record),
         teller=teller_of(record),
     )
 
