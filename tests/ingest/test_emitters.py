@@ -13,12 +13,14 @@ from tests.ingest.emitters import (
     platforms,
     python_frameworks,
     shared_shapes,
+    usage_spellings,
 )
 from tests.ingest.emitters.case_form import Case
 from tests.ingest.spans_in_both_encodings import JSON, NOW, as_json, map_one, request, span
 
 TABLES = (
     coding_agents, instrumentations, javascript_frameworks, platforms, python_frameworks, shared_shapes,
+    usage_spellings,
 )  # fmt: skip
 CASES: dict[str, Case] = {name: case for table in TABLES for name, case in table.CASES.items()}
 

@@ -228,7 +228,7 @@ def _read_details(fields: SpanFields, counts: TokenCounts) -> dict[str, Any]:
         elif is_beside and slot in _BESIDE_OUTPUT:
             counts.media_beside_output += count
     lifetimes = [details.get(name) for name in _LIFETIMES.values()]
-    if counts.cache_write is None and any(lifetimes):
+    if not counts.cache_write and any(lifetimes):
         counts.cache_write = sum(count or 0 for count in lifetimes)
         fields.sources["cache_write_tokens"] = next(
             fields.sources[name] for name in _LIFETIMES.values() if name in details

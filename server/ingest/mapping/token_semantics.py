@@ -169,8 +169,8 @@ def _convention(evidence: CountEvidence) -> int | None:
         return INCLUSIVE
     if sources.get("prompt_tokens") in _EXCLUSIVE_INPUTS:
         return EXCLUSIVE
-    # The path inside a recorded answer follows a space: the vendor's own words.
-    if any(" " in key and key.endswith(_ANSWERS_OF_CONVERSE) for key in keys):
+    # The vendor's own words: the path inside a recorded answer, which follows a space, or a usage that was copied.
+    if any((" " in key or key.startswith(FLAT_PREFIXES)) and key.endswith(_ANSWERS_OF_CONVERSE) for key in keys):
         return EXCLUSIVE
     if evidence.dialect == "openinference":
         return INCLUSIVE
