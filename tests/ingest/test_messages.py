@@ -305,3 +305,11 @@ def test_any_json_reads_to_messages_that_render_or_to_none(value: Any) -> None:
     if messages is not None:
         assert isinstance(render_messages(messages), str)
         json.dumps(messages)
+
+
+@pytest.mark.parametrize("kind", [[], ["x"], {}, {"type": "x"}, 7, True])
+def test_a_type_that_is_no_text_is_content_like_any_other(kind: object) -> None:
+    for value in ([{"type": kind, "parts": []}], [{"type": kind}], {"type": kind, "arguments": "{}"}):
+        record = map_one({"gen_ai.output.messages": json.dumps(value)})
+        assert record.finish_reason is None
+        read_messages([{"role": "assistant", "content": value, "tool_calls": value}], "assistant")

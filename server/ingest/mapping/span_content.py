@@ -24,6 +24,8 @@ _FIRST_OF_TUPLE = re.compile(r"[\[(]'([^']*)'")
 _MEMBER_OF_ENUM = re.compile(r"<?FinishReason\.(\w+)")
 _TYPED_VALUES = keys_of("typed_values")
 """Attributes whose value is an object of a type and the value itself."""
+_TRANSCRIPTS = keys_of("transcripts")
+"""Attributes that hold all messages of a run, also those that it made: its input ends with the user's last words."""
 
 
 class MessageEvents(list[dict[str, Any]]):
@@ -119,9 +121,20 @@ def _read_slot(fields: SpanFields, slot: str, *, is_tool: bool) -> tuple[str | N
         if text or messages:
             fields.sources[f"{slot}_text"] = candidate[1]
             if messages:
+                if candidate[1] in _TRANSCRIPTS:
+                    messages = _until_last_words_of_user(messages)
                 fields.sources[f"{slot}_messages"] = candidate[1]
             return text, messages, size
     return instructions or (None, None, 0)
+
+
+def _until_last_words_of_user(messages: list[Message]) -> list[Message]:
+    """Return the messages without those that came after the user's last words; all, if the user said nothing."""
+    for position in range(len(messages) - 1, -1, -1):
+        message = messages[position]
+        if message["role"] == "user" and any(part["type"] != "tool_call_response" for part in message["parts"]):
+            return messages[: position + 1]
+    return messages
 
 
 def _is_system(messages: list[Message]) -> bool:
@@ -178,6 +191,8 @@ def _read_candidate(
         messages = None if decoded is None else read_messages(decoded, role)
         if messages:
             return None, _storable(messages) if "\0" in value else messages, len(value)
+        if not is_tool and isinstance(decoded, list) and len(decoded) == 1 and isinstance(decoded[0], str):
+            return readable(decoded[0]), None, len(value)
         # Input and output of a tool keep their form.
         return readable(unquoted(value), None if is_tool else decoded), None, len(value)
     messages = read_messages(value, role)

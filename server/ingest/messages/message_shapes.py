@@ -259,7 +259,10 @@ def _pair(item: Any) -> Message | None:
 
 
 def _is_lone_part(item: Any) -> bool:
-    return isinstance(item, dict) and item.get("role") is None and item.get("type") in _LONE_PARTS
+    if not isinstance(item, dict) or item.get("role") is not None:
+        return False
+    kind = item.get("type")
+    return isinstance(kind, str) and kind in _LONE_PARTS
 
 
 def read_message(item: Any, default_role: str) -> Message | None:
