@@ -87,7 +87,9 @@ def requires(
             try:
                 if not long_lived:
                     slot = services.access.concurrency.take(context.principal)
-                    await request.app.ctx.abandoned.wait(current_party.get().tenant)
+                    tenant = current_party.get().tenant
+                    await request.app.ctx.abandoned.wait(tenant)
+                    await request.app.ctx.large_answers.wait(tenant)
                     context.is_at_work = True
                 response = await handler(request, *args, **kwargs)
             except asyncio.CancelledError:

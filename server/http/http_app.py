@@ -13,6 +13,7 @@ from sanic.response import BaseHTTPResponse
 
 from server.access.rate_policy import network_of
 from server.errors import RateLimited
+from server.fairness.large_answers import LargeAnswers
 from server.fairness.pace import Pace
 from server.fairness.party import SERVER, UNKNOWN_CALLERS, current_party
 from server.fairness.spared import Spared
@@ -51,6 +52,7 @@ class HttpApp(Sanic[Any, Any]):
         self.ctx.spared = defaultdict(Spared)
         self.ctx.refusals = Pace(*REFUSALS)
         self.ctx.abandoned = Pace(*ABANDONED)
+        self.ctx.large_answers = LargeAnswers()
         self.ctx.opened = Pace(*OPEN)
         self.ctx.documents = Pace(*DOCUMENTS)
 
@@ -96,6 +98,7 @@ class HttpApp(Sanic[Any, Any]):
                 response = await handler(request, **request._match_info)
             if isinstance(response, HTTPResponse) and (size := answer_size(response)) > SMALL_ANSWER_BYTES:
                 answer_place = await self.ctx.services.answers.take(size)
+                self.ctx.large_answers.count(current_party.get().tenant, size)
             if request.responded:
                 response = stream.response
             elif response is not None:
