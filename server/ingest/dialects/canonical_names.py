@@ -43,8 +43,11 @@ OTHER_REQUESTS: tuple[str, ...] = tuple(_operations["other_requests"])
 NAMING_OPERATIONS: frozenset[str] = frozenset(_operations["naming"])
 """Raw operation names behind which the name of a span has that of an agent or a tool."""
 
-AGENT_METHODS: frozenset[str] = frozenset(_operations["agent_methods"])
-"""Methods in front of which the name of a span has that of an agent: ``planner.run``."""
+METHODS: dict[str, frozenset[str]] = {
+    "agent": frozenset(_operations["agent_methods"]),
+    "tool": frozenset(_operations["tool_methods"]),
+}
+"""Methods in front of which the name of a span has that of an agent or a tool: ``planner.run``."""
 
 OPERATIONS_WITHOUT_USAGE: frozenset[str] = frozenset(_operations["without_usage"])
 """Raw operation names that repeat the usage of an earlier call."""

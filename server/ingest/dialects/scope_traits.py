@@ -78,7 +78,7 @@ def provider_of_scope(scope_name: str) -> str | None:
 
 
 _CLIENT_ENDINGS = re.compile(
-    r"(?:Chat|Responses|Text|Document|MultiModal|Converse|Generator|Embedder|Embeddings?|Rerank|Ranker|Completion|Client)+$"
+    r"(?:Chat|Responses|Text|Document|MultiModal|Converse|Generator|Embedder|Embeddings?|Rerank|Ranker|Completion|Client|Server|Model)+$"
 )
 
 

@@ -17,6 +17,7 @@ from server.ingest.messages.message_limits import fit_messages
 from server.ingest.messages.message_parts import read_parts, with_calls
 from server.ingest.messages.message_rendering import is_multimodal, render_messages, render_parts
 from server.ingest.messages.message_shapes import Message, read_messages
+from server.ingest.messages.python_calls import arguments_of_tool
 
 _ROLE = {"input": "user", "output": "assistant"}
 _FIRST_OF_TUPLE = re.compile(r"[\[(]'([^']*)'")
@@ -193,6 +194,8 @@ def _read_candidate(
             return None, _storable(messages) if "\0" in value else messages, len(value)
         if not is_tool and isinstance(decoded, list) and len(decoded) == 1 and isinstance(decoded[0], str):
             return readable(decoded[0]), None, len(value)
+        if is_tool and role == "user" and (named := arguments_of_tool(decoded)) is not decoded:
+            return readable(to_text(named)), None, len(value)
         # Input and output of a tool keep their form.
         return readable(unquoted(value), None if is_tool else decoded), None, len(value)
     messages = read_messages(value, role)

@@ -7,10 +7,10 @@ from typing import Any
 
 from server.ingest.dialects.attribute_table import dialect_tables, keys_of
 from server.ingest.dialects.canonical_names import (
-    AGENT_METHODS,
     FRAMEWORKS,
     GENERATION_OPERATIONS,
     KNOWN_PROVIDERS,
+    METHODS,
     NAMING_OPERATIONS,
     OTHER_REQUESTS,
     canonical_operation,
@@ -172,14 +172,14 @@ def read_entity(
 
 
 def _told_by_name(span_name: str, operation: str) -> str:
-    """Return the name behind the operation, as the convention forms the names of spans: ``execute_tool map``; of an
-    agent also that in front of the method, as OpenInference forms them: ``planner.run``.
+    """Return the name behind the operation, as the convention forms the names of spans: ``execute_tool map``; also
+    that in front of the method, as OpenInference forms them: ``planner.run`` of an agent, ``map.__call__`` of a tool.
     """
     word, _, name = span_name.removeprefix(_MCP_CLIENT).partition(" ")
     if word in NAMING_OPERATIONS:
         return name
-    agent, _, method = span_name.rpartition(".")
-    return agent if operation == "agent" and method in AGENT_METHODS and "." not in agent else ""
+    owner, _, method = span_name.rpartition(".")
+    return owner if method in METHODS.get(operation, ()) and "." not in owner else ""
 
 
 def read_typed_entities(fields: SpanFields, attributes: Attributes) -> None:

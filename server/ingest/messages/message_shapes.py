@@ -23,6 +23,7 @@ from server.ingest.messages.message_parts import (
 )
 from server.ingest.messages.message_repr import is_message_repr, read_message_repr
 from server.ingest.messages.object_repr import is_object_repr, read_object_repr
+from server.ingest.messages.python_calls import task_of_run
 
 Message = dict[str, Any]
 
@@ -67,6 +68,9 @@ _RESULT_OF_AI_SDK = frozenset(
 
 _RESULT_OF_CREWAI = frozenset({"raw", "pydantic", "json_dict"})
 """Members of the result of a task or a crew of CrewAI; the messages on the way to it may be beside them."""
+
+_ANSWER_OF_DSPY = frozenset({"text", "tool_calls", "reasoning_content", "citations", "logprobs"})
+"""Keys of the objects in which DSPy's client returns its answers."""
 
 _OWN_ROLES = frozenset({"system", "user", "assistant"})
 
@@ -205,6 +209,9 @@ def _read_object(value: dict[str, Any], default_role: str, depth: int) -> list[M
             system = _system_of(value)
             head = [{"role": "system", "parts": read_parts(system)}] if system else []
             return [*head, {"role": "user", "parts": read_parts(text)}]
+    task = task_of_run(value) if default_role == "user" and "task" in value else None
+    if task is not None:
+        return [{"role": "user", "parts": read_parts(task)}]
     message = read_message(value, default_role)
     if message is None and value.keys() == {"assistant"} == {default_role}:
         message = _keyed_message(value)  # a lone {"user": …} may be the argument of any function
@@ -289,7 +296,10 @@ def read_message(item: Any, default_role: str) -> Message | None:
         return read_message({"finish_reason": item.get("finishReason"), **item["content"]}, default_role)
     if role is None and isinstance(kind, str) and kind in _LONE_PARTS:  # an item of OpenAI's responses API
         return {"role": _LONE_PARTS[kind], "parts": read_part(item)}
-    if role is None and not isinstance(item.get("parts"), list):
+    if role is None and not (
+        isinstance(item.get("parts"), list)
+        or (default_role == "assistant" and "text" in item and item.keys() <= _ANSWER_OF_DSPY)
+    ):
         return None
     if not isinstance(role, str) or not role:
         role = default_role
@@ -356,7 +366,8 @@ def _message_parts(item: dict[str, Any], role: str) -> list[Part]:
         parts.insert(0, {"type": "reasoning", "content": thinking})
     calls = item.get("tool_calls")
     if isinstance(calls, list):
-        parts = with_calls(parts, [tool_call(call) for call in calls if isinstance(call, dict)])
+        told = (_read_text(call) if isinstance(call, str) else call for call in calls)
+        parts = with_calls(parts, [tool_call(call) for call in told if isinstance(call, dict)])
     if isinstance(item.get("function_call"), dict) and not calls:
         parts.append(tool_call(item))
     if role == "tool" and parts and all(part["type"] == "text" for part in parts):
