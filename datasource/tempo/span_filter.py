@@ -28,7 +28,6 @@ from server.queries.filters.filter_tree import And, FieldKey, Filter, Has, Leaf,
 from server.queries.filters.operators import SIGNS
 from server.queries.filters.span_fields import FIELDS, FieldType, KeyedField
 
-MOST_COMPARISONS: Final = 50
 _MILLISECONDS: Final[dict[str, float]] = {
     "ns": 1e-6, "us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3, "m": 60e3, "h": 3600e3, "d": 86400e3,
 }  # fmt: skip
@@ -94,9 +93,6 @@ def field_name(name: str, place: int = 0) -> str:
 class _Translation:
     """Translation of the conditions of one spanset."""
 
-    def __init__(self) -> None:
-        self._comparisons = 0
-
     def condition(self, condition: Condition) -> Filter | None:
         """Return the filter of a condition; None where every span matches."""
         match condition:
@@ -112,9 +108,6 @@ class _Translation:
                     return EVERYTHING if len(filled) < len(found) else Or(filled)
                 return EVERYTHING if not filled else filled[0] if len(filled) == 1 else And(filled)
             case Comparison():
-                self._comparisons += 1
-                if self._comparisons > MOST_COMPARISONS:
-                    raise fault(condition.place, f"more than {MOST_COMPARISONS} comparisons")
                 return self._comparison(condition)
 
     def _comparison(self, item: Comparison) -> Filter:

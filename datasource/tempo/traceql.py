@@ -17,6 +17,10 @@ from server.errors import InvalidParameter
 
 LONGEST_QUERY: Final = 4096
 DEEPEST: Final = 16
+MOST_SPANSETS: Final = 16
+"""In a whole query: the database is asked for the spans of each of them, page by page of traces."""
+MOST_COMPARISONS: Final = 50
+"""In a whole query, however they are shared out among spansets."""
 
 STRUCTURE: Final = (
     "!>>", "!<<", "&>>", "&<<", ">>", "<<", "!>", "!<", "!~", "&>", "&<", "&~", ">", "<", "~",
@@ -173,6 +177,8 @@ class _Parser:
         self._query = query
         self._tokens = list(self._read())
         self._position = 0
+        self._spansets = 0
+        self._comparisons = 0
 
     def _read(self) -> list[Token]:
         found: list[Token] = []
@@ -246,6 +252,9 @@ class _Parser:
             inner = self._alternatives(depth + 1)
             self._expect(")")
             return inner
+        self._spansets += 1
+        if self._spansets > MOST_SPANSETS:
+            raise fault(self._place(), f"more than {MOST_SPANSETS} spansets {{ … }}: join conditions within one")
         self._expect("{")
         condition = None if self._peek() == "}" else self._any_of(1)
         self._expect("}")
@@ -275,6 +284,9 @@ class _Parser:
         return self._comparison()
 
     def _comparison(self) -> Condition:
+        self._comparisons += 1
+        if self._comparisons > MOST_COMPARISONS:
+            raise fault(self._place(), f"more than {MOST_COMPARISONS} comparisons")
         left = self._operand("a name such as resource.service.name, duration or status")
         self._refuse_arithmetic(left)
         sign = self._peek()

@@ -205,7 +205,10 @@ class _Revocation(RevocationEndpoint):  # type: ignore[misc]
 
     def query_token(self, token_string: str, token_type_hint: str | None) -> OwnToken | None:
         del token_type_hint  # there is only one kind of token
-        return self.server.own_token(token_string)  # type: ignore[no-any-return]
+        found: OwnToken | None = self.server.own_token(token_string)
+        # One that has ended is as good as unknown: else a client would learn that somebody else's had been genuine,
+        # which no other endpoint tells, and its own would be revoked, and put on record, a second time.
+        return None if found is None or found.is_revoked() else found
 
     def revoke_token(self, token: OwnToken, request: GrantRequest) -> None:
         request.revoked_claims = token.claims

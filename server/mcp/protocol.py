@@ -10,9 +10,11 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 import mcp_types as types
+import orjson
 from jsonschema import ValidationError, validate
 from mcp.server.lowlevel import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from pydantic_core import from_json
 from sanic import HTTPResponse, Request
 
 from server import __version__
@@ -24,6 +26,14 @@ from server.mcp.tools import TOOLS
 
 INSTRUCTIONS: Final = f"Traces, metrics and costs of LLM applications. {NOTICE}"
 LARGEST_BODY: Final = 256 * 1024
+
+_ODD_ID: Final = orjson.dumps(
+    {
+        "jsonrpc": types.JSONRPC_VERSION,
+        "id": None,
+        "error": {"code": types.INVALID_REQUEST, "message": "Invalid Request: id must be a string or a whole number."},
+    }
+)
 
 _request: ContextVar[Request] = ContextVar("mcp request")
 
@@ -72,6 +82,8 @@ _SERVER: Final = Server(
 
 async def answer(request: Request) -> HTTPResponse:
     """Return the protocol's answer to ``request``, a POST."""
+    if len(request.body) <= LARGEST_BODY and _has_odd_id(request.body):
+        return HTTPResponse(_ODD_ID, 400, content_type="application/json")
     manager = StreamableHTTPSessionManager(
         _SERVER, json_response=True, stateless=True, max_request_body_size=LARGEST_BODY
     )
@@ -100,6 +112,20 @@ async def answer(request: Request) -> HTTPResponse:
     finally:
         _request.reset(mark)
     return HTTPResponse(bytes(collected.body), collected.status, collected.headers, collected.content_type)
+
+
+def _has_odd_id(body: bytes) -> bool:
+    """Return whether a message has an id that is none: the SDK would take the request for a notification.
+
+    Its caller would be told 202, and wait for an answer that never comes. MCP takes strings and whole numbers.
+    """
+    try:
+        message = from_json(body)  # the SDK's parser, which takes numbers that others refuse
+    except ValueError:
+        return False  # the SDK says so
+    if not isinstance(message, dict) or "method" not in message or "id" not in message:
+        return False
+    return not isinstance(message["id"], int | str) or isinstance(message["id"], bool)
 
 
 class _Collected:

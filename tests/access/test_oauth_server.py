@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
+import asyncpg
 import httpx
 import pytest
 from authlib.integrations.httpx_client import AsyncOAuth2Client
@@ -260,6 +261,30 @@ async def test_introspection_and_revocation_belong_to_the_client_of_the_token(
     assert (await client.get("/api/v1/projects", headers=headers)).status_code == 401
     after = await client.post("/oauth/introspect", data=form, headers=credentials(one))
     assert after.json() == {"active": False}
+
+
+async def test_revocation_tells_of_a_foreign_token_no_more_than_its_use_does(
+    client: httpx.AsyncClient, register: Any, owner: asyncpg.Connection
+) -> None:
+    one, two = await register(), await register()
+    token = (await client.post(TOKEN, data=GRANT, headers=credentials(one))).json()["access_token"]
+    as_bearer = {"Authorization": f"Bearer {token}"}
+
+    async def told() -> tuple[int, Any]:
+        answer = await client.post("/oauth/revoke", data={"token": token}, headers=credentials(two))
+        return answer.status_code, answer.json()
+
+    status, refusal = await told()
+    assert (status, refusal["error"]) == (400, "invalid_grant"), "RFC 7009, 2.1: the client is informed"
+    assert not {*token.split("."), one["client_id"]} & {*str(refusal).split()}
+    assert (await client.get("/api/v1/projects", headers=as_bearer)).status_code == 200, "it lives on"
+    for _ in range(2):
+        own = await client.post("/oauth/revoke", data={"token": token}, headers=credentials(one))
+        assert own.status_code == 200
+    assert (await client.get("/api/v1/projects", headers=as_bearer)).status_code == 401
+    junk = await client.post("/oauth/revoke", data={"token": "x"}, headers=credentials(two))
+    assert await told() == (junk.status_code, junk.json()) == (200, {})
+    assert await owner.fetchval("SELECT count(*) FROM audit_log WHERE action = 'token.revoke'") == 1
 
 
 async def test_disabled_client_is_out_with_its_tokens(

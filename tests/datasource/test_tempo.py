@@ -361,6 +361,12 @@ MISTAKES = [
     ('{ duration =~ "1.*" }', "at character 3: duration cannot be compared by =~; it can by =, !=, >, >=, <, <=, nil"),
     ("{ statusMessage > 1 }", "statusMessage cannot be compared by >; it can by =, !="),
     ("{ .x > nil }", "nil is compared by = or !="),
+    (" && ".join(["{ }"] * 17), "at character 113: more than 16 spansets"),
+    ("((" + " || ".join(["{ .x = 1 }"] * 8) + ")) >> " + " ~ ".join(["{ }"] * 9), "more than 16 spansets"),
+    ("{ }" + " | { .x = 1 }" * 16, "more than 16 spansets"),
+    ("{ } | compare({ })" + " | { }" * 15, "nothing may follow compare()"),
+    (" | ".join(["{ " + " && ".join([".x = 1"] * 17) + " }"] * 3), "more than 50 comparisons"),
+    ("{ " + " || ".join(["!(.x)"] * 51) + " }", "more than 50 comparisons"),
 ]
 
 
@@ -369,6 +375,18 @@ async def test_a_mistake_is_named_with_its_place(http: httpx.AsyncClient) -> Non
         answer = await http.get("/tempo/api/search", params={"q": query})
         assert answer.status_code == 400, (query, answer.text)
         assert text in answer.text, query
+
+
+MOST = [
+    " && ".join(["{ }"] * 16),
+    " | ".join(["{ " + " && ".join(["span.team != 1"] * 3) + " }"] * 16),
+    "{ " + " || ".join(["span.team = `x`"] * 50) + " }",
+]
+
+
+@pytest.mark.parametrize("query", MOST)
+async def test_the_largest_queries_are_answered(http: httpx.AsyncClient, query: str) -> None:
+    await search(http, query)
 
 
 async def test_metrics_count_the_same_spans(http: httpx.AsyncClient) -> None:

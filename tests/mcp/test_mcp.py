@@ -156,3 +156,17 @@ async def test_an_id_that_spells_another_route_is_no_id(
             if answer.status_code == 200:
                 body = answer.json()
                 assert "error" in body or body["result"]["isError"], body
+
+
+@pytest.mark.parametrize("odd", ["null", "true", "1.5", "1e3", "[1]", "{}", '1, "id": null', "1e999", "NaN"])
+async def test_an_id_of_no_valid_kind_is_an_invalid_request(client: httpx.AsyncClient, bearer: Any, odd: str) -> None:
+    """A request without an answer would keep its agent waiting: only what has no id at all is a notification."""
+    headers = {**bearer("developer", ["alpha"]), "Accept": "application/json, text/event-stream",
+               "Content-Type": "application/json"}  # fmt: skip
+    answer = await client.post("/mcp", content=f'{{"jsonrpc":"2.0","method":"ping","id":{odd}}}', headers=headers)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["code"] in (-32600, -32700)
+    assert answer.json()["id"] is None
+    for proper, status in (("", 202), (',"id":"x"', 200), (',"id":-7', 200), (',"id":""', 200)):
+        body = f'{{"jsonrpc":"2.0","method":"{"ping" if proper else "notifications/initialized"}"{proper}}}'
+        assert (await client.post("/mcp", content=body, headers=headers)).status_code == status, proper
