@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from datasource.tempo.families import Family, related_spans
 from datasource.tempo.span_filter import field_name, is_duration, milliseconds, spanset_filter
 from datasource.tempo.traceql import Aggregate, Spanset, SpansetExpression, TraceQuery, fault, unquoted
 from datasource.traces.trace_search import SUMMARY_FIELDS, FoundTrace, Row, find_traces, spans_of
@@ -32,27 +33,12 @@ _COMPARE: Final[Mapping[str, Callable[[float, float], bool]]] = {
 _KEYED: Final = {"attribute": "attributes", "resource": "resource_attributes"}
 
 
-@dataclass(slots=True)
-class _Trace:
+@dataclass(slots=True, kw_only=True)
+class _Trace(Family):
     """The spans of one trace, and which of them each spanset matches."""
 
     summary: Row
-    rows: dict[str, Row] = field(default_factory=dict)
     matched: dict[int, set[str]] = field(default_factory=dict)
-
-    def parent(self, span: str) -> str | None:
-        """Return the id of the caller of a span, where it is known."""
-        parent = self.rows[span]["parent_span_id"]
-        return parent if parent in self.rows else None
-
-    def ancestors(self, span: str) -> set[str]:
-        """Return all callers of a span, direct or not."""
-        found: set[str] = set()
-        above = self.parent(span)
-        while above is not None and above not in found:
-            found.add(above)
-            above = self.parent(above)
-        return found
 
 
 async def search_traces(
@@ -144,7 +130,7 @@ async def _traces(
     fields: tuple[str, ...],
 ) -> list[_Trace]:
     """Return the traces of a page with all their spans, and with the ids of those that each spanset matches."""
-    traces = {row["trace_id"]: _Trace(row) for row in summaries}
+    traces = {row["trace_id"]: _Trace(summary=row) for row in summaries}
     if not traces:
         return []
     for row in await spans_of(database, scope, list(traces), None, MOST_SPANS, fields):
@@ -180,32 +166,7 @@ def _evaluated(trace: _Trace, expression: Any) -> set[str]:
         return one | other
     if sign == "&&":
         return one | other if one and other else set()
-    relation = _RELATIONS[sign.lstrip("!&")]
-    if sign.startswith("!"):
-        return {span for span in other if not relation(trace, span, one)}
-    related = {span for span in other if relation(trace, span, one)}
-    if sign.startswith("&"):
-        mirrored = _RELATIONS[_MIRRORED[sign.lstrip("&")]]
-        return related | {span for span in one if mirrored(trace, span, other)}
-    return related
-
-
-def _is_sibling(trace: _Trace, span: str, others: set[str]) -> bool:
-    parent = trace.rows[span]["parent_span_id"]
-    return parent is not None and any(
-        other != span and trace.rows[other]["parent_span_id"] == parent for other in others
-    )
-
-
-# Whether a span of the right side is related to one of the left side.
-_RELATIONS: Final[Mapping[str, Callable[[_Trace, str, set[str]], bool]]] = {
-    ">>": lambda trace, span, others: not others.isdisjoint(trace.ancestors(span)),
-    ">": lambda trace, span, others: trace.parent(span) in others,
-    "<<": lambda trace, span, others: any(span in trace.ancestors(other) for other in others),
-    "<": lambda trace, span, others: any(trace.parent(other) == span for other in others),
-    "~": _is_sibling,
-}
-_MIRRORED: Final = {">>": "<<", "<<": ">>", ">": "<", "<": ">", "~": "~"}
+    return related_spans(trace, sign, one, other)
 
 
 def _holds(aggregate: Aggregate, rows: Sequence[Row]) -> bool:
