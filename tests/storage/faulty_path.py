@@ -1,9 +1,10 @@
-"""A path to Redis that doubles, drops, swaps, changes, delays and cuts replies."""
+"""A path to Redis that doubles, drops, swaps, changes, delays, replays and cuts replies."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -31,6 +32,8 @@ class FaultyPath:
         self.dice = random.Random(seed)
         self.fault: Fault | None = None
         self.faults = 0
+        self.earlier: deque[list[bytes]] = deque(maxlen=20)
+        """Batches that came before, over any connection."""
         self._served: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -95,6 +98,7 @@ class FaultyPath:
             if self.fault is not None and self.dice.random() < 0.3:
                 passed = self.fault(self, replies)
                 self.faults += 1
+            self.earlier.append(replies)
             if passed is None:
                 whole = b"".join(replies)
                 writer.write(whole[: self.dice.randrange(1, len(whole))])
@@ -148,4 +152,16 @@ def cut(path: FaultyPath, replies: list[bytes]) -> None:
     """End the connection in the middle of them."""
 
 
-FAULTS: dict[str, Fault] = {fault.__name__: fault for fault in (double, drop, add, swap, change, cut)}
+def double_all(path: FaultyPath, replies: list[bytes]) -> list[bytes]:
+    """Repeat the whole batch, which is a good answer to a question of the same form."""
+    return [*replies, *replies]
+
+
+def replay(path: FaultyPath, replies: list[bytes]) -> list[bytes]:
+    """Put an earlier batch of as many replies in the place of this one, as a path does that mixes up connections."""
+    return path.dice.choice([batch for batch in path.earlier if len(batch) == len(replies)] or [replies])
+
+
+FAULTS: dict[str, Fault] = {
+    fault.__name__: fault for fault in (double, double_all, drop, add, swap, replay, change, cut)
+}
