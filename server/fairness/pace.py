@@ -31,7 +31,7 @@ _GOLDEN: Final = 0.618033988749895
 class Pace:
     """The pace of one kind of request, by caller; one object per process."""
 
-    def __init__(self, at_once: float, a_second: float, longest: float = LONGEST_SECONDS) -> None:
+    def __init__(self, at_once: int, a_second: float, longest: float = LONGEST_SECONDS) -> None:
         """``at_once``: number of requests before a caller has to wait. ``a_second``: the steady pace. ``longest``: the
         longest wait in seconds."""
         self._at_once, self._a_second, self._longest = at_once, a_second, longest
@@ -42,20 +42,16 @@ class Pace:
         """The latest of these moments. After it nobody has to wait, and nobody is looked up: the table costs a
         remembered answer 2 % of its time."""
 
-    def count(self, caller: str, amount: float = 1) -> None:
-        """Note a request of ``caller``, which counts as ``amount`` of them."""
+    def count(self, caller: str) -> None:
+        """Note a request of ``caller``."""
         now = monotonic()
-        due = max(self._due.get(caller, 0.0), now - self._at_once / self._a_second) + amount / self._a_second
+        due = max(self._due.get(caller, 0.0), now - self._at_once / self._a_second) + 1 / self._a_second
         self._due[caller] = due = min(due, now + self._longest)
         self._last_due = max(self._last_due, due)
 
-    def is_due(self, caller: str) -> bool:
-        """Return whether ``caller`` may repeat its request now."""
-        return self._last_due <= monotonic() or self._seconds_until_due(caller) <= 0
-
     async def wait(self, caller: str) -> None:
         """Wait until ``caller`` may repeat its request."""
-        if self.is_due(caller):
+        if self._last_due <= monotonic():
             return
         seconds = self._seconds_until_due(caller)
         if self._is_beyond(seconds):

@@ -32,6 +32,7 @@ from server.http.audit_trail import refuse
 from server.http.client_address import client_address
 from server.http.credentials import presented_credential
 from server.http.services import Services, services_of
+from server.http.wire.connection import answer_size
 from server.rate_limit.redis_trip import RedisTrip
 from server.storage.row_scope import RowScope
 from server.telemetry.observations import AuthenticationRefused, RateLimitHit, observe
@@ -83,15 +84,16 @@ def requires(
             services, context = services_of(request), request.ctx
             if context.principal is None:
                 await _admit(services, request, policy, scope, may_defer=policy.with_lookup)
-            slot = None
+            slot, size, reserved = None, None, 0.0
+            tenant, route, answers = current_party.get().tenant, _template(request), request.app.ctx.large_answers
             try:
                 if not long_lived:
                     slot = services.access.concurrency.take(context.principal)
-                    tenant = current_party.get().tenant
                     await request.app.ctx.abandoned.wait(tenant)
-                    await request.app.ctx.large_answers.wait(tenant)
+                    reserved = await answers.reserve(tenant, route)
                     context.is_at_work = True
                 response = await handler(request, *args, **kwargs)
+                size = answer_size(response) if isinstance(response, HTTPResponse) else None
             except asyncio.CancelledError:
                 if context.is_at_work and _is_abandoned(request):
                     request.app.ctx.abandoned.count(current_party.get().tenant)
@@ -103,6 +105,7 @@ def requires(
             finally:
                 if slot is not None:
                     services.access.concurrency.give_back(slot)
+                answers.settle(tenant, route, size, reserved)
             await context.trip.judge()
             return response
 

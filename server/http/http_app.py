@@ -13,14 +13,14 @@ from sanic.response import BaseHTTPResponse
 
 from server.access.rate_policy import network_of
 from server.errors import RateLimited
-from server.fairness.large_answers import LargeAnswers
+from server.fairness.large_answers import LARGE_BYTES, LargeAnswers
 from server.fairness.pace import Pace
 from server.fairness.party import SERVER, UNKNOWN_CALLERS, current_party
 from server.fairness.spared import Spared
 from server.http.body_limit import body_limit
 from server.http.client_address import client_address
 from server.http.guard import AccessPolicy, access_policy, admit_early
-from server.http.wire.connection import PreparedResponse
+from server.http.wire.connection import answer_size
 from server.http.wire.protocol import EdgeProtocol
 
 REFUSALS: Final = (200, 50)
@@ -32,9 +32,6 @@ OPEN: Final = (200, 100, 0.5)
 seconds, short because probes are among them."""
 DOCUMENTS: Final = (40, 20)
 """The same for documents that need no credential, by address. An address with forty that wait is refused the next."""
-
-SMALL_ANSWER_BYTES: Final = 64 * 1024
-"""Answers up to this many bytes are not counted: any connection may have that much waiting."""
 
 
 class HttpApp(Sanic[Any, Any]):
@@ -96,9 +93,8 @@ class HttpApp(Sanic[Any, Any]):
                 )
             if not response:
                 response = await handler(request, **request._match_info)
-            if isinstance(response, HTTPResponse) and (size := answer_size(response)) > SMALL_ANSWER_BYTES:
+            if isinstance(response, HTTPResponse) and (size := answer_size(response)) > LARGE_BYTES:
                 answer_place = await self.ctx.services.answers.take(size)
-                self.ctx.large_answers.count(current_party.get().tenant, size)
             if request.responded:
                 response = stream.response
             elif response is not None:
@@ -145,10 +141,3 @@ class HttpApp(Sanic[Any, Any]):
             return
         self.ctx.refusals.count(caller)
         await self.ctx.refusals.wait(caller)
-
-
-def answer_size(response: HTTPResponse) -> int:
-    """Return the bytes of the body of ``response``."""
-    if isinstance(response, PreparedResponse):
-        return sum(map(len, response.parts))
-    return len(response.body or b"")

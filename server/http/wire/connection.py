@@ -95,6 +95,13 @@ class PreparedResponse(HTTPResponse):
         self.parts = parts
 
 
+def answer_size(response: HTTPResponse) -> int:
+    """Return the bytes of the body of ``response``."""
+    if isinstance(response, PreparedResponse):
+        return sum(map(len, response.parts))
+    return len(response.body or b"")
+
+
 class EdgeHttp(Http):
     """One connection's requests, one after the other."""
 
