@@ -97,6 +97,28 @@ async def test_a_late_reply_is_not_the_reply_to_the_next_question(redis_url: str
         await store.close()
 
 
+@pytest.mark.parametrize("same_connection", [True, False])
+async def test_a_whole_reply_to_another_question_is_none_to_this(redis_url: str, same_connection: bool) -> None:
+    """It has the right form, down to the length of the number at its end."""
+    path = FaultyPath(seed=1)
+    async with path.before(redis_url) as url:
+        stores = [RedisStore(url, timeout=0.2) for _ in range(2)]
+        one, other = stores[0], stores[0 if same_connection else 1]
+        assert await one.ask(["SET", "one", "1"], ["SET", "two", "2"]) == [b"OK", b"OK"]
+        assert await other.values(["two"]) == [b"2"]
+        assert await one.values(["one"]) == [b"1"]
+        earlier = path.earlier[-1]
+        path.dice.random = lambda: 0.0  # type: ignore[method-assign]
+        path.fault = lambda _, replies: earlier
+        with pytest.raises(RedisUnavailable):
+            await other.values(["two"])
+        assert path.faults == 1
+        path.fault = None
+        assert await other.values(["two"]) == [b"2"]
+        for store in set(stores):
+            await store.close()
+
+
 async def test_errors_of_redis_are_replies_like_others(redis_url: str) -> None:
     store = RedisStore(redis_url, timeout=1.0)
     good, bad, last = await store.ask(["SET", "text", "x"], ["LPUSH", "text", "y"], ["GET", "text"])
