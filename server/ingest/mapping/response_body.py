@@ -7,6 +7,7 @@ that an answer with the same input tells.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from server.ingest.dialects.attribute_table import read_table
@@ -43,6 +44,8 @@ _NO_MODELS = frozenset(
 )
 _PROMPT = dict(_USAGE)["prompt_tokens"]
 _DETAIL_NAMES = tuple(slot for slot in _TABLE["details"] if slot != "total_tokens")
+_WRITE_NAMES = tuple(slot for slot in _DETAIL_NAMES if slot.startswith("cache_write"))
+_SIGNS_OF_WRITES = ("cache_creation", "cacheWrite", "cache_write")
 _MODELS = ("model", "response_model", "request_model")
 
 
@@ -58,7 +61,8 @@ def read_body(fields: SpanFields) -> None:
     has_usage = "prompt_tokens" in found or "completion_tokens" in found
     if models and has_usage:  # as most calls: no more than a look
         outputs = found.get("output")
-        if outputs and found.keys().isdisjoint(_DETAIL_NAMES) and any(map(_may_tell_usage, outputs)):
+        may_tell = _may_tell_usage if _lacks_details(found) else _may_tell_writes if _lacks_writes(found) else None
+        if outputs and may_tell is not None and any(map(may_tell, outputs)):
             _read_details(fields)
         return
     if not models and "input" in found:
@@ -79,8 +83,26 @@ def read_body(fields: SpanFields) -> None:
             usage = _member(body, path) if path[0] in body else None
             if isinstance(usage, dict):
                 _add_first(fields, f"{key} {'.'.join(path)}", usage, _USAGE)
-    if has_usage and found.keys().isdisjoint(_DETAIL_NAMES):
+    if has_usage and (_lacks_details(found) or _lacks_writes(found)):
         _read_details(fields)
+
+
+def _lacks_details(found: Mapping[str, Any]) -> bool:
+    """Return whether the span tells no part of its usage."""
+    return found.keys().isdisjoint(_DETAIL_NAMES)
+
+
+def _lacks_writes(found: Mapping[str, Any]) -> bool:
+    """Return whether the span tells what was read from the cache, and nothing of writes: OpenInference for JavaScript
+    has a name for the first alone.
+    """
+    return "cached_tokens" in found and found.keys().isdisjoint(_WRITE_NAMES)
+
+
+def _may_tell_writes(candidate: Candidate) -> bool:
+    """Return whether an output may be a recorded answer that tells what was written to the cache."""
+    value = candidate[2]
+    return any(sign in value for sign in _SIGNS_OF_WRITES) if value.__class__ is str else value.__class__ is dict
 
 
 def _may_tell_usage(candidate: Candidate) -> bool:

@@ -39,7 +39,44 @@ def langsmith(model: str, inputs: dict[str, int], outputs: dict[str, int]) -> di
     }  # fmt: skip
 
 
+def langchain_js(answer: dict[str, Any], **counts: int) -> dict[str, Any]:
+    """Return a call as OpenInference for LangChain.js tells it, with the answer that it records."""
+    message = {"kwargs": answer}
+    return {
+        "openinference.span.kind": "LLM", "llm.model_name": SONNET, "llm.token_count.prompt": 1205,
+        "llm.token_count.completion": 40, "llm.token_count.total": 1245,
+        **{f"llm.token_count.prompt_details.{name}": count for name, count in counts.items()},
+        "output.value": dumps({"generations": [[{"text": "Sunny", "message": message}]]}),
+    }  # fmt: skip
+
+
+_WRITES = {
+    "input_tokens": 1205,
+    "output_tokens": 40,
+    "input_token_details": {"cache_read": 1000, "cache_creation": 200},
+}
+
 CASES: dict[str, Case] = {
+    "writes_beside_reads_in_the_recorded_answer": (
+        langchain_js({"content": "Sunny", "usage_metadata": _WRITES}, cache_read=1000),
+        {"scope": "@arizeai/openinference-instrumentation-langchain"},
+        {
+            "prompt_tokens": 1205,
+            "cached_tokens": 1000,
+            "cache_write_tokens": 200,
+            "total_cost_usd": Decimal("0.001665"),
+        },
+    ),
+    "writes_that_the_span_tells_win": (
+        langchain_js({"content": "Sunny", "usage_metadata": _WRITES}, cache_read=1000, cache_write=100),
+        {"scope": "@arizeai/openinference-instrumentation-langchain"},
+        {"prompt_tokens": 1205, "cached_tokens": 1000, "cache_write_tokens": 100},
+    ),
+    "writes_of_an_answer_with_another_input": (
+        langchain_js({"content": "Sunny", "usage_metadata": {**_WRITES, "input_tokens": 1204}}, cache_read=1000),
+        {"scope": "@arizeai/openinference-instrumentation-langchain"},
+        {"prompt_tokens": 1205, "cached_tokens": 1000, "cache_write_tokens": None},
+    ),
     "langfuse_names_of_the_ai_sdk": (
         langfuse(GPT, inputTokens=500, outputTokens=60, totalTokens=560, cachedInputTokens=300, reasoningTokens=20),
         {},
