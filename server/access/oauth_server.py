@@ -200,8 +200,18 @@ class OwnToken:
         return self._is_taken_back
 
 
+class _AnyHint:
+    """Hints at the type of a token that are taken: all. One that means nothing to us is ignored, and is no reason to
+    leave a token alone (RFC 7009, 2.2); Authlib would refuse it.
+    """
+
+    def __contains__(self, hint: object) -> bool:
+        return True
+
+
 class _Revocation(RevocationEndpoint):  # type: ignore[misc]
     CLIENT_AUTH_METHODS = list(CLIENT_AUTH_METHODS)
+    SUPPORTED_TOKEN_TYPES = _AnyHint()
 
     def query_token(self, token_string: str, token_type_hint: str | None) -> OwnToken | None:
         del token_type_hint  # there is only one kind of token
@@ -216,6 +226,7 @@ class _Revocation(RevocationEndpoint):  # type: ignore[misc]
 
 class _Introspection(IntrospectionEndpoint):  # type: ignore[misc]
     CLIENT_AUTH_METHODS = list(CLIENT_AUTH_METHODS)
+    SUPPORTED_TOKEN_TYPES = _AnyHint()
 
     def query_token(self, token_string: str, token_type_hint: str | None) -> OwnToken | None:
         del token_type_hint

@@ -263,6 +263,20 @@ async def test_introspection_and_revocation_belong_to_the_client_of_the_token(
     assert after.json() == {"active": False}
 
 
+@pytest.mark.parametrize("hint", ["access_token", "refresh_token", "pat", "x" * 100])
+async def test_a_hint_at_the_type_of_a_token_changes_nothing(
+    client: httpx.AsyncClient, register: Any, hint: str
+) -> None:
+    registered = await register()
+    token = (await client.post(TOKEN, data=GRANT, headers=credentials(registered))).json()["access_token"]
+    form = {"token": token, "token_type_hint": hint}
+    told = await client.post("/oauth/introspect", data=form, headers=credentials(registered))
+    assert told.json()["active"] is True
+    assert (await client.post("/oauth/revoke", data=form, headers=credentials(registered))).status_code == 200
+    headers = {"Authorization": f"Bearer {token}"}
+    assert (await client.get("/api/v1/projects", headers=headers)).status_code == 401
+
+
 async def test_revocation_tells_of_a_foreign_token_no_more_than_its_use_does(
     client: httpx.AsyncClient, register: Any, owner: asyncpg.Connection
 ) -> None:
